@@ -1,0 +1,200 @@
+"""Where things are: in the picture, among their like, and to one another.
+
+Each test has two thresholds. What passes the strict one is certain; what passes only the loose
+one is possible, and words for it are not used.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+from deixis.data.scenes.describe import Extent, Facts, bit_indices, overlap
+
+REGION_CERTAIN = 0.4
+REGION_POSSIBLE = 0.5
+"""A thing is on the left with its centre left of the first, not on the left right of the second."""
+REGION_REACH = 0.62
+"""A thing that is certainly on the left ends left of this."""
+MIDDLE_CERTAIN = 0.1
+MIDDLE_POSSIBLE = 0.22
+"""Distance of a centre from the middle of the picture, on either axis."""
+
+ORDER_MARGIN = 0.06
+"""Least distance of centres, on one axis, between a thing and the next of an order."""
+AREA_RATIO = 1.4
+"""Least ratio of box areas between the largest thing and the next."""
+
+SIDE_CERTAIN = 0.08
+SIDE_POSSIBLE = 0.02
+SIDE_OVERLAP = 0.25
+"""Left of: distance of centres; and how much of the narrower box may overlap, on that axis."""
+NEAR_CERTAIN = 0.08
+NEAR_POSSIBLE = 0.18
+"""Next to: the gap between two boxes."""
+
+REGIONS = (
+    *("left", "right", "top", "bottom", "middle"),
+    *("top left", "top right", "bottom left", "bottom right"),
+)
+SIDES = ("left", "right", "above", "below")
+
+
+def region(facts: Facts, name: str) -> Extent:
+    """Things in a region of the picture."""
+    key = (f"region {name}", 0)
+    if key not in facts.relations_seen:
+        facts.relations_seen[key] = _region(facts, name)
+    return facts.relations_seen[key]
+
+
+def _region(facts: Facts, name: str) -> Extent:
+    if " " in name:
+        vertical, horizontal = name.split(" ")
+        return region(facts, vertical) & region(facts, horizontal)
+    certain = possible = 0
+    for index, (x, y) in enumerate(facts.centers):
+        x1, y1, x2, y2 = facts.boxes[index]
+        if name == "middle":
+            distance = max(abs(x - 0.5), abs(y - 0.5))
+            sure, maybe = distance < MIDDLE_CERTAIN, distance < MIDDLE_POSSIBLE
+        else:
+            place, end = {
+                "left": (x, x2),
+                "right": (1 - x, 1 - x1),
+                "top": (y, y2),
+                "bottom": (1 - y, 1 - y1),
+            }[name]
+            sure = place < REGION_CERTAIN and end < REGION_REACH
+            maybe = place < REGION_POSSIBLE
+        certain |= sure << index
+        possible |= maybe << index
+    return Extent(certain & facts.clear, possible)
+
+
+def ordered(facts: Facts, base: Extent, direction: str) -> tuple[int, ...]:
+    """Things of ``base`` from the ``left``, ``right``, ``top`` or ``bottom``.
+
+    Empty where the order or the base is in doubt.
+    """
+    if not base.is_exact:
+        return ()
+    axis, sign = {"left": (0, 1), "right": (0, -1), "top": (1, 1), "bottom": (1, -1)}[direction]
+    places = sorted((sign * facts.centers[i][axis], i) for i in bit_indices(base.certain))
+    gaps = [after[0] - before[0] for before, after in pairwise(places)]
+    return tuple(i for _, i in places) if all(gap >= ORDER_MARGIN for gap in gaps) else ()
+
+
+def outermost(facts: Facts, base: Extent, direction: str) -> int | None:
+    """The thing of ``base`` that is farthest to one side; None where that is in doubt."""
+    if not base.is_exact or base.certain.bit_count() < 2:
+        return None
+    axis, sign = {"left": (0, 1), "right": (0, -1), "top": (1, 1), "bottom": (1, -1)}[direction]
+    places = sorted((sign * facts.centers[i][axis], i) for i in bit_indices(base.certain))
+    return places[0][1] if places[1][0] - places[0][0] >= ORDER_MARGIN else None
+
+
+def by_area(facts: Facts, base: Extent, extreme: str) -> int | None:
+    """The ``largest`` or ``smallest`` thing of ``base``; None where that is in doubt.
+
+    A thing that is partly hidden leaves the order in doubt, as nobody sees how large it is.
+    """
+    members = bit_indices(base.certain)
+    if not base.is_exact or len(members) < 2:
+        return None
+    if any(facts.things[index].visibility < 0.85 for index in members):
+        return None
+    sizes = sorted(((facts.area(index), index) for index in members), reverse=extreme == "largest")
+    small, large = sorted((sizes[0][0], sizes[1][0]))
+    return sizes[0][1] if large >= AREA_RATIO * small else None
+
+
+def beside(facts: Facts, side: str, anchor: int) -> Extent:
+    """Things to one side of thing ``anchor``: ``left``, ``right``, ``above`` or ``below``."""
+    return _cached(facts, side, anchor, _SIDE_TESTS[side])
+
+
+def near(facts: Facts, anchor: int) -> Extent:
+    """Things next to thing ``anchor``, with a gap that is small and can be seen."""
+    return _cached(facts, "near", anchor, _is_near)
+
+
+def resting_on(facts: Facts, anchor: int) -> Extent:
+    """Things that stand on a surface."""
+    return _carried(facts, "on", anchor, lambda index: facts.things[index].on == anchor)
+
+
+def contained(facts: Facts, anchor: int) -> Extent:
+    """Things inside a container."""
+    return _carried(facts, "inside", anchor, lambda index: facts.things[index].inside == anchor)
+
+
+def held_by(facts: Facts, anchor: int) -> Extent:
+    """Things that a figure holds."""
+    return _carried(facts, "held", anchor, lambda index: index in facts.things[anchor].holds)
+
+
+def worn_by(facts: Facts, anchor: int) -> Extent:
+    """Things that a figure wears."""
+    return _carried(facts, "worn", anchor, lambda index: index in facts.things[anchor].wears)
+
+
+def holding(facts: Facts, anchor: int) -> Extent:
+    """Figures that hold thing ``anchor``."""
+    return _carried(facts, "holding", anchor, lambda index: anchor in facts.things[index].holds)
+
+
+def wearing(facts: Facts, anchor: int) -> Extent:
+    """Figures that wear thing ``anchor``."""
+    return _carried(facts, "wearing", anchor, lambda index: anchor in facts.things[index].wears)
+
+
+def _carried(facts: Facts, name: str, anchor: int, true: Callable[[int], bool]) -> Extent:
+    # What only looks so (the boxes meet) leaves the words in doubt.
+    def test(facts: Facts, index: int, anchor: int) -> tuple[bool, bool]:
+        holds = true(index)
+        return holds, holds or overlap(facts.boxes[index], facts.boxes[anchor])
+
+    return _cached(facts, name, anchor, test)
+
+
+_Test = Callable[[Facts, int, int], tuple[bool, bool]]
+
+
+def _cached(facts: Facts, name: str, anchor: int, test: _Test) -> Extent:
+    key = (name, anchor)
+    if key not in facts.relations_seen:
+        certain = possible = 0
+        for index in range(facts.count):
+            if index != anchor:
+                sure, maybe = test(facts, index, anchor)
+                certain |= sure << index
+                possible |= (sure or maybe) << index
+        facts.relations_seen[key] = Extent(certain & facts.clear, possible)
+    return facts.relations_seen[key]
+
+
+def _side_test(axis: int, sign: int) -> _Test:
+    def test(facts: Facts, index: int, anchor: int) -> tuple[bool, bool]:
+        distance = sign * (facts.centers[anchor][axis] - facts.centers[index][axis])
+        box, other = facts.boxes[index], facts.boxes[anchor]
+        shared = min(box[axis + 2], other[axis + 2]) - max(box[axis], other[axis])
+        narrow = min(box[axis + 2] - box[axis], other[axis + 2] - other[axis])
+        apart = shared <= SIDE_OVERLAP * narrow
+        return distance >= SIDE_CERTAIN and apart, distance > SIDE_POSSIBLE
+
+    return test
+
+
+_SIDE_TESTS = {
+    "left": _side_test(0, 1),
+    "right": _side_test(0, -1),
+    "above": _side_test(1, 1),
+    "below": _side_test(1, -1),
+}
+
+
+def _is_near(facts: Facts, index: int, anchor: int) -> tuple[bool, bool]:
+    box, other = facts.boxes[index], facts.boxes[anchor]
+    across = max(box[0], other[0]) - min(box[2], other[2])
+    down = max(box[1], other[1]) - min(box[3], other[3])
+    gap = max(across, down)
+    return 0 < gap < NEAR_CERTAIN and min(across, down) < 0, gap < NEAR_POSSIBLE

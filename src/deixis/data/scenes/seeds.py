@@ -1,0 +1,85 @@
+"""Random draws that depend on nothing but numbers in the call."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from deixis.data.scenes.vocabulary import LEVELS, SPLITS
+from deixis.errors import GeometryError
+
+Item = TypeVar("Item")
+
+_BLOCK = 256
+
+
+class Dice:
+    """Draws from one random stream, cheap when taken one at a time.
+
+    NumPy's generators cost microseconds a call; a scene needs hundreds of single draws.
+    """
+
+    __slots__ = ("_generator", "_values")
+
+    def __init__(self, entropy: Sequence[int]) -> None:
+        self._generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
+        self._values: list[float] = []
+
+    def unit(self) -> float:
+        """A number in [0, 1)."""
+        if not self._values:
+            self._values = self._generator.random(_BLOCK).tolist()
+        return self._values.pop()
+
+    def uniform(self, low: float, high: float) -> float:
+        """A number in [low, high)."""
+        return low + (high - low) * self.unit()
+
+    def whole(self, low: int, high: int) -> int:
+        """A whole number from ``low`` to ``high``, both included."""
+        return low + int((high - low + 1) * self.unit())
+
+    def chance(self, probability: float) -> bool:
+        """True with ``probability``."""
+        return self.unit() < probability
+
+    def pick(self, items: Sequence[Item]) -> Item:
+        """One of ``items``, each equally likely."""
+        return items[int(len(items) * self.unit())]
+
+    def weighted(self, weights: dict[Item, float]) -> Item:
+        """One key of ``weights``, as likely as its weight is large."""
+        rest = self.unit() * sum(weights.values())
+        chosen = next(iter(weights))
+        for item, weight in weights.items():
+            chosen = item
+            rest -= weight
+            if rest < 0:
+                break
+        return chosen
+
+    def shuffled(self, items: Sequence[Item]) -> list[Item]:
+        """``items`` in random order."""
+        keyed = [(self.unit(), position) for position in range(len(items))]
+        return [items[position] for _, position in sorted(keyed)]
+
+
+def scene_dice(seed: int, index: int, *, level: str, split: str, purpose: int = 0) -> Dice:
+    """The random stream of one scene; no two argument tuples share a stream.
+
+    Raises:
+        GeometryError: The seed or index is negative, or the level or split is unknown.
+    """
+    if seed < 0 or index < 0:
+        raise GeometryError(f"scene {index} of seed {seed}: expected numbers of at least 0")
+    if level not in LEVELS:
+        raise GeometryError(f"unknown scene level {level!r}: expected one of {', '.join(LEVELS)}")
+    if split not in SPLITS:
+        raise GeometryError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
+    # A number of two words would otherwise shift the words after it and could meet another tuple.
+    words = [part for value in (seed, index) for part in _words(value)]
+    return Dice([*words, purpose, LEVELS.index(level), SPLITS.index(split)])
+
+
+def _words(value: int) -> tuple[int, int]:
+    return value & 0xFFFFFFFF, value >> 32

@@ -1,0 +1,74 @@
+"""Every error that a caller of deixis can meet, as one tree.
+
+Each class carries the exit code that the command line ends with.
+"""
+
+from typing import ClassVar
+
+
+class DeixisError(Exception):
+    """Something that the caller gave cannot be used, or something outside failed."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class GeometryError(DeixisError):
+    """A box, mask, point, scribble, keypoint set or depth map is not sound."""
+
+
+class ImageError(DeixisError):
+    """An image or video is missing, unreadable, truncated, too large or of a refused format."""
+
+
+class PromptError(DeixisError):
+    """A question is empty, too long, or refers to a region that is not there."""
+
+
+class NotationError(DeixisError):
+    """A grounded text cannot be written in a notation, or strict parsing found a fault."""
+
+
+class AnnotationError(DeixisError):
+    """An annotation record does not say what its format promises."""
+
+
+class RecipeError(DeixisError):
+    """A recipe is unknown, or an override names a wrong field or a wrong type."""
+
+
+class ModelError(DeixisError):
+    """A model is unknown or its configuration cannot be built."""
+
+
+class BenchmarkError(DeixisError):
+    """A benchmark is unknown, or predictions do not cover it."""
+
+
+class BudgetError(DeixisError):
+    """More items failed than the error budget allows."""
+
+    exit_code = 3
+
+
+class StorageError(DeixisError):
+    """A file or folder cannot be written."""
+
+    exit_code = 4
+
+
+class LockedError(DeixisError):
+    """Another process is writing to the same output."""
+
+    exit_code = 5
+
+
+class NumericError(DeixisError):
+    """A loss, gradient or parameter is not finite."""
+
+    exit_code = 6
+
+
+class CheckpointError(DeixisError):
+    """Weights or a checkpoint are damaged, incomplete or do not fit the model."""
+
+    exit_code = 7

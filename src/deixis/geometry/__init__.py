@@ -1,0 +1,62 @@
+"""Geometry in source pixels, and the transforms that move it: NumPy only.
+
+Boxes are xyxy with exclusive right and bottom edges; sizes are ``ImageSize(height, width)``.
+"""
+
+from deixis.geometry.boxes import (
+    Box,
+    BoxLayout,
+    box_area,
+    box_iou,
+    boxes_from_masks,
+    clip_boxes,
+    convert_boxes,
+    generalized_box_iou,
+    stack_boxes,
+)
+from deixis.geometry.depth import DepthMap
+from deixis.geometry.keypoints import COCO_FLIP_PAIRS, COCO_KEYPOINTS, Keypoints, mirrored_order
+from deixis.geometry.masks import Mask, mask_iou
+from deixis.geometry.points import Point, Scribble, stack_points
+from deixis.geometry.size import ImageSize
+from deixis.geometry.transforms import (
+    Compose,
+    Crop,
+    Flip,
+    Geometry,
+    Letterbox,
+    Orient,
+    Resize,
+    Transform,
+)
+
+__all__ = [
+    "COCO_FLIP_PAIRS",
+    "COCO_KEYPOINTS",
+    "Box",
+    "BoxLayout",
+    "Compose",
+    "Crop",
+    "DepthMap",
+    "Flip",
+    "Geometry",
+    "ImageSize",
+    "Keypoints",
+    "Letterbox",
+    "Mask",
+    "Orient",
+    "Point",
+    "Resize",
+    "Scribble",
+    "Transform",
+    "box_area",
+    "box_iou",
+    "boxes_from_masks",
+    "clip_boxes",
+    "convert_boxes",
+    "generalized_box_iou",
+    "mask_iou",
+    "mirrored_order",
+    "stack_boxes",
+    "stack_points",
+]

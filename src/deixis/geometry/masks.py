@@ -1,0 +1,287 @@
+"""Masks: which pixels belong to something."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64, Integer, Shaped
+
+from deixis.errors import GeometryError
+from deixis.geometry.boxes import Box
+from deixis.geometry.checks import checks_itself, described, shown
+from deixis.geometry.polygons import checked_polygons, polygon_runs
+from deixis.geometry.rle import (
+    checked_counts,
+    compress_counts,
+    decode_counts,
+    decompress_counts,
+    encode_counts,
+    fill_runs,
+)
+from deixis.geometry.size import ImageSize
+
+
+@runtime_checkable
+class Drawable(Protocol):
+    """What knows which pixels of an image it covers: a point, a scribble."""
+
+    def to_mask(self, size: ImageSize) -> "Mask":
+        """Return the pixels covered in an image of ``size``."""
+
+
+@checks_itself
+@dataclass(frozen=True, slots=True, eq=False)
+class Mask:
+    """The pixels of one thing, as a bool array ``[height width]``; it may be empty.
+
+    The array is read-only: a copy, unless it is one that owns its data and is read-only already.
+    Two masks are equal where their pixels are.
+
+    Raises:
+        GeometryError: The array is not bool, not two-dimensional, without pixels or too large.
+    """
+
+    array: Bool[np.ndarray, "height width"]
+
+    def __post_init__(self) -> None:
+        array: object = self.array
+        if not isinstance(array, np.ndarray) or array.dtype != np.bool_ or array.ndim != 2:
+            raise GeometryError(
+                f"mask: expected a bool array [height width], got {described(array)}"
+            )
+        flags = array.flags
+        if flags.writeable or not flags.c_contiguous or not flags.owndata:
+            kept = np.array(array, order="C")
+            kept.flags.writeable = False
+            object.__setattr__(self, "array", kept)
+        ImageSize(*array.shape).check_area()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mask) and np.array_equal(self.array, other.array)
+
+    def __hash__(self) -> int:
+        return hash((self.array.shape, np.packbits(self.array).tobytes()))
+
+    def __repr__(self) -> str:
+        return f"Mask({self.size}, {self.area} pixels)"
+
+    @property
+    def size(self) -> ImageSize:
+        """Extent of the image that the mask lies on."""
+        return ImageSize(*self.array.shape)
+
+    @property
+    def area(self) -> int:
+        """The number of pixels set."""
+        return int(np.count_nonzero(self.array))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no pixel is set."""
+        return not self.array.any()
+
+    def to_box(self) -> Box:
+        """Return the smallest box around the pixels set.
+
+        Raises:
+            GeometryError: The mask is empty.
+        """
+        rows = np.flatnonzero(self.array.any(axis=1))
+        if rows.size == 0:
+            raise GeometryError(f"mask of {self.size} is empty: it has no box")
+        top, bottom = int(rows[0]), int(rows[-1]) + 1
+        columns = np.flatnonzero(self.array[top:bottom].any(axis=0))
+        return Box(int(columns[0]), top, int(columns[-1]) + 1, bottom)
+
+    def to_rle(self) -> list[int]:
+        """Return run lengths down the columns, the first of clear pixels (COCO, uncompressed)."""
+        counts: list[int] = encode_counts(self.array).tolist()
+        return counts
+
+    def to_coco(self, *, compressed: bool = True) -> dict[str, list[int] | str]:
+        """Return ``{"size": [height, width], "counts": ...}``, ready for JSON."""
+        counts = encode_counts(self.array)
+        return {
+            "size": list(self.size),
+            "counts": compress_counts(counts) if compressed else counts.tolist(),
+        }
+
+    @classmethod
+    def from_rle(
+        cls, counts: Sequence[int] | Integer[np.ndarray, " runs"], size: ImageSize
+    ) -> "Mask":
+        """Make a mask of run lengths down the columns, the first of clear pixels.
+
+        Raises:
+            GeometryError: A count is no integer or negative, or they do not fill ``size``.
+        """
+        return _frozen(decode_counts(checked_counts(counts, size), size))
+
+    @classmethod
+    def from_coco(cls, rle: object, *, size: ImageSize | None = None) -> "Mask":
+        """Make a mask of COCO run lengths, trusting nothing.
+
+        Args:
+            rle: ``{"size": [height, width], "counts": ...}`` with counts as a list or in
+                compressed form.
+            size: The image's size, where it is known: the run lengths must have the same.
+
+        Raises:
+            GeometryError: The sizes differ, or the run lengths are damaged.
+        """
+        if not isinstance(rle, Mapping) or not {"size", "counts"} <= rle.keys():
+            raise GeometryError(f"RLE: expected an object with size and counts, got {shown(rle)}")
+        own_size = ImageSize.from_annotation(rle["size"])
+        if size is not None and own_size != size:
+            raise GeometryError(f"RLE: expected the image's size {size}, got {own_size}")
+        own_size.check_area()
+        counts = rle["counts"]
+        if isinstance(counts, str | bytes):
+            counts = decompress_counts(counts)
+        return _frozen(decode_counts(checked_counts(counts, own_size), own_size))
+
+    @classmethod
+    def from_polygons(
+        cls,
+        polygons: Sequence[Sequence[float | int] | Shaped[np.ndarray, " n"]],
+        size: ImageSize,
+    ) -> "Mask":
+        """Make a mask of the union of polygons ``[x, y, x, y, ...]``.
+
+        Filled as pycocotools fills: even-odd inside each polygon, so a self-intersection leaves
+        a hole. Parts outside the image are cut off; a polygon thinner than a pixel, or wholly
+        outside, gives an empty mask.
+
+        Raises:
+            GeometryError: There is no polygon, one has an odd count or fewer than 6 numbers, a
+                number is not finite, or there are more than 10,000 vertices together.
+        """
+        starts, ends = polygon_runs(checked_polygons(polygons), size)
+        return _frozen(fill_runs(starts, ends, size))
+
+    @classmethod
+    def from_annotation(cls, segmentation: object, size: ImageSize) -> "Mask":
+        """Read a COCO ``segmentation``: polygons, or run lengths in either form.
+
+        Raises:
+            GeometryError: It is neither, is damaged, or is of another size.
+        """
+        if isinstance(segmentation, Mapping):
+            return cls.from_coco(segmentation, size=size)
+        starts, ends = polygon_runs(checked_polygons(segmentation), size)
+        return _frozen(fill_runs(starts, ends, size))
+
+    @classmethod
+    def from_levels(cls, levels: Shaped[np.ndarray, "..."], size: ImageSize) -> "Mask":
+        """Make a mask of a mask picture: bool, or integers of 0 and one of 1 or 255.
+
+        Raises:
+            GeometryError: The array is of another size or kind, or holds other values.
+        """
+        if levels.shape != tuple(size) or levels.dtype.kind not in "biu":
+            raise GeometryError(
+                f"mask picture: expected integers {list(size)}, got {described(levels)}"
+            )
+        values = set(np.unique(levels).tolist())
+        if not (values <= {0, 1} or values <= {0, 255}):
+            raise GeometryError(
+                f"mask picture: expected only 0 and 1, or 0 and 255, got {shown(sorted(values))}"
+            )
+        return _frozen(levels != 0)
+
+    @classmethod
+    def from_box(cls, box: Box, size: ImageSize) -> "Mask":
+        """Make a mask of the pixels whose centres lie in a box.
+
+        A box too thin to hold a centre gets the pixels next to its own; so any box that touches
+        the image covers a pixel.
+
+        Raises:
+            GeometryError: The box lies wholly outside the image.
+        """
+        size.check_area()
+        inside = box.clip(size)
+        left, right = _covered(inside.x1, inside.x2)
+        top, bottom = _covered(inside.y1, inside.y2)
+        array = np.zeros(tuple(size), np.bool_)
+        array[top:bottom, left:right] = True
+        return _frozen(array)
+
+    @classmethod
+    def from_point(cls, point: Drawable, size: ImageSize) -> "Mask":
+        """Make a mask of the pixel that a point lies in.
+
+        Raises:
+            GeometryError: The point lies outside the image.
+        """
+        return point.to_mask(size)
+
+    @classmethod
+    def from_scribble(cls, scribble: Drawable, size: ImageSize) -> "Mask":
+        """Make a mask of the pixels that a scribble covers.
+
+        Raises:
+            GeometryError: The scribble lies wholly outside the image.
+        """
+        return scribble.to_mask(size)
+
+    @classmethod
+    def from_region(cls, region: "Box | Mask | Drawable", size: ImageSize) -> "Mask":
+        """Make a mask of any region of an image of ``size``.
+
+        Raises:
+            GeometryError: The region lies wholly outside the image, or is a mask of another size.
+        """
+        if isinstance(region, Box):
+            return cls.from_box(region, size)
+        if isinstance(region, Mask):
+            if region.size != size:
+                raise GeometryError(f"mask: expected the image's size {size}, got {region.size}")
+            return region
+        return region.to_mask(size)
+
+
+def _frozen(array: Bool[np.ndarray, "height width"]) -> Mask:
+    # A fresh array, marked so that Mask keeps it as it is.
+    array.flags.writeable = False
+    return Mask(array)
+
+
+def _covered(low: float, high: float) -> tuple[int, int]:
+    first, end = int(np.ceil(low - 0.5)), int(np.ceil(high - 0.5))
+    if first == end:
+        # The middle is above 0 and below the image's edge, so its pixel exists.
+        first = int((low + high) / 2)
+        end = first + 1
+    return first, end
+
+
+def mask_iou(
+    a: Bool[np.ndarray, "n height width"], b: Bool[np.ndarray, "m height width"]
+) -> Float[np.ndarray, "n m"]:
+    """Return intersection over union (float64) of every pair of masks.
+
+    Counts are exact at any size. Two empty masks have 0; no masks give an empty array.
+    """
+    bits_a, bits_b = _packed(a), _packed(b)
+    areas_a, areas_b = _set_bits(bits_a), _set_bits(bits_b)
+    ious = np.zeros((len(a), len(b)))
+    for index, bits in enumerate(bits_a):
+        intersection = _set_bits(bits_b & bits)
+        union = areas_a[index] + areas_b - intersection
+        np.divide(intersection, union, out=ious[index], where=union > 0)
+    return ious
+
+
+def _packed(masks: Bool[np.ndarray, "n height width"]) -> Shaped[np.ndarray, "n words"]:
+    # 64 pixels a word: an eighth of the memory, and whole words are counted at once.
+    packed = np.packbits(masks.reshape(len(masks), masks.shape[1] * masks.shape[2]), axis=1)
+    words = np.zeros((len(masks), -(-packed.shape[1] // 8)), np.uint64)
+    words.view(np.uint8)[:, : packed.shape[1]] = packed
+    return words
+
+
+def _set_bits(words: Shaped[np.ndarray, "n words"]) -> Int64[np.ndarray, " n"]:
+    counts: Int64[np.ndarray, " n"] = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
+    return counts

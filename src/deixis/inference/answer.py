@@ -1,0 +1,112 @@
+"""An answer together with the image it is about."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from PIL.Image import Image
+
+from deixis.errors import PromptError
+from deixis.geometry import Box, DepthMap, Keypoints, Mask, Point
+from deixis.overlay import draw_answer
+from deixis.structures import Answer, GroundedPhrase, ImageArray, Reference, Unit, UnitGroup
+
+
+@dataclass(frozen=True, slots=True)
+class PointingAnswer(Answer):
+    """What `Predictor.ask` gives: words, units in the image's pixels, and the image."""
+
+    image: ImageArray | None = None
+
+    def draw(self) -> Image:
+        """Draw the answer over the image.
+
+        Raises:
+            PromptError: The answer was made without an image.
+        """
+        if self.image is None:
+            raise PromptError("this answer has no image to draw on")
+        return draw_answer(self.image, self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; boxes are xyxy in pixels, masks compressed COCO RLE."""
+        return {
+            "text": self.text,
+            "size": {"height": self.size.height, "width": self.size.width},
+            "phrases": [_phrase_dict(phrase) for phrase in self.phrases],
+            "problems": [
+                {"code": p.code, "message": p.message, "position": p.position}
+                for p in self.problems
+            ],
+            "finish_reason": self.finish_reason,
+            "raw": self.raw,
+        }
+
+    def to_coco(
+        self, *, image_id: int = 1, categories: dict[str, int] | None = None
+    ) -> list[dict[str, Any]]:
+        """COCO results: one row a reference, ``bbox`` xywh; the phrase rides along as ``caption``.
+
+        ``categories`` maps phrases to category ids; phrases that it lacks get id 0.
+        """
+        ids = categories or {}
+        rows: list[dict[str, Any]] = []
+        for phrase in self.phrases:
+            for reference in phrase.references:
+                row: dict[str, Any] = {
+                    "image_id": image_id,
+                    "category_id": ids.get(phrase.text, 0),
+                    "caption": phrase.text,
+                    "score": 1.0 if reference.score is None else reference.score,
+                }
+                for unit in reference.units:
+                    if isinstance(unit, Box):
+                        row["bbox"] = list(unit.to_xywh())
+                    elif isinstance(unit, Mask):
+                        row["segmentation"] = unit.to_coco()
+                        if "bbox" not in row and not unit.is_empty:
+                            row["bbox"] = list(unit.to_box().to_xywh())
+                if "bbox" in row or "segmentation" in row:
+                    rows.append(row)
+        return rows
+
+
+def _phrase_dict(phrase: GroundedPhrase) -> dict[str, Any]:
+    return {
+        "text": phrase.text,
+        "start": phrase.start,
+        "end": phrase.end,
+        "groups": [_group_dict(group) for group in phrase.groups],
+    }
+
+
+def _group_dict(group: UnitGroup) -> dict[str, Any]:
+    return {
+        "unit_types": list(group.unit_types),
+        "references": [_reference_dict(group, reference) for reference in group.references],
+    }
+
+
+def _reference_dict(group: UnitGroup, reference: Reference) -> dict[str, Any]:
+    units = {
+        name: None if unit is None else _unit_data(unit)
+        for name, unit in zip(group.unit_types, reference.units, strict=True)
+    }
+    return {"score": reference.score, **units}
+
+
+def _unit_data(unit: Unit) -> Any:
+    match unit:
+        case Box():
+            return [unit.x1, unit.y1, unit.x2, unit.y2]
+        case Mask():
+            return unit.to_coco()
+        case Point():
+            return [unit.x, unit.y]
+        case Keypoints():
+            return {
+                "names": list(unit.names),
+                "positions": unit.positions.tolist(),
+                "visibility": unit.visibility.tolist(),
+            }
+        case DepthMap():
+            return {"kind": unit.kind, "values": unit.values.tolist()}

@@ -1,0 +1,132 @@
+"""Greedy generation that keeps the hidden state of every reference it writes."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import DynamicCache
+
+from deixis.models.pointing import PointingVLM, SeenImages
+from deixis.processing.batch import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """One generated answer.
+
+    ``references`` are hidden states at the reference tokens, in order. ``finish_reason`` is
+    ``stop`` or ``length``.
+    """
+
+    ids: tuple[int, ...]
+    log_probabilities: tuple[float, ...]
+    references: Float[Tensor, "n d"]
+    finish_reason: str
+
+
+@torch.inference_mode()
+def generate(
+    model: PointingVLM,
+    batch: Batch,
+    *,
+    end_id: int,
+    max_new_tokens: int = 192,
+    cached: bool = True,
+) -> tuple[list[Generated], SeenImages]:
+    """Continue every row of a left-padded batch until ``end_id``.
+
+    The state of a reference is the one at its own token, so it is known one step after the token
+    was chosen. Without ``cached`` each step reads the whole sequence again; the result is the
+    same and serves as its check.
+    """
+    seen = model.see(batch.pixel_values)
+    fed = model.embed(batch.input_ids, seen, batch.regions, batch.region_rows)
+    positions, mask = batch.positions, batch.turns >= 0
+    hidden = torch.zeros(0)
+    cache = DynamicCache(config=model.config.text_config) if cached else None
+    head = model.language_model.get_output_embeddings()
+    embed = model.language_model.get_input_embeddings()
+    reference_id = model.config.marker_ids["<REF>"]
+    rows = _Rows(len(fed), end_id, reference_id)
+    whole, whole_positions = fed, positions
+    for _ in range(max_new_tokens + 1):
+        if cached:
+            hidden = model.read(fed, positions, mask, cache=cache)[:, -1]
+        else:
+            hidden = model.read(whole, whole_positions, mask)[:, -1]
+        rows.note_states(hidden)
+        if rows.done or rows.length == max_new_tokens:
+            break
+        scores = head(hidden).float().log_softmax(-1)
+        best = scores.max(-1)
+        rows.append(best.indices, best.values)
+        fed = embed(best.indices)[:, None]
+        positions = positions[:, -1:] + 1
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        whole = torch.cat([whole, fed], dim=1)
+        whole_positions = torch.cat([whole_positions, positions], dim=1)
+    return rows.finish(hidden.shape[-1]), seen
+
+
+class _Rows:
+    """What has been generated so far, row by row."""
+
+    def __init__(self, count: int, end_id: int, reference_id: int) -> None:
+        self.end_id = end_id
+        self.reference_id = reference_id
+        self.ids: list[list[int]] = [[] for _ in range(count)]
+        self.log_probabilities: list[list[float]] = [[] for _ in range(count)]
+        self.states: list[list[Tensor]] = [[] for _ in range(count)]
+        self.open = [True] * count
+        self.length = 0
+
+    @property
+    def done(self) -> bool:
+        return not any(self.open)
+
+    def append(self, chosen: Int[Tensor, " b"], scores: Float[Tensor, " b"]) -> None:
+        self.length += 1
+        for row, (token, score) in enumerate(zip(chosen.tolist(), scores.tolist(), strict=True)):
+            if not self.open[row]:
+                continue
+            if token == self.end_id:
+                self.open[row] = False
+                continue
+            self.ids[row].append(token)
+            self.log_probabilities[row].append(score)
+
+    def note_states(self, hidden: Float[Tensor, "b d"]) -> None:
+        """Keep states of rows whose last token was a reference and has just been read."""
+        for row, ids in enumerate(self.ids):
+            read = self.open[row] and len(ids) == self.length and ids
+            if read and ids[-1] == self.reference_id:
+                self.states[row].append(hidden[row])
+
+    def finish(self, width: int) -> list[Generated]:
+        return [
+            Generated(
+                tuple(ids),
+                tuple(scores),
+                torch.stack(states) if states else torch.zeros(0, width),
+                "length" if still_open else "stop",
+            )
+            for ids, scores, states, still_open in zip(
+                self.ids, self.log_probabilities, self.states, self.open, strict=True
+            )
+        ]
+
+
+def pad_references(
+    generated: list[Generated],
+) -> tuple[Float[Tensor, "b most d"], Bool[Tensor, "b most"]]:
+    """Pad generated references into one batch."""
+    most = max(max((len(g.references) for g in generated), default=0), 1)
+    width = generated[0].references.shape[1]
+    states = torch.zeros(len(generated), most, width)
+    filled = torch.zeros(len(generated), most, dtype=torch.bool)
+    for row, answer in enumerate(generated):
+        count = len(answer.references)
+        states[row, :count] = answer.references
+        filled[row, :count] = True
+    return states, filled

@@ -1,0 +1,77 @@
+"""Models by name: shipped, in a folder, or on the hub."""
+
+import re
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from deixis.errors import CheckpointError, ModelError
+from deixis.inference.predictor import Predictor
+from deixis.models.config import PointingVLMConfig
+from deixis.models.pointing import PointingVLM
+from deixis.processing.tokenizer import MarkedTokenizer
+
+WEIGHTS = Path(__file__).parent.parent / "models" / "weights"
+
+
+def shipped_models() -> tuple[str, ...]:
+    """Names of the models inside the package."""
+    return tuple(sorted(path.name for path in WEIGHTS.glob("*") if (path / "config.json").exists()))
+
+
+def load(name: str | Path, *, device: str | None = None) -> Predictor:
+    """Load a model and what it takes to ask it.
+
+    Args:
+        name: A shipped model's name, a folder that training wrote, or a hub id ``owner/name``.
+        device: Torch device; the accelerator where there is one, else the processor.
+
+    Raises:
+        ModelError: There is no such model.
+        CheckpointError: Its files are damaged or do not fit one another.
+    """
+    folder = _find(str(name))
+    try:
+        config = PointingVLMConfig.from_pretrained(folder)
+        model, report = PointingVLM.from_pretrained(
+            folder, config=config, dtype=torch.float32, use_safetensors=True,
+            output_loading_info=True,
+        )
+        tokenizer = MarkedTokenizer.load(folder)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"model {name}: {str(error).splitlines()[0]}") from error
+    wrong = {key: sorted(report[key]) for key in ("missing_keys", "unexpected_keys") if report[key]}
+    if wrong:
+        raise CheckpointError(f"model {name}: weights do not fit the configuration: {wrong}")
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Predictor(model.to(device).eval(), tokenizer, name=str(name))
+
+
+def _find(name: str) -> Path:
+    shipped = WEIGHTS / name
+    if name in shipped_models():
+        return shipped
+    folder = Path(name)
+    if (folder / "config.json").is_file():
+        return folder
+    if (folder / "model" / "config.json").is_file():
+        return folder / "model"
+    if folder.exists():
+        raise ModelError(f"model {name}: folder without config.json; expected a saved deixis model")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        return _download(name)
+    raise ModelError(
+        f"unknown model {name!r}; expected one of {list(shipped_models())}, a folder or a hub id"
+    )
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(f"model {name!r} is no folder, and the hub did not give it") from error

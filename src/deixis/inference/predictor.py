@@ -1,0 +1,222 @@
+"""One call from question to answer."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from deixis.errors import GeometryError, PromptError
+from deixis.geometry import Box, ImageSize, Letterbox, Mask
+from deixis.inference.answer import PointingAnswer
+from deixis.inference.generation import Generated, generate, pad_references
+from deixis.models.pointing import DecodedUnits, PointingVLM
+from deixis.models.references import LatentReferences
+from deixis.notation import Marker, fill
+from deixis.processing.batch import collate
+from deixis.processing.build import build_processor
+from deixis.processing.images import read_image
+from deixis.processing.tokenizer import MarkedTokenizer
+from deixis.structures import (
+    Conversation,
+    ImageArray,
+    Problem,
+    QuestionPart,
+    Turn,
+    Unit,
+    UnitType,
+)
+
+Prompt = str | Sequence[QuestionPart]
+MAX_PROMPT_CHARACTERS = 32_768
+DECODED = (UnitType.BOX, UnitType.MASK)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    image: ImageArray
+    parts: tuple[QuestionPart, ...]
+
+
+class Predictor:
+    """A model and its processor; thread-safe as far as torch is.
+
+    Answers do not depend on what else is in a batch.
+    """
+
+    def __init__(self, model: PointingVLM, tokenizer: MarkedTokenizer, *, name: str = "") -> None:
+        self.model = model
+        self.processor = build_processor(model.config, tokenizer)
+        self.name = name
+
+    def ask(
+        self,
+        image: Any,
+        prompt: Prompt,
+        *,
+        units: str | Sequence[str] | None = None,
+        max_new_tokens: int = 192,
+    ) -> PointingAnswer:
+        """Ask one question about one image.
+
+        Args:
+            image: A path, bytes, a PIL image or an RGB array [height, width, 3].
+            prompt: Text, or text and regions in the order in which they are meant.
+            units: Decode every reference to these unit types, whatever the answer names.
+            max_new_tokens: Length limit of the answer.
+
+        Raises:
+            ImageError: The image cannot be read.
+            PromptError: The question is empty or a region does not lie on the image.
+        """
+        return self.ask_many([(image, prompt)], units=units, max_new_tokens=max_new_tokens)[0]
+
+    def ask_many(
+        self,
+        questions: Iterable[tuple[Any, Prompt]],
+        *,
+        units: str | Sequence[str] | None = None,
+        max_new_tokens: int = 192,
+        batch_size: int = 32,
+    ) -> list[PointingAnswer]:
+        """Ask several questions; see `ask`."""
+        wanted = _unit_types(units)
+        ready = [_Question(read_image(image).array, _parts(prompt)) for image, prompt in questions]
+        answers: list[PointingAnswer] = []
+        for start in range(0, len(ready), batch_size):
+            answers += self._answer(ready[start : start + batch_size], wanted, max_new_tokens)
+        return answers
+
+    def _answer(
+        self, questions: list[_Question], wanted: tuple[str, ...] | None, limit: int
+    ) -> list[PointingAnswer]:
+        sizes = [ImageSize(*question.image.shape[:2]) for question in questions]
+        rows = [
+            self.processor.row(Conversation("question", q.image, size, (Turn(q.parts),)))
+            for q, size in zip(questions, sizes, strict=True)
+        ]
+        tokenizer = self.processor.tokenizer
+        batch = collate(rows, pad_id=tokenizer.pad_id, left=True).to(self.model.device)
+        generated, seen = generate(
+            self.model, batch, end_id=tokenizer.end_id, max_new_tokens=limit
+        )
+        states, filled = pad_references(generated)
+        turns = torch.ones(filled.shape, dtype=torch.long)
+        latent = LatentReferences(states, filled, turns)
+        with torch.inference_mode():
+            decoded = self.model.decode(latent, seen)
+        return [
+            self._read(row, question.image, size, generated[row], decoded, wanted)
+            for row, (question, size) in enumerate(zip(questions, sizes, strict=True))
+        ]
+
+    def _read(
+        self,
+        row: int,
+        image: ImageArray,
+        size: ImageSize,
+        generated: Generated,
+        decoded: DecodedUnits,
+        wanted: tuple[str, ...] | None,
+    ) -> PointingAnswer:
+        processor = self.processor
+        pieces = processor.tokenizer.decode_pieces(generated.ids)
+        parsed = processor.notation.decode(pieces, size)
+        placer = _Placer(decoded, row, processor.letterbox(size))
+        units: list[tuple[Unit | None, ...]] = []
+        scores: list[float | None] = []
+        for slot in parsed.slots:
+            types = slot.unit_types if wanted is None else wanted
+            units.append(tuple(placer.unit(slot.position, name) for name in types))
+            scores.append(placer.score(slot.position, types))
+        grounded = fill(parsed, units, scores, unit_types=wanted)
+        raw = "".join(p.value if isinstance(p, Marker) else p for p in pieces)
+        return PointingAnswer(
+            grounded,
+            size,
+            raw,
+            (*parsed.problems, *placer.problems),
+            generated.finish_reason,
+            image,
+        )
+
+
+class _Placer:
+    """Units of one row, brought from the canvas to source pixels."""
+
+    def __init__(self, decoded: DecodedUnits, row: int, letterbox: Letterbox) -> None:
+        self.decoded = decoded
+        self.row = row
+        self.letterbox = letterbox
+        self.problems: list[Problem] = []
+
+    def unit(self, reference: int, name: str) -> Unit | None:
+        """Decode a reference as a unit type; None, with a problem, where that fails."""
+        try:
+            if name == UnitType.BOX and self.decoded.boxes is not None:
+                return self._box(self.decoded.boxes.boxes[self.row, reference])
+            if name == UnitType.MASK and self.decoded.masks is not None:
+                return self._mask(self.decoded.masks.logits[self.row, reference])
+        except GeometryError as error:
+            self.problems.append(Problem("unit_unsound", f"reference {reference}: {error}"))
+            return None
+        return None
+
+    def score(self, reference: int, names: Sequence[str]) -> float | None:
+        """Mean expected IoU of the units that a reference was decoded to."""
+        logits = []
+        if UnitType.BOX in names and self.decoded.boxes is not None:
+            logits.append(self.decoded.boxes.quality[self.row, reference])
+        if UnitType.MASK in names and self.decoded.masks is not None:
+            logits.append(self.decoded.masks.quality[self.row, reference])
+        return float(torch.stack(logits).sigmoid().mean()) if logits else None
+
+    def _box(self, box: Float[Tensor, " 4"]) -> Box:
+        canvas = self.letterbox.canvas
+        x, y, width, height = (box.double() * canvas).tolist()
+        corners = np.array([[x - width / 2, y - height / 2, x + width / 2, y + height / 2]])
+        placed = self.letterbox.invert_boxes(corners)[0]
+        return Box(*(float(value) for value in placed)).clip(self.letterbox.source)
+
+    def _mask(self, logits: Float[Tensor, "h w"]) -> Mask:
+        size = self.letterbox.source
+        left, top = self.letterbox.offset
+        scale, canvas = self.letterbox.scale, self.letterbox.canvas
+        # sample the logits at the centre of every source pixel, in grid_sample's [-1, 1] frame
+        columns = ((torch.arange(size.width) + 0.5) * scale + left) / canvas * 2 - 1
+        rows = ((torch.arange(size.height) + 0.5) * scale + top) / canvas * 2 - 1
+        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1)
+        sampled = functional.grid_sample(
+            logits[None, None].float().cpu(),
+            grid[None].float(),
+            mode="bilinear",
+            padding_mode="border",
+            align_corners=False,
+        )
+        mask = Mask(sampled[0, 0].numpy() > 0)
+        if mask.is_empty:
+            raise GeometryError("mask is empty")
+        return mask
+
+
+def _unit_types(units: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    if units is None:
+        return None
+    names = tuple(units.split(",")) if isinstance(units, str) else tuple(units)
+    unknown = [name for name in names if name not in DECODED]
+    if unknown or not names:
+        raise PromptError(f"unit types {list(names)}: expected some of {[u.value for u in DECODED]}")
+    return names
+
+
+def _parts(prompt: Prompt) -> tuple[QuestionPart, ...]:
+    parts = (prompt,) if isinstance(prompt, str) else tuple(prompt)
+    length = sum(len(part) for part in parts if isinstance(part, str))
+    if length > MAX_PROMPT_CHARACTERS:
+        raise PromptError(f"prompt has {length} characters; expected at most {MAX_PROMPT_CHARACTERS}")
+    return parts

@@ -1,0 +1,96 @@
+"""Configuration of the composite model, as Hugging Face saves it."""
+
+from dataclasses import asdict
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+
+from deixis.models.decoders import DecoderConfig
+from deixis.models.vision import SmallVisionConfig
+
+
+class PointingVLMConfig(PreTrainedConfig):  # type: ignore[misc]
+    """Everything that `PointingVLM` is built from.
+
+    Args:
+        text_config: Configuration of any causal language model.
+        vision: Shape of the vision encoder.
+        box_decoder: Shape of the box decoder; None for a model without one.
+        mask_decoder: Shape of the mask decoder; None for a model without one.
+        pixel_width: Channels of the map that masks are cut from.
+        region_tokens: Tokens that a region becomes; a square number.
+        marker_ids: Token ids of the markers, by their text.
+        loss_weights: Weights of the losses by name.
+    """
+
+    model_type = "deixis-pointing"
+    sub_configs = {"text_config": AutoConfig}
+
+    def __init__(
+        self,
+        text_config: dict[str, Any] | PreTrainedConfig | None = None,
+        vision: dict[str, Any] | None = None,
+        box_decoder: dict[str, Any] | None = None,
+        mask_decoder: dict[str, Any] | None = None,
+        pixel_width: int = 32,
+        region_tokens: int = 1,
+        marker_ids: dict[str, int] | None = None,
+        loss_weights: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if isinstance(text_config, dict):
+            text_config = AutoConfig.for_model(**text_config)
+        self.text_config = text_config
+        self.vision = vision if vision is not None else asdict(SmallVisionConfig())
+        self.box_decoder = box_decoder
+        self.mask_decoder = mask_decoder
+        self.pixel_width = pixel_width
+        self.region_tokens = region_tokens
+        self.marker_ids = marker_ids if marker_ids is not None else {}
+        self.loss_weights = {**DEFAULT_LOSS_WEIGHTS, **(loss_weights or {})}
+        super().__init__(**kwargs)
+
+    @property
+    def vision_config(self) -> SmallVisionConfig:
+        """The vision encoder's shape, typed."""
+        return SmallVisionConfig(
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in self.vision.items()}
+        )
+
+    @property
+    def canvas(self) -> int:
+        """Side of the canvas, in pixels."""
+        return self.vision_config.image_size
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens that an image becomes."""
+        return self.vision_config.grid**2
+
+    @property
+    def pixel_grid(self) -> int:
+        """Side of the map that masks are cut from: the pyramid's finest, at stride 2."""
+        return self.canvas // 2
+
+    @property
+    def box_decoder_config(self) -> DecoderConfig | None:
+        """The box decoder's shape, typed."""
+        return None if self.box_decoder is None else DecoderConfig(**self.box_decoder)
+
+    @property
+    def mask_decoder_config(self) -> DecoderConfig | None:
+        """The mask decoder's shape, typed."""
+        return None if self.mask_decoder is None else DecoderConfig(**self.mask_decoder)
+
+
+DEFAULT_LOSS_WEIGHTS = {
+    "language": 1.0,
+    "box": 0.5,
+    "mask": 0.5,
+    "l1": 5.0,
+    "giou": 2.0,
+    "focal": 20.0,
+    "dice": 1.0,
+    "quality": 0.25,
+}
+"""REF-VLM's weights (public code); the quality estimates are ours."""

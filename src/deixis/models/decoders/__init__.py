@@ -1,0 +1,16 @@
+"""Unit decoders: latent references and features become boxes and masks."""
+
+from deixis.models.decoders.box import BoxDecoder, BoxPredictions
+from deixis.models.decoders.mask import MaskDecoder, MaskPredictions
+from deixis.models.decoders.pixel import PixelDecoder, PixelFeatures
+from deixis.models.decoders.trunk import DecoderConfig
+
+__all__ = [
+    "BoxDecoder",
+    "BoxPredictions",
+    "DecoderConfig",
+    "MaskDecoder",
+    "MaskPredictions",
+    "PixelDecoder",
+    "PixelFeatures",
+]

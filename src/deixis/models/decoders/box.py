@@ -1,0 +1,56 @@
+"""Boxes from latent references, in the way of DETR (REF-VLM III-D; DETR for the losses)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from deixis.models.decoders.layers import Anchors, MultiLayerPerceptron
+from deixis.models.decoders.trunk import DecoderConfig, ReferenceTrunk
+from deixis.models.references import LatentReferences
+
+
+@dataclass(frozen=True, slots=True)
+class BoxPredictions:
+    """Boxes of each step (the last one counts), cxcywh in [0, 1] of the canvas.
+
+    ``quality`` is the logit of the expected IoU with the truth.
+    """
+
+    steps: tuple[Float[Tensor, "b q 4"], ...]
+    quality: Float[Tensor, "b q"]
+    anchors: tuple[Anchors, ...]
+
+    @property
+    def boxes(self) -> Float[Tensor, "b q 4"]:
+        """The final boxes."""
+        return self.steps[-1]
+
+
+class BoxDecoder(nn.Module):
+    """One box and one quality for each reference."""
+
+    def __init__(self, config: DecoderConfig, language_width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = ReferenceTrunk(config, language_width)
+        self.norm = nn.LayerNorm(config.width)
+        self.box = MultiLayerPerceptron(config.width, 4)
+        self.quality = MultiLayerPerceptron(config.width, 1, layers=2)
+
+    def forward(
+        self, references: LatentReferences, cells: Float[Tensor, "b d h w"]
+    ) -> BoxPredictions:
+        refined = self.trunk(references, cells)
+        normed = [self.norm(state) for state in refined.states]
+        raw = [self.box(state).float() for state in normed]
+        if refined.anchors:
+            steps = tuple(
+                torch.cat([anchor.centres + numbers[..., :2], numbers[..., 2:].sub(1.5).sigmoid()], -1)
+                for anchor, numbers in zip(refined.anchors, raw, strict=True)
+            )
+        else:
+            steps = tuple(numbers.sigmoid() for numbers in raw[1:])
+        quality = self.quality(normed[-1].detach()).squeeze(-1).float()
+        return BoxPredictions(steps, quality, refined.anchors)

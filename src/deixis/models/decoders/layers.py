@@ -1,0 +1,123 @@
+"""The transformer layer and the anchor that unit decoders share."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deixis.models.positions import cell_centres
+
+
+class Attention(nn.Module):
+    """Multi-head attention from queries to keys with their own positions."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+
+    def _split(self, states: Float[Tensor, "b n d"]) -> Float[Tensor, "b heads n _part"]:
+        return states.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "b q d"],
+        keys: Float[Tensor, "b k d"],
+        values: Float[Tensor, "b k d"],
+        allowed: Bool[Tensor, "b 1 q k"] | None = None,
+    ) -> Float[Tensor, "b q d"]:
+        mixed = functional.scaled_dot_product_attention(
+            self._split(self.query(queries)),
+            self._split(self.key(keys)),
+            self._split(self.value(values)),
+            attn_mask=allowed,
+        )
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class DecoderLayer(nn.Module):
+    """DETR's decoder layer, pre-norm: references, then features, then MLP."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.self_norm, self.cross_norm, self.mlp_norm = (nn.LayerNorm(width) for _ in range(3))
+        self.self_attention = Attention(width, heads)
+        self.cross_attention = Attention(width, heads)
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "b q d"],
+        positions: Float[Tensor, "b q d"],
+        features: Float[Tensor, "b k d"],
+        feature_positions: Float[Tensor, "k d"],
+        together: Bool[Tensor, "b 1 q q"],
+    ) -> Float[Tensor, "b q d"]:
+        normed = self.self_norm(queries)
+        placed = normed + positions
+        queries = queries + self.self_attention(placed, placed, normed, together)
+        placed = self.cross_norm(queries) + positions
+        queries = queries + self.cross_attention(placed, features + feature_positions, features)
+        return queries + self.down(functional.gelu(self.up(self.mlp_norm(queries))))
+
+
+@dataclass(frozen=True, slots=True)
+class Anchors:
+    """Where references attend: logits over cells, the expected centre, and its spread."""
+
+    logits: Float[Tensor, "b q cells"]
+    centres: Float[Tensor, "b q 2"]
+    pooled: Float[Tensor, "b q d"]
+
+
+class Anchor(nn.Module):
+    """One reference, one attention over the feature map, one expected place.
+
+    Query and keys are normalised, so that the logits are cosines times a learned temperature:
+    without that, training from scratch is unstable. The attention is supervised towards the
+    target's cells (see `soft_attention_loss`), which is what makes boxes learnable on a small
+    budget.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.temperature = nn.Parameter(torch.tensor(math.log(10.0)))
+
+    def forward(
+        self,
+        queries: Float[Tensor, "b q d"],
+        features: Float[Tensor, "b cells d"],
+        positions: Float[Tensor, "cells d"],
+    ) -> Anchors:
+        keys = functional.normalize(self.key(features + positions).float(), dim=-1)
+        asked = functional.normalize(self.query(queries).float(), dim=-1)
+        scale = self.temperature.exp().clamp(max=60.0)
+        logits = scale * (asked @ keys.transpose(1, 2))
+        weights = logits.softmax(-1)
+        grid = math.isqrt(features.shape[1])
+        centres = weights @ cell_centres(grid, device=features.device)
+        pooled = weights.to(features.dtype) @ features
+        return Anchors(logits, centres, pooled)
+
+
+class MultiLayerPerceptron(nn.Module):
+    """DETR's MLP head: ``layers`` linear layers with ReLU between."""
+
+    def __init__(self, width: int, outputs: int, *, layers: int = 3) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(layers - 1))
+        self.last = nn.Linear(width, outputs)
+
+    def forward(self, states: Float[Tensor, "*n d"]) -> Float[Tensor, "*n out"]:
+        for layer in self.layers:
+            states = functional.relu(layer(states))
+        return self.last(states)

@@ -1,0 +1,78 @@
+"""MaskFormer's pixel decoder: a feature pyramid merged from coarse to fine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deixis.models.vision.small import ChannelNorm
+
+
+@dataclass(frozen=True, slots=True)
+class PixelFeatures:
+    """``cells``: the map that references attend to; ``pixels``: the map that masks are cut from."""
+
+    cells: Float[Tensor, "b d h w"]
+    pixels: Float[Tensor, "b p ph pw"]
+
+
+class PixelDecoder(nn.Module):
+    """Merge a pyramid (fine to coarse) top down.
+
+    ``cell_level`` and ``pixel_level`` index the pyramid: the first gives the cells at
+    ``cell_width`` channels, the second the pixels at ``pixel_width``.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        *,
+        cell_level: int,
+        pixel_level: int,
+        cell_width: int,
+        pixel_width: int,
+    ) -> None:
+        super().__init__()
+        self.cell_level = cell_level
+        self.pixel_level = pixel_level
+        # levels finer than the cells carry detail, not meaning: they get by with fewer channels
+        channels = [
+            cell_width if level >= cell_level else max(cell_width >> (cell_level - level), pixel_width)
+            for level in range(len(widths))
+        ]
+        channels[pixel_level] = pixel_width if pixel_level < cell_level else channels[pixel_level]
+        levels = range(pixel_level, len(widths))
+        self.laterals = nn.ModuleDict({str(i): nn.Conv2d(widths[i], channels[i], 1) for i in levels})
+        self.reduce = nn.ModuleDict(
+            {str(i): nn.Conv2d(channels[i + 1], channels[i], 1) for i in levels if i + 1 < len(widths)}
+        )
+        self.smooth = nn.ModuleDict(
+            {str(i): nn.Conv2d(channels[i], channels[i], 3, padding=1) for i in levels}
+        )
+        self.norms = nn.ModuleDict({str(i): ChannelNorm(channels[i]) for i in levels})
+        self.to_pixels = (
+            nn.Conv2d(channels[pixel_level], pixel_width, 1)
+            if channels[pixel_level] != pixel_width
+            else nn.Identity()
+        )
+        self.top = len(widths) - 1
+
+    def forward(self, pyramid: Sequence[Float[Tensor, "b _c _h _w"]]) -> PixelFeatures:
+        merged = None
+        cells = None
+        for level in range(self.top, self.pixel_level - 1, -1):
+            key = str(level)
+            lateral = self.laterals[key](pyramid[level])
+            if merged is not None:
+                coarse = self.reduce[key](merged)
+                lateral = lateral + functional.interpolate(
+                    coarse, size=lateral.shape[-2:], mode="nearest"
+                )
+            merged = lateral + functional.gelu(self.smooth[key](self.norms[key](lateral)))
+            if level == self.cell_level:
+                cells = merged
+        assert merged is not None
+        assert cells is not None
+        return PixelFeatures(cells, self.to_pixels(merged))

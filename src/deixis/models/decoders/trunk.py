@@ -1,0 +1,102 @@
+"""What box and mask decoders have in common: references refined over the feature map."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from deixis.errors import ModelError
+from deixis.models.decoders.layers import Anchor, Anchors, DecoderLayer
+from deixis.models.positions import sine_positions
+from deixis.models.references import LatentReferences
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderConfig:
+    """Shape of a unit decoder.
+
+    ``anchored`` turns on the anchor (see `Anchor`) and its loss, weighted by ``anchor_weight``;
+    without it the decoder is DETR's: ``num_queries`` learned positions and boxes from nothing but
+    the decoded state. REF-VLM's are 6 layers, width 256, hidden 2048, 100 (box) and 30 (mask)
+    queries, not anchored.
+    """
+
+    width: int = 128
+    heads: int = 4
+    hidden: int = 256
+    layers: int = 2
+    anchored: bool = True
+    anchor_weight: float = 1.0
+    num_queries: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Refined:
+    """References after the input and after each layer, with their anchors where there are any."""
+
+    states: tuple[Float[Tensor, "b q d"], ...]
+    anchors: tuple[Anchors, ...]
+
+
+class ReferenceTrunk(nn.Module):
+    """Latent references in, refined states out, one per layer.
+
+    Raises:
+        ModelError: Not anchored, and an image has more references than ``num_queries``.
+    """
+
+    def __init__(self, config: DecoderConfig, language_width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.input = nn.Linear(language_width, config.width)
+        self.input_norm = nn.LayerNorm(config.width)
+        self.layers = nn.ModuleList(
+            DecoderLayer(config.width, config.heads, config.hidden) for _ in range(config.layers)
+        )
+        if config.anchored:
+            self.anchors = nn.ModuleList(Anchor(config.width) for _ in range(config.layers + 1))
+            self.pooled = nn.Linear(config.width, config.width)
+            self.place = nn.Linear(2, config.width)
+        else:
+            self.query_positions = nn.Parameter(torch.randn(config.num_queries, config.width) * 0.02)
+
+    def forward(
+        self, references: LatentReferences, cells: Float[Tensor, "b d h w"]
+    ) -> Refined:
+        features = cells.flatten(2).transpose(1, 2)
+        positions = sine_positions(cells.shape[-1], features.shape[-1], device=cells.device)
+        together = self._together(references)
+        state = self.input_norm(self.input(references.states))
+        states, anchors = [], []
+        if not self.config.anchored:
+            most = references.states.shape[1]
+            if most > self.config.num_queries:
+                raise ModelError(
+                    f"an answer has {most} references, the decoder {self.config.num_queries} queries"
+                )
+            places = self.query_positions[:most].expand_as(state)
+            states.append(state)
+            for layer in self.layers:
+                state = layer(state, places, features, positions, together)
+                states.append(state)
+            return Refined(tuple(states), ())
+        for step, anchor in enumerate(self.anchors):
+            if step:
+                state = self.layers[step - 1](state, places, features, positions, together)
+            found = anchor(state, features, positions)
+            places = self.place(found.centres.to(state.dtype))
+            state = state + self.pooled(found.pooled)
+            states.append(state)
+            anchors.append(found)
+        return Refined(tuple(states), tuple(anchors))
+
+    @staticmethod
+    def _together(references: LatentReferences) -> Bool[Tensor, "b 1 q q"]:
+        same = references.turns[:, :, None] == references.turns[:, None, :]
+        seen = same & references.filled[:, None, :]
+        # padding attends to itself: a row of nothing but masked entries would be NaN
+        alone = torch.eye(same.shape[1], dtype=torch.bool, device=same.device)
+        return (seen | alone)[:, None]
+
+

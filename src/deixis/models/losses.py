@@ -1,0 +1,86 @@
+"""Losses over matched units; boxes are cxcywh in [0, 1] of the canvas unless said otherwise."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+IGNORE_INDEX = -100
+
+
+def to_corners(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
+    """Turn cxcywh into xyxy."""
+    centre, extent = boxes[..., :2], boxes[..., 2:]
+    return torch.cat([centre - extent / 2, centre + extent / 2], dim=-1)
+
+
+def paired_iou(
+    first: Float[Tensor, "*n 4"], second: Float[Tensor, "*n 4"]
+) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
+    """Return IoU and generalized IoU of boxes (xyxy), pair by pair, with broadcasting."""
+    corner_low = torch.maximum(first[..., :2], second[..., :2])
+    corner_high = torch.minimum(first[..., 2:], second[..., 2:])
+    overlap = (corner_high - corner_low).clamp(min=0).prod(-1)
+    areas = (first[..., 2:] - first[..., :2]).clamp(min=0).prod(-1), (
+        second[..., 2:] - second[..., :2]
+    ).clamp(min=0).prod(-1)
+    union = (areas[0] + areas[1] - overlap).clamp(min=1e-9)
+    hull = (
+        (torch.maximum(first[..., 2:], second[..., 2:]) - torch.minimum(first[..., :2], second[..., :2]))
+        .prod(-1)
+        .clamp(min=1e-9)
+    )
+    iou = overlap / union
+    return iou, iou - (hull - union) / hull
+
+
+def box_loss(
+    predicted: Float[Tensor, "n 4"], target: Float[Tensor, "n 4"]
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """Return L1 (sum over the four numbers) and 1 - generalized IoU, box by box."""
+    distance = (predicted - target).abs().sum(-1)
+    return distance, 1 - paired_iou(to_corners(predicted), to_corners(target))[1]
+
+
+def focal_loss(
+    logits: Float[Tensor, "n p"],
+    target: Float[Tensor, "n p"],
+    *,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+) -> Float[Tensor, " n"]:
+    """Sigmoid focal loss, mean over pixels."""
+    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    wrong = torch.where(target > 0.5, 1 - logits.sigmoid(), logits.sigmoid())
+    balance = torch.where(target > 0.5, alpha, 1 - alpha)
+    return (balance * wrong**gamma * entropy).mean(-1)
+
+
+def dice_loss(logits: Float[Tensor, "n p"], target: Float[Tensor, "n p"]) -> Float[Tensor, " n"]:
+    """1 - (2 Σpg + 1) / (Σp + Σg + 1), with p the sigmoid of the logits."""
+    probability = logits.sigmoid()
+    overlap = (probability * target).sum(-1)
+    return 1 - (2 * overlap + 1) / (probability.sum(-1) + target.sum(-1) + 1)
+
+
+def soft_attention_loss(
+    logits: Float[Tensor, "n cells"], target: Float[Tensor, "n cells"]
+) -> Float[Tensor, " n"]:
+    """Cross-entropy between an attention over cells and a target distribution over them."""
+    return -(target * logits.log_softmax(-1)).sum(-1)
+
+
+def language_loss(
+    head: torch.nn.Module,
+    hidden: Float[Tensor, "b t d"],
+    labels: Int[Tensor, "b t"],
+    weights: Float[Tensor, "b t"] | None = None,
+) -> Float[Tensor, ""]:
+    """Next-token cross-entropy; logits exist only where the label is not ignored."""
+    kept: Bool[Tensor, "b t"] = labels[:, 1:] != IGNORE_INDEX
+    logits = head(hidden[:, :-1][kept]).float()
+    loss = functional.cross_entropy(logits, labels[:, 1:][kept], reduction="none")
+    if weights is None:
+        return loss.sum() / kept.sum().clamp(min=1)
+    scale = weights[:, 1:][kept]
+    return (loss * scale).sum() / scale.sum().clamp(min=1e-6)

@@ -1,0 +1,44 @@
+"""The reference router: hidden states at `<REF>` become latent references (REF-VLM III-D)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LatentReferences:
+    """Hidden states of references, padded to the most that one row has.
+
+    Row-major order of ``filled`` is the order of the references in the token sequences:
+    reference *k* of the batch is the *k*-th true entry. ``turns`` tells whose turn a reference
+    belongs to; references of different turns never see one another.
+    """
+
+    states: Float[Tensor, "batch most width"]
+    filled: Bool[Tensor, "batch most"]
+    turns: Int[Tensor, "batch most"]
+
+    @property
+    def rows(self) -> Int[Tensor, " references"]:
+        """The image of each reference."""
+        return self.filled.nonzero()[:, 0]
+
+    def __len__(self) -> int:
+        return int(self.filled.sum())
+
+
+def route_references(
+    hidden: Float[Tensor, "batch tokens width"],
+    is_reference: Bool[Tensor, "batch tokens"],
+    turns: Int[Tensor, "batch tokens"],
+) -> LatentReferences:
+    """Gather the hidden state at each reference token; none is dropped, whatever their number."""
+    counts = is_reference.sum(1)
+    most = max(int(counts.max()), 1)
+    filled = torch.arange(most, device=hidden.device)[None] < counts[:, None]
+    states = hidden.new_zeros(hidden.shape[0], most, hidden.shape[2])
+    states = states.masked_scatter(filled[..., None], hidden[is_reference])
+    owner = turns.new_zeros(filled.shape).masked_scatter(filled, turns[is_reference])
+    return LatentReferences(states, filled, owner)

@@ -1,0 +1,413 @@
+"""The notation of Pink and TAMP: geometry as numbers in the text.
+
+A box is ``[x1,y1,x2,y2]`` and a point ``[x,y]``, as fractions of the square that the image is
+padded to, image in the middle, with three decimals. ``;`` parts several:
+``[0.100,0.200,0.300,0.400;0.500,0.600,0.700,0.800]``. With ``marks`` the phrase stands between
+``<ref>`` and ``</ref>`` right before its coordinates.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from deixis.errors import NotationError
+from deixis.geometry import Box, ImageSize, Mask, Point
+from deixis.notation.drafts import (
+    MAX_DEPTH,
+    Draft,
+    DraftGroup,
+    DraftPhrase,
+    DraftReference,
+    PhraseStart,
+    walk,
+)
+from deixis.notation.encoded import Decoded, Encoded
+from deixis.notation.faults import FaultLog
+from deixis.notation.vocabulary import Marker, gaps_and_markers, join_pieces, split_markers
+from deixis.structures.units import (
+    GroundedPhrase,
+    GroundedText,
+    Reference,
+    Unit,
+    UnitGroup,
+    UnitType,
+)
+
+_LIST = re.compile(r"\[([\d\s.,;+\-eE]*+)\]")
+_CUT_LIST = re.compile(r"\[[\d\s.,;+\-eE]*+\Z")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+# float() of a run of digits takes time with its square; no sound coordinate is this long.
+_MAX_NUMBER_LENGTH = 40
+_LENGTHS = {4: UnitType.BOX.value, 2: UnitType.POINT.value}
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinates:
+    """Writes and reads boxes and points as text.
+
+    Without ``marks`` (Pink's form) coordinates follow their phrase after a blank and nothing says
+    where the phrase began: it is read back as an empty phrase. Numbers are rounded to
+    ``decimals``, so geometry comes back within half a step of the longer side's grid.
+    """
+
+    marks: bool = True
+    decimals: int = 3
+    max_references: int = 256
+
+    markers: ClassVar[tuple[Marker, ...]] = (
+        Marker.EXPRESSION_OPEN,
+        Marker.EXPRESSION_CLOSE,
+        Marker.BOX_OPEN,
+        Marker.BOX_CLOSE,
+    )
+
+    @property
+    def spelling(self) -> Mapping[Marker, str]:
+        """The markers that TAMP uses, spelled as in its paper; ``<loc>`` is read and not written."""
+        return {marker: marker.value for marker in self.markers}
+
+    @property
+    def latents(self) -> frozenset[Marker]:
+        """No marker carries a latent: all geometry is in the text."""
+        return frozenset()
+
+    def parse_text(self, raw: str) -> list[Marker | str]:
+        """Cut surface text into words and markers."""
+        return split_markers(raw, self.spelling)
+
+    def render(self, pieces: Sequence[Marker | str]) -> str:
+        """Return pieces as surface text."""
+        return join_pieces(pieces, self.spelling)
+
+    def adapt(self, answer: GroundedText) -> GroundedText:
+        """Return the answer with boxes and points alone.
+
+        A mask without a box becomes its box. A reference without either is left out, and so is a
+        group that has no form: of other units, or (without ``marks``) of nothing.
+        """
+        return replace(
+            answer,
+            phrases=tuple(
+                replace(phrase, groups=self._adapted_groups(phrase)) for phrase in answer.phrases
+            ),
+        )
+
+    def _adapted_groups(self, phrase: GroundedPhrase) -> tuple[UnitGroup, ...]:
+        groups: list[UnitGroup] = []
+        for group in phrase.groups:
+            for name in (UnitType.BOX, UnitType.MASK, UnitType.POINT):
+                if name not in group.unit_types:
+                    continue
+                index = group.unit_types.index(name)
+                units = [(_without_mask(each.units[index]), each) for each in group.references]
+                kind = UnitType.POINT if name is UnitType.POINT else UnitType.BOX
+                adapted = UnitGroup(
+                    (kind.value,),
+                    tuple(Reference((unit,), each.score) for unit, each in units if unit),
+                )
+                nothing = not group.references and self.marks and kind is UnitType.BOX
+                # Boxes and masks of the same things in two groups come out the same.
+                if (adapted.references or nothing) and adapted not in groups:
+                    groups.append(adapted)
+                break
+        return tuple(groups)
+
+    def encode(self, answer: GroundedText, size: ImageSize) -> Encoded:
+        """Write an answer; boxes are clipped to the image of ``size``.
+
+        Raises:
+            NotationError: A group is not of boxes or points alone, has a reference without a
+                unit, or is empty in a form that cannot say so; the words would be read as
+                coordinates; phrases nest too deep; there are too many references.
+        """
+        grid = _Grid(size, self.decimals)
+        pieces: list[Marker | str] = []
+        anything = False
+        num_references = 0
+        for item in walk(answer):
+            if isinstance(item, str):
+                pieces.append(item)
+                anything = True
+            elif isinstance(item, PhraseStart):
+                pieces += [Marker.EXPRESSION_OPEN] if self.marks else []
+            else:
+                pieces += [Marker.EXPRESSION_CLOSE] if self.marks else []
+                lists = "".join(grid.format(group, item.phrase) for group in item.phrase.groups)
+                if lists:
+                    pieces.append(lists if self.marks or not anything else f" {lists}")
+                    anything = True
+                num_references += len(item.phrase.references)
+        if num_references > self.max_references:
+            raise NotationError(
+                f"an answer has {num_references} references, the limit is {self.max_references}"
+            )
+        self._check_readable(pieces, answer, size)
+        return Encoded(tuple(pieces))
+
+    def _check_readable(
+        self, pieces: Sequence[Marker | str], answer: GroundedText, size: ImageSize
+    ) -> None:
+        read = self.decode(pieces, size).text
+        same = read.text == answer.text
+        if self.marks:
+            same = same and _outline(read) == _outline(answer)
+        else:
+            same = same and _counts(read) == _counts(answer)
+        if not same:
+            raise NotationError(
+                f"answer {answer.text[:80]!r}: its words would be read as coordinates, or a group "
+                "of nothing cannot be written"
+            )
+
+    def decode(self, pieces: Sequence[Marker | str], size: ImageSize) -> Decoded:
+        """Read pieces as grounded text, with boxes and points in pixels of an image of ``size``.
+
+        Never raises. Numbers outside the image are brought to its edge, corners in the wrong
+        order are exchanged, and a box without an extent is left out; each is a problem.
+        """
+        reader = _Reader(self, _Grid(size, self.decimals))
+        for gap, marker, offset in gaps_and_markers(pieces, self.spelling):
+            reader.read(gap, marker, offset)
+        return reader.decoded()
+
+
+def _without_mask(unit: Unit | None) -> Unit | None:
+    if isinstance(unit, Mask):
+        return None if unit.is_empty else unit.to_box()
+    return unit
+
+
+def _outline(answer: GroundedText) -> list[tuple[int, int, list[tuple[tuple[str, ...], int]]]]:
+    return [
+        (
+            phrase.start,
+            phrase.end,
+            [(group.unit_types, len(group.references)) for group in phrase.groups],
+        )
+        for phrase in answer.phrases
+    ]
+
+
+def _counts(answer: GroundedText) -> list[tuple[tuple[str, ...], int]]:
+    return sorted(group for _, _, groups in _outline(answer) for group in groups)
+
+
+class _Grid:
+    """Pixels of an image as steps of the square's grid, both ways.
+
+    Steps are whole numbers, ``10**decimals`` of them along the square.
+    """
+
+    def __init__(self, size: ImageSize, decimals: int) -> None:
+        self._decimals = decimals
+        self._steps: int = 10**decimals
+        self._side: int = max(size)
+        self._lengths = (size.width, size.height)
+        self._offsets = tuple((self._side - length) / 2 for length in self._lengths)
+
+    def step(self, value: float, axis: int) -> int:
+        """Return the step that a pixel coordinate falls on, brought into the image."""
+        inside = min(max(value, 0.0), float(self._lengths[axis]))
+        return round((inside + self._offsets[axis]) / self._side * self._steps)
+
+    def bounds(self, axis: int) -> tuple[int, int]:
+        """Return the steps of the image's edges; an image is at least one step thick."""
+        first, last = self.step(0, axis), self.step(self._lengths[axis], axis)
+        return first, max(last, first + 1)
+
+    def pixel(self, step: int, axis: int) -> float:
+        """Return the pixel coordinate of a step, brought into the image."""
+        value = step / self._steps * self._side - self._offsets[axis]
+        return min(max(value, 0.0), float(self._lengths[axis]))
+
+    def format(self, group: UnitGroup, phrase: GroundedPhrase) -> str:
+        """Return a group as a list of coordinates."""
+        if group.unit_types not in {(UnitType.BOX,), (UnitType.POINT,)}:
+            raise NotationError(
+                f"phrase {phrase.text!r}: coordinates write boxes or points, not the unit types "
+                f"{group.unit_types}"
+            )
+        entries: list[str] = []
+        for (unit,) in (each.units for each in group.references):
+            if isinstance(unit, Box):
+                steps = self._corners(unit)
+            elif isinstance(unit, Point):
+                steps = [self.step(unit.x, 0), self.step(unit.y, 1)]
+            else:
+                raise NotationError(f"phrase {phrase.text!r}: a reference has no unit to write")
+            entries.append(",".join(self._number(step) for step in steps))
+        return f"[{';'.join(entries)}]"
+
+    def _number(self, step: int) -> str:
+        return f"{step / self._steps:.{self._decimals}f}"
+
+    def _corners(self, box: Box) -> list[int]:
+        x1, x2 = self._extent(box.x1, box.x2, 0)
+        y1, y2 = self._extent(box.y1, box.y2, 1)
+        return [x1, y1, x2, y2]
+
+    def _extent(self, first: float, last: float, axis: int) -> tuple[int, int]:
+        low, high = self.step(first, axis), self.step(last, axis)
+        if low < high:
+            return low, high
+        # A thing thinner than a step still needs an extent: one step, inside the image.
+        return (low, low + 1) if low < self.bounds(axis)[1] else (low - 1, low)
+
+    def read(self, value: float, axis: int, faults: FaultLog, position: int) -> int:
+        """Return the step of a number that a model wrote."""
+        first, last = self.bounds(axis)
+        step = round(min(max(value, -1.0), 2.0) * self._steps)
+        if not first <= step <= last:
+            faults.add("out_of_range", f"coordinate {value:.6g} lies outside the image", position)
+        return min(max(step, first), last)
+
+
+class _Reader:
+    """Reads text with lists of coordinates in it, from front to back."""
+
+    def __init__(self, notation: Coordinates, grid: _Grid) -> None:
+        self._notation = notation
+        self._grid = grid
+        self._draft = Draft()
+        self._faults = FaultLog()
+        # The phrase that coordinates right here belong to; None in words.
+        self._target: DraftPhrase | None = None
+        self._marked = False
+        self._num_references = 0
+        self._start = 0
+
+    def read(self, gap: str, marker: Marker | None, position: int) -> None:
+        """Take the text before a marker, then the marker; None is the end."""
+        self._start = position - len(gap)
+        self._read_words(gap, at_end=marker is None)
+        if marker is Marker.EXPRESSION_OPEN:
+            self._target = None
+            if not self._draft.open_phrase():
+                self._faults.add("too_deep", f"a phrase lies in {MAX_DEPTH} others", position)
+        elif marker is Marker.EXPRESSION_CLOSE and self._draft.open:
+            self._target = self._draft.close_phrase()
+            self._marked = True
+        elif marker is Marker.EXPRESSION_CLOSE:
+            self._faults.add("unopened_phrase", "a phrase ends and none is open", position)
+        elif marker is None:
+            self._finish(position)
+        elif marker not in self._notation.markers:
+            self._faults.add("unexpected_marker", f"{marker.value} does not belong here", position)
+
+    def _read_words(self, gap: str, *, at_end: bool) -> None:
+        end = 0
+        for match in _LIST.finditer(gap):
+            words = gap[end : match.start()]
+            here = self._target if not words.strip() else None
+            group = self._parse(match.group(1), may_be_empty=here is not None and self._marked)
+            if group is None:
+                continue
+            end = match.end()
+            if here is None:
+                self._add_words(words.removesuffix(" "))
+            # A list whose boxes all lack an extent says nothing, not that nothing is there.
+            if group.references or not match.group(1).strip():
+                self._target = here or self._empty_phrase()
+                self._target.groups.append(group)
+        rest = gap[end:]
+        cut = _cut_list(rest) if at_end else None
+        if cut is not None:
+            self._faults.add("truncated", "the text ends inside coordinates", self._start + end)
+            rest = rest[:cut].removesuffix(" ")
+        self._add_words(rest)
+
+    def _add_words(self, words: str) -> None:
+        if words:
+            self._draft.add_text(words)
+            self._target = None
+            self._marked = False
+
+    def _empty_phrase(self) -> DraftPhrase:
+        if self._notation.marks:
+            self._faults.add("group_without_phrase", "coordinates follow no phrase", self._start)
+        if not self._draft.open_phrase():
+            self._faults.add("too_deep", f"coordinates lie in {MAX_DEPTH} phrases", self._start)
+        self._marked = False
+        return self._draft.close_phrase()
+
+    def _parse(self, text: str, *, may_be_empty: bool) -> DraftGroup | None:
+        """Read what stands between brackets; None where it is not meant as coordinates."""
+        if not text.strip():
+            return DraftGroup((UnitType.BOX.value,)) if may_be_empty else None
+        entries = [entry.split(",") for entry in text.split(";")]
+        if len(entries) == 1 and len(entries[0]) == 1:
+            return None
+        lengths = {len(entry) for entry in entries}
+        if len(lengths) > 1 or not lengths <= _LENGTHS.keys():
+            self._faults.add(
+                "wrong_count", f"[{text[:80]}] is neither boxes nor points", self._start
+            )
+            return None
+        numbers = [[_parse_number(number) for number in entry] for entry in entries]
+        known = [[number for number in entry if number is not None] for entry in numbers]
+        if [len(entry) for entry in known] != [len(entry) for entry in numbers]:
+            self._faults.add("invalid_number", f"[{text[:80]}] has a number amiss", self._start)
+            return None
+        group = DraftGroup((_LENGTHS[len(entries[0])],))
+        for entry in known:
+            self._num_references += 1
+            if self._num_references > self._notation.max_references:
+                continue
+            unit = self._unit(entry)
+            if unit is not None:
+                group.references.append(DraftReference((unit,)))
+        return group
+
+    def _unit(self, numbers: Sequence[float]) -> Box | Point | None:
+        steps = [
+            self._grid.read(number, index % 2, self._faults, self._start)
+            for index, number in enumerate(numbers)
+        ]
+        if len(steps) == 2:
+            return Point(self._grid.pixel(steps[0], 0), self._grid.pixel(steps[1], 1))
+        (x1, x2), (y1, y2) = sorted(steps[::2]), sorted(steps[1::2])
+        if [x1, y1, x2, y2] != steps:
+            self._faults.add("unordered_box", f"the corners of {numbers} are mixed", self._start)
+        left, right = self._grid.pixel(x1, 0), self._grid.pixel(x2, 0)
+        top, bottom = self._grid.pixel(y1, 1), self._grid.pixel(y2, 1)
+        if left >= right or top >= bottom:
+            self._faults.add("empty_box", f"the box {numbers} has no extent", self._start)
+            return None
+        return Box(left, top, right, bottom)
+
+    def _finish(self, position: int) -> None:
+        for phrase in self._draft.open:
+            self._faults.add(
+                "unclosed_phrase",
+                f"the phrase from character {phrase.start} does not end",
+                position,
+            )
+        if self._draft.open and "truncated" not in self._faults:
+            self._faults.add("truncated", "the text ends inside a phrase", position)
+        limit = self._notation.max_references
+        if self._num_references > limit:
+            self._faults.add(
+                "too_many_references",
+                f"{self._num_references} references, the first {limit} are kept",
+            )
+
+    def decoded(self) -> Decoded:
+        """Return what was read."""
+        text, slots = self._draft.build()
+        return Decoded(text, slots, self._faults.problems())
+
+
+def _cut_list(text: str) -> int | None:
+    """Return where a list of coordinates begins that the end of the text cut off."""
+    start = text.rfind("[")
+    if start < 0 or not _CUT_LIST.match(text, start):
+        return None
+    return start if any(mark in text[start:] for mark in ".,;") else None
+
+
+def _parse_number(text: str) -> float | None:
+    stripped = text.strip()
+    if len(stripped) > _MAX_NUMBER_LENGTH or not _NUMBER.fullmatch(stripped):
+        return None
+    return float(stripped)

@@ -1,0 +1,1 @@
+"""Images, regions and conversations become tensors."""

@@ -1,0 +1,131 @@
+"""Sequences padded into one batch; the only place that knows the batch's fields."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+IGNORE_INDEX = -100
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """Truth for the references of a batch, in the order of their tokens.
+
+    ``boxes`` are cxcywh in [0, 1] of the canvas; ``masks`` lie at the resolution of the pixel
+    features. ``groups`` holds the reference indices of each group, padded with -1.
+    """
+
+    boxes: Float[Tensor, "n 4"]
+    has_box: Bool[Tensor, " n"]
+    masks: UInt8[Tensor, "n mh mw"]
+    has_mask: Bool[Tensor, " n"]
+    groups: Int[Tensor, "g most"]
+    weights: Float[Tensor, " n"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch of rows; a row is one image and the turns about it.
+
+    ``turns`` is 0 for what every turn of a row sees (image), 1, 2, … for turns, -1 for padding.
+    ``independent`` rows hide turns from one another. ``positions`` are rotary positions.
+    """
+
+    pixel_values: Float[Tensor, "b 3 canvas canvas"]
+    input_ids: Int[Tensor, "b t"]
+    labels: Int[Tensor, "b t"]
+    label_weights: Float[Tensor, "b t"]
+    positions: Int[Tensor, "b t"]
+    turns: Int[Tensor, "b t"]
+    independent: Bool[Tensor, " b"]
+    regions: Float[Tensor, "r rh rw"]
+    region_rows: Int[Tensor, " r"]
+    references: References
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Move every tensor."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        references = References(
+            **{f.name: getattr(self.references, f.name).to(device) for f in fields(References)}
+        )
+        return Batch(
+            **{k: v.to(device) for k, v in moved.items() if k != "references"},
+            references=references,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One image and its turns as arrays, before padding."""
+
+    pixels: Float[np.ndarray, "3 canvas canvas"]
+    input_ids: Int[np.ndarray, " t"]
+    labels: Int[np.ndarray, " t"]
+    label_weights: Float[np.ndarray, " t"]
+    positions: Int[np.ndarray, " t"]
+    turns: Int[np.ndarray, " t"]
+    independent: bool
+    regions: Float[np.ndarray, "r rh rw"]
+    boxes: Float[np.ndarray, "n 4"]
+    has_box: Bool[np.ndarray, " n"]
+    masks: UInt8[np.ndarray, "n mh mw"]
+    has_mask: Bool[np.ndarray, " n"]
+    groups: tuple[tuple[int, ...], ...]
+    weights: Float[np.ndarray, " n"]
+
+
+def collate(
+    rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: int = 1
+) -> Batch:
+    """Pad rows into a batch, on the right for training and on the ``left`` for generation.
+
+    The length is rounded up to a ``multiple``: kernels are prepared once for each shape.
+    """
+    longest = max(len(row.input_ids) for row in rows)
+    longest += -longest % multiple
+
+    def padded(name: str, fill: float, dtype: torch.dtype) -> Tensor:
+        out = torch.full((len(rows), longest), fill, dtype=dtype)
+        for index, row in enumerate(rows):
+            values = torch.from_numpy(getattr(row, name))
+            start = longest - len(values) if left else 0
+            out[index, start : start + len(values)] = values.to(dtype)
+        return out
+
+    def joined(name: str) -> Tensor:
+        return torch.from_numpy(np.concatenate([getattr(row, name) for row in rows]))
+
+    groups: list[tuple[int, ...]] = []
+    first = 0
+    for row in rows:
+        groups += [tuple(first + index for index in group) for group in row.groups]
+        first += len(row.boxes)
+    most = max((len(group) for group in groups), default=1)
+    table = torch.full((len(groups), most), -1, dtype=torch.long)
+    for index, group in enumerate(groups):
+        table[index, : len(group)] = torch.tensor(group)
+    return Batch(
+        pixel_values=torch.from_numpy(np.stack([row.pixels for row in rows])),
+        input_ids=padded("input_ids", pad_id, torch.long),
+        labels=padded("labels", IGNORE_INDEX, torch.long),
+        label_weights=padded("label_weights", 0.0, torch.float32),
+        positions=padded("positions", 0, torch.long),
+        turns=padded("turns", -1, torch.long),
+        independent=torch.tensor([row.independent for row in rows]),
+        regions=joined("regions"),
+        region_rows=torch.repeat_interleave(
+            torch.arange(len(rows)), torch.tensor([len(row.regions) for row in rows])
+        ),
+        references=References(
+            boxes=joined("boxes"),
+            has_box=joined("has_box"),
+            masks=joined("masks"),
+            has_mask=joined("has_mask"),
+            groups=table,
+            weights=joined("weights"),
+        ),
+    )

@@ -1,0 +1,313 @@
+"""Conversations to rows: images on the canvas, regions to masks, turns to token sequences."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from deixis.errors import ModelError, PromptError
+from deixis.geometry import Box, ImageSize, Letterbox, Mask, Point, Scribble
+from deixis.notation import Encoded, Marker, Notation
+from deixis.processing.batch import IGNORE_INDEX, Row
+from deixis.processing.images import letterbox_array, read_image
+from deixis.processing.tokenizer import MarkedTokenizer
+from deixis.structures import Conversation, ImageArray, QuestionPart, Region, Turn, Unit
+
+POINT_RADIUS = 10.0 / 336.0
+"""Radius of a point prompt's disc over the canvas: 10 px at 336 (REF-VLM's public code)."""
+
+
+@dataclass(slots=True)
+class _Builder:
+    """Arrays of a row under construction."""
+
+    ids: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    label_weights: list[float] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    turns: list[int] = field(default_factory=list)
+    regions: list[Float[np.ndarray, "rh rw"]] = field(default_factory=list)
+    boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
+    has_box: list[bool] = field(default_factory=list)
+    masks: list[UInt8[np.ndarray, "mh mw"]] = field(default_factory=list)
+    has_mask: list[bool] = field(default_factory=list)
+    groups: list[tuple[int, ...]] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+
+    def extend(
+        self, ids: Sequence[int], *, turn: int, start: int, weight: float | None = None
+    ) -> int:
+        """Append tokens from rotary position ``start``; labelled where a weight is given."""
+        self.ids += ids
+        self.labels += ids if weight is not None else [IGNORE_INDEX] * len(ids)
+        self.label_weights += [weight if weight is not None else 0.0] * len(ids)
+        self.positions += range(start, start + len(ids))
+        self.turns += [turn] * len(ids)
+        return start + len(ids)
+
+
+@dataclass(frozen=True, slots=True)
+class _EncodedTurn:
+    """A turn as tokens, before it has a place in a row."""
+
+    question: list[int]
+    regions: list[Region]
+    written: Encoded | None
+    answer: list[int]
+
+    @property
+    def length(self) -> int:
+        return len(self.question) + len(self.answer)
+
+
+class Processor:
+    """What stands between people's nouns and the model's tensors; saved beside the weights.
+
+    Args:
+        tokenizer: Text and markers to ids.
+        notation: How grounded phrases become text.
+        canvas: Side of the square canvas, in pixels; images are centred on it.
+        image_tokens: Tokens that an image becomes.
+        region_tokens: Tokens that a region becomes.
+        pixel_grid: Side of the map that masks are cut from.
+    """
+
+    def __init__(
+        self,
+        tokenizer: MarkedTokenizer,
+        notation: Notation,
+        *,
+        canvas: int,
+        image_tokens: int,
+        region_tokens: int,
+        pixel_grid: int,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.notation = notation
+        self.canvas = canvas
+        self.image_tokens = image_tokens
+        self.region_tokens = region_tokens
+        self.pixel_grid = pixel_grid
+
+    def letterbox(self, size: ImageSize) -> Letterbox:
+        """The transform from an image of ``size`` to the canvas."""
+        return Letterbox(size, self.canvas)
+
+    def pixels(self, image: ImageArray, letterbox: Letterbox) -> Float[np.ndarray, "3 c c"]:
+        """Place an image on the canvas; values in [-1, 1], grey (0) around it."""
+        placed = letterbox_array(image, letterbox)
+        return np.ascontiguousarray(placed.transpose(2, 0, 1), dtype=np.float32) / 127.5 - 1.0
+
+    def row(self, conversation: Conversation, *, max_tokens: int | None = None) -> Row:
+        """Encode a conversation; turns without an answer are left open for generation.
+
+        With ``max_tokens``, independent turns that would make the row longer are left out: rows
+        of one length waste no padding.
+
+        Raises:
+            PromptError: A region lies outside the image, or there is no image to point into.
+            ImageError: The image cannot be read.
+        """
+        if conversation.image is None or conversation.size is None:
+            raise PromptError(f"conversation {conversation.id} has no image")
+        source = conversation.image
+        array = source() if callable(source) else source
+        image = array if isinstance(array, np.ndarray) else read_image(array).array
+        size = ImageSize(*image.shape[:2])
+        letterbox = self.letterbox(size)
+        build = _Builder()
+        prefix = [self.tokenizer.begin_id]
+        prefix += [self.tokenizer.marker_ids[Marker.IMAGE]] * self.image_tokens
+        shared = build.extend(prefix, turn=0, start=0)
+        position = shared
+        for number, turn in enumerate(conversation.turns, start=1):
+            start = shared if conversation.independent else position
+            encoded = self._encode_turn(turn, letterbox)
+            if max_tokens is not None and len(build.ids) + encoded.length > max_tokens:
+                continue
+            position = self._add_turn(build, turn, encoded, number, start, letterbox)
+        return self._finish(build, self.pixels(image, letterbox), conversation.independent)
+
+    def _encode_turn(self, turn: Turn, letterbox: Letterbox) -> _EncodedTurn:
+        question = [self.tokenizer.user_id]
+        regions: list[Region] = []
+        for part in self._trimmed(turn.question):
+            if isinstance(part, str):
+                question += self.tokenizer.encode_text(part)
+            else:
+                question += [self.tokenizer.marker_ids[Marker.REGION]] * self.region_tokens
+                regions.append(part)
+        question.append(self.tokenizer.assistant_id)
+        if turn.answer is None:
+            return _EncodedTurn(question, regions, None, [])
+        encoded = self.notation.encode(turn.answer, letterbox.source)
+        answer = [*self.tokenizer.encode_pieces(encoded.pieces), self.tokenizer.end_id]
+        return _EncodedTurn(question, regions, encoded, answer)
+
+    def _add_turn(
+        self,
+        build: _Builder,
+        turn: Turn,
+        encoded: _EncodedTurn,
+        number: int,
+        start: int,
+        letterbox: Letterbox,
+    ) -> int:
+        build.regions += [self.region_mask(region, letterbox) for region in encoded.regions]
+        position = build.extend(encoded.question, turn=number, start=start)
+        if encoded.written is None:
+            return position
+        self._add_references(build, encoded.written, turn.weight, letterbox)
+        return build.extend(encoded.answer, turn=number, start=position, weight=turn.weight)
+
+    @staticmethod
+    def _trimmed(question: Sequence[QuestionPart]) -> list[QuestionPart]:
+        """Without blanks at either end: they mean nothing and are rare in training."""
+        parts = list(question)
+        if isinstance(parts[0], str):
+            parts[0] = parts[0].lstrip()
+        if isinstance(parts[-1], str):
+            parts[-1] = parts[-1].rstrip()
+        return [part for part in parts if part != ""]
+
+    def _add_references(
+        self, build: _Builder, encoded: Encoded, weight: float, letterbox: Letterbox
+    ) -> None:
+        groups: dict[int, list[int]] = {}
+        for reference in encoded.references:
+            groups.setdefault(reference.group, []).append(len(build.boxes))
+            box = next((unit for unit in reference.units if isinstance(unit, Box)), None)
+            mask = next((unit for unit in reference.units if isinstance(unit, Mask)), None)
+            build.has_box.append(box is not None)
+            build.has_mask.append(mask is not None)
+            build.boxes.append(self._canvas_box(box, letterbox))
+            build.masks.append(self._canvas_mask(mask, letterbox))
+            build.weights.append(weight)
+        build.groups += [tuple(members) for members in groups.values()]
+
+    def _canvas_box(
+        self, box: Box | None, letterbox: Letterbox
+    ) -> tuple[float, float, float, float]:
+        if box is None:
+            return (0.5, 0.5, 1.0, 1.0)
+        scale = letterbox.scale / self.canvas
+        left, top = letterbox.offset
+        centre_x, centre_y = box.center
+        return (
+            centre_x * scale + left / self.canvas,
+            centre_y * scale + top / self.canvas,
+            box.width * scale,
+            box.height * scale,
+        )
+
+    def _canvas_mask(self, mask: Mask | None, letterbox: Letterbox) -> UInt8[np.ndarray, "g g"]:
+        if mask is None:
+            return np.zeros((self.pixel_grid, self.pixel_grid), np.uint8)
+        return (sample_mask(mask.array, letterbox, self.pixel_grid) >= 0.5).astype(np.uint8)
+
+    def region_mask(self, region: Region, letterbox: Letterbox) -> Float[np.ndarray, "g g"]:
+        """Turn a region into a mask over the pixel grid; never empty.
+
+        Boxes are filled, points become discs, scribbles strokes (REF-VLM's public code).
+
+        Raises:
+            PromptError: The region lies outside the image or is empty.
+        """
+        size = letterbox.source
+        match region:
+            case Mask():
+                if region.size != size:
+                    raise PromptError(f"mask of {region.size} does not fit an image of {size}")
+                mask = region
+            case Box():
+                region.check_inside(size)
+                mask = Mask.from_box(region, size)
+            case Scribble():
+                mask = region.to_mask(size)
+            case Point():
+                if not (0 <= region.x <= size.width and 0 <= region.y <= size.height):
+                    raise PromptError(
+                        f"point ({region.x}, {region.y}) lies outside an image of "
+                        f"{size.width}x{size.height}"
+                    )
+                radius = POINT_RADIUS * self.canvas / letterbox.scale
+                disc = Scribble(((region.x, region.y),), width=max(2 * radius, 1.0))
+                mask = disc.to_mask(size)
+        if mask.is_empty:
+            raise PromptError(f"{type(region).__name__.lower()} covers no pixel of the image")
+        share = sample_mask(mask.array, letterbox, self.pixel_grid)
+        inside = (share >= 0.5).astype(np.float32)
+        if not inside.any():
+            inside.flat[int(share.argmax())] = 1.0
+        return inside
+
+    def _finish(
+        self, build: _Builder, pixels: Float[np.ndarray, "3 c c"], independent: bool  # noqa: FBT001
+    ) -> Row:
+        grid = self.pixel_grid
+        return Row(
+            pixels=pixels,
+            input_ids=np.array(build.ids, np.int64),
+            labels=np.array(build.labels, np.int64),
+            label_weights=np.array(build.label_weights, np.float32),
+            positions=np.array(build.positions, np.int64),
+            turns=np.array(build.turns, np.int64),
+            independent=independent,
+            regions=np.stack(build.regions) if build.regions else np.zeros((0, grid, grid), np.float32),
+            boxes=np.array(build.boxes, np.float32).reshape(-1, 4),
+            has_box=np.array(build.has_box, bool),
+            masks=np.stack(build.masks) if build.masks else np.zeros((0, grid, grid), np.uint8),
+            has_mask=np.array(build.has_mask, bool),
+            groups=tuple(build.groups),
+            weights=np.array(build.weights, np.float32),
+        )
+
+    def place_unit(self, unit: Unit, letterbox: Letterbox) -> Unit:
+        """Bring a unit from the canvas back to source pixels."""
+        return letterbox.invert(unit)
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer; sizes and notation live in the model's configuration."""
+        self.tokenizer.save(folder)
+
+
+def sample_mask(
+    mask: np.ndarray, letterbox: Letterbox, grid: int
+) -> Float[np.ndarray, "grid grid"]:
+    """Share of each cell of a ``grid`` x ``grid`` canvas that a source mask covers.
+
+    Cells are integrated exactly through a summed-area table, so nothing thin is missed.
+    """
+    if letterbox.canvas % grid:
+        raise ModelError(f"a canvas of {letterbox.canvas} does not divide into {grid} cells")
+    height, width = mask.shape
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    out = np.zeros((grid, grid), np.float32)
+    if not len(rows):
+        return out
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    cell = letterbox.canvas / grid / letterbox.scale
+    offset_x, offset_y = (value / letterbox.scale for value in letterbox.offset)
+    edges = np.arange(grid + 1) * cell
+    weights_y = _overlap(edges - offset_y, top, bottom)
+    weights_x = _overlap(edges - offset_x, left, right)
+    part = mask[top:bottom, left:right].astype(np.float32)
+    y0, y1 = _span(weights_y)
+    x0, x1 = _span(weights_x)
+    out[y0:y1, x0:x1] = weights_y[y0:y1] @ part @ weights_x[x0:x1].T / cell**2
+    return out
+
+
+def _overlap(edges: np.ndarray, low: int, high: int) -> Float[np.ndarray, "cells pixels"]:
+    """Length that each cell [edges[i], edges[i+1]] shares with each unit pixel of [low, high)."""
+    pixels = np.arange(low, high, dtype=np.float64)
+    starts = np.maximum(edges[:-1, None], pixels[None])
+    ends = np.minimum(edges[1:, None], pixels[None] + 1.0)
+    return np.maximum(ends - starts, 0.0).astype(np.float32)
+
+
+def _span(weights: np.ndarray) -> tuple[int, int]:
+    used = np.flatnonzero(weights.any(1))
+    return int(used[0]), int(used[-1]) + 1

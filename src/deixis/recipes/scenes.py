@@ -1,0 +1,42 @@
+"""Recipes that learn from the drawn world alone."""
+
+from deixis.models.decoders import DecoderConfig
+from deixis.models.vision import SmallVisionConfig
+from deixis.training import ModelChoice, Optimizer, SceneData, Stage, TrainRecipe
+
+TASKS = (
+    ("locate", 0.30),
+    ("rec", 0.12),
+    ("res", 0.12),
+    ("absent", 0.05),
+    ("reg", 0.08),
+    ("reg_unique", 0.01),
+    ("detection", 0.05),
+    ("segmentation", 0.04),
+    ("detection_all", 0.01),
+    ("count", 0.04),
+    ("count_words", 0.02),
+    ("region_qa", 0.07),
+    ("vqa", 0.04),
+    ("gcg", 0.03),
+    ("caption", 0.02),
+)
+
+
+def scenes_tiny() -> TrainRecipe:
+    """The shipped model: about 6 M parameters, trained from scratch on two cores."""
+    decoder = DecoderConfig(width=128, heads=4, hidden=384, layers=2)
+    model = ModelChoice(vision=SmallVisionConfig(), box_decoder=decoder, mask_decoder=decoder)
+    return TrainRecipe(
+        name="scenes_tiny",
+        model=model,
+        stages=(
+            Stage(
+                name="all",
+                steps=6000,
+                batch_size=16,
+                data=SceneData(seed=1, tasks=TASKS),
+                optimizer=Optimizer(lr=1e-3, warmup=300),
+            ),
+        ),
+    )

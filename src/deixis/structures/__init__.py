@@ -1,0 +1,44 @@
+"""The nouns that every part of deixis speaks."""
+
+from deixis.structures.answer import Answer, Problem
+from deixis.structures.conversation import Conversation, QuestionPart, Turn
+from deixis.structures.sample import (
+    Expression,
+    ImageArray,
+    ImageSource,
+    Instance,
+    QuestionAnswer,
+    Relation,
+    Sample,
+)
+from deixis.structures.units import (
+    GroundedPhrase,
+    GroundedText,
+    Reference,
+    Region,
+    Unit,
+    UnitGroup,
+    UnitType,
+)
+
+__all__ = [
+    "Answer",
+    "Conversation",
+    "Expression",
+    "GroundedPhrase",
+    "GroundedText",
+    "ImageArray",
+    "ImageSource",
+    "Instance",
+    "Problem",
+    "QuestionAnswer",
+    "QuestionPart",
+    "Reference",
+    "Region",
+    "Relation",
+    "Sample",
+    "Turn",
+    "Unit",
+    "UnitGroup",
+    "UnitType",
+]

@@ -1,0 +1,95 @@
+"""One annotated image, as every source gives it and every task takes it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import UInt8
+from numpy import ndarray
+
+from deixis.errors import AnnotationError
+from deixis.geometry import Box, DepthMap, ImageSize, Keypoints, Mask
+from deixis.structures.units import GroundedText, Region
+
+ImageArray = UInt8[ndarray, "height width 3"]
+ImageSource = Path | ImageArray | Callable[[], ImageArray]
+"""Where the pixels of a sample come from: a file, an array, or a call that draws them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One annotated thing: geometry of its visible part, in source pixels."""
+
+    category: str
+    box: Box
+    mask: Mask | None = None
+    keypoints: Keypoints | None = None
+    attributes: tuple[str, ...] = ()
+    visibility: float = 1.0
+    crowd: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """``subject predicate object``; both are indices into the sample's instances."""
+
+    subject: int
+    predicate: str
+    object: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """Words that mean exactly these instances; none where nothing in the image fits.
+
+    ``family`` names the kind of expression: ``location`` (may use location words, RefCOCO's
+    rule), ``appearance`` (no location words, RefCOCO+), ``long`` (whole sentences, RefCOCOg).
+    """
+
+    text: str
+    instances: tuple[int, ...]
+    family: str = "location"
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionAnswer:
+    """A question about the whole image, or about a region where ``instance`` or ``region`` is set."""
+
+    question: str
+    answer: str
+    instance: int | None = None
+    region: Region | None = None
+    kind: str = "vqa"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image with everything that is known about it.
+
+    Indices (of relations, expressions, questions, salient) point into ``instances``. Captions
+    are short or long texts whose phrases own units.
+    """
+
+    id: str
+    image: ImageSource
+    size: ImageSize
+    instances: tuple[Instance, ...] = ()
+    relations: tuple[Relation, ...] = ()
+    expressions: tuple[Expression, ...] = ()
+    captions: tuple[GroundedText, ...] = ()
+    questions: tuple[QuestionAnswer, ...] = ()
+    depth: DepthMap | None = None
+    salient: int | None = None
+    absent_categories: tuple[str, ...] = ()
+    source: str = ""
+    split: str = ""
+
+    def __post_init__(self) -> None:
+        count = len(self.instances)
+        used = [index for relation in self.relations for index in (relation.subject, relation.object)]
+        used += [index for expression in self.expressions for index in expression.instances]
+        used += [question.instance for question in self.questions if question.instance is not None]
+        used += [] if self.salient is None else [self.salient]
+        wrong = [index for index in used if not 0 <= index < count]
+        if wrong:
+            raise AnnotationError(f"sample {self.id}: instance {wrong[0]} of {count} does not exist")

@@ -1,0 +1,71 @@
+"""From a recipe's model choice to a model and its processor."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import numpy as np
+from transformers import LlamaConfig
+
+from deixis.data.scenes import draw_scene
+from deixis.data.scenes.sample import scene_sample
+from deixis.data.tasks import sample_turns
+from deixis.models.config import PointingVLMConfig
+from deixis.models.pointing import PointingVLM
+from deixis.notation import Marker, Triplets
+from deixis.processing.build import build_processor
+from deixis.processing.processor import Processor
+from deixis.processing.tokenizer import MarkedTokenizer, train_tokenizer
+from deixis.structures import GroundedText
+from deixis.training.recipe import ModelChoice, TrainRecipe
+
+TOKENIZER_SCENES = 1500
+
+
+def build_model(recipe: TrainRecipe) -> tuple[PointingVLM, Processor]:
+    """Build a fresh model; weights follow the global random state, the tokenizer the recipe."""
+    tokenizer = train_tokenizer(
+        scene_texts(recipe.stages[-1].data.seed), size=recipe.model.vocabulary
+    )
+    config = model_config(recipe.model, tokenizer)
+    return PointingVLM(config), build_processor(config, tokenizer)
+
+
+def model_config(choice: ModelChoice, tokenizer: MarkedTokenizer) -> PointingVLMConfig:
+    """The Hugging Face configuration of a model choice."""
+    text = LlamaConfig(
+        vocab_size=len(tokenizer.tokenizer),
+        hidden_size=choice.hidden,
+        intermediate_size=choice.intermediate,
+        num_hidden_layers=choice.layers,
+        num_attention_heads=choice.heads,
+        num_key_value_heads=choice.heads,
+        max_position_embeddings=1024,
+        tie_word_embeddings=False,
+        bos_token_id=tokenizer.begin_id,
+        eos_token_id=tokenizer.end_id,
+        pad_token_id=tokenizer.pad_id,
+    )
+    return PointingVLMConfig(
+        text_config=text,
+        vision=asdict(choice.vision),
+        box_decoder=asdict(choice.box_decoder),
+        mask_decoder=asdict(choice.mask_decoder),
+        pixel_width=choice.pixel_width,
+        region_tokens=choice.region_tokens,
+        marker_ids={marker.value: index for marker, index in tokenizer.marker_ids.items()},
+        loss_weights=dict(choice.loss_weights),
+    )
+
+
+def scene_texts(seed: int) -> Iterator[str]:
+    """Questions and answers about training scenes, to learn a vocabulary from."""
+    triplets = Triplets()
+    for index in range(TOKENIZER_SCENES):
+        scene = draw_scene(seed, index, level="standard", split="train", long_side=64)
+        sample = scene_sample(scene)
+        rng = np.random.default_rng([seed, index, 0x746F6B])
+        for turn in sample_turns(sample, rng, count=12):
+            yield from (part for part in turn.question if isinstance(part, str))
+            answer = turn.answer if turn.answer is not None else GroundedText("")
+            pieces = triplets.encode(answer, sample.size).pieces
+            yield from (piece for piece in pieces if not isinstance(piece, Marker))

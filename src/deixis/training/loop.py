@@ -1,0 +1,239 @@
+"""The training loop: stages of named parts, on Accelerate, resumable to the step."""
+
+import json
+import logging
+import math
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from types import FrameType
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from deixis.errors import CheckpointError, NumericError, RecipeError, StorageError
+from deixis.models.pointing import PointingOutput, PointingVLM
+from deixis.processing.batch import Batch
+from deixis.processing.processor import Processor
+from deixis.training.build import build_model
+from deixis.training.checkpoints import (
+    TrainingState,
+    latest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from deixis.training.data import SceneBatches, batch_loader
+from deixis.training.progress import TrainLog
+from deixis.training.recipe import Optimizer, Stage, TrainRecipe
+from deixis.training.release import save_model
+
+logger = logging.getLogger(__name__)
+
+MAX_BAD_STEPS = 3
+
+
+def train(
+    recipe: TrainRecipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    report: Callable[[dict[str, float]], None] | None = None,
+) -> PointingVLM:
+    """Run a recipe and write checkpoints, a log and at last the model under ``out``.
+
+    Args:
+        recipe: The whole run.
+        out: Folder for ``recipe.json``, ``log.jsonl``, ``checkpoints/`` and ``model/``.
+        resume: Continue the newest complete checkpoint under ``out``.
+        report: Called with every logged row.
+
+    Raises:
+        StorageError: ``out`` cannot be written, or holds a run and ``resume`` is off.
+        CheckpointError: ``resume`` finds nothing to continue, or another recipe.
+        NumericError: The loss was not finite several steps in a row.
+    """
+    _prepare(recipe, out, resume=resume)
+    accelerator = Accelerator(
+        mixed_precision="bf16" if recipe.precision == "bfloat16" else "no",
+        cpu=not torch.cuda.is_available(),
+    )
+    torch.manual_seed(recipe.seed)
+    model, processor = build_model(recipe)
+    model.to(accelerator.device)
+    state = TrainingState(0, 0)
+    newest = latest_checkpoint(out / "checkpoints") if resume else None
+    log = TrainLog(out / "log.jsonl", report, total=recipe.total_steps)
+    first = 0
+    with stop_requests() as stopping:
+        for number, stage in enumerate(recipe.stages):
+            last = first + stage.steps
+            set_trainable(model, stage.trainable)
+            optimizer = build_optimizer(model, stage.optimizer)
+            if newest is not None and state.step == 0:
+                state = load_checkpoint(newest, model, None)
+            if newest is not None and first <= state.step < last and state.stage == number:
+                state = load_checkpoint(newest, model, optimizer)
+                newest = None
+            if state.step < last:
+                state = _run_stage(
+                    recipe, stage, number, (first, last), state, model, processor, optimizer,
+                    accelerator, log, out, stopping,
+                )
+            first = last
+            if stopping and state.step < recipe.total_steps:
+                raise SystemExit(143)
+    save_model(model, processor, recipe, out / "model", steps=state.step, seconds=log.seconds)
+    return model
+
+
+def _run_stage(
+    recipe: TrainRecipe,
+    stage: Stage,
+    number: int,
+    bounds: tuple[int, int],
+    state: TrainingState,
+    model: PointingVLM,
+    processor: Processor,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+    log: TrainLog,
+    out: Path,
+    stopping: list[int],
+) -> TrainingState:
+    first, last = bounds
+    batches = SceneBatches(
+        processor,
+        stage.data,
+        batch_size=stage.batch_size,
+        start=state.step,
+        stop=last,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    wrapped = accelerator.prepare_model(model)
+    bad_steps = 0
+    step = state.step
+    for batch in batch_loader(batches, workers=recipe.workers):
+        lr = learning_rate(stage.optimizer, step - first, stage.steps)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        with accelerator.autocast():
+            output: PointingOutput = wrapped(**as_inputs(batch.to(accelerator.device)))
+        accelerator.backward(output.loss)
+        norm = accelerator.clip_grad_norm_(model.parameters(), stage.optimizer.clip)
+        finite = bool(torch.isfinite(output.loss) & torch.isfinite(norm))
+        if finite:
+            optimizer.step()
+            bad_steps = 0
+        else:
+            bad_steps += 1
+            logger.warning("step %d: loss or gradient is not finite; step left out", step)
+            if bad_steps > MAX_BAD_STEPS:
+                raise NumericError(f"step {step}: {bad_steps} steps in a row were not finite")
+        optimizer.zero_grad(set_to_none=True)
+        step += 1
+        log.add(stage.name, lr, output, float(norm), stage.batch_size)
+        if step % recipe.log_every == 0 or step == last:
+            log.flush(step)
+        if step % recipe.checkpoint_every == 0 or step == last or stopping:
+            save_checkpoint(
+                out / "checkpoints", TrainingState(step, number + (step == last)), model,
+                optimizer, keep=recipe.keep_checkpoints,
+            )
+        if stopping:
+            break
+    return TrainingState(step, number + (step == last))
+
+
+def _prepare(recipe: TrainRecipe, out: Path, *, resume: bool) -> None:
+    path = out / "recipe.json"
+    # through JSON once, so that tuples and lists compare equal
+    resolved = json.loads(json.dumps(asdict(recipe)))
+    if path.exists():
+        if not resume:
+            raise StorageError(f"{out} already holds a run\nhint: --resume continues it")
+        if json.loads(path.read_text()) != resolved:
+            raise CheckpointError(f"{path} is another recipe than the one to resume")
+        return
+    if resume:
+        raise CheckpointError(f"{out} holds no run to resume")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(resolved, indent=1))
+        temporary.rename(path)
+    except OSError as error:
+        raise StorageError(f"{out}: cannot write: {error}") from error
+
+
+def set_trainable(model: nn.Module, parts: tuple[str, ...]) -> int:
+    """Let exactly these direct children train; return their parameter count.
+
+    Raises:
+        RecipeError: The model has no part of that name.
+    """
+    children = dict(model.named_children())
+    names = tuple(children) if parts == ("all",) else parts
+    unknown = sorted(set(names) - children.keys())
+    if unknown:
+        raise RecipeError(f"no parts {unknown}; the model has {sorted(children)}")
+    for name, child in children.items():
+        child.requires_grad_(name in names)
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def build_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
+    """AdamW in two groups: matrices decay, everything else does not."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    decayed = [p for p in trained if p.ndim > 1 and id(p) not in embeddings]
+    plain = [p for p in trained if p.ndim <= 1 or id(p) in embeddings]
+    return torch.optim.AdamW(
+        [
+            {"params": decayed, "weight_decay": config.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ],
+        lr=config.lr,
+        betas=config.betas,
+        fused=True,
+    )
+
+
+def learning_rate(config: Optimizer, step: int, steps: int) -> float:
+    """Learning rate of a step of a stage: linear warm-up, then cosine."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    progress = (step - config.warmup) / max(steps - config.warmup, 1)
+    cosine = 0.5 * (1 + math.cos(math.pi * progress))
+    return config.lr * (config.final + (1 - config.final) * cosine)
+
+
+def as_inputs(batch: Batch) -> dict[str, object]:
+    """A batch's fields as keyword arguments of the model."""
+    return {f.name: getattr(batch, f.name) for f in fields(batch)}
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """Collect SIGTERM and SIGINT instead of dying of them; the loop saves at its next step."""
+    received: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if received:
+            raise SystemExit(143)
+        received.append(number)
+
+    try:
+        previous = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not in the main thread: the caller handles signals
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+

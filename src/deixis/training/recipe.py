@@ -1,0 +1,107 @@
+"""What a training run is: frozen dataclasses that a recipe function returns."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from deixis.errors import RecipeError
+from deixis.models.decoders import DecoderConfig
+from deixis.models.vision import SmallVisionConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Optimizer:
+    """AdamW with linear warm-up and cosine decay to ``final`` times ``lr``.
+
+    ``warmup`` is a number of steps. Biases, norms and embeddings have no weight decay.
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.98)
+    warmup: int = 200
+    final: float = 0.02
+    clip: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SceneData:
+    """A mixture of questions about drawn scenes, one image with up to ``turns`` of them a row.
+
+    ``levels`` and ``tasks`` are weights by name. Turns that would make a row longer than
+    ``row_tokens`` are left out of it.
+    """
+
+    seed: int = 0
+    long_side: int = 224
+    turns: int = 16
+    row_tokens: int = 320
+    levels: tuple[tuple[str, float], ...] = (
+        ("plain", 0.4),
+        ("standard", 0.45),
+        ("hard", 0.15),
+    )
+    tasks: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Which parts train, on what, for how long.
+
+    ``trainable`` names direct children of the model; ``all`` means each of them.
+    """
+
+    name: str
+    steps: int
+    trainable: tuple[str, ...] = ("all",)
+    batch_size: int = 16
+    data: SceneData = field(default_factory=SceneData)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 1:
+            raise RecipeError(
+                f"stage {self.name}: steps and batch_size must be positive, got {self.steps} and "
+                f"{self.batch_size}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """The model to train, from scratch: a Llama of this shape between our own parts."""
+
+    hidden: int = 256
+    layers: int = 4
+    heads: int = 4
+    intermediate: int = 640
+    vocabulary: int = 1024
+    vision: SmallVisionConfig = field(default_factory=SmallVisionConfig)
+    box_decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    mask_decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    pixel_width: int = 32
+    region_tokens: int = 1
+    notation: Literal["triplets"] = "triplets"
+    loss_weights: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRecipe:
+    """A whole run: a model, its stages, and what is kept on the way."""
+
+    name: str
+    model: ModelChoice
+    stages: tuple[Stage, ...]
+    seed: int = 0
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    workers: int = 1
+    log_every: int = 20
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise RecipeError(f"recipe {self.name} has no stages")
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all stages together."""
+        return sum(stage.steps for stage in self.stages)

@@ -1,0 +1,88 @@
+"""A trained model as a folder that can be loaded: weights, tokenizer, provenance."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from deixis.errors import StorageError
+from deixis.models.pointing import PointingVLM
+from deixis.processing.processor import Processor
+from deixis.training.recipe import TrainRecipe
+
+
+def save_model(
+    model: PointingVLM,
+    processor: Processor,
+    recipe: TrainRecipe,
+    folder: Path,
+    *,
+    steps: int,
+    seconds: float,
+) -> None:
+    """Write a model folder in bfloat16 with its provenance, whole or not at all.
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
+    staging = folder.with_name(f".{folder.name}.staging")
+    try:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
+        model.save_pretrained(staging, state_dict=state)
+        processor.save(staging)
+        record = provenance(recipe, steps=steps, seconds=seconds)
+        record["parameters"] = sum(p.numel() for p in model.parameters())
+        (staging / "provenance.json").write_text(json.dumps(record, indent=1) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        staging.rename(folder)
+    except OSError as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise StorageError(f"model {folder}: cannot write: {error}") from error
+
+
+def provenance(recipe: TrainRecipe, *, steps: int, seconds: float) -> dict[str, object]:
+    """How weights came to be: recipe, seed, commit, steps, hardware, wall time."""
+    return {
+        "recipe": json.loads(json.dumps(asdict(recipe))),
+        "seed": recipe.seed,
+        "steps": steps,
+        "wall_seconds": round(seconds),
+        "commit": _commit(),
+        "deixis": version("deixis"),
+        "torch": torch.__version__,
+        "hardware": hardware(),
+    }
+
+
+def hardware() -> str:
+    """Processor, cores and accelerator in words."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def _commit() -> str:
+    try:
+        return subprocess.run(
+            ["git", "rev-parse", "HEAD"],  # noqa: S607 - whichever git the user has
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
