@@ -29,7 +29,7 @@ def filled(polygons: list[list[float]], size: ImageSize) -> np.ndarray:
     return Mask.from_coco(rle, size=size).array
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(drawn_polygons())
 def test_polygons_fill_the_pixels_that_pycocotools_fills(polygons: list[list[float]]) -> None:
     expected = filled(polygons, SIZE)

@@ -20,7 +20,7 @@ def drawn_masks(draw: st.DrawFn) -> Mask:
     return Mask(array.repeat(grow, axis=0).repeat(grow, axis=1))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(drawn_masks())
 def test_run_lengths_are_those_of_pycocotools(mask: Mask) -> None:
     expected = coco.encode(np.asfortranarray(mask.array.astype(np.uint8)))
@@ -31,7 +31,7 @@ def test_run_lengths_are_those_of_pycocotools(mask: Mask) -> None:
     assert mask.to_coco(compressed=False) == plain
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(drawn_masks())
 def test_run_lengths_decode_to_the_same_mask(mask: Mask) -> None:
     compressed = mask.to_coco()
@@ -126,7 +126,7 @@ def test_run_lengths_of_another_image_are_refused() -> None:
         Mask.from_coco({"size": [3, 4], "counts": [12]}, size=ImageSize(4, 3))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(drawn_masks(), st.data())
 def test_a_mutated_string_gives_a_mask_or_an_error(mask: Mask, data: st.DataObject) -> None:
     text = bytearray(str(mask.to_coco()["counts"]).encode("ascii"))

@@ -20,7 +20,7 @@ def test_overlap_equals_pycocotools_on_random_boxes() -> None:
     generator = np.random.default_rng(0)
     for _ in range(300):
         first, second = random_box(generator), random_box(generator)
-        expected = coco.iou([first.to_xywh()], [second.to_xywh()], [0])[0, 0]
+        expected = coco.iou(np.array([first.to_xywh()]), np.array([second.to_xywh()]), [0])[0, 0]
         assert_allclose(overlap_of_boxes(first, second), expected, atol=1e-12)
 
 

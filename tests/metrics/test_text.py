@@ -20,6 +20,7 @@ from deixis.metrics import (
         ("  Two,  DOGS!", "2 dogs"),
         ("no", "no"),
         ("A", "a"),
+        ("The letter A.", "letter a"),
         ("it\N{RIGHT SINGLE QUOTATION MARK}s a star", "it's star"),
         ("STRASSE", normalize_answer("straße")),
         ("?!", ""),

@@ -144,7 +144,7 @@ class Mask:
     @classmethod
     def from_polygons(
         cls,
-        polygons: Sequence[Sequence[float | int] | Shaped[np.ndarray, " n"]],
+        polygons: Sequence[Sequence[float | int] | Shaped[np.ndarray, " _"]],
         size: ImageSize,
     ) -> "Mask":
         """Make a mask of the union of polygons ``[x, y, x, y, ...]``.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 
 from deixis.errors import GeometryError
 from deixis.geometry.checks import VERTEX_LIMIT, checked_coordinate, checks_itself, shown
@@ -199,12 +199,3 @@ def points_inside(points: Float[np.ndarray, "n 2"], size: ImageSize) -> Bool[np.
     """Return which points lie in an image of ``size``, its edges included."""
     inside = (points >= 0) & (points <= np.array((size.width, size.height)))
     return np.logical_and(inside[:, 0], inside[:, 1])
-
-
-def pixels_of_points(points: Float[np.ndarray, "n 2"], size: ImageSize) -> Int64[np.ndarray, "n 2"]:
-    """Return row and column of the pixel of each point; a point outside gets the nearest one."""
-    limits = np.array((size.height - 1, size.width - 1))
-    pixels: Int64[np.ndarray, "n 2"] = np.clip(np.floor(points[:, ::-1]), 0, limits).astype(
-        np.int64
-    )
-    return pixels

@@ -20,7 +20,7 @@ _FINENESS = 5
 _CROSSING_LIMIT = 2**25
 
 
-def checked_polygons(polygons: object) -> list[Float[np.ndarray, "vertices 2"]]:
+def checked_polygons(polygons: object) -> list[Float[np.ndarray, "_ 2"]]:
     """Return polygons as vertices ``x y``, once they are known to be sound.
 
     Args:
@@ -77,7 +77,7 @@ def _numbers(polygon: Iterable[object], index: int) -> Float[np.ndarray, " n"]:
 
 
 def polygon_runs(
-    polygons: list[Float[np.ndarray, "vertices 2"]], size: ImageSize
+    polygons: list[Float[np.ndarray, "_ 2"]], size: ImageSize
 ) -> tuple[Int64[np.ndarray, " runs"], Int64[np.ndarray, " runs"]]:
     """Return starts and ends of the pixels that checked polygons cover, down the columns.
 

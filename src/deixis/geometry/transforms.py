@@ -5,8 +5,8 @@ axes. Coordinates move exactly and are not clipped (``Box.clip``, ``Keypoints.cl
 ``invert_`` undoes ``apply_`` for boxes, points, keypoints and scribbles. Masks and depth maps are
 resampled: a pixel takes the value of the pixel that its centre lies in on the other side (the
 nearest one), and is clear, or unknown, where that is outside. A mask that holds something never
-becomes empty by shrinking: where no centre falls on it, the pixels are set that the centres of
-its own pixels lie in.
+becomes empty by shrinking: where no centre falls on it, pixels are set that a centre of its own
+pixels falls on, in rows and columns each.
 """
 
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 import numpy as np
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Bool, Float, Int64, Shaped
 
 from deixis.errors import GeometryError
 from deixis.geometry.boxes import Box
@@ -23,7 +23,7 @@ from deixis.geometry.checks import checked_side, checks_itself, shown
 from deixis.geometry.depth import DepthMap
 from deixis.geometry.keypoints import Keypoints
 from deixis.geometry.masks import Mask
-from deixis.geometry.points import Point, Scribble, pixels_of_points, points_inside
+from deixis.geometry.points import Point, Scribble
 from deixis.geometry.size import ImageSize
 
 Geometry = Box | Mask | Point | Scribble | Keypoints | DepthMap
@@ -97,12 +97,8 @@ class Move:
         """Return a mask resampled."""
         array = self._resampled(mask.array)
         if not array.any() and not mask.is_empty:
-            set_rows, set_columns = np.nonzero(mask.array)
-            centres = self.axes.move(np.stack((set_columns, set_rows), axis=1) + 0.5)
-            rows, columns = pixels_of_points(
-                centres[points_inside(centres, self.target)], self.target
-            ).T
-            array[rows, columns] = True
+            turned = mask.array.T if self.axes.swap else mask.array
+            array = self._kept(self._kept(turned, 1).T, 0).T.copy()
         array.flags.writeable = False
         return Mask(array)
 
@@ -146,9 +142,21 @@ class Move:
         resampled[rows, columns] = picked
         return resampled
 
+    def _kept(
+        self, array: Bool[np.ndarray, "length across"], axis: int
+    ) -> Bool[np.ndarray, "size across"]:
+        """Resample the first dimension, along ``axis``, so that no pixel is lost."""
+        places, sources = self._places(axis, len(array))
+        resampled = np.zeros((tuple(self.target)[1 - axis], array.shape[1]), np.bool_)
+        resampled[places] = array[sources]
+        centres = self.axes.scale[axis] * (np.arange(len(array)) + 0.5) + self.axes.shift[axis]
+        inside = (centres >= 0) & (centres < len(resampled))
+        np.logical_or.at(resampled, centres[inside].astype(np.int64), array[inside])
+        return resampled
+
     def _places(self, axis: int, length: int) -> tuple[slice, Int64[np.ndarray, " n"]]:
         """Return which target pixels have a source along an axis, and which source pixels."""
-        size = self.target.width if axis == 0 else self.target.height
+        size = tuple(self.target)[1 - axis]
         centres = (np.arange(size) + 0.5 - self.axes.shift[axis]) / self.axes.scale[axis]
         sources = np.floor(centres) if self.ties_up else np.ceil(centres) - 1
         inside = np.flatnonzero((sources >= 0) & (sources < length))

@@ -1,8 +1,7 @@
 """One call from question to answer."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from deixis.inference.answer import PointingAnswer
 from deixis.inference.generation import Generated, generate, pad_references
 from deixis.models.pointing import DecodedUnits, PointingVLM
 from deixis.models.references import LatentReferences
-from deixis.notation import Marker, fill
+from deixis.notation import Decoded, Marker, fill
 from deixis.processing.batch import collate
 from deixis.processing.build import build_processor
 from deixis.processing.images import read_image
@@ -27,8 +26,10 @@ from deixis.structures import (
     ImageArray,
     Problem,
     QuestionPart,
+    Reference,
     Turn,
     Unit,
+    UnitGroup,
     UnitType,
 )
 
@@ -128,13 +129,14 @@ class Predictor:
         pieces = processor.tokenizer.decode_pieces(generated.ids)
         parsed = processor.notation.decode(pieces, size)
         placer = _Placer(decoded, row, processor.letterbox(size))
-        units: list[tuple[Unit | None, ...]] = []
-        scores: list[float | None] = []
-        for slot in parsed.slots:
-            types = slot.unit_types if wanted is None else wanted
-            units.append(tuple(placer.unit(slot.position, name) for name in types))
-            scores.append(placer.score(slot.position, types))
-        grounded = fill(parsed, units, scores, unit_types=wanted)
+        if wanted is not None:
+            parsed = retype(parsed, wanted)
+        units = [
+            tuple(placer.unit(slot.position, name) for name in slot.unit_types)
+            for slot in parsed.slots
+        ]
+        scores = [placer.score(slot.position, slot.unit_types) for slot in parsed.slots]
+        grounded = fill(parsed, units, scores)
         raw = "".join(p.value if isinstance(p, Marker) else p for p in pieces)
         return PointingAnswer(
             grounded,
@@ -144,6 +146,24 @@ class Predictor:
             generated.finish_reason,
             image,
         )
+
+
+def retype(decoded: Decoded, unit_types: tuple[str, ...]) -> Decoded:
+    """Ask for other unit types than the model named, for every reference that has a latent."""
+    wanted = {(s.phrase_index, s.group_index, s.reference_index): s for s in decoded.slots}
+    phrases = []
+    for at, phrase in enumerate(decoded.text.phrases):
+        groups = []
+        for number, group in enumerate(phrase.groups):
+            mine = [key for key in wanted if key[:2] == (at, number)]
+            if len(mine) != len(group.references):
+                groups.append(group)
+                continue
+            empty = Reference((None,) * len(unit_types))
+            groups.append(UnitGroup(unit_types, tuple(empty for _ in group.references)))
+        phrases.append(replace(phrase, groups=tuple(groups)))
+    slots = tuple(replace(slot, unit_types=unit_types, first_unit=0) for slot in wanted.values())
+    return replace(decoded, text=replace(decoded.text, phrases=tuple(phrases)), slots=slots)
 
 
 class _Placer:

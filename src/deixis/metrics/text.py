@@ -30,10 +30,10 @@ def words_of(text: str) -> list[str]:
 def normalize_answer(text: str) -> str:
     """Return ``text`` without case, punctuation and articles, and with number words as digits.
 
-    ``no`` stays a word: it answers a question. An answer of nothing else than articles stays.
+    ``no`` stays a word: it answers a question. A last word is no article: ``the letter A``.
     """
     words = words_of(text)
-    kept = [word for word in words if word not in _ARTICLES] or words
+    kept = [word for word in words[:-1] if word not in _ARTICLES] + words[-1:]
     return " ".join(
         str(NUMBER_WORDS[word]) if word in NUMBER_WORDS and word not in {"no", "none"} else word
         for word in kept

@@ -20,6 +20,8 @@ class PointingVLMConfig(PreTrainedConfig):  # type: ignore[misc]
         pixel_width: Channels of the map that masks are cut from.
         region_tokens: Tokens that a region becomes; a square number.
         marker_ids: Token ids of the markers, by their text.
+        concepts: Words that an auxiliary head learns to tell from each cell of the feature map
+            (see `concept_loss`); none for a model without that head.
         loss_weights: Weights of the losses by name.
     """
 
@@ -35,6 +37,7 @@ class PointingVLMConfig(PreTrainedConfig):  # type: ignore[misc]
         pixel_width: int = 32,
         region_tokens: int = 1,
         marker_ids: dict[str, int] | None = None,
+        concepts: list[str] | None = None,
         loss_weights: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -47,6 +50,7 @@ class PointingVLMConfig(PreTrainedConfig):  # type: ignore[misc]
         self.pixel_width = pixel_width
         self.region_tokens = region_tokens
         self.marker_ids = marker_ids if marker_ids is not None else {}
+        self.concepts = concepts if concepts is not None else []
         self.loss_weights = {**DEFAULT_LOSS_WEIGHTS, **(loss_weights or {})}
         super().__init__(**kwargs)
 
@@ -73,6 +77,11 @@ class PointingVLMConfig(PreTrainedConfig):  # type: ignore[misc]
         return self.canvas // 2
 
     @property
+    def cell_grid(self) -> int:
+        """Side of the map that references attend to, at stride 8."""
+        return self.canvas // 8
+
+    @property
     def box_decoder_config(self) -> DecoderConfig | None:
         """The box decoder's shape, typed."""
         return None if self.box_decoder is None else DecoderConfig(**self.box_decoder)
@@ -92,5 +101,6 @@ DEFAULT_LOSS_WEIGHTS = {
     "focal": 20.0,
     "dice": 1.0,
     "quality": 0.25,
+    "concept": 0.1,
 }
-"""REF-VLM's weights (public code); the quality estimates are ours."""
+"""REF-VLM's weights (public code); quality and concepts are ours."""

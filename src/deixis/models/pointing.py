@@ -9,7 +9,7 @@ A forward pass, in order:
 4. the language model reads the sequence; the hidden state at each `<REF>` is gathered;
 5. the unit decoders turn each gathered state into a box and a mask;
 6. with truth given, references of a group take their truth by Hungarian matching, and the losses
-   of language, boxes and masks are added.
+   of language, boxes, masks and concepts are added.
 """
 
 from dataclasses import dataclass
@@ -99,11 +99,24 @@ class RegionEncoder(nn.Module):
         return self.projector(self.aggregate(placed, masks, rows))
 
 
+class ConceptHead(nn.Module):
+    """Tell from a cell alone which words hold there; serves training only."""
+
+    def __init__(self, cell_width: int, count: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(cell_width)
+        self.words = nn.Linear(cell_width, count)
+        nn.init.constant_(self.words.bias, -3.0)
+
+    def forward(self, cells: Float[Tensor, "b c h w"]) -> Float[Tensor, "b cells known"]:
+        return self.words(self.norm(cells.flatten(2).transpose(1, 2)))
+
+
 class PointingVLM(PreTrainedModel):  # type: ignore[misc]
     """Vision encoder, projector, region encoder, language model and unit decoders, by name.
 
     Parts are the direct children: ``vision_encoder``, ``projector``, ``region_encoder``,
-    ``language_model``, ``pixel_decoder``, ``box_decoder``, ``mask_decoder``.
+    ``language_model``, ``pixel_decoder``, ``box_decoder``, ``mask_decoder``, ``concept_head``.
     """
 
     config_class = PointingVLMConfig
@@ -135,6 +148,7 @@ class PointingVLM(PreTrainedModel):  # type: ignore[misc]
         self.mask_decoder = (
             None if mask is None else MaskDecoder(mask, width, config.pixel_width)
         )
+        self.concept_head = ConceptHead(cell_width, len(config.concepts)) if config.concepts else None
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -212,6 +226,7 @@ class PointingVLM(PreTrainedModel):  # type: ignore[misc]
         regions: Float[Tensor, "r rh rw"],
         region_rows: Int[Tensor, " r"],
         references: Any,
+        concepts: Bool[Tensor, "b cells known"],
     ) -> PointingOutput:
         """All six steps on a training batch (fields of `deixis.processing.batch.Batch`)."""
         seen = self.see(pixel_values)
@@ -241,6 +256,8 @@ class PointingVLM(PreTrainedModel):  # type: ignore[misc]
         unit_parts, unit_measures = unit_losses(units, truth, weights, self.config)
         parts |= unit_parts
         measures |= unit_measures
+        if self.concept_head is not None:
+            parts["concept"] = losses.concept_loss(self.concept_head(seen.maps.cells), concepts)
         total = sum((weights[name] * part for name, part in parts.items()), torch.zeros(()))
         return PointingOutput(total, parts, measures)
 

@@ -203,23 +203,23 @@ class _Grid:
         self._decimals = decimals
         self._steps: int = 10**decimals
         self._side: int = max(size)
-        self._lengths = (size.width, size.height)
+        self._lengths = (float(size.width), float(size.height))
         self._offsets = tuple((self._side - length) / 2 for length in self._lengths)
 
     def step(self, value: float, axis: int) -> int:
         """Return the step that a pixel coordinate falls on, brought into the image."""
-        inside = min(max(value, 0.0), float(self._lengths[axis]))
+        inside = min(max(value, 0.0), self._lengths[axis])
         return round((inside + self._offsets[axis]) / self._side * self._steps)
 
     def bounds(self, axis: int) -> tuple[int, int]:
         """Return the steps of the image's edges; an image is at least one step thick."""
-        first, last = self.step(0, axis), self.step(self._lengths[axis], axis)
+        first, last = self.step(0.0, axis), self.step(self._lengths[axis], axis)
         return first, max(last, first + 1)
 
     def pixel(self, step: int, axis: int) -> float:
         """Return the pixel coordinate of a step, brought into the image."""
         value = step / self._steps * self._side - self._offsets[axis]
-        return min(max(value, 0.0), float(self._lengths[axis]))
+        return min(max(value, 0.0), self._lengths[axis])
 
     def format(self, group: UnitGroup, phrase: GroundedPhrase) -> str:
         """Return a group as a list of coordinates."""
@@ -275,12 +275,11 @@ class _Reader:
         self._target: DraftPhrase | None = None
         self._marked = False
         self._num_references = 0
-        self._start = 0
+        self._position = 0
 
     def read(self, gap: str, marker: Marker | None, position: int) -> None:
         """Take the text before a marker, then the marker; None is the end."""
-        self._start = position - len(gap)
-        self._read_words(gap, at_end=marker is None)
+        self._read_words(gap, position - len(gap), at_end=marker is None)
         if marker is Marker.EXPRESSION_OPEN:
             self._target = None
             if not self._draft.open_phrase():
@@ -295,17 +294,22 @@ class _Reader:
         elif marker not in self._notation.markers:
             self._faults.add("unexpected_marker", f"{marker.value} does not belong here", position)
 
-    def _read_words(self, gap: str, *, at_end: bool) -> None:
+    def _read_words(self, gap: str, start: int, *, at_end: bool) -> None:
         end = 0
+        # Whether words, or brackets that are none of ours, stand between the last list and here.
+        apart = False
         for match in _LIST.finditer(gap):
-            words = gap[end : match.start()]
-            here = self._target if not words.strip() else None
+            self._position = start + match.start()
+            apart = apart or bool(gap[end : match.start()].strip())
+            here = None if apart else self._target
             group = self._parse(match.group(1), may_be_empty=here is not None and self._marked)
             if group is None:
+                apart = True
                 continue
-            end = match.end()
             if here is None:
-                self._add_words(words.removesuffix(" "))
+                self._add_words(gap[end : match.start()].removesuffix(" "))
+            end = match.end()
+            apart = False
             # A list whose boxes all lack an extent says nothing, not that nothing is there.
             if group.references or not match.group(1).strip():
                 self._target = here or self._empty_phrase()
@@ -313,7 +317,7 @@ class _Reader:
         rest = gap[end:]
         cut = _cut_list(rest) if at_end else None
         if cut is not None:
-            self._faults.add("truncated", "the text ends inside coordinates", self._start + end)
+            self._faults.add("truncated", "the text ends inside coordinates", start + end + cut)
             rest = rest[:cut].removesuffix(" ")
         self._add_words(rest)
 
@@ -325,9 +329,9 @@ class _Reader:
 
     def _empty_phrase(self) -> DraftPhrase:
         if self._notation.marks:
-            self._faults.add("group_without_phrase", "coordinates follow no phrase", self._start)
+            self._faults.add("group_without_phrase", "coordinates follow no phrase", self._position)
         if not self._draft.open_phrase():
-            self._faults.add("too_deep", f"coordinates lie in {MAX_DEPTH} phrases", self._start)
+            self._faults.add("too_deep", f"coordinates lie in {MAX_DEPTH} phrases", self._position)
         self._marked = False
         return self._draft.close_phrase()
 
@@ -341,13 +345,13 @@ class _Reader:
         lengths = {len(entry) for entry in entries}
         if len(lengths) > 1 or not lengths <= _LENGTHS.keys():
             self._faults.add(
-                "wrong_count", f"[{text[:80]}] is neither boxes nor points", self._start
+                "wrong_count", f"[{text[:80]}] is neither boxes nor points", self._position
             )
             return None
         numbers = [[_parse_number(number) for number in entry] for entry in entries]
         known = [[number for number in entry if number is not None] for entry in numbers]
         if [len(entry) for entry in known] != [len(entry) for entry in numbers]:
-            self._faults.add("invalid_number", f"[{text[:80]}] has a number amiss", self._start)
+            self._faults.add("invalid_number", f"[{text[:80]}] has a number amiss", self._position)
             return None
         group = DraftGroup((_LENGTHS[len(entries[0])],))
         for entry in known:
@@ -361,18 +365,18 @@ class _Reader:
 
     def _unit(self, numbers: Sequence[float]) -> Box | Point | None:
         steps = [
-            self._grid.read(number, index % 2, self._faults, self._start)
+            self._grid.read(number, index % 2, self._faults, self._position)
             for index, number in enumerate(numbers)
         ]
         if len(steps) == 2:
             return Point(self._grid.pixel(steps[0], 0), self._grid.pixel(steps[1], 1))
         (x1, x2), (y1, y2) = sorted(steps[::2]), sorted(steps[1::2])
         if [x1, y1, x2, y2] != steps:
-            self._faults.add("unordered_box", f"the corners of {numbers} are mixed", self._start)
+            self._faults.add("unordered_box", f"the corners of {numbers} are mixed", self._position)
         left, right = self._grid.pixel(x1, 0), self._grid.pixel(x2, 0)
         top, bottom = self._grid.pixel(y1, 1), self._grid.pixel(y2, 1)
         if left >= right or top >= bottom:
-            self._faults.add("empty_box", f"the box {numbers} has no extent", self._start)
+            self._faults.add("empty_box", f"the box {numbers} has no extent", self._position)
             return None
         return Box(left, top, right, bottom)
 

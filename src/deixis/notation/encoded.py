@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from deixis.errors import NotationError
 from deixis.geometry import ImageSize
@@ -64,6 +64,7 @@ class Decoded:
     problems: tuple[Problem, ...] = ()
 
 
+@runtime_checkable
 class Notation(Protocol):
     """A way to write grounded text as words and markers, and to read it back."""
 

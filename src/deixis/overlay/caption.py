@@ -43,25 +43,26 @@ def caption_panel(
     nothing, is underlined in its own. An empty answer says so. Very long texts are cut.
     """
     face, small = font(text_height), font(round(text_height * 0.8))
-    margin, line_height = round(text_height * 0.9), round(text_height * 1.8)
+    margin, line_height = text_height * 0.9, round(text_height * 1.8)
     small_height = round(text_height * 1.25)
     room = float(max(width - 2 * margin, text_height * 4))
     pad, half = text_height * 0.22, text_height * 0.72
-    placed = _place(_pieces(grounded), face.getlength, room, pad)
+    grounds = frozenset(i for i, phrase in enumerate(grounded.phrases) if phrase.references)
+    placed = _place(_pieces(grounded), face.getlength, room, pad, grounds)
     asked = _wrap(question, small.getlength, room)
     noted = _wrap(note, small.getlength, room)
 
-    top = margin + len(asked) * small_height
+    top = round(margin) + len(asked) * small_height
     below = top + (placed[-1].line + 1 if placed else 1) * line_height
-    panel = Image.new("RGB", (width, below + len(noted) * small_height + margin), PAPER)
+    panel = Image.new("RGB", (width, below + len(noted) * small_height + round(margin)), PAPER)
     shapes = SmoothShapes(panel)
-    for index, phrase in enumerate(grounded.phrases):
+    for index in range(len(grounded.phrases)):
         color = phrase_color(index)
         around = [item for item in placed if index in item.piece.phrases]
         for line, run in groupby(around, key=lambda item: item.line):
             items = list(run)
             middle = top + (line + 0.5) * line_height
-            own = [item for item in items if item.piece.phrases[-1] == index and phrase.references]
+            own = [item for item in items if item.piece.phrases[-1] == index and index in grounds]
             if len(own) < len(items):
                 y, thick = middle + half + text_height * 0.1, max(2.0, text_height * 0.12)
                 shapes.bar((margin + items[0].start, y, margin + items[-1].end, y + thick), color)
@@ -76,16 +77,15 @@ def caption_panel(
     shapes.lay_on()
 
     draw = ImageDraw.Draw(panel)
-    for first_row, lines in ((margin, asked), (below, noted)):
+    for first_row, lines in ((round(margin), asked), (below, noted)):
         for row, text in enumerate(lines):
             place = (margin, first_row + (row + 0.4) * small_height)
             draw.text(place, text, FADED, small, anchor="lm")
     if not placed:
         draw.text((margin, top + line_height / 2), "(no words)", FADED, face, anchor="lm")
     for item in placed:
-        innermost = item.piece.phrases[-1:]
-        grounds = [phrase_color(index) for index in innermost if grounded.phrases[index].references]
-        ink = text_color_on(grounds[0]) if grounds else INK
+        behind = [phrase_color(index) for index in item.piece.phrases[-1:] if index in grounds]
+        ink = text_color_on(behind[0]) if behind else INK
         place = (margin + item.start, top + (item.line + 0.5) * line_height)
         draw.text(place, item.piece.text, ink, face, anchor="lm")
     return panel
@@ -124,14 +124,19 @@ def _pieces(grounded: GroundedText) -> Iterator[_Piece]:
 
 
 def _place(
-    pieces: Iterable[_Piece], measure: Callable[[str], float], room: float, rim: float
+    pieces: Iterable[_Piece],
+    measure: Callable[[str], float],
+    room: float,
+    rim: float,
+    grounds: frozenset[int],
 ) -> tuple[_Placed, ...]:
     placed: list[_Placed] = []
     line, cursor, space = 0, 0.0, measure(" ")
     for piece in pieces:
         for part in _fitting(piece.text, measure, room):
             # Where a ground begins or ends, its rim needs room, even before a full stop.
-            parted = bool(placed) and placed[-1].piece.phrases != piece.phrases
+            beside = placed[-1].piece.phrases if placed else ()
+            parted = beside != piece.phrases and bool(grounds & {*beside[-1:], *piece.phrases[-1:]})
             gap = (space if piece.after_space else 0.0) + (rim if parted else 0.0)
             gap = gap if cursor else 0.0
             width = measure(part)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import sqrt
 
 from PIL import ImageFont
 
@@ -52,7 +53,7 @@ class View:
     def stroke(self) -> float:
         """Width of a line in drawing pixels."""
         width, height = self.size
-        return max(2.0, (width * height) ** 0.5 / 210)
+        return max(2.0, sqrt(width * height) / 210)
 
     @property
     def text_height(self) -> int:

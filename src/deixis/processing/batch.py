@@ -33,6 +33,8 @@ class Batch:
 
     ``turns`` is 0 for what every turn of a row sees (image), 1, 2, … for turns, -1 for padding.
     ``independent`` rows hide turns from one another. ``positions`` are rotary positions.
+    ``concepts`` says which known words hold for what each cell of the feature map shows; it has
+    no words where the model learns none or nothing is annotated.
     """
 
     pixel_values: Float[Tensor, "b 3 canvas canvas"]
@@ -45,6 +47,7 @@ class Batch:
     regions: Float[Tensor, "r rh rw"]
     region_rows: Int[Tensor, " r"]
     references: References
+    concepts: Bool[Tensor, "b cells known"]
 
     def to(self, device: torch.device | str) -> "Batch":
         """Move every tensor."""
@@ -76,6 +79,7 @@ class Row:
     has_mask: Bool[np.ndarray, " n"]
     groups: tuple[tuple[int, ...], ...]
     weights: Float[np.ndarray, " n"]
+    concepts: Bool[np.ndarray, "cells known"]
 
 
 def collate(
@@ -128,4 +132,5 @@ def collate(
             groups=table,
             weights=joined("weights"),
         ),
+        concepts=torch.from_numpy(np.stack([row.concepts for row in rows])),
     )

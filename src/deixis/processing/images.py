@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from deixis.errors import ImageError
 from deixis.geometry import ImageSize, Letterbox
@@ -261,7 +261,7 @@ def _from_bytes(data: bytes, name: str) -> LoadedImage:
     try:
         with _quiet():
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise ImageError(f"image {name}: not an image, expected {_EXPECTED}") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"image {name}: too many pixels, expected at most {MAX_PIXELS}") from error
@@ -297,6 +297,10 @@ def _damaged(name: str, reason: object) -> str:
     return f"image {name}: damaged ({text}), expected a complete {_EXPECTED} image"
 
 
+def _unknown_pixels(name: str, mode: str) -> str:
+    return f"image {name}: pixels of mode {mode}, expected grey, RGB, CMYK or a palette"
+
+
 def _quiet() -> AbstractContextManager[object]:
     # Pillow warns of what is checked here anyway: bombs by the pixel cap, junk EXIF by its value.
     return warnings.catch_warnings(action="ignore", category=Warning)
@@ -320,17 +324,19 @@ def _from_pillow(image: Image.Image, name: str) -> LoadedImage:
     changes: list[str] = []
     try:
         with _quiet():
-            frames = getattr(image, "n_frames", 1)
             # MPO is a JPEG whose further pictures are depth or gain maps, not animation.
-            if frames > 1 and format_name != "MPO":
-                raise ImageError(f"image {name}: {frames} frames, expected a still image")
+            frames = 1 if format_name == "MPO" else getattr(image, "n_frames", 1)
             orientation = _orientation(image)
-            image.load()
-            rgb = _to_rgb(image, name, changes)
-    except ImageError:
-        raise
+            if frames == 1:
+                image.load()
     except _DECODER_ERRORS as error:
         raise ImageError(_damaged(name, error)) from error
+    if frames > 1:
+        raise ImageError(f"image {name}: {frames} frames, expected a still image")
+    try:
+        rgb = _to_rgb(image, name, changes)
+    except _DECODER_ERRORS as error:
+        raise ImageError(_unknown_pixels(name, image.mode)) from error
     if orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[orientation])
         changes.append(f"turned upright from EXIF orientation {orientation}")
@@ -379,7 +385,7 @@ def _to_eight_bits(values: Shaped[np.ndarray, "height width"]) -> UInt8[np.ndarr
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _from_array(array: np.ndarray[Any, Any]) -> LoadedImage:
+def _from_array(array: np.ndarray) -> LoadedImage:
     name = f"<{array.dtype} array {list(array.shape)}>"
     channels = array.shape[2] if array.ndim == 3 else 1
     deep = array.dtype == np.uint16 and channels == 1

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from deixis.errors import ModelError, PromptError
 from deixis.geometry import Box, ImageSize, Letterbox, Mask, Point, Scribble
@@ -13,7 +13,15 @@ from deixis.notation import Encoded, Marker, Notation
 from deixis.processing.batch import IGNORE_INDEX, Row
 from deixis.processing.images import letterbox_array, read_image
 from deixis.processing.tokenizer import MarkedTokenizer
-from deixis.structures import Conversation, ImageArray, QuestionPart, Region, Turn, Unit
+from deixis.structures import (
+    Conversation,
+    ImageArray,
+    Instance,
+    QuestionPart,
+    Region,
+    Turn,
+    Unit,
+)
 
 POINT_RADIUS = 10.0 / 336.0
 """Radius of a point prompt's disc over the canvas: 10 px at 336 (REF-VLM's public code)."""
@@ -72,6 +80,8 @@ class Processor:
         image_tokens: Tokens that an image becomes.
         region_tokens: Tokens that a region becomes.
         pixel_grid: Side of the map that masks are cut from.
+        cell_grid: Side of the map that references attend to.
+        concepts: Words that the model learns to tell from a cell alone.
     """
 
     def __init__(
@@ -83,6 +93,8 @@ class Processor:
         image_tokens: int,
         region_tokens: int,
         pixel_grid: int,
+        cell_grid: int,
+        concepts: Sequence[str] = (),
     ) -> None:
         self.tokenizer = tokenizer
         self.notation = notation
@@ -90,6 +102,8 @@ class Processor:
         self.image_tokens = image_tokens
         self.region_tokens = region_tokens
         self.pixel_grid = pixel_grid
+        self.cell_grid = cell_grid
+        self.concepts = {word: index for index, word in enumerate(concepts)}
 
     def letterbox(self, size: ImageSize) -> Letterbox:
         """The transform from an image of ``size`` to the canvas."""
@@ -100,11 +114,18 @@ class Processor:
         placed = letterbox_array(image, letterbox)
         return np.ascontiguousarray(placed.transpose(2, 0, 1), dtype=np.float32) / 127.5 - 1.0
 
-    def row(self, conversation: Conversation, *, max_tokens: int | None = None) -> Row:
+    def row(
+        self,
+        conversation: Conversation,
+        *,
+        max_tokens: int | None = None,
+        instances: Sequence[Instance] = (),
+    ) -> Row:
         """Encode a conversation; turns without an answer are left open for generation.
 
         With ``max_tokens``, independent turns that would make the row longer are left out: rows
-        of one length waste no padding.
+        of one length waste no padding. ``instances`` are what is annotated in the image; their
+        words become the truth about its cells.
 
         Raises:
             PromptError: A region lies outside the image, or there is no image to point into.
@@ -128,7 +149,8 @@ class Processor:
             if max_tokens is not None and len(build.ids) + encoded.length > max_tokens:
                 continue
             position = self._add_turn(build, turn, encoded, number, start, letterbox)
-        return self._finish(build, self.pixels(image, letterbox), conversation.independent)
+        concepts = self._cell_concepts(instances, letterbox)
+        return self._finish(build, self.pixels(image, letterbox), concepts, conversation.independent)
 
     def _encode_turn(self, turn: Turn, letterbox: Letterbox) -> _EncodedTurn:
         question = [self.tokenizer.user_id]
@@ -243,8 +265,38 @@ class Processor:
             inside.flat[int(share.argmax())] = 1.0
         return inside
 
+    def _cell_concepts(
+        self, instances: Sequence[Instance], letterbox: Letterbox
+    ) -> Bool[np.ndarray, "cells known"]:
+        """Words of the thing at the centre of each cell; none on the ground or padding."""
+        grid = self.cell_grid
+        held = np.zeros((grid, grid, len(self.concepts)), bool)
+        if not self.concepts or not instances:
+            return held.reshape(grid * grid, -1)
+        height, width = letterbox.source
+        left, top = letterbox.offset
+        centres = (np.arange(grid) + 0.5) * letterbox.canvas / grid
+        rows = np.floor((centres - top) / letterbox.scale).astype(int)
+        columns = np.floor((centres - left) / letterbox.scale).astype(int)
+        inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
+        at = np.ix_(rows.clip(0, height - 1), columns.clip(0, width - 1))
+        for instance in instances:
+            words = [
+                self.concepts[word]
+                for word in (instance.category, *instance.attributes)
+                if word in self.concepts
+            ]
+            if instance.mask is not None and words:
+                shown = np.nonzero(instance.mask.array[at] & inside)
+                held[shown[0][:, None], shown[1][:, None], words] = True
+        return held.reshape(grid * grid, -1)
+
     def _finish(
-        self, build: _Builder, pixels: Float[np.ndarray, "3 c c"], independent: bool  # noqa: FBT001
+        self,
+        build: _Builder,
+        pixels: Float[np.ndarray, "3 c c"],
+        concepts: Bool[np.ndarray, "cells known"],
+        independent: bool,  # noqa: FBT001
     ) -> Row:
         grid = self.pixel_grid
         return Row(
@@ -262,6 +314,7 @@ class Processor:
             has_mask=np.array(build.has_mask, bool),
             groups=tuple(build.groups),
             weights=np.array(build.weights, np.float32),
+            concepts=concepts,
         )
 
     def place_unit(self, unit: Unit, letterbox: Letterbox) -> Unit:

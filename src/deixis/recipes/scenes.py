@@ -26,17 +26,23 @@ TASKS = (
 def scenes_tiny() -> TrainRecipe:
     """The shipped model: about 6 M parameters, trained from scratch on two cores."""
     decoder = DecoderConfig(width=128, heads=4, hidden=384, layers=2)
+    data = SceneData(seed=1, tasks=TASKS)
     model = ModelChoice(vision=SmallVisionConfig(), box_decoder=decoder, mask_decoder=decoder)
     return TrainRecipe(
         name="scenes_tiny",
         model=model,
         stages=(
             Stage(
-                name="all",
+                name="learn",
                 steps=6000,
-                batch_size=16,
-                data=SceneData(seed=1, tasks=TASKS),
-                optimizer=Optimizer(lr=1e-3, warmup=300),
+                data=data,
+                optimizer=Optimizer(lr=1e-3, warmup=300, final=1.0),
+            ),
+            Stage(
+                name="settle",
+                steps=1000,
+                data=data,
+                optimizer=Optimizer(lr=1e-3, warmup=1, final=0.01),
             ),
         ),
     )

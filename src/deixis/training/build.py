@@ -26,11 +26,14 @@ def build_model(recipe: TrainRecipe) -> tuple[PointingVLM, Processor]:
     tokenizer = train_tokenizer(
         scene_texts(recipe.stages[-1].data.seed), size=recipe.model.vocabulary
     )
-    config = model_config(recipe.model, tokenizer)
+    concepts = scene_concepts(recipe.stages[-1].data.seed) if recipe.model.concepts else []
+    config = model_config(recipe.model, tokenizer, concepts)
     return PointingVLM(config), build_processor(config, tokenizer)
 
 
-def model_config(choice: ModelChoice, tokenizer: MarkedTokenizer) -> PointingVLMConfig:
+def model_config(
+    choice: ModelChoice, tokenizer: MarkedTokenizer, concepts: list[str]
+) -> PointingVLMConfig:
     """The Hugging Face configuration of a model choice."""
     text = LlamaConfig(
         vocab_size=len(tokenizer.tokenizer),
@@ -53,8 +56,19 @@ def model_config(choice: ModelChoice, tokenizer: MarkedTokenizer) -> PointingVLM
         pixel_width=choice.pixel_width,
         region_tokens=choice.region_tokens,
         marker_ids={marker.value: index for marker, index in tokenizer.marker_ids.items()},
+        concepts=concepts,
         loss_weights=dict(choice.loss_weights),
     )
+
+
+def scene_concepts(seed: int) -> list[str]:
+    """Categories and attributes of things in training scenes."""
+    words: set[str] = set()
+    for index in range(TOKENIZER_SCENES):
+        scene = draw_scene(seed, index, level="standard", split="train", long_side=64)
+        for instance in scene_sample(scene).instances:
+            words |= {instance.category, *instance.attributes}
+    return sorted(words)
 
 
 def scene_texts(seed: int) -> Iterator[str]:

@@ -26,7 +26,9 @@ def scene_row(processor: Processor, data: SceneData, index: int) -> Row:
     sample = scene_sample(scene)
     turns = sample_turns(sample, rng, count=data.turns, tasks=dict(data.tasks) or None)
     conversation = Conversation(sample.id, sample.image, sample.size, turns, independent=True)
-    return processor.row(conversation, max_tokens=data.row_tokens)
+    return processor.row(
+        conversation, max_tokens=data.row_tokens, instances=sample.instances
+    )
 
 
 class SceneBatches(IterableDataset[Batch]):

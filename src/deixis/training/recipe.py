@@ -10,9 +10,9 @@ from deixis.models.vision import SmallVisionConfig
 
 @dataclass(frozen=True, slots=True)
 class Optimizer:
-    """AdamW with linear warm-up and cosine decay to ``final`` times ``lr``.
+    """AdamW with linear warm-up and cosine decay to ``final`` times ``lr`` over the stage.
 
-    ``warmup`` is a number of steps. Biases, norms and embeddings have no weight decay.
+    ``warmup`` is a number of steps; ``final`` of 1 keeps the rate constant. Biases, norms and embeddings have no weight decay.
     """
 
     lr: float = 1e-3
@@ -67,7 +67,10 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """The model to train, from scratch: a Llama of this shape between our own parts."""
+    """The model to train, from scratch: a Llama of this shape between our own parts.
+
+    ``concepts`` adds the auxiliary head that learns words from single cells (see `concept_loss`).
+    """
 
     hidden: int = 256
     layers: int = 4
@@ -79,6 +82,7 @@ class ModelChoice:
     mask_decoder: DecoderConfig = field(default_factory=DecoderConfig)
     pixel_width: int = 32
     region_tokens: int = 1
+    concepts: bool = True
     notation: Literal["triplets"] = "triplets"
     loss_weights: tuple[tuple[str, float], ...] = ()
 

@@ -1,9 +1,10 @@
 """Drawing: from a seed to a picture and its truth."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int16
+from jaxtyping import Bool, Float32, Int16, UInt8
 from numpy import ndarray
 
 from deixis.data.scenes.figures import draw_figure, joints
@@ -14,6 +15,7 @@ from deixis.data.scenes.seeds import Dice, scene_dice
 from deixis.data.scenes.sprites import (
     Draft,
     Layer,
+    Pose,
     draw_container,
     draw_shape,
     draw_surface,
@@ -28,6 +30,7 @@ MIN_LONG_SIDE = 64
 MIN_PIXELS = 12
 """The least visible part of a thing, in pixels of a canvas whose long side is 224."""
 
+PlacedMask = tuple[int, int, Bool[ndarray, "rows columns"]]
 Labels = Int16[ndarray, "height width"]
 
 
@@ -48,11 +51,43 @@ def draw_scene(
     size = roll_size(dice, long_side)
     ground = roll_ground(dice, size.height, size.width, level=level)
     drafts = plan_scene(dice, size.height, size.width, ground, level=level)
+    picture = render(drafts, ground, size, visibility=LEVEL_RULES[level].visibility)
+    return Scene(
+        seed,
+        index,
+        level,
+        split,
+        size,
+        picture.image,
+        picture.labels,
+        picture.depth,
+        picture.things,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Drawn drafts: ``kept`` are the drafts that can be seen, in the order of ``things``."""
+
+    kept: tuple[int, ...]
+    image: UInt8[ndarray, "height width 3"]
+    labels: Int16[ndarray, "height width"]
+    depth: Float32[ndarray, "height width"]
+    things: tuple[Thing, ...]
+
+
+def render(
+    drafts: Sequence[Draft], ground: Ground, size: ImageSize, *, visibility: float
+) -> Picture:
+    """Draw drafts on a ground, without those of which less than ``visibility`` is seen.
+
+    The ground's paint is used up.
+    """
     layers = draw_layers(drafts, size)
-    kept = keep_visible(drafts, layers, size, visibility=LEVEL_RULES[level].visibility)
+    kept = keep_visible(drafts, layers, size, visibility=visibility)
     image, labels, depth = compose(kept, layers, drafts, ground)
     things = describe_things(kept, drafts, layers, labels)
-    return Scene(seed, index, level, split, size, image, labels, depth, things)
+    return Picture(tuple(kept), image, labels, depth, things)
 
 
 def check_long_side(long_side: int) -> None:
@@ -81,15 +116,14 @@ def draw_layers(drafts: Sequence[Draft], size: ImageSize) -> list[Layer]:
     canvas = (size.height, size.width)
     layers: list[Layer] = []
     for owner, draft in enumerate(drafts):
-        match draft.kind:
-            case "figure":
-                layers += draw_figure(draft, owner, canvas)
-            case "container":
-                layers += draw_container(draft, owner, canvas)
-            case "surface":
-                layers += draw_surface(draft, owner, canvas)
-            case _:
-                layers += draw_shape(draft, owner, canvas)
+        if draft.pose is not None:
+            layers += draw_figure(draft, draft.pose, owner, canvas)
+        elif draft.kind == "container":
+            layers += draw_container(draft, owner, canvas)
+        elif draft.kind == "surface":
+            layers += draw_surface(draft, owner, canvas)
+        else:
+            layers += draw_shape(draft, owner, canvas)
     layers.sort(key=lambda layer: -layer.depth)
     return layers
 
@@ -127,7 +161,10 @@ def keep_visible(
             owner
             for owner in kept
             if owner in good
-            and all(other is None or other in good for other in (drafts[owner].holder, drafts[owner].wearer))
+            and all(
+                other is None or other in good
+                for other in (drafts[owner].holder, drafts[owner].wearer)
+            )
         ]
         if len(stays) == len(kept):
             return kept
@@ -143,9 +180,9 @@ def full_areas(layers: Sequence[Layer], count: int) -> list[int]:
     return totals
 
 
-def full_masks(layers: Sequence[Layer]) -> dict[int, tuple[int, int, ndarray]]:
+def full_masks(layers: Sequence[Layer]) -> dict[int, PlacedMask]:
     """Left, top and mask of each owner, its layers united."""
-    whole: dict[int, tuple[int, int, ndarray]] = {}
+    whole: dict[int, PlacedMask] = {}
     for layer in layers:
         if layer.owner in whole:
             left, top, mask = whole[layer.owner]
@@ -158,7 +195,7 @@ def full_masks(layers: Sequence[Layer]) -> dict[int, tuple[int, int, ndarray]]:
 
 def compose(
     kept: Sequence[int], layers: Sequence[Layer], drafts: Sequence[Draft], ground: Ground
-) -> tuple[ndarray, ndarray, ndarray]:
+) -> tuple[UInt8[ndarray, "height width 3"], Labels, Float32[ndarray, "height width"]]:
     """Picture, labels (renumbered by ``kept``) and distances, painted from far to near."""
     paint = ground.paint
     height, width = paint.shape[1:]
@@ -218,7 +255,7 @@ def describe_things(
         draft = drafts[owner]
         left, top, mask = whole[owner]
         height, width = mask.shape
-        visible = labels[top : top + height, left : left + width] == position
+        visible = np.equal(labels[top : top + height, left : left + width], position)
         full_box = _corners(mask, left, top)
         things.append(
             Thing(
@@ -233,7 +270,7 @@ def describe_things(
                 center=((full_box[0] + full_box[2]) / 2, (full_box[1] + full_box[3]) / 2),
                 depth=draft.depth,
                 visibility=float(np.count_nonzero(visible) / np.count_nonzero(mask)),
-                keypoints=_keypoints(draft, position, labels) if draft.pose else None,
+                keypoints=draft.pose and _keypoints(draft, draft.pose, position, labels),
                 holds=tuple(number[o] for o in kept if drafts[o].holder == owner),
                 wears=tuple(number[o] for o in kept if drafts[o].wearer == owner),
                 inside=None if draft.inside is None else number.get(draft.inside),
@@ -243,9 +280,9 @@ def describe_things(
     return tuple(things)
 
 
-def _corners(mask: ndarray, left: int, top: int) -> Corners:
-    rows = mask.any(axis=1)
-    columns = mask.any(axis=0)
+def _corners(mask: Bool[ndarray, "rows columns"], left: int, top: int) -> Corners:
+    rows = np.asarray(mask.any(axis=1))
+    columns = np.asarray(mask.any(axis=0))
     return (
         float(left + columns.argmax()),
         float(top + rows.argmax()),
@@ -254,13 +291,11 @@ def _corners(mask: ndarray, left: int, top: int) -> Corners:
     )
 
 
-def _keypoints(draft: Draft, position: int, labels: Labels) -> Float32[ndarray, "17 3"]:
+def _keypoints(draft: Draft, pose: Pose, position: int, labels: Labels) -> Float32[ndarray, "17 3"]:
     height, width = labels.shape
     result = np.zeros((17, 3), np.float32)
-    for row, (x, y) in enumerate(joints(draft).tolist()):
+    for row, (x, y) in enumerate(joints(draft, pose).tolist()):
         if 0 <= x < width and 0 <= y < height:
             seen = labels[int(y), int(x)] == position
             result[row] = (x, y, 2 if seen else 1)
     return result
-
-

@@ -92,7 +92,7 @@ def scene_expressions_of(facts: Facts, dice: Dice) -> tuple[Expression, ...]:
 
 def appearance_expression(facts: Facts, target: int, dice: Dice) -> Expression | None:
     """Words for what a thing looks like that are true of it alone; None where there are none."""
-    phrase = _unique_phrase(facts, target, dice)
+    phrase = _unique_phrase(facts, target, dice, shortest=0.4)
     if phrase is None:
         return None
     text = phrase.words if dice.chance(0.3) else f"the {phrase.words}"
@@ -100,7 +100,7 @@ def appearance_expression(facts: Facts, target: int, dice: Dice) -> Expression |
 
 
 def _unique_phrase(
-    facts: Facts, target: int, dice: Dice, *, shortest: float = 0.6
+    facts: Facts, target: int, dice: Dice, *, shortest: float
 ) -> NounPhrase | None:
     phrases = [
         phrase for phrase in appearance_phrases(facts, target) if phrase.extent.means_only(target)
@@ -245,7 +245,8 @@ def several_expressions(facts: Facts, dice: Dice) -> list[Expression]:
 
 
 def _several(facts: Facts, phrase: NounPhrase, dice: Dice) -> Expression | None:
-    if phrase.many[-1:].isupper() or phrase.many[-1:].isdigit():
+    if " " in phrase.noun:
+        # Nobody speaks of "letter As".
         return None
     if dice.chance(0.2):
         name = dice.pick(("left", "right", "top", "bottom"))

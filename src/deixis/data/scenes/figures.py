@@ -16,7 +16,13 @@ SKINS: tuple[Rgb, ...] = (
     (148, 98, 66),
     (104, 68, 48),
 )
-HAIRS: tuple[Rgb, ...] = ((44, 34, 30), (96, 62, 36), (196, 160, 92), (150, 150, 150), (122, 58, 30))
+HAIRS: tuple[Rgb, ...] = (
+    (44, 34, 30),
+    (96, 62, 36),
+    (196, 160, 92),
+    (150, 150, 150),
+    (122, 58, 30),
+)
 TROUSERS: tuple[Rgb, ...] = ((92, 98, 112), (142, 128, 108), (112, 100, 96), (84, 88, 90))
 
 HEAD = (0.0, -0.80)
@@ -49,16 +55,16 @@ def roll_pose(dice: Dice, *, raised: int | None = None) -> Pose:
     )
 
 
-def joints(draft: Draft) -> Float32[ndarray, "17 2"]:
+def joints(draft: Draft, pose: Pose) -> Float32[ndarray, "17 2"]:
     """Where a figure's keypoints are, in pixels of the canvas, in COCO's order."""
-    own = np.array(_own_joints(draft), np.float32)
+    own = np.array(_own_joints(pose), np.float32)
     middle = np.array([draft.x, draft.y], np.float32)
     return np.asarray(own * np.float32(draft.extent / 2) + middle)
 
 
-def hand(draft: Draft, side: int) -> Joint:
+def hand(draft: Draft, pose: Pose, side: int) -> Joint:
     """Where a figure grips: a little beyond the wrist, in pixels of the canvas."""
-    points = _own_joints(draft)
+    points = _own_joints(pose)
     wrist, elbow = points[9 + side], points[7 + side]
     scale = draft.extent / 2
     reach = 1.0 + HAND_RADIUS / FOREARM
@@ -68,9 +74,7 @@ def hand(draft: Draft, side: int) -> Joint:
     )
 
 
-def _own_joints(draft: Draft) -> list[Joint]:
-    pose = draft.pose
-    assert pose is not None
+def _own_joints(pose: Pose) -> list[Joint]:
     x, y = HEAD
     # The person's left is on the picture's right: figures face the viewer.
     points: list[Joint] = [
@@ -105,19 +109,15 @@ def _own_joints(draft: Draft) -> list[Joint]:
     return points
 
 
-def draw_figure(draft: Draft, owner: int, canvas: tuple[int, int]) -> list[Layer]:
-    """The figure's body, and its gripping hands as a nearer layer."""
-    pose = draft.pose
-    assert pose is not None
-    points = _own_joints(draft)
+def draw_figure(draft: Draft, pose: Pose, owner: int, canvas: tuple[int, int]) -> list[Layer]:
+    """The layer of a figure: limbs from the back to the front, then clothes and face."""
+    points = _own_joints(pose)
     span = [point[0] for point in points]
     place = window(draft, canvas, (min(span) - 0.16, -1.0, max(span) + 0.16, 1.0))
     if place is None:
         return []
-    shape = place.x.shape[0], place.y.shape[0]
-    alpha = np.zeros((place.x.shape[0], place.x.shape[1]), np.float32)
+    alpha = np.zeros(place.x.shape, np.float32)
     paint = np.zeros((3, *alpha.shape), np.float32)
-    assert shape
     shirt, skin = draft.rgb, pose.skin
     dark_shirt = (shirt[0] * 0.82, shirt[1] * 0.82, shirt[2] * 0.82)
     shoe = (pose.trousers[0] * 0.45, pose.trousers[1] * 0.45, pose.trousers[2] * 0.45)
@@ -161,8 +161,10 @@ def _dress(draft: Draft, place: Window, paint: Float32[ndarray, "3 height width"
     """Repaint the torso with the figure's texture."""
     if draft.texture == "plain":
         return
-    torso = (abs(place.x) < np.float32(0.24)) & (place.y > np.float32(-0.58)) & (
-        place.y < np.float32(0.10)
+    torso = (
+        (abs(place.x) < np.float32(0.24))
+        & (place.y > np.float32(-0.58))
+        & (place.y < np.float32(0.10))
     )
     if draft.texture == "striped":
         turns = place.y * np.float32(1 / 0.17)

@@ -8,6 +8,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from deixis.data.scenes.seeds import Dice
+from deixis.data.scenes.shapes import wave
 from deixis.data.scenes.sprites import Rgb
 
 Tile = Float32[ndarray, "side side"]
@@ -117,7 +118,7 @@ def _fill(
         paint[channel] += np.float32(dark)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=24)
 def texture_tile(name: str, side: int, *, littered: bool) -> Tile:
     """A texture from 0 (dark) to 1 (light), half as large again as the canvas it is cut for."""
     length = side + side // 2
@@ -133,9 +134,11 @@ def texture_tile(name: str, side: int, *, littered: bool) -> Tile:
         seam = (y % 26 < 1.2) | ((x + tone * 190) % 130 < 1.2)
         tile = 0.35 + 0.35 * tone + 0.55 * (streak - 0.5) - 0.35 * seam
     elif name == "grass":
-        tile = 0.65 * _stretched(source, length, 1.2, 5.0, side) + 0.35 * _noise(source, length, 16.0, side)
+        tile = 0.65 * _stretched(source, length, 1.2, 5.0, side) + 0.35 * _noise(
+            source, length, 16.0, side
+        )
     elif name == "sand":
-        ripple = np.sin(y / 5 + 5 * _noise(source, length, 30.0, side))
+        ripple = wave(y / 31 + 0.8 * _noise(source, length, 30.0, side))
         tile = 0.5 + 0.15 * ripple + 0.5 * (grain - 0.5)
     elif name == "tiles":
         tone = source.random((64, 64)).astype(np.float32)
@@ -143,11 +146,10 @@ def texture_tile(name: str, side: int, *, littered: bool) -> Tile:
         seam = (x % 32 < 1.6) | (y % 32 < 1.6)
         tile = np.where(seam, 0.05, 0.62 + 0.3 * tone + 0.12 * (grain - 0.5))
     elif name == "carpet":
-        weave = np.sin(x * 1.4) * np.sin(y * 1.4)
+        weave = wave(x / 4.5) * wave(y / 4.5)
         tile = 0.5 + 0.18 * weave + 0.35 * (_noise(source, length, 9.0, side) - 0.5)
     elif name == "pebbles":
-        blobs = _noise(source, length, 5.0, side)
-        tile = np.clip(0.5 + 2.2 * abs(blobs - 0.5) - 0.3, 0, 1) + 0.2 * (grain - 0.5)
+        tile = _cells(source, length, 11.0, side) + 0.2 * (grain - 0.5)
     elif name == "cloud":
         tile = 0.6 * _noise(source, length, 44.0, side) + 0.4 * _noise(source, length, 18.0, side)
     elif name == "brick":
@@ -161,7 +163,9 @@ def texture_tile(name: str, side: int, *, littered: bool) -> Tile:
         tile = 0.5 + 0.3 * (grain - 0.5) + 0.6 * (_noise(source, length, 24.0, side) - 0.5)
     else:
         groove = x % 28 < 1.8
-        tile = 0.62 - 0.5 * groove + 0.25 * (_stretched(source, length, 1.5, 20.0, side) - 0.5) + 0 * y
+        tile = (
+            0.62 - 0.5 * groove + 0.25 * (_stretched(source, length, 1.5, 20.0, side) - 0.5) + 0 * y
+        )
     if littered:
         tile = tile + _litter(source, length, side)
     return np.ascontiguousarray(np.clip(tile, -0.3, 1.25), dtype=np.float32)
@@ -188,6 +192,31 @@ def _enlarged(values: Float32[ndarray, "rows columns"], length: int) -> Float32[
     share = (place - low)[:, None]
     share = share * share * (3 - 2 * share)
     return np.asarray(values[low] * (1 - share) + values[low + 1] * share)
+
+
+def _cells(source: np.random.Generator, length: int, grain: float, side: int) -> Tile:
+    """Stones of about ``grain`` pixels at side 224, each of its own tone, dark between them."""
+    pixel = np.arange(length, dtype=np.float32) * np.float32(224 / side / grain)
+    x, y = pixel[None, :], pixel[:, None]
+    cell_x, cell_y = x.astype(np.intp) + 1, y.astype(np.intp) + 1
+    count = int(pixel[-1]) + 4
+    middle = source.random((2, count, count)).astype(np.float32)
+    tone = source.random((count, count)).astype(np.float32)
+    nearest = np.full((length, length), np.inf, np.float32)
+    second = nearest.copy()
+    shade = np.zeros((length, length), np.float32)
+    for row in (-1, 0, 1):
+        for column in (-1, 0, 1):
+            place = (cell_y + row, cell_x + column)
+            off_x = place[1] - 1 + middle[0][place] * 0.8 - x
+            off_y = place[0] - 1 + middle[1][place] * 0.8 - y
+            distance = np.sqrt(off_x * off_x + off_y * off_y).astype(np.float32)
+            closer = distance < nearest
+            second = np.where(closer, nearest, np.minimum(second, distance))
+            nearest = np.minimum(nearest, distance)
+            shade = np.where(closer, tone[place], shade)
+    gap = np.clip((second - nearest) * 4.0, 0, 1)
+    return np.asarray(gap * (0.45 + 0.45 * shade + 0.15 * (1 - nearest)), np.float32)
 
 
 def _litter(source: np.random.Generator, length: int, side: int) -> Tile:

@@ -1,10 +1,11 @@
 """What is in a scene and where: drafts, placed so that they can be told apart."""
 
 from dataclasses import dataclass
-from math import cos, pi, sin
+from math import cos, inf, pi, sin
 
 from deixis.data.scenes.figures import HEAD, HEAD_RADIUS, hand, roll_pose
 from deixis.data.scenes.grounds import Ground
+from deixis.data.scenes.scene import ThingKind
 from deixis.data.scenes.seeds import Dice
 from deixis.data.scenes.shapes import SHAPE_TABLE
 from deixis.data.scenes.sprites import Draft, Rgb
@@ -38,7 +39,7 @@ class LevelRules:
     """
 
     counts: tuple[int, int]
-    kinds: dict[str, float]
+    kinds: dict[ThingKind, float]
     sizes: dict[str, float]
     textures: dict[str, float]
     overlap: float
@@ -149,7 +150,13 @@ def plan_scene(dice: Dice, height: int, width: int, ground: Ground, *, level: st
 
 
 def roll_draft(
-    dice: Dice, rules: LevelRules, kind: str, side: int, *, size: str | None = None, name: str = ""
+    dice: Dice,
+    rules: LevelRules,
+    kind: ThingKind,
+    side: int,
+    *,
+    size: str | None = None,
+    name: str = "",
 ) -> Draft:
     """A thing of a kind with random words; not yet placed."""
     size = size or dice.weighted(rules.sizes)
@@ -174,7 +181,7 @@ def roll_draft(
             {"shape": SHAPES, "container": CONTAINERS, "surface": SURFACES}.get(kind, SHAPES)
         )
     rgb, tone = _jittered(dice, color)
-    draft = Draft(kind, name, color, size, texture, extent, rgb, tone, symbol)  # type: ignore[arg-type]
+    draft = Draft(kind, name, color, size, texture, extent, rgb, tone, symbol)
     draft.angle = _turn(dice, draft)
     if kind == "figure":
         draft.pose = roll_pose(dice)
@@ -259,25 +266,27 @@ def _place(layout: Layout, draft: Draft, *, sparse: bool) -> bool:
     limit = rules.overlap if dice.chance(rules.crowding) else 0.02
     if draft.kind in {"figure", "container", "surface"}:
         # They stand on the ground, not on the wall.
-        low_y = max(low_y, min(high_y - 1, layout.ground.horizon + layout.height * 0.08 - half_height * 0.4))
+        low_y = max(
+            low_y, min(high_y - 1, layout.ground.horizon + layout.height * 0.08 - half_height * 0.4)
+        )
         limit = min(limit, 0.3)
-    best: tuple[float, float, float] | None = None
+    best = (inf, 0.0, 0.0)
     for _ in range(1 if sparse else 8):
         x, y = dice.uniform(low_x, high_x), dice.uniform(low_y, high_y)
         box = (x - half_width, y - half_height, x + half_width, y + half_height)
         covered = _most_covered(box, layout.taken)
-        if best is None or covered < best[0]:
+        if covered < best[0]:
             best = (covered, x, y)
         if covered <= limit:
             break
-    assert best is not None
     if best[0] > max(limit, rules.overlap * 0.6):
         return False
     draft.x, draft.y = best[1], best[2]
     layout.taken.append(
         (best[1] - half_width, best[2] - half_height, best[1] + half_width, best[2] + half_height)
     )
-    draft.depth = _standing_depth(layout, best[2] + half_height)
+    draft.nearness = dice.uniform(0.93, 0.97)
+    draft.depth = standing_depth(draft, layout.ground)
     draft.shadow = True
     layout.drafts.append(draft)
     return True
@@ -300,10 +309,10 @@ def _most_covered(box: Extent, taken: list[Extent]) -> float:
     return worst
 
 
-def _standing_depth(layout: Layout, base: float) -> float:
+def standing_depth(draft: Draft, ground: Ground) -> float:
     """A little nearer than the ground where a thing ends, so that it is before all behind it."""
-    row = min(layout.height - 1, max(0, int(base)))
-    return float(layout.ground.distances[row]) * layout.dice.uniform(0.93, 0.97)
+    row = min(ground.distances.size - 1, max(0, int(draft.y + reach(draft)[1])))
+    return float(ground.distances[row]) * draft.nearness
 
 
 def _furnish(layout: Layout, draft: Draft, room: int) -> None:
@@ -322,9 +331,11 @@ def _equip(layout: Layout, figure: Draft, room: int) -> None:
     if dice.chance(0.55):
         side = dice.whole(0, 1)
         figure.pose = roll_pose(dice, raised=side)
-        grip_x, grip_y = hand(figure, side)
+        grip_x, grip_y = hand(figure, figure.pose, side)
         name = dice.pick((*HOLDABLES, *HOLDABLES, *SHAPES))
-        held = roll_draft(dice, layout.rules, "shape", layout.side, size=_fitting(dice, figure), name=name)
+        held = roll_draft(
+            dice, layout.rules, "shape", layout.side, size=_fitting(dice, figure), name=name
+        )
         held.angle = 0.0 if name not in HOLDABLES else dice.uniform(-0.08, 0.08)
         half_width, half_height = held.half_size
         if name in HOLDABLES:
@@ -339,7 +350,12 @@ def _equip(layout: Layout, figure: Draft, room: int) -> None:
             held.holder = owner
             layout.drafts.append(held)
             layout.taken.append(
-                (held.x - half_width, held.y - half_height, held.x + half_width, held.y + half_height)
+                (
+                    held.x - half_width,
+                    held.y - half_height,
+                    held.x + half_width,
+                    held.y + half_height,
+                )
             )
             room -= 1
     if room > 0 and figure.size != "small" and dice.chance(0.45):

@@ -1,6 +1,6 @@
 """Things on their way to the canvas: what is to be drawn, and drawn layers of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -36,7 +36,8 @@ class Pose:
 class Draft:
     """One thing as planned: words, place and looks; positions in pixels of the canvas.
 
-    ``extent`` is the longest side. ``holder`` and the like are indices of drafts.
+    ``extent`` is the longest side; ``nearness`` the thing's distance as a share of that of the
+    ground it stands on; ``shadow`` whether it stands there itself. ``holder`` and the like are indices of drafts.
     """
 
     kind: ThingKind
@@ -52,13 +53,13 @@ class Draft:
     x: float = 0.0
     y: float = 0.0
     depth: float = 1.0
+    nearness: float = 0.95
     shadow: bool = False
     pose: Pose | None = None
     holder: int | None = None
     wearer: int | None = None
     inside: int | None = None
     on: int | None = None
-    extra: dict[str, float] = field(default_factory=dict)
 
     @property
     def half_size(self) -> tuple[float, float]:
@@ -130,9 +131,7 @@ def window(
     if reach is None:
         reach = (-half_width, -half_height, half_width, half_height)
     cosine, sine = float(np.cos(draft.angle)), float(np.sin(draft.angle))
-    across = [
-        px * cosine - py * sine for px in (reach[0], reach[2]) for py in (reach[1], reach[3])
-    ]
+    across = [px * cosine - py * sine for px in (reach[0], reach[2]) for py in (reach[1], reach[3])]
     down = [px * sine + py * cosine for px in (reach[0], reach[2]) for py in (reach[1], reach[3])]
     left = max(0, int(draft.x + min(across) * scale - 1.5))
     right = min(width, int(draft.x + max(across) * scale + 2.5))
@@ -159,7 +158,7 @@ def finish(
     depth: float,
     place: Window,
     distance: Field,
-    color: Float32[ndarray, "3 *size"],
+    color: Float32[ndarray, "channels rows columns"],
     *,
     rim: float = 0.38,
 ) -> Layer:
@@ -173,7 +172,7 @@ def finish(
     return Layer(owner, depth, place.left, place.top, alpha, paint, pixels <= 0)
 
 
-def patterned(draft: Draft, place: Window) -> Float32[ndarray, "3 *size"]:
+def patterned(draft: Draft, place: Window) -> Float32[ndarray, "channels rows columns"]:
     """Colours of a thing: one, or stripes or dots of two tones of one hue."""
     base = np.array(draft.rgb, np.float32)[:, None, None]
     if draft.texture == "plain":
@@ -250,14 +249,16 @@ def draw_surface(draft: Draft, owner: int, canvas: tuple[int, int]) -> list[Laye
         top = np.maximum(slope - np.float32(1.05), rectangle(x, y, -1.0, -0.5, 1.0, -0.12))
         slab = rectangle(x, y, -0.99, -0.14, 0.99, -0.02)
         legs = np.maximum(
-            abs(abs(x) - np.float32(0.82)) - np.float32(0.065), abs(y - np.float32(0.2)) - np.float32(0.3)
+            abs(abs(x) - np.float32(0.82)) - np.float32(0.065),
+            abs(y - np.float32(0.2)) - np.float32(0.3),
         )
         distance = np.minimum(np.minimum(top, slab), legs)
         shade = np.where(y < np.float32(-0.14), np.float32(1.06), np.float32(0.80))
     elif draft.name == "shelf":
         plank = rectangle(x, y, -1.0, -0.24, 1.0, 0.0)
         brackets = np.maximum(
-            abs(abs(x) - np.float32(0.62)) - np.float32(0.06), abs(y - np.float32(0.1)) - np.float32(0.14)
+            abs(abs(x) - np.float32(0.62)) - np.float32(0.06),
+            abs(y - np.float32(0.1)) - np.float32(0.14),
         )
         distance = np.minimum(plank, brackets)
         shade = np.where(y < np.float32(-0.10), np.float32(1.06), np.float32(0.78))

@@ -1,0 +1,122 @@
+"""The ``deixis`` command: its commands, its exit codes and how errors are told."""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from types import FrameType
+from typing import Annotated, cast
+
+import typer
+
+from deixis import __version__
+from deixis.cli.data import data_app
+from deixis.cli.evaluate import evaluate_command
+from deixis.cli.point import point_command
+from deixis.cli.train import train_command
+from deixis.errors import DeixisError, StorageError
+
+ENDED = 143
+
+# typer brings its own copy of click in some versions and not in others; what it raises for wrong
+# usage is the base of its public BadParameter in all of them.
+_UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
+
+app = typer.Typer(
+    name="deixis",
+    help="Ask about an image and get words with boxes and masks on it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 ok, 2 usage or configuration, 3 error budget spent, 4 storage, 5 locked, "
+    "6 not finite, 7 integrity, 143 ended.",
+)
+app.command("point")(point_command)
+app.command("eval")(evaluate_command)
+app.command("train")(train_command)
+app.add_typer(data_app, name="data")
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        print(f"deixis {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Ask about an image and get words with boxes and masks on it."""
+    del version
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Errors of the caller or of the machine are one line on stderr, with a hint on a second line
+    where there is one. Anything else is a fault of deixis and keeps its traceback.
+
+    Args:
+        arguments: What stands after ``deixis``; the process's own by default.
+    """
+    # Outside the main thread this is refused: whoever started it there handles signals.
+    with suppress(ValueError):
+        signal.signal(signal.SIGTERM, _end)
+    try:
+        code = app(
+            args=None if arguments is None else list(arguments),
+            prog_name="deixis",
+            standalone_mode=False,
+        )
+        _flush()
+    except DeixisError as error:
+        _tell(str(error))
+        return error.exit_code
+    except _UsageError as error:
+        _tell(_usage_message(error))
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        _tell("ended")
+        return ENDED
+    except BrokenPipeError:
+        # The reader of stdout has left, as `head` does; the interpreter must not complain later.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ENDED
+    return code if isinstance(code, int) else 0
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    # As an exception, so that files half written are removed on the way out.
+    raise SystemExit(ENDED)
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StorageError(f"standard output: cannot write: {error.strerror}") from error
+
+
+def _usage_message(error: BaseException) -> str:
+    message = getattr(error, "message", "") or str(error)
+    describe = getattr(error, "format_message", None)
+    text = str(describe()) if callable(describe) else message
+    context = getattr(error, "ctx", None)
+    path = getattr(context, "command_path", "deixis")
+    return f"{' '.join(text.split())}\nhint: see {path} --help"
+
+
+def _tell(message: str) -> None:
+    head, *rest = message.splitlines() or [""]
+    lines = [f"deixis: {head}", *rest]
+    for line in lines:
+        shown = "".join(character if character.isprintable() else "?" for character in line)
+        print(shown, file=sys.stderr)

@@ -1,0 +1,45 @@
+"""``deixis data``: make data sets."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+data_app = typer.Typer(help="Make data sets.", no_args_is_help=True)
+
+
+@data_app.callback()
+def _data() -> None:
+    """Make data sets."""
+
+
+@data_app.command("scenes")
+def scenes_command(
+    *,
+    out: Annotated[Path, typer.Option(help="A new or empty folder.", show_default=False)],
+    split: Annotated[str, typer.Option(help="train, val, testA, testB or test.")] = "val",
+    count: Annotated[int, typer.Option(min=1, help="How many scenes.")] = 100,
+    level: Annotated[str, typer.Option(help="plain, standard or hard.")] = "standard",
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another world.")] = 0,
+    form: Annotated[
+        str, typer.Option("--format", help="An annotation format, such as coco or refcoco.")
+    ] = "coco",
+) -> None:
+    """Draw scenes and write them with their annotations in a known format."""
+    from deixis.cli.outputs import output_folder
+    from deixis.cli.progress import shown_progress
+
+    with output_folder(out) as folder:
+        from deixis.data.scenes.export import write_scenes
+
+        with shown_progress("scenes", "scenes") as progress:
+            write_scenes(
+                folder,
+                form=form,
+                split=split,
+                count=count,
+                level=level,
+                seed=seed,
+                progress=progress,
+            )
+    typer.echo(f"scenes: {out}", err=True)

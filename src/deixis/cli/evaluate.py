@@ -1,0 +1,61 @@
+"""``deixis eval``: score a model on benchmarks."""
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate_command(
+    model: Annotated[
+        str, typer.Argument(help="A shipped model, a folder or a hub id.", show_default=False)
+    ],
+    benchmarks: Annotated[
+        list[str],
+        typer.Argument(help="Names such as scenes/rec:val scenes/res:val.", show_default=False),
+    ],
+    *,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Examples of each benchmark and level.")
+    ] = None,
+    level: Annotated[
+        str | None, typer.Option(help="Only this level: plain, standard or hard.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once.")] = 32,
+    out: Annotated[Path | None, typer.Option(help="Write the report to this JSON file.")] = None,
+    device: Annotated[str | None, typer.Option(help="A torch device, such as cpu.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Score a model on benchmarks, each level apart."""
+    from deixis.cli.outputs import output_file, print_json, print_result
+    from deixis.cli.progress import shown_progress
+
+    with output_file(out) if out is not None else nullcontext() as file:
+        from deixis.evaluation import evaluate
+        from deixis.inference import load
+
+        predictor = load(model, device=device)
+        with shown_progress("eval", "answers") as progress:
+
+            def tell(benchmark: str, done: int, total: int) -> None:
+                progress(done, total, benchmark)
+
+            report = evaluate(
+                predictor,
+                benchmarks,
+                limit=limit,
+                level=level,
+                batch_size=batch_size,
+                progress=tell,
+            )
+        data = report.to_dict()
+        if file is not None:
+            file.write((json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
+    if as_json:
+        print_json(data)
+    else:
+        print_result(str(report))
+    if out is not None:
+        typer.echo(f"report: {out}", err=True)

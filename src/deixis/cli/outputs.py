@@ -1,0 +1,180 @@
+"""Outputs that are checked before the work and appear whole or not at all."""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from deixis.errors import StorageError
+
+
+class OutputFile:
+    """A file that takes its name only when the work around it has succeeded."""
+
+    def __init__(self, path: Path, draft: Path) -> None:
+        self.path = path
+        self.draft = draft
+        self.written = False
+
+    def write(self, data: bytes) -> None:
+        """Write the whole content.
+
+        Raises:
+            StorageError: The disk refuses it.
+        """
+        try:
+            with self.draft.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _refused(self.path, error) from error
+        self.written = True
+
+
+@contextmanager
+def output_file(path: Path) -> Iterator[OutputFile]:
+    """Reserve ``path`` now; give it its content when the block ends well.
+
+    A draft is made beside it at once, so a folder that cannot be written is found before any
+    work. On any error, and when the process is asked to end, the draft is removed and a file of
+    that name stays as it was.
+
+    Raises:
+        StorageError: The folder is missing or cannot be written, or the name is taken by
+            something that is not a regular file.
+    """
+    target = _resolved(path)
+    if target.exists() and not target.is_file():
+        kind = "a folder" if target.is_dir() else "not a regular file"
+        raise StorageError(f"output {path}: is {kind}, expected a file name")
+    _check_parent(path, target)
+    try:
+        descriptor, name = tempfile.mkstemp(
+            prefix=f".{target.name[:80]}.", suffix=".tmp", dir=target.parent
+        )
+    except OSError as error:
+        raise _refused(path, error) from error
+    os.close(descriptor)
+    output = OutputFile(path, Path(name))
+    try:
+        yield output
+        if output.written:
+            _commit(output.draft, target, path)
+    finally:
+        with suppress(OSError):
+            output.draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def output_folder(path: Path) -> Iterator[Path]:
+    """Give a draft folder that becomes ``path`` when the block ends well.
+
+    Raises:
+        StorageError: ``path`` exists and is not an empty folder, its parent is missing, or it
+            cannot be written.
+    """
+    target = _resolved(path)
+    if target.exists() and not target.is_dir():
+        raise StorageError(f"output {path}: is a file, expected a new or empty folder")
+    if target.is_dir() and any(target.iterdir()):
+        raise StorageError(f"output {path}: is not empty, expected a new or empty folder")
+    _check_parent(path, target)
+    try:
+        draft = Path(
+            tempfile.mkdtemp(prefix=f".{target.name[:80]}.", suffix=".tmp", dir=target.parent)
+        )
+    except OSError as error:
+        raise _refused(path, error) from error
+    try:
+        yield draft
+        draft.chmod(0o755 & ~_umask())
+        try:
+            draft.replace(target)
+        except OSError as error:
+            raise _refused(path, error) from error
+    except OSError as error:
+        raise _refused(path, error) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def check_creatable(path: Path) -> None:
+    """Check that a folder can be made and written at ``path``, leaving nothing behind.
+
+    Raises:
+        StorageError: It cannot.
+    """
+    target = _resolved(path)
+    if target.exists() and not target.is_dir():
+        raise StorageError(f"output {path}: is a file, expected a folder")
+    existing = target
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise StorageError(f"output {path}: {existing} is not a folder")
+    try:
+        Path(tempfile.mkdtemp(prefix=".deixis.", suffix=".tmp", dir=existing)).rmdir()
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+def print_json(value: Any) -> None:
+    """Print strict JSON on stdout.
+
+    Raises:
+        StorageError: Standard output cannot be written.
+    """
+    print_result(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1))
+
+
+def print_result(text: str) -> None:
+    """Print text on stdout; what the terminal's encoding lacks becomes ``?``.
+
+    Raises:
+        StorageError: Standard output cannot be written.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        print(text.encode(encoding, errors="replace").decode(encoding))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StorageError(f"standard output: cannot write: {error.strerror}") from error
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise StorageError(f"output {path}: {error}") from error
+
+
+def _check_parent(path: Path, target: Path) -> None:
+    if not target.parent.is_dir():
+        what = "is not a folder" if target.parent.exists() else "does not exist"
+        raise StorageError(f"output {path}: the folder {target.parent} {what}")
+
+
+def _commit(draft: Path, target: Path, path: Path) -> None:
+    try:
+        # mkstemp made it private; a result is as readable as any file its owner makes.
+        draft.chmod(0o666 & ~_umask())
+        draft.replace(target)
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _refused(path: Path, error: OSError) -> StorageError:
+    return StorageError(f"output {path}: cannot write: {(error.strerror or str(error)).lower()}")

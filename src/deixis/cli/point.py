@@ -1,0 +1,114 @@
+"""``deixis point``: ask about an image."""
+
+import io
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from deixis.inference import PointingAnswer
+
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+
+
+def point_command(
+    image: Annotated[
+        str, typer.Argument(help="A JPEG, PNG, WebP or BMP file.", show_default=False)
+    ],
+    prompt: Annotated[
+        str,
+        typer.Argument(
+            help="The question. {region} stands for a region given below.", show_default=False
+        ),
+    ],
+    *,
+    box: Annotated[
+        list[str] | None, typer.Option(help="A region x1,y1,x2,y2 in pixels; repeat for more.")
+    ] = None,
+    point: Annotated[list[str] | None, typer.Option(help="A region x,y in pixels.")] = None,
+    scribble: Annotated[
+        list[str] | None, typer.Option(help="A stroke x,y,x,y,...@width in pixels.")
+    ] = None,
+    mask: Annotated[
+        list[Path] | None,
+        typer.Option(help="An image of the same size; pixels that are not black are the region."),
+    ] = None,
+    units: Annotated[
+        str | None, typer.Option(help="Point with these: box, mask or box,mask.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="A shipped model, a folder or a hub id.")
+    ] = "scenes-tiny",
+    out: Annotated[
+        Path | None, typer.Option(help="Draw the answer into this PNG, JPEG or WebP file.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="A torch device, such as cpu.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+) -> None:
+    """Ask about an image; the answer's words point at boxes and masks in its pixels.
+
+    Coordinates count pixels of the upright image from its top left corner.
+    """
+    from deixis.cli.outputs import output_file, print_json, print_result
+    from deixis.cli.regions import place_regions, read_regions
+
+    if out is not None and out.suffix.lower() not in _FORMATS:
+        known = ", ".join(_FORMATS)
+        raise typer.BadParameter(f"--out {out}: expected a name that ends in one of {known}")
+    place_regions(prompt, ())
+    with output_file(out) if out is not None else nullcontext() as drawing:
+        from deixis.processing.images import read_image
+
+        loaded = read_image(image)
+        regions = read_regions(
+            loaded.size,
+            boxes=box or (),
+            points=point or (),
+            scribbles=scribble or (),
+            masks=mask or (),
+        )
+        parts = place_regions(prompt, regions)
+
+        from deixis.inference import load
+
+        answer = load(model, device=device).ask(loaded.array, parts, units=units)
+        if drawing is not None:
+            drawing.write(_drawn(answer, drawing.path))
+    if as_json:
+        print_json({"image": image, "prompt": prompt, "model": model, **answer.to_dict()})
+    else:
+        print_result(describe(answer))
+    if out is not None:
+        typer.echo(f"overlay: {out}", err=True)
+
+
+def describe(answer: "PointingAnswer") -> str:
+    """Return an answer as lines: its text, then each phrase with its units."""
+    from deixis.geometry import Box, Mask
+
+    lines = [answer.text or "(no words)"]
+    for phrase in answer.phrases:
+        for reference in phrase.references:
+            words: list[str] = []
+            for unit in reference.units:
+                if isinstance(unit, Box):
+                    corners = (unit.x1, unit.y1, unit.x2, unit.y2)
+                    words.append("box " + ",".join(f"{value:.1f}" for value in corners))
+                elif isinstance(unit, Mask):
+                    words.append(f"mask of {unit.area} pixels")
+                else:
+                    words.append("not decoded" if unit is None else type(unit).__name__.lower())
+            if reference.score is not None:
+                words.append(f"score {reference.score:.2f}")
+            lines.append(f"  {phrase.text}: {', '.join(words)}")
+    lines += [f"  problem: {problem.message}" for problem in answer.problems]
+    return "\n".join(lines)
+
+
+def _drawn(answer: "PointingAnswer", path: Path) -> bytes:
+    buffer = io.BytesIO()
+    options = {"quality": 92} if path.suffix.lower() != ".png" else {}
+    answer.draw().save(buffer, _FORMATS[path.suffix.lower()], **options)
+    return buffer.getvalue()

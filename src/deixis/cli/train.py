@@ -1,0 +1,46 @@
+"""``deixis train``: run a recipe."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train_command(
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="A recipe's name, file.py:function or a recipe.json.", show_default=False
+        ),
+    ],
+    *,
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for checkpoints, the log and the model.", show_default=False),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a field: stages.0.steps=20; repeat for more."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint under --out.")
+    ] = False,
+) -> None:
+    """Train a model by a recipe; it and its provenance lie under OUT/model at the end."""
+    from deixis.cli.outputs import check_creatable
+    from deixis.cli.progress import shown_progress
+
+    check_creatable(out)
+
+    from deixis.recipes import load_recipe
+    from deixis.training import train
+
+    chosen = load_recipe(recipe, overrides or ())
+    with shown_progress(f"train {chosen.name}", "steps") as progress:
+
+        def report(row: dict[str, float]) -> None:
+            detail = f"loss {row['loss']:.4f}, {row['rows_per_second']:.3g} rows a second"
+            progress(round(row["step"]), round(row["of"]), detail)
+
+        train(chosen, out, resume=resume, report=report)
+    typer.echo(f"model: {out / 'model'}", err=True)

@@ -1,0 +1,86 @@
+"""Results of an evaluation, and how they are written down."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from deixis.errors import BenchmarkError
+from deixis.evaluation.figures import Figures, figures_of, format_table, headline
+from deixis.evaluation.protocol import EvaluationProtocol
+from deixis.evaluation.scoring import Score
+from deixis.evaluation.storage import write_whole
+from deixis.metrics import CalibrationScore
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The scores of one benchmark with the terms under which they were measured.
+
+    ``coverage`` is below 1 where predictions were missing and that was allowed; they count as
+    wrong. ``num_with_problems`` answers had faults listed, ``num_cut`` reached the length limit.
+    """
+
+    benchmark: str
+    scores: Mapping[str, Score]
+    calibration: CalibrationScore | None
+    coverage: float
+    num_with_problems: int
+    num_cut: int
+    protocol: EvaluationProtocol
+
+    @property
+    def headline(self) -> float:
+        """The first figure of the first score: accuracy, cumulative IoU or F1."""
+        return headline(next(iter(self.scores.values()))).value
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Results of one predictor, in the order asked for. All figures are fractions in [0, 1]."""
+
+    results: tuple[Result, ...]
+
+    def __getitem__(self, benchmark: str) -> Result:
+        """Return the result of a benchmark, named in full.
+
+        Raises:
+            BenchmarkError: The report does not hold it.
+        """
+        for result in self.results:
+            if result.benchmark == benchmark:
+                return result
+        raise BenchmarkError(
+            f"no result of {benchmark}: the report holds "
+            f"{', '.join(result.benchmark for result in self.results)}"
+        )
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every example of every benchmark had a prediction."""
+        return all(result.coverage == 1.0 for result in self.results)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {"results": [asdict(result) for result in self.results]}
+
+    def to_json(self, path: Path) -> None:
+        """Write the report whole or not at all.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        write_whole(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
+
+    def to_markdown(self) -> str:
+        """Return one table for each kind of score, a row for each benchmark."""
+        tables: dict[str, list[tuple[str, Figures]]] = {}
+        for result in self.results:
+            for kind, score in result.scores.items():
+                figures = figures_of(score, result.calibration)
+                tables.setdefault(kind, []).append((result.benchmark, figures))
+        return "\n".join(
+            f"{format_table([{'benchmark': name, **figures} for name, figures in rows])}"
+            for rows in tables.values()
+        )

@@ -1,0 +1,337 @@
+"""Ask a predictor every question of a benchmark, and score what it answers."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+from deixis import __version__
+from deixis.errors import BenchmarkError
+from deixis.evaluation.benchmark import Benchmark, resolve_benchmark
+from deixis.evaluation.examples import Example
+from deixis.evaluation.predictions import (
+    Defects,
+    Prediction,
+    Row,
+    make_row,
+    parse_row,
+    read_lines,
+    to_prediction,
+)
+from deixis.evaluation.predictor import (
+    AnyPredictor,
+    BatchPredictor,
+    PredictorRecord,
+    record_predictor,
+)
+from deixis.evaluation.protocol import build_protocol
+from deixis.evaluation.report import Report, Result
+from deixis.evaluation.storage import Journal, claim_folder, locked_folder
+from deixis.structures import Answer
+
+Progress = Callable[[str, int, int], None]
+"""Called with a benchmark's name, how many of its examples are done, and how many it has."""
+
+_SPARE_ROWS = 1000
+_ROWS_PER_EXAMPLE = 10
+
+
+def evaluate(
+    predictor: AnyPredictor,
+    benchmark_names: Sequence[str],
+    *,
+    limit: int | None = None,
+    level: str | None = None,
+    batch_size: int = 16,
+    progress: Progress | None = None,
+    out: Path | None = None,
+    record: PredictorRecord | None = None,
+    seed: int = 0,
+) -> Report:
+    """Ask every question of the benchmarks and score the answers.
+
+    Args:
+        predictor: Answers batches of questions, or samples.
+        benchmark_names: Names as in `resolve_benchmark`; one without a level means all levels.
+        limit: Most examples of each benchmark; the first ones are taken.
+        level: The only level to ask, for names that do not say.
+        batch_size: Questions asked at once.
+        progress: Told what is done after each batch.
+        out: A folder that gets ``predictions.jsonl`` and ``report.json``. A run that was stopped
+            goes on where it was, and a finished one is scored again without asking.
+        record: Who answers; found out from the predictor by default.
+        seed: Draws the intervals.
+
+    Raises:
+        BenchmarkError: A name is unknown, a number is out of range, the predictor gives too few
+            answers or answers in another frame, or ``out`` holds another run.
+        StorageError: ``out`` cannot be written.
+        LockedError: Another process is writing to ``out``.
+    """
+    benchmarks = _resolve(benchmark_names, level=level, limit=limit)
+    if batch_size < 1:
+        raise BenchmarkError(f"batch size {batch_size}: expected at least 1")
+    who = record_predictor(predictor) if record is None else record
+    results: list[Result] = []
+    with ExitStack() as stack:
+        journal = None
+        if out is not None:
+            stack.enter_context(locked_folder(out))
+            claim_folder(out, _describe_run(benchmarks, who, limit=limit, batch_size=batch_size))
+            journal = stack.enter_context(closing(Journal(out)))
+        for benchmark in benchmarks:
+            tally = _Tally(benchmark, total=benchmark.num_examples(limit=limit), progress=progress)
+            for examples in _batches(benchmark.examples(limit=limit), batch_size):
+                for example, row in zip(
+                    examples, _ask(predictor, benchmark, examples, journal), strict=True
+                ):
+                    tally.add(example, _read_own(row, example, benchmark))
+                tally.report_progress()
+            results.append(tally.result(who, seed=seed))
+        report = Report(tuple(results))
+        if journal is not None and out is not None:
+            journal.finish()
+            report.to_json(out / "report.json")
+    return report
+
+
+def score(
+    benchmark_name: str,
+    predictions: Path,
+    *,
+    limit: int | None = None,
+    level: str | None = None,
+    allow_missing: bool = False,
+    seed: int = 0,
+) -> Report:
+    """Score a file of predictions, one JSON object a line, whoever made it.
+
+    Each line has an ``id`` and either ``references`` (null for an answer that could not be read,
+    ``[]`` for "nothing there", else objects of ``box`` in pixels, ``mask`` as COCO RLE and
+    ``score``) or ``text``. Lines may be in any order and name their ``benchmark``; those of
+    other benchmarks are passed over.
+
+    Args:
+        benchmark_name: A name as in `resolve_benchmark`.
+        predictions: The file.
+        limit: The limit under which the predictions were made.
+        level: The only level to score.
+        allow_missing: Count missing predictions as wrong instead of refusing the file; the
+            result then says which part was covered.
+        seed: Draws the intervals.
+
+    Raises:
+        BenchmarkError: The file is unreadable or has any defect: each kind is counted and named.
+    """
+    benchmarks = _resolve([benchmark_name], level=level, limit=limit)
+    total = sum(benchmark.num_examples(limit=limit) for benchmark in benchmarks)
+    defects = Defects()
+    rows = _Rows(predictions, {benchmark.name for benchmark in benchmarks}, defects, total=total)
+    who = PredictorRecord(predictions.name, decoding="unknown: predictions were read from a file")
+    tallies: list[_Tally] = []
+    for benchmark in benchmarks:
+        tally = _Tally(benchmark, total=benchmark.num_examples(limit=limit))
+        for example in benchmark.examples(limit=limit):
+            prediction = rows.take(benchmark, example)
+            if prediction is None and not allow_missing:
+                defects.add("missing ids", repr(example.id))
+            tally.add(example, prediction)
+        tallies.append(tally)
+    rows.check_frame()
+    rows.check_extra()
+    if defects:
+        raise BenchmarkError(f"{predictions}: not scored: {defects}")
+    return Report(tuple(tally.result(who, seed=seed) for tally in tallies))
+
+
+def _resolve(
+    names: Sequence[str], *, level: str | None, limit: int | None
+) -> tuple[Benchmark, ...]:
+    if not names:
+        raise BenchmarkError("no benchmark: expected at least one name")
+    if limit is not None and limit < 1:
+        raise BenchmarkError(f"limit {limit}: expected at least 1")
+    found = [each for name in names for each in resolve_benchmark(name, level=level)]
+    return tuple(dict.fromkeys(found))
+
+
+def _describe_run(
+    benchmarks: Sequence[Benchmark],
+    predictor: PredictorRecord,
+    *,
+    limit: int | None,
+    batch_size: int,
+) -> Row:
+    return {
+        "benchmarks": [benchmark.name for benchmark in benchmarks],
+        "limit": limit,
+        "batch_size": batch_size,
+        "predictor": asdict(predictor),
+        "deixis_version": __version__,
+    }
+
+
+def _batches(examples: Iterator[Example], size: int) -> Iterator[list[Example]]:
+    while batch := list(islice(examples, size)):
+        yield batch
+
+
+def _ask(
+    predictor: AnyPredictor,
+    benchmark: Benchmark,
+    examples: Sequence[Example],
+    journal: Journal | None,
+) -> list[Row]:
+    if journal is not None:
+        known = journal.take(benchmark.name, [example.id for example in examples])
+        if known is not None:
+            return known
+    answers = _answers(predictor, examples)
+    if len(answers) != len(examples):
+        raise BenchmarkError(
+            f"{benchmark.name}: the predictor gave {len(answers)} answers to {len(examples)} questions"
+        )
+    rows = [
+        make_row(benchmark.name, example, answer)
+        for example, answer in zip(examples, answers, strict=True)
+    ]
+    if journal is not None:
+        journal.append(rows)
+    return rows
+
+
+def _answers(predictor: AnyPredictor, examples: Sequence[Example]) -> Sequence[Answer]:
+    if isinstance(predictor, BatchPredictor):
+        return predictor.ask_many([(example.image, example.question) for example in examples])
+    return [predictor.answer_sample(example.sample, example.question) for example in examples]
+
+
+def _read_own(row: Row, example: Example, benchmark: Benchmark) -> Prediction:
+    # Answers are scored from their rows, as a file is, so that both give the same number.
+    try:
+        return to_prediction(row, example, needs_references=benchmark.task.needs_references)
+    except BenchmarkError as error:
+        raise BenchmarkError(f"{benchmark.name}: prediction of {example.id} {error}") from error
+
+
+class _Tally:
+    """One benchmark while it is scored."""
+
+    def __init__(
+        self, benchmark: Benchmark, *, total: int, progress: Progress | None = None
+    ) -> None:
+        self._benchmark = benchmark
+        self._total = total
+        self._progress = progress
+        self._scorer = benchmark.task.scorer()
+        self._digest = hashlib.sha256()
+        self._num_examples = 0
+        self._num_missing = 0
+        self._num_with_problems = 0
+        self._num_cut = 0
+
+    def add(self, example: Example, prediction: Prediction | None) -> None:
+        """Score one prediction; a missing one counts as an answer that could not be read."""
+        if prediction is None:
+            self._num_missing += 1
+            prediction = Prediction("", None)
+        self._scorer.update(example, prediction)
+        self._digest.update(example.fingerprint().encode())
+        self._num_examples += 1
+        self._num_with_problems += bool(prediction.problems)
+        self._num_cut += prediction.finish_reason == "length"
+
+    def report_progress(self) -> None:
+        if self._progress is not None:
+            self._progress(self._benchmark.name, self._num_examples, self._total)
+
+    def result(self, predictor: PredictorRecord, *, seed: int) -> Result:
+        scores = self._scorer.compute(seed=seed)
+        return Result(
+            benchmark=self._benchmark.name,
+            scores=scores,
+            calibration=self._scorer.calibration(),
+            coverage=1.0 - self._num_missing / self._num_examples,
+            num_with_problems=self._num_with_problems,
+            num_cut=self._num_cut,
+            protocol=build_protocol(
+                self._benchmark,
+                scores,
+                predictor,
+                num_examples=self._num_examples,
+                examples_sha256=self._digest.hexdigest(),
+                interval_seed=seed,
+            ),
+        )
+
+
+class _Rows:
+    """The rows of a file of predictions, taken one by one by the examples that they are for."""
+
+    def __init__(self, path: Path, benchmarks: set[str], defects: Defects, *, total: int) -> None:
+        self._defects = defects
+        self._rows: dict[tuple[str, str], tuple[int, Row]] = {}
+        self._num_boxes = 0
+        self._num_small_boxes = 0
+        for number, line in read_lines(path):
+            if number > _ROWS_PER_EXAMPLE * total + _SPARE_ROWS:
+                raise BenchmarkError(f"{path}: more than {number - 1} lines for {total} examples")
+            try:
+                row = parse_row(line)
+                self._keep(row, number, benchmarks)
+            except BenchmarkError as error:
+                defects.add("faulty lines", f"line {number}: {error}")
+
+    def _keep(self, row: Row, number: int, benchmarks: set[str]) -> None:
+        name = row.get("benchmark", "")
+        if name and name not in benchmarks:
+            resolve_benchmark(name)
+            return
+        key = (name, row["id"])
+        if key in self._rows:
+            same = "identical" if self._rows[key][1] == row else "conflicting"
+            self._defects.add(f"duplicate ids, {same}", f"line {number}: {row['id'][:80]!r}")
+        else:
+            self._rows[key] = (number, row)
+
+    def take(self, benchmark: Benchmark, example: Example) -> Prediction | None:
+        """Return the prediction for an example; None where the file has none.
+
+        A faulty one is counted among the defects.
+        """
+        found = [
+            self._rows.pop(key)
+            for key in ((benchmark.name, example.id), ("", example.id))
+            if key in self._rows
+        ]
+        if not found:
+            return None
+        if len(found) > 1:
+            self._defects.add("duplicate ids, conflicting", f"line {found[1][0]}: {example.id!r}")
+        number, row = found[0]
+        try:
+            prediction = to_prediction(
+                row, example, needs_references=benchmark.task.needs_references
+            )
+        except BenchmarkError as error:
+            self._defects.add("faulty predictions", f"line {number}: {example.id!r} {error}")
+            return Prediction("", None)
+        for thing in prediction.references or ():
+            if thing.box is not None:
+                self._num_boxes += 1
+                self._num_small_boxes += max(thing.box.x2, thing.box.y2) <= 1.0
+        return prediction
+
+    def check_frame(self) -> None:
+        """Add a defect if all boxes lie in the first pixel: they must be normalised."""
+        if self._num_boxes and self._num_boxes == self._num_small_boxes:
+            self._defects.add(
+                "boxes that look normalised to [0, 1]", "expected pixels of the source image"
+            )
+
+    def check_extra(self) -> None:
+        """Add a defect for each row that no example took."""
+        for (_, name), (number, _) in self._rows.items():
+            self._defects.add("extra ids", f"line {number}: {name[:80]!r}")

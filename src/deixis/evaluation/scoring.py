@@ -1,0 +1,231 @@
+"""From predictions to scores, one scorer for each kind of task."""
+
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+import numpy as np
+
+from deixis.evaluation.examples import Example
+from deixis.evaluation.predictions import PointedThing, Prediction
+from deixis.geometry import Mask
+from deixis.metrics import (
+    AbsenceAccuracy,
+    AbsenceScore,
+    AnswerAccuracy,
+    AnswerScore,
+    Calibration,
+    CalibrationScore,
+    ComprehensionAccuracy,
+    ComprehensionScore,
+    CountAccuracy,
+    CountScore,
+    DescriptionAccuracy,
+    DescriptionScore,
+    SegmentationAccuracy,
+    SegmentationScore,
+    SetAccuracy,
+    SetScore,
+    parse_count,
+)
+
+Score = (
+    ComprehensionScore
+    | SegmentationScore
+    | SetScore
+    | AbsenceScore
+    | CountScore
+    | DescriptionScore
+    | AnswerScore
+)
+
+SELECTION = "the reference with the highest score, the first among equals"
+"""Which of several references answers for a single target."""
+
+_HONEST_OVERLAP = 0.5
+
+
+class Scorer(Protocol):
+    """Takes predictions one by one and gives scores by name."""
+
+    def update(self, example: Example, prediction: Prediction) -> None:
+        """Add one prediction."""
+
+    def compute(self, *, seed: int) -> Mapping[str, Score]:
+        """Return the scores."""
+
+    def calibration(self) -> CalibrationScore | None:
+        """Return how honest the confidences are; None where there are none."""
+
+
+def _best(things: list[PointedThing]) -> PointedThing:
+    return max(things, key=lambda thing: -1.0 if thing.score is None else thing.score)
+
+
+class _Confidence:
+    def __init__(self) -> None:
+        self._calibration = Calibration()
+
+    def note(self, thing: PointedThing, overlap: float) -> None:
+        if thing.score is not None:
+            self._calibration.update(thing.score, overlap >= _HONEST_OVERLAP)
+
+    def compute(self) -> CalibrationScore | None:
+        return self._calibration.compute() if len(self._calibration) else None
+
+
+class BoxScorer:
+    """REC: one box for one target, at an IoU above 0.5."""
+
+    def __init__(self) -> None:
+        self._metric = ComprehensionAccuracy()
+        self._confidence = _Confidence()
+
+    def update(self, example: Example, prediction: Prediction) -> None:
+        """Add one prediction."""
+        (target,) = example.boxes
+        things = [thing for thing in prediction.references or () if thing.box is not None]
+        if not things:
+            self._metric.update(None, target, declined=prediction.references == ())
+            return
+        chosen = _best(things)
+        self._confidence.note(chosen, self._metric.update(chosen.box, target))
+
+    def compute(self, *, seed: int) -> Mapping[str, Score]:
+        """Return the score under ``rec``."""
+        return {"rec": self._metric.compute(seed=seed)}
+
+    def calibration(self) -> CalibrationScore | None:
+        """Return how honest the confidences of the chosen boxes are."""
+        return self._confidence.compute()
+
+
+class MaskScorer:
+    """RES: one mask for one target."""
+
+    def __init__(self) -> None:
+        self._metric = SegmentationAccuracy()
+        self._confidence = _Confidence()
+
+    def update(self, example: Example, prediction: Prediction) -> None:
+        """Add one prediction."""
+        things = [thing for thing in prediction.references or () if thing.mask is not None]
+        if not things:
+            empty = Mask(np.zeros(tuple(example.sample.size), dtype=np.bool_))
+            self._metric.update(empty if prediction.references == () else None, example.mask)
+            return
+        chosen = _best(things)
+        self._confidence.note(chosen, self._metric.update(chosen.mask, example.mask))
+
+    def compute(self, *, seed: int) -> Mapping[str, Score]:
+        """Return the score under ``res``."""
+        return {"res": self._metric.compute(seed=seed)}
+
+    def calibration(self) -> CalibrationScore | None:
+        """Return how honest the confidences of the chosen masks are."""
+        return self._confidence.compute()
+
+
+class BoxAndMaskScorer:
+    """Both units of the same answers, scored apart; confidences are held against boxes."""
+
+    def __init__(self) -> None:
+        self._boxes = BoxScorer()
+        self._masks = MaskScorer()
+
+    def update(self, example: Example, prediction: Prediction) -> None:
+        """Add one prediction."""
+        self._boxes.update(example, prediction)
+        self._masks.update(example, prediction)
+
+    def compute(self, *, seed: int) -> Mapping[str, Score]:
+        """Return the scores under ``rec`` and ``res``."""
+        return {**self._boxes.compute(seed=seed), **self._masks.compute(seed=seed)}
+
+    def calibration(self) -> CalibrationScore | None:
+        """Return how honest the confidences of the chosen boxes are."""
+        return self._boxes.calibration()
+
+
+class _Uncalibrated:
+    def calibration(self) -> CalibrationScore | None:
+        """Return None: these answers have no single confidence."""
+        return None
+
+
+class SetScorer(_Uncalibrated):
+    """All boxes of a phrase or a class, and no others."""
+
+    def __init__(self) -> None:
+        self._metric = SetAccuracy()
+
+    def update(self, example: Example, prediction: Prediction) -> None:
+        """Add one prediction."""
+        references = prediction.references
+        boxes = [thing.box for thing in references or () if thing.box is not None]
+        parsed = references == () or bool(boxes)
+        self._metric.update(boxes if parsed else None, example.boxes)
+
+    def compute(self, *, seed: int) -> Mapping[str, Score]:
+        """Return the score under ``set``."""
+        return {"set": self._metric.compute(seed=seed)}
+
+
+class AbsenceScorer(_Uncalibrated):
+    """Phrases that fit nothing."""
+
+    def __init__(self) -> None:
+        self._metric = AbsenceAccuracy()
+
+    def update(self, example: Example, prediction: Prediction) -> None:  # noqa: ARG002 - there is no target
+        """Add one prediction."""
+        references = prediction.references
+        self._metric.update(None if references is None else len(references))
+
+    def compute(self, *, seed: int) -> Mapping[str, Score]:
+        """Return the score under ``absent``."""
+        return {"absent": self._metric.compute(seed=seed)}
+
+
+class CountScorer(_Uncalibrated):
+    """A number, read from the words of the answer."""
+
+    def __init__(self) -> None:
+        self._metric = CountAccuracy()
+
+    def update(self, example: Example, prediction: Prediction) -> None:
+        """Add one prediction."""
+        self._metric.update(parse_count(prediction.text), len(example.targets))
+
+    def compute(self, *, seed: int) -> Mapping[str, Score]:
+        """Return the score under ``count``."""
+        return {"count": self._metric.compute(seed=seed)}
+
+
+class DescriptionScorer(_Uncalibrated):
+    """A description of a region against the data's; the F1 is over words of ``vocabulary``."""
+
+    def __init__(self, *, vocabulary: Collection[str] | None = None) -> None:
+        self._metric = DescriptionAccuracy(vocabulary=vocabulary)
+
+    def update(self, example: Example, prediction: Prediction) -> None:
+        """Add one prediction."""
+        self._metric.update(prediction.text, example.texts)
+
+    def compute(self, *, seed: int) -> Mapping[str, Score]:
+        """Return the score under ``reg``."""
+        return {"reg": self._metric.compute(seed=seed)}
+
+
+class AnswerScorer(_Uncalibrated):
+    """A short answer in words."""
+
+    def __init__(self) -> None:
+        self._metric = AnswerAccuracy()
+
+    def update(self, example: Example, prediction: Prediction) -> None:
+        """Add one prediction."""
+        self._metric.update(prediction.text, example.texts)
+
+    def compute(self, *, seed: int) -> Mapping[str, Score]:
+        """Return the score under ``vqa``."""
+        return {"vqa": self._metric.compute(seed=seed)}

@@ -1,0 +1,65 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from deixis.geometry import box_iou, generalized_box_iou
+from deixis.models import losses
+
+
+def random_boxes(count: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    centre = torch.rand(count, 2, generator=generator)
+    extent = torch.rand(count, 2, generator=generator) * 0.5 + 0.01
+    return torch.cat([centre, extent], dim=1)
+
+
+def test_paired_iou_equals_the_geometry_layer() -> None:
+    first, second = (losses.to_corners(random_boxes(20, seed)) for seed in (0, 1))
+    iou, giou = losses.paired_iou(first, second)
+    a, b = first.double().numpy(), second.double().numpy()
+    assert iou.numpy() == pytest.approx(box_iou(a, b).diagonal(), abs=1e-5)
+    assert giou.numpy() == pytest.approx(generalized_box_iou(a, b).diagonal(), abs=1e-5)
+
+
+def test_box_loss_is_zero_for_equal_boxes_and_has_finite_gradients_for_far_ones() -> None:
+    boxes = random_boxes(5, 2)
+    distance, overlap = losses.box_loss(boxes, boxes)
+    assert distance.abs().max() == 0
+    assert overlap.abs().max() < 1e-5
+    far = (boxes + 5).requires_grad_()
+    torch.stack(losses.box_loss(far, boxes)).sum().backward()
+    assert far.grad is not None
+    assert torch.isfinite(far.grad).all()
+
+
+def test_focal_loss_without_focus_is_half_the_cross_entropy() -> None:
+    logits = torch.randn(3, 7, generator=torch.Generator().manual_seed(0))
+    target = (torch.rand(3, 7, generator=torch.Generator().manual_seed(1)) > 0.5).float()
+    plain = functional.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(-1)
+    assert torch.allclose(losses.focal_loss(logits, target, alpha=0.5, gamma=0.0), plain / 2)
+
+
+def test_dice_loss_counts_overlap() -> None:
+    target = torch.tensor([[1.0, 1.0, 0.0, 0.0]])
+    sure = torch.tensor([[40.0, 40.0, -40.0, -40.0]])
+    assert losses.dice_loss(sure, target).item() == pytest.approx(0.0)
+    assert losses.dice_loss(-sure, target).item() == pytest.approx(1 - 1 / 5)
+
+
+def test_language_loss_equals_full_logits_with_ignored_labels() -> None:
+    generator = torch.Generator().manual_seed(0)
+    head = torch.nn.Linear(6, 11)
+    hidden = torch.randn(2, 9, 6, generator=generator)
+    labels = torch.randint(0, 11, (2, 9), generator=generator)
+    labels[:, :4] = losses.IGNORE_INDEX
+    full = functional.cross_entropy(
+        head(hidden[:, :-1]).flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100
+    )
+    assert torch.allclose(losses.language_loss(head, hidden, labels), full)
+    weights = torch.ones(2, 9)
+    assert torch.allclose(losses.language_loss(head, hidden, labels, weights), full)
+
+
+def test_language_loss_without_labels_is_zero_and_not_nan() -> None:
+    labels = torch.full((1, 5), losses.IGNORE_INDEX)
+    assert losses.language_loss(torch.nn.Linear(4, 3), torch.randn(1, 5, 4), labels).item() == 0

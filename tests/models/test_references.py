@@ -1,0 +1,22 @@
+import torch
+
+from deixis.models.references import route_references
+
+
+def test_row_i_is_reference_i_and_none_is_lost() -> None:
+    hidden = torch.arange(3 * 5 * 2, dtype=torch.float32).view(3, 5, 2)
+    marked = torch.tensor([[0, 1, 0, 1, 1], [0, 0, 0, 0, 0], [1, 0, 0, 0, 0]], dtype=torch.bool)
+    turns = torch.arange(5).expand(3, 5)
+    found = route_references(hidden, marked, turns)
+    assert torch.equal(found.states[found.filled], hidden[marked])
+    assert torch.equal(found.turns[found.filled], turns[marked])
+    assert found.rows.tolist() == [0, 0, 0, 2]
+    assert len(found) == 4
+
+
+def test_no_reference_at_all_gives_one_empty_column() -> None:
+    found = route_references(
+        torch.ones(2, 3, 4), torch.zeros(2, 3, dtype=torch.bool), torch.zeros(2, 3, dtype=torch.long)
+    )
+    assert found.states.shape == (2, 1, 4)
+    assert len(found) == 0

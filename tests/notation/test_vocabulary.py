@@ -1,0 +1,74 @@
+import pytest
+
+from deixis.notation import Coordinates, Marker, Notation, Tokens, Triplets
+from deixis.notation.faults import FaultLog
+from deixis.notation.unit_names import canonical_unit
+from deixis.notation.vocabulary import join_pieces, split_markers
+from deixis.structures import Problem
+
+
+def test_surface_text_is_cut_at_markers() -> None:
+    pieces = Triplets().parse_text("a <Phrase>dog</Phrase><REF> <LOC>")
+    assert pieces == [
+        "a ",
+        Marker.PHRASE_OPEN,
+        "dog",
+        Marker.PHRASE_CLOSE,
+        Marker.REFERENCE,
+        " <LOC>",
+    ]
+    assert [isinstance(piece, Marker) for piece in pieces] == [
+        False,
+        True,
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    "notation", [Triplets(), Tokens(), Tokens("code"), Coordinates()], ids=repr
+)
+def test_every_notation_cuts_and_joins_its_own_markers(notation: Notation) -> None:
+    raw = "x".join(notation.spelling.values())
+    pieces = notation.parse_text(raw)
+    assert [piece for piece in pieces if isinstance(piece, Marker)] == list(notation.spelling)
+    assert notation.render(pieces) == raw
+    assert notation.parse_text("") == []
+    assert notation.latents <= notation.spelling.keys()
+
+
+def test_a_marker_without_a_spelling_is_written_by_its_value() -> None:
+    assert join_pieces([Marker.IMAGE, "a"], {}) == "<image>a"
+    assert split_markers("[x]a", {Marker.IMAGE: "[x]"}) == [Marker.IMAGE, "a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "canonical"),
+    [
+        (" box", "box"),
+        ("Mask", "mask"),
+        ("keypoints", "keypoint"),
+        ("surface  Normals", "surface Normals"),
+        ("", None),
+        ("a:b", None),
+        ("x" * 65, None),
+    ],
+)
+def test_unit_names_have_one_spelling(name: str, canonical: str | None) -> None:
+    assert canonical_unit(name) == canonical
+
+
+def test_many_faults_of_a_kind_are_counted() -> None:
+    faults = FaultLog(listed_per_code=2)
+    for position in range(5):
+        faults.add("a", "x", position)
+    faults.add("b", "y")
+    assert "a" in faults
+    assert faults.problems() == (
+        Problem("a", "x", 0),
+        Problem("a", "x", 1),
+        Problem("b", "y"),
+        Problem("a", "5 of these in all, the first 2 are listed"),
+    )

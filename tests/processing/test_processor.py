@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deixis.data.scenes import draw_scene
+from deixis.data.scenes.sample import scene_sample
+from deixis.data.tasks import sample_turns
+from deixis.errors import DeixisError, PromptError
+from deixis.geometry import Box, ImageSize, Letterbox, Mask, Point, Scribble
+from deixis.notation import Marker
+from deixis.processing.batch import IGNORE_INDEX, collate
+from deixis.processing.processor import sample_mask
+from deixis.structures import (
+    Conversation,
+    GroundedPhrase,
+    GroundedText,
+    QuestionPart,
+    Reference,
+    Turn,
+    UnitGroup,
+)
+from tiny import tiny_model
+
+IMAGE = np.zeros((40, 80, 3), np.uint8)
+
+
+def ask(*parts: QuestionPart, answer: GroundedText | None = None) -> Conversation:
+    return Conversation("test", IMAGE, ImageSize(40, 80), (Turn(parts, answer),))
+
+
+def test_loss_lies_on_answers_and_their_end_only() -> None:
+    _, processor = tiny_model()
+    row = processor.row(ask("Where is it?", answer=GroundedText("There.")))
+    labelled = row.labels != IGNORE_INDEX
+    tokenizer = processor.tokenizer
+    expected = [*tokenizer.encode_text("There."), tokenizer.end_id]
+    assert row.labels[labelled].tolist() == expected
+    assert row.input_ids[labelled].tolist() == expected
+
+
+def test_boxes_and_masks_lie_where_they_lie_on_the_canvas() -> None:
+    _, processor = tiny_model()
+    box = Box(20, 10, 40, 20)
+    mask = Mask.from_box(box, ImageSize(40, 80))
+    phrase = GroundedPhrase("it", 0, 2, (UnitGroup(("box", "mask"), (Reference((box, mask)),)),))
+    row = processor.row(ask("Where?", answer=GroundedText("it", (phrase,))))
+    # 40x80 on a 64 canvas: scale 0.8, 16 px of padding above
+    assert row.boxes[0] * 64 == pytest.approx([24, 28, 16, 8])
+    rows, columns = np.nonzero(row.masks[0])
+    assert (rows.min() * 2, rows.max() * 2 + 2) == (24, 32)
+    assert (columns.min() * 2, columns.max() * 2 + 2) == (16, 32)
+    references = (row.input_ids == processor.tokenizer.marker_ids[Marker.REFERENCE]).sum()
+    assert references == len(row.boxes) == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(1, 50),
+    width=st.integers(1, 50),
+    seed=st.integers(0, 100),
+    grid=st.sampled_from([4, 8, 16]),
+)
+def test_sampled_masks_keep_their_area(height: int, width: int, seed: int, grid: int) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) > 0.5
+    letterbox = Letterbox(ImageSize(height, width), 64)
+    share = sample_mask(mask, letterbox, grid)
+    cell = 64 / grid / letterbox.scale
+    assert share.sum() * cell**2 == pytest.approx(mask.sum(), rel=1e-4, abs=1e-3)
+    assert share.min() >= 0
+    assert share.max() <= 1 + 1e-5
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        Box(79.5, 39.5, 80, 40),
+        Point(0, 0),
+        Scribble(((1.0, 1.0), (2.0, 30.0)), 0.1),
+        Mask.from_box(Box(3, 3, 4, 4), ImageSize(40, 80)),
+    ],
+)
+def test_no_region_however_small_vanishes(region: Box | Point | Scribble | Mask) -> None:
+    _, processor = tiny_model()
+    row = processor.row(ask("What is ", region, "?"))
+    assert row.regions.shape == (1, 32, 32)
+    assert row.regions[0].sum() >= 1
+
+
+@pytest.mark.parametrize(
+    ("region", "message"),
+    [
+        (Box(70, 10, 90, 20), "80"),
+        (Point(200, 3), "outside"),
+        (Mask.from_box(Box(0, 0, 5, 5), ImageSize(10, 10)), "does not fit"),
+        (Scribble(((500.0, 500.0),), 3.0), "outside"),
+    ],
+)
+def test_regions_off_the_image_are_refused(
+    region: Box | Point | Scribble | Mask, message: str
+) -> None:
+    _, processor = tiny_model()
+    with pytest.raises(DeixisError, match=message):
+        processor.row(ask("What is ", region))
+
+
+def test_empty_mask_prompt_is_refused() -> None:
+    _, processor = tiny_model()
+    with pytest.raises(PromptError, match="covers no pixel"):
+        processor.row(ask("What is ", Mask(np.zeros((40, 80), bool))))
+
+
+def test_independent_turns_start_at_the_same_position_and_budget_leaves_turns_out() -> None:
+    _, processor = tiny_model()
+    sample = scene_sample(draw_scene(3, 1, level="standard", split="train", long_side=64))
+    turns = sample_turns(sample, np.random.default_rng(1), count=8)
+    conversation = Conversation("x", sample.image, sample.size, turns, independent=True)
+    row = processor.row(conversation)
+    starts = {int(row.positions[row.turns == turn][0]) for turn in range(1, 9)}
+    assert len(starts) == 1
+    short = processor.row(conversation, max_tokens=len(row.input_ids) // 2)
+    assert 0 < len(set(short.turns)) - 1 < 8
+    assert len(short.input_ids) <= len(row.input_ids) // 2
+
+
+def test_left_padding_keeps_rows_whole() -> None:
+    _, processor = tiny_model()
+    rows = [processor.row(ask(text)) for text in ("a", "a much longer question about it")]
+    batch = collate(rows, pad_id=processor.tokenizer.pad_id, left=True)
+    for index, row in enumerate(rows):
+        assert batch.input_ids[index][batch.turns[index] >= 0].tolist() == row.input_ids.tolist()
+        assert batch.turns[index][-1] == 1
+
+
+def test_conversation_without_image_is_refused() -> None:
+    _, processor = tiny_model()
+    with pytest.raises(PromptError, match="has no image"):
+        processor.row(Conversation("x", None, None, (Turn(("a",)),)))
