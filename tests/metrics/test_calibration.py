@@ -46,7 +46,7 @@ def test_auroc_equals_a_comparison_of_every_pair() -> None:
     good = [score for score, outcome in zip(scores, right, strict=True) if outcome]
     bad = [score for score, outcome in zip(scores, right, strict=True) if not outcome]
     wins = [1.0 if a > b else 0.5 if a == b else 0.0 for a in good for b in bad]
-    assert_allclose(scored(scores, right).auroc, np.mean(wins))
+    assert scored(scores, right).auroc == pytest.approx(np.mean(wins))
 
 
 def test_honest_scores_have_no_error() -> None:

@@ -39,7 +39,8 @@ def test_missed_and_added_boxes_lower_f1_precision_and_recall() -> None:
     score = metric.compute()
     assert_allclose(score.mean_f1, (1 + 2 / 3 + 0.5) / 3)
     assert_allclose(score.exact_accuracy, 1 / 3)
-    assert_allclose([score.precision, score.recall], [4 / 6, 4 / 5])
+    assert score.precision == pytest.approx(4 / 6)
+    assert score.recall == pytest.approx(4 / 5)
 
 
 def test_one_target_is_not_found_twice() -> None:

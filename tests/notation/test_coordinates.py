@@ -67,7 +67,7 @@ def test_an_answer_may_be_coordinates_alone() -> None:
         ("[0.1,0.25,0.6,0.5]", Box(20, 0, 120, 50)),
         ("[ 0.1, 0.25 ,0.6,\n0.5 ]", Box(20, 0, 120, 50)),
         ("[1e-05,.25,6E-1,+0.5]", Box(0, 0, 120, 50)),
-        ("[０.１,0.25,0.6,0.5]", Box(20, 0, 120, 50)),
+        ("[\uff10.\uff11,0.25,0.6,0.5]", Box(20, 0, 120, 50)),
         ("[0.10004,0.25,0.6,0.5]", Box(20, 0, 120, 50)),
         ("[1.,0.25,0.6,0.5]", Box(120, 0, 200, 50)),
     ],
@@ -223,3 +223,11 @@ def test_an_answer_is_adapted_to_boxes_and_points() -> None:
     assert Coordinates().adapt(text) == dog(found, boxes(), point)
     assert Coordinates(marks=False).adapt(text) == dog(found, point)
     assert Coordinates().latents == frozenset()
+
+
+def test_a_point_beyond_a_thin_image_stays_where_it_was_brought() -> None:
+    size = ImageSize(1, 5000)
+    decoded = read("<ref>dog</ref>[0.5,9]", size=size)
+    assert codes(decoded) == ["out_of_range"]
+    again = Coordinates().decode(Coordinates().encode(decoded.text, size).pieces, size)
+    assert again.text == decoded.text

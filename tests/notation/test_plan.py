@@ -101,7 +101,7 @@ def test_a_cut_answer_is_not_held_against_its_plan() -> None:
         f"{HEADER}- Name: dog Unit: box Num: 0\ndog Unit: box Num: 3\n",
         f"{HEADER}- Name: dog Unit: box Num: 0\n- Name: dog Unit: box Num: -1\n",
         f"{HEADER}- Name: dog Unit: box Num: 0\n- Name: dog Unit: box Num: {'9' * 5000}\n",
-        f"{HEADER}- Name: dog Unit: box Num: 0\n- Name: dog Unit: box Num: ４\n",
+        f"{HEADER}- Name: dog Unit: box Num: 0\n- Name: dog Unit: box Num: \uff14\n",
     ],
 )
 def test_a_plan_that_says_nothing_sound_is_a_problem(plan: str) -> None:

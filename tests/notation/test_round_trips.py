@@ -22,7 +22,7 @@ NOTATIONS: tuple[Notation, ...] = (
     Coordinates(),
     Coordinates(marks=False),
 )
-WORDS = ["dog", " ", "\n", "(", ")", "((box)", "[0]", "[", "]", ",", ";", ".", " Num: 3", "é１"]
+WORDS = ["dog", " ", "\n", "(", ")", "((box)", "[0]", "[", "]", ",", ";", ".", " Num: 3", "é\uff11"]
 MARKUP = ["<REF>", "<Phrase>", "(<Unit>box</Unit>[0]<REF>)", "<LOC>", "[SEG]", "</tag>", "<Task>\n"]
 words = st.lists(st.sampled_from(WORDS + MARKUP), max_size=4).map("".join)
 
@@ -133,7 +133,7 @@ def _codes(decoded: Decoded) -> set[str]:
     return {problem.code for problem in decoded.problems}
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(any_tree, st.booleans())
 def test_triplets_give_back_what_they_wrote(tree: list[Node | str], plan: bool) -> None:  # noqa: FBT001
     text = text_of(tree)
@@ -144,7 +144,7 @@ def test_triplets_give_back_what_they_wrote(tree: list[Node | str], plan: bool) 
     assert _codes(decoded) <= {"unknown_unit"}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(token_tree)
 def test_tokens_give_back_what_they_wrote(tree: list[Node | str]) -> None:
     text = text_of(tree)
@@ -160,7 +160,7 @@ coordinate_phrase = st.tuples(
 ).map(lambda pair: Node(*pair))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(plain_words | coordinate_phrase, max_size=6))
 def test_coordinates_give_back_what_they_wrote(tree: list[Node | str]) -> None:
     text = text_of(tree)
@@ -197,7 +197,7 @@ SOUP = [
     "keypoints",
     "zorp",
     "0.1,0.2",
-    "[0.1,.5,1e-05,１]",
+    "[0.1,.5,1e-05,\uff11]",
     "[0.3,0.2;0.1,9]",
     "[0.9,0.9,0.1,0.1]",
     "[]",
@@ -207,7 +207,7 @@ soup = st.lists(st.one_of(st.sampled_from(SOUP), st.sampled_from(Marker)), max_s
 
 
 @pytest.mark.parametrize("notation", NOTATIONS, ids=repr)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(pieces=soup)
 @example(pieces=[Marker.PHRASE_OPEN] * 12 + ["dog"] + [Marker.PHRASE_CLOSE] * 12)
 @example(pieces=[Marker.TAG_OPEN] * 12 + ["dog", Marker.SEGMENT] + [Marker.TAG_CLOSE] * 12)
@@ -219,15 +219,18 @@ def test_whatever_is_read_can_be_written_and_read_again(
     if isinstance(notation, Coordinates) and "[" in first.text.text:
         # What is left of a damaged list may read as coordinates the next time.
         return
-    again = notation.decode(notation.encode(first.text, SIZE).pieces, SIZE)
-    assert again.text.text == first.text.text
-    assert _numbers(again.text) == _numbers(first.text)
-    if notation != Coordinates(marks=False):
-        assert again.text == first.text
+    if notation == Coordinates(marks=False):
+        # Pink's form cannot say where phrases begin, nor that nothing is there.
+        written = notation.encode(notation.adapt(first.text), SIZE)
+        again = notation.decode(written.pieces, SIZE)
+        assert again.text.text == first.text.text
+        assert sorted(_numbers(again.text)) == sorted(_numbers(first.text))
+        return
+    assert notation.decode(notation.encode(first.text, SIZE).pieces, SIZE).text == first.text
 
 
 @pytest.mark.parametrize("notation", NOTATIONS, ids=repr)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(pieces=soup)
 def test_geometry_that_is_read_lies_inside_the_image(
     notation: Notation, pieces: list[Marker | str]
@@ -237,7 +240,7 @@ def test_geometry_that_is_read_lies_inside_the_image(
 
 
 @pytest.mark.parametrize("notation", NOTATIONS, ids=repr)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(pieces=soup)
 def test_where_words_are_cut_does_not_matter(
     notation: Notation, pieces: list[Marker | str]
@@ -248,7 +251,7 @@ def test_where_words_are_cut_does_not_matter(
     assert notation.decode(letters, SIZE) == notation.decode(pieces, SIZE)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(any_tree, st.booleans())
 def test_a_cut_answer_has_a_prefix_of_its_groups(tree: list[Node | str], plan: bool) -> None:  # noqa: FBT001
     text = text_of(tree)
@@ -272,7 +275,7 @@ def _groups_in_order(decoded: Decoded) -> list[tuple[tuple[str, ...], ...]]:
     return [tuple(types) for types in found.values()]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(token_tree)
 def test_a_cut_answer_of_tokens_only_changes_its_last_phrase(tree: list[Node | str]) -> None:
     text = text_of(tree)

@@ -38,10 +38,11 @@ app.command("train")(train_command)
 app.add_typer(data_app, name="data")
 
 
-def _show_version(value: bool) -> None:
+def _show_version(value: bool) -> bool:
     if value:
         print(f"deixis {__version__}")
         raise typer.Exit
+    return value
 
 
 @app.callback()

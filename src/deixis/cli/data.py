@@ -33,13 +33,17 @@ def scenes_command(
         from deixis.data.scenes.export import write_scenes
 
         with shown_progress("scenes", "scenes") as progress:
+
+            def tell(done: int) -> None:
+                progress(done, count)
+
             write_scenes(
                 folder,
-                form=form,
                 split=split,
                 count=count,
+                format=form,
                 level=level,
                 seed=seed,
-                progress=progress,
+                on_scene=tell,
             )
     typer.echo(f"scenes: {out}", err=True)

@@ -25,7 +25,6 @@ def evaluate_command(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once.")] = 32,
     out: Annotated[Path | None, typer.Option(help="Write the report to this JSON file.")] = None,
-    device: Annotated[str | None, typer.Option(help="A torch device, such as cpu.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Score a model on benchmarks, each level apart."""
@@ -33,10 +32,12 @@ def evaluate_command(
     from deixis.cli.progress import shown_progress
 
     with output_file(out) if out is not None else nullcontext() as file:
-        from deixis.evaluation import evaluate
+        from deixis.evaluation import evaluate, resolve_benchmark
         from deixis.inference import load
 
-        predictor = load(model, device=device)
+        for name in benchmarks:
+            resolve_benchmark(name, level=level)
+        predictor = load(model)
         with shown_progress("eval", "answers") as progress:
 
             def tell(benchmark: str, done: int, total: int) -> None:
@@ -56,6 +57,6 @@ def evaluate_command(
     if as_json:
         print_json(data)
     else:
-        print_result(str(report))
+        print_result(report.to_markdown())
     if out is not None:
         typer.echo(f"report: {out}", err=True)

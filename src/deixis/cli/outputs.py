@@ -53,7 +53,7 @@ def output_file(path: Path) -> Iterator[OutputFile]:
     if target.exists() and not target.is_file():
         kind = "a folder" if target.is_dir() else "not a regular file"
         raise StorageError(f"output {path}: is {kind}, expected a file name")
-    _check_parent(path, target)
+    _check_place(path, target)
     try:
         descriptor, name = tempfile.mkstemp(
             prefix=f".{target.name[:80]}.", suffix=".tmp", dir=target.parent
@@ -84,7 +84,7 @@ def output_folder(path: Path) -> Iterator[Path]:
         raise StorageError(f"output {path}: is a file, expected a new or empty folder")
     if target.is_dir() and any(target.iterdir()):
         raise StorageError(f"output {path}: is not empty, expected a new or empty folder")
-    _check_parent(path, target)
+    _check_place(path, target)
     try:
         draft = Path(
             tempfile.mkdtemp(prefix=f".{target.name[:80]}.", suffix=".tmp", dir=target.parent)
@@ -155,10 +155,17 @@ def _resolved(path: Path) -> Path:
         raise StorageError(f"output {path}: {error}") from error
 
 
-def _check_parent(path: Path, target: Path) -> None:
+def _check_place(path: Path, target: Path) -> None:
     if not target.parent.is_dir():
         what = "is not a folder" if target.parent.exists() else "does not exist"
         raise StorageError(f"output {path}: the folder {target.parent} {what}")
+    try:
+        target.lstat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        # The name itself, too long for one.
+        raise _refused(path, error) from error
 
 
 def _commit(draft: Path, target: Path, path: Path) -> None:

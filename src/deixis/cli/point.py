@@ -44,7 +44,6 @@ def point_command(
     out: Annotated[
         Path | None, typer.Option(help="Draw the answer into this PNG, JPEG or WebP file.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="A torch device, such as cpu.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """Ask about an image; the answer's words point at boxes and masks in its pixels.
@@ -73,7 +72,7 @@ def point_command(
 
         from deixis.inference import load
 
-        answer = load(model, device=device).ask(loaded.array, parts, units=units)
+        answer = load(model).ask(loaded.array, parts, units=units)
         if drawing is not None:
             drawing.write(_drawn(answer, drawing.path))
     if as_json:

@@ -11,6 +11,14 @@ from deixis.errors import BenchmarkError, LockedError, StorageError
 from deixis.evaluation.predictions import Row, dump_row, parse_row
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{path}: cannot write: {error.strerror or error}") from error
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the old one or all of the new one.
 
@@ -18,14 +26,12 @@ def write_whole(path: Path, text: str) -> None:
         StorageError: It cannot be written.
     """
     draft = path.with_name(f".{path.name}.draft")
-    try:
+    with _writing(path):
         with draft.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot write: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -36,11 +42,9 @@ def locked_folder(folder: Path) -> Iterator[None]:
         StorageError: It cannot be made.
         LockedError: Another process holds it.
     """
-    try:
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / ".lock").open("w")
-    except OSError as error:
-        raise StorageError(f"{folder}: cannot write: {error.strerror or error}") from error
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,14 +86,13 @@ class Journal:
         self._final = folder / "predictions.jsonl"
         self._path = folder / "predictions.partial.jsonl"
         self._next = 0
-        try:
+        with _writing(self._path):
             if self._final.exists():
                 self._final.replace(self._path)
-            self._file = self._path.open("a+b")
+            # Unbuffered: nothing is left to be written when the file is closed.
+            self._file = self._path.open("a+b", buffering=0)
             self._file.seek(0)
             self._rows, self._offsets = _complete_rows(self._file.read())
-        except OSError as error:
-            raise StorageError(f"{self._path}: cannot write: {error.strerror or error}") from error
 
     def take(self, benchmark: str, ids: Sequence[str]) -> list[Row] | None:
         """Return the rows of the next batch, if an earlier run completed it."""
@@ -108,21 +111,25 @@ class Journal:
             StorageError: They cannot be written.
         """
         text = "".join(dump_row(row) for row in rows).encode()
-        try:
-            self._file.write(text)
-            self._file.flush()
+        rest = memoryview(text)
+        with _writing(self._path):
+            while rest:
+                rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
-        except OSError as error:
-            raise StorageError(f"{self._path}: cannot write: {error.strerror or error}") from error
         self._rows += rows
         self._next += len(rows)
         self._offsets += [self._offsets[-1] + len(text)] * len(rows)
 
     def finish(self) -> Path:
-        """Cut off what no benchmark asked for, give the file its final name and return that."""
-        self._file.truncate(self._offsets[self._next])
-        self.close()
-        self._path.replace(self._final)
+        """Cut off what no benchmark asked for, give the file its final name and return that.
+
+        Raises:
+            StorageError: The file cannot be renamed.
+        """
+        with _writing(self._final):
+            self._file.truncate(self._offsets[self._next])
+            self.close()
+            self._path.replace(self._final)
         return self._final
 
     def close(self) -> None:

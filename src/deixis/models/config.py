@@ -101,6 +101,6 @@ DEFAULT_LOSS_WEIGHTS = {
     "focal": 20.0,
     "dice": 1.0,
     "quality": 0.25,
-    "concept": 0.1,
+    "concept": 0.5,
 }
 """REF-VLM's weights (public code); quality and concepts are ours."""

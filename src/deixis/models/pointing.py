@@ -230,15 +230,21 @@ class PointingVLM(PreTrainedModel):  # type: ignore[misc]
     ) -> PointingOutput:
         """All six steps on a training batch (fields of `deixis.processing.batch.Batch`)."""
         seen = self.see(pixel_values)
+        weights = self.config.loss_weights
+        parts: dict[str, Tensor] = {}
+        measures: dict[str, Tensor] = {}
+        if self.concept_head is not None:
+            parts["concept"] = losses.concept_loss(self.concept_head(seen.maps.cells), concepts)
+        if not bool((turns > 0).any()):
+            # images without questions: nothing for the language model to say
+            return PointingOutput(weighted_sum(parts, weights), parts, measures)
         embeddings = self.embed(input_ids, seen, regions, region_rows)
         hidden = self.read(embeddings, positions, training_attention(turns, independent))
-        weights = self.config.loss_weights
-        parts = {
+        parts |= {
             "language": losses.language_loss(
                 self.language_model.get_output_embeddings(), hidden, labels, label_weights
             )
         }
-        measures: dict[str, Tensor] = {}
         # markers in a question are plain text, so a reference token is always labelled
         is_reference = (input_ids == self.config.marker_ids["<REF>"]) & (turns > 0)
         latent = route_references(hidden, is_reference, turns)
@@ -256,10 +262,14 @@ class PointingVLM(PreTrainedModel):  # type: ignore[misc]
         unit_parts, unit_measures = unit_losses(units, truth, weights, self.config)
         parts |= unit_parts
         measures |= unit_measures
-        if self.concept_head is not None:
-            parts["concept"] = losses.concept_loss(self.concept_head(seen.maps.cells), concepts)
-        total = sum((weights[name] * part for name, part in parts.items()), torch.zeros(()))
-        return PointingOutput(total, parts, measures)
+        return PointingOutput(weighted_sum(parts, weights), parts, measures)
+
+
+def weighted_sum(
+    parts: dict[str, Float[Tensor, ""]], weights: dict[str, float]
+) -> Float[Tensor, ""]:
+    """Add losses by their weights."""
+    return torch.stack([weights[name] * part for name, part in parts.items()]).sum()
 
 
 def training_attention(

@@ -94,7 +94,7 @@ class Coordinates:
         )
 
     def _adapted_groups(self, phrase: GroundedPhrase) -> tuple[UnitGroup, ...]:
-        groups: list[UnitGroup] = []
+        groups: list[tuple[UnitGroup, bool]] = []
         for group in phrase.groups:
             for name in (UnitType.BOX, UnitType.MASK, UnitType.POINT):
                 if name not in group.unit_types:
@@ -108,10 +108,12 @@ class Coordinates:
                 )
                 nothing = not group.references and self.marks and kind is UnitType.BOX
                 # Boxes and masks of the same things in two groups come out the same.
-                if (adapted.references or nothing) and adapted not in groups:
-                    groups.append(adapted)
+                changed = adapted != group
+                again = any(adapted == kept and (changed or was) for kept, was in groups)
+                if (adapted.references or nothing) and not again:
+                    groups.append((adapted, changed))
                 break
-        return tuple(groups)
+        return tuple(group for group, _ in groups)
 
     def encode(self, answer: GroundedText, size: ImageSize) -> Encoded:
         """Write an answer; boxes are clipped to the image of ``size``.
@@ -211,9 +213,13 @@ class _Grid:
         inside = min(max(value, 0.0), self._lengths[axis])
         return round((inside + self._offsets[axis]) / self._side * self._steps)
 
+    def edges(self, axis: int) -> tuple[int, int]:
+        """Return the steps of the image's edges, which may be one and the same."""
+        return self.step(0.0, axis), self.step(self._lengths[axis], axis)
+
     def bounds(self, axis: int) -> tuple[int, int]:
-        """Return the steps of the image's edges; an image is at least one step thick."""
-        first, last = self.step(0.0, axis), self.step(self._lengths[axis], axis)
+        """Return the steps between which boxes lie: an image is at least one step thick."""
+        first, last = self.edges(axis)
         return first, max(last, first + 1)
 
     def pixel(self, step: int, axis: int) -> float:
@@ -254,13 +260,19 @@ class _Grid:
         # A thing thinner than a step still needs an extent: one step, inside the image.
         return (low, low + 1) if low < self.bounds(axis)[1] else (low - 1, low)
 
-    def read(self, value: float, axis: int, faults: FaultLog, position: int) -> int:
-        """Return the step of a number that a model wrote."""
-        first, last = self.bounds(axis)
-        step = round(min(max(value, -1.0), 2.0) * self._steps)
-        if not first <= step <= last:
-            faults.add("out_of_range", f"coordinate {value:.6g} lies outside the image", position)
-        return min(max(step, first), last)
+    def read(self, numbers: Sequence[float], faults: FaultLog, position: int) -> Sequence[int]:
+        """Return the steps of the numbers of a box or a point that a model wrote."""
+        limits = self.bounds if len(numbers) == 4 else self.edges
+        steps: list[int] = []
+        for index, value in enumerate(numbers):
+            first, last = limits(index % 2)
+            step = round(min(max(value, -1.0), 2.0) * self._steps)
+            if not first <= step <= last:
+                faults.add(
+                    "out_of_range", f"coordinate {value:.6g} lies outside the image", position
+                )
+            steps.append(min(max(step, first), last))
+        return steps
 
 
 class _Reader:
@@ -364,10 +376,7 @@ class _Reader:
         return group
 
     def _unit(self, numbers: Sequence[float]) -> Box | Point | None:
-        steps = [
-            self._grid.read(number, index % 2, self._faults, self._position)
-            for index, number in enumerate(numbers)
-        ]
+        steps = self._grid.read(numbers, self._faults, self._position)
         if len(steps) == 2:
             return Point(self._grid.pixel(steps[0], 0), self._grid.pixel(steps[1], 1))
         (x1, x2), (y1, y2) = sorted(steps[::2]), sorted(steps[1::2])

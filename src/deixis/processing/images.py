@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from math import ceil, floor
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Float32, Shaped, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from deixis.errors import ImageError
@@ -180,34 +179,47 @@ def letterbox_array(
     columns = _covered(left, width * scale, canvas)
     rows = _covered(top, height * scale, canvas)
 
-    # Outside the source lies a rim of fill as wide as one canvas pixel, so that the part of the
-    # source that a whole number of canvas pixels sees can be named as one fractional rectangle.
+    # The canvas pixels in view may reach a little past the image: its edge is repeated there, so
+    # that the part of the source that they see can be named as one fractional rectangle.
     rim = ceil(1 / scale) + 1
     pad_x, pad_y = (0 if columns == (0, canvas) else rim), (0 if rows == (0, canvas) else rim)
-    source = Image.fromarray(array)
     if pad_x or pad_y:
-        padded = Image.new("RGB", (width + 2 * pad_x, height + 2 * pad_y), fill)
-        padded.paste(source, (pad_x, pad_y))
-        source = padded
+        array = np.pad(array, ((pad_y, pad_y), (pad_x, pad_x), (0, 0)), mode="edge")
     seen = (
         max(0.0, (columns[0] - left) / scale + pad_x),
         max(0.0, (rows[0] - top) / scale + pad_y),
-        min(float(source.width), (columns[1] - left) / scale + pad_x),
-        min(float(source.height), (rows[1] - top) / scale + pad_y),
+        min(float(array.shape[1]), (columns[1] - left) / scale + pad_x),
+        min(float(array.shape[0]), (rows[1] - top) / scale + pad_y),
     )
     extent = (columns[1] - columns[0], rows[1] - rows[0])
-    part = source.resize(extent, Image.Resampling.BILINEAR, box=seen, reducing_gap=3.0)
+    part = Image.fromarray(array).resize(
+        extent, Image.Resampling.BILINEAR, box=seen, reducing_gap=3.0
+    )
     if extent == (canvas, canvas):
         return np.array(part)
-    result = Image.new("RGB", (canvas, canvas), fill)
-    result.paste(part, (columns[0], rows[0]))
-    return np.array(result)
+    share_x = _share(columns, left, width * scale)
+    share_y = _share(rows, top, height * scale)
+    share = (share_y[:, None] * share_x[None, :])[:, :, None]
+    ground = np.array(fill, np.float32)
+    mixed = ground + (np.asarray(part, np.float32) - ground) * share
+    result = np.empty((canvas, canvas, 3), np.uint8)
+    result[:] = fill
+    result[rows[0] : rows[1], columns[0] : columns[1]] = (mixed + 0.5).astype(np.uint8)
+    return result
 
 
 def _covered(offset: float, length: float, canvas: int) -> tuple[int, int]:
     # The tolerance keeps float dust from adding a column that holds nothing but fill.
     start, end = floor(offset + 1e-9), ceil(offset + length - 1e-9)
     return max(start, 0), min(max(end, start + 1), canvas)
+
+
+def _share(span: tuple[int, int], offset: float, length: float) -> Float32[np.ndarray, " pixels"]:
+    """Return how much of each canvas pixel of ``span`` the image covers along one axis."""
+    edges = np.arange(span[0], span[1] + 1)
+    covered = np.minimum(edges[1:], offset + length) - np.maximum(edges[:-1], offset)
+    share: Float32[np.ndarray, " pixels"] = np.clip(covered, 0, 1).astype(np.float32)
+    return share
 
 
 def _printable(text: str) -> str:
@@ -230,10 +242,12 @@ def _read_file(path: Path | str, name: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ImageError(f"image {name}: {reason.lower()}, expected a readable file") from error
+    status = os.fstat(descriptor)
+    # A folder cannot be wrapped in a file object, so it is told apart before.
+    if stat.S_ISDIR(status.st_mode):
+        os.close(descriptor)
+        raise ImageError(f"image {name}: is a directory, expected an image file")
     with open(descriptor, "rb") as file:  # noqa: PTH123 (a descriptor, not a path)
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise ImageError(f"image {name}: is a directory, expected an image file")
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(f"image {name}: is not a regular file, expected an image file")
         if status.st_size > MAX_BYTES:

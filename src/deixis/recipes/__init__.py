@@ -1,10 +1,14 @@
 """Named recipes; each is a function that returns frozen dataclasses."""
 
-from collections.abc import Callable
-
+from deixis.recipes.overrides import apply_overrides, recipe_from_json, recipe_to_json
+from deixis.recipes.registry import RECIPES, load_recipe
 from deixis.recipes.scenes import scenes_tiny
-from deixis.training import TrainRecipe
 
-RECIPES: dict[str, Callable[[], TrainRecipe]] = {"scenes_tiny": scenes_tiny}
-
-__all__ = ["RECIPES", "scenes_tiny"]
+__all__ = [
+    "RECIPES",
+    "apply_overrides",
+    "load_recipe",
+    "recipe_from_json",
+    "recipe_to_json",
+    "scenes_tiny",
+]

@@ -24,24 +24,37 @@ TASKS = (
 
 
 def scenes_tiny() -> TrainRecipe:
-    """The shipped model: about 6 M parameters, trained from scratch on two cores."""
+    """The shipped model: about 9 M parameters, trained from scratch on two cores.
+
+    First the vision encoder learns words for what each cell shows, from images alone: a step
+    costs a fifth of a step with questions. Then everything learns from questions, at a constant
+    rate, and settles.
+    """
     decoder = DecoderConfig(width=128, heads=4, hidden=384, layers=2)
-    data = SceneData(seed=1, tasks=TASKS)
     model = ModelChoice(vision=SmallVisionConfig(), box_decoder=decoder, mask_decoder=decoder)
+    questions = SceneData(seed=1, tasks=TASKS)
     return TrainRecipe(
         name="scenes_tiny",
         model=model,
         stages=(
             Stage(
+                name="see",
+                steps=800,
+                batch_size=32,
+                trainable=("vision_encoder", "pixel_decoder", "concept_head"),
+                data=SceneData(seed=2, turns=0),
+                optimizer=Optimizer(lr=1.5e-3, warmup=100, final=1.0),
+            ),
+            Stage(
                 name="learn",
                 steps=6000,
-                data=data,
-                optimizer=Optimizer(lr=1e-3, warmup=300, final=1.0),
+                data=questions,
+                optimizer=Optimizer(lr=1e-3, warmup=200, final=1.0),
             ),
             Stage(
                 name="settle",
-                steps=1000,
-                data=data,
+                steps=500,
+                data=questions,
                 optimizer=Optimizer(lr=1e-3, warmup=1, final=0.01),
             ),
         ),

@@ -6,8 +6,7 @@ from dataclasses import asdict
 import numpy as np
 from transformers import LlamaConfig
 
-from deixis.data.scenes import draw_scene
-from deixis.data.scenes.sample import scene_sample
+from deixis.data.scenes import draw_scene, scene_sample
 from deixis.data.tasks import sample_turns
 from deixis.models.config import PointingVLMConfig
 from deixis.models.pointing import PointingVLM

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from deixis.data.scenes import draw_scene
-from deixis.data.scenes.sample import scene_sample
+from deixis.data.scenes import draw_scene, scene_sample
 from deixis.data.tasks import sample_turns
 from deixis.processing.batch import Batch, Row, collate
 from deixis.processing.processor import Processor

@@ -29,6 +29,8 @@ class Reading:
     middle: float = 0.15
     aside: float = 0.05
     gap: float = 0.12
+    shirts_only: bool = True
+    """Whether "in red" is about the shirt alone, not about a hat."""
     slip: float = 0.0
     """How far the reader misjudges where things are, to either side, when putting them in order."""
 
@@ -70,7 +72,9 @@ class Reader:
         if noun not in {*NAMES, "shape"}:
             noun = noun.removesuffix("s")
         assert noun in {*NAMES, "shape"}, f"cannot read {words!r}: {noun!r}"
-        size = {"big": "large", "medium-sized": "medium"}.get(match["size"], match["size"])
+        size: str | None = {"big": "large", "medium-sized": "medium"}.get(
+            match["size"], match["size"]
+        )
         found = set()
         for index, thing in enumerate(self.things):
             fits = thing.name == noun or (noun == "shape" and thing.name in SHAPES)
@@ -93,7 +97,8 @@ class Reader:
             return fits and self.dressed(thing, tail[shirt.end() :])
         plain = re.match(rf" (?:in|wearing) ({'|'.join(COLORS)})\b", tail)
         if plain:
-            return plain[1] == thing.color and self.dressed(thing, tail[plain.end() :])
+            worn = [] if self.reading.shirts_only else [self.things[i].color for i in thing.wears]
+            return plain[1] in {thing.color, *worn} and self.dressed(thing, tail[plain.end() :])
         part = re.fullmatch(r" (holding|with|wearing) an? (\w+)", tail)
         assert part, f"cannot read {tail!r}"
         parts = thing.wears if part[1] == "wearing" else thing.holds
@@ -231,7 +236,7 @@ RELATIONS: list[tuple[str, Callable[[Reader, int, int], bool]]] = [
 ]
 
 
-SCENES = 60
+SCENES = 40
 
 
 @cache
@@ -246,7 +251,7 @@ def _scenes(level: str) -> list[tuple[Scene, Sample]]:
     [
         Reading(),
         Reading(half=0.41, middle=0.11, aside=0.03, gap=0.09, slip=0.028),
-        Reading(half=0.49, middle=0.21, aside=0.075, gap=0.17, slip=-0.028),
+        Reading(half=0.49, middle=0.21, aside=0.075, gap=0.17, slip=-0.028, shirts_only=False),
     ],
     ids=["usual", "narrow", "wide"],
 )
@@ -289,9 +294,8 @@ def test_no_text_has_two_meanings_in_one_scene() -> None:
 
 def test_articles_and_plurals_are_english() -> None:
     wrong = re.compile(
-        r"\ba [aeiou]|\ban [^aeiou]|\bpersons\b|\bboxs\b|\bcrosss|\bshelfs\b|  |\bthe the\b"
-        r"|\b(?:all|both|all the) (?:\w+ )*?(?:star|circle|square|letter|person)$",
-        re.IGNORECASE,
+        r"(?<!letter )(?<!letters )\b[Aa] [aeiou]|\b[Aa]n [^aeiou]|\bpersons\b|\bboxs\b|\bcrosss|\bshelfs\b|  |\bthe the\b"
+        r"|\b(?:all|both|all the) (?:\w+ )*?(?:star|circle|square|letter|person)$"
     )
     for level in LEVELS:
         for _, sample in _scenes(level):

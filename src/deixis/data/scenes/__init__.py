@@ -1,6 +1,18 @@
 """A drawn world of our own: endless, seeded, exactly annotated."""
 
 from deixis.data.scenes.drawing import draw_scene
+from deixis.data.scenes.sample import scene_sample
 from deixis.data.scenes.scene import Scene, Thing
+from deixis.data.scenes.splits import scene_expressions
+from deixis.data.scenes.video import Clip, Event, draw_clip
 
-__all__ = ["Scene", "Thing", "draw_scene"]
+__all__ = [
+    "Clip",
+    "Event",
+    "Scene",
+    "Thing",
+    "draw_clip",
+    "draw_scene",
+    "scene_expressions",
+    "scene_sample",
+]

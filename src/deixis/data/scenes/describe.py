@@ -16,6 +16,9 @@ from deixis.errors import AnnotationError
 CLEAR_VISIBILITY = 0.3
 """Things of which less is seen are no targets, and words that might mean them are not used."""
 
+WHOLE_VISIBILITY = 0.6
+"""Of a thing of which less is seen, nobody can say how large it is."""
+
 CLEAR_PIXELS = 24
 """Least visible box area, in pixels, of a thing that words may mean."""
 
@@ -102,6 +105,7 @@ class Facts:
         "relations_seen",
         "scene",
         "things",
+        "whole",
     )
 
     def __init__(self, scene: Scene) -> None:
@@ -114,7 +118,7 @@ class Facts:
         self.attributes: dict[tuple[str, str], int] = {}
         self.phrases: dict[int, list[NounPhrase]] = {}
         self.relations_seen: dict[tuple[str, int], Extent] = {}
-        self.clear = 0
+        self.clear = self.whole = 0
         height, width = scene.size
         for index, thing in enumerate(scene.things):
             x1, y1, x2, y2 = visible_box(thing)
@@ -122,12 +126,16 @@ class Facts:
             self.centers.append(((x1 + x2) / (2 * width), (y1 + y2) / (2 * height)))
             if thing.visibility >= CLEAR_VISIBILITY and (x2 - x1) * (y2 - y1) >= CLEAR_PIXELS:
                 self.clear |= 1 << index
+            if thing.visibility >= WHOLE_VISIBILITY:
+                self.whole |= 1 << index
             for key in _keys(thing):
                 self.attributes[key] = self.attributes.get(key, 0) | 1 << index
 
     def having(self, attribute: str, value: str) -> Extent:
         """Things with an attribute."""
         bits = self.attributes.get((attribute, value), 0)
+        if attribute == "size":
+            return Extent(bits & self.clear & self.whole, bits | self.all_bits & ~self.whole)
         return Extent(bits & self.clear, bits)
 
     def is_clear(self, index: int) -> bool:
@@ -269,9 +277,11 @@ def _figure_phrases(facts: Facts, index: int) -> list[NounPhrase]:
     dressed: list[tuple[str, str, Extent, int]] = []
     colored = named & facts.having("color", thing.color)
     color = thing.color
-    dressed.append((f" in {color}", f" in {color}", colored, 1))
+    # A hat or crown of that colour would do too: such figures leave the words in doubt.
+    clothed = Extent(colored.certain, colored.possible | _wearing_color(facts, color))
+    dressed.append((f" in {color}", f" in {color}", clothed, 1))
     dressed.append((f" in {article(color)} shirt", f" in {color} shirts", colored, 1))
-    dressed.append((f" wearing {color}", f" wearing {color}", colored, 1))
+    dressed.append((f" wearing {color}", f" wearing {color}", clothed, 1))
     if thing.texture in {"striped", "dotted"}:
         texture = thing.texture
         textured = named & facts.having("texture", texture)
@@ -305,6 +315,14 @@ def _figure_phrases(facts: Facts, index: int) -> list[NounPhrase]:
     return phrases
 
 
+def _wearing_color(facts: Facts, color: str) -> int:
+    bits = 0
+    for index, thing in enumerate(facts.things):
+        if any(facts.things[part].color == color for part in thing.wears):
+            bits |= 1 << index
+    return bits
+
+
 def short_phrase(facts: Facts, index: int) -> tuple[str, str]:
     """Colour and class of a thing, in the singular and the plural."""
     thing = facts.things[index]
@@ -320,18 +338,22 @@ def short_phrase(facts: Facts, index: int) -> tuple[str, str]:
 def full_description(facts: Facts, index: int) -> str:
     """What a thing looks like, with every attribute that is worth a word, in a fixed order.
 
-    The order is size, texture, colour, noun; a medium size and a plain texture go unsaid. Two
-    things that look alike have the same description.
+    The order is size, texture, colour, noun; a medium size and a plain texture go unsaid. Of
+    figures it says the shirt and one thing held or, where none is, worn. Two things that look
+    alike have the same description.
     """
     thing = facts.things[index]
     if thing.kind == "figure":
         pattern = thing.texture if thing.texture in {"striped", "dotted"} else ""
         person = f"{thing.name} in {article(f'{pattern} {thing.color}'.strip())} shirt"
-        held = [facts.things[part].name for part in thing.holds if facts.is_clear(part)]
-        worn = [facts.things[part].name for part in thing.wears if facts.is_clear(part)]
-        parts = [f"holding {article(name)}" for name in held[:1]]
-        parts += [f"wearing {article(name)}" for name in worn[:1]]
-        return f"{person} {' and '.join(parts)}".strip()
+        parts = [("holding", part) for part in thing.holds]
+        parts += [("wearing", part) for part in thing.wears]
+        seen = [
+            f" {verb} {article(facts.things[part].name)}"
+            for verb, part in parts
+            if facts.is_clear(part)
+        ]
+        return person + "".join(seen[:1])
     words = [thing.size if thing.size != "medium" else ""]
     words += [thing.texture if thing.texture != "plain" else "", thing.color]
     words.append(f"{thing.name} {thing.symbol}".strip())

@@ -29,6 +29,8 @@ ASPECTS = ((1, 1), (4, 3), (3, 2), (3, 4), (2, 3))
 MIN_LONG_SIDE = 64
 MIN_PIXELS = 12
 """The least visible part of a thing, in pixels of a canvas whose long side is 224."""
+MIN_READABLE = 0.6
+"""The least visible fraction of a letter or digit that can still be read."""
 
 PlacedMask = tuple[int, int, Bool[ndarray, "rows columns"]]
 Labels = Int16[ndarray, "height width"]
@@ -50,8 +52,11 @@ def draw_scene(
     dice = scene_dice(seed, index, level=level, split=split)
     size = roll_size(dice, long_side)
     ground = roll_ground(dice, size.height, size.width, level=level)
-    drafts = plan_scene(dice, size.height, size.width, ground, level=level)
-    picture = render(drafts, ground, size, visibility=LEVEL_RULES[level].visibility)
+    picture = None
+    while picture is None or not picture.things:
+        # A plan whose only things are too small to be seen is possible, if hardly; roll again.
+        drafts = plan_scene(dice, size.height, size.width, ground, level=level)
+        picture = render(drafts, ground, size, visibility=LEVEL_RULES[level].visibility)
     return Scene(
         seed,
         index,
@@ -86,7 +91,7 @@ def render(
     layers = draw_layers(drafts, size)
     kept = keep_visible(drafts, layers, size, visibility=visibility)
     image, labels, depth = compose(kept, layers, drafts, ground)
-    things = describe_things(kept, drafts, layers, labels)
+    things = describe_things(kept, drafts, layers, labels, depth)
     return Picture(tuple(kept), image, labels, depth, things)
 
 
@@ -155,7 +160,8 @@ def keep_visible(
         good = {
             owner
             for owner in kept
-            if seen[owner] >= least and seen[owner] >= visibility * totals[owner]
+            if seen[owner] >= least
+            and seen[owner] >= _least_seen(drafts[owner], visibility) * totals[owner]
         }
         stays = [
             owner
@@ -169,6 +175,10 @@ def keep_visible(
         if len(stays) == len(kept):
             return kept
         kept = stays
+
+
+def _least_seen(draft: Draft, visibility: float) -> float:
+    return max(visibility, MIN_READABLE) if draft.symbol else visibility
 
 
 def full_areas(layers: Sequence[Layer], count: int) -> list[int]:
@@ -245,9 +255,13 @@ def cast_shadow(paint: Float32[ndarray, "3 height width"], draft: Draft) -> None
 
 
 def describe_things(
-    kept: Sequence[int], drafts: Sequence[Draft], layers: Sequence[Layer], labels: Labels
+    kept: Sequence[int],
+    drafts: Sequence[Draft],
+    layers: Sequence[Layer],
+    labels: Labels,
+    depth: Float32[ndarray, "height width"],
 ) -> tuple[Thing, ...]:
-    """The truth about every kept draft, measured on the drawn labels."""
+    """The truth about every kept draft, measured on the drawn picture."""
     number = {owner: position for position, owner in enumerate(kept)}
     whole = full_masks([layer for layer in layers if layer.owner in number])
     things = []
@@ -270,7 +284,7 @@ def describe_things(
                 center=((full_box[0] + full_box[2]) / 2, (full_box[1] + full_box[3]) / 2),
                 depth=draft.depth,
                 visibility=float(np.count_nonzero(visible) / np.count_nonzero(mask)),
-                keypoints=draft.pose and _keypoints(draft, draft.pose, position, labels),
+                keypoints=None if draft.pose is None else _keypoints(draft, draft.pose, depth),
                 holds=tuple(number[o] for o in kept if drafts[o].holder == owner),
                 wears=tuple(number[o] for o in kept if drafts[o].wearer == owner),
                 inside=None if draft.inside is None else number.get(draft.inside),
@@ -291,11 +305,14 @@ def _corners(mask: Bool[ndarray, "rows columns"], left: int, top: int) -> Corner
     )
 
 
-def _keypoints(draft: Draft, pose: Pose, position: int, labels: Labels) -> Float32[ndarray, "17 3"]:
-    height, width = labels.shape
+def _keypoints(
+    draft: Draft, pose: Pose, depth: Float32[ndarray, "height width"]
+) -> Float32[ndarray, "17 3"]:
+    height, width = depth.shape
+    own = np.float32(draft.depth)
     result = np.zeros((17, 3), np.float32)
     for row, (x, y) in enumerate(joints(draft, pose).tolist()):
         if 0 <= x < width and 0 <= y < height:
-            seen = labels[int(y), int(x)] == position
-            result[row] = (x, y, 2 if seen else 1)
+            hidden = depth[int(y), int(x)] < own
+            result[row] = (x, y, 1 if hidden else 2)
     return result

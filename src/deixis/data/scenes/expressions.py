@@ -99,9 +99,7 @@ def appearance_expression(facts: Facts, target: int, dice: Dice) -> Expression |
     return Expression(text, (target,), "appearance")
 
 
-def _unique_phrase(
-    facts: Facts, target: int, dice: Dice, *, shortest: float
-) -> NounPhrase | None:
+def _unique_phrase(facts: Facts, target: int, dice: Dice, *, shortest: float) -> NounPhrase | None:
     phrases = [
         phrase for phrase in appearance_phrases(facts, target) if phrase.extent.means_only(target)
     ]
@@ -234,6 +232,11 @@ def several_expressions(facts: Facts, dice: Dice) -> list[Expression]:
     """Up to two expressions that mean more than one thing."""
     found = []
     for target in dice.shuffled(bit_indices(facts.clear))[:4]:
+        if dice.chance(0.25):
+            related = _several_related(facts, target, dice)
+            if related is not None:
+                found.append(related)
+                continue
         for phrase in dice.shuffled(appearance_phrases(facts, target))[:6]:
             made = _several(facts, phrase, dice)
             if made is not None:
@@ -265,6 +268,22 @@ def _several(facts: Facts, phrase: NounPhrase, dice: Dice) -> Expression | None:
     return Expression(text, bit_indices(extent.certain), family)
 
 
+def _several_related(facts: Facts, target: int, dice: Dice) -> Expression | None:
+    bases = [phrase for phrase in appearance_phrases(facts, target) if phrase.cost <= 2]
+    links = [link for link in _links(facts, target) if link[2].certain.bit_count() > 1]
+    for anchor, words, extent in dice.shuffled(links)[:4]:
+        named = _unique_phrase(facts, anchor, dice, shortest=0.8)
+        base = dice.pick(bases)
+        meant = base.extent & extent
+        # The first wording of a link is the one without a verb.
+        if named is None or " " in base.noun or not meant.is_exact:
+            continue
+        if meant.certain.bit_count() > 1:
+            text = f"the {base.many} {words[0].format(named.words)}"
+            return Expression(text, bit_indices(meant.certain), "long")
+    return None
+
+
 def absent_expressions(facts: Facts, dice: Dice) -> list[Expression]:
     """Up to two expressions that mean nothing in the scene.
 
@@ -275,6 +294,11 @@ def absent_expressions(facts: Facts, dice: Dice) -> list[Expression]:
     for _ in range(6):
         if len(found) == 2:
             break
+        if len(clear) > 1 and dice.chance(0.2):
+            unrelated = _unrelated(facts, dice)
+            if unrelated is not None:
+                found.append(unrelated)
+                continue
         phrase = (
             _near_miss(facts, dice.pick(clear), dice)
             if clear and dice.chance(0.8)
@@ -282,8 +306,26 @@ def absent_expressions(facts: Facts, dice: Dice) -> list[Expression]:
         )
         if phrase is not None and not phrase.extent.possible:
             text = phrase.words if dice.chance(0.3) else f"the {phrase.words}"
-            found.append(Expression(text, (), "appearance"))
+            family = "location" if phrase.tail in _REGION_TAILS else "appearance"
+            found.append(Expression(text, (), family))
     return found
+
+
+_REGION_TAILS = tuple(words[0].removeprefix("{}") for words in _REGION_WORDS.values())
+
+
+def _unrelated(facts: Facts, dice: Dice) -> Expression | None:
+    """Two things that are there, in a relation that they are not in."""
+    target, anchor = dice.shuffled(bit_indices(facts.clear))[:2]
+    named = _unique_phrase(facts, anchor, dice, shortest=0.8)
+    bases = [phrase for phrase in appearance_phrases(facts, target) if phrase.cost <= 1]
+    side = dice.pick(relations.SIDES)
+    base = dice.pick(bases)
+    extent = base.extent & relations.beside(facts, side, anchor)
+    # The other thing itself is no subject: nothing is beside itself.
+    if named is None or extent.possible & ~(1 << anchor):
+        return None
+    return Expression(f"the {base.words} {_SIDE_WORDS[side][0]} the {named.words}", (), "long")
 
 
 def _any_combination(facts: Facts, dice: Dice) -> NounPhrase:

@@ -1,5 +1,6 @@
 """Jointed figures: COCO's 17 keypoints, limbs between them, a face and clothes."""
 
+from collections.abc import Sequence
 from math import cos, sin
 
 import numpy as np
@@ -112,8 +113,7 @@ def _own_joints(pose: Pose) -> list[Joint]:
 def draw_figure(draft: Draft, pose: Pose, owner: int, canvas: tuple[int, int]) -> list[Layer]:
     """The layer of a figure: limbs from the back to the front, then clothes and face."""
     points = _own_joints(pose)
-    span = [point[0] for point in points]
-    place = window(draft, canvas, (min(span) - 0.16, -1.0, max(span) + 0.16, 1.0))
+    place = window(draft, canvas, _reach(points))
     if place is None:
         return []
     alpha = np.zeros(place.x.shape, np.float32)
@@ -155,6 +155,17 @@ def draw_figure(draft: Draft, pose: Pose, owner: int, canvas: tuple[int, int]) -
     stroke((-0.035, HEAD[1] + 0.095), (0.035, HEAD[1] + 0.095), 0.014, (170.0, 70.0, 70.0))
     body = Layer(owner, draft.depth, place.left, place.top, alpha, paint, alpha >= np.float32(0.5))
     return [body]
+
+
+def _reach(points: Sequence[Joint]) -> tuple[float, float, float, float]:
+    across, down = [x for x, _ in points], [y for _, y in points]
+    # Hands reach beyond wrists and feet beyond ankles; hair and hands may be highest.
+    return (
+        min(across) - 0.16,
+        min(-1.0, min(down) - 0.12),
+        max(across) + 0.16,
+        max(down) + 0.12,
+    )
 
 
 def _dress(draft: Draft, place: Window, paint: Float32[ndarray, "3 height width"]) -> None:

@@ -84,7 +84,7 @@ _CELLS = round(2 * _REACH * _FINENESS) + 1
 def _distance_table(symbol: str) -> Float32[ndarray, " cells"]:
     """Distances on a fine grid: reading them is several times cheaper than measuring strokes."""
     place = np.linspace(-_REACH, _REACH, _CELLS, dtype=np.float32)
-    x, y = place[None, :], place[:, None]
+    x, y = np.meshgrid(place, place)
     nearest = np.full((_CELLS, _CELLS), np.inf, np.float32)
     for line in GLYPHS[symbol]:
         for start, end in pairwise(line):

@@ -185,11 +185,13 @@ def _stretched(
     return _enlarged(_enlarged(coarse, length).T, length).T
 
 
-def _enlarged(values: Float32[ndarray, "rows columns"], length: int) -> Float32[ndarray, "..."]:
+def _enlarged(
+    values: Float32[ndarray, "rows columns"], length: int
+) -> Float32[ndarray, "long columns"]:
     """Rows stretched to ``length`` by linear interpolation."""
     place = np.linspace(0, values.shape[0] - 1.001, length, dtype=np.float32)
     low = place.astype(np.intp)
-    share = (place - low)[:, None]
+    share = (place - low.astype(np.float32))[:, None]
     share = share * share * (3 - 2 * share)
     return np.asarray(values[low] * (1 - share) + values[low + 1] * share)
 

@@ -131,7 +131,8 @@ def plan_scene(dice: Dice, height: int, width: int, ground: Ground, *, level: st
     wanted = min(dice.whole(low, high), dice.whole(low, high) + 2)
     model: Draft | None = None
     attempts = 0
-    while len(layout.drafts) < wanted and attempts < wanted + 4:
+    # A tall figure may not fit a low canvas, so even the first thing can take several attempts.
+    while len(layout.drafts) < wanted and (attempts < wanted + 4 or not layout.drafts):
         attempts += 1
         left = wanted - len(layout.drafts)
         kind = dice.weighted(rules.kinds)
@@ -245,7 +246,7 @@ def reach(draft: Draft) -> tuple[float, float]:
     if draft.angle == 0.0:
         return half_width, half_height
     cosine, sine = abs(cos(draft.angle)), abs(sin(draft.angle))
-    if draft.kind == "shape" and draft.name in {"circle", "ring", "star", "pentagon", "hexagon"}:
+    if draft.kind == "shape" and draft.name in {"circle", "ring", "star", "hexagon"}:
         return half_width, half_height
     return half_width * cosine + half_height * sine, half_width * sine + half_height * cosine
 
@@ -257,7 +258,7 @@ def _place(layout: Layout, draft: Draft, *, sparse: bool) -> bool:
     over = 0.0
     if draft.kind == "figure":
         over = draft.extent * 0.02
-    if dice.chance(rules.border):
+    if dice.chance(rules.border) and draft.extent > 0.1 * layout.side:
         over = -min(half_width, half_height) * dice.uniform(0.2, 0.6)
     low_x, high_x = half_width + over + 1, layout.width - half_width - over - 1
     low_y, high_y = half_height + over + 1, layout.height - half_height - over - 1
@@ -389,7 +390,8 @@ def _wear(layout: Layout, figure: Draft, owner: int) -> None:
 
 
 # Where things stand on a surface, as a span of its own heights.
-_STANDING = {"table": (-0.42, -0.20), "shelf": (-0.20, -0.14), "mat": (-0.16, 0.16)}
+_STANDING = {"table": (-0.42, -0.20), "shelf": (-0.19, -0.13), "mat": (-0.16, 0.16)}
+_LOADS: dict[ThingKind, float] = {"shape": 1.0, "letter": 0.1, "digit": 0.1}
 # The upper edge of a container's front.
 _FRONT_TOP = {"box": -0.12, "bowl": -0.06, "basket": 0.14}
 
@@ -402,11 +404,14 @@ def _load(layout: Layout, holder: Draft, room: int) -> None:
     half = holder.extent / 2
     slots = dice.shuffled(range(3)) if count > 1 else [1]
     for order, slot in enumerate(slots[:count]):
-        kind = dice.weighted({"shape": 1.0, "letter": 0.1, "digit": 0.1})
+        # A letter that looks half out of a box cannot be read.
+        kind = "shape" if holder.kind == "container" else dice.weighted(_LOADS)
         size = "small"
         if holder.size == "large" and (count == 1 or dice.chance(0.3)):
             size = "medium"
         item = roll_draft(dice, layout.rules, kind, layout.side, size=size)
+        # Upright, so that its lowest point is known and it neither hovers nor sinks in.
+        item.angle = round(item.angle / (pi / 2)) * pi / 2
         half_width, half_height = reach(item)
         if half_width > half * (0.6 if count == 1 else 0.34):
             continue

@@ -1,7 +1,7 @@
 """Questions about a scene and its things, with answers that its truth decides."""
 
 from deixis.data.scenes import relations
-from deixis.data.scenes.describe import Facts, bit_indices, full_description, short_phrase
+from deixis.data.scenes.describe import Facts, bit_indices, full_description, nouns, short_phrase
 from deixis.data.scenes.seeds import Dice
 from deixis.data.scenes.vocabulary import COLORS, SHAPES
 from deixis.data.wording import REGION_SLOT, article, count_word, plural, sentence
@@ -74,7 +74,13 @@ def _about_thing(facts: Facts, index: int) -> list[tuple[str, str]]:
 
 def image_questions(facts: Facts, dice: Dice, *, limit: int = 8) -> list[QuestionAnswer]:
     """Questions about the whole picture: presence (as often yes as no), number, colour, symbols."""
-    found = [*_presence(facts, dice), *_numbers(facts, dice), *_looks(facts, dice)]
+    found = [
+        *_presence(facts, dice),
+        *_numbers(facts, dice),
+        *_looks(facts, dice),
+        *_places(facts, dice),
+        *_holdings(facts),
+    ]
     return [
         QuestionAnswer(question, sentence(answer), kind=kind)
         for question, answer, kind in dice.shuffled(found)[:limit]
@@ -127,4 +133,38 @@ def _looks(facts: Facts, dice: Dice) -> list[tuple[str, str, str]]:
             asked.append((question, f"the {thing.kind} {thing.symbol}", "symbol"))
         if thing.kind in _COLOR_KINDS:
             asked.append((f"What colour is the {thing.name}?", thing.color, "colour"))
+    return asked
+
+
+def _places(facts: Facts, dice: Dice) -> list[tuple[str, str, str]]:
+    """Is one thing on a side of another, asked where both have a short name of their own."""
+    asked = []
+    named = [
+        (index, noun)
+        for index in bit_indices(facts.clear)
+        for noun, extent, cost in nouns(facts, index)
+        if cost == 0 and extent.means_only(index)
+    ]
+    for _ in range(2 if len(named) > 1 else 0):
+        (subject, first), (other, second) = dice.shuffled(named)[:2]
+        side = dice.pick(relations.SIDES)
+        extent = relations.beside(facts, side, other)
+        bit = 1 << subject
+        words = {"left": "to the left of", "right": "to the right of"}.get(side, side)
+        if extent.certain & bit or not extent.possible & bit:
+            answer = "yes" if extent.certain & bit else "no"
+            asked.append((f"Is the {first} {words} the {second}?", answer, "relation"))
+    return asked
+
+
+def _holdings(facts: Facts) -> list[tuple[str, str, str]]:
+    people = bit_indices(facts.having("kind", "figure").possible)
+    if len(people) != 1 or not facts.is_clear(people[0]):
+        return []
+    person = facts.things[people[0]]
+    asked = []
+    for verb, parts in (("holding", person.holds), ("wearing", person.wears)):
+        if len(parts) == 1 and facts.is_clear(parts[0]):
+            item = article(short_phrase(facts, parts[0])[0])
+            asked.append((f"What is the person {verb}?", item, "relation"))
     return asked

@@ -20,7 +20,7 @@ ShapeDistance = Callable[[Field, Field], Field]
 larger: Callable[[Field, Field], Field] = np.maximum
 smaller: Callable[[Field, Field], Field] = np.minimum
 root: Callable[[Field], Field] = np.sqrt
-size: Callable[[Field], Field] = np.abs
+magnitude: Callable[[Field], Field] = np.abs
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def wave(turns: Float32[ndarray, "*size"]) -> Float32[ndarray, "*size"]:
     Made of products alone, as a machine's sine may differ in its last bit from another's.
     """
     phase = turns - np.rint(turns)
-    return np.asarray(np.float32(16.0) * phase * (np.float32(0.5) - size(phase)))
+    return np.asarray(np.float32(16.0) * phase * (np.float32(0.5) - magnitude(phase)))
 
 
 def _plane(x: Field, y: Field, angle: float, offset: float) -> Field:
@@ -58,12 +58,12 @@ def circle(x: Field, y: Field) -> Field:
 
 def square(x: Field, y: Field) -> Field:
     """Distance to a square."""
-    return larger(size(x), size(y)) - np.float32(0.92)
+    return larger(magnitude(x), magnitude(y)) - np.float32(0.97)
 
 
 def triangle(x: Field, y: Field) -> Field:
     """Distance to a triangle that points up."""
-    side = size(x) * np.float32(0.868) - y * np.float32(0.496) - np.float32(0.471)
+    side = magnitude(x) * np.float32(0.868) - y * np.float32(0.496) - np.float32(0.471)
     return larger(side, y - np.float32(0.80))
 
 
@@ -73,6 +73,7 @@ def star(x: Field, y: Field) -> Field:
     The five lines that make a pentagram leave a point inside it outside at most one of them, so
     the second largest of the five line distances is negative exactly inside.
     """
+    y = y - np.float32(0.095)
     largest = -y - np.float32(0.36)
     second = np.full_like(largest, -np.inf)
     for angle in (-0.1 * pi, -0.9 * pi, 0.3 * pi, 0.7 * pi):
@@ -84,8 +85,8 @@ def star(x: Field, y: Field) -> Field:
 
 def heart(x: Field, y: Field) -> Field:
     """Distance to a heart: two discs and the wedge that touches both."""
-    mirrored = size(x) - np.float32(0.46)
-    lifted = y + np.float32(0.36)
+    mirrored = magnitude(x) - np.float32(0.46)
+    lifted = y + np.float32(0.44)
     disc = root(mirrored * mirrored + lifted * lifted) - np.float32(0.53)
     plane = mirrored * np.float32(0.78) + lifted * np.float32(0.626) - np.float32(0.53)
     inner = mirrored * np.float32(0.626) - lifted * np.float32(0.78)
@@ -95,7 +96,7 @@ def heart(x: Field, y: Field) -> Field:
 
 def cross(x: Field, y: Field) -> Field:
     """Distance to a cross with equal arms."""
-    across, down = size(x), size(y)
+    across, down = magnitude(x), magnitude(y)
     long, thick = np.float32(0.97), np.float32(0.34)
     return smaller(larger(across - long, down - thick), larger(across - thick, down - long))
 
@@ -103,28 +104,29 @@ def cross(x: Field, y: Field) -> Field:
 def diamond(x: Field, y: Field) -> Field:
     """Distance to a diamond that is taller than wide."""
     scale = hypot(1.0, 0.68)
-    return (size(x) * np.float32(1 / scale) + size(y) * np.float32(0.68 / scale)) - np.float32(
-        0.68 / scale
-    )
+    return (
+        magnitude(x) * np.float32(1 / scale) + magnitude(y) * np.float32(0.68 / scale)
+    ) - np.float32(0.68 / scale)
 
 
 def pentagon(x: Field, y: Field) -> Field:
     """Distance to a regular pentagon that points up."""
-    mirrored = size(x)
-    sides = larger(_plane(mirrored, y, 0.1 * pi, 0.80), _plane(mirrored, y, -0.3 * pi, 0.80))
-    return larger(sides, y - np.float32(0.80))
+    y = y - np.float32(0.095)
+    mirrored = magnitude(x)
+    sides = larger(_plane(mirrored, y, 0.1 * pi, 0.815), _plane(mirrored, y, -0.3 * pi, 0.815))
+    return larger(sides, y - np.float32(0.815))
 
 
 def hexagon(x: Field, y: Field) -> Field:
     """Distance to a regular hexagon with a flat top."""
-    across, down = size(x), size(y)
+    across, down = magnitude(x), magnitude(y)
     side = across * np.float32(0.866) + down * np.float32(0.5) - np.float32(0.866)
     return larger(side, down - np.float32(0.866))
 
 
 def ring(x: Field, y: Field) -> Field:
     """Distance to a ring."""
-    return size(root(x * x + y * y) - np.float32(0.74)) - np.float32(0.26)
+    return magnitude(root(x * x + y * y) - np.float32(0.74)) - np.float32(0.26)
 
 
 def moon(x: Field, y: Field) -> Field:
@@ -137,8 +139,8 @@ def moon(x: Field, y: Field) -> Field:
 
 def arrow(x: Field, y: Field) -> Field:
     """Distance to an arrow that points right."""
-    down = size(y)
-    shaft = larger(size(x + np.float32(0.45)) - np.float32(0.53), down - np.float32(0.27))
+    down = magnitude(y)
+    shaft = larger(magnitude(x + np.float32(0.45)) - np.float32(0.53), down - np.float32(0.27))
     head = larger(
         x * np.float32(0.62) + down * np.float32(0.785) - np.float32(0.61), -x - np.float32(0.03)
     )
@@ -158,13 +160,13 @@ def ellipse(x: Field, y: Field, half_width: float, half_height: float) -> Field:
     across *= np.float32(1 / half_width)
     down *= np.float32(1 / half_height)
     slope = root(across * across + down * down) + np.float32(1e-6)
-    return (level - np.float32(1.0)) * level / slope
+    return np.asarray((level - np.float32(1.0)) * level / slope)
 
 
 def rectangle(x: Field, y: Field, left: float, top: float, right: float, bottom: float) -> Field:
     """Distance to an upright rectangle."""
-    across = size(x - np.float32((left + right) / 2)) - np.float32((right - left) / 2)
-    down = size(y - np.float32((top + bottom) / 2)) - np.float32((bottom - top) / 2)
+    across = magnitude(x - np.float32((left + right) / 2)) - np.float32((right - left) / 2)
+    down = magnitude(y - np.float32((top + bottom) / 2)) - np.float32((bottom - top) / 2)
     return larger(across, down)
 
 
@@ -185,8 +187,10 @@ def capsule(
 def balloon(x: Field, y: Field) -> Field:
     """Distance to a balloon on a string whose end lies at the bottom."""
     body = ellipse(x, y + np.float32(0.42), 0.47, 0.57)
-    knot = larger(size(x) - (y - np.float32(0.08)) * np.float32(0.5), y - np.float32(0.26))
-    string = larger(size(x) - np.float32(0.035), size(y - np.float32(0.6)) - np.float32(0.4))
+    knot = larger(magnitude(x) - (y - np.float32(0.08)) * np.float32(0.5), y - np.float32(0.26))
+    string = larger(
+        magnitude(x) - np.float32(0.035), magnitude(y - np.float32(0.6)) - np.float32(0.4)
+    )
     return smaller(smaller(body, knot), string)
 
 
@@ -211,37 +215,37 @@ def hat(x: Field, y: Field) -> Field:
     """Distance to a hat with a brim."""
     brim = ellipse(x, y - np.float32(0.40), 1.0, 0.22)
     crown_part = larger(
-        size(x) + (y - np.float32(0.40)) * np.float32(-0.14) - np.float32(0.58),
-        size(y + np.float32(0.09)) - np.float32(0.52),
+        magnitude(x) + (y - np.float32(0.40)) * np.float32(-0.14) - np.float32(0.58),
+        magnitude(y + np.float32(0.09)) - np.float32(0.52),
     )
     return smaller(brim, crown_part)
 
 
 def crown(x: Field, y: Field) -> Field:
     """Distance to a crown with three points."""
-    valley = np.float32(0.42) - size(size(x) - np.float32(0.42))
-    points = (valley * np.float32(1.6) - np.float32(0.6) - y) * np.float32(0.53)
-    body = larger(size(x) - np.float32(0.84), y - np.float32(0.60))
+    valley = np.float32(0.5) - magnitude(magnitude(x) - np.float32(0.5))
+    points = (valley * np.float32(1.6) - np.float32(0.72) - y) * np.float32(0.53)
+    body = larger(magnitude(x) - np.float32(1.0), y - np.float32(0.72))
     return larger(body, points)
 
 
 SHAPE_TABLE: dict[str, Shape] = {
     "circle": Shape(circle, tilt=0.0),
-    "square": Shape(square, 0.92, 0.92, tilt=0.16),
+    "square": Shape(square, 0.97, 0.97, tilt=0.12),
     "triangle": Shape(triangle, 1.0, 0.95, tilt=0.22),
-    "star": Shape(star, tilt=0.3),
-    "heart": Shape(heart, 1.0, 0.93, tilt=0.3),
+    "star": Shape(star, 0.98, 0.93, tilt=0.3),
+    "heart": Shape(heart, 1.0, 0.98, tilt=0.3),
     "cross": Shape(cross, 0.97, 0.97, tilt=0.2),
     "diamond": Shape(diamond, 0.68, 1.0, tilt=0.15),
-    "pentagon": Shape(pentagon, tilt=0.2),
+    "pentagon": Shape(pentagon, 0.97, 0.92, tilt=0.2),
     "hexagon": Shape(hexagon, 1.0, 0.866, tilt=0.2),
     "ring": Shape(ring, tilt=0.0),
     "moon": Shape(moon, 0.76, 1.0, tilt=0.4, quarter_turns=(0, 2)),
-    "arrow": Shape(arrow, 1.0, 0.78, tilt=0.25, quarter_turns=(0, 1, 2, 3)),
+    "arrow": Shape(arrow, 1.0, 0.78, tilt=0.15, quarter_turns=(0, 1, 2, 3)),
     "oval": Shape(oval, 1.0, 0.6, tilt=0.3, quarter_turns=(0, 1)),
     "balloon": Shape(balloon, 0.47, 1.0, tilt=0.12),
     "flag": Shape(flag, 0.62, 1.0, tilt=0.1),
     "umbrella": Shape(umbrella, 1.0, 1.0, tilt=0.1),
     "hat": Shape(hat, 1.0, 0.62, tilt=0.08),
-    "crown": Shape(crown, 0.84, 0.62, tilt=0.08),
+    "crown": Shape(crown, 1.0, 0.72, tilt=0.08),
 }

@@ -23,6 +23,9 @@ ABSENT_SHARE = 0.15
 """Share of questions that ask for a class that is not there."""
 
 
+_UNSAID = ("plain", "medium")
+
+
 def detection(sample: Sample, rng: np.random.Generator) -> Turn | None:
     """Boxes of all instances of a class, or of a class with an attribute."""
     return _detect(sample, rng, task="detection", unit_types=BOX)
@@ -89,12 +92,17 @@ def draw_class(
     found = members[name]
     if len(members) > 1 and rng.random() < 0.5:
         return name, found
-    attributes = sample.instances[pick(found, rng)].attributes[:1]
-    # Attributes of one word can stand before a noun; "red shirt" cannot.
-    if not attributes or not attributes[0].isalpha():
+    # Attributes of one word can stand before a noun; "red shirt" and the letter "A" cannot.
+    attributes = [
+        word
+        for word in sample.instances[pick(found, rng)].attributes
+        if len(word) > 1 and word.isalpha() and word not in _UNSAID
+    ]
+    if not attributes:
         return name, found
-    having = [index for index in found if attributes[0] in sample.instances[index].attributes]
-    return f"{attributes[0]} {name}", having
+    chosen = attributes[0] if rng.random() < 0.6 else pick(attributes, rng)
+    having = [index for index in found if chosen in sample.instances[index].attributes]
+    return f"{chosen} {name}", having
 
 
 def _detect(

@@ -1,28 +1,32 @@
-"""Predictors that know the truth of the first examples of some benchmarks."""
+"""Predictors that answer the first examples of benchmarks from a key made of their truth."""
 
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pytest
 
 from deixis.evaluation import Example, resolve_benchmark
+from deixis.evaluation.predictor import Question
 from deixis.structures import (
     Answer,
     GroundedPhrase,
     GroundedText,
-    ImageArray,
     QuestionPart,
     Reference,
     UnitGroup,
 )
 
 LIMIT = 7
+"""Examples of a benchmark that is asked alone."""
+
+FEW = 3
+"""Examples of each benchmark where all are asked."""
+
 TASK_NAMES = (
     "scenes/rec:val",
     "scenes/res:testB",
-    "scenes/locate-long:testA",
+    "scenes/locate-long:val",
     "scenes/several:val",
     "scenes/absent:val",
     "scenes/detection:val",
@@ -32,14 +36,13 @@ TASK_NAMES = (
     "scenes/vqa:val",
 )
 
-Question = tuple[ImageArray, tuple[QuestionPart, ...]]
-
 
 def true_answer(example: Example, *, score: float | None = 0.9) -> Answer:
     """The right answer: units for targets, and words."""
     size = example.sample.size
     if not example.targets:
-        text = example.texts[-1] if example.texts else "There is nothing."
+        nothing = not example.texts or example.texts[0] == "0"
+        text = "There are none." if nothing else example.texts[-1]
         return Answer(GroundedText(text), size)
     words = f"{example.texts[0]} things" if example.texts else "things"
     instances = [example.sample.instances[index] for index in example.targets]
@@ -76,27 +79,10 @@ def digest(image: object) -> str:
 
 
 def first_examples(name: str, *, limit: int = LIMIT) -> list[Example]:
-    return [
-        example for each in resolve_benchmark(name) for example in each.examples(limit=limit)
-    ]
+    return [example for each in resolve_benchmark(name) for example in each.examples(limit=limit)]
 
 
 def build_key(examples: Sequence[Example], answer: Callable[[Example], Answer]) -> KeyPredictor:
     return KeyPredictor(
         {(digest(example.image), example.question): answer(example) for example in examples}
     )
-
-
-@pytest.fixture(scope="session")
-def all_examples() -> list[Example]:
-    return [example for name in TASK_NAMES for example in first_examples(name)]
-
-
-@pytest.fixture(scope="session")
-def rec_examples() -> list[Example]:
-    return first_examples("scenes/rec:val@standard")
-
-
-@pytest.fixture
-def oracle(rec_examples: list[Example]) -> KeyPredictor:
-    return build_key(rec_examples, true_answer)

@@ -1,0 +1,88 @@
+"""``deixis train`` and ``deixis eval``, end to end with a model that trains in a moment."""
+
+import json
+from pathlib import Path
+
+import pytest
+from command import Run
+
+_RECIPE = Path(__file__).parent.parent / "tiny.py"
+
+
+@pytest.mark.slow
+def test_a_recipe_trains_resumes_and_its_model_is_scored(deixis: Run, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train = ("train", f"{_RECIPE}:tiny_recipe", "--out", out, "--set", "stages.0.steps=3")
+    ended = deixis(*train)
+    assert ended.code == 0, ended.err
+    assert "train tiny: 3 of 3" in ended.err
+    assert f"model: {out / 'model'}" in ended.err
+    assert json.loads((out / "recipe.json").read_text())["stages"][0]["steps"] == 3
+
+    again = deixis(*train)
+    assert (again.code, again.err.splitlines()[1]) == (4, "hint: --resume continues it")
+    assert deixis(*train, "--resume").code == 0
+
+    report = tmp_path / "report.json"
+    options = ("--limit", 2, "--level", "plain", "--out", report, "--json")
+    ended = deixis("eval", out / "model", "scenes/rec:val", "scenes/res:val", *options)
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out) == json.loads(report.read_text())
+    assert len(json.loads(ended.out)["results"]) == 2
+    assert deixis("eval", out, "scenes/rec:val@plain", "--limit", 1).out.strip()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["nope", "--out", "run"], 2, "unknown recipe 'nope'; expected one of"),
+        (["scenes_tiny", "--out", "run", "--set", "seeds=1"], 2, "has no field 'seeds'; it has"),
+        (["scenes_tiny", "--out", "run", "--set", "seed=x"], 2, "expected an integer, got 'x'"),
+        (["scenes_tiny", "--out", "run", "--set", "seed"], 2, "expected path=value"),
+        (["scenes_tiny", "--out", "run", "--set", "stages.0.steps=0"], 2, "must be positive"),
+        (["scenes_tiny", "--out", "file"], 4, "is a file, expected a folder"),
+        (["scenes_tiny", "--out", "file/run"], 4, "is not a folder"),
+        (["scenes_tiny", "--out", "run", "--resume"], 7, "holds no run to resume"),
+        (["scenes_tiny"], 2, "--out"),
+    ],
+)
+def test_a_run_that_cannot_begin_is_refused(
+    deixis: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    code: int,
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    ended = deixis("train", *options)
+    assert ended.code == code
+    assert words in ended.err.splitlines()[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["nope", "scenes/rec:val"], 2, "unknown model 'nope'"),
+        (["nope", "scenes/what:val"], 2, "unknown benchmark 'scenes/what:val'"),
+        (["nope", "scenes/rec:val", "--level", "easy"], 2, "level 'easy' is none of plain"),
+        (["nope", "scenes/rec:val", "--limit", "0"], 2, "--limit"),
+        (["nope", "scenes/rec:val", "--out", "no/report.json"], 4, "does not exist"),
+        (["nope"], 2, "Missing argument"),
+    ],
+)
+def test_a_score_that_cannot_be_made_is_refused(
+    deixis: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    code: int,
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = deixis("eval", *options)
+    assert ended.code == code
+    assert words in ended.err.splitlines()[0]
+    assert list(tmp_path.iterdir()) == []
