@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# Tensors in tests are tiny: a second thread costs more than it gives, above all on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 _SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 

@@ -30,6 +30,7 @@ def tiny_choice(*, anchored: bool = True) -> ModelChoice:
         heads=2,
         intermediate=64,
         vocabulary=400,
+        corpus=10,
         vision=SmallVisionConfig(
             image_size=64, widths=(8, 16, 32, 48), blocks=(1, 1), layers=1, heads=2
         ),

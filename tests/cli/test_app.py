@@ -74,7 +74,7 @@ def test_output_that_cannot_be_written_is_storage() -> None:
             [script, "--version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
     assert done.returncode == 4
-    assert done.stderr.startswith("deixis: standard output: cannot write")
+    assert done.stderr == "deixis: cannot write: no space left on device\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -9,6 +9,7 @@ from pycocotools.coco import COCO
 from deixis.data.scenes.export import FORMATS
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_coco_opens_in_pycocotools(
     deixis: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -39,7 +40,7 @@ def test_every_format_is_written(deixis: Run, tmp_path: Path, form: str) -> None
     [
         (["--format", "nope"], 2, "unknown format 'nope': expected one of coco"),
         (["--level", "nope"], 2, "unknown scene level 'nope'"),
-        (["--split", "nope"], 2, "unknown scene split 'nope'"),
+        (["--split", "nope"], 2, "unknown split 'nope'"),
         (["--count", "0"], 2, "--count"),
         (["--seed", "-1"], 2, "--seed"),
         (["--count", "many"], 2, "--count"),

@@ -121,7 +121,11 @@ def test_real_photographs_are_answered(
         ([".", "Where?"], 2, "image .: is a directory, expected"),
         (["{picture}", ""], 2, "prompt is empty, expected a question"),
         (["{picture}", " \n"], 2, "prompt is empty, expected a question"),
-        (["{picture}", "x" * 40_000], 2, "prompt has 40000 characters; expected at most"),
+        (
+            ["{picture}", "x" * 40_000, "--model", "{model}"],
+            2,
+            "prompt has 40000 characters; expected at most",
+        ),
         (["{picture}", "Where?", "--model", "nope"], 2, "unknown model 'nope'; expected"),
         (["{picture}", "Where?", "--model", "."], 2, "folder without config.json; expected"),
         (["{picture}", "x", "--box", "nan,1,2,3"], 2, "--box 'nan,1,2,3': expected finite numbers"),
@@ -152,6 +156,7 @@ def test_real_photographs_are_answered(
 )
 def test_what_cannot_be_used_is_told_in_one_line(
     deixis: Run,
+    tiny_folder: Path,
     picture: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -159,7 +164,7 @@ def test_what_cannot_be_used_is_told_in_one_line(
     code: int,
     words: str,
 ) -> None:
-    names = {"picture": picture}
+    names = {"picture": picture, "model": tiny_folder}
     names |= {name: tmp_path / f"{name}.png" for name in ("small", "black", "text", "cut")}
     Image.new("RGB", (8, 8), "white").save(names["small"])
     Image.new("RGB", (80, 60)).save(names["black"])

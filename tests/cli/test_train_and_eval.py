@@ -10,26 +10,30 @@ _RECIPE = Path(__file__).parent.parent / "tiny.py"
 
 
 @pytest.mark.slow
-def test_a_recipe_trains_resumes_and_its_model_is_scored(deixis: Run, tmp_path: Path) -> None:
+def test_a_recipe_trains_and_resumes(deixis: Run, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    train = ("train", f"{_RECIPE}:tiny_recipe", "--out", out, "--set", "stages.0.steps=3")
+    train = ("train", f"{_RECIPE}:tiny_recipe", "--out", out, "--set", "stages.0.steps=2")
     ended = deixis(*train)
     assert ended.code == 0, ended.err
-    assert "train tiny: 3 of 3" in ended.err
+    assert "train tiny: 2 of 2" in ended.err
     assert f"model: {out / 'model'}" in ended.err
-    assert json.loads((out / "recipe.json").read_text())["stages"][0]["steps"] == 3
+    assert json.loads((out / "recipe.json").read_text())["stages"][0]["steps"] == 2
 
     again = deixis(*train)
     assert (again.code, again.err.splitlines()[1]) == (4, "hint: --resume continues it")
     assert deixis(*train, "--resume").code == 0
 
+
+def test_a_model_is_scored(deixis: Run, tiny_folder: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     options = ("--limit", 2, "--level", "plain", "--out", report, "--json")
-    ended = deixis("eval", out / "model", "scenes/rec:val", "scenes/res:val", *options)
+    ended = deixis("eval", tiny_folder, "scenes/rec:val", "scenes/res:val", *options)
     assert ended.code == 0, ended.err
     assert json.loads(ended.out) == json.loads(report.read_text())
     assert len(json.loads(ended.out)["results"]) == 2
-    assert deixis("eval", out, "scenes/rec:val@plain", "--limit", 1).out.strip()
+    assert "scenes/res:val@plain" in ended.err
+    written = deixis("eval", tiny_folder, "scenes/rec:val@plain", "--limit", 1)
+    assert "scenes/rec:val@plain" in written.out
 
 
 @pytest.mark.parametrize(

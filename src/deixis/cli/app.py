@@ -1,5 +1,6 @@
 """The ``deixis`` command: its commands, its exit codes and how errors are told."""
 
+import errno
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from deixis.cli.train import train_command
 from deixis.errors import DeixisError, StorageError
 
 ENDED = 143
+_UNWRITABLE = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
 
 # typer brings its own copy of click in some versions and not in others; what it raises for wrong
 # usage is the base of its public BadParameter in all of them.
@@ -69,14 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Outside the main thread this is refused: whoever started it there handles signals.
     with suppress(ValueError):
         signal.signal(signal.SIGTERM, _end)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _end)
     try:
         code = app(
             args=None if arguments is None else list(arguments),
             prog_name="deixis",
             standalone_mode=False,
         )
-        _flush()
+        sys.stdout.flush()
     except DeixisError as error:
+        _drop_unwritten()
         _tell(str(error))
         return error.exit_code
     except _UsageError as error:
@@ -85,10 +90,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         _tell("ended")
         return ENDED
-    except BrokenPipeError:
-        # The reader of stdout has left, as `head` does; the interpreter must not complain later.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ENDED
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        _drop_unwritten()
+        if error.errno == errno.EPIPE:
+            # The reader of stdout has left, as `head` does: nothing to complain about.
+            return ENDED
+        _tell(f"cannot write: {(error.strerror or str(error)).lower()}")
+        return StorageError.exit_code
+    except SystemExit as ending:
+        # typer's own answer to a reader that has left is 1.
+        return ENDED if ending.code == 1 else cast("int", ending.code)
     return code if isinstance(code, int) else 0
 
 
@@ -97,13 +110,12 @@ def _end(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(ENDED)
 
 
-def _flush() -> None:
+def _drop_unwritten() -> None:
+    """Forget buffered output that cannot be written; the interpreter would complain at exit."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise StorageError(f"standard output: cannot write: {error.strerror}") from error
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage_message(error: BaseException) -> str:

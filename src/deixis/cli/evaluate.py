@@ -32,12 +32,12 @@ def evaluate_command(
     from deixis.cli.progress import shown_progress
 
     with output_file(out) if out is not None else nullcontext() as file:
+        from deixis.cli.model import load_quietly
         from deixis.evaluation import evaluate, resolve_benchmark
-        from deixis.inference import load
 
         for name in benchmarks:
             resolve_benchmark(name, level=level)
-        predictor = load(model)
+        predictor = load_quietly(model)
         with shown_progress("eval", "answers") as progress:
 
             def tell(benchmark: str, done: int, total: int) -> None:

@@ -50,10 +50,10 @@ def output_file(path: Path) -> Iterator[OutputFile]:
             something that is not a regular file.
     """
     target = _resolved(path)
+    _check_place(path, target)
     if target.exists() and not target.is_file():
         kind = "a folder" if target.is_dir() else "not a regular file"
         raise StorageError(f"output {path}: is {kind}, expected a file name")
-    _check_place(path, target)
     try:
         descriptor, name = tempfile.mkstemp(
             prefix=f".{target.name[:80]}.", suffix=".tmp", dir=target.parent
@@ -80,11 +80,11 @@ def output_folder(path: Path) -> Iterator[Path]:
             cannot be written.
     """
     target = _resolved(path)
+    _check_place(path, target)
     if target.exists() and not target.is_dir():
         raise StorageError(f"output {path}: is a file, expected a new or empty folder")
     if target.is_dir() and any(target.iterdir()):
         raise StorageError(f"output {path}: is not empty, expected a new or empty folder")
-    _check_place(path, target)
     try:
         draft = Path(
             tempfile.mkdtemp(prefix=f".{target.name[:80]}.", suffix=".tmp", dir=target.parent)
@@ -125,27 +125,14 @@ def check_creatable(path: Path) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print strict JSON on stdout.
-
-    Raises:
-        StorageError: Standard output cannot be written.
-    """
+    """Print strict JSON on stdout."""
     print_result(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1))
 
 
 def print_result(text: str) -> None:
-    """Print text on stdout; what the terminal's encoding lacks becomes ``?``.
-
-    Raises:
-        StorageError: Standard output cannot be written.
-    """
+    """Print text on stdout; what the terminal's encoding lacks becomes ``?``."""
     encoding = sys.stdout.encoding or "utf-8"
-    try:
-        print(text.encode(encoding, errors="replace").decode(encoding))
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise StorageError(f"standard output: cannot write: {error.strerror}") from error
+    print(text.encode(encoding, errors="replace").decode(encoding))
 
 
 def _resolved(path: Path) -> Path:

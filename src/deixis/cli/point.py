@@ -70,9 +70,9 @@ def point_command(
         )
         parts = place_regions(prompt, regions)
 
-        from deixis.inference import load
+        from deixis.cli.model import load_quietly
 
-        answer = load(model).ask(loaded.array, parts, units=units)
+        answer = load_quietly(model).ask(loaded.array, parts, units=units)
         if drawing is not None:
             drawing.write(_drawn(answer, drawing.path))
     if as_json:

@@ -35,6 +35,7 @@ from deixis.structures import (
 
 Prompt = str | Sequence[QuestionPart]
 MAX_PROMPT_CHARACTERS = 32_768
+MAX_NEW_TOKENS = 192
 DECODED = (UnitType.BOX, UnitType.MASK)
 
 
@@ -50,6 +51,8 @@ class Predictor:
     Answers do not depend on what else is in a batch.
     """
 
+    decoding = f"greedy, at most {MAX_NEW_TOKENS} tokens"
+
     def __init__(self, model: PointingVLM, tokenizer: MarkedTokenizer, *, name: str = "") -> None:
         self.model = model
         self.processor = build_processor(model.config, tokenizer)
@@ -61,7 +64,7 @@ class Predictor:
         prompt: Prompt,
         *,
         units: str | Sequence[str] | None = None,
-        max_new_tokens: int = 192,
+        max_new_tokens: int = MAX_NEW_TOKENS,
     ) -> PointingAnswer:
         """Ask one question about one image.
 
@@ -82,7 +85,7 @@ class Predictor:
         questions: Iterable[tuple[Any, Prompt]],
         *,
         units: str | Sequence[str] | None = None,
-        max_new_tokens: int = 192,
+        max_new_tokens: int = MAX_NEW_TOKENS,
         batch_size: int = 32,
     ) -> list[PointingAnswer]:
         """Ask several questions; see `ask`."""

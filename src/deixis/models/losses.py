@@ -15,8 +15,8 @@ def to_corners(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
 
 
 def paired_iou(
-    first: Float[Tensor, "*n 4"], second: Float[Tensor, "*n 4"]
-) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
+    first: Float[Tensor, "*#n 4"], second: Float[Tensor, "*#n 4"]
+) -> tuple[Float[Tensor, "*#n"], Float[Tensor, "*#n"]]:
     """Return IoU and generalized IoU of boxes (xyxy), pair by pair, with broadcasting."""
     corner_low = torch.maximum(first[..., :2], second[..., :2])
     corner_high = torch.minimum(first[..., 2:], second[..., 2:])

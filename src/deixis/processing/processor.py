@@ -340,7 +340,8 @@ def sample_mask(
     out = np.zeros((grid, grid), np.float32)
     if not len(rows):
         return out
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    left, right = int(columns[0]), int(columns[-1]) + 1
     cell = letterbox.canvas / grid / letterbox.scale
     offset_x, offset_y = (value / letterbox.scale for value in letterbox.offset)
     edges = np.arange(grid + 1) * cell

@@ -17,15 +17,12 @@ from deixis.processing.tokenizer import MarkedTokenizer, train_tokenizer
 from deixis.structures import GroundedText
 from deixis.training.recipe import ModelChoice, TrainRecipe
 
-TOKENIZER_SCENES = 1500
-
 
 def build_model(recipe: TrainRecipe) -> tuple[PointingVLM, Processor]:
     """Build a fresh model; weights follow the global random state, the tokenizer the recipe."""
-    tokenizer = train_tokenizer(
-        scene_texts(recipe.stages[-1].data.seed), size=recipe.model.vocabulary
-    )
-    concepts = scene_concepts(recipe.stages[-1].data.seed) if recipe.model.concepts else []
+    seed, corpus = recipe.stages[-1].data.seed, recipe.model.corpus
+    tokenizer = train_tokenizer(scene_texts(seed, corpus), size=recipe.model.vocabulary)
+    concepts = scene_concepts(seed, corpus) if recipe.model.concepts else []
     config = model_config(recipe.model, tokenizer, concepts)
     return PointingVLM(config), build_processor(config, tokenizer)
 
@@ -60,20 +57,20 @@ def model_config(
     )
 
 
-def scene_concepts(seed: int) -> list[str]:
+def scene_concepts(seed: int, count: int) -> list[str]:
     """Categories and attributes of things in training scenes."""
     words: set[str] = set()
-    for index in range(TOKENIZER_SCENES):
+    for index in range(count):
         scene = draw_scene(seed, index, level="standard", split="train", long_side=64)
         for instance in scene_sample(scene).instances:
             words |= {instance.category, *instance.attributes}
     return sorted(words)
 
 
-def scene_texts(seed: int) -> Iterator[str]:
+def scene_texts(seed: int, count: int) -> Iterator[str]:
     """Questions and answers about training scenes, to learn a vocabulary from."""
     triplets = Triplets()
-    for index in range(TOKENIZER_SCENES):
+    for index in range(count):
         scene = draw_scene(seed, index, level="standard", split="train", long_side=64)
         sample = scene_sample(scene)
         rng = np.random.default_rng([seed, index, 0x746F6B])

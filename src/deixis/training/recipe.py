@@ -69,7 +69,8 @@ class Stage:
 class ModelChoice:
     """The model to train, from scratch: a Llama of this shape between our own parts.
 
-    ``concepts`` adds the auxiliary head that learns words from single cells (see `concept_loss`).
+    ``vocabulary`` tokens (and the concepts) are learned from ``corpus`` scenes. ``concepts`` adds
+    the auxiliary head that learns words from single cells (see `concept_loss`).
     """
 
     hidden: int = 256
@@ -77,6 +78,7 @@ class ModelChoice:
     heads: int = 4
     intermediate: int = 640
     vocabulary: int = 1024
+    corpus: int = 1500
     vision: SmallVisionConfig = field(default_factory=SmallVisionConfig)
     box_decoder: DecoderConfig = field(default_factory=DecoderConfig)
     mask_decoder: DecoderConfig = field(default_factory=DecoderConfig)

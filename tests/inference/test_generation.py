@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+
+from deixis.errors import PromptError
+from deixis.geometry import Box, ImageSize
+from deixis.inference import Predictor, generate
+from deixis.notation import Marker
+from deixis.processing.batch import collate
+from deixis.structures import Conversation, GroundedPhrase, GroundedText, Reference, Turn, UnitGroup
+from tiny import tiny_model
+
+IMAGE = np.random.default_rng(0).integers(0, 255, (40, 80, 3), dtype=np.uint8)
+SIZE = ImageSize(40, 80)
+
+
+def predictor() -> Predictor:
+    model, processor = tiny_model()
+    return Predictor(model, processor.tokenizer)
+
+
+def question(text: str) -> Conversation:
+    return Conversation("q", IMAGE, SIZE, (Turn((text,)),))
+
+
+def test_cached_generation_equals_uncached() -> None:
+    model, processor = tiny_model()
+    rows = [processor.row(question(text)) for text in ("Where is it?", "Segment every star.")]
+    batch = collate(rows, pad_id=processor.tokenizer.pad_id, left=True)
+    end_id = processor.tokenizer.end_id
+    cached, _ = generate(model, batch, end_id=end_id, max_new_tokens=24)
+    plain, _ = generate(model, batch, end_id=end_id, max_new_tokens=24, cached=False)
+    for first, second in zip(cached, plain, strict=True):
+        assert first.ids == second.ids
+        assert first.log_probabilities == pytest.approx(second.log_probabilities, abs=1e-4)
+        assert torch.allclose(first.references, second.references, atol=1e-4)
+
+
+def test_an_answer_does_not_depend_on_its_neighbours() -> None:
+    model, processor = tiny_model()
+    texts = ("it", "Where is the red circle on the left?", "Segment every star.")
+    rows = [processor.row(question(text)) for text in texts]
+    tokenizer = processor.tokenizer
+
+    def answers(some: list[int]) -> list[tuple[int, ...]]:
+        batch = collate([rows[i] for i in some], pad_id=tokenizer.pad_id, left=True)
+        return [g.ids for g in generate(model, batch, end_id=tokenizer.end_id, max_new_tokens=16)[0]]
+
+    alone = [answers([index])[0] for index in range(3)]
+    assert answers([0, 1, 2]) == alone
+    assert answers([2, 0, 1]) == [alone[2], alone[0], alone[1]]
+
+
+def test_states_of_generated_references_equal_teacher_forced_ones() -> None:
+    """Force an answer with references through training's path and through the cache."""
+    model, processor = tiny_model()
+    box = Box(10, 10, 30, 30)
+    phrase = GroundedPhrase(
+        "it", 0, 2, (UnitGroup(("box",), (Reference((box,)), Reference((box,)))),)
+    )
+    truth = GroundedText("it", (phrase,))
+    row = processor.row(Conversation("q", IMAGE, SIZE, (Turn(("Where?",), truth),)))
+    batch = collate([row], pad_id=processor.tokenizer.pad_id)
+    with torch.no_grad():
+        seen = model.see(batch.pixel_values)
+        embedded = model.embed(batch.input_ids, seen, batch.regions, batch.region_rows)
+        whole = model.read(embedded, batch.positions, batch.turns >= 0)
+        from transformers import DynamicCache
+
+        cache = DynamicCache(config=model.config.text_config)
+        steps = [
+            model.read(
+                embedded[:, i : i + 1],
+                batch.positions[:, i : i + 1],
+                torch.ones(1, i + 1, dtype=torch.bool),
+                cache=cache,
+            )
+            for i in range(embedded.shape[1])
+        ]
+    marked = batch.input_ids[0] == processor.tokenizer.marker_ids[Marker.REFERENCE]
+    assert int(marked.sum()) == 2
+    assert torch.allclose(torch.cat(steps, 1)[0][marked], whole[0][marked], atol=1e-5)
+
+
+def test_generation_stops_at_the_limit_and_says_so() -> None:
+    answer = predictor().ask(IMAGE, "Where?", max_new_tokens=3)
+    assert answer.finish_reason in {"length", "stop"}
+    assert answer.size == SIZE
+
+
+def test_unknown_unit_types_and_endless_prompts_are_refused() -> None:
+    ask = predictor().ask
+    with pytest.raises(PromptError, match="expected some of"):
+        ask(IMAGE, "Where?", units="depth")
+    with pytest.raises(PromptError, match="expected at most"):
+        ask(IMAGE, "x" * 40_000)
+    with pytest.raises(PromptError, match="a question is empty"):
+        ask(IMAGE, "  ")

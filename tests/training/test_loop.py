@@ -1,0 +1,152 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from deixis.errors import CheckpointError, NumericError, RecipeError, StorageError
+from deixis.inference import load
+from deixis.training import Optimizer, SceneData, Stage, train
+from deixis.training.checkpoints import latest_checkpoint, read_manifest
+from deixis.training.data import SceneBatches
+from deixis.training.loop import learning_rate, set_trainable
+from tiny import tiny_model, tiny_recipe
+
+DATA = SceneData(seed=5, long_side=64, turns=4, row_tokens=160)
+STAGES = (
+    Stage(
+        name="see",
+        steps=2,
+        batch_size=2,
+        trainable=("vision_encoder", "pixel_decoder", "concept_head"),
+        data=replace(DATA, turns=0),
+    ),
+    Stage(name="learn", steps=4, batch_size=2, data=DATA, optimizer=Optimizer(warmup=2)),
+)
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    newest = latest_checkpoint(out / "checkpoints")
+    assert newest is not None
+    return load_file(newest / "model.safetensors")
+
+
+@pytest.mark.slow
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    recipe = tiny_recipe(stages=STAGES, checkpoint_every=1, keep_checkpoints=10)
+    train(recipe, tmp_path / "whole")
+    train(recipe, tmp_path / "cut")
+    for path in (tmp_path / "cut" / "checkpoints").iterdir():
+        if path.name > "step-00000003":
+            (path / "model.safetensors").write_bytes(b"half")  # as a kill during a copy leaves it
+    train(recipe, tmp_path / "cut", resume=True)
+    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+@pytest.mark.slow
+def test_sigterm_saves_at_the_next_step_and_ends_with_143(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from deixis.training import train;"
+        "sys.path.insert(0, sys.argv[2]); from tiny import tiny_recipe;"
+        "recipe = tiny_recipe(checkpoint_every=10_000);"
+        "from dataclasses import replace;"
+        "recipe = replace(recipe, stages=(replace(recipe.stages[0], steps=9_000),));"
+        "train(recipe, Path(sys.argv[1]), report=lambda row: print(row['step'], flush=True))"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "run"), str(Path(__file__).parent.parent)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline().strip() == "1"
+    os.kill(child.pid, signal.SIGTERM)
+    child.communicate(timeout=60)
+    assert child.returncode == 143
+    newest = latest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert newest is not None
+    assert read_manifest(newest)["step"] >= 1
+
+
+@pytest.mark.slow
+def test_a_trained_model_is_saved_with_its_provenance_and_loads(tmp_path: Path) -> None:
+    recipe = tiny_recipe(stages=STAGES)
+    model = train(recipe, tmp_path)
+    record = json.loads((tmp_path / "model" / "provenance.json").read_text())
+    assert record["steps"] == recipe.total_steps
+    assert record["recipe"]["stages"][1]["name"] == "learn"
+    assert record["parameters"] == sum(p.numel() for p in model.parameters())
+    loaded = load(tmp_path).model.state_dict()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor.to(torch.bfloat16).float(), loaded[name]), name
+
+
+def test_parts_that_a_stage_does_not_name_stay_as_they_are(tmp_path: Path) -> None:
+    recipe = tiny_recipe(stages=STAGES[:1], checkpoint_every=1, keep_checkpoints=9)
+    train(recipe, tmp_path)
+    folder = tmp_path / "checkpoints"
+    first, last = (load_file(folder / f"step-0000000{n}" / "model.safetensors") for n in (1, 2))
+    changed = {name.split(".")[0] for name in first if not torch.equal(first[name], last[name])}
+    assert changed == {"vision_encoder", "pixel_decoder", "concept_head"}
+
+
+def test_a_run_is_not_overwritten_and_another_recipe_is_not_resumed(tmp_path: Path) -> None:
+    recipe = tiny_recipe(stages=STAGES[:1])
+    train(recipe, tmp_path)
+    with pytest.raises(StorageError, match="already holds a run"):
+        train(recipe, tmp_path)
+    with pytest.raises(CheckpointError, match="another recipe"):
+        train(replace(recipe, seed=1), tmp_path, resume=True)
+    with pytest.raises(CheckpointError, match="holds no run to resume"):
+        train(recipe, tmp_path / "nothing", resume=True)
+
+
+def test_steps_that_are_not_finite_stop_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deixis.training.loop.learning_rate", lambda *_: float("nan"))
+    stage = replace(STAGES[0], steps=9)
+    with pytest.raises(NumericError, match="steps in a row were not finite"):
+        train(tiny_recipe(stages=(stage,)), tmp_path)
+
+
+def test_batches_do_not_depend_on_the_number_of_ranks() -> None:
+    _, processor = tiny_model()
+
+    def batches(rank: int, world: int) -> SceneBatches:
+        return SceneBatches(
+            processor, DATA, batch_size=4, start=0, stop=1, rank=rank, world=world
+        )
+
+    whole = batches(0, 1).batch(3)
+    halves = [batches(rank, 2).batch(3) for rank in range(2)]
+    for rank, half in enumerate(halves):
+        assert torch.equal(half.pixel_values, whole.pixel_values[rank::2])
+
+
+def test_unknown_parts_are_refused() -> None:
+    model, _ = tiny_model()
+    with pytest.raises(RecipeError, match=r"no parts \['connector'\]"):
+        set_trainable(model, ("projector", "connector"))
+
+
+def test_learning_rate_warms_up_and_decays_to_its_share() -> None:
+    config = Optimizer(lr=1.0, warmup=10, final=0.1)
+    assert learning_rate(config, 0, 100) == pytest.approx(0.1)
+    assert learning_rate(config, 9, 100) == pytest.approx(1.0)
+    assert learning_rate(config, 100, 100) == pytest.approx(0.1)
+    flat = Optimizer(lr=0.5, warmup=1, final=1.0)
+    assert learning_rate(flat, 70, 100) == pytest.approx(0.5)
+
+
+def test_a_stage_without_steps_is_refused() -> None:
+    with pytest.raises(RecipeError, match="must be positive"):
+        Stage(name="none", steps=0)
