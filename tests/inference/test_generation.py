@@ -82,6 +82,18 @@ def test_states_of_generated_references_equal_teacher_forced_ones() -> None:
     assert torch.allclose(torch.cat(steps, 1)[0][marked], whole[0][marked], atol=1e-5)
 
 
+def test_training_works_after_inference() -> None:
+    from deixis.models import positions
+
+    positions._sine_table.cache_clear()
+    positions._centre_table.cache_clear()
+    model, processor = tiny_model()
+    Predictor(model, processor.tokenizer).ask(IMAGE, "Where?", max_new_tokens=2)
+    features = model.see(torch.zeros(1, 3, 64, 64))
+    features.maps.cells.sum().backward()
+    assert model.vision_encoder.stem.weight.grad is not None
+
+
 def test_generation_stops_at_the_limit_and_says_so() -> None:
     answer = predictor().ask(IMAGE, "Where?", max_new_tokens=3)
     assert answer.finish_reason in {"length", "stop"}

@@ -8,6 +8,7 @@ from torch import Tensor
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(mode=False)  # kept for training too, whoever asks first
 def _sine_table(grid: int, width: int) -> Tensor:
     quarter = width // 4
     rates = torch.pi * torch.exp2(torch.linspace(0, 1, quarter) * torch.tensor(float(grid)).log2())
@@ -28,6 +29,7 @@ def sine_positions(
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(mode=False)
 def _centre_table(grid: int) -> Tensor:
     ticks = (torch.arange(grid) + 0.5) / grid
     rows, columns = torch.meshgrid(ticks, ticks, indexing="ij")
