@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from command import Ended, Run
+
+from deixis.cli import main
 
 # Tensors in tests are tiny: a second thread costs more than it gives, above all on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,3 +27,20 @@ def shared_data() -> Path:
     if os.environ.get("DEIXIS_REQUIRE_SHARED") == "1":
         pytest.fail(message)
     pytest.skip(message)
+
+
+@pytest.fixture
+def deixis(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run ``deixis`` with arguments; nothing it does may show a traceback."""
+
+    def run(*arguments: object) -> Ended:
+        capfd.readouterr()
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as ending:
+            code = ending.code if isinstance(ending.code, int) else 1
+        printed = capfd.readouterr()
+        assert "Traceback" not in printed.err
+        return Ended(code, printed.out, printed.err)
+
+    return run

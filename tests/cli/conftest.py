@@ -1,4 +1,4 @@
-"""The command line, and a model small enough to train in a moment."""
+"""A model small enough to load and ask in a moment."""
 
 from pathlib import Path
 
@@ -6,27 +6,8 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from command import Ended, Run
 
-from deixis.cli import main
 from deixis.inference import Predictor
-
-
-@pytest.fixture
-def deixis(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run ``deixis`` with arguments; nothing it does may show a traceback."""
-
-    def run(*arguments: object) -> Ended:
-        capfd.readouterr()
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as ending:
-            code = ending.code if isinstance(ending.code, int) else 1
-        printed = capfd.readouterr()
-        assert "Traceback" not in printed.err
-        return Ended(code, printed.out, printed.err)
-
-    return run
 
 
 @pytest.fixture(scope="session")

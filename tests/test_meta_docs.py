@@ -1,0 +1,83 @@
+"""What the README shows is run."""
+
+import io
+import re
+import shlex
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+from command import Run
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    command
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for command in re.findall(r"^\$ (deixis .*)$", block, re.MULTILINE)
+]
+TRAINING = re.findall(r"^(deixis train .*)$", README, re.MULTILINE)
+
+
+@pytest.fixture
+def readme_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a folder that has the examples, to run what the README shows in."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_first_screen_has_what_a_newcomer_looks_for() -> None:
+    first = README.splitlines()[:30]
+    assert sum(line.startswith("$ make") for line in first) == 2
+    assert len(PYTHON[0].splitlines()) == 6
+    assert len(COMMANDS) == 4
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\((?!http)([^)#]+)\)", README))
+def test_links_lead_somewhere(target: str) -> None:
+    assert (ROOT / target).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", PYTHON, ids=range(len(PYTHON)))
+def test_python_blocks_run(block: str, readme_folder: Path) -> None:
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        exec(compile(block, "README.md", "exec"), {})  # noqa: S102
+    assert printed.getvalue().strip()
+    assert readme_folder.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_run(command: str, deixis: Run, readme_folder: Path) -> None:
+    _, *arguments = shlex.split(command)
+    ended = deixis(*arguments)
+    assert ended.code == 0, ended.err
+    if "--out" in arguments:
+        assert (readme_folder / arguments[arguments.index("--out") + 1]).exists()
+
+
+def test_the_training_commands_name_a_recipe_and_fields_that_exist() -> None:
+    from deixis.recipes import load_recipe  # noqa: PLC0415 (torch is slow to load)
+
+    for command in TRAINING:
+        _, _, recipe, _, _, _, override, *_ = shlex.split(command)
+        assert load_recipe(recipe, [override]).stages[0].steps == 20
+    assert len(TRAINING) == 2
+
+
+@pytest.mark.slow
+def test_the_demo_prints_answers_and_draws_them(
+    readme_folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["demo.py", str(readme_folder / "demo")])
+    code = (ROOT / "examples" / "demo.py").read_text()
+    names = {"__name__": "__main__", "__file__": str(ROOT / "examples" / "demo.py")}
+    exec(compile(code, "demo.py", "exec"), names)  # noqa: S102
+    overlays = sorted((readme_folder / "demo").glob("*.png"))
+    assert len(overlays) >= 4
+    printed = capfd.readouterr().out
+    assert all(str(overlay) in printed for overlay in overlays)
