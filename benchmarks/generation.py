@@ -46,7 +46,9 @@ def main() -> None:
     assert [a.ids for a in answers[True]] == [a.ids for a in answers[False]]
     best = {cached: min(times) for cached, times in seconds.items()}
     longest = max(len(answer.ids) for answer in answers[True])
-    print(f"{options.questions} questions, up to {longest} tokens, {torch.get_num_threads()} threads")
+    print(
+        f"{options.questions} questions, up to {longest} tokens, {torch.get_num_threads()} threads"
+    )
     print(f"uncached / cached time: {best[False] / best[True]:.1f}")
 
 

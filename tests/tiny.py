@@ -49,7 +49,9 @@ def tiny_model(*, anchored: bool = True, seed: int = 0) -> tuple[PointingVLM, Pr
     torch.manual_seed(seed)
     tokenizer = tiny_tokenizer()
     config = model_config(tiny_choice(anchored=anchored), tokenizer, ["circle", "red"])
-    return PointingVLM(config).eval(), build_processor(config, tokenizer)
+    model = PointingVLM(config)
+    model.eval()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    return model, build_processor(config, tokenizer)
 
 
 def tiny_recipe(**changes: object) -> TrainRecipe:

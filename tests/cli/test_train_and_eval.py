@@ -12,7 +12,9 @@ _RECIPE = Path(__file__).parent.parent / "tiny.py"
 @pytest.mark.slow
 def test_a_recipe_trains_and_resumes(deixis: Run, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    train = ("train", f"{_RECIPE}:tiny_recipe", "--out", out, "--set", "stages.0.steps=2")
+    small = ("stages.0.steps=2", "stages.0.batch_size=1", "stages.0.data.turns=1")
+    changes = [part for change in small for part in ("--set", change)]
+    train = ("train", f"{_RECIPE}:tiny_recipe", "--out", out, *changes)
     ended = deixis(*train)
     assert ended.code == 0, ended.err
     assert "train tiny: 2 of 2" in ended.err

@@ -1,14 +1,16 @@
 import numpy as np
 import pytest
 import torch
+from tiny import tiny_model
+from transformers import DynamicCache
 
 from deixis.errors import PromptError
 from deixis.geometry import Box, ImageSize
 from deixis.inference import Predictor, generate
+from deixis.models import positions
 from deixis.notation import Marker
 from deixis.processing.batch import collate
 from deixis.structures import Conversation, GroundedPhrase, GroundedText, Reference, Turn, UnitGroup
-from tiny import tiny_model
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (40, 80, 3), dtype=np.uint8)
 SIZE = ImageSize(40, 80)
@@ -44,7 +46,9 @@ def test_an_answer_does_not_depend_on_its_neighbours() -> None:
 
     def answers(some: list[int]) -> list[tuple[int, ...]]:
         batch = collate([rows[i] for i in some], pad_id=tokenizer.pad_id, left=True)
-        return [g.ids for g in generate(model, batch, end_id=tokenizer.end_id, max_new_tokens=16)[0]]
+        return [
+            g.ids for g in generate(model, batch, end_id=tokenizer.end_id, max_new_tokens=16)[0]
+        ]
 
     alone = [answers([index])[0] for index in range(3)]
     assert answers([0, 1, 2]) == alone
@@ -65,8 +69,6 @@ def test_states_of_generated_references_equal_teacher_forced_ones() -> None:
         seen = model.see(batch.pixel_values)
         embedded = model.embed(batch.input_ids, seen, batch.regions, batch.region_rows)
         whole = model.read(embedded, batch.positions, batch.turns >= 0)
-        from transformers import DynamicCache
-
         cache = DynamicCache(config=model.config.text_config)
         steps = [
             model.read(
@@ -83,8 +85,6 @@ def test_states_of_generated_references_equal_teacher_forced_ones() -> None:
 
 
 def test_training_works_after_inference() -> None:
-    from deixis.models import positions
-
     positions._sine_table.cache_clear()
     positions._centre_table.cache_clear()
     model, processor = tiny_model()

@@ -4,16 +4,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import tiny_model
 
 from deixis.data.scenes import draw_scene
 from deixis.data.scenes.sample import scene_sample
 from deixis.data.tasks import sample_turns
 from deixis.errors import ModelError
 from deixis.models.pointing import PointingOutput, PointingVLM, training_attention
+from deixis.models.references import LatentReferences
 from deixis.processing.batch import Batch, Row, collate
 from deixis.processing.processor import Processor
 from deixis.structures import Conversation
-from tiny import tiny_model
 
 
 def scene_rows(processor: Processor, count: int, *, independent: bool = True) -> list[Row]:
@@ -128,7 +129,8 @@ def test_saved_model_equals_loaded_model(tmp_path: Path) -> None:
     batch = collate(scene_rows(processor, 2), pad_id=processor.tokenizer.pad_id)
     model.save_pretrained(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
-    loaded = PointingVLM.from_pretrained(tmp_path).eval()
+    loaded = PointingVLM.from_pretrained(tmp_path)
+    loaded.train(False)
     assert loaded.state_dict().keys() == model.state_dict().keys()
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, loaded.state_dict()[name]), name
@@ -146,8 +148,6 @@ def test_image_tokens_and_places_must_agree() -> None:
 
 def test_plain_decoder_refuses_more_references_than_queries() -> None:
     model, _ = tiny_model(anchored=False)
-    from deixis.models.references import LatentReferences
-
     width = model.config.text_config.hidden_size
     many = LatentReferences(
         torch.zeros(1, 25, width),

@@ -16,7 +16,9 @@ def test_row_i_is_reference_i_and_none_is_lost() -> None:
 
 def test_no_reference_at_all_gives_one_empty_column() -> None:
     found = route_references(
-        torch.ones(2, 3, 4), torch.zeros(2, 3, dtype=torch.bool), torch.zeros(2, 3, dtype=torch.long)
+        torch.ones(2, 3, 4),
+        torch.zeros(2, 3, dtype=torch.bool),
+        torch.zeros(2, 3, dtype=torch.long),
     )
     assert found.states.shape == (2, 1, 4)
     assert len(found) == 0

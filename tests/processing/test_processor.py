@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import tiny_model
 
 from deixis.data.scenes import draw_scene
 from deixis.data.scenes.sample import scene_sample
@@ -20,7 +21,6 @@ from deixis.structures import (
     Turn,
     UnitGroup,
 )
-from tiny import tiny_model
 
 IMAGE = np.zeros((40, 80, 3), np.uint8)
 

@@ -1,11 +1,13 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import tiny_tokenizer
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from deixis.errors import ModelError
 from deixis.notation import Marker
 from deixis.processing.tokenizer import ASSISTANT, END, USER, MarkedTokenizer
-from tiny import tiny_tokenizer
 
 FORGERIES = [marker.value for marker in Marker] + [USER, ASSISTANT, END, "<s>", "<pad>"]
 
@@ -35,9 +37,6 @@ def test_pieces_survive_with_markers_and_text_that_spells_them() -> None:
 
 
 def test_tokenizer_without_markers_is_refused() -> None:
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
-
     bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
     with pytest.raises(ModelError, match="expected all markers added"):
         MarkedTokenizer(bare)

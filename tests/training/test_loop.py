@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny import tiny_model, tiny_recipe
 
 from deixis.errors import CheckpointError, NumericError, RecipeError, StorageError
 from deixis.inference import load
@@ -16,7 +17,6 @@ from deixis.training import Optimizer, SceneData, Stage, train
 from deixis.training.checkpoints import latest_checkpoint, read_manifest
 from deixis.training.data import SceneBatches
 from deixis.training.loop import learning_rate, set_trainable
-from tiny import tiny_model, tiny_recipe
 
 DATA = SceneData(seed=5, long_side=64, turns=4, row_tokens=160)
 STAGES = (
@@ -38,12 +38,14 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, last: int) -> None:
+    """Within the first stage, at the boundary, and within the second."""
     recipe = tiny_recipe(stages=STAGES, checkpoint_every=1, keep_checkpoints=10)
     train(recipe, tmp_path / "whole")
     train(recipe, tmp_path / "cut")
     for path in (tmp_path / "cut" / "checkpoints").iterdir():
-        if path.name > "step-00000003":
+        if path.name > f"step-{last:08d}":
             (path / "model.safetensors").write_bytes(b"half")  # as a kill during a copy leaves it
     train(recipe, tmp_path / "cut", resume=True)
     whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
@@ -61,7 +63,7 @@ def test_sigterm_saves_at_the_next_step_and_ends_with_143(tmp_path: Path) -> Non
         "recipe = replace(recipe, stages=(replace(recipe.stages[0], steps=9_000),));"
         "train(recipe, Path(sys.argv[1]), report=lambda row: print(row['step'], flush=True))"
     )
-    child = subprocess.Popen(
+    child = subprocess.Popen(  # noqa: S603 - our own script
         [sys.executable, "-c", script, str(tmp_path / "run"), str(Path(__file__).parent.parent)],
         stdout=subprocess.PIPE,
         text=True,
@@ -122,9 +124,7 @@ def test_batches_do_not_depend_on_the_number_of_ranks() -> None:
     _, processor = tiny_model()
 
     def batches(rank: int, world: int) -> SceneBatches:
-        return SceneBatches(
-            processor, DATA, batch_size=4, start=0, stop=1, rank=rank, world=world
-        )
+        return SceneBatches(processor, DATA, batch_size=4, start=0, stop=1, rank=rank, world=world)
 
     whole = batches(0, 1).batch(3)
     halves = [batches(rank, 2).batch(3) for rank in range(2)]

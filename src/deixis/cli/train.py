@@ -29,13 +29,19 @@ def train_command(
     """Train a model by a recipe; it and its provenance lie under OUT/model at the end."""
     from deixis.cli.outputs import check_creatable
     from deixis.cli.progress import shown_progress
+    from deixis.errors import RecipeError
 
     check_creatable(out)
 
     from deixis.recipes import load_recipe
     from deixis.training import train
 
-    chosen = load_recipe(recipe, overrides or ())
+    kept = out / "recipe.json"
+    # to resume without overrides means to resume what was started, overrides included
+    source = str(kept) if resume and not overrides and kept.is_file() else recipe
+    chosen = load_recipe(source, overrides or ())
+    if chosen.name != load_recipe(recipe).name:
+        raise RecipeError(f"{out} holds a run of {chosen.name!r}; expected {recipe!r}")
     with shown_progress(f"train {chosen.name}", "steps") as progress:
 
         def report(row: dict[str, float]) -> None:

@@ -2,8 +2,11 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 
 from deixis.errors import CheckpointError, ModelError
@@ -34,13 +37,18 @@ def load(name: str | Path, *, device: str | None = None) -> Predictor:
     folder = _find(str(name))
     try:
         config = PointingVLMConfig.from_pretrained(folder)
-        model, report = PointingVLM.from_pretrained(
-            folder, config=config, dtype=torch.float32, use_safetensors=True,
+        loaded: Any = PointingVLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
             output_loading_info=True,
         )
         tokenizer = MarkedTokenizer.load(folder)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"model {name}: {str(error).splitlines()[0]}") from error
+    # the class promises a model; with output_loading_info it gives a report beside it
+    model, report = loaded
     wrong = {key: sorted(report[key]) for key in ("missing_keys", "unexpected_keys") if report[key]}
     if wrong:
         raise CheckpointError(f"model {name}: weights do not fit the configuration: {wrong}")
@@ -68,9 +76,6 @@ def _find(name: str) -> Path:
 
 
 def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

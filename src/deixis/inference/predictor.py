@@ -106,9 +106,7 @@ class Predictor:
         ]
         tokenizer = self.processor.tokenizer
         batch = collate(rows, pad_id=tokenizer.pad_id, left=True).to(self.model.device)
-        generated, seen = generate(
-            self.model, batch, end_id=tokenizer.end_id, max_new_tokens=limit
-        )
+        generated, seen = generate(self.model, batch, end_id=tokenizer.end_id, max_new_tokens=limit)
         states, filled = pad_references(generated)
         turns = torch.ones(filled.shape, dtype=torch.long)
         latent = LatentReferences(states, filled, turns)
@@ -233,7 +231,9 @@ def _unit_types(units: str | Sequence[str] | None) -> tuple[str, ...] | None:
     names = tuple(units.split(",")) if isinstance(units, str) else tuple(units)
     unknown = [name for name in names if name not in DECODED]
     if unknown or not names:
-        raise PromptError(f"unit types {list(names)}: expected some of {[u.value for u in DECODED]}")
+        raise PromptError(
+            f"unit types {list(names)}: expected some of {[u.value for u in DECODED]}"
+        )
     return names
 
 
@@ -241,5 +241,7 @@ def _parts(prompt: Prompt) -> tuple[QuestionPart, ...]:
     parts = (prompt,) if isinstance(prompt, str) else tuple(prompt)
     length = sum(len(part) for part in parts if isinstance(part, str))
     if length > MAX_PROMPT_CHARACTERS:
-        raise PromptError(f"prompt has {length} characters; expected at most {MAX_PROMPT_CHARACTERS}")
+        raise PromptError(
+            f"prompt has {length} characters; expected at most {MAX_PROMPT_CHARACTERS}"
+        )
     return parts

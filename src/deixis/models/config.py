@@ -1,7 +1,7 @@
 """Configuration of the composite model, as Hugging Face saves it."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import AutoConfig, PreTrainedConfig
 
@@ -9,7 +9,7 @@ from deixis.models.decoders import DecoderConfig
 from deixis.models.vision import SmallVisionConfig
 
 
-class PointingVLMConfig(PreTrainedConfig):  # type: ignore[misc]
+class PointingVLMConfig(PreTrainedConfig):
     """Everything that `PointingVLM` is built from.
 
     Args:
@@ -26,7 +26,7 @@ class PointingVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     """
 
     model_type = "deixis-pointing"
-    sub_configs = {"text_config": AutoConfig}
+    sub_configs: ClassVar[dict[str, Any]] = {"text_config": AutoConfig}
 
     def __init__(
         self,
@@ -57,9 +57,12 @@ class PointingVLMConfig(PreTrainedConfig):  # type: ignore[misc]
     @property
     def vision_config(self) -> SmallVisionConfig:
         """The vision encoder's shape, typed."""
-        return SmallVisionConfig(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in self.vision.items()}
-        )
+        fields: dict[str, Any] = {
+            # JSON has lists where the dataclass has tuples
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in self.vision.items()
+        }
+        return SmallVisionConfig(**fields)
 
     @property
     def canvas(self) -> int:

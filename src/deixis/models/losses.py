@@ -21,12 +21,16 @@ def paired_iou(
     corner_low = torch.maximum(first[..., :2], second[..., :2])
     corner_high = torch.minimum(first[..., 2:], second[..., 2:])
     overlap = (corner_high - corner_low).clamp(min=0).prod(-1)
-    areas = (first[..., 2:] - first[..., :2]).clamp(min=0).prod(-1), (
-        second[..., 2:] - second[..., :2]
-    ).clamp(min=0).prod(-1)
+    areas = (
+        (first[..., 2:] - first[..., :2]).clamp(min=0).prod(-1),
+        (second[..., 2:] - second[..., :2]).clamp(min=0).prod(-1),
+    )
     union = (areas[0] + areas[1] - overlap).clamp(min=1e-9)
     hull = (
-        (torch.maximum(first[..., 2:], second[..., 2:]) - torch.minimum(first[..., :2], second[..., :2]))
+        (
+            torch.maximum(first[..., 2:], second[..., 2:])
+            - torch.minimum(first[..., :2], second[..., :2])
+        )
         .prod(-1)
         .clamp(min=1e-9)
     )

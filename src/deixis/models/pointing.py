@@ -94,6 +94,7 @@ class RegionEncoder(nn.Module):
         masks: Float[Tensor, "r mh mw"],
         rows: Int[Tensor, " r"],
     ) -> Float[Tensor, "r n d"]:
+        """Give ``num_tokens`` vectors for each region; ``rows`` says whose image it lies on."""
         positions = sine_positions(cells.shape[-1], cells.shape[1], device=cells.device)
         placed = cells + positions.T.unflatten(1, cells.shape[-2:])
         return self.projector(self.aggregate(placed, masks, rows))
@@ -109,10 +110,11 @@ class ConceptHead(nn.Module):
         nn.init.constant_(self.words.bias, -3.0)
 
     def forward(self, cells: Float[Tensor, "b c h w"]) -> Float[Tensor, "b cells known"]:
+        """Give a logit for each cell and word."""
         return self.words(self.norm(cells.flatten(2).transpose(1, 2)))
 
 
-class PointingVLM(PreTrainedModel):  # type: ignore[misc]
+class PointingVLM(PreTrainedModel):
     """Vision encoder, projector, region encoder, language model and unit decoders, by name.
 
     Parts are the direct children: ``vision_encoder``, ``projector``, ``region_encoder``,
@@ -122,7 +124,6 @@ class PointingVLM(PreTrainedModel):  # type: ignore[misc]
     config_class = PointingVLMConfig
     main_input_name = "input_ids"
     _supports_sdpa = True
-    _tied_weights_keys: dict[str, str] = {}
 
     def __init__(self, config: PointingVLMConfig) -> None:
         super().__init__(config)
@@ -145,11 +146,11 @@ class PointingVLM(PreTrainedModel):  # type: ignore[misc]
         self.region_encoder = RegionEncoder(cell_width, width, config.region_tokens)
         box, mask = config.box_decoder_config, config.mask_decoder_config
         self.box_decoder = None if box is None else BoxDecoder(box, width)
-        self.mask_decoder = (
-            None if mask is None else MaskDecoder(mask, width, config.pixel_width)
+        self.mask_decoder = None if mask is None else MaskDecoder(mask, width, config.pixel_width)
+        self.concept_head = (
+            ConceptHead(cell_width, len(config.concepts)) if config.concepts else None
         )
-        self.concept_head = ConceptHead(cell_width, len(config.concepts)) if config.concepts else None
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
 
     def _init_weights(self, module: nn.Module) -> None:
         """Keep each part's own initialisation: parts differ too much for one rule."""
@@ -187,14 +188,16 @@ class PointingVLM(PreTrainedModel):  # type: ignore[misc]
     ) -> Float[Tensor, "b t d"]:
         places = input_ids == self.config.marker_ids[marker]
         if int(places.sum()) != len(tokens):
-            raise ModelError(f"{int(places.sum())} {marker} tokens in the text, {len(tokens)} given")
+            raise ModelError(
+                f"{int(places.sum())} {marker} tokens in the text, {len(tokens)} given"
+            )
         return embeddings.masked_scatter(places[..., None], tokens.to(embeddings.dtype))
 
     def read(
         self,
         embeddings: Float[Tensor, "b t d"],
         positions: Int[Tensor, "b t"],
-        attention: Bool[Tensor, "b *shape"],
+        attention: Bool[Tensor, "b ..."],
         *,
         cache: Cache | None = None,
     ) -> Float[Tensor, "b t d"]:
@@ -259,7 +262,7 @@ class PointingVLM(PreTrainedModel):  # type: ignore[misc]
         )
         if len(latent) != len(truth.boxes):
             raise ModelError(f"{len(latent)} <REF> tokens, truth for {len(truth.boxes)}")
-        unit_parts, unit_measures = unit_losses(units, truth, weights, self.config)
+        unit_parts, unit_measures = unit_losses(units, truth, weights)
         parts |= unit_parts
         measures |= unit_measures
         return PointingOutput(weighted_sum(parts, weights), parts, measures)
@@ -286,7 +289,7 @@ def training_attention(
 
 
 def unit_losses(
-    units: DecodedUnits, truth: Truth, weights: dict[str, float], config: PointingVLMConfig
+    units: DecodedUnits, truth: Truth, weights: dict[str, float]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Step 6: match references to truth inside their groups and score every decoder.
 
@@ -314,8 +317,7 @@ def unit_losses(
         )[0].detach()
         loss = loss + weights["quality"] * quality_loss(units.boxes.quality[filled], iou, scale)
         anchor = anchor_loss(units.boxes.anchors, filled, coverage, scale)
-        assert config.box_decoder_config is not None
-        parts["box"] = loss + config.box_decoder_config.anchor_weight * anchor
+        parts["box"] = loss + units.boxes.anchor_weight * anchor
         measures |= {"box_iou": weighted_mean(iou, scale), "box_anchor": anchor.detach()}
         measures["box_at_half"] = weighted_mean((iou >= 0.5).float(), scale)
     if units.masks is not None and pixels is not None:
@@ -328,8 +330,7 @@ def unit_losses(
         iou = overlap / (hard.sum(-1) + masks.sum(-1) - overlap).clamp(min=1)
         loss = loss + weights["quality"] * quality_loss(units.masks.quality[filled], iou, scale)
         anchor = anchor_loss(units.masks.anchors, filled, coverage, scale)
-        assert config.mask_decoder_config is not None
-        parts["mask"] = loss + config.mask_decoder_config.anchor_weight * anchor
+        parts["mask"] = loss + units.masks.anchor_weight * anchor
         measures |= {"mask_iou": weighted_mean(iou, scale)}
     return parts, measures
 
@@ -343,9 +344,7 @@ def quality_loss(
     logits: Float[Tensor, " n"], iou: Float[Tensor, " n"], scale: Float[Tensor, " n"]
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy of the quality estimate towards the IoU that was reached."""
-    loss = nn.functional.binary_cross_entropy_with_logits(
-        logits, iou.clamp(0, 1), reduction="none"
-    )
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, iou.clamp(0, 1), reduction="none")
     return weighted_mean(loss, scale)
 
 

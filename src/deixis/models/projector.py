@@ -15,4 +15,5 @@ class Projector(nn.Module):
         self.layers = nn.Sequential(*blocks)
 
     def forward(self, features: Float[Tensor, "*n visual"]) -> Float[Tensor, "*n language"]:
+        """Map visual features to the language model's width."""
         return self.layers(features)

@@ -82,9 +82,7 @@ class Row:
     concepts: Bool[np.ndarray, "cells known"]
 
 
-def collate(
-    rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: int = 1
-) -> Batch:
+def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: int = 1) -> Batch:
     """Pad rows into a batch, on the right for training and on the ``left`` for generation.
 
     The length is rounded up to a ``multiple``: kernels are prepared once for each shape.

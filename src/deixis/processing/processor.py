@@ -150,7 +150,9 @@ class Processor:
                 continue
             position = self._add_turn(build, turn, encoded, number, start, letterbox)
         concepts = self._cell_concepts(instances, letterbox)
-        return self._finish(build, self.pixels(image, letterbox), concepts, conversation.independent)
+        return self._finish(
+            build, self.pixels(image, letterbox), concepts, conversation.independent
+        )
 
     def _encode_turn(self, turn: Turn, letterbox: Letterbox) -> _EncodedTurn:
         question = [self.tokenizer.user_id]
@@ -237,17 +239,27 @@ class Processor:
         Raises:
             PromptError: The region lies outside the image or is empty.
         """
+        mask = self._painted(region, letterbox)
+        if mask.is_empty:
+            raise PromptError(f"{type(region).__name__.lower()} covers no pixel of the image")
+        share = sample_mask(mask.array, letterbox, self.pixel_grid)
+        inside = (share >= 0.5).astype(np.float32)
+        if not inside.any():
+            inside.flat[int(share.argmax())] = 1.0
+        return inside
+
+    def _painted(self, region: Region, letterbox: Letterbox) -> Mask:
         size = letterbox.source
         match region:
             case Mask():
                 if region.size != size:
                     raise PromptError(f"mask of {region.size} does not fit an image of {size}")
-                mask = region
+                return region
             case Box():
                 region.check_inside(size)
-                mask = Mask.from_box(region, size)
+                return Mask.from_box(region, size)
             case Scribble():
-                mask = region.to_mask(size)
+                return region.to_mask(size)
             case Point():
                 if not (0 <= region.x <= size.width and 0 <= region.y <= size.height):
                     raise PromptError(
@@ -256,14 +268,7 @@ class Processor:
                     )
                 radius = POINT_RADIUS * self.canvas / letterbox.scale
                 disc = Scribble(((region.x, region.y),), width=max(2 * radius, 1.0))
-                mask = disc.to_mask(size)
-        if mask.is_empty:
-            raise PromptError(f"{type(region).__name__.lower()} covers no pixel of the image")
-        share = sample_mask(mask.array, letterbox, self.pixel_grid)
-        inside = (share >= 0.5).astype(np.float32)
-        if not inside.any():
-            inside.flat[int(share.argmax())] = 1.0
-        return inside
+                return disc.to_mask(size)
 
     def _cell_concepts(
         self, instances: Sequence[Instance], letterbox: Letterbox
@@ -307,7 +312,9 @@ class Processor:
             positions=np.array(build.positions, np.int64),
             turns=np.array(build.turns, np.int64),
             independent=independent,
-            regions=np.stack(build.regions) if build.regions else np.zeros((0, grid, grid), np.float32),
+            regions=np.stack(build.regions)
+            if build.regions
+            else np.zeros((0, grid, grid), np.float32),
             boxes=np.array(build.boxes, np.float32).reshape(-1, 4),
             has_box=np.array(build.has_box, bool),
             masks=np.stack(build.masks) if build.masks else np.zeros((0, grid, grid), np.uint8),
@@ -335,7 +342,6 @@ def sample_mask(
     """
     if letterbox.canvas % grid:
         raise ModelError(f"a canvas of {letterbox.canvas} does not divide into {grid} cells")
-    height, width = mask.shape
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     out = np.zeros((grid, grid), np.float32)
     if not len(rows):
@@ -359,7 +365,8 @@ def _overlap(edges: np.ndarray, low: int, high: int) -> Float[np.ndarray, "cells
     pixels = np.arange(low, high, dtype=np.float64)
     starts = np.maximum(edges[:-1, None], pixels[None])
     ends = np.minimum(edges[1:, None], pixels[None] + 1.0)
-    return np.maximum(ends - starts, 0.0).astype(np.float32)
+    shared: np.ndarray = np.maximum(ends - starts, 0.0)
+    return shared.astype(np.float32)
 
 
 def _span(weights: np.ndarray) -> tuple[int, int]:

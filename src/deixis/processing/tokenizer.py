@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from deixis.errors import ModelError
@@ -64,7 +65,7 @@ class MarkedTokenizer:
                 cuts.add(at + 1)
                 at = text.find(token, at + 1)
         bounds = sorted(cuts)
-        return [text[a:b] for a, b in zip(bounds, bounds[1:], strict=False) if b > a]
+        return [text[a:b] for a, b in pairwise(bounds)]
 
     def encode_pieces(self, pieces: Iterable[Marker | str]) -> list[int]:
         """Encode pieces of a notation: markers to their tokens, text as literal text."""
@@ -83,7 +84,7 @@ class MarkedTokenizer:
 
         def flush() -> None:
             if run:
-                pieces.append(self.tokenizer.decode(run, clean_up_tokenization_spaces=False))
+                pieces.append(str(self.tokenizer.decode(run, clean_up_tokenization_spaces=False)))
                 run.clear()
 
         for index in ids:
@@ -111,8 +112,6 @@ def train_tokenizer(texts: Iterable[str], *, size: int) -> MarkedTokenizer:
 
     Any text survives it byte for byte, since every byte is a token.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
     special = [PAD, BEGIN, END, USER, ASSISTANT, *(marker.value for marker in Marker)]
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

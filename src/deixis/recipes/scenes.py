@@ -47,15 +47,15 @@ def scenes_tiny() -> TrainRecipe:
             ),
             Stage(
                 name="learn",
-                steps=6000,
+                steps=700,
                 data=questions,
                 optimizer=Optimizer(lr=1e-3, warmup=200, final=1.0),
             ),
             Stage(
                 name="settle",
-                steps=500,
+                steps=750,
                 data=questions,
-                optimizer=Optimizer(lr=1e-3, warmup=1, final=0.01),
+                optimizer=Optimizer(lr=1e-3, warmup=40, final=0.01),
             ),
         ),
     )

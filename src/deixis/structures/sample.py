@@ -86,10 +86,14 @@ class Sample:
 
     def __post_init__(self) -> None:
         count = len(self.instances)
-        used = [index for relation in self.relations for index in (relation.subject, relation.object)]
+        used = [
+            index for relation in self.relations for index in (relation.subject, relation.object)
+        ]
         used += [index for expression in self.expressions for index in expression.instances]
         used += [question.instance for question in self.questions if question.instance is not None]
         used += [] if self.salient is None else [self.salient]
         wrong = [index for index in used if not 0 <= index < count]
         if wrong:
-            raise AnnotationError(f"sample {self.id}: instance {wrong[0]} of {count} does not exist")
+            raise AnnotationError(
+                f"sample {self.id}: instance {wrong[0]} of {count} does not exist"
+            )

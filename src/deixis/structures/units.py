@@ -79,26 +79,24 @@ class GroundedPhrase:
         """References of all groups, in order."""
         return tuple(reference for group in self.groups for reference in group.references)
 
-    def _units(self, kind: type) -> Iterator[tuple[Unit, float | None]]:
+    def _units(self) -> Iterator[Unit]:
         for reference in self.references:
-            for unit in reference.units:
-                if isinstance(unit, kind):
-                    yield unit, reference.score
+            yield from (unit for unit in reference.units if unit is not None)
 
     @property
     def boxes(self) -> tuple[Box, ...]:
         """Decoded boxes, in order, in source pixels."""
-        return tuple(unit for unit, _ in self._units(Box) if isinstance(unit, Box))
+        return tuple(unit for unit in self._units() if isinstance(unit, Box))
 
     @property
     def masks(self) -> tuple[Mask, ...]:
         """Decoded masks, in order, at the size of the source image."""
-        return tuple(unit for unit, _ in self._units(Mask) if isinstance(unit, Mask))
+        return tuple(unit for unit in self._units() if isinstance(unit, Mask))
 
     @property
     def keypoints(self) -> tuple[Keypoints, ...]:
         """Decoded keypoint sets, in order, in source pixels."""
-        return tuple(unit for unit, _ in self._units(Keypoints) if isinstance(unit, Keypoints))
+        return tuple(unit for unit in self._units() if isinstance(unit, Keypoints))
 
     @property
     def scores(self) -> tuple[float | None, ...]:

@@ -1,8 +1,10 @@
 """Rows for training, drawn as they are needed; the place in the stream is one integer."""
 
+import signal
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from deixis.data.scenes import draw_scene, scene_sample
@@ -11,7 +13,6 @@ from deixis.processing.batch import Batch, Row, collate
 from deixis.processing.processor import Processor
 from deixis.structures import Conversation
 from deixis.training.recipe import SceneData
-
 
 LENGTH_MULTIPLE = 64
 
@@ -25,9 +26,7 @@ def scene_row(processor: Processor, data: SceneData, index: int) -> Row:
     sample = scene_sample(scene)
     turns = sample_turns(sample, rng, count=data.turns, tasks=dict(data.tasks) or None)
     conversation = Conversation(sample.id, sample.image, sample.size, turns, independent=True)
-    return processor.row(
-        conversation, max_tokens=data.row_tokens, instances=sample.instances
-    )
+    return processor.row(conversation, max_tokens=data.row_tokens, instances=sample.instances)
 
 
 class SceneBatches(IterableDataset[Batch]):
@@ -72,14 +71,19 @@ class SceneBatches(IterableDataset[Batch]):
             yield self.batch(step)
 
 
+def _leave_signals_to_the_loop(_worker: int) -> None:
+    """Let a worker outlive Ctrl-C and SIGTERM to its group: the loop still has a step to save."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def batch_loader(batches: SceneBatches, *, workers: int) -> DataLoader[Batch]:
     """Load batches in order; workers take steps in turn, so their number changes nothing."""
-    import torch
-
     return DataLoader(
         batches,
         batch_size=None,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),
+        worker_init_fn=_leave_signals_to_the_loop,
     )

@@ -75,12 +75,23 @@ def train(
             if newest is not None and state.step == 0:
                 state = load_checkpoint(newest, model, None)
             if newest is not None and first <= state.step < last and state.stage == number:
-                state = load_checkpoint(newest, model, optimizer)
+                # a stage begins with a fresh optimizer, resumed or not
+                state = load_checkpoint(newest, model, optimizer if state.step > first else None)
                 newest = None
             if state.step < last:
                 state = _run_stage(
-                    recipe, stage, number, (first, last), state, model, processor, optimizer,
-                    accelerator, log, out, stopping,
+                    recipe,
+                    stage,
+                    number,
+                    (first, last),
+                    state,
+                    model,
+                    processor,
+                    optimizer,
+                    accelerator,
+                    log,
+                    out,
+                    stopping,
                 )
             first = last
             if stopping and state.step < recipe.total_steps:
@@ -140,8 +151,11 @@ def _run_stage(
             log.flush(step)
         if step % recipe.checkpoint_every == 0 or step == last or stopping:
             save_checkpoint(
-                out / "checkpoints", TrainingState(step, number + (step == last)), model,
-                optimizer, keep=recipe.keep_checkpoints,
+                out / "checkpoints",
+                TrainingState(step, number + (step == last)),
+                model,
+                optimizer,
+                keep=recipe.keep_checkpoints,
             )
         if stopping:
             break
@@ -236,4 +250,3 @@ def stop_requests() -> Iterator[list[int]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-

@@ -36,9 +36,7 @@ class TrainLog:
         """Wall time of the run so far, earlier sittings included."""
         return self._before + time.monotonic() - self._start
 
-    def add(
-        self, stage: str, lr: float, output: PointingOutput, norm: float, samples: int
-    ) -> None:
+    def add(self, stage: str, lr: float, output: PointingOutput, norm: float, samples: int) -> None:
         """Add one step."""
         self._fixed = {"stage": stage, "lr": lr}
         self._sums["loss"] += float(output.loss.detach())

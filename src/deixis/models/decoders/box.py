@@ -21,6 +21,7 @@ class BoxPredictions:
     steps: tuple[Float[Tensor, "b q 4"], ...]
     quality: Float[Tensor, "b q"]
     anchors: tuple[Anchors, ...]
+    anchor_weight: float = 1.0
 
     @property
     def boxes(self) -> Float[Tensor, "b q 4"]:
@@ -42,15 +43,18 @@ class BoxDecoder(nn.Module):
     def forward(
         self, references: LatentReferences, cells: Float[Tensor, "b d h w"]
     ) -> BoxPredictions:
+        """Decode every reference; padding gets boxes that nobody reads."""
         refined = self.trunk(references, cells)
         normed = [self.norm(state) for state in refined.states]
         raw = [self.box(state).float() for state in normed]
         if refined.anchors:
             steps = tuple(
-                torch.cat([anchor.centres + numbers[..., :2], numbers[..., 2:].sub(1.5).sigmoid()], -1)
+                torch.cat(
+                    [anchor.centres + numbers[..., :2], numbers[..., 2:].sub(1.5).sigmoid()], -1
+                )
                 for anchor, numbers in zip(refined.anchors, raw, strict=True)
             )
         else:
             steps = tuple(numbers.sigmoid() for numbers in raw[1:])
         quality = self.quality(normed[-1].detach()).squeeze(-1).float()
-        return BoxPredictions(steps, quality, refined.anchors)
+        return BoxPredictions(steps, quality, refined.anchors, self.config.anchor_weight)

@@ -32,6 +32,7 @@ class Attention(nn.Module):
         values: Float[Tensor, "b k d"],
         allowed: Bool[Tensor, "b 1 q k"] | None = None,
     ) -> Float[Tensor, "b q d"]:
+        """Attend from queries to keys where ``allowed``, everywhere without it."""
         mixed = functional.scaled_dot_product_attention(
             self._split(self.query(queries)),
             self._split(self.key(keys)),
@@ -60,6 +61,7 @@ class DecoderLayer(nn.Module):
         feature_positions: Float[Tensor, "k d"],
         together: Bool[Tensor, "b 1 q q"],
     ) -> Float[Tensor, "b q d"]:
+        """Refine queries; ``together`` says which references may see one another."""
         normed = self.self_norm(queries)
         placed = normed + positions
         queries = queries + self.self_attention(placed, placed, normed, together)
@@ -98,6 +100,7 @@ class Anchor(nn.Module):
         features: Float[Tensor, "b cells d"],
         positions: Float[Tensor, "cells d"],
     ) -> Anchors:
+        """Attend to the cells and return where, on average, that is."""
         keys = functional.normalize(self.key(features + positions).float(), dim=-1)
         asked = functional.normalize(self.query(queries).float(), dim=-1)
         scale = self.temperature.exp().clamp(max=60.0)
@@ -118,6 +121,7 @@ class MultiLayerPerceptron(nn.Module):
         self.last = nn.Linear(width, outputs)
 
     def forward(self, states: Float[Tensor, "*n d"]) -> Float[Tensor, "*n out"]:
+        """Map states to outputs."""
         for layer in self.layers:
             states = functional.relu(layer(states))
         return self.last(states)

@@ -22,6 +22,7 @@ class MaskPredictions:
     logits: Float[Tensor, "b q h w"]
     quality: Float[Tensor, "b q"]
     anchors: tuple[Anchors, ...]
+    anchor_weight: float = 1.0
 
 
 class MaskDecoder(nn.Module):
@@ -41,6 +42,7 @@ class MaskDecoder(nn.Module):
         self.quality = MultiLayerPerceptron(config.width, 1, layers=2)
 
     def forward(self, references: LatentReferences, features: PixelFeatures) -> MaskPredictions:
+        """Decode every reference; padding gets masks that nobody reads."""
         refined = self.trunk(references, features.cells)
         state = self.norm(refined.states[-1])
         embedding = self.embedding(state)
@@ -57,5 +59,5 @@ class MaskDecoder(nn.Module):
             offset_y = (place[:, 1] - centre[..., 1:2]) * sharpness[..., 1:2]
             logits = logits - (offset_x.square() + offset_y.square()).clamp(max=30.0)
         quality = self.quality(state.detach()).squeeze(-1).float()
-        return MaskPredictions(logits.unflatten(2, (height, width)), quality, refined.anchors)
-
+        logits = logits.unflatten(2, (height, width))
+        return MaskPredictions(logits, quality, refined.anchors, self.config.anchor_weight)

@@ -39,14 +39,22 @@ class PixelDecoder(nn.Module):
         self.pixel_level = pixel_level
         # levels finer than the cells carry detail, not meaning: they get by with fewer channels
         channels = [
-            cell_width if level >= cell_level else max(cell_width >> (cell_level - level), pixel_width)
+            cell_width
+            if level >= cell_level
+            else max(cell_width >> (cell_level - level), pixel_width)
             for level in range(len(widths))
         ]
         channels[pixel_level] = pixel_width if pixel_level < cell_level else channels[pixel_level]
         levels = range(pixel_level, len(widths))
-        self.laterals = nn.ModuleDict({str(i): nn.Conv2d(widths[i], channels[i], 1) for i in levels})
+        self.laterals = nn.ModuleDict(
+            {str(i): nn.Conv2d(widths[i], channels[i], 1) for i in levels}
+        )
         self.reduce = nn.ModuleDict(
-            {str(i): nn.Conv2d(channels[i + 1], channels[i], 1) for i in levels if i + 1 < len(widths)}
+            {
+                str(i): nn.Conv2d(channels[i + 1], channels[i], 1)
+                for i in levels
+                if i + 1 < len(widths)
+            }
         )
         self.smooth = nn.ModuleDict(
             {str(i): nn.Conv2d(channels[i], channels[i], 3, padding=1) for i in levels}
@@ -60,19 +68,19 @@ class PixelDecoder(nn.Module):
         self.top = len(widths) - 1
 
     def forward(self, pyramid: Sequence[Float[Tensor, "b _c _h _w"]]) -> PixelFeatures:
-        merged = None
-        cells = None
-        for level in range(self.top, self.pixel_level - 1, -1):
-            key = str(level)
-            lateral = self.laterals[key](pyramid[level])
-            if merged is not None:
-                coarse = self.reduce[key](merged)
-                lateral = lateral + functional.interpolate(
-                    coarse, size=lateral.shape[-2:], mode="nearest"
-                )
-            merged = lateral + functional.gelu(self.smooth[key](self.norms[key](lateral)))
+        """Merge a pyramid given from fine to coarse."""
+        merged = self._refined(self.top, self.laterals[str(self.top)](pyramid[self.top]))
+        cells = merged
+        for level in range(self.top - 1, self.pixel_level - 1, -1):
+            lateral = self.laterals[str(level)](pyramid[level])
+            coarse = functional.interpolate(
+                self.reduce[str(level)](merged), size=lateral.shape[-2:], mode="nearest"
+            )
+            merged = self._refined(level, lateral + coarse)
             if level == self.cell_level:
                 cells = merged
-        assert merged is not None
-        assert cells is not None
         return PixelFeatures(cells, self.to_pixels(merged))
+
+    def _refined(self, level: int, maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        key = str(level)
+        return maps + functional.gelu(self.smooth[key](self.norms[key](maps)))

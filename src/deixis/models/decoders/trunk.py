@@ -59,16 +59,18 @@ class ReferenceTrunk(nn.Module):
             self.pooled = nn.Linear(config.width, config.width)
             self.place = nn.Linear(2, config.width)
         else:
-            self.query_positions = nn.Parameter(torch.randn(config.num_queries, config.width) * 0.02)
+            self.query_positions = nn.Parameter(
+                torch.randn(config.num_queries, config.width) * 0.02
+            )
 
-    def forward(
-        self, references: LatentReferences, cells: Float[Tensor, "b d h w"]
-    ) -> Refined:
+    def forward(self, references: LatentReferences, cells: Float[Tensor, "b d h w"]) -> Refined:
+        """Refine references over the cells."""
         features = cells.flatten(2).transpose(1, 2)
         positions = sine_positions(cells.shape[-1], features.shape[-1], device=cells.device)
         together = self._together(references)
         state = self.input_norm(self.input(references.states))
-        states, anchors = [], []
+        states: list[Tensor] = []
+        anchors: list[Anchors] = []
         if not self.config.anchored:
             most = references.states.shape[1]
             if most > self.config.num_queries:
@@ -82,10 +84,10 @@ class ReferenceTrunk(nn.Module):
                 states.append(state)
             return Refined(tuple(states), ())
         for step, anchor in enumerate(self.anchors):
-            if step:
+            if anchors:
+                places = self.place(anchors[-1].centres.to(state.dtype))
                 state = self.layers[step - 1](state, places, features, positions, together)
             found = anchor(state, features, positions)
-            places = self.place(found.centres.to(state.dtype))
             state = state + self.pooled(found.pooled)
             states.append(state)
             anchors.append(found)
@@ -98,5 +100,3 @@ class ReferenceTrunk(nn.Module):
         # padding attends to itself: a row of nothing but masked entries would be NaN
         alone = torch.eye(same.shape[1], dtype=torch.bool, device=same.device)
         return (seen | alone)[:, None]
-
-

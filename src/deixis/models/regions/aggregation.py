@@ -15,7 +15,7 @@ class MaskGuidedAggregation(nn.Module):
 
     V[q, n] sums X · M[q] over the pixels of block n and divides by the total area of M[q]
     (equation 1, masks normalised), and cos(n / s^(2c/C)) tells the blocks apart (equations 2
-    and 3 with α = ``strength``). A region too small for the feature map keeps the one cell that
+    and 3, whose alpha is ``strength``). A region too small for the feature map keeps the one cell that
     its largest share falls in, so none vanishes.
 
     Raises:

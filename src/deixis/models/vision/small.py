@@ -43,6 +43,7 @@ class ChannelNorm(nn.Module):
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Normalise."""
         return self.norm(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
@@ -56,6 +57,7 @@ class ResidualBlock(nn.Module):
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Refine maps."""
         return maps + self.second(functional.gelu(self.first(self.norm(maps))))
 
 
@@ -73,6 +75,7 @@ class AttentionLayer(nn.Module):
         self.down = nn.Linear(3 * width, width)
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """Refine tokens."""
         batch, count, width = tokens.shape
         qkv = self.qkv(self.attention_norm(tokens)).view(batch, count, 3, self.heads, -1)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
