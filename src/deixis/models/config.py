@@ -19,6 +19,7 @@ class PointingVLMConfig(PreTrainedConfig):
         mask_decoder: Shape of the mask decoder; None for a model without one.
         pixel_width: Channels of the map that masks are cut from.
         region_tokens: Tokens that a region becomes; a square number.
+        notation: How grounded phrases are written; a name of `deixis.processing.build.NOTATIONS`.
         marker_ids: Token ids of the markers, by their text.
         concepts: Words that an auxiliary head learns to tell from each cell of the feature map
             (see `concept_loss`); none for a model without that head.
@@ -36,6 +37,7 @@ class PointingVLMConfig(PreTrainedConfig):
         mask_decoder: dict[str, Any] | None = None,
         pixel_width: int = 32,
         region_tokens: int = 1,
+        notation: str = "triplets",
         marker_ids: dict[str, int] | None = None,
         concepts: list[str] | None = None,
         loss_weights: dict[str, float] | None = None,
@@ -49,6 +51,7 @@ class PointingVLMConfig(PreTrainedConfig):
         self.mask_decoder = mask_decoder
         self.pixel_width = pixel_width
         self.region_tokens = region_tokens
+        self.notation = notation
         self.marker_ids = marker_ids if marker_ids is not None else {}
         self.concepts = concepts if concepts is not None else []
         self.loss_weights = {**DEFAULT_LOSS_WEIGHTS, **(loss_weights or {})}

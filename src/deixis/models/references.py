@@ -20,11 +20,6 @@ class LatentReferences:
     filled: Bool[Tensor, "batch most"]
     turns: Int[Tensor, "batch most"]
 
-    @property
-    def rows(self) -> Int[Tensor, " references"]:
-        """The image of each reference."""
-        return self.filled.nonzero()[:, 0]
-
     def __len__(self) -> int:
         return int(self.filled.sum())
 

@@ -1,10 +1,15 @@
 """The processor that fits a model's sizes."""
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from deixis.notation import Triplets
+from deixis.errors import ModelError
+from deixis.notation import Notation, Triplets
 from deixis.processing.processor import Processor
 from deixis.processing.tokenizer import MarkedTokenizer
+
+NOTATIONS: dict[str, Callable[[], Notation]] = {"triplets": Triplets}
+"""Notations that a model's references can be routed from, by name."""
 
 
 @runtime_checkable
@@ -28,14 +33,21 @@ class ModelSizes(Protocol):
         """Side of the map that references attend to."""
 
     region_tokens: int
+    notation: str
     concepts: list[str]
 
 
 def build_processor(sizes: ModelSizes, tokenizer: MarkedTokenizer) -> Processor:
-    """The processor for a model of these sizes."""
+    """Build the processor for a model of these sizes.
+
+    Raises:
+        ModelError: The model's notation is unknown.
+    """
+    if sizes.notation not in NOTATIONS:
+        raise ModelError(f"unknown notation {sizes.notation!r}; expected one of {list(NOTATIONS)}")
     return Processor(
         tokenizer,
-        Triplets(),
+        NOTATIONS[sizes.notation](),
         canvas=sizes.canvas,
         image_tokens=sizes.image_tokens,
         region_tokens=sizes.region_tokens,

@@ -20,7 +20,6 @@ from deixis.structures import (
     QuestionPart,
     Region,
     Turn,
-    Unit,
 )
 
 POINT_RADIUS = 10.0 / 336.0
@@ -323,10 +322,6 @@ class Processor:
             weights=np.array(build.weights, np.float32),
             concepts=concepts,
         )
-
-    def place_unit(self, unit: Unit, letterbox: Letterbox) -> Unit:
-        """Bring a unit from the canvas back to source pixels."""
-        return letterbox.invert(unit)
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer; sizes and notation live in the model's configuration."""

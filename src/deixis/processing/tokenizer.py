@@ -6,7 +6,7 @@ from itertools import groupby, pairwise
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from deixis.errors import ModelError
 from deixis.notation import Marker
@@ -104,7 +104,7 @@ class MarkedTokenizer:
     @classmethod
     def load(cls, folder: Path) -> "MarkedTokenizer":
         """Read a tokenizer that `save` wrote."""
-        return cls(AutoTokenizer.from_pretrained(folder))
+        return cls(PreTrainedTokenizerFast.from_pretrained(folder))
 
 
 def train_tokenizer(texts: Iterable[str], *, size: int) -> MarkedTokenizer:

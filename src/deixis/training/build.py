@@ -51,6 +51,7 @@ def model_config(
         mask_decoder=asdict(choice.mask_decoder),
         pixel_width=choice.pixel_width,
         region_tokens=choice.region_tokens,
+        notation=choice.notation,
         marker_ids={marker.value: index for marker, index in tokenizer.marker_ids.items()},
         concepts=concepts,
         loss_weights=dict(choice.loss_weights),
