@@ -4,6 +4,7 @@ from torch.nn import functional
 
 from deixis.geometry import box_iou, generalized_box_iou
 from deixis.models import losses
+from deixis.structures import IGNORE_INDEX
 
 
 def random_boxes(count: int, seed: int) -> torch.Tensor:
@@ -51,7 +52,7 @@ def test_language_loss_equals_full_logits_with_ignored_labels() -> None:
     head = torch.nn.Linear(6, 11)
     hidden = torch.randn(2, 9, 6, generator=generator)
     labels = torch.randint(0, 11, (2, 9), generator=generator)
-    labels[:, :4] = losses.IGNORE_INDEX
+    labels[:, :4] = IGNORE_INDEX
     full = functional.cross_entropy(
         head(hidden[:, :-1]).flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100
     )
@@ -61,5 +62,5 @@ def test_language_loss_equals_full_logits_with_ignored_labels() -> None:
 
 
 def test_language_loss_without_labels_is_zero_and_not_nan() -> None:
-    labels = torch.full((1, 5), losses.IGNORE_INDEX)
+    labels = torch.full((1, 5), IGNORE_INDEX)
     assert losses.language_loss(torch.nn.Linear(4, 3), torch.randn(1, 5, 4), labels).item() == 0

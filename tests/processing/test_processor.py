@@ -10,9 +10,10 @@ from deixis.data.tasks import sample_turns
 from deixis.errors import DeixisError, PromptError
 from deixis.geometry import Box, ImageSize, Letterbox, Mask, Point, Scribble
 from deixis.notation import Marker
-from deixis.processing.batch import IGNORE_INDEX, collate
+from deixis.processing.batch import collate
 from deixis.processing.processor import sample_mask
 from deixis.structures import (
+    IGNORE_INDEX,
     Conversation,
     GroundedPhrase,
     GroundedText,

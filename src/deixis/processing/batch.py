@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-IGNORE_INDEX = -100
+from deixis.structures import IGNORE_INDEX
 
 
 @dataclass(frozen=True, slots=True)

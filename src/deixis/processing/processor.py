@@ -10,10 +10,11 @@ from jaxtyping import Bool, Float, UInt8
 from deixis.errors import ModelError, PromptError
 from deixis.geometry import Box, ImageSize, Letterbox, Mask, Point, Scribble
 from deixis.notation import Encoded, Marker, Notation
-from deixis.processing.batch import IGNORE_INDEX, Row
+from deixis.processing.batch import Row
 from deixis.processing.images import letterbox_array, read_image
 from deixis.processing.tokenizer import MarkedTokenizer
 from deixis.structures import (
+    IGNORE_INDEX,
     Conversation,
     ImageArray,
     Instance,

@@ -1,7 +1,7 @@
 """The nouns that every part of deixis speaks."""
 
 from deixis.structures.answer import Answer, Problem
-from deixis.structures.conversation import Conversation, QuestionPart, Turn
+from deixis.structures.conversation import IGNORE_INDEX, Conversation, QuestionPart, Turn
 from deixis.structures.sample import (
     Expression,
     ImageArray,
@@ -22,6 +22,7 @@ from deixis.structures.units import (
 )
 
 __all__ = [
+    "IGNORE_INDEX",
     "Answer",
     "Conversation",
     "Expression",

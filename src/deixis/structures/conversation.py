@@ -7,6 +7,9 @@ from deixis.geometry import ImageSize
 from deixis.structures.sample import ImageSource
 from deixis.structures.units import GroundedText, Region
 
+IGNORE_INDEX = -100
+"""Label of a token that carries no loss."""
+
 QuestionPart = str | Region
 """A question is text with regions standing in it where they are meant."""
 

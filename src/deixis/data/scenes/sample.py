@@ -9,6 +9,7 @@ from deixis.data.scenes.expressions import scene_expressions_of
 from deixis.data.scenes.questions import descriptions, image_questions, region_questions
 from deixis.data.scenes.scene import Scene, Thing
 from deixis.data.scenes.seeds import scene_dice
+from deixis.data.scenes.truth import salient_subject, scene_relations
 from deixis.data.scenes.vocabulary import NAMES
 from deixis.geometry import COCO_KEYPOINTS, Box, DepthMap, Keypoints, Mask
 from deixis.structures import Instance, Reference, Relation, Sample, UnitGroup
@@ -37,7 +38,7 @@ def scene_sample(scene: Scene) -> Sample:
         image=scene.image,
         size=scene.size,
         instances=instances,
-        relations=_relations(facts),
+        relations=_relations(scene, facts),
         expressions=scene_expressions_of(facts, dice),
         captions=captions(facts, dice, pointer),
         questions=(
@@ -46,7 +47,7 @@ def scene_sample(scene: Scene) -> Sample:
             *image_questions(facts, dice),
         ),
         depth=DepthMap(scene.depth, "metric"),
-        salient=_salient(facts),
+        salient=salient_subject(scene),
         absent_categories=tuple(name for name in NAMES if name not in names),
         source="scenes",
         split=scene.split,
@@ -94,24 +95,9 @@ def _keypoints(thing: Thing) -> Keypoints | None:
     )
 
 
-def _relations(facts: Facts) -> tuple[Relation, ...]:
-    found = []
-    for index, thing in enumerate(facts.things):
-        found += [Relation(index, "holding", part) for part in thing.holds]
-        found += [Relation(index, "wearing", part) for part in thing.wears]
-        if thing.on is not None:
-            found.append(Relation(index, "on", thing.on))
-        if thing.inside is not None:
-            found.append(Relation(index, "inside", thing.inside))
+def _relations(scene: Scene, facts: Facts) -> tuple[Relation, ...]:
+    found = [Relation(*triple) for triple in scene_relations(scene)]
     for index in range(facts.count):
-        for other in bit_indices(relations.near(facts, index).certain):
-            found.append(Relation(other, "next to", index))
+        near = bit_indices(relations.near(facts, index).certain)
+        found += [Relation(other, "next to", index) for other in near]
     return tuple(found)
-
-
-def _salient(facts: Facts) -> int | None:
-    sizes = sorted(((facts.area(index), index) for index in bit_indices(facts.clear)), reverse=True)
-    if not sizes:
-        return None
-    alone = len(sizes) == 1 or sizes[0][0] >= relations.AREA_RATIO * sizes[1][0]
-    return sizes[0][1] if alone else None
