@@ -24,7 +24,8 @@ def scene_rows(processor: Processor, count: int, *, independent: bool = True) ->
         turns = sample_turns(sample, np.random.default_rng(index), count=5)
         rows.append(
             processor.row(
-                Conversation(sample.id, sample.image, sample.size, turns, independent=independent)
+                Conversation(sample.id, sample.image, sample.size, turns, independent=independent),
+                instances=sample.instances,
             )
         )
     return rows

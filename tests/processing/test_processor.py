@@ -17,6 +17,7 @@ from deixis.structures import (
     Conversation,
     GroundedPhrase,
     GroundedText,
+    Instance,
     QuestionPart,
     Reference,
     Turn,
@@ -137,3 +138,45 @@ def test_conversation_without_image_is_refused() -> None:
     _, processor = tiny_model()
     with pytest.raises(PromptError, match="has no image"):
         processor.row(Conversation("x", None, None, (Turn(("a",)),)))
+
+
+def test_cells_show_the_things_at_their_centres_and_none_is_lost() -> None:
+    _, processor = tiny_model()
+    sample = scene_sample(draw_scene(3, 1, level="standard", split="train", long_side=256))
+    assert sample.size is not None
+    row = processor.row(
+        Conversation(sample.id, sample.image, sample.size, ()), instances=sample.instances
+    )
+    letterbox = processor.letterbox(sample.size)
+    grid = processor.cell_grid
+    cells = row.cells.reshape(grid, grid)
+    found = set()
+    for y, x in np.ndindex(grid, grid):
+        column = ((x + 0.5) * 64 / grid - letterbox.offset[0]) / letterbox.scale
+        line = ((y + 0.5) * 64 / grid - letterbox.offset[1]) / letterbox.scale
+        inside = 0 <= line < sample.size.height and 0 <= column < sample.size.width
+        shown = {
+            index
+            for index, instance in enumerate(sample.instances)
+            if inside and instance.mask is not None and instance.mask.array[int(line), int(column)]
+        }
+        assert shown <= {int(cells[y, x])}
+        found |= shown
+    assert len(found) > 1
+    assert row.concepts.shape == (len(sample.instances), 2)
+    for index, instance in enumerate(sample.instances):
+        assert row.concepts[index, 1] == ("red" in instance.attributes)
+
+
+def test_a_thing_between_the_centres_of_cells_takes_the_cell_it_covers_best() -> None:
+    _, processor = tiny_model()
+    size = ImageSize(64, 64)
+    mask = np.zeros((64, 64), bool)
+    mask[17:20, 8:11] = True  # centres lie at 4, 12, 20, ...
+    thing = Instance("circle", Box(8, 17, 11, 20), mask=Mask(mask))
+    row = processor.row(
+        Conversation("x", np.zeros((64, 64, 3), np.uint8), size, ()), instances=[thing]
+    )
+    assert np.flatnonzero(row.cells == 0).tolist() == [2 * 8 + 1]
+    assert row.thing_boxes[0].tolist() == pytest.approx([9.5 / 64, 18.5 / 64, 3 / 64, 3 / 64])
+    assert row.thing_masks[0].sum() > 0

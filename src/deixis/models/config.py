@@ -1,7 +1,7 @@
 """Configuration of the composite model, as Hugging Face saves it."""
 
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from transformers import AutoConfig, PreTrainedConfig
 
@@ -23,6 +23,10 @@ class PointingVLMConfig(PreTrainedConfig):
         marker_ids: Token ids of the markers, by their text.
         concepts: Words that an auxiliary head learns to tell from each cell of the feature map
             (see `concept_loss`); none for a model without that head.
+        proposals: Whether each cell proposes a box and a mask for the thing that it shows, from
+            which anchored decoders start (see `ProposalHead`).
+        tokens_from: What becomes image tokens: what the vision encoder gives, or the pixel
+            decoder's cells, two by two (see `CellProjector`).
         loss_weights: Weights of the losses by name.
     """
 
@@ -41,6 +45,9 @@ class PointingVLMConfig(PreTrainedConfig):
         marker_ids: dict[str, int] | None = None,
         concepts: list[str] | None = None,
         loss_weights: dict[str, float] | None = None,
+        *,
+        proposals: bool = False,
+        tokens_from: Literal["encoder", "cells"] = "encoder",
         **kwargs: Any,
     ) -> None:
         if isinstance(text_config, dict):
@@ -54,6 +61,8 @@ class PointingVLMConfig(PreTrainedConfig):
         self.notation = notation
         self.marker_ids = marker_ids if marker_ids is not None else {}
         self.concepts = concepts if concepts is not None else []
+        self.proposals = proposals
+        self.tokens_from = tokens_from
         self.loss_weights = {**DEFAULT_LOSS_WEIGHTS, **(loss_weights or {})}
         super().__init__(**kwargs)
 
@@ -108,5 +117,6 @@ DEFAULT_LOSS_WEIGHTS = {
     "dice": 1.0,
     "quality": 0.25,
     "concept": 0.5,
+    "proposals": 0.5,
 }
-"""REF-VLM's weights (public code); quality and concepts are ours."""
+"""REF-VLM's weights (public code); quality, concepts and proposals are ours."""

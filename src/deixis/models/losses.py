@@ -75,17 +75,22 @@ def soft_attention_loss(
 
 
 def concept_loss(
-    logits: Float[Tensor, "b cells known"], held: Bool[Tensor, "b cells known"]
+    logits: Float[Tensor, "b cells known"],
+    cells: Int[Tensor, "b cells"],
+    concepts: Bool[Tensor, "m known"],
 ) -> Float[Tensor, ""]:
-    """Which words hold for a cell: cross-entropy summed over words, cells on things and ground alike.
+    """Which words hold for what a cell shows: cross-entropy summed over words.
 
-    It gives every cell of every image a target, where a question only speaks of one thing; a
-    vision encoder that starts from nothing learns colours and shapes several times sooner.
+    Cells on things and cells on the ground (-1, where no word holds) weigh alike. The loss gives
+    every cell of every image a target, where a question only speaks of one thing; a vision
+    encoder that starts from nothing learns colours and shapes several times sooner.
     """
+    shown = cells >= 0
+    # the last row, which -1 selects, holds no word
+    held = functional.pad(concepts.float(), (0, 0, 0, 1))[cells]
     entropy = functional.binary_cross_entropy_with_logits(
-        logits.float(), held.float(), reduction="none"
+        logits.float(), held, reduction="none"
     ).sum(-1)
-    shown = held.any(-1)
     on_things = (entropy * shown).sum() / shown.sum().clamp(min=1)
     on_ground = (entropy * ~shown).sum() / (~shown).sum().clamp(min=1)
     return on_things + on_ground

@@ -9,7 +9,7 @@ A forward pass, in order:
 4. the language model reads the sequence; the hidden state at each `<REF>` is gathered;
 5. the unit decoders turn each gathered state into a box and a mask;
 6. with truth given, references of a group take their truth by Hungarian matching, and the losses
-   of language, boxes, masks and concepts are added.
+   of language, boxes, masks, proposals and concepts are added (see `objectives`).
 """
 
 from dataclasses import dataclass
@@ -25,16 +25,22 @@ from deixis.models import losses
 from deixis.models.config import PointingVLMConfig
 from deixis.models.decoders import (
     BoxDecoder,
-    BoxPredictions,
     MaskDecoder,
-    MaskPredictions,
     PixelDecoder,
     PixelFeatures,
+    ProposalHead,
+    Proposals,
 )
-from deixis.models.decoders.layers import Anchors
-from deixis.models.matching import match_groups
+from deixis.models.objectives import (
+    DecodedUnits,
+    Things,
+    Truth,
+    proposal_losses,
+    unit_losses,
+    weighted_sum,
+)
 from deixis.models.positions import sine_positions
-from deixis.models.projector import Projector
+from deixis.models.projector import CellProjector, Projector
 from deixis.models.references import LatentReferences, route_references
 from deixis.models.regions import MaskGuidedAggregation
 from deixis.models.vision import SmallVisionEncoder
@@ -48,27 +54,7 @@ class SeenImages:
 
     tokens: Float[Tensor, "b n d"]
     maps: PixelFeatures
-
-
-@dataclass(frozen=True, slots=True)
-class DecodedUnits:
-    """What the decoders made of the references; None where the model has no such decoder."""
-
-    references: LatentReferences
-    boxes: BoxPredictions | None
-    masks: MaskPredictions | None
-
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """Truth for the references of a batch; fields as in `deixis.processing.batch.References`."""
-
-    boxes: Float[Tensor, "n 4"]
-    has_box: Bool[Tensor, " n"]
-    masks: Float[Tensor, "n mh mw"]
-    has_mask: Bool[Tensor, " n"]
-    groups: Int[Tensor, "g most"]
-    weights: Float[Tensor, " n"]
+    proposals: Proposals | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +104,7 @@ class PointingVLM(PreTrainedModel):
     """Vision encoder, projector, region encoder, language model and unit decoders, by name.
 
     Parts are the direct children: ``vision_encoder``, ``projector``, ``region_encoder``,
-    ``language_model``, ``pixel_decoder``, ``box_decoder``, ``mask_decoder``, ``concept_head``.
+    ``language_model``, ``pixel_decoder``, ``proposal_head``, ``box_decoder``, ``mask_decoder``, ``concept_head``.
     """
 
     config_class = PointingVLMConfig
@@ -133,9 +119,13 @@ class PointingVLM(PreTrainedModel):
         self.vision_encoder = SmallVisionEncoder(config.vision_config)
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         widths = self.vision_encoder.widths
-        self.projector = Projector(widths[-1], width)
         decoders = [d for d in (config.box_decoder_config, config.mask_decoder_config) if d]
         cell_width = decoders[0].width if decoders else widths[CELL_LEVEL]
+        self.projector = (
+            CellProjector(cell_width, width)
+            if config.tokens_from == "cells"
+            else Projector(widths[-1], width)
+        )
         self.pixel_decoder = PixelDecoder(
             widths,
             cell_level=CELL_LEVEL,
@@ -143,10 +133,17 @@ class PointingVLM(PreTrainedModel):
             cell_width=cell_width,
             pixel_width=config.pixel_width,
         )
+        self.proposal_head = (
+            ProposalHead(cell_width, config.pixel_width) if config.proposals else None
+        )
         self.region_encoder = RegionEncoder(cell_width, width, config.region_tokens)
         box, mask = config.box_decoder_config, config.mask_decoder_config
         self.box_decoder = None if box is None else BoxDecoder(box, width)
         self.mask_decoder = None if mask is None else MaskDecoder(mask, width, config.pixel_width)
+        if self.proposal_head is not None:
+            for decoder in (self.box_decoder, self.mask_decoder):
+                if decoder is not None and decoder.config.anchored:
+                    decoder.start_from_proposals()
         self.concept_head = (
             ConceptHead(cell_width, len(config.concepts)) if config.concepts else None
         )
@@ -158,7 +155,11 @@ class PointingVLM(PreTrainedModel):
     def see(self, pixel_values: Float[Tensor, "b 3 h w"]) -> SeenImages:
         """Steps 1 and 2: encode canvases once, however many questions follow."""
         features = self.vision_encoder(pixel_values)
-        return SeenImages(self.projector(features.tokens), self.pixel_decoder(features.pyramid))
+        maps = self.pixel_decoder(features.pyramid)
+        proposals = None if self.proposal_head is None else self.proposal_head(maps.cells)
+        from_cells = isinstance(self.projector, CellProjector)
+        tokens = self.projector(maps.cells if from_cells else features.tokens)
+        return SeenImages(tokens, maps, proposals)
 
     def embed(
         self,
@@ -213,8 +214,11 @@ class PointingVLM(PreTrainedModel):
 
     def decode(self, references: LatentReferences, seen: SeenImages) -> DecodedUnits:
         """Step 5: every decoder runs on every reference; the caller keeps what was asked for."""
-        boxes = None if self.box_decoder is None else self.box_decoder(references, seen.maps.cells)
-        masks = None if self.mask_decoder is None else self.mask_decoder(references, seen.maps)
+        boxes = masks = None
+        if self.box_decoder is not None:
+            boxes = self.box_decoder(references, seen.maps.cells, seen.proposals)
+        if self.mask_decoder is not None:
+            masks = self.mask_decoder(references, seen.maps, seen.proposals)
         return DecodedUnits(references, boxes, masks)
 
     def forward(
@@ -229,15 +233,22 @@ class PointingVLM(PreTrainedModel):
         regions: Float[Tensor, "r rh rw"],
         region_rows: Int[Tensor, " r"],
         references: Any,
-        concepts: Bool[Tensor, "b cells known"],
+        things: Any,
     ) -> PointingOutput:
         """All six steps on a training batch (fields of `deixis.processing.batch.Batch`)."""
         seen = self.see(pixel_values)
         weights = self.config.loss_weights
         parts: dict[str, Tensor] = {}
         measures: dict[str, Tensor] = {}
+        shown = Things(things.cells, things.boxes, things.masks.float(), things.concepts)
         if self.concept_head is not None:
-            parts["concept"] = losses.concept_loss(self.concept_head(seen.maps.cells), concepts)
+            logits = self.concept_head(seen.maps.cells)
+            parts["concept"] = losses.concept_loss(logits, shown.cells, shown.concepts)
+        if seen.proposals is not None:
+            parts["proposals"], found = proposal_losses(
+                seen.proposals, seen.maps.pixels, shown, weights
+            )
+            measures |= found
         if not bool((turns > 0).any()):
             # images without questions: nothing for the language model to say
             return PointingOutput(weighted_sum(parts, weights), parts, measures)
@@ -268,13 +279,6 @@ class PointingVLM(PreTrainedModel):
         return PointingOutput(weighted_sum(parts, weights), parts, measures)
 
 
-def weighted_sum(
-    parts: dict[str, Float[Tensor, ""]], weights: dict[str, float]
-) -> Float[Tensor, ""]:
-    """Add losses by their weights."""
-    return torch.stack([weights[name] * part for name, part in parts.items()]).sum()
-
-
 def training_attention(
     turns: Int[Tensor, "b t"], independent: Bool[Tensor, " b"]
 ) -> Bool[Tensor, "b 1 t t"]:
@@ -286,128 +290,3 @@ def training_attention(
     seen = causal & related & (asked >= 0)
     alone = torch.eye(length, dtype=torch.bool, device=turns.device)
     return (seen | alone)[:, None]
-
-
-def unit_losses(
-    units: DecodedUnits, truth: Truth, weights: dict[str, float]
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Step 6: match references to truth inside their groups and score every decoder.
-
-    Decoders without truth in the batch get a zero that is still tied to their outputs, so that
-    distributed ranks stay in step; finite inputs give it a zero gradient.
-    """
-    filled = units.references.filled
-    count = len(truth.boxes)
-    pixels = None if units.masks is None else units.masks.logits[filled].flatten(1)
-    order = match_truth(units, truth, weights, pixels)
-    has_box, has_mask = truth.has_box[order], truth.has_mask[order]
-    boxes, masks = truth.boxes[order], truth.masks[order].flatten(1)
-    parts: dict[str, Tensor] = {}
-    measures: dict[str, Tensor] = {}
-    if units.boxes is not None:
-        coverage = cell_coverage(units.boxes.anchors, truth, order) if count else None
-        scale = truth.weights * has_box
-        steps = []
-        for step in units.boxes.steps:
-            distance, overlap = losses.box_loss(step[filled], boxes)
-            steps.append(weighted_mean(weights["l1"] * distance + weights["giou"] * overlap, scale))
-        loss = torch.stack(steps).mean()
-        iou = losses.paired_iou(
-            losses.to_corners(units.boxes.boxes[filled]), losses.to_corners(boxes)
-        )[0].detach()
-        loss = loss + weights["quality"] * quality_loss(units.boxes.quality[filled], iou, scale)
-        anchor = anchor_loss(units.boxes.anchors, filled, coverage, scale)
-        parts["box"] = loss + units.boxes.anchor_weight * anchor
-        measures |= {"box_iou": weighted_mean(iou, scale), "box_anchor": anchor.detach()}
-        measures["box_at_half"] = weighted_mean((iou >= 0.5).float(), scale)
-    if units.masks is not None and pixels is not None:
-        coverage = cell_coverage(units.masks.anchors, truth, order) if count else None
-        scale = truth.weights * has_mask
-        focal, dice = losses.focal_loss(pixels, masks), losses.dice_loss(pixels, masks)
-        loss = weighted_mean(weights["focal"] * focal + weights["dice"] * dice, scale)
-        hard = (pixels.detach() > 0).float()
-        overlap = (hard * masks).sum(-1)
-        iou = overlap / (hard.sum(-1) + masks.sum(-1) - overlap).clamp(min=1)
-        loss = loss + weights["quality"] * quality_loss(units.masks.quality[filled], iou, scale)
-        anchor = anchor_loss(units.masks.anchors, filled, coverage, scale)
-        parts["mask"] = loss + units.masks.anchor_weight * anchor
-        measures |= {"mask_iou": weighted_mean(iou, scale)}
-    return parts, measures
-
-
-def weighted_mean(values: Float[Tensor, " n"], scale: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    """Mean with weights; zero, still tied to ``values``, where all weights are zero."""
-    return (values * scale).sum() / scale.sum().clamp(min=1e-6)
-
-
-def quality_loss(
-    logits: Float[Tensor, " n"], iou: Float[Tensor, " n"], scale: Float[Tensor, " n"]
-) -> Float[Tensor, ""]:
-    """Binary cross-entropy of the quality estimate towards the IoU that was reached."""
-    loss = nn.functional.binary_cross_entropy_with_logits(logits, iou.clamp(0, 1), reduction="none")
-    return weighted_mean(loss, scale)
-
-
-def cell_coverage(
-    anchors: tuple[Anchors, ...], truth: Truth, order: Int[Tensor, " n"]
-) -> Float[Tensor, "n cells"] | None:
-    """Where anchors should attend: the share of each cell that the mask, or else the box, covers."""
-    if not anchors:
-        return None
-    grid = round(anchors[0].logits.shape[-1] ** 0.5)
-    from_mask = nn.functional.adaptive_avg_pool2d(truth.masks[:, None], grid).flatten(1)
-    edges = torch.arange(grid + 1, device=truth.boxes.device) / grid
-    low, high = losses.to_corners(truth.boxes).split(2, dim=1)
-    share = (
-        torch.minimum(edges[1:], high[..., None]) - torch.maximum(edges[:-1], low[..., None])
-    ).clamp(min=0)
-    from_box = (share[:, 1, :, None] * share[:, 0, None, :]).flatten(1)
-    coverage = torch.where(truth.has_mask[:, None], from_mask, from_box)[order]
-    return coverage / coverage.sum(1, keepdim=True).clamp(min=1e-9)
-
-
-def anchor_loss(
-    anchors: tuple[Anchors, ...],
-    filled: Bool[Tensor, "b q"],
-    coverage: Float[Tensor, "n cells"] | None,
-    scale: Float[Tensor, " n"],
-) -> Float[Tensor, ""]:
-    """Cross-entropy of every anchor's attention; zero where the decoder has none."""
-    if not anchors or coverage is None:
-        return scale.sum() * 0
-    each = [losses.soft_attention_loss(anchor.logits[filled], coverage) for anchor in anchors]
-    return weighted_mean(torch.stack(each).mean(0), scale)
-
-
-@torch.no_grad()
-def match_truth(
-    units: DecodedUnits,
-    truth: Truth,
-    weights: dict[str, float],
-    pixels: Float[Tensor, "n p"] | None,
-) -> Int[Tensor, " n"]:
-    """The truth that each reference takes: a permutation inside each group."""
-    order = torch.arange(len(truth.boxes), device=truth.boxes.device)
-    sizes = (truth.groups >= 0).sum(1)
-    several = truth.groups[sizes > 1]
-    if not len(several):
-        return order
-    members = several.clamp(min=0)
-    filled = units.references.filled
-    cost = torch.zeros(len(several), several.shape[1], several.shape[1], device=order.device)
-    if units.boxes is not None:
-        predicted = units.boxes.boxes[filled][members][:, :, None]
-        target = truth.boxes[members][:, None]
-        _, giou = losses.paired_iou(losses.to_corners(predicted), losses.to_corners(target))
-        pair = weights["l1"] * (predicted - target).abs().sum(-1) + weights["giou"] * (1 - giou)
-        cost += pair * truth.has_box[members][:, None]
-    if pixels is not None:
-        probability, masks = pixels[members].sigmoid(), truth.masks.flatten(1)[members]
-        shared = 2 * probability @ masks.transpose(1, 2) + 1
-        whole = probability.sum(-1)[:, :, None] + masks.sum(-1)[:, None] + 1
-        cost += weights["dice"] * (1 - shared / whole) * truth.has_mask[members][:, None]
-    chosen = match_groups(cost, (several >= 0).sum(1).cpu().numpy())
-    for group, match in zip(several, chosen, strict=True):
-        kept = group[: len(match)]
-        order[kept] = kept[torch.from_numpy(match).to(kept.device)]
-    return order

@@ -28,13 +28,26 @@ class References:
 
 
 @dataclass(frozen=True, slots=True)
+class Things:
+    """Everything that is annotated in the images of a batch, asked about or not.
+
+    ``cells`` says which thing the centre of each cell shows, -1 for none. ``concepts`` says which
+    of the words that the model learns from cells hold for a thing. Boxes and masks are as in
+    `References`.
+    """
+
+    cells: Int[Tensor, "b cells"]
+    boxes: Float[Tensor, "m 4"]
+    masks: UInt8[Tensor, "m mh mw"]
+    concepts: Bool[Tensor, "m known"]
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """A batch of rows; a row is one image and the turns about it.
 
     ``turns`` is 0 for what every turn of a row sees (image), 1, 2, … for turns, -1 for padding.
     ``independent`` rows hide turns from one another. ``positions`` are rotary positions.
-    ``concepts`` says which known words hold for what each cell of the feature map shows; it has
-    no words where the model learns none or nothing is annotated.
     """
 
     pixel_values: Float[Tensor, "b 3 canvas canvas"]
@@ -47,7 +60,7 @@ class Batch:
     regions: Float[Tensor, "r rh rw"]
     region_rows: Int[Tensor, " r"]
     references: References
-    concepts: Bool[Tensor, "b cells known"]
+    things: Things
 
     def to(self, device: torch.device | str) -> "Batch":
         """Move every tensor."""
@@ -55,9 +68,10 @@ class Batch:
         references = References(
             **{f.name: getattr(self.references, f.name).to(device) for f in fields(References)}
         )
+        things = Things(**{f.name: getattr(self.things, f.name).to(device) for f in fields(Things)})
+        del moved["references"], moved["things"]
         return Batch(
-            **{k: v.to(device) for k, v in moved.items() if k != "references"},
-            references=references,
+            **{k: v.to(device) for k, v in moved.items()}, references=references, things=things
         )
 
 
@@ -79,7 +93,10 @@ class Row:
     has_mask: Bool[np.ndarray, " n"]
     groups: tuple[tuple[int, ...], ...]
     weights: Float[np.ndarray, " n"]
-    concepts: Bool[np.ndarray, "cells known"]
+    cells: Int[np.ndarray, " cells"]
+    thing_boxes: Float[np.ndarray, "m 4"]
+    thing_masks: UInt8[np.ndarray, "m mh mw"]
+    concepts: Bool[np.ndarray, "m known"]
 
 
 def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: int = 1) -> Batch:
@@ -102,10 +119,13 @@ def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: i
         return torch.from_numpy(np.concatenate([getattr(row, name) for row in rows]))
 
     groups: list[tuple[int, ...]] = []
-    first = 0
+    cells: list[np.ndarray] = []
+    first, first_thing = 0, 0
     for row in rows:
         groups += [tuple(first + index for index in group) for group in row.groups]
         first += len(row.boxes)
+        cells.append(np.where(row.cells >= 0, row.cells + first_thing, -1))
+        first_thing += len(row.thing_boxes)
     most = max((len(group) for group in groups), default=1)
     table = torch.full((len(groups), most), -1, dtype=torch.long)
     for index, group in enumerate(groups):
@@ -130,5 +150,10 @@ def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: i
             groups=table,
             weights=joined("weights"),
         ),
-        concepts=torch.from_numpy(np.stack([row.concepts for row in rows])),
+        things=Things(
+            cells=torch.from_numpy(np.stack(cells)),
+            boxes=joined("thing_boxes"),
+            masks=joined("thing_masks"),
+            concepts=joined("concepts"),
+        ),
     )

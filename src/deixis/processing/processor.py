@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from deixis.errors import ModelError, PromptError
 from deixis.geometry import Box, ImageSize, Letterbox, Mask, Point, Scribble
@@ -54,6 +54,16 @@ class _Builder:
         self.positions += range(start, start + len(ids))
         self.turns += [turn] * len(ids)
         return start + len(ids)
+
+
+@dataclass(frozen=True, slots=True)
+class _Things:
+    """What is annotated in an image; fields as in `deixis.processing.batch.Things`."""
+
+    cells: Int[np.ndarray, " cells"]
+    boxes: Float[np.ndarray, "m 4"]
+    masks: UInt8[np.ndarray, "m g g"]
+    concepts: Bool[np.ndarray, "m known"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +134,8 @@ class Processor:
         """Encode a conversation; turns without an answer are left open for generation.
 
         With ``max_tokens``, independent turns that would make the row longer are left out: rows
-        of one length waste no padding. ``instances`` are what is annotated in the image; their
-        words become the truth about its cells.
+        of one length waste no padding. ``instances`` are what is annotated in the image; those
+        with a mask become the truth about its cells.
 
         Raises:
             PromptError: A region lies outside the image, or there is no image to point into.
@@ -149,10 +159,8 @@ class Processor:
             if max_tokens is not None and len(build.ids) + encoded.length > max_tokens:
                 continue
             position = self._add_turn(build, turn, encoded, number, start, letterbox)
-        concepts = self._cell_concepts(instances, letterbox)
-        return self._finish(
-            build, self.pixels(image, letterbox), concepts, conversation.independent
-        )
+        things = self._things(instances, letterbox)
+        return self._finish(build, self.pixels(image, letterbox), things, conversation.independent)
 
     def _encode_turn(self, turn: Turn, letterbox: Letterbox) -> _EncodedTurn:
         question = [self.tokenizer.user_id]
@@ -270,14 +278,18 @@ class Processor:
                 disc = Scribble(((region.x, region.y),), width=max(2 * radius, 1.0))
                 return disc.to_mask(size)
 
-    def _cell_concepts(
-        self, instances: Sequence[Instance], letterbox: Letterbox
-    ) -> Bool[np.ndarray, "cells known"]:
-        """Words of the thing at the centre of each cell; none on the ground or padding."""
-        grid = self.cell_grid
-        held = np.zeros((grid, grid, len(self.concepts)), bool)
-        if not self.concepts or not instances:
-            return held.reshape(grid * grid, -1)
+    def _things(self, instances: Sequence[Instance], letterbox: Letterbox) -> _Things:
+        """What each cell shows, and the units and words of every single thing with a mask.
+
+        A cell shows what its centre shows. A thing that covers no centre takes the cell that it
+        covers best, unless another thing covers that one's centre.
+        """
+        known = [one for one in instances if one.mask is not None and not one.crowd]
+        grid, fine = self.cell_grid, self.pixel_grid
+        cells = np.full((grid, grid), -1, np.int64)
+        boxes = np.zeros((len(known), 4), np.float32)
+        masks = np.zeros((len(known), fine, fine), np.uint8)
+        concepts = np.zeros((len(known), len(self.concepts)), bool)
         height, width = letterbox.source
         left, top = letterbox.offset
         centres = (np.arange(grid) + 0.5) * letterbox.canvas / grid
@@ -285,22 +297,32 @@ class Processor:
         columns = np.floor((centres - left) / letterbox.scale).astype(int)
         inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
         at = np.ix_(rows.clip(0, height - 1), columns.clip(0, width - 1))
-        for instance in instances:
-            words = [
-                self.concepts[word]
-                for word in (instance.category, *instance.attributes)
-                if word in self.concepts
-            ]
-            if instance.mask is not None and words:
-                shown = np.nonzero(instance.mask.array[at] & inside)
-                held[shown[0][:, None], shown[1][:, None], words] = True
-        return held.reshape(grid * grid, -1)
+        uncovered = []
+        # where masks overlap, the smaller thing is the one in front
+        for index in sorted(range(len(known)), key=lambda i: -known[i].box.area):
+            instance = known[index]
+            if instance.mask is None:
+                continue
+            boxes[index] = self._canvas_box(instance.box, letterbox)
+            masks[index] = self._canvas_mask(instance.mask, letterbox)
+            words = (instance.category, *instance.attributes)
+            concepts[index, [self.concepts[word] for word in words if word in self.concepts]] = True
+            shown = instance.mask.array[at] & inside
+            cells[shown] = index
+            if not shown.any():
+                uncovered.append(index)
+        for index in uncovered:
+            share = masks[index].reshape(grid, fine // grid, grid, fine // grid).sum((1, 3))
+            best = np.unravel_index(int(share.argmax()), share.shape)
+            if share[best] and cells[best] < 0:
+                cells[best] = index
+        return _Things(cells.reshape(-1), boxes, masks, concepts)
 
     def _finish(
         self,
         build: _Builder,
         pixels: Float[np.ndarray, "3 c c"],
-        concepts: Bool[np.ndarray, "cells known"],
+        things: _Things,
         independent: bool,  # noqa: FBT001
     ) -> Row:
         grid = self.pixel_grid
@@ -321,7 +343,10 @@ class Processor:
             has_mask=np.array(build.has_mask, bool),
             groups=tuple(build.groups),
             weights=np.array(build.weights, np.float32),
-            concepts=concepts,
+            cells=things.cells,
+            thing_boxes=things.boxes,
+            thing_masks=things.masks,
+            concepts=things.concepts,
         )
 
     def save(self, folder: Path) -> None:

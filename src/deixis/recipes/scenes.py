@@ -5,30 +5,30 @@ from deixis.models.vision import SmallVisionConfig
 from deixis.training import ModelChoice, Optimizer, SceneData, Stage, TrainRecipe
 
 TASKS = (
-    ("locate", 0.30),
+    ("locate", 0.27),
     ("rec", 0.12),
     ("res", 0.12),
     ("absent", 0.05),
-    ("reg", 0.08),
+    ("reg", 0.07),
     ("reg_unique", 0.01),
     ("detection", 0.05),
     ("segmentation", 0.04),
     ("detection_all", 0.01),
-    ("count", 0.04),
+    ("count", 0.05),
     ("count_words", 0.02),
-    ("region_qa", 0.07),
-    ("vqa", 0.04),
-    ("gcg", 0.03),
-    ("caption", 0.02),
+    ("region_qa", 0.06),
+    ("vqa", 0.06),
+    ("gcg", 0.04),
+    ("caption", 0.03),
 )
 
 
 def scenes_tiny() -> TrainRecipe:
     """The shipped model: about 9 M parameters, trained from scratch on two cores.
 
-    First the vision encoder learns words for what each cell shows, from images alone: a step
-    costs a fifth of a step with questions. Then everything learns from questions, at a constant
-    rate, and settles.
+    First the vision side learns from images alone what each cell shows, and the box and mask of
+    the thing that it belongs to: a step costs half of a step with questions. Then everything
+    learns from questions, at a constant rate, and settles.
     """
     decoder = DecoderConfig(width=128, heads=4, hidden=384, layers=2)
     model = ModelChoice(vision=SmallVisionConfig(), box_decoder=decoder, mask_decoder=decoder)
@@ -39,23 +39,23 @@ def scenes_tiny() -> TrainRecipe:
         stages=(
             Stage(
                 name="see",
-                steps=800,
+                steps=900,
                 batch_size=32,
-                trainable=("vision_encoder", "pixel_decoder", "concept_head"),
+                trainable=("vision_encoder", "pixel_decoder", "proposal_head", "concept_head"),
                 data=SceneData(seed=2, turns=0),
-                optimizer=Optimizer(lr=1.5e-3, warmup=100, final=1.0),
+                optimizer=Optimizer(lr=1.5e-3, warmup=60, final=1.0, muon_scale=2.0),
             ),
             Stage(
                 name="learn",
-                steps=700,
+                steps=2600,
                 data=questions,
-                optimizer=Optimizer(lr=1e-3, warmup=200, final=1.0),
+                optimizer=Optimizer(lr=1e-3, warmup=60, final=1.0, muon_scale=2.0),
             ),
             Stage(
                 name="settle",
-                steps=750,
+                steps=2200,
                 data=questions,
-                optimizer=Optimizer(lr=1e-3, warmup=40, final=0.01),
+                optimizer=Optimizer(lr=1e-3, warmup=40, final=0.01, muon_scale=2.0),
             ),
         ),
     )

@@ -20,7 +20,7 @@ from deixis.training.recipe import ModelChoice, TrainRecipe
 
 def build_model(recipe: TrainRecipe) -> tuple[PointingVLM, Processor]:
     """Build a fresh model; weights follow the global random state, the tokenizer the recipe."""
-    seed, corpus = recipe.stages[-1].data.seed, recipe.model.corpus
+    seed, corpus = recipe.seed, recipe.model.corpus
     tokenizer = train_tokenizer(scene_texts(seed, corpus), size=recipe.model.vocabulary)
     concepts = scene_concepts(seed, corpus) if recipe.model.concepts else []
     config = model_config(recipe.model, tokenizer, concepts)
@@ -40,6 +40,7 @@ def model_config(
         num_key_value_heads=choice.heads,
         max_position_embeddings=1024,
         tie_word_embeddings=False,
+        initializer_range=choice.language_init,
         bos_token_id=tokenizer.begin_id,
         eos_token_id=tokenizer.end_id,
         pad_token_id=tokenizer.pad_id,
@@ -54,6 +55,8 @@ def model_config(
         notation=choice.notation,
         marker_ids={marker.value: index for marker, index in tokenizer.marker_ids.items()},
         concepts=concepts,
+        proposals=choice.proposals,
+        tokens_from=choice.tokens_from,
         loss_weights=dict(choice.loss_weights),
     )
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deixis.errors import CheckpointError, StorageError
+from deixis.training.optimizers import OptimizerSet
 
 MANIFEST = "manifest.json"
 
@@ -29,7 +30,7 @@ def save_checkpoint(
     folder: Path,
     state: TrainingState,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: OptimizerSet,
     *,
     keep: int,
 ) -> Path:
@@ -44,7 +45,7 @@ def save_checkpoint(
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         save_file(contiguous(model.state_dict()), staging / "model.safetensors")
-        save_file(optimizer_tensors(optimizer), staging / "optimizer.safetensors")
+        save_file(optimizer.tensors(), staging / "optimizer.safetensors")
         save_file({"torch": torch.get_rng_state()}, staging / "random.safetensors")
         files = {path.name: _digest(path) for path in sorted(staging.iterdir())}
         manifest = {"format": 1, "step": state.step, "stage": state.stage, "files": files}
@@ -63,9 +64,7 @@ def save_checkpoint(
     return target
 
 
-def load_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None
-) -> TrainingState:
+def load_checkpoint(path: Path, model: nn.Module, optimizer: OptimizerSet | None) -> TrainingState:
     """Restore model, optimizer and random state from a checkpoint.
 
     Raises:
@@ -76,7 +75,7 @@ def load_checkpoint(
         tensors = load_file(path / "model.safetensors")
         model.load_state_dict(tensors, strict=True)
         if optimizer is not None:
-            restore_optimizer(optimizer, load_file(path / "optimizer.safetensors"))
+            optimizer.restore(load_file(path / "optimizer.safetensors"))
         torch.set_rng_state(load_file(path / "random.safetensors")["torch"])
     except (OSError, SafetensorError, RuntimeError, KeyError) as error:
         raise CheckpointError(f"checkpoint {path}: {str(error).splitlines()[0]}") from error
@@ -116,26 +115,6 @@ def latest_checkpoint(folder: Path) -> Path | None:
 def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors as safetensors wants them; tied weights are written once under each name."""
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Flatten an optimizer's state to named tensors, by parameter order."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{index}.{name}": torch.as_tensor(value).detach().cpu().contiguous().clone()
-        for index, entries in state.items()
-        for name, value in entries.items()
-    }
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Undo `optimizer_tensors`."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = tensor
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _digest(path: Path) -> str:

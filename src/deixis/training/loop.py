@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -23,9 +24,11 @@ from deixis.training.checkpoints import (
     TrainingState,
     latest_checkpoint,
     load_checkpoint,
+    read_manifest,
     save_checkpoint,
 )
 from deixis.training.data import SceneBatches, batch_loader
+from deixis.training.optimizers import OptimizerSet, build_optimizer
 from deixis.training.progress import TrainLog
 from deixis.training.recipe import Optimizer, Stage, TrainRecipe
 from deixis.training.release import save_model
@@ -47,7 +50,8 @@ def train(
     Args:
         recipe: The whole run.
         out: Folder for ``recipe.json``, ``log.jsonl``, ``checkpoints/`` and ``model/``.
-        resume: Continue the newest complete checkpoint under ``out``.
+        resume: Continue the newest complete checkpoint under ``out``. The recipe may have changed
+            in stages that have not begun.
         report: Called with every logged row.
 
     Raises:
@@ -108,7 +112,7 @@ def _run_stage(
     state: TrainingState,
     model: PointingVLM,
     processor: Processor,
-    optimizer: torch.optim.Optimizer,
+    optimizer: OptimizerSet,
     accelerator: Accelerator,
     log: TrainLog,
     out: Path,
@@ -129,8 +133,7 @@ def _run_stage(
     step = state.step
     for batch in batch_loader(batches, workers=recipe.workers):
         lr = learning_rate(stage.optimizer, step - first, stage.steps)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+        optimizer.set_rate(lr)
         with accelerator.autocast():
             output: PointingOutput = wrapped(**as_inputs(batch.to(accelerator.device)))
         accelerator.backward(output.loss)
@@ -144,7 +147,7 @@ def _run_stage(
             logger.warning("step %d: loss or gradient is not finite; step left out", step)
             if bad_steps > MAX_BAD_STEPS:
                 raise NumericError(f"step {step}: {bad_steps} steps in a row were not finite")
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         step += 1
         log.add(stage.name, lr, output, float(norm), stage.batch_size)
         if step % recipe.log_every == 0 or step == last:
@@ -169,10 +172,14 @@ def _prepare(recipe: TrainRecipe, out: Path, *, resume: bool) -> None:
     if path.exists():
         if not resume:
             raise StorageError(f"{out} already holds a run\nhint: --resume continues it")
-        if json.loads(path.read_text()) != resolved:
-            raise CheckpointError(f"{path} is another recipe than the one to resume")
-        return
-    if resume:
+        newest = latest_checkpoint(out / "checkpoints")
+        step = 0 if newest is None else read_manifest(newest)["step"]
+        if _so_far(json.loads(path.read_text()), step) != _so_far(resolved, step):
+            raise CheckpointError(
+                f"{path} is another recipe than the one to resume: only stages that have not begun "
+                "may differ"
+            )
+    elif resume:
         raise CheckpointError(f"{out} holds no run to resume")
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -181,6 +188,16 @@ def _prepare(recipe: TrainRecipe, out: Path, *, resume: bool) -> None:
         temporary.rename(path)
     except OSError as error:
         raise StorageError(f"{out}: cannot write: {error}") from error
+
+
+def _so_far(recipe: dict[str, Any], step: int) -> dict[str, Any]:
+    """A recipe without the stages that have not begun at ``step``."""
+    begun, first = [], 0
+    for stage in recipe["stages"]:
+        if first == 0 or first < step:
+            begun.append(stage)
+        first += stage["steps"]
+    return {**recipe, "stages": begun}
 
 
 def set_trainable(model: nn.Module, parts: tuple[str, ...]) -> int:
@@ -197,23 +214,6 @@ def set_trainable(model: nn.Module, parts: tuple[str, ...]) -> int:
     for name, child in children.items():
         child.requires_grad_(name in names)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def build_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
-    """AdamW in two groups: matrices decay, everything else does not."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    decayed = [p for p in trained if p.ndim > 1 and id(p) not in embeddings]
-    plain = [p for p in trained if p.ndim <= 1 or id(p) in embeddings]
-    return torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": config.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ],
-        lr=config.lr,
-        betas=config.betas,
-        fused=True,
-    )
 
 
 def learning_rate(config: Optimizer, step: int, steps: int) -> float:

@@ -12,7 +12,9 @@ from deixis.models.vision import SmallVisionConfig
 class Optimizer:
     """AdamW with linear warm-up and cosine decay to ``final`` times ``lr`` over the stage.
 
-    ``warmup`` is a number of steps; ``final`` of 1 keeps the rate constant. Biases, norms and embeddings have no weight decay.
+    ``warmup`` is a number of steps; ``final`` of 1 keeps the rate constant. Biases, norms and
+    embeddings have no weight decay. With ``muon_scale``, matrices and kernels are trained by Muon
+    at that many times ``lr``: about half as many steps from scratch.
     """
 
     lr: float = 1e-3
@@ -21,6 +23,7 @@ class Optimizer:
     warmup: int = 200
     final: float = 0.02
     clip: float = 1.0
+    muon_scale: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,9 @@ class ModelChoice:
     """The model to train, from scratch: a Llama of this shape between our own parts.
 
     ``vocabulary`` tokens (and the concepts) are learned from ``corpus`` scenes. ``concepts`` adds
-    the auxiliary head that learns words from single cells (see `concept_loss`).
+    the auxiliary head that learns words from single cells (see `concept_loss`), ``proposals`` the
+    one that learns units from them (see `ProposalHead`). ``language_init`` is the standard
+    deviation of the language model's first weights.
     """
 
     hidden: int = 256
@@ -85,6 +90,9 @@ class ModelChoice:
     pixel_width: int = 32
     region_tokens: int = 1
     concepts: bool = True
+    proposals: bool = True
+    tokens_from: Literal["encoder", "cells"] = "cells"
+    language_init: float = 0.06
     notation: Literal["triplets"] = "triplets"
     loss_weights: tuple[tuple[str, float], ...] = ()
 

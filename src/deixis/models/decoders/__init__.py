@@ -1,8 +1,9 @@
 """Unit decoders: latent references and features become boxes and masks."""
 
 from deixis.models.decoders.box import BoxDecoder, BoxPredictions
-from deixis.models.decoders.mask import MaskDecoder, MaskPredictions
+from deixis.models.decoders.mask import MaskDecoder, MaskPredictions, mask_logits
 from deixis.models.decoders.pixel import PixelDecoder, PixelFeatures
+from deixis.models.decoders.proposals import ProposalHead, Proposals
 from deixis.models.decoders.trunk import DecoderConfig
 
 __all__ = [
@@ -13,4 +14,7 @@ __all__ = [
     "MaskPredictions",
     "PixelDecoder",
     "PixelFeatures",
+    "ProposalHead",
+    "Proposals",
+    "mask_logits",
 ]

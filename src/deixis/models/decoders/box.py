@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from deixis.models.decoders.layers import Anchors, MultiLayerPerceptron
+from deixis.models.decoders.layers import Anchors, MultiLayerPerceptron, QualityHead
+from deixis.models.decoders.proposals import Proposals
 from deixis.models.decoders.trunk import DecoderConfig, ReferenceTrunk
 from deixis.models.references import LatentReferences
 
@@ -30,7 +31,11 @@ class BoxPredictions:
 
 
 class BoxDecoder(nn.Module):
-    """One box and one quality for each reference."""
+    """One box and one quality for each reference.
+
+    With proposals, a box starts from what the most attended cell proposes; anchored without
+    them, from the expectation of the attention; else from nothing.
+    """
 
     def __init__(self, config: DecoderConfig, language_width: int) -> None:
         super().__init__()
@@ -38,16 +43,26 @@ class BoxDecoder(nn.Module):
         self.trunk = ReferenceTrunk(config, language_width)
         self.norm = nn.LayerNorm(config.width)
         self.box = MultiLayerPerceptron(config.width, 4)
-        self.quality = MultiLayerPerceptron(config.width, 1, layers=2)
+        self.quality = QualityHead(config.width)
+
+    def start_from_proposals(self) -> None:
+        """Let a fresh decoder give proposals as they are."""
+        nn.init.zeros_(self.box.last.weight)
+        nn.init.zeros_(self.box.last.bias)
 
     def forward(
-        self, references: LatentReferences, cells: Float[Tensor, "b d h w"]
+        self,
+        references: LatentReferences,
+        cells: Float[Tensor, "b d h w"],
+        proposals: Proposals | None = None,
     ) -> BoxPredictions:
         """Decode every reference; padding gets boxes that nobody reads."""
         refined = self.trunk(references, cells)
         normed = [self.norm(state) for state in refined.states]
         raw = [self.box(state).float() for state in normed]
-        if refined.anchors:
+        if not refined.anchors:
+            steps = tuple(numbers.sigmoid() for numbers in raw[1:])
+        elif proposals is None:
             steps = tuple(
                 torch.cat(
                     [anchor.centres + numbers[..., :2], numbers[..., 2:].sub(1.5).sigmoid()], -1
@@ -55,6 +70,18 @@ class BoxDecoder(nn.Module):
                 for anchor, numbers in zip(refined.anchors, raw, strict=True)
             )
         else:
-            steps = tuple(numbers.sigmoid() for numbers in raw[1:])
-        quality = self.quality(normed[-1].detach()).squeeze(-1).float()
+            steps = tuple(
+                moved_boxes(proposals.at(anchor.picked)[0].detach(), numbers)
+                for anchor, numbers in zip(refined.anchors, raw, strict=True)
+            )
+        quality = self.quality(normed[-1], refined.anchors)
         return BoxPredictions(steps, quality, refined.anchors, self.config.anchor_weight)
+
+
+def moved_boxes(
+    boxes: Float[Tensor, "b q 4"], numbers: Float[Tensor, "b q 4"]
+) -> Float[Tensor, "b q 4"]:
+    """Move boxes (cxcywh) by shares of their size, and scale them by at most a factor of 4."""
+    centres = boxes[..., :2] + numbers[..., :2] * boxes[..., 2:]
+    extents = boxes[..., 2:] * numbers[..., 2:].clamp(-1.4, 1.4).exp()
+    return torch.cat([centres, extents], dim=-1)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -78,6 +78,11 @@ class Anchors:
     centres: Float[Tensor, "b q 2"]
     pooled: Float[Tensor, "b q d"]
 
+    @property
+    def picked(self) -> Int[Tensor, "b q"]:
+        """The most attended cell."""
+        return self.logits.argmax(-1)
+
 
 class Anchor(nn.Module):
     """One reference, one attention over the feature map, one expected place.
@@ -125,3 +130,22 @@ class MultiLayerPerceptron(nn.Module):
         for layer in self.layers:
             states = functional.relu(layer(states))
         return self.last(states)
+
+
+class QualityHead(nn.Module):
+    """Estimate the IoU that a unit will reach, from its state and how sure its anchor is."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.sureness = nn.Linear(1, width)
+        self.estimate = MultiLayerPerceptron(width, 1, layers=2)
+
+    def forward(
+        self, states: Float[Tensor, "b q d"], anchors: tuple[Anchors, ...]
+    ) -> Float[Tensor, "b q"]:
+        """Give a logit; nothing flows back into states or anchors."""
+        states = states.detach()
+        if anchors:
+            largest = anchors[-1].logits.detach().log_softmax(-1).amax(-1, keepdim=True)
+            states = states + self.sureness(largest.to(states.dtype))
+        return self.estimate(states).squeeze(-1).float()

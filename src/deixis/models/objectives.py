@@ -1,0 +1,249 @@
+"""What training minimises: step 6 of a forward pass."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from deixis.models import losses
+from deixis.models.decoders import BoxPredictions, MaskPredictions, Proposals, mask_logits
+from deixis.models.decoders.layers import Anchors
+from deixis.models.matching import match_groups
+from deixis.models.references import LatentReferences
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedUnits:
+    """What the decoders made of the references; None where the model has no such decoder."""
+
+    references: LatentReferences
+    boxes: BoxPredictions | None
+    masks: MaskPredictions | None
+
+
+@dataclass(frozen=True, slots=True)
+class Things:
+    """Truth for everything annotated; fields as in `deixis.processing.batch.Things`."""
+
+    cells: Int[Tensor, "b cells"]
+    boxes: Float[Tensor, "m 4"]
+    masks: Float[Tensor, "m mh mw"]
+    concepts: Bool[Tensor, "m known"]
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Truth for the references of a batch; fields as in `deixis.processing.batch.References`."""
+
+    boxes: Float[Tensor, "n 4"]
+    has_box: Bool[Tensor, " n"]
+    masks: Float[Tensor, "n mh mw"]
+    has_mask: Bool[Tensor, " n"]
+    groups: Int[Tensor, "g most"]
+    weights: Float[Tensor, " n"]
+
+
+def weighted_sum(
+    parts: dict[str, Float[Tensor, ""]], weights: dict[str, float]
+) -> Float[Tensor, ""]:
+    """Add losses by their weights."""
+    return torch.stack([weights[name] * part for name, part in parts.items()]).sum()
+
+
+def unit_losses(
+    units: DecodedUnits, truth: Truth, weights: dict[str, float]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Step 6: match references to truth inside their groups and score every decoder.
+
+    Decoders without truth in the batch get a zero that is still tied to their outputs, so that
+    distributed ranks stay in step; finite inputs give it a zero gradient.
+    """
+    filled = units.references.filled
+    count = len(truth.boxes)
+    pixels = None if units.masks is None else units.masks.logits[filled].flatten(1)
+    order = match_truth(units, truth, weights, pixels)
+    has_box, has_mask = truth.has_box[order], truth.has_mask[order]
+    boxes, masks = truth.boxes[order], truth.masks[order].flatten(1)
+    parts: dict[str, Tensor] = {}
+    measures: dict[str, Tensor] = {}
+    # whatever unit was asked for, the place is the same
+    known = truth.weights * (has_box | has_mask)
+    if units.boxes is not None:
+        coverage = cell_coverage(units.boxes.anchors, truth, order) if count else None
+        scale = truth.weights * has_box
+        steps = []
+        for number, step in enumerate(units.boxes.steps):
+            distance, overlap = losses.box_loss(step[filled], boxes)
+            found = scale * reached(units.boxes.anchors[number : number + 1], filled, coverage)
+            steps.append(weighted_mean(weights["l1"] * distance + weights["giou"] * overlap, found))
+        loss = torch.stack(steps).mean()
+        iou = losses.paired_iou(
+            losses.to_corners(units.boxes.boxes[filled]), losses.to_corners(boxes)
+        )[0].detach()
+        loss = loss + weights["quality"] * quality_loss(units.boxes.quality[filled], iou, scale)
+        anchor = anchor_loss(units.boxes.anchors, filled, coverage, known)
+        parts["box"] = loss + units.boxes.anchor_weight * anchor
+        measures |= {"box_iou": weighted_mean(iou, scale), "box_anchor": anchor.detach()}
+        measures["box_at_half"] = weighted_mean((iou >= 0.5).float(), scale)
+    if units.masks is not None and pixels is not None:
+        coverage = cell_coverage(units.masks.anchors, truth, order) if count else None
+        scale = truth.weights * has_mask
+        focal, dice = losses.focal_loss(pixels, masks), losses.dice_loss(pixels, masks)
+        found = scale * reached(units.masks.anchors[-1:], filled, coverage)
+        loss = weighted_mean(weights["focal"] * focal + weights["dice"] * dice, found)
+        hard = (pixels.detach() > 0).float()
+        overlap = (hard * masks).sum(-1)
+        iou = overlap / (hard.sum(-1) + masks.sum(-1) - overlap).clamp(min=1)
+        loss = loss + weights["quality"] * quality_loss(units.masks.quality[filled], iou, scale)
+        anchor = anchor_loss(units.masks.anchors, filled, coverage, known)
+        parts["mask"] = loss + units.masks.anchor_weight * anchor
+        measures |= {"mask_iou": weighted_mean(iou, scale)}
+    return parts, measures
+
+
+def proposal_losses(
+    proposals: Proposals,
+    pixels: Float[Tensor, "b p h w"],
+    things: Things,
+    weights: dict[str, float],
+) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    """Score what cells propose for the things that they show.
+
+    Every cell of a thing learns its box; one of them, not always the same, its mask. A thing
+    weighs as much as the square root of its cells.
+    """
+    shown = things.cells >= 0
+    owner = things.cells[shown]
+    counts = torch.bincount(owner, minlength=len(things.boxes))
+    scale = counts[owner].float().rsqrt()
+    distance, overlap = losses.box_loss(proposals.boxes[shown], things.boxes[owner])
+    loss = weighted_mean(weights["l1"] * distance + weights["giou"] * overlap, scale)
+    # the cells of each thing, in order, start where those of the thing before end
+    order = owner.argsort(stable=True)
+    visible = counts > 0
+    share = (torch.arange(len(counts), device=counts.device) % 3).float().add(0.5) / 3
+    chosen = order[(counts.cumsum(0) - counts + (share * counts).long())[visible]]
+    rows, cells = shown.nonzero(as_tuple=True)
+    rows, cells = rows[chosen], cells[chosen]
+    per_row = torch.bincount(rows, minlength=len(shown))
+    filled = torch.arange(int(per_row.max()), device=rows.device)[None] < per_row[:, None]
+    index = torch.zeros(filled.shape, dtype=torch.long, device=rows.device)
+    index[filled] = cells
+    boxes, embeddings = proposals.at(index)
+    logits = mask_logits(embeddings, pixels, boxes.detach())[filled].flatten(1)
+    masks = things.masks[visible].float().flatten(1)
+    focal, dice = losses.focal_loss(logits, masks), losses.dice_loss(logits, masks)
+    even = torch.ones_like(dice)
+    loss = loss + weighted_mean(weights["focal"] * focal + weights["dice"] * dice, even)
+    hard = (logits.detach() > 0).float()
+    inside = (hard * masks).sum(-1)
+    union = (hard.sum(-1) + masks.sum(-1) - inside).clamp(min=1)
+    iou = losses.paired_iou(
+        losses.to_corners(proposals.boxes[shown].detach()), losses.to_corners(things.boxes[owner])
+    )[0]
+    measures = {
+        "proposed_box_iou": weighted_mean(iou, scale),
+        "proposed_mask_iou": weighted_mean(inside / union, even),
+    }
+    return loss, measures
+
+
+def reached(
+    anchors: tuple[Anchors, ...],
+    filled: Bool[Tensor, "b q"],
+    coverage: Float[Tensor, "n cells"] | None,
+) -> Float[Tensor, " n"]:
+    """1 where the most attended cell lies on the target, or where there are no anchors.
+
+    A unit that was cut from the wrong cell has nothing to learn from the right one's truth.
+    """
+    if not anchors or coverage is None:
+        return filled.new_ones(int(filled.sum()), dtype=torch.float32)
+    picked = anchors[0].picked[filled]
+    return (coverage.gather(1, picked[:, None]).squeeze(1) > 0).float()
+
+
+def weighted_mean(values: Float[Tensor, " n"], scale: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+    """Mean with weights; zero, still tied to ``values``, where all weights are zero."""
+    return (values * scale).sum() / scale.sum().clamp(min=1e-6)
+
+
+def quality_loss(
+    logits: Float[Tensor, " n"], iou: Float[Tensor, " n"], scale: Float[Tensor, " n"]
+) -> Float[Tensor, ""]:
+    """Binary cross-entropy of the quality estimate towards the IoU that was reached."""
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, iou.clamp(0, 1), reduction="none")
+    return weighted_mean(loss, scale)
+
+
+def cell_coverage(
+    anchors: tuple[Anchors, ...], truth: Truth, order: Int[Tensor, " n"]
+) -> Float[Tensor, "n cells"] | None:
+    """Where anchors should attend: the share of each cell that the mask, or else the box, covers."""
+    if not anchors:
+        return None
+    grid = round(anchors[0].logits.shape[-1] ** 0.5)
+    from_mask = nn.functional.adaptive_avg_pool2d(truth.masks[:, None], grid).flatten(1)
+    edges = torch.arange(grid + 1, device=truth.boxes.device) / grid
+    low, high = losses.to_corners(truth.boxes).split(2, dim=1)
+    share = (
+        torch.minimum(edges[1:], high[..., None]) - torch.maximum(edges[:-1], low[..., None])
+    ).clamp(min=0)
+    from_box = (share[:, 1, :, None] * share[:, 0, None, :]).flatten(1)
+    coverage = torch.where(truth.has_mask[:, None], from_mask, from_box)[order]
+    return coverage / coverage.sum(1, keepdim=True).clamp(min=1e-9)
+
+
+def anchor_loss(
+    anchors: tuple[Anchors, ...],
+    filled: Bool[Tensor, "b q"],
+    coverage: Float[Tensor, "n cells"] | None,
+    scale: Float[Tensor, " n"],
+) -> Float[Tensor, ""]:
+    """Cross-entropy of every anchor's attention; zero where the decoder has none."""
+    if not anchors or coverage is None:
+        return scale.sum() * 0
+    each = [losses.soft_attention_loss(anchor.logits[filled], coverage) for anchor in anchors]
+    return weighted_mean(torch.stack(each).mean(0), scale)
+
+
+@torch.no_grad()
+def match_truth(
+    units: DecodedUnits,
+    truth: Truth,
+    weights: dict[str, float],
+    pixels: Float[Tensor, "n p"] | None,
+) -> Int[Tensor, " n"]:
+    """The truth that each reference takes: a permutation inside each group."""
+    order = torch.arange(len(truth.boxes), device=truth.boxes.device)
+    sizes = (truth.groups >= 0).sum(1)
+    several = truth.groups[sizes > 1]
+    if not len(several):
+        return order
+    members = several.clamp(min=0)
+    filled = units.references.filled
+    cost = torch.zeros(len(several), several.shape[1], several.shape[1], device=order.device)
+    if units.boxes is not None:
+        predicted = units.boxes.boxes[filled][members][:, :, None]
+        target = truth.boxes[members][:, None]
+        _, giou = losses.paired_iou(losses.to_corners(predicted), losses.to_corners(target))
+        pair = weights["l1"] * (predicted - target).abs().sum(-1) + weights["giou"] * (1 - giou)
+        cost += pair * truth.has_box[members][:, None]
+    if pixels is not None:
+        probability, masks = pixels[members].sigmoid(), truth.masks.flatten(1)[members]
+        shared = 2 * probability @ masks.transpose(1, 2) + 1
+        whole = probability.sum(-1)[:, :, None] + masks.sum(-1)[:, None] + 1
+        cost += weights["dice"] * (1 - shared / whole) * truth.has_mask[members][:, None]
+    for decoded in (units.boxes, units.masks):
+        # two references may start from one cell: where they attend still tells them apart
+        if decoded is not None and decoded.anchors:
+            coverage = cell_coverage(decoded.anchors, truth, order)
+            attention = decoded.anchors[-1].logits[filled].log_softmax(-1)
+            if coverage is not None:
+                cost -= attention[members] @ coverage[members].transpose(1, 2)
+    chosen = match_groups(cost, (several >= 0).sum(1).cpu().numpy())
+    for group, match in zip(several, chosen, strict=True):
+        kept = group[: len(match)]
+        order[kept] = kept[torch.from_numpy(match).to(kept.device)]
+    return order
