@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,10 +25,17 @@ STAGES = (
         name="see",
         steps=2,
         batch_size=2,
-        trainable=("vision_encoder", "pixel_decoder", "concept_head"),
+        trainable=("vision_encoder", "pixel_decoder", "proposal_head", "concept_head"),
         data=replace(DATA, turns=0),
+        optimizer=Optimizer(muon_scale=2.0),
     ),
-    Stage(name="learn", steps=4, batch_size=2, data=DATA, optimizer=Optimizer(warmup=2)),
+    Stage(
+        name="learn",
+        steps=4,
+        batch_size=2,
+        data=DATA,
+        optimizer=Optimizer(warmup=2, muon_scale=2.0),
+    ),
 )
 
 
@@ -97,7 +105,7 @@ def test_parts_that_a_stage_does_not_name_stay_as_they_are(tmp_path: Path) -> No
     folder = tmp_path / "checkpoints"
     first, last = (load_file(folder / f"step-0000000{n}" / "model.safetensors") for n in (1, 2))
     changed = {name.split(".")[0] for name in first if not torch.equal(first[name], last[name])}
-    assert changed == {"vision_encoder", "pixel_decoder", "concept_head"}
+    assert changed == {"vision_encoder", "pixel_decoder", "proposal_head", "concept_head"}
 
 
 def test_a_run_is_not_overwritten_and_another_recipe_is_not_resumed(tmp_path: Path) -> None:
@@ -109,6 +117,22 @@ def test_a_run_is_not_overwritten_and_another_recipe_is_not_resumed(tmp_path: Pa
         train(replace(recipe, seed=1), tmp_path, resume=True)
     with pytest.raises(CheckpointError, match="holds no run to resume"):
         train(recipe, tmp_path / "nothing", resume=True)
+
+
+@pytest.mark.slow
+def test_stages_that_have_not_begun_may_change_before_a_run_goes_on(tmp_path: Path) -> None:
+    first, second = STAGES
+    short = tiny_recipe(stages=(first, replace(second, steps=1)), checkpoint_every=1)
+    train(short, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000003")  # back to the end of "see"
+    longer = tiny_recipe(stages=STAGES, checkpoint_every=1)
+    train(longer, tmp_path / "run", resume=True)
+    train(longer, tmp_path / "whole")
+    resumed, whole = weights(tmp_path / "run"), weights(tmp_path / "whole")
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    changed = tiny_recipe(stages=(first, replace(second, batch_size=1)), checkpoint_every=1)
+    with pytest.raises(CheckpointError, match="not begun"):
+        train(changed, tmp_path / "run", resume=True)
 
 
 def test_steps_that_are_not_finite_stop_the_run(
