@@ -17,6 +17,12 @@ COMMANDS = [
     for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
     for command in re.findall(r"^\$ (deixis .*)$", block, re.MULTILINE)
 ]
+PAGES = [
+    page
+    for page in sorted((ROOT / "docs").rglob("*.md"))
+    if re.search(r"```python\n.*?```\n\n```text\n", page.read_text(), re.DOTALL)
+]
+"""Pages whose blocks are followed by what they print; the blocks of a page run one after another."""
 TRAINING = re.findall(r"^(deixis train .*)$", README, re.MULTILINE)
 
 
@@ -47,6 +53,21 @@ def test_python_blocks_run(block: str, readme_folder: Path) -> None:
     with redirect_stdout(printed):
         exec(compile(block, "README.md", "exec"), {})  # noqa: S102
     assert printed.getvalue().strip()
+    assert readme_folder.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pages_print_what_they_show(page: Path, readme_folder: Path) -> None:
+    blocks = re.findall(
+        r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", page.read_text(), re.DOTALL
+    )
+    names: dict[str, object] = {}
+    for block, expected in blocks:
+        printed = io.StringIO()
+        with redirect_stdout(printed):
+            exec(compile(block, page.name, "exec"), names)  # noqa: S102
+        assert printed.getvalue() == expected
     assert readme_folder.exists()
 
 

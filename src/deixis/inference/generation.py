@@ -20,7 +20,6 @@ class Generated:
     """
 
     ids: tuple[int, ...]
-    log_probabilities: tuple[float, ...]
     references: Float[Tensor, "n d"]
     finish_reason: str
 
@@ -58,10 +57,9 @@ def generate(
         rows.note_states(hidden)
         if rows.done or rows.length == max_new_tokens:
             break
-        scores = head(hidden).float().log_softmax(-1)
-        best = scores.max(-1)
-        rows.append(best.indices, best.values)
-        fed = embed(best.indices)[:, None]
+        chosen = head(hidden).argmax(-1)
+        rows.append(chosen)
+        fed = embed(chosen)[:, None]
         positions = positions[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
         whole = torch.cat([whole, fed], dim=1)
@@ -76,7 +74,6 @@ class _Rows:
         self.end_id = end_id
         self.reference_id = reference_id
         self.ids: list[list[int]] = [[] for _ in range(count)]
-        self.log_probabilities: list[list[float]] = [[] for _ in range(count)]
         self.states: list[list[Tensor]] = [[] for _ in range(count)]
         self.open = [True] * count
         self.length = 0
@@ -85,16 +82,15 @@ class _Rows:
     def done(self) -> bool:
         return not any(self.open)
 
-    def append(self, chosen: Int[Tensor, " b"], scores: Float[Tensor, " b"]) -> None:
+    def append(self, chosen: Int[Tensor, " b"]) -> None:
         self.length += 1
-        for row, (token, score) in enumerate(zip(chosen.tolist(), scores.tolist(), strict=True)):
+        for row, token in enumerate(chosen.tolist()):
             if not self.open[row]:
                 continue
             if token == self.end_id:
                 self.open[row] = False
                 continue
             self.ids[row].append(token)
-            self.log_probabilities[row].append(score)
 
     def note_states(self, hidden: Float[Tensor, "b d"]) -> None:
         """Keep states of rows whose last token was a reference and has just been read."""
@@ -107,13 +103,10 @@ class _Rows:
         return [
             Generated(
                 tuple(ids),
-                tuple(scores),
                 torch.stack(states) if states else torch.zeros(0, width),
                 "length" if still_open else "stop",
             )
-            for ids, scores, states, still_open in zip(
-                self.ids, self.log_probabilities, self.states, self.open, strict=True
-            )
+            for ids, states, still_open in zip(self.ids, self.states, self.open, strict=True)
         ]
 
 

@@ -8,9 +8,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deixis.models.decoders.layers import MultiLayerPerceptron
+from deixis.models.losses import paired_iou, to_corners
 from deixis.models.positions import cell_centres
 
 BELL_STEEPNESS = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Election:
+    """The cell that a reference's unit starts from, and the share of the attention behind it."""
+
+    cells: Int[Tensor, "b q"]
+    votes: Float[Tensor, "b q"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +32,19 @@ class Proposals:
 
     boxes: Float[Tensor, "b cells 4"]
     embeddings: Float[Tensor, "b cells _p"]
+
+    @torch.no_grad()
+    def elect(self, logits: Float[Tensor, "b q cells"]) -> Election:
+        """Choose a cell for each reference: the one whose box most of the attention agrees on.
+
+        A cell's votes are the attention of all cells, each by the IoU of its box with the cell's
+        own, so that a thing of many cells does not lose to one cell of another.
+        """
+        weights = logits.float().softmax(-1)
+        corners = to_corners(self.boxes.float())
+        agreement, _ = paired_iou(corners[:, :, None], corners[:, None])
+        votes = weights @ agreement
+        return Election(votes.argmax(-1), votes.amax(-1))
 
     def at(
         self, cells: Int[Tensor, "b q"]
