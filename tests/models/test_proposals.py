@@ -29,7 +29,8 @@ def perfect(things: Things) -> tuple[Proposals, torch.Tensor]:
     # one channel of pixels: high where anything is, so that an embedding of one finds it
     embeddings = torch.tensor([20.0, -10.0]).expand(2, 4, 2).clone()
     pixels = torch.stack([things.masks[0], things.masks[1]])[:, None]
-    return Proposals(boxes, embeddings), pixels
+    objectness = torch.where(things.cells >= 0, 12.0, -12.0)
+    return Proposals.make(boxes, embeddings, objectness), pixels
 
 
 def test_right_proposals_cost_nothing_and_things_without_cells_ask_for_nothing() -> None:
@@ -71,10 +72,13 @@ def test_images_without_things_give_a_zero_with_gradients() -> None:
         torch.zeros(0, 0, dtype=torch.bool),
     )
     loss, _ = proposal_losses(
-        Proposals(boxes, embeddings), torch.zeros(2, 1, 8, 8), nothing, DEFAULT_LOSS_WEIGHTS
+        Proposals.make(boxes, embeddings, torch.full((2, 4), -30.0)),
+        torch.zeros(2, 1, 8, 8),
+        nothing,
+        DEFAULT_LOSS_WEIGHTS,
     )
     loss.backward()
-    assert loss.item() == 0
+    assert loss.item() < 1e-6
     for given in (boxes, embeddings):
         assert given.grad is not None
         assert not given.grad.any()
@@ -90,7 +94,7 @@ def test_pixels_inside_a_box_lose_nothing_and_pixels_outside_more_with_distance(
     assert torch.isfinite(empty).all()
 
 
-def test_fresh_decoders_give_what_the_most_attended_cell_proposes() -> None:
+def test_fresh_decoders_give_what_the_elected_cell_proposes() -> None:
     model, _ = tiny_model()
     seen = model.see(torch.rand(1, 3, 64, 64) * 2 - 1)
     states = torch.randn(1, 3, model.config.text_config.hidden_size)
@@ -99,9 +103,9 @@ def test_fresh_decoders_give_what_the_most_attended_cell_proposes() -> None:
     assert units.boxes is not None
     assert units.masks is not None
     assert seen.proposals is not None
-    box, _ = seen.proposals.at(units.boxes.anchors[-1].picked)
+    box, _ = seen.proposals.at(units.boxes.anchors[-1].elected)
     assert torch.equal(units.boxes.boxes, box)
-    around, embedding = seen.proposals.at(units.masks.anchors[-1].picked)
+    around, embedding = seen.proposals.at(units.masks.anchors[-1].elected)
     flat = embedding[..., :-1] @ seen.maps.pixels.flatten(2) + embedding[..., -1:]
     expected = flat.unflatten(2, (32, 32)) - outside_penalty(around, 32)
     torch.testing.assert_close(units.masks.logits, expected)

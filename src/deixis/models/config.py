@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 from transformers import AutoConfig, PreTrainedConfig
 
 from deixis.models.decoders import DecoderConfig
+from deixis.models.projector import ObjectProjector
 from deixis.models.vision import SmallVisionConfig
 
 
@@ -25,8 +26,10 @@ class PointingVLMConfig(PreTrainedConfig):
             (see `concept_loss`); none for a model without that head.
         proposals: Whether each cell proposes a box and a mask for the thing that it shows, from
             which anchored decoders start (see `ProposalHead`).
-        tokens_from: What becomes image tokens: what the vision encoder gives, or the pixel
-            decoder's cells, two by two (see `CellProjector`).
+        tokens_from: What becomes image tokens: what the vision ``encoder`` gives, the pixel
+            decoder's ``cells``, two by two (see `CellProjector`), or the most likely ``objects``
+            and the image as a whole (see `ObjectProjector`), which takes proposals.
+        objects: Things that become tokens with the last.
         loss_weights: Weights of the losses by name.
     """
 
@@ -47,7 +50,8 @@ class PointingVLMConfig(PreTrainedConfig):
         loss_weights: dict[str, float] | None = None,
         *,
         proposals: bool = False,
-        tokens_from: Literal["encoder", "cells"] = "encoder",
+        tokens_from: Literal["encoder", "cells", "objects"] = "encoder",
+        objects: int = 16,
         **kwargs: Any,
     ) -> None:
         if isinstance(text_config, dict):
@@ -63,6 +67,7 @@ class PointingVLMConfig(PreTrainedConfig):
         self.concepts = concepts if concepts is not None else []
         self.proposals = proposals
         self.tokens_from = tokens_from
+        self.objects = objects
         self.loss_weights = {**DEFAULT_LOSS_WEIGHTS, **(loss_weights or {})}
         super().__init__(**kwargs)
 
@@ -84,6 +89,8 @@ class PointingVLMConfig(PreTrainedConfig):
     @property
     def image_tokens(self) -> int:
         """Tokens that an image becomes."""
+        if self.tokens_from == "objects":
+            return self.objects + ObjectProjector.GRID**2
         return self.vision_config.grid**2
 
     @property

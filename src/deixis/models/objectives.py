@@ -142,6 +142,9 @@ def proposal_losses(
     iou = losses.paired_iou(
         losses.to_corners(proposals.boxes[shown].detach()), losses.to_corners(things.boxes[owner])
     )[0]
+    expected = torch.zeros_like(proposals.objectness)
+    expected[shown] = iou
+    loss = loss + nn.functional.binary_cross_entropy_with_logits(proposals.objectness, expected)
     measures = {
         "proposed_box_iou": weighted_mean(iou, scale),
         "proposed_mask_iou": weighted_mean(inside / union, even),
@@ -154,14 +157,14 @@ def reached(
     filled: Bool[Tensor, "b q"],
     coverage: Float[Tensor, "n cells"] | None,
 ) -> Float[Tensor, " n"]:
-    """1 where the most attended cell lies on the target, or where there are no anchors.
+    """1 where the elected cell lies on the target, or where there are no anchors.
 
     A unit that was cut from the wrong cell has nothing to learn from the right one's truth.
     """
     if not anchors or coverage is None:
         return filled.new_ones(int(filled.sum()), dtype=torch.float32)
-    picked = anchors[0].picked[filled]
-    return (coverage.gather(1, picked[:, None]).squeeze(1) > 0).float()
+    elected = anchors[0].elected[filled]
+    return (coverage.gather(1, elected[:, None]).squeeze(1) > 0).float()
 
 
 def weighted_mean(values: Float[Tensor, " n"], scale: Float[Tensor, " n"]) -> Float[Tensor, ""]:

@@ -40,7 +40,7 @@ from deixis.models.objectives import (
     weighted_sum,
 )
 from deixis.models.positions import sine_positions
-from deixis.models.projector import CellProjector, Projector
+from deixis.models.projector import CellProjector, ObjectProjector, Projector
 from deixis.models.references import LatentReferences, route_references
 from deixis.models.regions import MaskGuidedAggregation
 from deixis.models.vision import SmallVisionEncoder
@@ -121,11 +121,7 @@ class PointingVLM(PreTrainedModel):
         widths = self.vision_encoder.widths
         decoders = [d for d in (config.box_decoder_config, config.mask_decoder_config) if d]
         cell_width = decoders[0].width if decoders else widths[CELL_LEVEL]
-        self.projector = (
-            CellProjector(cell_width, width)
-            if config.tokens_from == "cells"
-            else Projector(widths[-1], width)
-        )
+        self.projector = build_projector(config, widths[-1], cell_width, width)
         self.pixel_decoder = PixelDecoder(
             widths,
             cell_level=CELL_LEVEL,
@@ -157,8 +153,13 @@ class PointingVLM(PreTrainedModel):
         features = self.vision_encoder(pixel_values)
         maps = self.pixel_decoder(features.pyramid)
         proposals = None if self.proposal_head is None else self.proposal_head(maps.cells)
-        from_cells = isinstance(self.projector, CellProjector)
-        tokens = self.projector(maps.cells if from_cells else features.tokens)
+        match self.projector:
+            case ObjectProjector():
+                tokens = self.projector(maps.cells, proposals)
+            case CellProjector():
+                tokens = self.projector(maps.cells)
+            case _:
+                tokens = self.projector(features.tokens)
         return SeenImages(tokens, maps, proposals)
 
     def embed(
@@ -277,6 +278,25 @@ class PointingVLM(PreTrainedModel):
         parts |= unit_parts
         measures |= unit_measures
         return PointingOutput(weighted_sum(parts, weights), parts, measures)
+
+
+def build_projector(
+    config: PointingVLMConfig, visual_width: int, cell_width: int, width: int
+) -> Projector | CellProjector | ObjectProjector:
+    """What makes image tokens of ``width``.
+
+    Raises:
+        ModelError: Tokens are made from objects, and nothing proposes any.
+    """
+    if config.tokens_from == "objects":
+        if not config.proposals:
+            raise ModelError("tokens_from objects: expected a model with proposals")
+        return ObjectProjector(
+            cell_width, width, cell_grid=config.cell_grid, objects=config.objects
+        )
+    if config.tokens_from == "cells":
+        return CellProjector(cell_width, width)
+    return Projector(visual_width, width)
 
 
 def training_attention(

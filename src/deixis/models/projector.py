@@ -1,9 +1,11 @@
 """From visual width to the language model's width."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deixis.models.decoders.proposals import Proposals
 from deixis.models.positions import sine_positions
 
 
@@ -23,23 +25,68 @@ class Projector(nn.Module):
 
 
 class CellProjector(nn.Module):
-    """The cells that decoders attend to, two by two, as image tokens, row by row.
+    """The cells that decoders attend to, some by some, as image tokens, row by row.
 
     What a language model shall say about an image then rests on features that every unit, and
     every word of `concept_loss`, has shaped. Places are added after the projection, small: they
     are the same for every image, and must not drown what is not.
     """
 
-    def __init__(self, cell_width: int, language_width: int) -> None:
+    def __init__(self, cell_width: int, language_width: int, *, merge: int = 2) -> None:
         super().__init__()
+        self.merge = merge
         self.norm = nn.LayerNorm(cell_width)
-        self.projector = Projector(4 * cell_width, language_width)
+        self.projector = Projector(merge**2 * cell_width, language_width)
         self.place = nn.Linear(cell_width, language_width, bias=False)
 
     def forward(self, cells: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
-        """Give a token for each 2 x 2 cells."""
+        """Give a token for each ``merge`` x ``merge`` cells."""
         normed = self.norm(cells.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        merged = functional.pixel_unshuffle(normed, 2).flatten(2).transpose(1, 2)
-        grid, width = cells.shape[-1] // 2, cells.shape[1]
+        merged = functional.pixel_unshuffle(normed, self.merge).flatten(2).transpose(1, 2)
+        grid, width = cells.shape[-1] // self.merge, cells.shape[1]
         places = self.place(sine_positions(grid, width, device=cells.device))
         return self.projector(merged) + 0.3 * places
+
+
+class ObjectProjector(nn.Module):
+    """The most likely things of an image as tokens, from left to right, then the image in 4 x 4.
+
+    A token holds what the cells of a thing hold and where its box lies. Counting, naming and
+    comparing things is then a matter of a few tokens instead of a picture of them.
+    """
+
+    GRID = 4
+
+    def __init__(
+        self, cell_width: int, language_width: int, *, cell_grid: int, objects: int
+    ) -> None:
+        super().__init__()
+        self.objects = objects
+        self.norm = nn.LayerNorm(cell_width)
+        self.projector = Projector(cell_width + BOX_CODE, language_width)
+        self.sureness = nn.Linear(1, language_width)
+        self.whole = CellProjector(cell_width, language_width, merge=cell_grid // self.GRID)
+
+    def forward(
+        self, cells: Float[Tensor, "b c h w"], proposals: Proposals
+    ) -> Float[Tensor, "b n d"]:
+        """Give ``objects`` tokens of things and 16 of the whole."""
+        chosen = proposals.objects(self.objects)
+        features = cells.flatten(2).transpose(1, 2)
+        looks = self.norm(features.gather(1, chosen[..., None].expand(-1, -1, features.shape[2])))
+        boxes = proposals.at(chosen)[0].detach()
+        sure = proposals.objectness.detach().sigmoid().gather(1, chosen)[..., None]
+        things = self.projector(torch.cat([looks, box_code(boxes).to(looks.dtype)], dim=-1))
+        things = things * sure.to(things.dtype) + self.sureness(sure.to(things.dtype))
+        return torch.cat([things, self.whole(cells)], dim=1)
+
+
+BOX_CODE = 48
+"""Numbers of a box code: four coordinates, six frequencies, sine and cosine."""
+
+
+def box_code(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n code"]:
+    """Sines and cosines of a box's centre and size (cxcywh in [0, 1]), from coarse to fine."""
+    rates = torch.pi * 2.0 ** torch.arange(BOX_CODE // 8, device=boxes.device) / 2
+    phase = (boxes.float()[..., None] * rates).flatten(-2)
+    return torch.cat([phase.sin(), phase.cos()], dim=-1)

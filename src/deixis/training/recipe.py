@@ -91,7 +91,7 @@ class ModelChoice:
     region_tokens: int = 1
     concepts: bool = True
     proposals: bool = True
-    tokens_from: Literal["encoder", "cells"] = "cells"
+    tokens_from: Literal["encoder", "cells", "objects"] = "objects"
     language_init: float = 0.06
     notation: Literal["triplets"] = "triplets"
     loss_weights: tuple[tuple[str, float], ...] = ()

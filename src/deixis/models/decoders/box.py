@@ -33,7 +33,7 @@ class BoxPredictions:
 class BoxDecoder(nn.Module):
     """One box and one quality for each reference.
 
-    With proposals, a box starts from what the most attended cell proposes; anchored without
+    With proposals, a box starts from what the elected cell proposes; anchored without
     them, from the expectation of the attention; else from nothing.
     """
 
@@ -57,7 +57,7 @@ class BoxDecoder(nn.Module):
         proposals: Proposals | None = None,
     ) -> BoxPredictions:
         """Decode every reference; padding gets boxes that nobody reads."""
-        refined = self.trunk(references, cells)
+        refined = self.trunk(references, cells, proposals)
         normed = [self.norm(state) for state in refined.states]
         raw = [self.box(state).float() for state in normed]
         if not refined.anchors:
@@ -71,7 +71,7 @@ class BoxDecoder(nn.Module):
             )
         else:
             steps = tuple(
-                moved_boxes(proposals.at(anchor.picked)[0].detach(), numbers)
+                moved_boxes(proposals.at(anchor.elected)[0].detach(), numbers)
                 for anchor, numbers in zip(refined.anchors, raw, strict=True)
             )
         quality = self.quality(normed[-1], refined.anchors)

@@ -72,16 +72,17 @@ class DecoderLayer(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Anchors:
-    """Where references attend: logits over cells, the expected centre, and its spread."""
+    """Where references attend: logits over cells, the expected centre, and what is seen there.
+
+    ``elected`` is the one cell that a unit starts from, ``votes`` the share of the attention
+    behind it.
+    """
 
     logits: Float[Tensor, "b q cells"]
     centres: Float[Tensor, "b q 2"]
     pooled: Float[Tensor, "b q d"]
-
-    @property
-    def picked(self) -> Int[Tensor, "b q"]:
-        """The most attended cell."""
-        return self.logits.argmax(-1)
+    elected: Int[Tensor, "b q"]
+    votes: Float[Tensor, "b q"]
 
 
 class Anchor(nn.Module):
@@ -114,7 +115,8 @@ class Anchor(nn.Module):
         grid = math.isqrt(features.shape[1])
         centres = weights @ cell_centres(grid, device=features.device)
         pooled = weights.to(features.dtype) @ features
-        return Anchors(logits, centres, pooled)
+        votes, elected = weights.detach().max(-1)
+        return Anchors(logits, centres, pooled, elected, votes)
 
 
 class MultiLayerPerceptron(nn.Module):
@@ -146,6 +148,6 @@ class QualityHead(nn.Module):
         """Give a logit; nothing flows back into states or anchors."""
         states = states.detach()
         if anchors:
-            largest = anchors[-1].logits.detach().log_softmax(-1).amax(-1, keepdim=True)
-            states = states + self.sureness(largest.to(states.dtype))
+            votes = anchors[-1].votes.clamp(min=1e-4).log()[..., None]
+            states = states + self.sureness(votes.to(states.dtype))
         return self.estimate(states).squeeze(-1).float()

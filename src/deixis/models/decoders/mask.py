@@ -30,7 +30,7 @@ class MaskDecoder(nn.Module):
     """One mask and one quality for each reference.
 
     A mask is the product of the reference's embedding with every pixel's. With proposals, the
-    embedding is a change to what the most attended cell proposes, and pixels lose by their
+    embedding is a change to what the elected cell proposes, and pixels lose by their
     distance from its box; anchored without them, by their distance from a learned bell around the
     anchor. Both keep look-alikes elsewhere out of the mask.
     """
@@ -57,11 +57,11 @@ class MaskDecoder(nn.Module):
         proposals: Proposals | None = None,
     ) -> MaskPredictions:
         """Decode every reference; padding gets masks that nobody reads."""
-        refined = self.trunk(references, features.cells)
+        refined = self.trunk(references, features.cells, proposals)
         state = self.norm(refined.states[-1])
         embedding = self.embedding(state)
         if proposals is not None and refined.anchors:
-            boxes, proposed = proposals.at(refined.anchors[-1].picked)
+            boxes, proposed = proposals.at(refined.anchors[-1].elected)
             logits = mask_logits(embedding + proposed.detach(), features.pixels, boxes.detach())
         else:
             logits = mask_logits(embedding, features.pixels)

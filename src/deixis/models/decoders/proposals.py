@@ -8,43 +8,77 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deixis.models.decoders.layers import MultiLayerPerceptron
-from deixis.models.losses import paired_iou, to_corners
+from deixis.models.losses import to_corners
 from deixis.models.positions import cell_centres
 
 BELL_STEEPNESS = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Election:
-    """The cell that a reference's unit starts from, and the share of the attention behind it."""
-
-    cells: Int[Tensor, "b q"]
-    votes: Float[Tensor, "b q"]
-
-
-@dataclass(frozen=True, slots=True)
 class Proposals:
     """A box (cxcywh in [0, 1] of the canvas) and a mask embedding for each cell.
 
-    The last number of an embedding is its bias. What a cell without a thing proposes means
-    nothing.
+    The last number of an embedding is its bias. ``objectness`` is the logit of the IoU that the
+    box is expected to have with the thing that the cell shows, low where it shows none; what such
+    a cell proposes means nothing. ``overlaps`` are the IoUs of the boxes with one another.
     """
 
     boxes: Float[Tensor, "b cells 4"]
     embeddings: Float[Tensor, "b cells _p"]
+    objectness: Float[Tensor, "b cells"]
+    overlaps: Float[Tensor, "b cells cells"]
+
+    @classmethod
+    def make(
+        cls,
+        boxes: Float[Tensor, "b cells 4"],
+        embeddings: Float[Tensor, "b cells _p"],
+        objectness: Float[Tensor, "b cells"],
+    ) -> "Proposals":
+        """Proposals with the IoU of each box with each other."""
+        corners = to_corners(boxes.detach())
+        low = torch.maximum(corners[:, :, None, :2], corners[:, None, :, :2])
+        high = torch.minimum(corners[:, :, None, 2:], corners[:, None, :, 2:])
+        shared = (high - low).clamp_(min=0).prod(-1)
+        areas = (corners[..., 2:] - corners[..., :2]).clamp(min=0).prod(-1)
+        union = areas[:, :, None] + areas[:, None] - shared
+        return cls(boxes, embeddings, objectness, shared / union.clamp_(min=1e-9))
 
     @torch.no_grad()
-    def elect(self, logits: Float[Tensor, "b q cells"]) -> Election:
+    def elect(
+        self, logits: Float[Tensor, "b q cells"]
+    ) -> tuple[Int[Tensor, "b q"], Float[Tensor, "b q"]]:
         """Choose a cell for each reference: the one whose box most of the attention agrees on.
+
+        Returns the cells and their votes.
 
         A cell's votes are the attention of all cells, each by the IoU of its box with the cell's
         own, so that a thing of many cells does not lose to one cell of another.
         """
         weights = logits.float().softmax(-1)
-        corners = to_corners(self.boxes.float())
-        agreement, _ = paired_iou(corners[:, :, None], corners[:, None])
-        votes = weights @ agreement
-        return Election(votes.argmax(-1), votes.amax(-1))
+        votes = weights @ self.overlaps
+        most, elected = votes.max(-1)
+        return elected, most
+
+    @torch.no_grad()
+    def objects(self, count: int, *, overlap: float = 0.6) -> Int[Tensor, "b count"]:
+        """Cells of the ``count`` most likely things, from left to right.
+
+        Greedily by objectness; boxes that overlap a chosen one by more than ``overlap`` are the
+        same thing seen from another cell. Where an image has fewer things, the rest are cells
+        without a thing, and their objectness says so.
+        """
+        left = self.objectness.float().clone()
+        chosen = []
+        for _ in range(count):
+            best = left.argmax(-1)
+            chosen.append(best)
+            same = self.overlaps.gather(1, best[:, None, None].expand(-1, 1, left.shape[1]))[:, 0]
+            left = left.masked_fill(same > overlap, -1e4)
+            left.scatter_(1, best[:, None], -1e5)
+        cells = torch.stack(chosen, dim=1)
+        places = self.boxes[..., 0].gather(1, cells)
+        return cells.gather(1, places.argsort(dim=1, stable=True))
 
     def at(
         self, cells: Int[Tensor, "b q"]
@@ -68,6 +102,7 @@ class ProposalHead(nn.Module):
         self.norm = nn.LayerNorm(cell_width)
         self.box = MultiLayerPerceptron(cell_width, 4)
         self.embedding = MultiLayerPerceptron(cell_width, pixel_width + 1)
+        self.objectness = MultiLayerPerceptron(cell_width, 1, layers=2)
 
     def forward(self, cells: Float[Tensor, "b d h w"]) -> Proposals:
         """Propose a box and a mask embedding for each cell."""
@@ -75,7 +110,8 @@ class ProposalHead(nn.Module):
         numbers = self.box(states).float()
         centres = cell_centres(cells.shape[-1], device=cells.device) + numbers[..., :2]
         boxes = torch.cat([centres, numbers[..., 2:].sub(1.5).sigmoid()], dim=-1)
-        return Proposals(boxes, self.embedding(states))
+        objectness = self.objectness(states).squeeze(-1).float()
+        return Proposals.make(boxes, self.embedding(states), objectness)
 
 
 def outside_penalty(boxes: Float[Tensor, "*n 4"], grid: int) -> Float[Tensor, "*n grid grid"]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from deixis.errors import ModelError
 from deixis.models.decoders.layers import Anchor, Anchors, DecoderLayer
+from deixis.models.decoders.proposals import Proposals
 from deixis.models.positions import sine_positions
 from deixis.models.references import LatentReferences
 
@@ -63,8 +64,17 @@ class ReferenceTrunk(nn.Module):
                 torch.randn(config.num_queries, config.width) * 0.02
             )
 
-    def forward(self, references: LatentReferences, cells: Float[Tensor, "b d h w"]) -> Refined:
-        """Refine references over the cells."""
+    def forward(
+        self,
+        references: LatentReferences,
+        cells: Float[Tensor, "b d h w"],
+        proposals: Proposals | None = None,
+    ) -> Refined:
+        """Refine references over the cells.
+
+        With proposals, a reference takes along what it has elected so far, its place and its
+        looks; without them, the expected place and the mean look of where it attends.
+        """
         features = cells.flatten(2).transpose(1, 2)
         positions = sine_positions(cells.shape[-1], features.shape[-1], device=cells.device)
         together = self._together(references)
@@ -88,10 +98,26 @@ class ReferenceTrunk(nn.Module):
                 places = self.place(anchors[-1].centres.to(state.dtype))
                 state = self.layers[step - 1](state, places, features, positions, together)
             found = anchor(state, features, positions)
+            if proposals is not None:
+                found = self._elected(found, anchors, features, proposals)
             state = state + self.pooled(found.pooled)
             states.append(state)
             anchors.append(found)
         return Refined(tuple(states), tuple(anchors))
+
+    @staticmethod
+    def _elected(
+        found: Anchors,
+        before: list[Anchors],
+        features: Float[Tensor, "b cells d"],
+        proposals: Proposals,
+    ) -> Anchors:
+        """Add up the attention of all steps, and look at the cell that it elects."""
+        logits = found.logits + before[-1].logits if before else found.logits
+        elected, votes = proposals.elect(logits)
+        boxes, _ = proposals.at(elected)
+        looks = features.gather(1, elected[..., None].expand(-1, -1, features.shape[2]))
+        return Anchors(logits, boxes[..., :2].detach(), looks, elected, votes)
 
     @staticmethod
     def _together(references: LatentReferences) -> Bool[Tensor, "b 1 q q"]:
