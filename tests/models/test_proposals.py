@@ -1,17 +1,21 @@
-"""Units from single cells, and decoders that start from them."""
+"""Units from single cells, and what starts from them: decoders and image tokens."""
 
 from dataclasses import replace
 
+import pytest
 import torch
-from tiny import tiny_model
+from tiny import tiny_choice, tiny_model, tiny_tokenizer
 
+from deixis.errors import ModelError
 from deixis.models.config import DEFAULT_LOSS_WEIGHTS
 from deixis.models.decoders import Proposals
 from deixis.models.decoders.box import moved_boxes
 from deixis.models.decoders.proposals import outside_penalty
 from deixis.models.objectives import Things, proposal_losses
-from deixis.models.projector import CellProjector
+from deixis.models.pointing import PointingVLM
+from deixis.models.projector import CellProjector, ObjectProjector, box_code
 from deixis.models.references import LatentReferences
+from deixis.training.build import model_config
 
 
 def things_of_two_images() -> Things:
@@ -127,3 +131,107 @@ def test_image_tokens_from_cells_are_two_by_two_and_row_by_row() -> None:
     changed[0, :, 3, 5] += 1.0  # second row of tokens, third column
     differs = (projector(cells) - projector(changed))[0].abs().sum(-1) > 0
     assert differs.nonzero().flatten().tolist() == [1 * 4 + 2]
+
+
+def row_of_boxes(*boxes: tuple[float, float, float, float]) -> torch.Tensor:
+    return torch.tensor([boxes])
+
+
+def test_a_thing_of_many_cells_outvotes_one_cell_of_another() -> None:
+    """Three cells agree on one box with 0.6 of the attention; a single one has 0.4."""
+    same, other = (0.3, 0.3, 0.2, 0.2), (0.8, 0.8, 0.2, 0.2)
+    proposals = Proposals.make(
+        row_of_boxes(same, other, same, same), torch.zeros(1, 4, 1), torch.zeros(1, 4)
+    )
+    logits = torch.tensor([[[0.2, 0.4, 0.2, 0.2]]]).log()
+    elected, votes = proposals.elect(logits)
+    assert elected.item() in {0, 2, 3}
+    assert votes.item() == pytest.approx(0.6)
+
+
+def test_objects_are_the_likeliest_things_once_each_and_from_left_to_right() -> None:
+    boxes = row_of_boxes(
+        (0.7, 0.5, 0.2, 0.2),
+        (0.2, 0.5, 0.2, 0.2),
+        (0.71, 0.5, 0.2, 0.2),  # the first again, from another cell
+        (0.5, 0.1, 0.2, 0.2),
+    )
+    objectness = torch.tensor([[3.0, 1.0, 2.9, 2.0]])
+    proposals = Proposals.make(boxes, torch.zeros(1, 4, 1), objectness)
+    assert proposals.objects(3).tolist() == [[1, 3, 0]]
+    assert proposals.objects(2).tolist() == [[3, 0]]
+    # asked for more than there are, it gives each cell once
+    assert sorted(proposals.objects(4)[0].tolist()) == [0, 1, 2, 3]
+
+
+def test_objects_of_an_image_do_not_depend_on_its_neighbours() -> None:
+    torch.manual_seed(0)
+    boxes = torch.rand(3, 16, 4) * 0.5 + 0.1
+    proposals = Proposals.make(boxes, torch.zeros(3, 16, 1), torch.randn(3, 16))
+    together = proposals.objects(5)
+    for index in range(3):
+        alone = Proposals.make(
+            boxes[index : index + 1], torch.zeros(1, 16, 1), proposals.objectness[index, None]
+        )
+        assert torch.equal(alone.objects(5)[0], together[index])
+
+
+def test_a_token_of_a_thing_changes_with_its_looks_and_its_place() -> None:
+    torch.manual_seed(0)
+    projector = ObjectProjector(16, 24, cell_grid=4, objects=2)
+    cells = torch.randn(1, 16, 4, 4)
+    boxes = torch.full((1, 16, 4), 0.1)
+    boxes[0, :, 0] = torch.arange(16) / 16
+    objectness = torch.full((1, 16), -9.0)
+    objectness[0, [3, 12]] = 4.0
+    proposals = Proposals.make(boxes, torch.zeros(1, 16, 1), objectness)
+    tokens = projector(cells, proposals)
+    assert tokens.shape == (1, 2 + 16, 24)
+    moved = boxes.clone()
+    moved[0, 12, 1] = 0.4
+    elsewhere = projector(cells, Proposals.make(moved, torch.zeros(1, 16, 1), objectness))
+    changed = (tokens - elsewhere)[0].abs().sum(-1) > 1e-6
+    assert changed.nonzero().flatten().tolist() == [1]
+    other = cells.clone()
+    other[0, :8, 0, 3] += 1  # cell 3: the first thing, and one of sixteen parts of the whole
+    changed = (tokens - projector(other, proposals))[0].abs().sum(-1) > 1e-6
+    assert changed.nonzero().flatten().tolist() == [0, 2 + 3]
+
+
+def test_box_codes_tell_boxes_apart_and_stay_small() -> None:
+    torch.manual_seed(0)
+    boxes = torch.rand(200, 4)
+    codes = box_code(boxes)
+    apart = torch.cdist(codes, codes) + torch.eye(200) * 9
+    assert codes.abs().max() <= 1
+    assert apart.min() > 0.1
+
+
+def test_later_steps_add_to_where_earlier_ones_attended() -> None:
+    model, _ = tiny_model()
+    seen = model.see(torch.rand(1, 3, 64, 64) * 2 - 1)
+    states = torch.randn(1, 2, model.config.text_config.hidden_size)
+    turns = torch.ones(1, 2, dtype=torch.long)
+    latent = LatentReferences(states, turns.bool(), turns)
+    assert model.box_decoder is not None
+    before = model.box_decoder(latent, seen.maps.cells, seen.proposals).anchors
+    with torch.no_grad():  # a last step that says nothing of its own
+        model.box_decoder.trunk.anchors[-1].query.weight.zero_()
+        model.box_decoder.trunk.anchors[-1].query.bias.zero_()
+    after = model.box_decoder(latent, seen.maps.cells, seen.proposals).anchors
+    torch.testing.assert_close(after[-1].logits, before[-2].logits)
+    assert not torch.allclose(before[-1].logits, before[-2].logits)
+
+
+def test_tokens_of_things_need_proposals() -> None:
+    choice = replace(tiny_choice(), proposals=False)
+    with pytest.raises(ModelError, match="proposals"):
+        PointingVLM(model_config(choice, tiny_tokenizer(), []))
+
+
+@pytest.mark.parametrize("tokens_from", ["encoder", "cells"])
+def test_image_tokens_come_from_where_the_configuration_says(tokens_from: str) -> None:
+    choice = replace(tiny_choice(), tokens_from=tokens_from)  # type: ignore[arg-type]  # one of them
+    config = model_config(choice, tiny_tokenizer(), [])
+    seen = PointingVLM(config).see(torch.rand(2, 3, 64, 64))
+    assert seen.tokens.shape == (2, config.image_tokens, 48)
