@@ -13,6 +13,10 @@ from deixis.models.matching import match_groups
 from deixis.models.references import LatentReferences
 
 
+RIGHT_IOU = 0.5
+"""A unit whose IoU with the truth is above this is right, as REC's accuracy has it."""
+
+
 @dataclass(frozen=True, slots=True)
 class DecodedUnits:
     """What the decoders made of the references; None where the model has no such decoder."""
@@ -175,8 +179,9 @@ def weighted_mean(values: Float[Tensor, " n"], scale: Float[Tensor, " n"]) -> Fl
 def quality_loss(
     logits: Float[Tensor, " n"], iou: Float[Tensor, " n"], scale: Float[Tensor, " n"]
 ) -> Float[Tensor, ""]:
-    """Binary cross-entropy of the quality estimate towards the IoU that was reached."""
-    loss = nn.functional.binary_cross_entropy_with_logits(logits, iou.clamp(0, 1), reduction="none")
+    """Binary cross-entropy of the quality estimate towards whether the unit was right."""
+    right = (iou > RIGHT_IOU).float()
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, right, reduction="none")
     return weighted_mean(loss, scale)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from deixis.errors import AnnotationError
+from deixis.errors import AnnotationError, GeometryError
 from deixis.geometry import Box, DepthMap, ImageSize, Keypoints, Mask
 from deixis.structures.units import GroundedText, Region
 
@@ -68,6 +68,10 @@ class Sample:
 
     Indices (of relations, expressions, questions, salient) point into ``instances``. Captions
     are short or long texts whose phrases own units.
+
+    Raises:
+        AnnotationError: An index points at no instance, a box leaves the image, or a mask or
+            depth map is of another size.
     """
 
     id: str
@@ -96,4 +100,17 @@ class Sample:
         if wrong:
             raise AnnotationError(
                 f"sample {self.id}: instance {wrong[0]} of {count} does not exist"
+            )
+        for index, instance in enumerate(self.instances):
+            try:
+                instance.box.check_inside(self.size)
+            except GeometryError as error:
+                raise AnnotationError(f"sample {self.id}: instance {index}: {error}") from error
+            self._check_size(f"the mask of instance {index}", instance.mask)
+        self._check_size("the depth map", self.depth)
+
+    def _check_size(self, name: str, dense: Mask | DepthMap | None) -> None:
+        if dense is not None and dense.size != self.size:
+            raise AnnotationError(
+                f"sample {self.id}: {name} is of {dense.size}, the image of {self.size}"
             )

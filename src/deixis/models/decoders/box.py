@@ -16,7 +16,7 @@ from deixis.models.references import LatentReferences
 class BoxPredictions:
     """Boxes of each step (the last one counts), cxcywh in [0, 1] of the canvas.
 
-    ``quality`` is the logit of the expected IoU with the truth.
+    ``quality`` is the logit of the chance that the IoU with the truth is above 0.5.
     """
 
     steps: tuple[Float[Tensor, "b q 4"], ...]

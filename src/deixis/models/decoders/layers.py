@@ -135,7 +135,7 @@ class MultiLayerPerceptron(nn.Module):
 
 
 class QualityHead(nn.Module):
-    """Estimate the IoU that a unit will reach, from its state and how sure its anchor is."""
+    """Estimate the chance that a unit is right, from its state and the votes for its cell."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

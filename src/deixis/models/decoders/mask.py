@@ -17,7 +17,7 @@ from deixis.models.references import LatentReferences
 class MaskPredictions:
     """Mask logits at the resolution of the pixel features.
 
-    ``quality`` is the logit of the expected IoU with the truth.
+    ``quality`` is the logit of the chance that the IoU with the truth is above 0.5.
     """
 
     logits: Float[Tensor, "b q h w"]
