@@ -189,7 +189,7 @@ class _Placer:
         return None
 
     def score(self, reference: int, names: Sequence[str]) -> float | None:
-        """Mean expected IoU of the units that a reference was decoded to."""
+        """Mean chance of being right of the units that a reference was decoded to."""
         logits = []
         if UnitType.BOX in names and self.decoded.boxes is not None:
             logits.append(self.decoded.boxes.quality[self.row, reference])

@@ -12,7 +12,6 @@ from deixis.models.decoders.layers import Anchors
 from deixis.models.matching import match_groups
 from deixis.models.references import LatentReferences
 
-
 RIGHT_IOU = 0.5
 """A unit whose IoU with the truth is above this is right, as REC's accuracy has it."""
 
