@@ -13,7 +13,8 @@ from deixis.models.decoders.box import moved_boxes
 from deixis.models.decoders.proposals import outside_penalty
 from deixis.models.objectives import Things, proposal_losses
 from deixis.models.pointing import PointingVLM
-from deixis.models.projector import CellProjector, ObjectProjector, box_code
+from deixis.models.positions import box_code
+from deixis.models.projector import CellProjector, ObjectProjector
 from deixis.models.references import LatentReferences
 from deixis.training.build import model_config
 
@@ -216,8 +217,12 @@ def test_later_steps_add_to_where_earlier_ones_attended() -> None:
     assert model.box_decoder is not None
     before = model.box_decoder(latent, seen.maps.cells, seen.proposals).anchors
     with torch.no_grad():  # a last step that says nothing of its own
-        model.box_decoder.trunk.anchors[-1].query.weight.zero_()
-        model.box_decoder.trunk.anchors[-1].query.bias.zero_()
+        for layer in (
+            model.box_decoder.trunk.anchors[-1].query,
+            model.box_decoder.trunk.anchors[-1].place,
+        ):
+            layer.weight.zero_()
+            layer.bias.zero_()
     after = model.box_decoder(latent, seen.maps.cells, seen.proposals).anchors
     torch.testing.assert_close(after[-1].logits, before[-2].logits)
     assert not torch.allclose(before[-1].logits, before[-2].logits)

@@ -82,7 +82,9 @@ class RegionEncoder(nn.Module):
     ) -> Float[Tensor, "r n d"]:
         """Give ``num_tokens`` vectors for each region; ``rows`` says whose image it lies on."""
         positions = sine_positions(cells.shape[-1], cells.shape[1], device=cells.device)
-        placed = cells + positions.T.unflatten(1, cells.shape[-2:])
+        # what is large would drown the other
+        normed = nn.functional.layer_norm(cells.permute(0, 2, 3, 1), cells.shape[1:2])
+        placed = normed.permute(0, 3, 1, 2) + positions.T.unflatten(1, cells.shape[-2:])
         return self.projector(self.aggregate(placed, masks, rows))
 
 

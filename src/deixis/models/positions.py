@@ -39,3 +39,20 @@ def _centre_table(grid: int) -> Tensor:
 def cell_centres(grid: int, *, device: torch.device | None = None) -> Float[Tensor, "cells 2"]:
     """Centres (x, y) of the cells of a square grid over [0, 1]², row-major."""
     return _centre_table(grid).to(device)
+
+
+BOX_CODE = 48
+"""Numbers of a box code: four coordinates, six frequencies, sine and cosine."""
+
+
+def box_code(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n code"]:
+    """Sines and cosines of a box's centre and size (cxcywh in [0, 1]), from coarse to fine."""
+    rates = torch.pi * 2.0 ** torch.arange(BOX_CODE // 8, device=boxes.device) / 2
+    phase = (boxes.float()[..., None] * rates).flatten(-2)
+    return torch.cat([phase.sin(), phase.cos()], dim=-1)
+
+
+def cell_boxes(grid: int, *, device: torch.device | None = None) -> Float[Tensor, "cells 4"]:
+    """The cells of a square grid over [0, 1]² as boxes (cxcywh), row-major."""
+    centres = cell_centres(grid, device=device)
+    return torch.cat([centres, torch.full_like(centres, 1 / grid)], dim=-1)

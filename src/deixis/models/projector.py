@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deixis.models.decoders.proposals import Proposals
-from deixis.models.positions import sine_positions
+from deixis.models.positions import BOX_CODE, box_code, sine_positions
 
 
 class Projector(nn.Module):
@@ -28,8 +28,8 @@ class CellProjector(nn.Module):
     """The cells that decoders attend to, some by some, as image tokens, row by row.
 
     What a language model shall say about an image then rests on features that every unit, and
-    every word of `concept_loss`, has shaped. Places are added after the projection, small: they
-    are the same for every image, and must not drown what is not.
+    every word of `concept_loss`, has shaped. Places are added after the projection, which is
+    normalised: what is large would drown the other.
     """
 
     def __init__(self, cell_width: int, language_width: int, *, merge: int = 2) -> None:
@@ -37,6 +37,7 @@ class CellProjector(nn.Module):
         self.merge = merge
         self.norm = nn.LayerNorm(cell_width)
         self.projector = Projector(merge**2 * cell_width, language_width)
+        self.out = nn.LayerNorm(language_width)
         self.place = nn.Linear(cell_width, language_width, bias=False)
 
     def forward(self, cells: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
@@ -45,7 +46,7 @@ class CellProjector(nn.Module):
         merged = functional.pixel_unshuffle(normed, self.merge).flatten(2).transpose(1, 2)
         grid, width = cells.shape[-1] // self.merge, cells.shape[1]
         places = self.place(sine_positions(grid, width, device=cells.device))
-        return self.projector(merged) + 0.3 * places
+        return self.out(self.projector(merged)) + places
 
 
 class ObjectProjector(nn.Module):
@@ -64,6 +65,7 @@ class ObjectProjector(nn.Module):
         self.objects = objects
         self.norm = nn.LayerNorm(cell_width)
         self.projector = Projector(cell_width + BOX_CODE, language_width)
+        self.out = nn.LayerNorm(language_width)
         self.sureness = nn.Linear(1, language_width)
         self.whole = CellProjector(cell_width, language_width, merge=cell_grid // self.GRID)
 
@@ -76,17 +78,6 @@ class ObjectProjector(nn.Module):
         looks = self.norm(features.gather(1, chosen[..., None].expand(-1, -1, features.shape[2])))
         boxes = proposals.at(chosen)[0].detach()
         sure = proposals.objectness.detach().sigmoid().gather(1, chosen)[..., None]
-        things = self.projector(torch.cat([looks, box_code(boxes).to(looks.dtype)], dim=-1))
+        things = self.out(self.projector(torch.cat([looks, box_code(boxes)], dim=-1)))
         things = things * sure.to(things.dtype) + self.sureness(sure.to(things.dtype))
         return torch.cat([things, self.whole(cells)], dim=1)
-
-
-BOX_CODE = 48
-"""Numbers of a box code: four coordinates, six frequencies, sine and cosine."""
-
-
-def box_code(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n code"]:
-    """Sines and cosines of a box's centre and size (cxcywh in [0, 1]), from coarse to fine."""
-    rates = torch.pi * 2.0 ** torch.arange(BOX_CODE // 8, device=boxes.device) / 2
-    phase = (boxes.float()[..., None] * rates).flatten(-2)
-    return torch.cat([phase.sin(), phase.cos()], dim=-1)

@@ -39,7 +39,7 @@ def scenes_tiny() -> TrainRecipe:
         stages=(
             Stage(
                 name="see",
-                steps=700,
+                steps=600,
                 batch_size=32,
                 trainable=("vision_encoder", "pixel_decoder", "proposal_head", "concept_head"),
                 data=SceneData(seed=2, turns=0),
@@ -47,13 +47,13 @@ def scenes_tiny() -> TrainRecipe:
             ),
             Stage(
                 name="learn",
-                steps=2000,
+                steps=1000,
                 data=questions,
                 optimizer=Optimizer(lr=1e-3, warmup=60, final=1.0, muon_scale=2.0),
             ),
             Stage(
                 name="settle",
-                steps=1800,
+                steps=900,
                 data=questions,
                 optimizer=Optimizer(lr=1e-3, warmup=40, final=0.01, muon_scale=2.0),
             ),

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deixis.models.positions import cell_centres
+from deixis.models.positions import BOX_CODE, cell_centres
 
 
 class Attention(nn.Module):
@@ -89,7 +89,8 @@ class Anchor(nn.Module):
     """One reference, one attention over the feature map, one expected place.
 
     Query and keys are normalised, so that the logits are cosines times a learned temperature:
-    without that, training from scratch is unstable. The attention is supervised towards the
+    without that, training from scratch is unstable. Where a cell is counts beside what it shows,
+    not within: added to the features, places drown in them (compare Conditional DETR). The attention is supervised towards the
     target's cells (see `soft_attention_loss`), which is what makes boxes learnable on a small
     budget.
     """
@@ -98,19 +99,24 @@ class Anchor(nn.Module):
         super().__init__()
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
+        self.place = nn.Linear(width, BOX_CODE)
         self.temperature = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def forward(
         self,
         queries: Float[Tensor, "b q d"],
         features: Float[Tensor, "b cells d"],
-        positions: Float[Tensor, "cells d"],
+        places: Float[Tensor, "*b cells code"],
     ) -> Anchors:
-        """Attend to the cells and return where, on average, that is."""
-        keys = functional.normalize(self.key(features + positions).float(), dim=-1)
+        """Attend to the cells and return where, on average, that is.
+
+        ``places`` are box codes of the cells, or of the things that they show.
+        """
+        keys = functional.normalize(self.key(features).float(), dim=-1)
         asked = functional.normalize(self.query(queries).float(), dim=-1)
         scale = self.temperature.exp().clamp(max=60.0)
-        logits = scale * (asked @ keys.transpose(1, 2))
+        where = self.place(queries).float() @ places.transpose(-1, -2) / 4
+        logits = scale * (asked @ keys.transpose(1, 2)) + where
         weights = logits.softmax(-1)
         grid = math.isqrt(features.shape[1])
         centres = weights @ cell_centres(grid, device=features.device)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from deixis.errors import ModelError
 from deixis.models.decoders.layers import Anchor, Anchors, DecoderLayer
 from deixis.models.decoders.proposals import Proposals
-from deixis.models.positions import sine_positions
+from deixis.models.positions import box_code, cell_boxes, sine_positions
 from deixis.models.references import LatentReferences
 
 
@@ -52,6 +52,7 @@ class ReferenceTrunk(nn.Module):
         self.config = config
         self.input = nn.Linear(language_width, config.width)
         self.input_norm = nn.LayerNorm(config.width)
+        self.feature_norm = nn.LayerNorm(config.width)
         self.layers = nn.ModuleList(
             DecoderLayer(config.width, config.heads, config.hidden) for _ in range(config.layers)
         )
@@ -75,7 +76,7 @@ class ReferenceTrunk(nn.Module):
         With proposals, a reference takes along what it has elected so far, its place and its
         looks; without them, the expected place and the mean look of where it attends.
         """
-        features = cells.flatten(2).transpose(1, 2)
+        features = self.feature_norm(cells.flatten(2).transpose(1, 2))
         positions = sine_positions(cells.shape[-1], features.shape[-1], device=cells.device)
         together = self._together(references)
         state = self.input_norm(self.input(references.states))
@@ -93,11 +94,14 @@ class ReferenceTrunk(nn.Module):
                 state = layer(state, places, features, positions, together)
                 states.append(state)
             return Refined(tuple(states), ())
+        grid = cells.shape[-1]
+        boxes = cell_boxes(grid, device=cells.device) if proposals is None else proposals.boxes
+        codes = box_code(boxes.detach())
         for step, anchor in enumerate(self.anchors):
             if anchors:
                 places = self.place(anchors[-1].centres.to(state.dtype))
                 state = self.layers[step - 1](state, places, features, positions, together)
-            found = anchor(state, features, positions)
+            found = anchor(state, features, codes)
             if proposals is not None:
                 found = self._elected(found, anchors, features, proposals)
             state = state + self.pooled(found.pooled)
