@@ -240,3 +240,22 @@ def test_image_tokens_come_from_where_the_configuration_says(tokens_from: str) -
     config = model_config(choice, tiny_tokenizer(), [])
     seen = PointingVLM(config).see(torch.rand(2, 3, 64, 64))
     assert seen.tokens.shape == (2, config.image_tokens, 48)
+
+
+def test_places_count_however_large_features_grow() -> None:
+    """Cells grow a hundredfold in training; positions added to them as they were, drowned."""
+    model, _ = tiny_model()
+    seen = model.see(torch.rand(1, 3, 64, 64) * 2 - 1)
+    states = torch.randn(1, 2, model.config.text_config.hidden_size)
+    turns = torch.ones(1, 2, dtype=torch.long)
+    latent = LatentReferences(states, turns.bool(), turns)
+    masks, rows = torch.ones(1, 32, 32), torch.zeros(1, dtype=torch.long)
+    assert model.box_decoder is not None
+    cells = torch.randn_like(seen.maps.cells)
+    small = model.box_decoder(latent, cells, seen.proposals).anchors[-1].logits
+    large = model.box_decoder(latent, cells * 100, seen.proposals).anchors[-1].logits
+    torch.testing.assert_close(small, large, atol=1e-3, rtol=1e-3)
+    regions = model.region_encoder(cells, masks, rows)
+    torch.testing.assert_close(
+        regions, model.region_encoder(cells * 100, masks, rows), atol=1e-3, rtol=1e-3
+    )
