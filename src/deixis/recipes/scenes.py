@@ -53,7 +53,7 @@ def scenes_tiny() -> TrainRecipe:
             ),
             Stage(
                 name="settle",
-                steps=600,
+                steps=540,
                 data=questions,
                 optimizer=Optimizer(lr=1e-3, warmup=40, final=0.01, muon_scale=2.0),
             ),
