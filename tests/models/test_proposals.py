@@ -10,6 +10,7 @@ from deixis.errors import ModelError
 from deixis.models.config import DEFAULT_LOSS_WEIGHTS
 from deixis.models.decoders import Proposals
 from deixis.models.decoders.box import moved_boxes
+from deixis.models.decoders.layers import Anchor
 from deixis.models.decoders.proposals import outside_penalty
 from deixis.models.objectives import Things, proposal_losses
 from deixis.models.pointing import PointingVLM
@@ -216,11 +217,10 @@ def test_later_steps_add_to_where_earlier_ones_attended() -> None:
     latent = LatentReferences(states, turns.bool(), turns)
     assert model.box_decoder is not None
     before = model.box_decoder(latent, seen.maps.cells, seen.proposals).anchors
+    last = model.box_decoder.trunk.anchors[-1]
+    assert isinstance(last, Anchor)
     with torch.no_grad():  # a last step that says nothing of its own
-        for layer in (
-            model.box_decoder.trunk.anchors[-1].query,
-            model.box_decoder.trunk.anchors[-1].place,
-        ):
+        for layer in (last.query, last.place):
             layer.weight.zero_()
             layer.bias.zero_()
     after = model.box_decoder(latent, seen.maps.cells, seen.proposals).anchors

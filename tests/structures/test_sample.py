@@ -40,4 +40,4 @@ def test_masks_and_depth_of_another_size_are_refused() -> None:
     with pytest.raises(AnnotationError, match="s7: the mask of instance 0 is of 20x30"):
         sample(Instance("circle", Box(1, 2, 11, 12), mask=turned))
     with pytest.raises(AnnotationError, match="s7: the depth map"):
-        sample(depth=DepthMap(np.ones((10, 15))))
+        sample(depth=DepthMap(np.ones((10, 15), np.float32), "metric"))

@@ -19,7 +19,9 @@ class Small(nn.Module):
         image = self.kernel(torch.linspace(-1, 1, 400).view(1, 4, 10, 10)).mean((2, 3))
         words = self.words(torch.arange(8))
         scores = self.lm_head(words + image)
-        return scores.logsumexp(-1).sum() + self.narrow(self.wide(words)).square().sum()
+        loss: torch.Tensor = scores.logsumexp(-1).sum()
+        squares: torch.Tensor = self.narrow(self.wide(words)).square().sum()
+        return loss + squares
 
 
 def small(seed: int = 0) -> Small:
@@ -30,7 +32,7 @@ def small(seed: int = 0) -> Small:
 def step(model: Small, optimizer: OptimizerSet) -> float:
     optimizer.zero_grad()
     loss = model.loss()
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    loss.backward()
     optimizer.step()
     return float(loss.detach())
 
@@ -41,10 +43,8 @@ def test_every_parameter_belongs_to_one_optimizer_and_moves(muon_scale: float | 
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = build_optimizer(model, Optimizer(muon_scale=muon_scale))
     optimizer.set_rate(1e-2)
-    first = step(model, optimizer)
-    for _ in range(20):
-        last = step(model, optimizer)
-    assert last < first
+    losses = [step(model, optimizer) for _ in range(20)]
+    assert losses[-1] < losses[0]
     assert not [name for name, p in model.named_parameters() if torch.equal(p, before[name])]
 
 
@@ -65,7 +65,7 @@ def test_a_kernel_is_updated_as_a_matrix_of_its_output_channels() -> None:
     )
     optimizer = build_optimizer(model, Optimizer(weight_decay=0.05, muon_scale=2.0))
     optimizer.set_rate(0.01)
-    model.loss().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    model.loss().backward()
     gradient = model.kernel.weight.grad
     assert gradient is not None
     matrix.grad = gradient.flatten(1).clone()

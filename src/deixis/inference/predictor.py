@@ -14,7 +14,8 @@ from deixis.errors import GeometryError, PromptError
 from deixis.geometry import Box, ImageSize, Letterbox, Mask
 from deixis.inference.answer import PointingAnswer
 from deixis.inference.generation import Generated, generate, pad_references
-from deixis.models.pointing import DecodedUnits, PointingVLM
+from deixis.models.objectives import DecodedUnits
+from deixis.models.pointing import PointingVLM
 from deixis.models.references import LatentReferences
 from deixis.notation import Decoded, Marker, fill
 from deixis.processing.batch import collate
