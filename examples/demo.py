@@ -12,7 +12,7 @@ import deixis
 EXAMPLES = Path(__file__).parent
 BASKET = deixis.Box(77, 52, 168, 115)
 QUESTIONS: tuple[tuple[str, str | list[str | deixis.Box]], ...] = (
-    ("scene-1.png", "the red circle at the bottom left"),
+    ("scene-1.png", "the red circle on the left"),
     ("scene-1.png", "Describe the image and show each thing."),
     ("scene-2.png", "Segment every star."),
     ("scene-2.png", "How many circles are there?"),

@@ -24,6 +24,9 @@ def evaluate_command(
         str | None, typer.Option(help="Only this level: plain, standard or hard.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once.")] = 32,
+    second_look: Annotated[
+        bool, typer.Option(help="Check denials by what is seen; without, the bare language model.")
+    ] = True,
     out: Annotated[Path | None, typer.Option(help="Write the report to this JSON file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -37,7 +40,7 @@ def evaluate_command(
 
         for name in benchmarks:
             resolve_benchmark(name, level=level)
-        predictor = load_quietly(model)
+        predictor = load_quietly(model, second_look=second_look)
         with shown_progress("eval", "answers") as progress:
 
             def tell(benchmark: str, done: int, total: int) -> None:

@@ -5,7 +5,7 @@ from transformers.utils import logging
 from deixis.inference import Predictor, load
 
 
-def load_quietly(name: str) -> Predictor:
+def load_quietly(name: str, *, second_look: bool = True) -> Predictor:
     """Load a model by its name, folder or hub id.
 
     Raises:
@@ -14,4 +14,4 @@ def load_quietly(name: str) -> Predictor:
     """
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    return load(name)
+    return load(name, second_look=second_look)

@@ -16,12 +16,14 @@ class Generated:
     """One generated answer.
 
     ``references`` are hidden states at the reference tokens, in order. ``finish_reason`` is
-    ``stop`` or ``length``.
+    ``stop`` or ``length``. ``runner_up`` is the second likeliest first token and its probability:
+    the other way in which the answer could have begun.
     """
 
     ids: tuple[int, ...]
     references: Float[Tensor, "n d"]
     finish_reason: str
+    runner_up: tuple[int, float]
 
 
 @torch.inference_mode()
@@ -32,12 +34,13 @@ def generate(
     end_id: int,
     max_new_tokens: int = 192,
     cached: bool = True,
+    begin: Int[Tensor, " b"] | None = None,
 ) -> tuple[list[Generated], SeenImages]:
     """Continue every row of a left-padded batch until ``end_id``.
 
     The state of a reference is the one at its own token, so it is known one step after the token
     was chosen. Without ``cached`` each step reads the whole sequence again; the result is the
-    same and serves as its check.
+    same and serves as its check. ``begin`` gives the first token of each row.
     """
     seen = model.see(batch.pixel_values)
     fed = model.embed(batch.input_ids, seen, batch.regions, batch.region_rows)
@@ -57,7 +60,11 @@ def generate(
         rows.note_states(hidden)
         if rows.done or rows.length == max_new_tokens:
             break
-        chosen = head(hidden).argmax(-1)
+        logits = head(hidden)
+        chosen = logits.argmax(-1)
+        if rows.length == 0:
+            rows.note_runners_up(logits.float())
+            chosen = chosen if begin is None else begin
         rows.append(chosen)
         fed = embed(chosen)[:, None]
         positions = positions[:, -1:] + 1
@@ -77,6 +84,7 @@ class _Rows:
         self.states: list[list[Tensor]] = [[] for _ in range(count)]
         self.open = [True] * count
         self.length = 0
+        self.runners_up: list[tuple[int, float]] = []
 
     @property
     def done(self) -> bool:
@@ -92,6 +100,11 @@ class _Rows:
                 continue
             self.ids[row].append(token)
 
+    def note_runners_up(self, logits: Float[Tensor, "b v"]) -> None:
+        """Keep the second likeliest first token of every row."""
+        chances, tokens = logits.softmax(-1).topk(2)
+        self.runners_up = list(zip(tokens[:, 1].tolist(), chances[:, 1].tolist(), strict=True))
+
     def note_states(self, hidden: Float[Tensor, "b d"]) -> None:
         """Keep states of rows whose last token was a reference and has just been read."""
         for row, ids in enumerate(self.ids):
@@ -105,8 +118,11 @@ class _Rows:
                 tuple(ids),
                 torch.stack(states) if states else torch.zeros(0, width),
                 "length" if still_open else "stop",
+                runner_up,
             )
-            for ids, states, still_open in zip(self.ids, self.states, self.open, strict=True)
+            for ids, states, still_open, runner_up in zip(
+                self.ids, self.states, self.open, self.runners_up, strict=True
+            )
         ]
 
 

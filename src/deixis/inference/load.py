@@ -23,12 +23,14 @@ def shipped_models() -> tuple[str, ...]:
     return tuple(sorted(path.name for path in WEIGHTS.glob("*") if (path / "config.json").exists()))
 
 
-def load(name: str | Path, *, device: str | None = None) -> Predictor:
+def load(name: str | Path, *, device: str | None = None, second_look: bool = True) -> Predictor:
     """Load a model and what it takes to ask it.
 
     Args:
         name: A shipped model's name, a folder that training wrote, or a hub id ``owner/name``.
         device: Torch device; the accelerator where there is one, else the processor.
+        second_look: Check by what is seen whether there is anything to point at, where the
+            language model is in doubt (see `deixis.inference.second_look`).
 
     Raises:
         ModelError: There is no such model.
@@ -54,7 +56,7 @@ def load(name: str | Path, *, device: str | None = None) -> Predictor:
         raise CheckpointError(f"model {name}: weights do not fit the configuration: {wrong}")
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Predictor(model.to(device).eval(), tokenizer, name=str(name))
+    return Predictor(model.to(device).eval(), tokenizer, name=str(name), second_look=second_look)
 
 
 def _find(name: str) -> Path:

@@ -14,11 +14,12 @@ from deixis.errors import GeometryError, PromptError
 from deixis.geometry import Box, ImageSize, Letterbox, Mask
 from deixis.inference.answer import PointingAnswer
 from deixis.inference.generation import Generated, generate, pad_references
+from deixis.inference.second_look import SecondLook, Seen
 from deixis.models.objectives import DecodedUnits
 from deixis.models.pointing import PointingVLM
 from deixis.models.references import LatentReferences
 from deixis.notation import Decoded, Marker, fill
-from deixis.processing.batch import collate
+from deixis.processing.batch import Row, collate
 from deixis.processing.build import build_processor
 from deixis.processing.images import read_image
 from deixis.processing.tokenizer import MarkedTokenizer
@@ -43,21 +44,50 @@ DECODED = (UnitType.BOX, UnitType.MASK)
 @dataclass(frozen=True, slots=True)
 class _Question:
     image: ImageArray
-    parts: tuple[QuestionPart, ...]
+    size: ImageSize
+    row: Row
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """One way to answer a question. ``known`` are chances that concepts hold in a cell."""
+
+    generated: Generated
+    row: int
+    decoded: DecodedUnits
+    known: Float[Tensor, "b cells known"] | None
+
+    @property
+    def points(self) -> bool:
+        return len(self.generated.references) > 0
 
 
 class Predictor:
     """A model and its processor; thread-safe as far as torch is.
 
-    Answers do not depend on what else is in a batch.
+    Answers do not depend on what else is in a batch. With ``second_look``, a model that tells
+    concepts from cells checks by them whether there is anything to point at (see `SecondLook`).
     """
 
-    decoding = f"greedy, at most {MAX_NEW_TOKENS} tokens"
-
-    def __init__(self, model: PointingVLM, tokenizer: MarkedTokenizer, *, name: str = "") -> None:
+    def __init__(
+        self,
+        model: PointingVLM,
+        tokenizer: MarkedTokenizer,
+        *,
+        name: str = "",
+        second_look: bool = True,
+    ) -> None:
         self.model = model
         self.processor = build_processor(model.config, tokenizer)
         self.name = name
+        self.second_look = SecondLook(self.processor.concepts if second_look else {})
+
+    @property
+    def decoding(self) -> str:
+        """How answers are chosen, for the record."""
+        checked = ", presence checked by concepts" if self.second_look.words else ""
+        return f"greedy, at most {MAX_NEW_TOKENS} tokens{checked}"
 
     def ask(
         self,
@@ -91,46 +121,101 @@ class Predictor:
     ) -> list[PointingAnswer]:
         """Ask several questions; see `ask`."""
         wanted = _unit_types(units)
-        ready = [_Question(read_image(image).array, _parts(prompt)) for image, prompt in questions]
+        ready = [self._question(image, prompt) for image, prompt in questions]
         answers: list[PointingAnswer] = []
         for start in range(0, len(ready), batch_size):
             answers += self._answer(ready[start : start + batch_size], wanted, max_new_tokens)
         return answers
 
+    def _question(self, image: Any, prompt: Prompt) -> _Question:
+        array = read_image(image).array
+        size = ImageSize(*array.shape[:2])
+        parts = _parts(prompt)
+        row = self.processor.row(Conversation("question", array, size, (Turn(parts),)))
+        words = " ".join(part for part in parts if isinstance(part, str))
+        return _Question(array, size, row, words)
+
     def _answer(
         self, questions: list[_Question], wanted: tuple[str, ...] | None, limit: int
     ) -> list[PointingAnswer]:
-        sizes = [ImageSize(*question.image.shape[:2]) for question in questions]
-        rows = [
-            self.processor.row(Conversation("question", q.image, size, (Turn(q.parts),)))
-            for q, size in zip(questions, sizes, strict=True)
+        looked = self._look([question.row for question in questions], limit)
+        doubtful = [
+            index
+            for index, one in enumerate(looked)
+            if self.second_look.needed(points=one.points, runner_up=one.generated.runner_up[1])
         ]
-        tokenizer = self.processor.tokenizer
-        batch = collate(rows, pad_id=tokenizer.pad_id, left=True).to(self.model.device)
-        generated, seen = generate(self.model, batch, end_id=tokenizer.end_id, max_new_tokens=limit)
-        states, filled = pad_references(generated)
-        turns = torch.ones(filled.shape, dtype=torch.long)
-        latent = LatentReferences(states, filled, turns)
-        with torch.inference_mode():
-            decoded = self.model.decode(latent, seen)
+        if doubtful:
+            others = [looked[index].generated.runner_up[0] for index in doubtful]
+            again = self._look([questions[index].row for index in doubtful], limit, others)
+            for index, other in zip(doubtful, again, strict=True):
+                looked[index] = self._believed(questions[index], looked[index], other)
         return [
-            self._read(row, question.image, size, generated[row], decoded, wanted)
-            for row, (question, size) in enumerate(zip(questions, sizes, strict=True))
+            self._read(question, one, wanted)
+            for question, one in zip(questions, looked, strict=True)
         ]
 
+    @torch.inference_mode()
+    def _look(
+        self, rows: list[Row], limit: int, begin: Sequence[int] | None = None
+    ) -> list[_Looked]:
+        """Generate answers and decode their references; ``begin`` gives the first tokens."""
+        tokenizer = self.processor.tokenizer
+        batch = collate(rows, pad_id=tokenizer.pad_id, left=True).to(self.model.device)
+        generated, seen = generate(
+            self.model,
+            batch,
+            end_id=tokenizer.end_id,
+            max_new_tokens=limit,
+            begin=None if begin is None else torch.tensor(begin, device=self.model.device),
+        )
+        states, filled = pad_references(generated)
+        turns = torch.ones(filled.shape, dtype=torch.long)
+        decoded = self.model.decode(LatentReferences(states, filled, turns), seen)
+        known = self.model.recognise(seen) if self.second_look.words else None
+        return [_Looked(one, row, decoded, known) for row, one in enumerate(generated)]
+
+    def _believed(self, question: _Question, first: _Looked, other: _Looked) -> _Looked:
+        """The likelier of two answers, of which one points and one does not; else the first."""
+        if first.points == other.points:
+            return first
+        chance = first.generated.runner_up[1]
+        pointing, denying = (first, other) if first.points else (other, first)
+        believes = self.second_look.believes(
+            question.words,
+            pointing=1 - chance if first.points else chance,
+            seen=self._seen(question, pointing),
+        )
+        return pointing if believes else denying
+
+    def _seen(self, question: _Question, looked: _Looked) -> list[Seen]:
+        """What is seen where each reference points."""
+        anchors = looked.decoded.anchors
+        if looked.known is None or not anchors:
+            return []
+        letterbox = self.processor.letterbox(question.size)
+        pieces = self.processor.tokenizer.decode_pieces(looked.generated.ids)
+        parsed = self.processor.notation.decode(pieces, question.size)
+        seen = []
+        for slot in parsed.slots:
+            words = self.second_look.concepts(parsed.text.phrases[slot.phrase_index].text)
+            elected = anchors[-1].elected[looked.row, slot.position]
+            centre = anchors[-1].centres[looked.row, slot.position].double().cpu().numpy()
+            x, y = letterbox.invert_points(centre[None] * letterbox.canvas)[0].tolist()
+            seen.append(
+                Seen(
+                    float(looked.known[looked.row, elected, list(words)].min()) if words else None,
+                    (x / question.size.width, y / question.size.height),
+                )
+            )
+        return seen
+
     def _read(
-        self,
-        row: int,
-        image: ImageArray,
-        size: ImageSize,
-        generated: Generated,
-        decoded: DecodedUnits,
-        wanted: tuple[str, ...] | None,
+        self, question: _Question, looked: _Looked, wanted: tuple[str, ...] | None
     ) -> PointingAnswer:
-        processor = self.processor
+        processor, size, generated = self.processor, question.size, looked.generated
         pieces = processor.tokenizer.decode_pieces(generated.ids)
         parsed = processor.notation.decode(pieces, size)
-        placer = _Placer(decoded, row, processor.letterbox(size))
+        placer = _Placer(looked.decoded, looked.row, processor.letterbox(size))
         if wanted is not None:
             parsed = retype(parsed, wanted)
         units = [
@@ -146,7 +231,7 @@ class Predictor:
             raw,
             (*parsed.problems, *placer.problems),
             generated.finish_reason,
-            image,
+            question.image,
         )
 
 

@@ -24,6 +24,14 @@ class DecodedUnits:
     boxes: BoxPredictions | None
     masks: MaskPredictions | None
 
+    @property
+    def anchors(self) -> tuple[Anchors, ...]:
+        """Where the references attend, of the first decoder that is anchored."""
+        for units in (self.boxes, self.masks):
+            if units is not None and units.anchors:
+                return units.anchors
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class Things:

@@ -89,7 +89,7 @@ class RegionEncoder(nn.Module):
 
 
 class ConceptHead(nn.Module):
-    """Tell from a cell alone which words hold there; serves training only."""
+    """Tell from a cell alone which words hold there."""
 
     def __init__(self, cell_width: int, count: int) -> None:
         super().__init__()
@@ -163,6 +163,12 @@ class PointingVLM(PreTrainedModel):
             case _:
                 tokens = self.projector(features.tokens)
         return SeenImages(tokens, maps, proposals)
+
+    def recognise(self, seen: SeenImages) -> Float[Tensor, "b cells known"] | None:
+        """Give the chance, for each cell, that each of the config's concepts holds there."""
+        if self.concept_head is None:
+            return None
+        return self.concept_head(seen.maps.cells).float().sigmoid()
 
     def embed(
         self,

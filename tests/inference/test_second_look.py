@@ -1,0 +1,148 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import tiny_model
+
+import deixis
+from deixis.data.scenes import draw_scene
+from deixis.geometry import ImageSize
+from deixis.inference import Predictor, generate
+from deixis.inference.second_look import SecondLook, Seen, places
+from deixis.processing.batch import collate
+from deixis.structures import Conversation, Turn
+
+REPOSITORY = Path(__file__).parents[2]
+WORDS = {"circle": 0, "red": 1, "red shirt": 2, "A": 3, "box": 4, "a": 5}
+CHANCE = st.floats(0, 1)
+
+
+SEEN = st.builds(Seen, st.none() | CHANCE, st.tuples(CHANCE, CHANCE))
+QUESTION = st.sampled_from(
+    ["the red circle", "the circle on the left", "Find the lower right box."]
+)
+
+
+@given(
+    question=QUESTION,
+    points=st.booleans(),
+    runner_up=st.floats(0, 0.49),
+    seen=st.lists(SEEN, max_size=3),
+)
+def test_a_look_that_is_not_needed_would_have_changed_nothing(
+    *, question: str, points: bool, runner_up: float, seen: list[Seen]
+) -> None:
+    look = SecondLook(WORDS)
+    pointing = 1 - runner_up if points else runner_up
+    if not look.needed(points=points, runner_up=runner_up):
+        assert look.believes(question, pointing=pointing, seen=seen) == points
+
+
+@given(question=QUESTION, pointing=CHANCE, seen=st.lists(SEEN, min_size=1, max_size=4), more=SEEN)
+def test_seeing_more_never_turns_an_answer_into_a_denial(
+    question: str, pointing: float, seen: list[Seen], more: Seen
+) -> None:
+    look = SecondLook(WORDS)
+    if look.believes(question, pointing=pointing, seen=seen):
+        assert look.believes(question, pointing=pointing, seen=[*seen, more])
+
+
+def test_what_is_seen_decides_between_close_beginnings() -> None:
+    look = SecondLook(WORDS)
+    left, right = (0.2, 0.5), (0.8, 0.5)
+    assert look.believes("red circle", pointing=0.45, seen=[Seen(0.95, left)])
+    assert not look.believes("red circle", pointing=0.9, seen=[Seen(0.01, left), Seen(0.02, right)])
+    assert not look.believes("red circle", pointing=0.1, seen=[Seen(1.0, left)])
+    assert look.believes("red circle", pointing=0.6, seen=[])
+    there = "the circle on the left"
+    assert look.believes(there, pointing=0.3, seen=[Seen(0.95, left)])
+    assert not look.believes(there, pointing=0.6, seen=[Seen(0.95, right)])
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("the circle on the left", ((0, -1),)),
+        ("Upper right star?", ((1, -1), (0, 1))),
+        ("the star left of the circle", ()),
+        ("the star to the right of the circle", ()),
+        ("second from the left", ()),
+        ("the leftmost star", ()),
+        ("the left-hand star", ((0, -1),)),
+    ],
+)
+def test_places_that_a_question_names(question: str, expected: tuple[object, ...]) -> None:
+    assert places(question) == expected
+
+
+def test_nothing_is_looked_at_without_concepts() -> None:
+    assert not SecondLook({}).needed(points=True, runner_up=0.5)
+
+
+@pytest.mark.parametrize(
+    ("phrase", "expected"),
+    [
+        ("red circle", (0, 1)),
+        ("circles", (0,)),
+        ("boxes", (4,)),
+        ("person in a red shirt", (1, 2)),
+        ("letter A", (3,)),
+        ("A circle", (0,)),
+        ("shirt", ()),
+        ("", ()),
+    ],
+)
+def test_concepts_of_a_phrase(phrase: str, expected: tuple[int, ...]) -> None:
+    assert SecondLook(WORDS).concepts(phrase) == expected
+
+
+def test_an_answer_begins_as_it_is_told_and_names_its_runner_up() -> None:
+    model, processor = tiny_model()
+    tokenizer = processor.tokenizer
+    image = np.zeros((40, 40, 3), np.uint8)
+    row = processor.row(
+        Conversation("q", image, ImageSize(40, 40), (Turn(("Segment every star.",)),))
+    )
+    batch = collate([row], pad_id=tokenizer.pad_id, left=True)
+    (plain,), _ = generate(model, batch, end_id=tokenizer.end_id, max_new_tokens=6)
+    other, chance = plain.runner_up
+    assert 0 < chance <= 0.5
+    assert plain.ids[0] != other
+    (told,), _ = generate(
+        model, batch, end_id=tokenizer.end_id, max_new_tokens=6, begin=torch.tensor([other])
+    )
+    assert told.ids[0] == other
+    assert told.runner_up == plain.runner_up
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Predictor:
+    return deixis.load("scenes-tiny")
+
+
+def test_what_can_be_seen_is_not_denied(shipped: Predictor) -> None:
+    """The language model alone denies this circle, as it does in every picture."""
+    alone = deixis.load("scenes-tiny", second_look=False)
+    question = (REPOSITORY / "examples" / "scene-1.png", "Where is the red circle?")
+    assert alone.ask(*question).phrases == ()
+    (phrase,) = shipped.ask(*question).phrases
+    (box,) = phrase.boxes
+    assert np.allclose([box.x1, box.y1, box.x2, box.y2], [2, 94, 68, 160], atol=6)
+    # where there is none it stays denied
+    assert (
+        shipped.ask(REPOSITORY / "examples" / "scene-4.png", "Where is the red circle?").phrases
+        == ()
+    )
+    assert "presence" in shipped.decoding
+    assert "presence" not in alone.decoding
+
+
+def test_answers_of_a_second_look_do_not_depend_on_their_neighbours(shipped: Predictor) -> None:
+    scenes = [draw_scene(77, index, level="plain") for index in range(3)]
+    asked = [(scene.image, f"the {color} circle") for scene in scenes for color in ("red", "blue")]
+    together = shipped.ask_many(asked)
+    alone = [shipped.ask(*question) for question in asked]
+    assert [one.raw for one in together] == [one.raw for one in alone]
