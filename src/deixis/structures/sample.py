@@ -67,7 +67,8 @@ class Sample:
     """One image with everything that is known about it.
 
     Indices (of relations, expressions, questions, salient) point into ``instances``. Captions
-    are short or long texts whose phrases own units.
+    are short or long texts whose phrases own units. ``exhaustive`` says that everything of the
+    named categories is annotated, so that counting and finding all of a class have one answer.
 
     Raises:
         AnnotationError: An index points at no instance, a box leaves the image, or a mask or
@@ -87,6 +88,7 @@ class Sample:
     absent_categories: tuple[str, ...] = ()
     source: str = ""
     split: str = ""
+    exhaustive: bool = True
 
     def __post_init__(self) -> None:
         count = len(self.instances)
