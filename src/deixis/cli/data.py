@@ -5,7 +5,24 @@ from typing import Annotated
 
 import typer
 
+from deixis.cli.datasets import (
+    build_command,
+    check_command,
+    report_command,
+    sources_command,
+    tasks_command,
+    view_command,
+)
+
 data_app = typer.Typer(help="Make data sets.", no_args_is_help=True)
+
+
+data_app.command("tasks")(tasks_command)
+data_app.command("sources")(sources_command)
+data_app.command("build")(build_command)
+data_app.command("check")(check_command)
+data_app.command("report")(report_command)
+data_app.command("view")(view_command)
 
 
 @data_app.callback()

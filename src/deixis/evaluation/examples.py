@@ -11,8 +11,8 @@ import numpy as np
 from deixis.data.scenes import draw_scene
 from deixis.data.scenes.sample import scene_sample
 from deixis.data.scenes.splits import BENCHMARK_SEED, scene_expressions
-from deixis.data.tasks.detection import draw_class
-from deixis.data.tasks.regions import with_region
+from deixis.data.tasks.prompts import with_region
+from deixis.data.tasks.things import draw_class
 from deixis.data.wording import REGION_SLOT, count_word, definite, is_plural, plural
 from deixis.errors import BenchmarkError
 from deixis.geometry import Box, Mask

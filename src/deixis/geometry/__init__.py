@@ -16,7 +16,7 @@ from deixis.geometry.boxes import (
 )
 from deixis.geometry.depth import DepthMap
 from deixis.geometry.keypoints import COCO_FLIP_PAIRS, COCO_KEYPOINTS, Keypoints, mirrored_order
-from deixis.geometry.masks import Mask, mask_iou
+from deixis.geometry.masks import CodedMask, Mask, mask_iou
 from deixis.geometry.points import Point, Scribble, stack_points
 from deixis.geometry.size import ImageSize
 from deixis.geometry.transforms import (
@@ -35,6 +35,7 @@ __all__ = [
     "COCO_KEYPOINTS",
     "Box",
     "BoxLayout",
+    "CodedMask",
     "Compose",
     "Crop",
     "DepthMap",

@@ -1,15 +1,22 @@
 """Masks: which pixels belong to something."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, Integer, Shaped
 
 from deixis.errors import GeometryError
 from deixis.geometry.boxes import Box
-from deixis.geometry.checks import checks_itself, described, shown
+from deixis.geometry.checks import (
+    COORDINATE_LIMIT,
+    VERTEX_LIMIT,
+    checks_itself,
+    described,
+    shown,
+)
 from deixis.geometry.polygons import checked_polygons, polygon_runs
 from deixis.geometry.rle import (
     checked_counts,
@@ -106,6 +113,10 @@ class Mask:
             "size": list(self.size),
             "counts": compress_counts(counts) if compressed else counts.tolist(),
         }
+
+    def to_annotation(self) -> dict[str, object]:
+        """Return the mask as JSON can hold it: compressed COCO run lengths."""
+        return dict(self.to_coco())
 
     @classmethod
     def from_rle(
@@ -240,6 +251,78 @@ class Mask:
                 raise GeometryError(f"mask: expected the image's size {size}, got {region.size}")
             return region
         return region.to_mask(size)
+
+
+class CodedMask(Mask):
+    """A mask that is kept as polygons or run lengths and filled when its pixels are first asked for.
+
+    What is given is checked at once, and written by `to_annotation` as it was given. It is equal to
+    a mask of the same pixels.
+
+    Args:
+        segmentation: A COCO ``segmentation``: polygons, or run lengths in either form.
+        size: The image's size.
+
+    Raises:
+        GeometryError: As `Mask.from_annotation`.
+    """
+
+    __slots__ = ("_coded", "_filled", "_size")
+    _coded: Mapping[str, object] | list[list[float]]
+    _filled: "Mask | None"
+    _size: ImageSize
+
+    def __init__(self, segmentation: object, size: ImageSize) -> None:
+        filled: Mask | None = None
+        if isinstance(segmentation, Mapping):
+            # run lengths can be wrong in sum, which only decoding tells
+            filled = Mask.from_coco(segmentation, size=size)
+        elif not _are_polygons(segmentation):
+            checked_polygons(segmentation)
+            raise GeometryError(f"polygons: expected lists of numbers, got {shown(segmentation)}")
+        size.check_area()
+        for name, value in (("_coded", segmentation), ("_filled", filled), ("_size", size)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def array(self) -> Bool[np.ndarray, "height width"]:
+        """The pixels, filled on first use."""
+        if self._filled is None:
+            object.__setattr__(self, "_filled", Mask.from_annotation(self._coded, self._size))
+        return cast("Mask", self._filled).array
+
+    @property
+    def size(self) -> ImageSize:
+        """Extent of the image that the mask lies on."""
+        return self._size
+
+    def to_annotation(self) -> dict[str, object]:
+        """Return ``{"size", "polygons"}`` or ``{"size", "counts"}``, ready for JSON."""
+        if isinstance(self._coded, Mapping):
+            return {"size": list(self._size), "counts": self._coded["counts"]}
+        return {"size": list(self._size), "polygons": self._coded}
+
+    def __reduce__(self) -> tuple[type["CodedMask"], tuple[object, ImageSize]]:
+        return CodedMask, (self._coded, self._size)
+
+
+def _are_polygons(value: object) -> bool:
+    """Whether a value is sound polygons: the common case, decided at the speed of C."""
+    if type(value) is not list or not value:
+        return False
+    vertices = 0
+    for polygon in value:
+        if type(polygon) is not list or len(polygon) < 6 or len(polygon) % 2:
+            return False
+        if not set(map(type, polygon)) <= {int, float}:
+            return False
+        # sums are NaN where a number is; comparisons with it are false
+        if not (min(polygon) >= -COORDINATE_LIMIT and max(polygon) <= COORDINATE_LIMIT):
+            return False
+        if not math.isfinite(math.fsum(polygon)):
+            return False
+        vertices += len(polygon) // 2
+    return vertices <= VERTEX_LIMIT
 
 
 def _frozen(array: Bool[np.ndarray, "height width"]) -> Mask:

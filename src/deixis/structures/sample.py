@@ -53,13 +53,18 @@ class Expression:
 
 @dataclass(frozen=True, slots=True)
 class QuestionAnswer:
-    """A question about the whole image, or about a region where ``instance`` or ``region`` is set."""
+    """A question about the whole image, or about a region where ``instance`` or ``region`` is set.
+
+    ``options`` are those of a multiple choice, the answer among them; ``rationale`` says why.
+    """
 
     question: str
     answer: str
     instance: int | None = None
     region: Region | None = None
     kind: str = "vqa"
+    options: tuple[str, ...] = ()
+    rationale: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,20 @@
 """Tasks: an annotated sample in, a question with its answer out."""
 
 from deixis.data.tasks.localisation import deny, point_out
-from deixis.data.tasks.registry import DEFAULT_WEIGHTS, TASKS, Task, sample_turns
+from deixis.data.tasks.registry import DEFAULT_WEIGHTS, TASKS, describe_tasks, sample_turns
+from deixis.data.tasks.rules import DEFAULT_RULES, RULE_SETS, Rules, describe_rules
+from deixis.data.tasks.spec import TaskSpec
 
-__all__ = ["DEFAULT_WEIGHTS", "TASKS", "Task", "deny", "point_out", "sample_turns"]
+__all__ = [
+    "DEFAULT_RULES",
+    "DEFAULT_WEIGHTS",
+    "RULE_SETS",
+    "TASKS",
+    "Rules",
+    "TaskSpec",
+    "deny",
+    "describe_rules",
+    "describe_tasks",
+    "point_out",
+    "sample_turns",
+]

@@ -1,11 +1,15 @@
-"""Building blocks of turns: a wording chosen, a phrase that points, a text in other units."""
+"""Building blocks of answers: groups of units, phrases that point, texts in other units."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
 
-from deixis.data.wording import wordings
+from deixis.data.tasks.rules import Rules
+from deixis.data.wording import article, count_word, is_plural, plural
+from deixis.geometry import Point
 from deixis.structures import (
     GroundedPhrase,
     GroundedText,
@@ -17,10 +21,17 @@ from deixis.structures import (
 )
 
 Item = TypeVar("Item")
+Piece = str | tuple[str, UnitGroup]
+"""Plain words, or words that point."""
 
 BOX = ("box",)
 MASK = ("mask",)
+POINT = ("point",)
+KEYPOINT = ("keypoint",)
 COMPOSITE = ("box", "mask")
+POSE = ("box", "keypoint")
+
+_NAMES_KEPT = 4096
 
 
 def pick(items: Sequence[Item], rng: np.random.Generator) -> Item:
@@ -29,9 +40,13 @@ def pick(items: Sequence[Item], rng: np.random.Generator) -> Item:
     return items[int(rng.random() * len(items))]
 
 
-def worded(task: str, rng: np.random.Generator, **slots: str) -> str:
-    """A question of a task with its slots filled."""
-    return capitalised(pick(wordings(task), rng).format(**slots))
+def shuffled(items: Iterable[Item], rng: np.random.Generator) -> list[Item]:
+    """The items in any order, each equally likely."""
+    mixed = list(items)
+    for last in range(len(mixed) - 1, 0, -1):
+        other = int(rng.random() * (last + 1))
+        mixed[last], mixed[other] = mixed[other], mixed[last]
+    return mixed
 
 
 def capitalised(text: str) -> str:
@@ -39,36 +54,88 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def left_to_right(sample: Sample, indices: Sequence[int]) -> list[int]:
+def ended(text: str) -> str:
+    """Words of a source as a sentence: a capital first, and a stop last where they have none.
+
+    >>> ended("yes"), ended("Two dogs.")
+    ('Yes.', 'Two dogs.')
+    """
+    words = capitalised(text.strip())
+    return words if words.endswith((".", "!", "?", '"')) else f"{words}."
+
+
+def left_to_right(sample: Sample, indices: Iterable[int]) -> list[int]:
     """Instances ordered by the centre of their boxes: from the left, then from the top."""
+    instances = sample.instances
+    places = []
+    for index in indices:
+        box = instances[index].box
+        places.append((box.x1 + box.x2, box.y1 + box.y2, index))
+    places.sort()
+    return [index for _, _, index in places]
 
-    def place(index: int) -> tuple[float, float, int]:
-        box = sample.instances[index].box
-        return box.x1 + box.x2, box.y1 + box.y2, index
 
-    return sorted(indices, key=place)
+def ordered(sample: Sample, indices: Sequence[int], rules: Rules) -> list[int]:
+    """Instances in the order in which an answer has them."""
+    if len(indices) < 2:
+        return list(indices)
+    placed = left_to_right(sample, indices)
+    if rules.order == "area":
+        placed.sort(key=lambda index: sample.instances[index].box.area)
+    return placed
 
 
 def unit_group(
-    sample: Sample, indices: Sequence[int], unit_types: tuple[str, ...]
+    sample: Sample, indices: Sequence[int], unit_types: tuple[str, ...], rules: Rules
 ) -> UnitGroup | None:
-    """A group with a reference for each instance, from the left.
+    """A group with a reference for each instance, in the order of the rules.
 
     None where an instance lacks one of the units.
     """
     references = []
-    for index in left_to_right(sample, indices):
-        units = tuple(_unit(sample.instances[index], unit_type) for unit_type in unit_types)
-        if any(unit is None for unit in units):
-            return None
+    for index in ordered(sample, indices, rules):
+        instance = sample.instances[index]
+        units = tuple([unit_of(instance, unit_type) for unit_type in unit_types])
+        for unit in units:
+            if unit is None:
+                return None
         references.append(Reference(units))
     return UnitGroup(unit_types, tuple(references))
 
 
-def _unit(instance: Instance, unit_type: str) -> Unit | None:
+def unit_of(instance: Instance, unit_type: str) -> Unit | None:
+    """A unit of an instance; None where it has none of that type."""
     if unit_type == "box":
         return instance.box
-    return instance.mask if unit_type == "mask" else instance.keypoints
+    if unit_type == "mask":
+        return instance.mask
+    if unit_type == "point":
+        return point_on(instance)
+    return instance.keypoints if has_keypoints(instance) else None
+
+
+def has_keypoints(instance: Instance) -> bool:
+    """Whether at least one keypoint of an instance is annotated."""
+    return instance.keypoints is not None and bool(instance.keypoints.visibility.any())
+
+
+def point_on(instance: Instance) -> Point:
+    """The place on a thing that is nearest to the middle of its box.
+
+    Without a mask it is the middle itself. With one it lies in the middle of a pixel of the mask,
+    or is the middle of the box where that is on the mask.
+    """
+    box, mask = instance.box, instance.mask
+    x, y = box.center
+    if mask is None or mask.array[int(y), int(x)]:
+        return Point(x, y)
+    left, top = int(box.x1), int(box.y1)
+    inner = mask.array[top : math.ceil(box.y2), left : math.ceil(box.x2)]
+    rows, columns = np.nonzero(inner)
+    if rows.size == 0:
+        return Point(x, y)
+    nearest = int(((columns + (left + 0.5 - x)) ** 2 + (rows + (top + 0.5 - y)) ** 2).argmin())
+    return Point(left + int(columns[nearest]) + 0.5, top + int(rows[nearest]) + 0.5)
 
 
 def pointing(before: str, phrase: str, after: str, group: UnitGroup) -> GroundedText:
@@ -78,18 +145,119 @@ def pointing(before: str, phrase: str, after: str, group: UnitGroup) -> Grounded
     return GroundedText(f"{before}{phrase}{after}", (grounded,))
 
 
+def written(pieces: Iterable[Piece]) -> GroundedText:
+    """Pieces one after the other as a text with a capital first."""
+    text = ""
+    phrases = []
+    for piece in pieces:
+        words = piece if isinstance(piece, str) else piece[0]
+        if not text:
+            words = capitalised(words)
+        if not isinstance(piece, str):
+            start = len(text)
+            phrases.append(GroundedPhrase(words, start, start + len(words), (piece[1],)))
+        text += words
+    return GroundedText(text, tuple(phrases))
+
+
+def listed(items: Sequence[Sequence[Piece]]) -> list[Piece]:
+    """Items with commas and a last "and" between them."""
+    pieces: list[Piece] = []
+    for position, item in enumerate(items):
+        if position:
+            pieces.append(" and " if position == len(items) - 1 else ", ")
+        pieces += item
+    return pieces
+
+
+@lru_cache(maxsize=_NAMES_KEPT)
+def many(name: str) -> str:
+    """A class name in the plural; one that is a plural already stays."""
+    return name if is_plural(f"the {name}") else plural(name)
+
+
+@lru_cache(maxsize=_NAMES_KEPT)
+def counted(name: str, count: int) -> str:
+    """So many of a class, as in ``a ring`` or ``two rings``."""
+    if count == 1:
+        return name if is_plural(f"the {name}") else article(name)
+    return f"{count_word(count)} {many(name)}"
+
+
+def determiner(name: str) -> str:
+    """What stands before a class name that is new: ``a ``, ``an ``, or nothing before a plural."""
+    return counted(name, 1).removesuffix(name)
+
+
+def by_class(sample: Sample, indices: Iterable[int]) -> list[tuple[str, list[int]]]:
+    """Instances of each class, the classes in the order of the alphabet."""
+    members: dict[str, list[int]] = {}
+    for index in indices:
+        members.setdefault(sample.instances[index].category, []).append(index)
+    return sorted(members.items())
+
+
+def in_words(sample: Sample, indices: Iterable[int]) -> GroundedText:
+    """Things by class and number, without geometry: ``A ring and two stars.``."""
+    items = [[counted(name, len(found))] for name, found in by_class(sample, indices)]
+    return written([*listed(items), "."])
+
+
+def in_classes(
+    sample: Sample, indices: Iterable[int], unit_types: tuple[str, ...], rules: Rules
+) -> GroundedText | None:
+    """Things by class, each class a phrase that points: ``The ring and the stars.``.
+
+    None where an instance lacks one of the units.
+    """
+    items: list[list[Piece]] = []
+    for name, found in by_class(sample, indices):
+        group = unit_group(sample, found, unit_types, rules)
+        if group is None:
+            return None
+        items.append(["the ", (name if len(found) == 1 else many(name), group)])
+    return written([*listed(items), "."])
+
+
+def here(
+    sample: Sample, indices: Sequence[int], unit_types: tuple[str, ...], rules: Rules
+) -> GroundedText | None:
+    """Things pointed at without a name: ``Here they are.``.
+
+    None where an instance lacks one of the units.
+    """
+    group = unit_group(sample, indices, unit_types, rules)
+    if group is None:
+        return None
+    if len(indices) == 1:
+        return pointing("Here ", "it", " is.", group)
+    return pointing("Here ", "they", " are.", group)
+
+
+def none_of(names: str, unit_types: tuple[str, ...], rules: Rules) -> GroundedText:
+    """The answer where there is nothing of a class, whose name comes in the plural."""
+    if rules.empty == "group" and unit_types:
+        return pointing("There are no ", names, ".", UnitGroup(unit_types, ()))
+    return GroundedText(f"There are no {names}.")
+
+
 def in_units(text: GroundedText, unit_types: tuple[str, ...]) -> GroundedText | None:
     """A grounded text with only some of its units; None where a phrase lacks one of them."""
     phrases = []
     for phrase in text.phrases:
         groups = []
         for group in phrase.groups:
+            if group.unit_types == unit_types:
+                groups.append(group)
+                continue
             if not set(unit_types) <= set(group.unit_types):
                 return None
             columns = [group.unit_types.index(unit_type) for unit_type in unit_types]
             references = tuple(
-                Reference(tuple(reference.units[column] for column in columns), reference.score)
-                for reference in group.references
+                [
+                    Reference(tuple([reference.units[column] for column in columns]))
+                    for reference in group.references
+                ]
             )
             groups.append(UnitGroup(unit_types, references))
         phrases.append(GroundedPhrase(phrase.text, phrase.start, phrase.end, tuple(groups)))

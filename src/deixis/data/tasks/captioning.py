@@ -1,39 +1,127 @@
-"""The whole image in words: ``caption``, and grounded in units ``gcg``, ``gcg_box``, ``gcg_mask``."""
+"""The whole image in words, plain or grounded, and captions that become grounded."""
 
 import numpy as np
 
-from deixis.data.tasks.answers import BOX, COMPOSITE, MASK, in_units, pick, worded
+from deixis.data.tasks.answers import BOX, COMPOSITE, MASK, ended, in_units, pick
+from deixis.data.tasks.prompts import asked
+from deixis.data.tasks.rules import Rules
+from deixis.data.tasks.spec import TaskSpec, single
 from deixis.structures import GroundedText, Sample, Turn
 
 
-def caption(sample: Sample, rng: np.random.Generator) -> Turn | None:
+def caption(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
     """The shortest caption, without geometry."""
     if not sample.captions:
         return None
     shortest = min(sample.captions, key=lambda text: len(text.text))
-    return Turn((worded("caption", rng),), GroundedText(shortest.text), "caption")
+    return Turn(asked("caption", rng, rules), GroundedText(ended(shortest.text)), "caption")
 
 
-def gcg(sample: Sample, rng: np.random.Generator) -> Turn | None:
-    """A caption whose phrases have boxes and masks."""
-    return _grounded(sample, rng, task="gcg", unit_types=COMPOSITE)
-
-
-def gcg_box(sample: Sample, rng: np.random.Generator) -> Turn | None:
-    """A caption whose phrases have boxes."""
-    return _grounded(sample, rng, task="gcg_box", unit_types=BOX)
-
-
-def gcg_mask(sample: Sample, rng: np.random.Generator) -> Turn | None:
-    """A caption whose phrases have masks."""
-    return _grounded(sample, rng, task="gcg_mask", unit_types=MASK)
-
-
-def _grounded(
-    sample: Sample, rng: np.random.Generator, *, task: str, unit_types: tuple[str, ...]
-) -> Turn | None:
-    grounded = [text for text in sample.captions if text.phrases]
-    if not grounded:
+def caption_detailed(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
+    """The longest caption, without geometry, where it is a long one."""
+    if not sample.captions:
         return None
-    answer = in_units(pick(grounded, rng), unit_types)
-    return None if answer is None else Turn((worded(task, rng),), answer, task)
+    longest = max(sample.captions, key=lambda text: len(text.text)).text.strip()
+    if ". " not in longest and len(longest.split()) < rules.detailed_words:
+        return None
+    return Turn(
+        asked("caption_detailed", rng, rules), GroundedText(ended(longest)), "caption_detailed"
+    )
+
+
+def grounded(
+    sample: Sample,
+    rng: np.random.Generator,
+    rules: Rules,
+    *,
+    task: str,
+    unit_types: tuple[str, ...],
+) -> Turn | None:
+    """A caption whose phrases point."""
+    text = _drawn(sample, rng)
+    answer = None if text is None else in_units(text, unit_types)
+    return None if answer is None else Turn(asked(task, rng, rules), answer, task)
+
+
+def ground(
+    sample: Sample,
+    rng: np.random.Generator,
+    rules: Rules,
+    *,
+    task: str,
+    unit_types: tuple[str, ...],
+) -> Turn | None:
+    """A caption that the question gives, answered with the same caption whose phrases point."""
+    text = _drawn(sample, rng)
+    answer = None if text is None else in_units(text, unit_types)
+    if answer is None:
+        return None
+    return Turn(asked(task, rng, rules, text=f'"{answer.text}"'), answer, task)
+
+
+def _drawn(sample: Sample, rng: np.random.Generator) -> GroundedText | None:
+    known = [text for text in sample.captions if text.phrases]
+    return pick(known, rng) if known else None
+
+
+_NEEDS = "a caption whose phrases have"
+_SHARED = ("wording",)
+
+
+def _grounded_spec(task: str, unit_types: tuple[str, ...], given: str) -> TaskSpec:
+    return TaskSpec(
+        name=task,
+        family="captions",
+        summary=f"Grounded caption generation: a caption whose phrases have {given}.",
+        needs=f"{_NEEDS} {given}",
+        takes=("text",),
+        gives=unit_types,
+        rules=_SHARED,
+        wordings=(task,),
+        make=single(grounded, task=task, unit_types=unit_types),
+    )
+
+
+def _ground_spec(task: str, unit_types: tuple[str, ...], given: str) -> TaskSpec:
+    return TaskSpec(
+        name=task,
+        family="captions",
+        summary=f"A caption that the question gives, its phrases with {given}.",
+        needs=f"{_NEEDS} {given}",
+        takes=("text",),
+        gives=unit_types,
+        rules=_SHARED,
+        wordings=(task,),
+        make=single(ground, task=task, unit_types=unit_types),
+    )
+
+
+SPECS = (
+    TaskSpec(
+        name="caption",
+        family="captions",
+        summary="The image in one short sentence.",
+        needs="a caption",
+        takes=("text",),
+        gives=("words",),
+        rules=_SHARED,
+        wordings=("caption",),
+        make=single(caption),
+    ),
+    TaskSpec(
+        name="caption_detailed",
+        family="captions",
+        summary="The image in detail.",
+        needs="a caption of several sentences, or a long one",
+        takes=("text",),
+        gives=("words",),
+        rules=("detailed_words", *_SHARED),
+        wordings=("caption_detailed",),
+        make=single(caption_detailed),
+    ),
+    _grounded_spec("gcg", COMPOSITE, "boxes and masks"),
+    _grounded_spec("gcg_box", BOX, "boxes"),
+    _grounded_spec("gcg_mask", MASK, "masks"),
+    _ground_spec("ground_caption", BOX, "boxes"),
+    _ground_spec("ground_caption_mask", MASK, "masks"),
+)

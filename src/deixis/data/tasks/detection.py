@@ -1,122 +1,275 @@
-"""Class names in, all their instances out: ``detection``, ``detection_all``, ``segmentation``."""
+"""Class names or an example in, all instances out: with boxes or masks."""
 
 import numpy as np
 
 from deixis.data.tasks.answers import (
     BOX,
     MASK,
-    capitalised,
-    left_to_right,
+    Piece,
+    in_classes,
+    listed,
+    many,
+    none_of,
     pick,
     pointing,
+    shuffled,
     unit_group,
-    worded,
+    written,
 )
-from deixis.data.wording import join, plural
-from deixis.structures import GroundedPhrase, GroundedText, Sample, Turn
-
-REFERENCE_LIMIT = 16
-"""Most references of one answer; fuller images are left to other tasks."""
-CLEAR_VISIBILITY = 0.3
-"""Classes with an instance of which less is seen are not asked for: who would count it?"""
-ABSENT_SHARE = 0.15
-"""Share of questions that ask for a class that is not there."""
-
-
-_UNSAID = ("plain", "medium")
-
-
-def detection(sample: Sample, rng: np.random.Generator) -> Turn | None:
-    """Boxes of all instances of a class, or of a class with an attribute."""
-    return _detect(sample, rng, task="detection", unit_types=BOX)
+from deixis.data.tasks.prompts import asked
+from deixis.data.tasks.rules import Rules
+from deixis.data.tasks.spec import TaskSpec, single
+from deixis.data.tasks.things import (
+    classes,
+    clear_classes,
+    draw_class,
+    draw_name,
+    is_doubtful,
+)
+from deixis.data.wording import join
+from deixis.structures import Sample, Turn, UnitGroup
 
 
-def segmentation(sample: Sample, rng: np.random.Generator) -> Turn | None:
-    """Masks of all instances of a class, or of a class with an attribute."""
-    return _detect(sample, rng, task="segmentation", unit_types=MASK)
-
-
-def detection_all(sample: Sample, rng: np.random.Generator) -> Turn | None:
-    """Boxes of everything, class by class in the order of the alphabet."""
-    members = classes(sample)
-    if not members or sum(map(len, members.values())) > REFERENCE_LIMIT:
-        return None
-    if any(
-        instance.crowd or instance.visibility < CLEAR_VISIBILITY for instance in sample.instances
-    ):
-        return None
-    names = sorted(members)
-    words = [name if len(members[name]) == 1 else plural(name) for name in names]
-    text = capitalised(f"{join(words)}.")
-    phrases, position = [], 0
-    for name, word in zip(names, words, strict=True):
-        start = text.lower().index(word.lower(), position)
-        position = start + len(word)
-        group = unit_group(sample, members[name], BOX)
-        if group is None:
-            return None
-        phrases.append(GroundedPhrase(text[start:position], start, position, (group,)))
-    question = worded("detection_all", rng)
-    return Turn((question,), GroundedText(text, tuple(phrases)), "detection_all")
-
-
-def classes(sample: Sample) -> dict[str, list[int]]:
-    """Instances of each class, from the left; crowds are in none."""
-    members: dict[str, list[int]] = {}
-    for index in left_to_right(sample, range(len(sample.instances))):
-        instance = sample.instances[index]
-        if not instance.crowd:
-            members.setdefault(instance.category, []).append(index)
-    return members
-
-
-def draw_class(
-    sample: Sample, rng: np.random.Generator, *, absent_share: float = ABSENT_SHARE
-) -> tuple[str, list[int]] | None:
-    """A class name, at times with an attribute before it, and its instances.
-
-    None where the image has no instance and no class is known to be absent.
-    """
-    members = classes(sample)
-    doubtful = {
-        instance.category
-        for instance in sample.instances
-        if instance.crowd or instance.visibility < CLEAR_VISIBILITY
-    }
-    names = [name for name in members if name not in doubtful]
-    if sample.absent_categories and (not names or rng.random() < absent_share):
-        return pick(sample.absent_categories, rng), []
-    if not names:
-        return None
-    name = pick(names, rng)
-    found = members[name]
-    if len(members) > 1 and rng.random() < 0.5:
-        return name, found
-    # Attributes of one word can stand before a noun; "red shirt" and the letter "A" cannot.
-    attributes = [
-        word
-        for word in sample.instances[pick(found, rng)].attributes
-        if len(word) > 1 and word.isalpha() and word not in _UNSAID
-    ]
-    if not attributes:
-        return name, found
-    chosen = attributes[0] if rng.random() < 0.6 else pick(attributes, rng)
-    having = [index for index in found if chosen in sample.instances[index].attributes]
-    return f"{chosen} {name}", having
-
-
-def _detect(
-    sample: Sample, rng: np.random.Generator, *, task: str, unit_types: tuple[str, ...]
+def detect(
+    sample: Sample,
+    rng: np.random.Generator,
+    rules: Rules,
+    *,
+    task: str,
+    unit_types: tuple[str, ...],
 ) -> Turn | None:
-    drawn = draw_class(sample, rng)
-    if drawn is None or len(drawn[1]) > REFERENCE_LIMIT:
+    """All instances of a class, or of a class with an attribute."""
+    drawn = draw_class(sample, rng, rules)
+    if drawn is None:
         return None
-    name, indices = drawn
-    question = worded(task, rng, name=name, names=plural(name))
+    return find_class(sample, rng, rules, task, unit_types, drawn)
+
+
+def find_class(
+    sample: Sample,
+    rng: np.random.Generator,
+    rules: Rules,
+    task: str,
+    unit_types: tuple[str, ...],
+    drawn: tuple[str, list[int]],
+    *,
+    name: str | None = None,
+) -> Turn | None:
+    """A turn named ``name`` that asks for a class with the wordings of a task; None if too many."""
+    label, indices = drawn
+    if len(indices) > rules.max_references:
+        return None
+    question = asked(task, rng, rules, name=label, names=many(label))
     if not indices:
-        return Turn((question,), GroundedText(f"There are no {plural(name)}."), task)
-    group = unit_group(sample, indices, unit_types)
+        return Turn(question, none_of(many(label), unit_types, rules), name or task)
+    group = unit_group(sample, indices, unit_types, rules)
     if group is None:
         return None
-    phrase = name if len(indices) == 1 else plural(name)
-    return Turn((question,), pointing("The ", phrase, ".", group), task)
+    phrase = label if len(indices) == 1 else many(label)
+    return Turn(question, pointing("The ", phrase, ".", group), name or task)
+
+
+def detect_all(
+    sample: Sample,
+    rng: np.random.Generator,
+    rules: Rules,
+    *,
+    task: str,
+    unit_types: tuple[str, ...],
+) -> Turn | None:
+    """Everything, class by class in the order of the alphabet: ``Ring and stars.``."""
+    if not sample.exhaustive or not 0 < len(sample.instances) <= rules.max_references:
+        return None
+    if any(is_doubtful(instance, rules) for instance in sample.instances):
+        return None
+    items: list[list[Piece]] = []
+    for name, indices in sorted(classes(sample).items()):
+        group = unit_group(sample, indices, unit_types, rules)
+        if group is None:
+            return None
+        items.append([(name if len(indices) == 1 else many(name), group)])
+    return Turn(asked(task, rng, rules), written([*listed(items), "."]), task)
+
+
+def detect_names(
+    sample: Sample,
+    rng: np.random.Generator,
+    rules: Rules,
+    *,
+    task: str,
+    unit_types: tuple[str, ...],
+) -> Turn | None:
+    """Several classes, some of them absent, answered one by one: ``The rings and no cats.``."""
+    members = clear_classes(sample, rules)
+    wanted = 2 + int(rng.random() * (rules.max_listed - 1))
+    names: list[str] = []
+    for _ in range(wanted):
+        present = [name for name in members if name not in names]
+        absent = [name for name in sample.absent_categories if name not in names]
+        if rules.empty == "skip" or not names:
+            # The first class is there: a list of nothing but absent classes teaches little.
+            absent = []
+        if absent and (not present or rng.random() < rules.absent_share):
+            names.append(pick(absent, rng))
+        elif present:
+            chosen = {name: members[name] for name in present}
+            names.append(draw_name(chosen, rng, rules))
+    total = sum(len(members.get(name, ())) for name in names)
+    if len(names) < 2 or total > rules.max_references:
+        return None
+    names = shuffled(names, rng)
+    items: list[list[Piece]] = []
+    for name in names:
+        indices = members.get(name, [])
+        if not indices:
+            empty = UnitGroup(unit_types, ())
+            items.append(["no ", (many(name), empty) if rules.empty == "group" else many(name)])
+            continue
+        group = unit_group(sample, indices, unit_types, rules)
+        if group is None:
+            return None
+        items.append(["the ", (name if len(indices) == 1 else many(name), group)])
+    question = asked(task, rng, rules, list=join([many(name) for name in names]))
+    return Turn(question, written([*listed(items), "."]), task)
+
+
+def detect_like(
+    sample: Sample,
+    rng: np.random.Generator,
+    rules: Rules,
+    *,
+    task: str,
+    unit_types: tuple[str, ...],
+) -> Turn | None:
+    """All instances of the class of an example that is given as a box; the example is one of them."""
+    members = {
+        name: indices
+        for name, indices in clear_classes(sample, rules).items()
+        if len(indices) <= rules.max_references
+    }
+    if not members:
+        return None
+    indices = members[draw_name(members, rng, rules)]
+    answer = in_classes(sample, indices, unit_types, rules)
+    if answer is None:
+        return None
+    example = sample.instances[pick(indices, rng)].box
+    return Turn(asked(task, rng, rules, region=example), answer, task)
+
+
+def detect_by_turns(
+    sample: Sample,
+    rng: np.random.Generator,
+    rules: Rules,
+    *,
+    task: str,
+    worded: str,
+    unit_types: tuple[str, ...],
+) -> tuple[Turn, ...]:
+    """A turn for each of several classes, in any order, some of them absent."""
+    members = clear_classes(sample, rules)
+    present = list(members)
+    absent = [] if rules.empty == "skip" else list(sample.absent_categories)
+    names: list[str] = []
+    while len(names) < rules.max_turns and present:
+        asks_absent = bool(absent and names) and rng.random() < rules.absent_share
+        names.append(_taken(absent if asks_absent else present, rng))
+    turns = [
+        find_class(sample, rng, rules, worded, unit_types, (name, members.get(name, [])), name=task)
+        for name in names
+    ]
+    made = tuple([turn for turn in turns if turn is not None])
+    return made if len(made) > 1 else ()
+
+
+def _taken(items: list[str], rng: np.random.Generator) -> str:
+    return items.pop(int(rng.random() * len(items)))
+
+
+_RULES = ("max_references", "order", "clear_visibility", "wording")
+_CLASS_RULES = (*_RULES, "empty", "absent_share", "class_by_count")
+_NEEDS = "every instance of a class, or a class known to be absent"
+_LIKE_NEEDS = "every instance of a class, none of them a crowd or hardly seen"
+_ALL_NEEDS = "every instance, none of them a crowd or hardly seen"
+
+
+def _specs(units: str, unit_types: tuple[str, ...], task: str) -> tuple[TaskSpec, ...]:
+    with_units = "" if units == "boxes" else ", with masks"
+    return (
+        TaskSpec(
+            name=task,
+            family="classes",
+            summary=f"{units.capitalize()} of all instances of a class.",
+            needs=_NEEDS + with_units,
+            takes=("text",),
+            gives=unit_types,
+            rules=(*_CLASS_RULES, "attribute_share"),
+            wordings=(task,),
+            make=single(detect, task=task, unit_types=unit_types),
+        ),
+        TaskSpec(
+            name=f"{task}_all",
+            family="classes",
+            summary=f"{units.capitalize()} of everything, class by class.",
+            needs=_ALL_NEEDS + with_units,
+            takes=("text",),
+            gives=unit_types,
+            rules=_RULES,
+            wordings=(f"{task}_all",),
+            make=single(detect_all, task=f"{task}_all", unit_types=unit_types),
+        ),
+        TaskSpec(
+            name=f"{task}_names",
+            family="classes",
+            summary=f"{units.capitalize()} of several classes, some of them absent, one by one.",
+            needs=f"{_NEEDS}{with_units}; two classes at least, one of them there",
+            takes=("text",),
+            gives=unit_types,
+            rules=(*_CLASS_RULES, "max_listed"),
+            wordings=(f"{task}_names",),
+            make=single(detect_names, task=f"{task}_names", unit_types=unit_types),
+        ),
+        TaskSpec(
+            name=f"{task}_example",
+            family="classes",
+            summary=f"{units.capitalize()} of all instances of the class of an example.",
+            needs=_LIKE_NEEDS + with_units,
+            takes=("box",),
+            gives=unit_types,
+            rules=(*_RULES, "class_by_count"),
+            wordings=(f"{task}_example",),
+            make=single(detect_like, task=f"{task}_example", unit_types=unit_types),
+        ),
+    )
+
+
+def _by_turns(units: str, unit_types: tuple[str, ...], worded: str) -> TaskSpec:
+    def make(sample: Sample, rng: np.random.Generator, rules: Rules) -> tuple[Turn, ...]:
+        return detect_by_turns(
+            sample,
+            rng,
+            rules,
+            task=f"conditional_{worded}",
+            worded=worded,
+            unit_types=unit_types,
+        )
+
+    return TaskSpec(
+        name=f"conditional_{worded}",
+        family="classes",
+        summary=f"{units.capitalize()} class by class, each in a turn of its own.",
+        needs="every instance of two classes" + ("" if units == "boxes" else ", with masks"),
+        takes=("text",),
+        gives=unit_types,
+        rules=(*_RULES, "empty", "absent_share", "max_turns"),
+        wordings=(worded,),
+        make=make,
+    )
+
+
+SPECS = (
+    *_specs("boxes", BOX, "detection"),
+    _by_turns("boxes", BOX, "detection"),
+    *_specs("masks", MASK, "segmentation"),
+    _by_turns("masks", MASK, "segmentation"),
+)

@@ -1,83 +1,96 @@
-"""Words in, geometry out: ``rec`` (box), ``res`` (mask), ``locate`` (both), and ``absent``."""
+"""Words in, geometry out: expressions answered with boxes, masks, both, points or keypoints."""
 
 import numpy as np
 
 from deixis.data.tasks.answers import (
     BOX,
     COMPOSITE,
+    KEYPOINT,
     MASK,
+    POINT,
+    POSE,
     capitalised,
+    has_keypoints,
+    many,
     pick,
     pointing,
     unit_group,
-    worded,
 )
-from deixis.data.wording import bare, definite, head_phrase, is_plural, plural
+from deixis.data.tasks.prompts import Question, asked
+from deixis.data.tasks.rules import DEFAULT_RULES, Rules
+from deixis.data.tasks.spec import TaskSpec, single
+from deixis.data.wording import bare, definite, head_phrase, is_plural
 from deixis.structures import Expression, GroundedText, Sample, Turn
 
-BARE_SHARE = 0.5
-"""Share of ``locate`` questions that are the expression and nothing else."""
 
-
-def rec(sample: Sample, rng: np.random.Generator) -> Turn | None:
-    """Referring expression comprehension: an expression, answered with boxes."""
-    return _localise(sample, rng, task="rec", unit_types=BOX)
-
-
-def res(sample: Sample, rng: np.random.Generator) -> Turn | None:
-    """Referring expression segmentation: an expression, answered with masks."""
-    return _localise(sample, rng, task="res", unit_types=MASK)
-
-
-def locate(sample: Sample, rng: np.random.Generator) -> Turn | None:
-    """An expression, mostly bare, answered with a box and a mask of each thing."""
-    return _localise(sample, rng, task="locate", unit_types=COMPOSITE)
-
-
-def absent(sample: Sample, rng: np.random.Generator) -> Turn | None:
-    """An expression that means nothing in the image, asked as any other is."""
-    missing = [expression for expression in sample.expressions if not expression.instances]
-    if not missing:
-        return None
-    expression = pick(missing, rng)
-    task = pick(("rec", "res", "locate"), rng)
-    return Turn((ask(expression.text, task, rng),), deny(expression.text), "absent")
-
-
-def _localise(
-    sample: Sample, rng: np.random.Generator, *, task: str, unit_types: tuple[str, ...]
+def localise(
+    sample: Sample,
+    rng: np.random.Generator,
+    rules: Rules,
+    *,
+    task: str,
+    unit_types: tuple[str, ...],
 ) -> Turn | None:
-    present = [expression for expression in sample.expressions if expression.instances]
+    """An expression, answered with units of all that it means."""
+    present = [
+        expression
+        for expression in sample.expressions
+        if 0 < len(expression.instances) <= rules.max_references
+    ]
+    if "keypoint" in unit_types:
+        present = [
+            expression
+            for expression in present
+            if all(has_keypoints(sample.instances[index]) for index in expression.instances)
+        ]
     if not present:
         return None
     expression = pick(present, rng)
-    answer = point_out(sample, expression, unit_types)
+    answer = point_out(sample, expression, unit_types, rules)
     if answer is None:
         return None
-    return Turn((ask(expression.text, task, rng),), answer, task)
+    return Turn(ask(expression.text, task, rng, rules), answer, task)
 
 
-def ask(expression: str, task: str, rng: np.random.Generator) -> str:
-    """A question of ``rec``, ``res`` or ``locate`` about an expression."""
-    if task == "locate" and rng.random() < BARE_SHARE:
-        return expression
-    verb = "are" if is_plural(expression) else "is"
-    return worded(task, rng, x=definite(expression), **{"is": verb})
+def absent(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
+    """An expression that means nothing in the image, asked as any other is.
+
+    Where the source has no expressions at all, it is a class that is known to be absent.
+    """
+    missing = [expression.text for expression in sample.expressions if not expression.instances]
+    if not missing and not sample.expressions:
+        missing = list(sample.absent_categories)
+    if not missing:
+        return None
+    text = pick(missing, rng)
+    task = pick(("rec", "res", "locate"), rng)
+    return Turn(ask(text, task, rng, rules), deny(text), "absent")
+
+
+def ask(text: str, task: str, rng: np.random.Generator, rules: Rules) -> Question:
+    """A question of a task about an expression."""
+    if task == "locate" and rng.random() < rules.bare_share:
+        return (text,)
+    verb = "are" if is_plural(text) else "is"
+    return asked(task, rng, rules, x=definite(text), **{"is": verb})
 
 
 def point_out(
-    sample: Sample, expression: Expression, unit_types: tuple[str, ...]
+    sample: Sample,
+    expression: Expression,
+    unit_types: tuple[str, ...],
+    rules: Rules = DEFAULT_RULES,
 ) -> GroundedText | None:
     """The short form of an expression, pointing at what it means.
 
     None where an instance lacks one of the units.
     """
-    group = unit_group(sample, expression.instances, unit_types)
+    group = unit_group(sample, expression.instances, unit_types, rules)
     if group is None:
         return None
     head = head_phrase(expression.text)
     if len(expression.instances) > 1 and not is_plural(expression.text):
-        head = plural(head)
+        head = many(head)
     return pointing("The ", head, ".", group)
 
 
@@ -85,3 +98,98 @@ def deny(expression: str) -> GroundedText:
     """The answer to an expression that means nothing in the image."""
     verb = "are" if is_plural(expression) else "is"
     return GroundedText(capitalised(f"there {verb} no {bare(expression)}."))
+
+
+_RULES = ("max_references", "order", "wording")
+_NEEDS = "an expression that means some instances"
+
+SPECS = (
+    TaskSpec(
+        name="rec",
+        family="expressions",
+        summary="Referring expression comprehension: an expression, answered with boxes.",
+        needs=_NEEDS,
+        takes=("text",),
+        gives=BOX,
+        rules=_RULES,
+        wordings=("rec",),
+        make=single(localise, task="rec", unit_types=BOX),
+    ),
+    TaskSpec(
+        name="res",
+        family="expressions",
+        summary="Referring expression segmentation: an expression, answered with masks.",
+        needs=f"{_NEEDS}, with masks",
+        takes=("text",),
+        gives=MASK,
+        rules=_RULES,
+        wordings=("res",),
+        make=single(localise, task="res", unit_types=MASK),
+    ),
+    TaskSpec(
+        name="locate",
+        family="expressions",
+        summary="An expression, mostly bare, answered with a box and a mask of each thing.",
+        needs=f"{_NEEDS}, with masks",
+        takes=("text",),
+        gives=COMPOSITE,
+        rules=(*_RULES, "bare_share"),
+        wordings=("locate",),
+        make=single(localise, task="locate", unit_types=COMPOSITE),
+    ),
+    TaskSpec(
+        name="ref_tag",
+        family="expressions",
+        summary="An expression set apart from the question, as TAMP marks it, answered with boxes.",
+        needs=_NEEDS,
+        takes=("text",),
+        gives=BOX,
+        rules=_RULES,
+        wordings=("ref_tag",),
+        make=single(localise, task="ref_tag", unit_types=BOX),
+    ),
+    TaskSpec(
+        name="point_out",
+        family="expressions",
+        summary="An expression, answered with a point on each thing.",
+        needs=_NEEDS,
+        takes=("text",),
+        gives=POINT,
+        rules=_RULES,
+        wordings=("point_out",),
+        make=single(localise, task="point_out", unit_types=POINT),
+    ),
+    TaskSpec(
+        name="keypoint_named",
+        family="expressions",
+        summary="An expression, answered with the keypoints of each body.",
+        needs=f"{_NEEDS}, all with keypoints",
+        takes=("text",),
+        gives=KEYPOINT,
+        rules=_RULES,
+        wordings=("keypoint_named",),
+        make=single(localise, task="keypoint_named", unit_types=KEYPOINT),
+    ),
+    TaskSpec(
+        name="box_keypoint",
+        family="expressions",
+        summary="An expression, answered with a box and the keypoints of each body.",
+        needs=f"{_NEEDS}, all with keypoints",
+        takes=("text",),
+        gives=POSE,
+        rules=_RULES,
+        wordings=("box_keypoint",),
+        make=single(localise, task="box_keypoint", unit_types=POSE),
+    ),
+    TaskSpec(
+        name="absent",
+        family="expressions",
+        summary="An expression that means nothing in the image, denied.",
+        needs="an expression without instances, or no expressions and a class known to be absent",
+        takes=("text",),
+        gives=("words",),
+        rules=("bare_share", "wording"),
+        wordings=("locate", "rec", "res"),
+        make=single(absent),
+    ),
+)

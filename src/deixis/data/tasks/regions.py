@@ -1,108 +1,244 @@
-"""Region in, words out: ``reg``, ``reg_unique`` and ``region_qa``."""
+"""Region in, words out: descriptions, expressions and questions about the thing at a region."""
 
 import numpy as np
 
-from deixis.data.tasks.answers import capitalised, pick
-from deixis.data.wording import REGION_SLOT, article, definite, sentence, wordings
-from deixis.geometry import Box, Mask, Point, Scribble
-from deixis.structures import GroundedText, Instance, QuestionPart, Region, Sample, Turn
+from deixis.data.tasks.answers import BOX, Piece, determiner, ended, pick, unit_group, written
+from deixis.data.tasks.predicates import clause
+from deixis.data.tasks.prompts import asked, draw_region, with_region
+from deixis.data.tasks.rules import REGION_KINDS, RegionKind, Rules
+from deixis.data.tasks.spec import TaskSpec, single
+from deixis.data.tasks.things import draw_relation, short_name
+from deixis.data.wording import REGION_SLOT, article, definite, sentence
+from deixis.geometry import Point
+from deixis.structures import GroundedText, QuestionAnswer, Sample, Turn
 
-SCRIBBLE_WIDTH = 0.02
-"""Width of a drawn scribble, as a fraction of the image's longer side."""
+_ABOUT_NO_THING = frozenset({"description", "which"})
+"""Kinds of questions that ask nothing about a thing: they describe one, or name one."""
 
 
-def reg(sample: Sample, rng: np.random.Generator) -> Turn | None:
+def describe(
+    sample: Sample,
+    rng: np.random.Generator,
+    rules: Rules,
+    *,
+    task: str,
+    kind: RegionKind | None = None,
+) -> Turn | None:
     """Describe the thing at a region, in the data's own fixed form where it has one."""
     known = [
-        (question.instance, question.answer)
-        for question in sample.questions
-        if question.kind == "description" and question.instance is not None
+        (index, answer) for index, answer in descriptions(sample) if _can_show(sample, index, kind)
     ]
-    if not known:
-        known = [
-            (index, sentence(article(instance.category)))
-            for index, instance in enumerate(sample.instances)
-        ]
     if not known:
         return None
     index, answer = pick(known, rng)
-    region = draw_region(sample.instances[index], sample, rng)
-    question = with_region(pick(wordings("reg"), rng), region, slot="{region}")
-    return Turn(question, GroundedText(answer), "reg")
+    region = draw_region(sample.instances[index], sample, rng, rules, kind=kind)
+    return Turn(asked("reg", rng, rules, region=region), GroundedText(answer), task)
 
 
-def reg_unique(sample: Sample, rng: np.random.Generator) -> Turn | None:
+def descriptions(sample: Sample) -> list[tuple[int, str]]:
+    """Instances with what they are, as sentences; classes where the source describes nothing."""
+    known = [
+        (question.instance, ended(question.answer))
+        for question in sample.questions
+        if question.kind == "description" and question.instance is not None
+    ]
+    return known or [
+        (index, sentence(article(instance.category)))
+        for index, instance in enumerate(sample.instances)
+        if not instance.crowd
+    ]
+
+
+def _can_show(sample: Sample, index: int, kind: RegionKind | None) -> bool:
+    return kind != "mask" or sample.instances[index].mask is not None
+
+
+def describe_only(
+    sample: Sample,
+    rng: np.random.Generator,
+    rules: Rules,
+    *,
+    task: str,
+    kind: RegionKind | None = None,
+) -> Turn | None:
     """Write an expression that means the thing at a region and no other."""
     known = [expression for expression in sample.expressions if len(expression.instances) == 1]
     if not known:
         return None
     expression = pick(known, rng)
-    region = draw_region(sample.instances[expression.instances[0]], sample, rng)
-    question = with_region(pick(wordings("reg_unique"), rng), region, slot="{region}")
-    return Turn(question, GroundedText(sentence(definite(expression.text))), "reg_unique")
+    region = draw_region(sample.instances[expression.instances[0]], sample, rng, rules, kind=kind)
+    answer = GroundedText(sentence(definite(expression.text)))
+    return Turn(asked(task, rng, rules, region=region), answer, task)
 
 
-def region_qa(sample: Sample, rng: np.random.Generator) -> Turn | None:
-    """A question about the thing at a region."""
-    known = [question for question in sample.questions if question.kind != "description"]
-    places = [
-        sample.instances[question.instance] if question.instance is not None else None
-        for question in known
+def about_region(
+    sample: Sample,
+    rng: np.random.Generator,
+    rules: Rules,
+    *,
+    task: str,
+    kind: RegionKind | None = None,
+) -> Turn | None:
+    """A question of the data about the thing at a region."""
+    known = [
+        question
+        for question in sample.questions
+        if question.kind not in _ABOUT_NO_THING and _is_about_region(question, kind)
     ]
-    asked = [
-        (question, place)
-        for question, place in zip(known, places, strict=True)
-        if place is not None or question.region is not None
-    ]
-    if not asked:
+    if not known:
         return None
-    chosen, place = pick(asked, rng)
+    chosen = pick(known, rng)
     region = chosen.region
-    if region is None and place is not None:
-        region = draw_region(place, sample, rng)
     if region is None:
-        return None
+        instance = sample.instances[_index(chosen)]
+        region = draw_region(instance, sample, rng, rules, kind=kind)
     question = with_region(chosen.question, region, slot=REGION_SLOT)
-    return Turn(question, GroundedText(chosen.answer), "region_qa")
+    return Turn(question, GroundedText(ended(chosen.answer)), task)
 
 
-def with_region(text: str, region: Region, *, slot: str) -> tuple[QuestionPart, ...]:
-    """A question with a region in place of its first slot, or at its end where it has none."""
-    before, found, after = text.partition(slot)
-    if not found:
-        return (f"{text} ", region)
-    parts: list[QuestionPart] = [capitalised(before), region, after]
-    return tuple(part for part in parts if part != "")
+def _is_about_region(question: QuestionAnswer, kind: RegionKind | None) -> bool:
+    if question.region is not None:
+        return kind is None or (kind == "point" and isinstance(question.region, Point))
+    return question.instance is not None
 
 
-def draw_region(instance: Instance, sample: Sample, rng: np.random.Generator) -> Region:
-    """A point, box, scribble or mask that a person might give for a thing.
-
-    Points and the joints of scribbles lie on the thing where its mask is known, else in its box.
-    """
-    kind = pick(("point", "box", "scribble", "mask"), rng)
-    if kind == "mask" and instance.mask is not None:
-        return instance.mask
-    if kind in {"box", "mask"}:
-        return instance.box
-    places = _places(instance.box, instance.mask, rng, count=1 if kind == "point" else 3)
-    if kind == "point":
-        return Point(*places[0])
-    width = max(2.0, SCRIBBLE_WIDTH * max(sample.size))
-    return Scribble(tuple(sorted(places)), width)
+def _index(question: QuestionAnswer) -> int:
+    return -1 if question.instance is None else question.instance
 
 
-def _places(
-    box: Box, mask: Mask | None, rng: np.random.Generator, *, count: int
-) -> list[tuple[float, float]]:
-    draws = rng.random((count, 2)).tolist()
-    if mask is None:
-        return [(box.x1 + u * box.width, box.y1 + v * box.height) for u, v in draws]
-    left, top = int(box.x1), int(box.y1)
-    inner = mask.array[top : int(np.ceil(box.y2)), left : int(np.ceil(box.x2))]
-    pixels = np.flatnonzero(inner)
-    if pixels.size == 0:
-        return [(box.x1 + u * box.width, box.y1 + v * box.height) for u, v in draws]
-    chosen = [int(pixels[int(u * pixels.size)]) for u, _ in draws]
-    columns = inner.shape[1]
-    return [(left + at % columns + 0.5, top + at // columns + 0.5) for at in chosen]
+def caption_region(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
+    """A region in words that point: the thing and what it is related to, or the thing alone."""
+    relation = draw_relation(sample, rng, rules)
+    index = relation.subject if relation is not None else None
+    pieces: list[Piece] | None
+    if relation is not None:
+        pieces = _linked(sample, relation.subject, relation.predicate, relation.object, rules)
+    else:
+        alone = [index for index, instance in enumerate(sample.instances) if not instance.crowd]
+        if not alone:
+            return None
+        index = pick(alone, rng)
+        pieces = named(sample, index, rules)
+    if pieces is None or index is None:
+        return None
+    region = draw_region(sample.instances[index], sample, rng, rules)
+    question = asked("region_caption_grounded", rng, rules, region=region)
+    return Turn(question, written([*pieces, "."]), "region_caption_grounded")
+
+
+def named(sample: Sample, index: int, rules: Rules, *, another: bool = False) -> list[Piece] | None:
+    """A thing with its article: the name points, the article does not."""
+    group = unit_group(sample, [index], BOX, rules)
+    name = short_name(sample.instances[index])
+    if group is None:
+        return None
+    return ["another " if another else determiner(name), (name, group)]
+
+
+def _linked(
+    sample: Sample, subject: int, predicate: str, other: int, rules: Rules
+) -> list[Piece] | None:
+    alike = short_name(sample.instances[subject]) == short_name(sample.instances[other])
+    first = named(sample, subject, rules)
+    second = named(sample, other, rules, another=alike)
+    if first is None or second is None:
+        return None
+    return [*first, f" {clause(predicate)} ", *second]
+
+
+_REGION_RULES = ("region_kinds", "points_on_mask", "box_core", "scribble_width", "scribble_points")
+_KIND_RULES: dict[RegionKind, tuple[str, ...]] = {
+    "point": ("points_on_mask", "box_core"),
+    "box": (),
+    "scribble": ("points_on_mask", "box_core", "scribble_width", "scribble_points"),
+    "mask": (),
+}
+
+
+def _describing(kind: RegionKind) -> TaskSpec:
+    return TaskSpec(
+        name=f"reg_{kind}",
+        family="regions",
+        summary=f"Describe the thing at a {kind}.",
+        needs="a description, or an instance" + (", with a mask" if kind == "mask" else ""),
+        takes=(kind,),
+        gives=("words",),
+        rules=(*_KIND_RULES[kind], "wording"),
+        wordings=("reg",),
+        make=single(describe, task=f"reg_{kind}", kind=kind),
+    )
+
+
+SPECS = (
+    TaskSpec(
+        name="reg",
+        family="regions",
+        summary="Referring expression generation: describe the thing at a region.",
+        needs="a description, or an instance",
+        takes=REGION_KINDS,
+        gives=("words",),
+        rules=(*_REGION_RULES, "wording"),
+        wordings=("reg",),
+        make=single(describe, task="reg"),
+    ),
+    *(_describing(kind) for kind in REGION_KINDS),
+    TaskSpec(
+        name="reg_unique",
+        family="regions",
+        summary="Write an expression that means the thing at a region and no other.",
+        needs="an expression that means one instance",
+        takes=REGION_KINDS,
+        gives=("words",),
+        rules=(*_REGION_RULES, "wording"),
+        wordings=("reg_unique",),
+        make=single(describe_only, task="reg_unique"),
+    ),
+    TaskSpec(
+        name="loc_tag",
+        family="regions",
+        summary="A box set apart from the question, as TAMP marks it, answered with an expression.",
+        needs="an expression that means one instance",
+        takes=("box",),
+        gives=("words",),
+        rules=("wording",),
+        wordings=("loc_tag",),
+        make=single(describe_only, task="loc_tag", kind="box"),
+    ),
+    TaskSpec(
+        name="region_qa",
+        family="regions",
+        summary="A question of the data about the thing at a region.",
+        needs="a question about an instance or a region",
+        takes=REGION_KINDS,
+        gives=("words",),
+        rules=_REGION_RULES,
+        wordings=(),
+        make=single(about_region, task="region_qa"),
+    ),
+    TaskSpec(
+        name="point_local",
+        family="regions",
+        summary="A question of the data about the thing at a point (PointQA, local).",
+        needs="a question about an instance or a point",
+        takes=("point",),
+        gives=("words",),
+        rules=_KIND_RULES["point"],
+        wordings=(),
+        make=single(about_region, task="point_local", kind="point"),
+    ),
+    TaskSpec(
+        name="region_caption_grounded",
+        family="regions",
+        summary="Caption a region with words that point at the things it names.",
+        needs="a relation, or an instance",
+        takes=REGION_KINDS,
+        gives=BOX,
+        rules=(
+            *_REGION_RULES,
+            *("common_predicates", "common_predicate_share", "predicate_attempts", "predicates"),
+            "wording",
+        ),
+        wordings=("region_caption_grounded",),
+        make=single(caption_region),
+    ),
+)

@@ -1,62 +1,88 @@
 """Every task by name, and turns drawn from a mixture of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from types import MappingProxyType
 
 import numpy as np
 
-from deixis.data.tasks.answering import vqa
-from deixis.data.tasks.captioning import caption, gcg, gcg_box, gcg_mask
-from deixis.data.tasks.counting import count, count_words
-from deixis.data.tasks.detection import detection, detection_all, segmentation
-from deixis.data.tasks.localisation import absent, locate, rec, res
-from deixis.data.tasks.regions import reg, reg_unique, region_qa
+from deixis.data.tasks import (
+    answering,
+    bodies,
+    captioning,
+    choices,
+    counting,
+    dense,
+    detection,
+    dialogues,
+    interactive,
+    localisation,
+    nesting,
+    quadrants,
+    regions,
+    relations,
+    salience,
+    statements,
+)
+from deixis.data.tasks.rules import DEFAULT_RULES, Rules
+from deixis.data.tasks.spec import TaskSpec
 from deixis.errors import RecipeError
 from deixis.structures import Sample, Turn
 
-Task = Callable[[Sample, np.random.Generator], Turn | None]
-"""Makes a turn of a sample; None where the sample does not hold what the task needs."""
+_FAMILIES = (
+    *(captioning, nesting, salience, answering, choices, statements),
+    *(localisation, regions, interactive, detection, counting),
+    *(relations, quadrants, bodies, dense, dialogues),
+)
 
-TASKS: dict[str, Task] = {
-    "absent": absent,
-    "caption": caption,
-    "count": count,
-    "count_words": count_words,
-    "detection": detection,
-    "detection_all": detection_all,
-    "gcg": gcg,
-    "gcg_box": gcg_box,
-    "gcg_mask": gcg_mask,
-    "locate": locate,
-    "rec": rec,
-    "reg": reg,
-    "reg_unique": reg_unique,
-    "region_qa": region_qa,
-    "res": res,
-    "segmentation": segmentation,
-    "vqa": vqa,
-}
+TASKS: Mapping[str, TaskSpec] = MappingProxyType(
+    {spec.name: spec for family in _FAMILIES for spec in family.SPECS}
+)
 
-DEFAULT_WEIGHTS: Mapping[str, float] = {
-    "rec": 3.0,
-    "res": 3.0,
-    "locate": 4.0,
-    "absent": 1.5,
-    "detection": 1.5,
-    "detection_all": 0.5,
-    "segmentation": 1.0,
-    "count": 0.75,
-    "count_words": 0.75,
-    "reg": 3.0,
-    "region_qa": 1.5,
-    "vqa": 1.5,
-    "caption": 0.75,
-    "gcg": 0.5,
-    "gcg_box": 0.5,
-    "gcg_mask": 0.5,
-}
-"""How often each task is drawn where nothing else is said; ``reg_unique`` is left out."""
+DEFAULT_WEIGHTS: Mapping[str, float] = MappingProxyType(
+    {
+        "rec": 3.0,
+        "res": 3.0,
+        "locate": 4.0,
+        "absent": 1.5,
+        "detection": 1.5,
+        "detection_all": 0.5,
+        "segmentation": 1.0,
+        "count": 0.75,
+        "count_words": 0.75,
+        "reg": 3.0,
+        "region_qa": 1.5,
+        "vqa": 1.5,
+        "caption": 0.75,
+        "gcg": 0.5,
+        "gcg_box": 0.5,
+        "gcg_mask": 0.5,
+    }
+)
+"""How often each task is drawn where nothing else is said: what the shipped model learned from."""
 
 _ATTEMPTS_PER_TURN = 4
+_MIXTURES_KEPT = 64
+
+
+def describe_tasks() -> list[dict[str, object]]:
+    """Every task as plain data, in the order of the registry."""
+    return [
+        {
+            "name": spec.name,
+            "family": spec.family,
+            "summary": spec.summary,
+            "needs": spec.needs,
+            "takes": list(spec.takes),
+            "gives": list(spec.gives),
+            "rules": list(spec.rules),
+            "wordings": list(spec.wordings),
+            "dependent": spec.dependent,
+        }
+        for spec in TASKS.values()
+    ]
 
 
 def sample_turns(
@@ -65,37 +91,54 @@ def sample_turns(
     *,
     count: int,
     tasks: Mapping[str, float] | Sequence[str] | None = None,
+    rules: Rules = DEFAULT_RULES,
+    independent: bool = True,
 ) -> tuple[Turn, ...]:
     """Draw up to ``count`` turns about a sample, no question twice.
 
     ``tasks`` gives names, or names with weights. Fewer turns come back where the sample does not
-    hold enough for them.
+    hold enough for them. ``independent`` turns do not see one another, so tasks whose turns build
+    on one another are refused; without it their turns stay together.
 
     Raises:
-        RecipeError: A task is unknown, or no weight is above 0.
+        RecipeError: A task is unknown, no weight is above 0, or independent turns are wanted of a
+            task that has none.
     """
-    names, bounds = _cumulative(DEFAULT_WEIGHTS if tasks is None else tasks)
+    given = DEFAULT_WEIGHTS if tasks is None else tasks
+    weights = given.items() if isinstance(given, Mapping) else dict.fromkeys(given, 1.0).items()
+    specs, bounds = _cumulative(tuple(weights))
+    if independent and any(spec.dependent for spec in specs):
+        names = sorted(spec.name for spec in specs if spec.dependent)
+        raise RecipeError(f"tasks {names} build on their own turns: expected independent ones")
     turns: list[Turn] = []
     asked: set[object] = set()
     for _ in range(_ATTEMPTS_PER_TURN * count):
-        if len(turns) == count:
+        if len(turns) >= count:
             break
-        place = int(np.searchsorted(bounds, rng.random() * bounds[-1], side="right"))
-        turn = TASKS[names[place]](sample, rng)
-        if turn is None:
+        spec = specs[bisect_right(bounds, rng.random() * bounds[-1])]
+        made = spec.make(sample, rng, rules)
+        if len(turns) + len(made) > count and turns:
             continue
-        key = turn.question if all(isinstance(part, str) for part in turn.question) else id(turn)
-        if key not in asked:
-            asked.add(key)
-            turns.append(turn)
+        keys = [_key(turn) for turn in made]
+        if made and not (asked.intersection(keys) and not spec.dependent):
+            asked.update(keys)
+            turns.extend(made)
     return tuple(turns)
 
 
-def _cumulative(tasks: Mapping[str, float] | Sequence[str]) -> tuple[list[str], np.ndarray]:
-    weights = dict(tasks) if isinstance(tasks, Mapping) else dict.fromkeys(tasks, 1.0)
-    unknown = sorted(set(weights) - set(TASKS))
+def _key(turn: Turn) -> object:
+    """What is the same in two turns that ask the same; turns with regions never are."""
+    return turn.question if all(isinstance(part, str) for part in turn.question) else id(turn)
+
+
+@lru_cache(maxsize=_MIXTURES_KEPT)
+def _cumulative(
+    weights: tuple[tuple[str, float], ...],
+) -> tuple[tuple[TaskSpec, ...], tuple[float, ...]]:
+    unknown = sorted({name for name, _ in weights} - set(TASKS))
     if unknown:
         raise RecipeError(f"unknown tasks {unknown}: expected some of {sorted(TASKS)}")
-    if not weights or min(weights.values()) < 0 or sum(weights.values()) <= 0:
-        raise RecipeError(f"task weights {weights}: expected none below 0 and one above")
-    return list(weights), np.cumsum(list(weights.values()))
+    values = [weight for _, weight in weights]
+    if not values or min(values) < 0 or sum(values) <= 0:
+        raise RecipeError(f"task weights {dict(weights)}: expected none below 0 and one above")
+    return tuple(TASKS[name] for name, _ in weights), tuple(accumulate(values))

@@ -2,16 +2,24 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import product
+from math import prod
 
-WORDED_TASKS = (
-    *("caption", "count", "count_words", "detection", "detection_all", "gcg_box"),
-    *("gcg_mask", "gcg", "locate", "rec", "reg", "reg_unique", "res", "segmentation"),
-)
-"""Tasks whose questions are worded here; the others bring their own questions."""
+from deixis.data.wording.slots import SLOTS
+from deixis.errors import RecipeError
+
+EXPANSION_LIMIT = 10_000
+"""Most texts that a rule may expand to."""
+LENGTH_LIMIT = 1_000
+"""Most characters of a wording, its slots unfilled."""
+DEPTH_LIMIT = 20
+"""How deep rules may nest."""
+
+QUESTION = "question"
+"""The rule that a grammar starts from."""
 
 _RULE = re.compile(r"<([a-z_]+)>")
 
@@ -20,20 +28,67 @@ _RULE = re.compile(r"<([a-z_]+)>")
 def wordings(task: str) -> tuple[str, ...]:
     """Every wording of a task, in a fixed order.
 
-    Slots stand in braces: ``{x}`` an expression, ``{is}`` the verb that agrees with it, ``{names}``
-    a class in the plural, ``{region}`` a region.
+    Slots stand in braces, see `SLOTS`: ``{x}`` an expression, ``{is}`` the verb that agrees with
+    it, ``{names}`` a class in the plural, ``{region}`` a region.
+
+    Raises:
+        RecipeError: The task is unknown or its questions are not worded here.
     """
+    if task not in SLOTS:
+        raise RecipeError(f"unknown task {task!r}: expected one of {', '.join(SLOTS)}")
     text = files("deixis.data.wording").joinpath(f"{task}.json").read_text(encoding="utf-8")
-    rules: Mapping[str, list[str]] = json.loads(text)
-    written = [sentence for line in rules["question"] for sentence in _expand(line, rules)]
-    return tuple(dict.fromkeys(written))
+    return expand(json.loads(text), where=f"task {task}")
 
 
-def _expand(line: str, rules: Mapping[str, list[str]]) -> list[str]:
-    pieces = _RULE.split(line)
-    # Odd pieces are names of rules, even ones are text.
-    choices = [
-        [text for choice in rules[piece] for text in _expand(choice, rules)] if odd % 2 else [piece]
-        for odd, piece in enumerate(pieces)
-    ]
-    return ["".join(chosen) for chosen in product(*choices)]
+def expand(rules: Mapping[str, Sequence[str]], *, where: str) -> tuple[str, ...]:
+    """Every text that a grammar gives, each once, with its first letter in upper case.
+
+    The grammar starts from its rule ``question``. A name in angles stands for each line of the
+    rule of that name in turn; the last one changes fastest. ``where`` begins error messages.
+
+    >>> expand({"question": ["<find> {x}.", "where {is} {x}?"], "find": ["find", "show"]}, where="")
+    ('Find {x}.', 'Show {x}.', 'Where {is} {x}?')
+
+    Raises:
+        RecipeError: A rule is missing, empty, not used or refers to itself; rules nest too deep,
+            or they give too many texts or one that is too long.
+    """
+    written: dict[str, list[str]] = {}
+
+    def texts_of(rule: str, above: tuple[str, ...]) -> list[str]:
+        if rule in above:
+            way = " -> ".join((*above[above.index(rule) :], rule))
+            raise RecipeError(f"{where}: rule <{rule}> refers to itself: {way}")
+        if len(above) == DEPTH_LIMIT:
+            raise RecipeError(f"{where}: rule <{rule}> nests deeper than {DEPTH_LIMIT} rules")
+        if rule not in written:
+            if not rules.get(rule):
+                known = ", ".join(rules) or "none"
+                raise RecipeError(
+                    f"{where}: rule <{rule}> has no lines, expected some; the rules are {known}"
+                )
+            texts: list[str] = []
+            for line in rules[rule]:
+                # Odd pieces are names of rules, even ones are text.
+                choices = [
+                    texts_of(piece, (*above, rule)) if odd % 2 else [piece]
+                    for odd, piece in enumerate(_RULE.split(line))
+                ]
+                _check_extent(choices, before=len(texts), where=f"{where}: rule <{rule}>")
+                texts += ["".join(chosen) for chosen in product(*choices)]
+            written[rule] = texts
+        return written[rule]
+
+    questions = texts_of(QUESTION, ())
+    unused = [rule for rule in rules if rule not in written]
+    if unused:
+        raise RecipeError(f"{where}: rule <{unused[0]}> is not used, expected a line that names it")
+    return tuple(dict.fromkeys(text[:1].upper() + text[1:] for text in questions))
+
+
+def _check_extent(choices: Sequence[Sequence[str]], *, before: int, where: str) -> None:
+    """Refuse a line before it is written out, which could take for ever."""
+    if before + prod(map(len, choices)) > EXPANSION_LIMIT:
+        raise RecipeError(f"{where} gives more than {EXPANSION_LIMIT} texts, expected fewer")
+    if sum(max(map(len, texts)) for texts in choices) > LENGTH_LIMIT:
+        raise RecipeError(f"{where} gives a text of more than {LENGTH_LIMIT} characters")

@@ -1,0 +1,268 @@
+"""``deixis data tasks|sources|build|check|report``: conversations of annotations."""
+
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SourceSpecs = Annotated[
+    list[str],
+    typer.Option(
+        "--source", help="FORMAT:PATH[,option=value…]; give it several times.", show_default=False
+    ),
+]
+
+
+def tasks_command(
+    *, as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False
+) -> None:
+    """List the tasks that conversations can be made of."""
+    from deixis.cli.outputs import print_json, print_result
+    from deixis.data.mixture import MIXTURES
+    from deixis.data.tasks import describe_tasks
+
+    tasks = describe_tasks()
+    if as_json:
+        print_json(
+            {"tasks": tasks, "mixtures": {name: dict(one) for name, one in MIXTURES.items()}}
+        )
+        return
+    width = max(len(str(task["name"])) for task in tasks)
+    lines = [f"{task['name']:{width}}  {task['summary']}" for task in tasks]
+    mixtures = [f"{name}: {', '.join(one)}" for name, one in MIXTURES.items()]
+    print_result("\n".join([*lines, "", "mixtures", *mixtures]))
+
+
+def sources_command(
+    *, as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False
+) -> None:
+    """List the annotation formats that can be read."""
+    from deixis.cli.outputs import print_json, print_result
+    from deixis.data.sources import FORMATS
+
+    if as_json:
+        print_json(
+            {name: {"summary": one.summary, "tried_on": one.tried} for name, one in FORMATS.items()}
+        )
+        return
+    width = max(map(len, FORMATS))
+    print_result("\n".join(f"{name:{width}}  {one.summary}" for name, one in FORMATS.items()))
+
+
+def build_command(
+    tasks: Annotated[
+        str,
+        typer.Argument(help="TASK[*RATE][,TASK…], or the name of a mixture.", show_default=False),
+    ],
+    *,
+    source: SourceSpecs,
+    out: Annotated[
+        Path, typer.Option(help="A new or empty folder, or one to finish.", show_default=False)
+    ],
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other choices.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Processes; all cores by default.")
+    ] = None,
+    turns: Annotated[
+        int, typer.Option(min=1, max=64, help="Turns about one image in a conversation.")
+    ] = 1,
+    embed: Annotated[
+        bool, typer.Option(help="Put images into the shards instead of naming them.")
+    ] = False,
+    check_images: Annotated[
+        bool, typer.Option(help="Look at the header of every image file.")
+    ] = True,
+    shard_images: Annotated[int, typer.Option(min=1, help="Images of one shard.")] = 2000,
+    budget: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of a source's images that may be at fault.")
+    ] = 0.01,
+    wordings: Annotated[
+        Path | None, typer.Option(help="Wordings of your own, as JSON.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
+) -> None:
+    """Make conversations of annotations and write them as Parquet shards.
+
+    The same sources, tasks, seed and options give the same bytes. A build that was stopped goes on
+    when it is started again.
+    """
+    from deixis.cli.outputs import check_creatable, print_json, print_result
+    from deixis.cli.progress import shown_progress
+    from deixis.data.build import Budget, BuildPlan, build, with_wordings
+    from deixis.data.mixture import parse_mixture
+    from deixis.data.sources import named_apart, open_source
+    from deixis.data.tasks import TASKS
+
+    check_creatable(out)
+    mixture = parse_mixture(tasks, known=TASKS)
+    opened = named_apart([open_source(spec) for spec in source])
+    rules, extra = with_wordings(wordings)
+    plan = BuildPlan(
+        tuple(opened),
+        mixture,
+        seed=seed,
+        turns=turns,
+        embed=embed,
+        check_images=check_images,
+        shard_images=shard_images,
+        extra=extra,
+    )
+    with shown_progress("build", "shards") as progress:
+
+        def tell(step: str, done: int, total: int) -> None:
+            if step == "build":
+                progress(done, total)
+
+        result = build(
+            plan,
+            out,
+            workers=workers or os.cpu_count() or 1,
+            budget=Budget(share=budget),
+            rules=rules,
+            progress=tell,
+        )
+    manifest = result.manifest
+    if as_json:
+        print_json(manifest)
+    else:
+        print_result(_summary(manifest))
+    typer.echo(f"data set: {out}", err=True)
+
+
+def _summary(manifest: object) -> str:
+    if not isinstance(manifest, dict):
+        return ""
+    size = sum(shard["bytes"] for shard in manifest["shards"]) / 2**20
+    count = len(manifest["shards"])
+    lines = [f"{manifest['conversations']} conversations in {count} shards, {size:.1f} MiB"]
+    for name, one in manifest["sources"].items():
+        lines.append(
+            f"{name}: {one['images']} images, {one['used'] + one['used_without_some_records']} used, "
+            f"{one['filtered']['no_task_applies']} without a task that applies, "
+            f"{one['quarantined']} quarantined, and {one['quarantined_records']} single records"
+        )
+    reasons = manifest["quarantine"]["reasons"]
+    if reasons:
+        lines.append("quarantine: " + ", ".join(f"{code} {n}" for code, n in reasons.items()))
+    return "\n".join(lines)
+
+
+def check_command(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="A built folder, a JSON-lines file, or a source as FORMAT:PATH.",
+            show_default=False,
+        ),
+    ],
+    *,
+    check_images: Annotated[
+        bool, typer.Option(help="Look at the header of every image file.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Say what is wrong with annotations and where, or whether a built data set is whole.
+
+    Ends with 3 where annotations are at fault, and with 7 where a built data set has changed.
+    """
+    from deixis.cli.outputs import print_json, print_result
+    from deixis.data.build import check_sources, verify
+    from deixis.data.sources import open_source
+
+    path = Path(what)
+    if path.is_dir() and ((path / "manifest.json").exists() or (path / "plan.json").exists()):
+        found = verify(path)
+        if as_json:
+            print_json(found)
+        else:
+            print_result(", ".join(f"{count} {name}" for name, count in found.items()) + ": whole")
+        return
+    spec = f"jsonl:{what}" if path.is_file() and ":" not in what else what
+    findings = check_sources([open_source(spec)], check_images=check_images)
+    if as_json:
+        print_json(
+            {
+                "images": findings.images,
+                "records": findings.records,
+                "sound_images": findings.sound,
+                "faults": dict(findings.reasons.most_common()),
+                "normalised": dict(findings.normalised),
+                "examples": findings.examples,
+            }
+        )
+    else:
+        print_result(_findings_text(findings))
+    if findings.reasons:
+        raise typer.Exit(3)
+
+
+def _findings_text(findings: object) -> str:
+    from deixis.data.build import Findings
+    from deixis.data.sources import REASONS
+
+    if not isinstance(findings, Findings):
+        return ""
+    lines = [
+        f"{findings.images} images of {findings.records} records, {findings.sound} without a fault"
+    ]
+    lines += [f"normalised: {note}: {count}" for note, count in findings.normalised.items()]
+    for code, count in findings.reasons.most_common():
+        lines += ["", f"{code}: {count}: {REASONS.get(code, '')}"]
+        lines += [f"  {example}" for example in findings.examples[code]]
+    return "\n".join(lines)
+
+
+def report_command(
+    folder: Annotated[Path, typer.Argument(help="A built folder.", show_default=False)],
+    *,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with pictures to this file.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Say what a built data set holds, and what was left out and why."""
+    from deixis.cli.outputs import output_file, print_json, print_result
+    from deixis.data.build import BuiltDataset
+    from deixis.data.report import as_text, report
+
+    with output_file(html) if html is not None else nullcontext() as file:
+        dataset = BuiltDataset(folder)
+        content = report(dataset)
+        if file is not None:
+            from deixis.cli.dataset_page import report_page
+
+            file.write(report_page(dataset, content).encode())
+    if as_json:
+        print_json(content)
+    else:
+        print_result(as_text(content))
+    if html is not None:
+        typer.echo(f"page: {html}", err=True)
+
+
+def view_command(
+    folder: Annotated[Path, typer.Argument(help="A built folder.", show_default=False)],
+    *,
+    out: Annotated[
+        Path, typer.Option(help="The page, or with --png the picture.", show_default=False)
+    ],
+    png: Annotated[bool, typer.Option(help="A contact sheet instead of a page.")] = False,
+    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
+    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
+    count: Annotated[int, typer.Option(min=1, max=500, help="Conversations shown.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="Which ones.")] = 0,
+) -> None:
+    """Show conversations with their regions and units drawn, and in each notation."""
+    from deixis.cli.outputs import output_file
+    from deixis.data.build import BuiltDataset
+
+    with output_file(out) as file:
+        from deixis.cli.dataset_page import choose_rows, contact_sheet, view_page
+
+        dataset = BuiltDataset(folder)
+        rows = choose_rows(dataset, task=task, source=source, count=count, seed=seed)
+        content = contact_sheet(dataset, rows) if png else view_page(dataset, rows).encode()
+        file.write(content)
+    typer.echo(f"{'sheet' if png else 'page'}: {out} ({len(rows)} conversations)", err=True)

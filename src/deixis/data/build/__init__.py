@@ -1,0 +1,19 @@
+"""The engine: sources and tasks to shards of conversations, on any number of machines."""
+
+from deixis.data.build.check import Findings, check_sources
+from deixis.data.build.dataset import BuiltDataset, verify
+from deixis.data.build.engine import Budget, BuildResult, build
+from deixis.data.build.plan import BuildPlan
+from deixis.data.build.words import with_wordings
+
+__all__ = [
+    "Budget",
+    "BuildPlan",
+    "BuildResult",
+    "BuiltDataset",
+    "Findings",
+    "build",
+    "check_sources",
+    "verify",
+    "with_wordings",
+]

@@ -1,0 +1,245 @@
+"""One block of images to one shard: the pure middle of a build."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deixis.data.build.dice import Dice
+from deixis.data.build.index import read_block
+from deixis.data.build.pictures import image_bytes, image_name
+from deixis.data.build.plan import BuildPlan
+from deixis.data.build.stored import dump_turns
+from deixis.data.build.upright import checked_sample
+from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.registry import OpenedSource
+from deixis.data.tasks import TASKS, Rules
+from deixis.errors import DeixisError
+from deixis.geometry import Box, Mask, Point
+from deixis.structures import Sample, Turn
+
+DETAIL_LIMIT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A row of the quarantine table; ``scope`` is ``image`` where all of it was left out."""
+
+    source: str
+    key: str
+    place: str
+    code: str
+    detail: str
+    payload_sha256: str
+    scope: str
+
+
+@dataclass(slots=True)
+class BlockContent:
+    """What became of a block.
+
+    ``images`` counts images of each source by their fate (``used``, ``quarantined``, ``partly``,
+    or the name of the rule that left them out), ``tasks`` conversations, ``notes`` what was
+    normalised.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    quarantine: list[Quarantined] = field(default_factory=list)
+    images: Counter[tuple[str, str]] = field(default_factory=Counter)
+    tasks: Counter[str] = field(default_factory=Counter)
+    notes: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+def make_block(plan: BuildPlan, path: Path, *, rules: Rules | None = None) -> BlockContent:
+    """Read a block's images and make their conversations.
+
+    The same block and plan give the same content, on any machine.
+    """
+    content = BlockContent()
+    maker = _Maker(plan, rules or Rules(), content)
+    for number, key, parts in read_block(path):
+        maker.image(plan.sources[number], key, parts)
+    return content
+
+
+class _Maker:
+    def __init__(self, plan: BuildPlan, rules: Rules, content: BlockContent) -> None:
+        self.plan = plan
+        self.rules = rules
+        self.content = content
+        self.dice = Dice(plan.seed)
+        self.tasks = [(TASKS[name], rate) for name, rate in plan.mixture.rates]
+
+    def image(self, source: OpenedSource, key: str, parts: Sequence[Part]) -> None:
+        name = source.source.name
+        notes: dict[str, int] = {}
+        reading = self._read(source, key, parts, notes)
+        for fault in reading.faults:
+            self._quarantine(name, key, parts, fault, whole=reading.sample is None)
+        sample = reading.sample
+        if sample is None:
+            self.content.images[name, "quarantined"] += 1
+            return
+        for note, count in (*reading.notes, *notes.items()):
+            self.content.notes[name, note] += count
+        try:
+            stored = self._image(source, sample)
+        except BadRecord as error:
+            fault = Fault(error.code, error.detail, parts[0].place)
+            self._quarantine(name, key, parts, fault, whole=True)
+            self.content.images[name, "quarantined"] += 1
+            return
+        before = len(self.content.rows)
+        try:
+            for number, (task, turns) in enumerate(self._conversations(sample)):
+                self._row(sample, stored, f"{sample.id}/{number}", task, turns)
+        except Exception as error:  # noqa: BLE001  # one image must not end a build of a hundred million
+            del self.content.rows[before:]
+            fault = Fault("code_error", f"{type(error).__name__}: {error}", parts[0].place)
+            self._quarantine(name, key, parts, fault, whole=True)
+            self.content.images[name, "quarantined"] += 1
+            return
+        for row in self.content.rows[before:]:
+            self.content.tasks[row["task"]] += 1
+        used = len(self.content.rows) > before
+        fate = "no_task_applies" if not used else "partly" if reading.faults else "used"
+        self.content.images[name, fate] += 1
+
+    def _read(
+        self, source: OpenedSource, key: str, parts: Sequence[Part], notes: dict[str, int]
+    ) -> Reading:
+        """Read an image's parts, and look at its file; nothing gets out but a reading."""
+        place = parts[0].place
+        try:
+            reading = source.source.sample(key, parts)
+            if reading.sample is None or not self.plan.check_images:
+                return reading
+            sample = checked_sample(
+                reading.sample, root=source.root, orientation=source.orientation, notes=notes
+            )
+        except BadRecord as error:
+            return Reading(None, (Fault(error.code, error.detail, place),))
+        except DeixisError as error:
+            return Reading(None, (Fault("bad_record", str(error), place),))
+        except Exception as error:  # noqa: BLE001  # counted apart, with a budget of its own
+            detail = f"{type(error).__name__}: {error}"
+            return Reading(None, (Fault("code_error", detail, place),))
+        return Reading(sample, reading.faults, reading.notes)
+
+    def _image(self, source: OpenedSource, sample: Sample) -> dict[str, Any]:
+        if self.plan.embed:
+            name = sample.image.name if isinstance(sample.image, Path) else None
+            return {"bytes": image_bytes(sample.image), "path": name}
+        return {"bytes": None, "path": image_name(sample.image, source.root)}
+
+    def _conversations(self, sample: Sample) -> Iterator[tuple[str, tuple[Turn, ...]]]:
+        """Conversations with the task that they are of; ``several`` where tasks share one."""
+        waiting: list[Turn] = []
+        asked: set[Any] = set()
+        for task, rate in self.tasks:
+            for number in range(self._times(sample, task.name, rate)):
+                rng = self.dice.throw(sample.id, task.name, number)
+                turns = task.make(sample, rng, self.rules)
+                if not turns:
+                    continue
+                if number:
+                    key = (task.name, tuple(map(str, turns[0].question)))
+                    if key in asked:
+                        continue
+                    asked.add(key)
+                elif rate > 1:
+                    asked.add((task.name, tuple(map(str, turns[0].question))))
+                if self.plan.turns == 1 or task.dependent:
+                    yield task.name, turns
+                else:
+                    waiting += turns
+        size = self.plan.turns
+        for start in range(0, len(waiting), size):
+            turns = tuple(waiting[start : start + size])
+            names = {turn.task for turn in turns}
+            yield names.pop() if len(names) == 1 else "several", turns
+
+    def _times(self, sample: Sample, task: str, rate: float) -> int:
+        whole = int(rate)
+        rest = rate - whole
+        if not rest:
+            return whole
+        return whole + (self.dice.throw(sample.id, f"{task}?", 0).random() < rest)
+
+    def _row(
+        self,
+        sample: Sample,
+        stored: dict[str, Any],
+        id_: str,
+        task: str,
+        turns: tuple[Turn, ...],
+    ) -> None:
+        tasks: set[str] = set()
+        units: set[str] = set()
+        prompts: set[str] = set()
+        words = 0
+        for turn in turns:
+            tasks.add(turn.task)
+            for part in turn.question:
+                prompts.add("text" if isinstance(part, str) else _prompt_kind(part))
+            if turn.answer is not None:
+                words += turn.answer.text.count(" ") + 1
+                for phrase in turn.answer.phrases:
+                    for group in phrase.groups:
+                        units.update(group.unit_types)
+        self.content.rows.append(
+            {
+                "id": id_,
+                "source": sample.source,
+                "split": sample.split,
+                "task": task,
+                "tasks": sorted(tasks),
+                "units": sorted(units),
+                "prompts": sorted(prompts),
+                "image": stored,
+                "height": sample.size.height,
+                "width": sample.size.width,
+                "words": words,
+                "independent": task == "several"
+                or (len(turns) > 1 and len(tasks) == 1 and not (TASKS[turns[0].task].dependent)),
+                "turns": dump_turns(turns),
+            }
+        )
+
+    def _quarantine(
+        self, source: str, key: str, parts: Sequence[Part], fault: Fault, *, whole: bool
+    ) -> None:
+        payloads = [part.payload for part in parts if part.place == fault.place] or [
+            part.payload for part in parts
+        ]
+        digest = hashlib.sha256("\n".join(payloads).encode("utf-8", "surrogatepass")).hexdigest()
+        self.content.quarantine.append(
+            Quarantined(
+                source,
+                key,
+                fault.place or parts[0].place,
+                fault.code,
+                _short(fault.detail),
+                digest,
+                "image" if whole else "record",
+            )
+        )
+
+
+def _prompt_kind(part: object) -> str:
+    match part:
+        case Box():
+            return "box"
+        case Mask():
+            return "mask"
+        case Point():
+            return "point"
+        case _:
+            return "scribble"
+
+
+def _short(text: str) -> str:
+    kept = text.encode("utf-8", "replace").decode()
+    return kept if len(kept) <= DETAIL_LIMIT else kept[: DETAIL_LIMIT - 1] + "…"

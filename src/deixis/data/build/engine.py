@@ -1,0 +1,422 @@
+"""A build from start to end, and again from wherever it was stopped.
+
+A folder belongs to one plan. The index of all annotations comes first, then every block becomes a
+shard, in any order, on any number of workers; what is done stands in a journal. The manifest comes
+last: a data set without one is not finished. Nothing that is interrupted changes the final bytes.
+"""
+
+import fcntl
+import json
+import multiprocessing
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from deixis.data.build.block import Quarantined, make_block
+from deixis.data.build.durable import (
+    append_line,
+    sha256_of,
+    storing,
+    sync_folder,
+    whole_lines,
+    write_file,
+)
+from deixis.data.build.index import Index, make_index
+from deixis.data.build.plan import BuildPlan
+from deixis.data.build.shards import write_quarantine, write_shard
+from deixis.data.tasks import Rules
+from deixis.errors import BudgetError, DeixisError, LockedError, RecipeError, StorageError
+
+Progress = Callable[[str, int, int], None]
+"""Told the step, how much is done, and of how much (0 where nobody knows)."""
+
+CODE_ERROR_BUDGET = 0.0001
+_RESPAWNS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much may be wrong before a build stops.
+
+    A source stops it when more than ``share`` of its images are at fault, once ``least`` were
+    seen, or more than ``most`` in all. Errors of the code itself have `CODE_ERROR_BUDGET`.
+    """
+
+    share: float = 0.01
+    least: int = 100
+    most: int = 100_000
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise RecipeError(f"error budget {self.share}: expected 0 to 1")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """A finished data set: its folder, and the manifest that it holds."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+
+def build(
+    plan: BuildPlan,
+    out: Path,
+    *,
+    workers: int = 1,
+    budget: Budget | None = None,
+    rules: Rules | None = None,
+    progress: Progress | None = None,
+) -> BuildResult:
+    """Build a data set, or finish one.
+
+    Raises:
+        RecipeError: The folder holds another build.
+        AnnotationError: An annotation file is damaged beyond its records.
+        BudgetError: Too much is at fault; nothing is published, and what is done is kept.
+        StorageError: Something cannot be written.
+        LockedError: Another process builds there.
+    """
+    with _locked(out):
+        work = out / ".build"
+        manifest = out / "manifest.json"
+        _claim(plan, out, work)
+        if manifest.exists():
+            return BuildResult(out, json.loads(manifest.read_text(encoding="utf-8")))
+        tell = progress or (lambda step, done, total: None)  # noqa: ARG005
+        index = make_index(plan, work / "index", on_parts=lambda count: tell("index", count, 0))
+        run = _Run(plan, out, work, index, budget or Budget(), rules or Rules(), tell)
+        run.clear_drafts()
+        run.blocks(workers)
+        return BuildResult(out, run.finish())
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    with storing(out):
+        (out / "data").mkdir(parents=True, exist_ok=True)
+        (out / ".build" / "quarantine").mkdir(parents=True, exist_ok=True)
+        handle = (out / ".build.lock").open("a+")
+    with handle:
+        try:
+            # the kernel lets go of it when its process ends, however that ends
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.seek(0)
+            owner = handle.read(100).strip() or "another process"
+            raise LockedError(f"{out}: {owner} is building there") from None
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()}")
+        handle.flush()
+        yield
+
+
+def _claim(plan: BuildPlan, out: Path, work: Path) -> None:
+    path = out / "plan.json"
+    text = json.dumps({"digest": plan.digest, **plan.to_dict()}, indent=1) + "\n"
+    if not path.exists():
+        other = [
+            one.name for one in out.iterdir() if one.name not in {"data", ".build", ".build.lock"}
+        ]
+        if other or any((out / "data").iterdir()):
+            raise StorageError(f"output {out}: is not empty, expected a new or empty folder")
+        with storing(work):
+            work.mkdir(exist_ok=True)
+        write_file(path, text.encode())
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["digest"]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise StorageError(f"{path}: damaged: {error}") from error
+    if found != plan.digest:
+        raise RecipeError(
+            f"{out} holds another build, or its annotations have changed since; "
+            "expected the same sources, tasks, seed and options"
+        )
+
+
+def shard_name(number: int, blocks: int) -> str:
+    """The name of a shard in the data folder."""
+    return f"train-{number:05d}-of-{blocks:05d}.parquet"
+
+
+def run_block(
+    plan: BuildPlan, index: Index, number: int, out: Path, rules: Rules
+) -> dict[str, Any]:
+    """Make one block's shard and quarantine table, and say what is in them.
+
+    This is all that a worker does, wherever it runs; doing it twice writes the same bytes twice.
+    """
+    content = make_block(plan, index.block(number), rules=rules)
+    shard = out / "data" / shard_name(number, index.blocks)
+    size = write_shard(shard, content.rows, embed=plan.embed)
+    write_quarantine(_quarantine_path(out, number), content.quarantine)
+    return {
+        "block": number,
+        "rows": len(content.rows),
+        "bytes": size,
+        "sha256": sha256_of(shard),
+        "images": [[source, fate, n] for (source, fate), n in sorted(content.images.items())],
+        "tasks": dict(sorted(content.tasks.items())),
+        "notes": [[source, note, n] for (source, note), n in sorted(content.notes.items())],
+        "faults": sorted(
+            [row.source, row.code, row.scope, n] for row, n in _counted(content.quarantine).items()
+        ),
+        "examples": [
+            [row.source, row.code, row.place, row.detail] for row in content.quarantine[:5]
+        ],
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _FaultKind:
+    source: str
+    code: str
+    scope: str
+
+
+def _counted(rows: list[Quarantined]) -> Counter[_FaultKind]:
+    return Counter(_FaultKind(row.source, row.code, row.scope) for row in rows)
+
+
+def _quarantine_path(out: Path, number: int) -> Path:
+    return out / ".build" / "quarantine" / f"{number:06d}.parquet"
+
+
+class _Run:
+    """The blocks of a build, made and told about in order."""
+
+    def __init__(
+        self,
+        plan: BuildPlan,
+        out: Path,
+        work: Path,
+        index: Index,
+        budget: Budget,
+        rules: Rules,
+        tell: Progress,
+    ) -> None:
+        self.plan = plan
+        self.out = out
+        self.work = work
+        self.index = index
+        self.budget = budget
+        self.rules = rules
+        self.tell = tell
+        self.journal = work / "journal.jsonl"
+        self.done = self._journaled()
+        self.checked = 0
+
+    def _journaled(self) -> dict[int, dict[str, Any]]:
+        """Blocks whose shard is there as the journal says; the others are made again."""
+        done: dict[int, dict[str, Any]] = {}
+        for line in whole_lines(self.journal):
+            try:
+                entry = json.loads(line)
+                number = int(entry["block"])
+            except (ValueError, KeyError, TypeError):
+                continue
+            shard = self.out / "data" / shard_name(number, self.index.blocks)
+            whole = shard.exists() and shard.stat().st_size == entry["bytes"]
+            whole = whole and _quarantine_path(self.out, number).exists()
+            if whole and sha256_of(shard) == entry["sha256"]:
+                done[number] = entry
+        return done
+
+    def clear_drafts(self) -> None:
+        """Remove what an interrupted run was writing."""
+        with storing(self.out):
+            for folder in (self.out, self.out / "data", self.work, self.work / "quarantine"):
+                for draft in folder.glob(".*.tmp"):
+                    draft.unlink(missing_ok=True)
+
+    def blocks(self, workers: int) -> None:
+        """Make what is missing."""
+        missing = [number for number in range(self.index.blocks) if number not in self.done]
+        self._check_budget()
+        self.tell("build", len(self.done), self.index.blocks)
+        if workers == 1 or len(missing) < 2:
+            for number in missing:
+                self._take(run_block(self.plan, self.index, number, self.out, self.rules))
+            return
+        respawns = 0
+        while missing:
+            try:
+                self._with_pool(missing, min(workers, len(missing)))
+            except BrokenProcessPool as error:
+                respawns += 1
+                if respawns > _RESPAWNS:
+                    raise DeixisError(
+                        f"{self.out}: worker processes were killed {respawns} times; "
+                        "is there enough memory?"
+                    ) from error
+            missing = [number for number in missing if number not in self.done]
+
+    def _with_pool(self, missing: list[int], workers: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            waiting = iter(missing)
+            running: set[Future[dict[str, Any]]] = set()
+            try:
+                while True:
+                    for number in waiting:
+                        job = (self.plan, self.index, number, self.out, self.rules)
+                        running.add(pool.submit(run_block, *job))
+                        if len(running) >= 2 * workers:
+                            break
+                    if not running:
+                        return
+                    finished, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        self._take(future.result())
+            except BaseException:
+                for future in running:
+                    future.cancel()
+                raise
+
+    def _take(self, entry: dict[str, Any]) -> None:
+        append_line(self.journal, json.dumps(entry, separators=(",", ":")))
+        self.done[entry["block"]] = entry
+        self.tell("build", len(self.done), self.index.blocks)
+        self._check_budget()
+
+    def _check_budget(self) -> None:
+        """Stop where the blocks so far, from the first one on without a gap, are over budget.
+
+        Going by that prefix, the same build stops at the same block whatever order workers end in.
+        """
+        while self.checked in self.done:
+            self.checked += 1
+        entries = [self.done[number] for number in range(self.checked)]
+        for source, count in self.index.counts.items():
+            fates = _fates(entries, source)
+            bad = fates["quarantined"] + fates["partly"] + (count.faults if self.checked else 0)
+            seen = sum(fates.values()) + (count.faults if self.checked else 0)
+            over = seen >= self.budget.least and bad > self.budget.share * seen
+            if over or bad > self.budget.most:
+                raise BudgetError(self._over(source, bad, seen, entries))
+            broken = sum(
+                n
+                for entry in entries
+                for name, code, _, n in entry["faults"]
+                if name == source and code == "code_error"
+            )
+            if broken > CODE_ERROR_BUDGET * seen:
+                raise BudgetError(
+                    f"source {source}: {broken} of {seen} images met an error in the code itself: "
+                    + self._over(source, bad, seen, entries)
+                )
+
+    def _over(self, source: str, bad: int, seen: int, entries: list[dict[str, Any]]) -> str:
+        reasons: Counter[str] = Counter()
+        examples: list[str] = []
+        for name, fault in self.index.faults:
+            if name == source:
+                reasons[fault.code] += 1
+                examples.append(f"{fault.place}: {fault.code}: {fault.detail}")
+        for entry in entries:
+            for name, code, _, n in entry["faults"]:
+                reasons[code] += n if name == source else 0
+            examples += [
+                f"{place}: {code}: {detail}"
+                for name, code, place, detail in entry["examples"]
+                if name == source
+            ]
+        top = ", ".join(f"{code} {n}" for code, n in reasons.most_common(3))
+        first = (
+            f"source {source}: {bad} of {seen} images are at fault, "
+            f"expected at most {self.budget.share:.4g} of them; mostly {top}"
+        )
+        return "\n".join([first, *examples[:5]])
+
+    def finish(self) -> dict[str, Any]:
+        """Write the quarantine table and the manifest, and remove what was only needed on the way."""
+        entries = [self.done[number] for number in range(self.index.blocks)]
+        rows = [
+            Quarantined(name, "", fault.place, fault.code, fault.detail[:200], "", "record")
+            for name, fault in self.index.faults
+        ]
+        for number in range(self.index.blocks):
+            table = pq.read_table(_quarantine_path(self.out, number))
+            rows += [Quarantined(**row) for row in table.to_pylist()]
+        write_quarantine(self.out / "quarantine.parquet", rows)
+        manifest = self._manifest(entries, rows)
+        text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        write_file(self.out / "manifest.json", text.encode())
+        shutil.rmtree(self.work, ignore_errors=True)
+        sync_folder(self.out)
+        return manifest
+
+    def _manifest(self, entries: list[dict[str, Any]], rows: list[Quarantined]) -> dict[str, Any]:
+        tasks: Counter[str] = Counter()
+        for entry in entries:
+            tasks.update(entry["tasks"])
+        return {
+            "digest": self.plan.digest,
+            "plan": self.plan.to_dict(),
+            "conversations": sum(entry["rows"] for entry in entries),
+            "tasks": dict(sorted(tasks.items())),
+            "sources": {
+                one.source.name: self._source(one.source.name, str(one.root), entries, rows)
+                for one in self.plan.sources
+            },
+            "shards": [
+                {
+                    "name": f"data/{shard_name(entry['block'], self.index.blocks)}",
+                    "rows": entry["rows"],
+                    "bytes": entry["bytes"],
+                    "sha256": entry["sha256"],
+                }
+                for entry in entries
+            ],
+            "quarantine": {
+                "rows": len(rows),
+                "sha256": sha256_of(self.out / "quarantine.parquet"),
+                "reasons": dict(sorted(Counter(row.code for row in rows).items())),
+            },
+        }
+
+    def _source(
+        self, name: str, root: str, entries: list[dict[str, Any]], rows: list[Quarantined]
+    ) -> dict[str, Any]:
+        fates = _fates(entries, name)
+        notes: Counter[str] = Counter()
+        for entry in entries:
+            for source, note, n in entry["notes"]:
+                notes[note] += n if source == name else 0
+        count = self.index.counts[name]
+        if sum(fates.values()) != count.images:
+            raise DeixisError(
+                f"source {name}: {count.images} images went in and {sum(fates.values())} came out"
+            )
+        return {
+            "root": root,
+            "images": count.images,
+            "records": count.parts + count.faults,
+            "used": fates["used"],
+            "used_without_some_records": fates["partly"],
+            "quarantined": fates["quarantined"],
+            "filtered": {"no_task_applies": fates["no_task_applies"]},
+            "quarantined_records": sum(
+                row.source == name and row.scope == "record" for row in rows
+            ),
+            "normalised": {note: n for note, n in sorted(notes.items()) if n},
+        }
+
+
+def _fates(entries: list[dict[str, Any]], source: str) -> Counter[str]:
+    fates: Counter[str] = Counter(used=0, partly=0, quarantined=0, no_task_applies=0)
+    for entry in entries:
+        for name, fate, n in entry["images"]:
+            if name == source:
+                fates[fate] += n
+    return fates

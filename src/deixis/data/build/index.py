@@ -1,0 +1,233 @@
+"""All parts of all sources, sorted by image and cut into blocks of images.
+
+Sorting is DuckDB's, which spills to the disk: memory does not grow with the files. A block is a
+Parquet file that a worker can take without knowing any other.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deixis.data.build.durable import storing, write_file
+from deixis.data.build.plan import BuildPlan
+from deixis.data.sources.base import Fault, Part
+from deixis.errors import AnnotationError
+
+MEMORY = "512MB"
+"""What sorting may hold; beyond it spills."""
+_BATCH = 20_000
+_PARTS = pa.schema(
+    [
+        *(("source", pa.int16()), ("key", pa.string()), ("kind", pa.string())),
+        *(("order", pa.string()), ("place", pa.string()), ("payload", pa.string())),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCount:
+    """What a source's files hold."""
+
+    images: int = 0
+    parts: int = 0
+    faults: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A finished index: the number of blocks, what sources hold, and the faults that have no image."""
+
+    folder: Path
+    blocks: int
+    counts: dict[str, SourceCount]
+    faults: tuple[tuple[str, Fault], ...]
+
+    def block(self, number: int) -> Path:
+        """The file of a block."""
+        return _block_path(self.folder, number)
+
+
+def _block_path(folder: Path, number: int) -> Path:
+    return folder / f"block-{number:06d}.parquet"
+
+
+def make_index(
+    plan: BuildPlan, folder: Path, *, on_parts: Callable[[int], None] | None = None
+) -> Index:
+    """Read all sources and write blocks; an index that is there already is taken as it is.
+
+    Raises:
+        AnnotationError: A file is damaged beyond its records.
+        StorageError: The folder cannot be written.
+    """
+    marker = folder / "index.json"
+    if marker.exists():
+        return _load(folder, json.loads(marker.read_text()))
+    with storing(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    counts: dict[str, SourceCount] = {}
+    faults: list[tuple[str, Fault]] = []
+    try:
+        with duckdb.connect(str(folder / "sort.duckdb")) as database:
+            database.execute(f"SET memory_limit='{MEMORY}'")
+            database.execute(f"SET temp_directory='{folder / 'spill'}'")
+            database.execute("SET preserve_insertion_order=false")
+            database.execute(
+                "CREATE TABLE parts (source SMALLINT, key VARCHAR, kind VARCHAR, "
+                '"order" VARCHAR, place VARCHAR, payload VARCHAR)'
+            )
+            for number, one in enumerate(plan.sources):
+                read = _Reading(number, one.source.name, database, on_parts)
+                for part in one.source.parts():
+                    read.take(part)
+                read.flush()
+                faults += read.faults
+                counts[one.source.name] = SourceCount(0, read.count, len(read.faults))
+            blocks, images = _write_blocks(database, plan, folder)
+    except duckdb.Error as error:
+        # its own message names the file and what the disk said
+        raise AnnotationError(f"{folder}: sorting failed: {str(error).splitlines()[0]}") from error
+    for name, count in images.items():
+        counts[name] = SourceCount(count, counts[name].parts, counts[name].faults)
+    (folder / "sort.duckdb").unlink(missing_ok=True)
+    shutil.rmtree(folder / "spill", ignore_errors=True)
+    index = Index(
+        folder, blocks, counts, tuple(sorted(faults, key=lambda one: (one[0], one[1].place)))
+    )
+    write_file(marker, _dump(index))
+    return index
+
+
+class _Reading:
+    """Parts of one source on their way into the table."""
+
+    def __init__(
+        self,
+        number: int,
+        name: str,
+        database: duckdb.DuckDBPyConnection,
+        on_parts: Callable[[int], None] | None,
+    ) -> None:
+        self.number = number
+        self.name = name
+        self.database = database
+        self.on_parts = on_parts
+        self.batch: list[Part] = []
+        self.faults: list[tuple[str, Fault]] = []
+        self.count = 0
+
+    def take(self, part: Part | Fault) -> None:
+        if isinstance(part, Fault):
+            self.faults.append((self.name, part))
+            return
+        if not part.payload.isascii() or not part.key.isascii():
+            try:
+                f"{part.key}{part.order}{part.payload}".encode()
+            except UnicodeEncodeError:
+                fault = Fault("bad_encoding", "the record is not UTF-8", part.place)
+                self.faults.append((self.name, fault))
+                return
+        self.batch.append(part)
+        if len(self.batch) == _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self.batch:
+            return
+        columns = list(zip(*self.batch, strict=True))
+        numbers = [self.number] * len(self.batch)
+        rows = pa.table([pa.array(numbers, pa.int16()), *map(pa.array, columns)], schema=_PARTS)
+        self.database.register("rows", rows)
+        self.database.execute("INSERT INTO parts SELECT * FROM rows")
+        self.database.unregister("rows")
+        self.count += len(self.batch)
+        self.batch = []
+        if self.on_parts is not None:
+            self.on_parts(self.count)
+
+
+def _write_blocks(
+    database: duckdb.DuckDBPyConnection, plan: BuildPlan, folder: Path
+) -> tuple[int, dict[str, int]]:
+    """Cut the sorted parts between images; every block but the last has as many images."""
+    names = [one.source.name for one in plan.sources]
+    images = dict.fromkeys(names, 0)
+    blocks = 0
+    pending: list[pa.Table] = []
+    seen = 0
+    last: tuple[int, str] | None = None
+    for batch in _sorted_parts(database):
+        sources = batch.column("source").to_pylist()
+        keys = batch.column("key").to_pylist()
+        start = 0
+        for row, this in enumerate(zip(sources, keys, strict=True)):
+            if this == last:
+                continue
+            last = this
+            if seen == plan.shard_images:
+                pending.append(batch.slice(start, row - start))
+                blocks = _write_block(folder, blocks, pending)
+                pending, seen, start = [], 0, row
+            seen += 1
+            images[names[this[0]]] += 1
+        pending.append(batch.slice(start))
+    if seen:
+        blocks = _write_block(folder, blocks, pending)
+    return blocks, images
+
+
+def _sorted_parts(database: duckdb.DuckDBPyConnection) -> Iterator[pa.Table]:
+    query = 'SELECT * FROM parts ORDER BY source, key, kind, "order", place, payload'
+    for batch in database.sql(query).to_arrow_reader(_BATCH):
+        yield pa.Table.from_batches([batch])
+
+
+def _write_block(folder: Path, number: int, tables: list[pa.Table]) -> int:
+    path = _block_path(folder, number)
+    with storing(path):
+        pq.write_table(pa.concat_tables(tables), path, compression="zstd", compression_level=1)
+    return number + 1
+
+
+def read_block(path: Path) -> Iterator[tuple[int, str, list[Part]]]:
+    """Yield the images of a block: source number, key, and sorted parts."""
+    table = pq.read_table(path)
+    columns = [
+        table.column(name).to_pylist() for name in ("key", "kind", "order", "place", "payload")
+    ]
+    parts = list(map(Part, *columns))
+    sources = table.column("source").to_pylist()
+    start = 0
+    for row in range(1, len(parts) + 1):
+        ends = row == len(parts) or parts[row].key != parts[start].key
+        if ends or sources[row] != sources[start]:
+            yield sources[start], parts[start].key, parts[start:row]
+            start = row
+
+
+def _dump(index: Index) -> bytes:
+    content = {
+        "blocks": index.blocks,
+        "counts": {name: asdict(count) for name, count in index.counts.items()},
+        "faults": [[name, asdict(fault)] for name, fault in index.faults],
+    }
+    return json.dumps(content).encode()
+
+
+def _load(folder: Path, content: dict[str, object]) -> Index:
+    counts, faults = content["counts"], content["faults"]
+    if not isinstance(counts, dict) or not isinstance(faults, list):
+        raise AnnotationError(f"{folder}: the index is damaged; delete the folder")
+    return Index(
+        folder,
+        int(str(content["blocks"])),
+        {name: SourceCount(**count) for name, count in counts.items()},
+        tuple((name, Fault(**fault)) for name, fault in faults),
+    )

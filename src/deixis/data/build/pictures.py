@@ -1,0 +1,90 @@
+"""Images of a shard: a name to find them by, or their bytes."""
+
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from deixis.data.sources.base import BadRecord
+from deixis.data.sources.image_header import FORMATS, MAX_BYTES
+from deixis.data.sources.scenes import DrawnImage
+from deixis.errors import AnnotationError, ImageError
+from deixis.structures import ImageArray, ImageSource
+
+_DRAWN = re.compile(r"scenes://([a-z]+)/([A-Za-z]+)/(\d{1,19})/(\d{1,19})")
+
+
+def image_name(image: ImageSource, root: Path) -> str:
+    """How a shard refers to an image: a path under ``root``, or what a drawn one is drawn from.
+
+    Raises:
+        BadRecord: It is neither, and can only be embedded.
+    """
+    if isinstance(image, Path):
+        try:
+            return image.relative_to(root).as_posix()
+        except ValueError:
+            raise BadRecord("path_escape", f"{image.name} is not in the image folder") from None
+    if isinstance(image, DrawnImage):
+        return str(image)
+    raise BadRecord("bad_record", "an image without a file has to be embedded")
+
+
+def image_bytes(image: ImageSource) -> bytes:
+    """The bytes of an image: those of its file, or a PNG of what is drawn.
+
+    Raises:
+        BadRecord: The file cannot be read, or is too large.
+    """
+    if isinstance(image, Path):
+        try:
+            with image.open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise BadRecord("image_unreadable", f"{image.name}: {error.strerror}") from None
+        if len(data) > MAX_BYTES:
+            raise BadRecord("image_too_large", f"{image.name}: over {MAX_BYTES} bytes")
+        return data
+    pixels = image if isinstance(image, np.ndarray) else image()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def stored_image(stored: Mapping[str, Any], *, root: Path | None) -> ImageSource:
+    """The image of a shard's row: a path, a drawing, or pixels out of its bytes when called.
+
+    Raises:
+        AnnotationError: The row has neither bytes nor a name, or no root to find the name from.
+    """
+    data, name = stored["bytes"], stored["path"]
+    if data is not None:
+        return _Embedded(data, name or "embedded")
+    if not name:
+        raise AnnotationError("a row has neither an image nor the name of one")
+    drawn = _DRAWN.fullmatch(name)
+    if drawn:
+        return DrawnImage(int(drawn[3]), int(drawn[4]), drawn[1], drawn[2])
+    if root is None:
+        raise AnnotationError(f"image {name}: say in which folder the images are")
+    path: Path = root / name
+    return path
+
+
+class _Embedded:
+    """An image that is decoded when it is called for."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self.data = data
+        self.name = name
+
+    def __call__(self) -> ImageArray:
+        try:
+            with Image.open(io.BytesIO(self.data), formats=FORMATS) as image:
+                return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise ImageError(f"image {self.name}: {error}") from error

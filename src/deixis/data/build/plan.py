@@ -1,0 +1,81 @@
+"""What to build: everything that the bytes of a data set depend on, and nothing else."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deixis.data.mixture import Mixture
+from deixis.data.sources.registry import OpenedSource
+from deixis.errors import RecipeError
+
+VERSION = 1
+"""Of the shards' form; a reader refuses what it does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlan:
+    """A build. Two plans of one `digest` give the same bytes.
+
+    Args:
+        sources: Where samples come from.
+        mixture: What is made of them.
+        seed: Every choice follows from it, the sample's id and the task's name.
+        turns: Turns of one conversation; more than one are about the same image and independent.
+        embed: Put the bytes of images into the shards, instead of their names.
+        check_images: Read the header of every image: is it there, of the right size and upright?
+        shard_images: Images of one shard.
+    """
+
+    sources: tuple[OpenedSource, ...]
+    mixture: Mixture
+    seed: int = 0
+    turns: int = 1
+    embed: bool = False
+    check_images: bool = True
+    shard_images: int = 2000
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [plan.source.name for plan in self.sources]
+        if not names or len(set(names)) < len(names):
+            raise RecipeError(f"sources {names}: expected at least one, and each name once")
+        if not 0 <= self.seed < 2**63:
+            raise RecipeError(f"seed {self.seed}: expected 0 to 2^63 - 1")
+        if not 1 <= self.turns <= 64 or not 1 <= self.shard_images <= 1_000_000:
+            raise RecipeError("expected 1 to 64 turns, and 1 to 1,000,000 images in a shard")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that the bytes depend on, annotation files by extent and time of change."""
+        return {
+            "version": VERSION,
+            "sources": [
+                {
+                    "name": plan.source.name,
+                    "spec": plan.spec,
+                    "orientation": plan.orientation,
+                    "files": [_stamp(Path(name)) for name in plan.source.files],
+                }
+                for plan in self.sources
+            ],
+            "mixture": str(self.mixture),
+            "seed": self.seed,
+            "turns": self.turns,
+            "images": "embedded" if self.embed else "by reference",
+            "check_images": self.check_images,
+            "shard_images": self.shard_images,
+            **self.extra,
+        }
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `to_dict`."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stamp(path: Path) -> dict[str, Any]:
+    status = path.stat()
+    return {"name": path.name, "bytes": status.st_size, "changed": status.st_mtime_ns}

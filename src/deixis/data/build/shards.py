@@ -1,0 +1,70 @@
+"""Shards: Parquet files that other libraries open as they are."""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deixis.data.build.block import Quarantined
+from deixis.data.build.durable import write_file
+
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_NAMES = pa.list_(pa.string())
+_FIELDS: tuple[tuple[str, pa.DataType], ...] = (
+    *(("id", pa.string()), ("source", pa.string()), ("split", pa.string())),
+    *(("task", pa.string()), ("tasks", _NAMES), ("units", _NAMES), ("prompts", _NAMES)),
+    *(("image", _IMAGE), ("height", pa.int32()), ("width", pa.int32())),
+    *(("words", pa.int32()), ("independent", pa.bool_()), ("turns", pa.string())),
+)
+QUARANTINE = pa.schema([(name, pa.string()) for name in Quarantined.__dataclass_fields__])
+ROW_GROUP = 1000
+"""Rows that a reader has to take together."""
+
+
+def shard_schema(*, embed: bool) -> pa.Schema:
+    """Columns of a shard; embedded images are marked so that `datasets` decodes them."""
+    schema = pa.schema(_FIELDS)
+    if not embed:
+        return schema
+    features = {name: _feature(kind) for name, kind in _FIELDS}
+    features["image"] = {"_type": "Image"}
+    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def _feature(kind: pa.DataType) -> Any:
+    if pa.types.is_list(kind):
+        return {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"}
+    return {"dtype": "bool" if pa.types.is_boolean(kind) else str(kind), "_type": "Value"}
+
+
+def write_shard(path: Path, rows: Sequence[dict[str, Any]], *, embed: bool) -> int:
+    """Write a shard, whole or not at all; return its bytes.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    table = pa.Table.from_pylist(list(rows), schema=shard_schema(embed=embed))
+    return _write(path, table, row_group=100 if embed else ROW_GROUP)
+
+
+def write_quarantine(path: Path, rows: Sequence[Quarantined]) -> int:
+    """Write rows of the quarantine table; return the file's bytes.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=QUARANTINE)
+    return _write(path, table, row_group=ROW_GROUP)
+
+
+def _write(path: Path, table: pa.Table, *, row_group: int) -> int:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", compression_level=3, row_group_size=row_group)
+    data = buffer.getvalue()
+    write_file(path, data)
+    return len(data)

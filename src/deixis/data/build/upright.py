@@ -1,0 +1,108 @@
+"""Is the image there, and is it the one that was annotated? Samples in the frame of the upright image."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from deixis.data.sources.base import BadRecord
+from deixis.data.sources.image_header import ImageHeader, read_header
+from deixis.geometry import Orient
+from deixis.structures import (
+    GroundedPhrase,
+    GroundedText,
+    Instance,
+    Reference,
+    Sample,
+    UnitGroup,
+)
+
+
+def checked_sample(
+    sample: Sample, *, root: Path, orientation: str = "auto", notes: dict[str, int]
+) -> Sample:
+    """Return the sample in the frame of the upright image, once the file is known to be right.
+
+    An image that is stored turned has two frames, and annotations may be in either. With ``auto``
+    the annotated size decides where it can; ``raw`` and ``upright`` declare it for a source.
+
+    Raises:
+        BadRecord: The file is missing, damaged, outside ``root``, of another size, or turned in a
+            way that the size does not tell.
+    """
+    if not isinstance(sample.image, Path):
+        return sample
+    header = read_header(sample.image)
+    if sample.image.is_symlink() or sample.image.parent.is_symlink():
+        _check_jail(sample.image, root)
+    frame = _frame(sample, header, orientation)
+    if frame == "upright":
+        return sample
+    notes["turned_upright"] = notes.get("turned_upright", 0) + 1
+    return turned(sample, Orient(header.stored, header.orientation))
+
+
+def _frame(sample: Sample, header: ImageHeader, orientation: str) -> str:
+    stored, upright, size = header.stored, header.upright, sample.size
+    if size not in {stored, upright}:
+        raise BadRecord("size_mismatch", f"annotated as {size}, stored as {stored}")
+    if header.orientation == 1:
+        return "upright"
+    if orientation != "auto":
+        if size != (stored if orientation == "raw" else upright):
+            raise BadRecord("size_mismatch", f"annotated as {size}, {orientation} it is {stored}")
+        return orientation
+    if stored == upright:
+        raise BadRecord("orientation_ambiguous", f"EXIF orientation {header.orientation}, {size}")
+    return "upright" if size == upright else "raw"
+
+
+def _check_jail(path: Path, root: Path) -> None:
+    try:
+        inside = path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):
+        inside = False
+    if not inside:
+        raise BadRecord("path_escape", f"{path.name}: a link that leads out of the image folder")
+
+
+def turned(sample: Sample, orient: Orient) -> Sample:
+    """Return a sample with all its geometry turned."""
+
+    def turn(unit: Any) -> Any:
+        return None if unit is None else orient.apply(unit)
+
+    return replace(
+        sample,
+        size=orient.target,
+        instances=tuple(_instance(one, turn) for one in sample.instances),
+        captions=tuple(_text(caption, turn) for caption in sample.captions),
+        questions=tuple(replace(one, region=turn(one.region)) for one in sample.questions),
+        depth=turn(sample.depth),
+    )
+
+
+def _instance(instance: Instance, turn: Callable[[Any], Any]) -> Instance:
+    return replace(
+        instance,
+        box=turn(instance.box),
+        mask=turn(instance.mask),
+        keypoints=turn(instance.keypoints),
+    )
+
+
+def _text(text: GroundedText, turn: Callable[[Any], Any]) -> GroundedText:
+    phrases = []
+    for phrase in text.phrases:
+        groups = tuple(
+            UnitGroup(
+                group.unit_types,
+                tuple(
+                    Reference(tuple(map(turn, reference.units)), reference.score)
+                    for reference in group.references
+                ),
+            )
+            for group in phrase.groups
+        )
+        phrases.append(GroundedPhrase(phrase.text, phrase.start, phrase.end, groups))
+    return GroundedText(text.text, tuple(phrases))

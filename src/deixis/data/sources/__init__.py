@@ -1,0 +1,17 @@
+"""Readers of annotation formats: files to samples, one format a file."""
+
+from deixis.data.sources.base import REASONS, BadRecord, Fault, Part, Reading, Source
+from deixis.data.sources.registry import FORMATS, OpenedSource, named_apart, open_source
+
+__all__ = [
+    "FORMATS",
+    "REASONS",
+    "BadRecord",
+    "Fault",
+    "OpenedSource",
+    "Part",
+    "Reading",
+    "Source",
+    "named_apart",
+    "open_source",
+]

@@ -1,0 +1,199 @@
+"""Fields of foreign records, read with suspicion: what is wrong is named, nothing is guessed."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deixis.data.sources.base import BadRecord, Part
+from deixis.data.sources.streaming import Unparsed, parse_json
+from deixis.errors import GeometryError
+from deixis.geometry import Box, CodedMask, ImageSize, Mask
+from deixis.geometry.boxes import BoxLayout
+from deixis.geometry.checks import shown
+
+OVERSHOOT_PIXELS, OVERSHOOT_SHARE = 1.0, 0.005
+"""A box may leave its image by one pixel or this share of the side: annotators round. It is clipped."""
+
+TEXT_LIMIT = 65_536
+
+
+def record(part: Part) -> Mapping[str, Any]:
+    """The object that a part holds.
+
+    Raises:
+        BadRecord: It is not JSON, or not an object.
+    """
+    return as_object(parse_json(part.payload), "record")
+
+
+def as_object(value: object, name: str) -> Mapping[str, Any]:
+    """A value that has to be an object."""
+    if not isinstance(value, dict):
+        raise BadRecord("bad_record", f"{name}: expected an object, got {shown(value)}")
+    return value
+
+
+def as_list(value: object, name: str) -> Sequence[Any]:
+    """A value that has to be a list."""
+    if not isinstance(value, list):
+        raise BadRecord("bad_record", f"{name}: expected a list, got {shown(value)}")
+    return value
+
+
+def as_text(value: object, name: str, *, empty: bool = False) -> str:
+    """A value that has to be a text; blanks around it are taken off."""
+    if not isinstance(value, str) or isinstance(value, Unparsed):
+        raise BadRecord("bad_record", f"{name}: expected a text, got {shown(value)}")
+    if not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise BadRecord("bad_encoding", f"{name}: not text that can be written") from None
+    text = value.strip()
+    if not text and not empty:
+        raise BadRecord("bad_text", f"{name}: expected a text, got an empty one")
+    if len(text) > TEXT_LIMIT:
+        raise BadRecord(
+            "bad_text", f"{name}: {len(text)} characters, at most {TEXT_LIMIT} expected"
+        )
+    if "\x00" in text:
+        raise BadRecord("bad_text", f"{name}: holds a NUL character")
+    return text
+
+
+def text_field(fields: Mapping[str, Any], name: str, *, empty: bool = False) -> str:
+    """A field that has to be a text."""
+    return as_text(required(fields, name), name, empty=empty)
+
+
+def required(fields: Mapping[str, Any], name: str) -> Any:
+    """A field that has to be there."""
+    if name not in fields:
+        raise BadRecord("bad_record", f"{name}: missing")
+    return fields[name]
+
+
+def as_number(value: object, name: str) -> float:
+    """A value that has to be a finite number; a bool and a numeral in quotes are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadRecord("bad_number", f"{name}: expected a number, got {shown(value)}")
+    if not math.isfinite(value) or abs(value) > 1e15:
+        raise BadRecord("bad_number", f"{name}: expected a finite number, got {shown(value)}")
+    return value
+
+
+def as_integer(value: object, name: str) -> int:
+    """A value that has to be an integer; ``3.0`` is one."""
+    number = as_number(value, name)
+    if number != int(number):
+        raise BadRecord("bad_number", f"{name}: expected an integer, got {shown(value)}")
+    return int(number)
+
+
+def as_key(value: object, name: str) -> str:
+    """An image or annotation id as text: an integer, or a text that is not empty."""
+    if isinstance(value, str):
+        return as_text(value, name)
+    return str(as_integer(value, name))
+
+
+def sortable(key: str) -> str:
+    """An id as a text that sorts as the number it is, where it is one."""
+    return key.rjust(20, "0") if key.isascii() and key.isdigit() else key
+
+
+def image_size(width: object, height: object) -> ImageSize:
+    """A size of fields that have to be positive integers."""
+    try:
+        size = ImageSize(as_integer(height, "height"), as_integer(width, "width"))
+        size.check_area()
+    except GeometryError as error:
+        raise BadRecord("bad_number", f"size: {error}") from None
+    return size
+
+
+def read_box(
+    values: object, size: ImageSize, notes: dict[str, int], *, layout: BoxLayout = "xywh"
+) -> Box:
+    """A box in pixels that lies in its image, but for the tolerance, by which it is clipped.
+
+    Raises:
+        BadRecord: It has no extent, lies outside, is not four numbers, or looks like fractions.
+    """
+    numbers = [as_number(value, "box") for value in as_list(values, "box")]
+    if len(numbers) != 4:
+        raise BadRecord("bad_record", f"box: expected 4 numbers, got {len(numbers)}")
+    if layout == "xyxy":
+        x1, y1, x2, y2 = numbers
+    elif layout == "cxcywh":
+        x1, y1 = numbers[0] - numbers[2] / 2, numbers[1] - numbers[3] / 2
+        x2, y2 = numbers[0] + numbers[2] / 2, numbers[1] + numbers[3] / 2
+    else:
+        x1, y1, x2, y2 = numbers[0], numbers[1], numbers[0] + numbers[2], numbers[1] + numbers[3]
+    if not (x1 < x2 and y1 < y2):
+        raise BadRecord("box_degenerate", f"box {shown(values)} ({layout}) has no extent")
+    width, height = size.width, size.height
+    if x2 <= 1 and y2 <= 1 and x1 >= 0 and y1 >= 0 and width * height > 16:
+        raise BadRecord(
+            "box_layout", f"box {shown(values)} looks like fractions, expected pixels ({layout})"
+        )
+    if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
+        return Box(x1, y1, x2, y2)
+    across = max(OVERSHOOT_PIXELS, OVERSHOOT_SHARE * width)
+    down = max(OVERSHOOT_PIXELS, OVERSHOOT_SHARE * height)
+    if x1 < -across or y1 < -down or x2 > width + across or y2 > height + down:
+        raise BadRecord("box_outside", f"box {shown(values)} ({layout}) leaves its {size} image")
+    notes["box_clipped"] = notes.get("box_clipped", 0) + 1
+    try:
+        return Box(x1, y1, x2, y2).clip(size)
+    except GeometryError as error:
+        raise BadRecord("box_outside", str(error)) from None
+
+
+def read_mask(segmentation: object, size: ImageSize) -> Mask:
+    """A COCO ``segmentation``, checked now and filled when its pixels are asked for.
+
+    Raises:
+        BadRecord: It is not sound, or of another size.
+    """
+    try:
+        return CodedMask(segmentation, size)
+    except GeometryError as error:
+        raise BadRecord("mask_damaged", str(error)) from None
+
+
+def mask_box(mask: Mask) -> Box:
+    """The box around a mask, for sources that have none of their own.
+
+    Raises:
+        BadRecord: The mask is empty.
+    """
+    try:
+        return mask.to_box()
+    except GeometryError as error:
+        raise BadRecord("mask_empty", str(error)) from None
+
+
+def image_path(folder: Path, name: object) -> Path:
+    """The path of an image whose name an annotation gives; it stays inside the folder.
+
+    Whether it is there is not asked here. Links are followed when the file is opened, and checked
+    there.
+
+    Raises:
+        BadRecord: The name is absolute, leads out, is empty, or is none that a file can have.
+    """
+    text = as_text(name, "file name")
+    pieces = text.replace("\\", "/").split("/")
+    if (
+        text.startswith(("/", "\\"))
+        or ".." in pieces
+        or all(piece in {"", "."} for piece in pieces)
+        or (len(text) > 1 and text[1] == ":")
+        or len(text) > 1024
+        or any(ord(character) < 32 for character in text)
+        or max(len(piece.encode()) for piece in pieces) > 255
+    ):
+        raise BadRecord("path_escape", f"file name {shown(text)} is none inside the image folder")
+    return folder / text

@@ -1,0 +1,92 @@
+"""What a file's header says about its picture: extent and orientation. No pixel is decoded."""
+
+import stat
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from deixis.data.sources.base import BadRecord
+from deixis.geometry import ImageSize, Orient
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+MAX_BYTES = 64 * 2**20
+MAX_PIXELS = 40_000_000
+MAX_SIDE = 16_384
+
+_ORIENTATION_TAG = 0x0112
+_PARSER_ERRORS = (
+    *(SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError),
+    *(ArithmeticError, NotImplementedError, struct.error, zlib.error),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """Extent of the picture as it is stored, and its EXIF orientation (1 where it has none)."""
+
+    stored: ImageSize
+    orientation: int
+
+    @property
+    def upright(self) -> ImageSize:
+        """Extent of the picture as a viewer shows it."""
+        return Orient(self.stored, self.orientation).target
+
+
+def read_header(path: Path) -> ImageHeader:
+    """Read the header of an image file, trusting nothing.
+
+    Raises:
+        BadRecord: There is no such regular file, it is empty, too large, or no JPEG, PNG, WebP or
+            BMP.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise BadRecord("image_missing", f"{path.name}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise BadRecord("image_unreadable", f"{path.name}: {error}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise BadRecord("not_regular_file", f"{path.name}: expected a regular file")
+    if status.st_size == 0:
+        raise BadRecord("image_empty", f"{path.name}: no bytes")
+    if status.st_size > MAX_BYTES:
+        raise BadRecord("image_too_large", f"{path.name}: {status.st_size} bytes")
+    try:
+        with (
+            # bombs are told by the extent below, junk EXIF by its value
+            warnings.catch_warnings(action="ignore", category=Warning),
+            Image.open(path, formats=FORMATS) as image,
+        ):
+            width, height = image.size
+            orientation = _orientation(image)
+    except Image.DecompressionBombError as error:
+        raise BadRecord("image_too_large", f"{path.name}: {error}") from None
+    except (UnidentifiedImageError, OSError, *_PARSER_ERRORS) as error:
+        raise BadRecord("image_unreadable", f"{path.name}: {error}") from None
+    if width < 1 or height < 1:
+        raise BadRecord("image_unreadable", f"{path.name}: {width}x{height} pixels")
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise BadRecord("image_too_large", f"{path.name}: {width}x{height} pixels")
+    return ImageHeader(ImageSize(height, width), orientation)
+
+
+def header_size(path: Path) -> ImageSize:
+    """Extent of an image as a viewer shows it, for annotations that do not say it.
+
+    Raises:
+        BadRecord: As `read_header`.
+    """
+    return read_header(path).upright
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except (OSError, *_PARSER_ERRORS):
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1

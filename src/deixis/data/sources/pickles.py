@@ -1,0 +1,374 @@
+"""Pickles read as data: what a file says is put together here, and nothing of it is ever called.
+
+Python's own unpickler is a machine that imports and calls what a file names. This one knows lists,
+tuples, dicts, texts, bytes, numbers, None and NumPy's scalars, and refuses a file that names
+anything else. It reads every protocol, with texts of Python 2 taken as UTF-8.
+"""
+
+import codecs
+import re
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from deixis.data.sources.streaming import opened
+from deixis.errors import AnnotationError
+
+FILE_LIMIT = 2**28
+"""The most bytes of a pickle, which has to be held whole; the largest in use have some 40 MB."""
+
+STEP_LIMIT = 2**24
+"""The most instructions of a pickle: each may make a container, which is larger than its byte."""
+
+_LONG_LIMIT = 32
+"""Bytes; a longer integer is no coordinate and no id."""
+_DTYPE = re.compile(r"[iuf][248]|[iu]1|b1")
+_NUMPY = {
+    ("numpy", "dtype"): "dtype",
+    ("numpy.core.multiarray", "scalar"): "scalar",
+    ("numpy._core.multiarray", "scalar"): "scalar",
+    ("_codecs", "encode"): "encode",
+}
+
+
+class _Refused(Exception):  # noqa: N818
+    """Why a pickle is not read."""
+
+
+class _Name(NamedTuple):
+    """One of the four names that scalars are written with; it stands for nothing callable."""
+
+    name: str
+
+
+@dataclass(slots=True)
+class _Dtype:
+    code: str
+    order: str = "<"
+
+
+class _Mark:
+    """Where a container's items begin on the stack."""
+
+
+_MARK: Final = _Mark()
+
+
+def read_pickle(path: Path) -> object:
+    """Return the plain data of a pickle; ``.gz`` is unpacked.
+
+    Containers may be shared or hold themselves, as the file says: whoever walks them needs a limit.
+
+    Raises:
+        AnnotationError: The file is missing, damaged, too large, or refers to anything but plain
+            data.
+    """
+    with opened(path) as file:
+        data = file.read(FILE_LIMIT + 1)
+    if len(data) > FILE_LIMIT:
+        raise AnnotationError(f"{path}: expected a pickle of at most {FILE_LIMIT} bytes")
+    machine = _Machine(data)
+    try:
+        return machine.run()
+    except _Refused as error:
+        raise AnnotationError(f"{path}: at byte {machine.start}: {error}") from None
+    except (IndexError, ValueError, TypeError, KeyError, struct.error) as error:
+        reason = str(error) or type(error).__name__
+        raise AnnotationError(
+            f"{path}: at byte {machine.start}: not a pickle, or cut off ({reason})"
+        ) from None
+
+
+class _Machine:
+    """The stack that a pickle's instructions build its value on."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+        self.start = 0
+        self.stack: list[object] = []
+        self.memo: dict[int, object] = {}
+
+    def run(self) -> object:
+        data, known = self.data, _INSTRUCTIONS
+        for _ in range(STEP_LIMIT):
+            self.start = self.at
+            instruction = data[self.at]
+            self.at += 1
+            if instruction == _STOP:
+                (value,) = self.stack
+                return value
+            act = known.get(instruction)
+            if act is None:
+                raise _Refused(f"instruction {bytes([instruction])!r} is none of plain data")
+            act(self)
+        raise _Refused(f"more than {STEP_LIMIT} instructions")
+
+    def take(self, count: int) -> bytes:
+        end = self.at + count
+        if end > len(self.data):
+            raise _Refused("cut off")
+        taken = self.data[self.at : end]
+        self.at = end
+        return taken
+
+    def number(self, count: int) -> int:
+        return int.from_bytes(self.take(count), "little")
+
+    def line(self) -> bytes:
+        end = self.data.find(b"\n", self.at)
+        if end < 0:
+            raise _Refused("cut off")
+        taken = self.data[self.at : end]
+        self.at = end + 1
+        return taken
+
+    def push(self, value: object) -> None:
+        self.stack.append(value)
+
+    def pop(self) -> object:
+        value = self.stack.pop()
+        if value is _MARK:
+            raise _Refused("a container ends that never began")
+        return value
+
+    def items(self) -> list[object]:
+        """Everything above the last mark, which goes with it."""
+        for position in range(len(self.stack) - 1, -1, -1):
+            if self.stack[position] is _MARK:
+                found = self.stack[position + 1 :]
+                del self.stack[position:]
+                return found
+        raise _Refused("a container ends that never began")
+
+    def list_at_top(self) -> list[object]:
+        top = self.stack[-1]
+        if not isinstance(top, list):
+            raise _Refused(f"items of a list are put into a {type(top).__name__}")
+        return top
+
+    def fill_dict(self, pairs: list[object]) -> None:
+        top = self.stack[-1]
+        if not isinstance(top, dict):
+            raise _Refused(f"items of a dict are put into a {type(top).__name__}")
+        if len(pairs) % 2:
+            raise _Refused("a dict has a key without a value")
+        for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+            if not isinstance(key, str | int):
+                raise _Refused(f"a dict has a {type(key).__name__} for a key")
+            top[key] = value
+
+    def named(self, module: object, name: object) -> None:
+        known = _NUMPY.get((str(module), str(name)))
+        if known is None:
+            raise _Refused(f"refers to {module}.{name}, expected plain data")
+        self.push(_Name(known))
+
+    def reduce(self) -> None:
+        arguments = self.pop()
+        name = self.pop()
+        if not isinstance(name, _Name) or not isinstance(arguments, tuple) or not arguments:
+            raise _Refused("calls what is none of plain data")
+        first = arguments[0]
+        if name.name == "dtype" and isinstance(first, str) and _DTYPE.fullmatch(first):
+            self.push(_Dtype(first))
+        elif name.name == "encode" and isinstance(first, str) and arguments[1:] == ("latin1",):
+            self.push(first.encode("latin-1"))
+        elif name.name == "scalar" and isinstance(first, _Dtype) and len(arguments) == 2:
+            self.push(_scalar(first, arguments[1]))
+        else:
+            raise _Refused("a NumPy scalar is of no plain number")
+
+    def build(self) -> None:
+        state = self.pop()
+        top = self.stack[-1]
+        if not isinstance(top, _Dtype) or not isinstance(state, tuple) or len(state) < 2:
+            raise _Refused("sets the state of what is none of plain data")
+        if state[1] not in {"<", ">", "|", "="}:
+            raise _Refused("a NumPy scalar is of no plain number")
+        top.order = str(state[1])
+
+    def remember(self, number: int) -> None:
+        value = self.stack[-1]
+        if value is _MARK:
+            raise _Refused("a mark is remembered")
+        self.memo[number] = value
+
+
+def _scalar(dtype: _Dtype, data: object) -> object:
+    if isinstance(data, str):
+        # Python 2 wrote the bytes as a text
+        data = data.encode("latin-1")
+    if not isinstance(data, bytes):
+        raise _Refused("a NumPy scalar has no bytes")
+    order = "<" if dtype.order == "=" else dtype.order
+    (value,) = np.frombuffer(data, np.dtype(f"{order}{dtype.code}")).tolist()
+    return value
+
+
+def _text(data: bytes) -> str:
+    """A text of Python 2: UTF-8, or each byte a character (as the bytes of a scalar are)."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def _quoted(machine: _Machine) -> None:
+    line = machine.line().rstrip(b"\r")
+    if len(line) < 2 or line[:1] not in {b"'", b'"'} or line[-1:] != line[:1]:
+        raise _Refused("a text without quotes")
+    unescaped, _ = codecs.escape_decode(line[1:-1])
+    machine.push(_text(unescaped))
+
+
+def _decimal(machine: _Machine) -> None:
+    line = machine.line()
+    if line in {b"00", b"01"}:
+        machine.push(line == b"01")
+    else:
+        machine.push(_whole(line))
+
+
+def _whole(line: bytes) -> int:
+    if len(line) > 2 * _LONG_LIMIT:
+        raise _Refused("an integer is too long")
+    return int(line)
+
+
+def _long(machine: _Machine, length: int) -> None:
+    if length > _LONG_LIMIT:
+        raise _Refused("an integer is too long")
+    machine.push(int.from_bytes(machine.take(length), "little", signed=True))
+
+
+def _float(machine: _Machine) -> None:
+    (value,) = struct.unpack(">d", machine.take(8))
+    machine.push(value)
+
+
+def _put_list(machine: _Machine) -> None:
+    machine.push(machine.items())
+
+
+def _put_dict(machine: _Machine) -> None:
+    pairs = machine.items()
+    machine.push({})
+    machine.fill_dict(pairs)
+
+
+def _set_item(machine: _Machine) -> None:
+    value = machine.pop()
+    key = machine.pop()
+    machine.fill_dict([key, value])
+
+
+def _append(machine: _Machine) -> None:
+    value = machine.pop()
+    machine.list_at_top().append(value)
+
+
+def _extend(machine: _Machine) -> None:
+    values = machine.items()
+    machine.list_at_top().extend(values)
+
+
+def _put_tuple(machine: _Machine, count: int) -> None:
+    values = [machine.pop() for _ in range(count)]
+    machine.push(tuple(reversed(values)))
+
+
+def _named_above(machine: _Machine) -> None:
+    name = machine.pop()
+    machine.named(machine.pop(), name)
+
+
+def _unicode(length: int) -> Callable[[_Machine], None]:
+    def act(machine: _Machine) -> None:
+        text = machine.take(machine.number(length))
+        machine.push(text.decode("utf-8", "surrogatepass"))
+
+    return act
+
+
+def _string(length: int) -> Callable[[_Machine], None]:
+    return lambda machine: machine.push(_text(machine.take(machine.number(length))))
+
+
+def _bytes(length: int) -> Callable[[_Machine], None]:
+    return lambda machine: machine.push(machine.take(machine.number(length)))
+
+
+def _constant(value: object) -> Callable[[_Machine], None]:
+    return lambda machine: machine.push(value)
+
+
+def _put(length: int) -> Callable[[_Machine], None]:
+    return lambda machine: machine.remember(machine.number(length))
+
+
+def _get(length: int) -> Callable[[_Machine], None]:
+    return lambda machine: machine.push(machine.memo[machine.number(length)])
+
+
+_STOP = ord(".")
+# Names of Python's pickletools, by protocol; what is missing here calls, imports or extends.
+_INSTRUCTIONS: Mapping[int, Callable[[_Machine], None]] = {
+    ord("("): _constant(_MARK),
+    ord("0"): lambda machine: [machine.pop()].clear(),
+    ord("N"): _constant(None),
+    ord("I"): _decimal,
+    ord("L"): lambda machine: machine.push(_whole(machine.line().rstrip(b"L"))),
+    ord("F"): lambda machine: machine.push(float(machine.line())),
+    ord("S"): _quoted,
+    ord("V"): lambda machine: machine.push(machine.line().decode("raw-unicode-escape")),
+    ord("l"): _put_list,
+    ord("d"): _put_dict,
+    ord("t"): lambda machine: machine.push(tuple(machine.items())),
+    ord("a"): _append,
+    ord("s"): _set_item,
+    ord("p"): lambda machine: machine.remember(_whole(machine.line())),
+    ord("g"): lambda machine: machine.push(machine.memo[_whole(machine.line())]),
+    ord("c"): lambda machine: machine.named(machine.line().decode(), machine.line().decode()),
+    ord("R"): lambda machine: machine.reduce(),
+    ord("b"): lambda machine: machine.build(),
+    # protocol 1
+    ord("J"): lambda machine: machine.push(int.from_bytes(machine.take(4), "little", signed=True)),
+    ord("K"): lambda machine: machine.push(machine.number(1)),
+    ord("M"): lambda machine: machine.push(machine.number(2)),
+    ord("G"): _float,
+    ord("T"): _string(4),
+    ord("U"): _string(1),
+    ord("X"): _unicode(4),
+    ord("]"): lambda machine: machine.push([]),
+    ord("}"): lambda machine: machine.push({}),
+    ord(")"): _constant(()),
+    ord("e"): _extend,
+    ord("u"): lambda machine: machine.fill_dict(machine.items()),
+    ord("q"): _put(1),
+    ord("r"): _put(4),
+    ord("h"): _get(1),
+    ord("j"): _get(4),
+    # protocol 2
+    0x80: lambda machine: [machine.number(1)].clear(),
+    0x85: lambda machine: _put_tuple(machine, 1),
+    0x86: lambda machine: _put_tuple(machine, 2),
+    0x87: lambda machine: _put_tuple(machine, 3),
+    0x88: _constant(True),
+    0x89: _constant(False),
+    0x8A: lambda machine: _long(machine, machine.number(1)),
+    0x8B: lambda machine: _long(machine, machine.number(4)),
+    # protocols 3 and 4
+    ord("B"): _bytes(4),
+    ord("C"): _bytes(1),
+    0x8C: _unicode(1),
+    0x8D: _unicode(8),
+    0x8E: _bytes(8),
+    0x93: _named_above,
+    0x94: lambda machine: machine.remember(len(machine.memo)),
+    0x95: lambda machine: [machine.number(8)].clear(),
+}

@@ -1,0 +1,236 @@
+"""Questions about whole images, in any of the forms that data sets write them.
+
+What a form has of its own are three functions of a record: which image, which question, and what is
+asked and answered. The rest is here. No form gives the image's size; it is read from the image.
+
+Kinds of questions that the readers of this package give:
+
+- ``vqa``: an open question with a short answer;
+- ``choice``: one answer of several, which ``options`` lists;
+- ``presence``: is there such a thing, yes or no;
+- ``statement``: a sentence that is true of the image or not, yes or no;
+- ``dialogue``: turns of one conversation, in their order; a sample has one conversation;
+- ``region``: about the thing at ``region``;
+- ``detail``: a long description of the thing at ``region``;
+- ``reason``: about the thing at ``region``, and answered from more than is seen;
+- ``which``: the answer is ``instance``, and ``options`` name the instances that it is chosen from;
+- ``regions``: several regions stand in it (`deixis.data.sources.slots`);
+- ``prompt_point``, ``prompt_scribble``, ``prompt_box``, ``prompt_mask``: ``region`` is how someone
+  marked ``instance``.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.fields import (
+    as_integer,
+    as_list,
+    as_object,
+    as_text,
+    image_path,
+    record,
+    required,
+    text_field,
+)
+from deixis.data.sources.image_header import header_size
+from deixis.data.sources.records import Record, named_records, records
+from deixis.errors import AnnotationError
+from deixis.structures import QuestionAnswer, Sample
+
+Fields = Mapping[str, Any]
+_ASKED = "question"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How one data set writes its questions.
+
+    ``image`` names the image of a record, ``order`` the question among those of its image, ``read``
+    gives what is asked and answered. ``member`` is the list that records are in, where they are in
+    an object; ``keyed`` says that the file is an object of records by their ids, and ``order`` is
+    then given nothing but ``id``.
+    """
+
+    image: Callable[[Fields], str | int]
+    order: Callable[[Fields], str]
+    read: Callable[[Fields], Sequence[QuestionAnswer]]
+    member: str = ""
+    keyed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """Files of questions about the images of one folder.
+
+    ``image_name`` makes a file name of what a record says of its image: ``{:012d}.jpg``.
+    """
+
+    name: str
+    paths: tuple[Path, ...]
+    images: Path
+    form: Form
+    image_name: str = "{}"
+    split: str = ""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files."""
+        return tuple(map(str, self.paths))
+
+    def parts(self) -> Iterator[Part | Fault]:
+        """Yield one part a question."""
+        for path in self.paths:
+            found: Iterator[Record | Fault] = (
+                named_records(path) if self.form.keyed else records(path, self.form.member)
+            )
+            for one in found:
+                if isinstance(one, Fault):
+                    yield one
+                    continue
+                try:
+                    fields = as_object(one.value, "record")
+                    key = named_image(self.image_name, self.form.image(fields))
+                    order = self.form.order({"id": one.name} if self.form.keyed else fields)
+                    yield Part(key, _ASKED, order, one.place, one.text)
+                except BadRecord as error:
+                    yield Fault(error.code, error.detail, one.place)
+
+    def sample(self, key: str, parts: Sequence[Part]) -> Reading:
+        """Make a sample of an image and what is asked about it."""
+        asked: list[QuestionAnswer] = []
+        faults: list[Fault] = []
+        for part in once_each(parts, faults):
+            try:
+                asked += self.form.read(record(part))
+            except BadRecord as error:
+                faults.append(Fault(error.code, error.detail, part.place))
+        return asked_sample(
+            self.name, self.images, key, asked, faults, split=self.split, place=parts[0].place
+        )
+
+
+def once_each(parts: Sequence[Part], faults: list[Fault]) -> Iterator[Part]:
+    """Yield parts, and of those that have one kind and order only the first."""
+    seen: set[tuple[str, str]] = set()
+    for part in parts:
+        name = (part.kind, part.order)
+        if name in seen:
+            faults.append(Fault("duplicate_annotation", f"{part.kind} {part.order}", part.place))
+        else:
+            seen.add(name)
+            yield part
+
+
+def asked_sample(
+    name: str,
+    images: Path,
+    key: str,
+    asked: Sequence[QuestionAnswer],
+    faults: Sequence[Fault],
+    *,
+    split: str,
+    place: str,
+) -> Reading:
+    """A sample of an image and questions; its size is the file's."""
+    try:
+        path = image_path(images, key)
+        size = header_size(path)
+    except BadRecord as error:
+        return Reading(None, (Fault(error.code, error.detail, place),))
+    sample = Sample(
+        id=f"{name}/{key}",
+        image=path,
+        size=size,
+        questions=tuple(asked),
+        source=name,
+        split=split,
+        exhaustive=False,
+    )
+    return Reading(sample, tuple(faults))
+
+
+def named_image(template: str, value: str | int) -> str:
+    """The file name that a template makes of an image's number or name.
+
+    Raises:
+        BadRecord: The template needs a number, and it is none.
+    """
+    try:
+        return as_text(template.format(value), "image")
+    except (ValueError, IndexError, KeyError):
+        raise BadRecord("bad_record", f"image {value!r} does not fit {template!r}") from None
+
+
+def majority(answers: Sequence[str], preferred: str = "") -> str:
+    """The answer that most people gave; of several, the preferred or the first.
+
+    Raises:
+        BadRecord: There is no answer, or all are empty.
+    """
+    counts = Counter(answer for answer in answers if answer)
+    if not counts:
+        raise BadRecord("bad_text", "no answer that is not empty")
+    most = max(counts.values())
+    if counts[preferred] == most:
+        return preferred
+    return next(answer for answer, count in counts.items() if count == most)
+
+
+def choice(
+    question: str, options: Sequence[str], number: int, *, rationale: str = ""
+) -> QuestionAnswer:
+    """A multiple choice whose answer is the option of a number, from 0.
+
+    Raises:
+        BadRecord: There is no such option.
+    """
+    if not 0 <= number < len(options):
+        raise BadRecord("bad_record", f"option {number} of {len(options)}")
+    return QuestionAnswer(
+        question, options[number], kind="choice", options=tuple(options), rationale=rationale
+    )
+
+
+def texts(fields: Fields, name: str, *, empty: bool = False) -> list[str]:
+    """A field that has to be a list of texts."""
+    return [as_text(value, name, empty=empty) for value in as_list(required(fields, name), name)]
+
+
+def number_field(fields: Fields, name: str) -> int:
+    """A field that has to be an integer."""
+    return as_integer(required(fields, name), name)
+
+
+def text_field_or(fields: Fields, name: str, default: str) -> str:
+    """A field that has to be a text where it is there."""
+    value = fields.get(name)
+    return default if value is None else as_text(value, name, empty=True)
+
+
+def yes_or_no(fields: Fields, name: str) -> str:
+    """A field that has to be yes or no; ``yes`` and ``no`` come back in lower case.
+
+    Raises:
+        BadRecord: It is anything else.
+    """
+    answer = text_field(fields, name).lower()
+    if answer not in {"yes", "no"}:
+        raise BadRecord("bad_record", f"{name}: expected yes or no, got {answer[:40]!r}")
+    return answer
+
+
+def the_file(path: Path, *names: str) -> Path:
+    """A file that is given, or the first of some names in a folder that is given.
+
+    Raises:
+        AnnotationError: It is not there.
+    """
+    for candidate in [path / name for name in names] if path.is_dir() else [path]:
+        if candidate.is_file():
+            return candidate
+    expected = f"{' or '.join(names)} in it" if path.is_dir() else "a file"
+    raise AnnotationError(f"{path}: expected {expected}")

@@ -1,0 +1,125 @@
+"""Records of a file that may be one list, an object with a list in it, or JSON lines.
+
+Published files come as any of these, and copies of them as another. Some lines are Python's way to
+print a dictionary, single quotes and all: they are read as literals, never run.
+"""
+
+import ast
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from deixis.data.sources.base import BadRecord, Fault
+from deixis.data.sources.streaming import (
+    json_lines,
+    list_elements,
+    named_elements,
+    opened,
+    parse_json,
+)
+from deixis.errors import AnnotationError
+
+LITERAL_LIMIT = 8192
+"""The most characters of a line that is read as a Python literal."""
+
+FILE_LIMIT = 2**26
+"""The most bytes of a file that holds one record."""
+
+
+class Record(NamedTuple):
+    """A record: where it stands, its JSON text and its value; its name where the file names it."""
+
+    place: str
+    text: str
+    value: Any
+    name: str = ""
+
+
+def records(path: Path, member: str = "") -> Iterator[Record | Fault]:
+    """Yield the records of a file in their order, in constant memory.
+
+    Args:
+        path: A JSON list, JSON lines, or with ``member`` an object that has a list of that name.
+        member: The list's name.
+
+    Raises:
+        AnnotationError: The file is missing, or damaged in a way that hides where records end.
+    """
+    if member or _first_character(path) == "[":
+        for element in list_elements(path, (member,) if member else None):
+            place = f"{path.name}: {member}[{element.number}]"
+            yield Record(place, element.text, element.value)
+        return
+    for number, line in json_lines(path):
+        place = f"{path.name}: line {number}"
+        try:
+            yield _line(line, place)
+        except BadRecord as error:
+            yield Fault(error.code, error.detail, place)
+
+
+def named_records(path: Path) -> Iterator[Record]:
+    """Yield the records of a file that is an object of records by their names.
+
+    Raises:
+        AnnotationError: The file is missing, not an object, or cut off.
+    """
+    for element in named_elements(path):
+        place = f"{path.name}: {element.member[:80]!r}"
+        yield Record(place, element.text, element.value, element.member)
+
+
+def file_record(path: Path, place: str) -> Record:
+    """Read a file that is one JSON document.
+
+    Raises:
+        BadRecord: It is missing, too large, not UTF-8 or not JSON.
+    """
+    try:
+        with opened(path) as file:
+            data = file.read(FILE_LIMIT + 1)
+    except AnnotationError as error:
+        raise BadRecord("bad_record", str(error)) from None
+    if len(data) > FILE_LIMIT:
+        raise BadRecord("bad_record", f"{place}: more than {FILE_LIMIT} bytes")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadRecord("bad_encoding", f"{place}: {error.reason} at byte {error.start}") from None
+    return Record(place, text, parse_json(text))
+
+
+def _first_character(path: Path) -> str:
+    with opened(path) as file:
+        for _ in range(1024):
+            data = file.read(1024).removeprefix(b"\xef\xbb\xbf")
+            if not data:
+                break
+            if text := data.strip():
+                return text[:1].decode("latin-1")
+    return ""
+
+
+def _line(line: str, place: str) -> Record:
+    try:
+        return Record(place, line, parse_json(line))
+    except BadRecord:
+        if not line.lstrip().startswith("{'"):
+            raise
+    return _literal(line.strip(), place)
+
+
+def _literal(line: str, place: str) -> Record:
+    if len(line) > LITERAL_LIMIT:
+        raise BadRecord("bad_json", f"a literal of {len(line)} characters")
+    try:
+        # a stray backslash in a text is only warned of
+        with warnings.catch_warnings(action="ignore", category=Warning):
+            value = ast.literal_eval(line)
+        # a text that JSON cannot hold would come back as something else
+        text = json.dumps(value, allow_nan=False)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        raise BadRecord("bad_json", "neither JSON nor a Python literal") from None
+    return Record(place, text, parse_json(text))

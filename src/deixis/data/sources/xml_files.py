@@ -1,0 +1,119 @@
+"""XML files, read with suspicion: no document types, so no entities; nothing is fetched."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree as ET
+from xml.parsers import expat
+
+from deixis.data.sources.base import BadRecord
+from deixis.data.sources.fields import as_number, as_text
+from deixis.geometry.checks import shown
+
+FILE_LIMIT = 2**23
+"""Bytes of an annotation file; those in use have some kilobytes."""
+DEPTH_LIMIT = 64
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+
+def read_small_text(path: Path, code: str) -> str:
+    """The text of a small file; bytes that are not UTF-8 stay as surrogates, for `as_text` to find.
+
+    Raises:
+        BadRecord: There is no such regular file (``unknown_annotation``), or it is too large or
+            cannot be read (``code``).
+    """
+    try:
+        if not path.is_file():
+            raise BadRecord("unknown_annotation", f"{path.name}: no such file")
+        with path.open("rb") as file:
+            data = file.read(FILE_LIMIT + 1)
+    except (OSError, ValueError) as error:
+        raise BadRecord(code, f"{path.name}: cannot read: {error}") from None
+    if len(data) > FILE_LIMIT:
+        raise BadRecord(code, f"{path.name}: over {FILE_LIMIT} bytes")
+    return data.decode("utf-8", "surrogateescape")
+
+
+def parse_xml(text: str) -> ET.Element:
+    """Parse a document, as UTF-8 whatever it declares.
+
+    Raises:
+        BadRecord: It is not XML, not UTF-8, nested too deeply, or declares a document type.
+    """
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise BadRecord("bad_encoding", "XML: not UTF-8") from None
+    builder = ET.TreeBuilder()
+    depth = 0
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > DEPTH_LIMIT:
+            raise BadRecord("bad_xml", f"XML: nested more than {DEPTH_LIMIT} deep")
+        builder.start(name, attributes)
+
+    def end(name: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(name)
+
+    def refuse(*_: object) -> None:
+        raise BadRecord("bad_xml", "XML: declares a document type, which is not read")
+
+    parser = expat.ParserCreate("utf-8")
+    parser.buffer_text = True
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = builder.data
+    parser.StartDoctypeDeclHandler = refuse
+    parser.EntityDeclHandler = refuse
+    try:
+        parser.Parse(data, True)
+    except expat.ExpatError as error:
+        raise BadRecord("bad_xml", f"XML: {error}") from None
+    return builder.close()
+
+
+def child(element: ET.Element, tag: str) -> ET.Element:
+    """The only child of a name.
+
+    Raises:
+        BadRecord: There is none, or there are several.
+    """
+    found = element.findall(tag)
+    if len(found) != 1:
+        raise BadRecord("bad_record", f"{element.tag}: expected one <{tag}>, got {len(found)}")
+    return found[0]
+
+
+def child_text(element: ET.Element, tag: str) -> str:
+    """The text of the only child of a name, which is not empty.
+
+    Raises:
+        BadRecord: It is not there once, or has no text.
+    """
+    return as_text(child(element, tag).text or "", tag)
+
+
+def child_number(element: ET.Element, tag: str) -> float:
+    """The number that the only child of a name holds; ``12`` and ``12.5`` are numbers.
+
+    Raises:
+        BadRecord: It is not there once, or holds no finite number.
+    """
+    text = child_text(element, tag)
+    if len(text) > 40 or not _NUMBER.fullmatch(text):
+        raise BadRecord("bad_number", f"{tag}: expected a number, got {shown(text)}")
+    return as_number(float(text), tag)
+
+
+def child_flag(element: ET.Element, tag: str) -> bool:
+    """Whether a child of a name holds a number other than 0; no where there is none.
+
+    Raises:
+        BadRecord: It holds no number, or is there several times.
+    """
+    return element.find(tag) is not None and child_number(element, tag) != 0

@@ -1,0 +1,119 @@
+"""How two things are related, and what is related to a thing: Pink's relation tasks."""
+
+from typing import Literal
+
+import numpy as np
+
+from deixis.data.tasks.answers import BOX, here, in_classes, in_words
+from deixis.data.tasks.predicates import claim, plain
+from deixis.data.tasks.prompts import asked
+from deixis.data.tasks.rules import Rules
+from deixis.data.tasks.spec import TaskSpec, single
+from deixis.data.tasks.things import draw_relation, other_than
+from deixis.data.wording import is_plural, sentence
+from deixis.structures import GroundedText, Relation, Sample, Turn
+
+Output = Literal["box", "class", "both"]
+
+
+def relation(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
+    """How the thing in one box is related to the thing in another, as a sentence."""
+
+    def apart(drawn: Relation) -> bool:
+        return sample.instances[drawn.subject].box != sample.instances[drawn.object].box
+
+    drawn = draw_relation(sample, rng, rules, apart)
+    if drawn is None:
+        return None
+    subject, other = sample.instances[drawn.subject], sample.instances[drawn.object]
+    question = asked("relation", rng, rules, region=subject.box, other=other.box)
+    first = f"the {subject.category}"
+    said = claim(drawn.predicate, several=is_plural(first))
+    words = f"{first} {said} {other_than(other.category, subject.category)}"
+    return Turn(question, GroundedText(sentence(words)), "relation")
+
+
+def related(
+    sample: Sample, rng: np.random.Generator, rules: Rules, *, output: Output
+) -> Turn | None:
+    """Everything that the thing in a box is related to in one way."""
+    drawn = draw_relation(sample, rng, rules)
+    if drawn is None:
+        return None
+    task = f"relation_object_{output}"
+    indices = related_to(sample, drawn)
+    if len(indices) > rules.max_references:
+        return None
+    if any(sample.instances[index].crowd for index in indices):
+        return None
+    answer = shown(sample, indices, rules, output=output)
+    if answer is None:
+        return None
+    subject = sample.instances[drawn.subject]
+    question = asked(task, rng, rules, region=subject.box, predicate=claim(drawn.predicate))
+    return Turn(question, answer, task)
+
+
+def related_to(sample: Sample, drawn: Relation) -> list[int]:
+    """All objects of the relations with a subject and a predicate, each once."""
+    predicate = plain(drawn.predicate)
+    found = [
+        relation.object
+        for relation in sample.relations
+        if relation.subject == drawn.subject and plain(relation.predicate) == predicate
+    ]
+    return list(dict.fromkeys(found))
+
+
+def shown(
+    sample: Sample, indices: list[int], rules: Rules, *, output: Output
+) -> GroundedText | None:
+    """Things as boxes without names, as names without boxes, or as names with boxes."""
+    if output == "box":
+        return here(sample, indices, BOX, rules)
+    if output == "class":
+        return in_words(sample, indices)
+    return in_classes(sample, indices, BOX, rules)
+
+
+PREDICATE_RULES = (
+    *("common_predicates", "common_predicate_share", "predicate_attempts", "predicates"),
+)
+_SUMMARIES: dict[Output, str] = {
+    "box": "Boxes of everything that a thing is related to in one way.",
+    "class": "Classes of everything that a thing is related to in one way.",
+    "both": "Classes with boxes of everything that a thing is related to in one way.",
+}
+
+
+def _spec(output: Output) -> TaskSpec:
+    in_geometry = ("max_references", "order") if output != "class" else ("max_references",)
+    return TaskSpec(
+        name=f"relation_object_{output}",
+        family="relations",
+        summary=_SUMMARIES[output],
+        needs="a relation, and every one with its subject and predicate",
+        takes=("box",),
+        gives=("words",) if output == "class" else BOX,
+        rules=(*PREDICATE_RULES, *in_geometry, "wording"),
+        wordings=(f"relation_object_{output}",),
+        make=single(related, output=output),
+    )
+
+
+SPECS = (
+    TaskSpec(
+        name="relation",
+        family="relations",
+        summary="How the thing in one box is related to the thing in another.",
+        needs="a relation",
+        takes=("box",),
+        gives=("words",),
+        rules=(*PREDICATE_RULES, "wording"),
+        wordings=("relation",),
+        make=single(relation),
+    ),
+    _spec("box"),
+    _spec("class"),
+    _spec("both"),
+)

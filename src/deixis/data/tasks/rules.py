@@ -1,0 +1,234 @@
+"""The sampling rules that tasks obey, each with a name, a default and a place where it comes from."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Literal
+
+from deixis.data.wording import wordings
+from deixis.errors import RecipeError
+
+Order = Literal["left_to_right", "area"]
+Empty = Literal["denial", "group", "skip"]
+RegionKind = Literal["point", "box", "scribble", "mask"]
+Wording = Callable[[str], Sequence[str]]
+"""Gives the wordings of a task by its name."""
+
+REGION_KINDS: tuple[RegionKind, ...] = ("point", "box", "scribble", "mask")
+
+
+def _rule(says: str, source: str = "deixis") -> dict[str, str]:
+    return {"says": says, "source": source}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How tasks sample; the defaults are those that the shipped model was trained with.
+
+    Every field is one rule. `describe_rules` says what each does and which paper it comes from.
+
+    Raises:
+        RecipeError: A share is not in [0, 1], a number is below its least, or a choice is unknown.
+    """
+
+    max_references: int = field(
+        default=16,
+        metadata=_rule("Most references of one answer; fuller answers are not asked for."),
+    )
+    order: Order = field(
+        default="left_to_right",
+        metadata=_rule(
+            "Order of the references of a group: `left_to_right`, or `area` with the smallest first.",
+            "`area`: Pink, public code",
+        ),
+    )
+    empty: Empty = field(
+        default="denial",
+        metadata=_rule(
+            "What is answered where nothing is there: a `denial` in words, a `group` without references "
+            "on the words that deny, or `skip`, which asks no such question.",
+            "`group`: Pink, public code, which writes N/A",
+        ),
+    )
+    absent_share: float = field(
+        default=0.15,
+        metadata=_rule(
+            "Share of questions of a class, and of quadrants, that ask for what is not there."
+        ),
+    )
+    class_by_count: bool = field(
+        default=False,
+        metadata=_rule(
+            "Draw a number among the distinct numbers of instances first, then a class that has it; "
+            "else every class is equally likely.",
+            "Pink, public code",
+        ),
+    )
+    attribute_share: float = field(
+        default=0.5,
+        metadata=_rule(
+            "Share of classes that are asked for with an attribute before them, as `red circle`."
+        ),
+    )
+    clear_visibility: float = field(
+        default=0.3,
+        metadata=_rule(
+            "Classes with an instance of which less is seen are neither counted nor detected."
+        ),
+    )
+    common_predicates: frozenset[str] = field(
+        default=frozenset({"on", "has", "wearing", "of", "in"}),
+        metadata=_rule("Predicates that are drawn less often.", "Pink, public code"),
+    )
+    common_predicate_share: float = field(
+        default=0.2,
+        metadata=_rule(
+            "Share of the draws of a common predicate that are kept.", "Pink, public code"
+        ),
+    )
+    predicate_attempts: int = field(
+        default=100,
+        metadata=_rule("Most draws of a relation; the last one is kept.", "Pink, public code"),
+    )
+    predicates: frozenset[str] | None = field(
+        default=None,
+        metadata=_rule("The only predicates that are asked for; without a list, all are."),
+    )
+    anchor_words_share: float = field(
+        default=0.5,
+        metadata=_rule(
+            "Share of the anchors of quadrants that are given in words; the others are boxes.",
+            "Pink, public code",
+        ),
+    )
+    quadrant_ties: bool = field(
+        default=False,
+        metadata=_rule(
+            "Whether a thing level with the anchor counts as to its right, or below it; else it is in "
+            "no quadrant."
+        ),
+    )
+    bare_share: float = field(
+        default=0.5, metadata=_rule("Share of `locate` questions that are the expression alone.")
+    )
+    region_kinds: tuple[RegionKind, ...] = field(
+        default=REGION_KINDS,
+        metadata=_rule(
+            "Prompt kinds that regions are drawn from where a task does not name its own.",
+            "REF-VLM, section III-B",
+        ),
+    )
+    points_on_mask: bool = field(
+        default=True,
+        metadata=_rule(
+            "Points and scribbles lie on the mask where there is one, which decodes it; else they lie "
+            "in the core of the box."
+        ),
+    )
+    box_core: float = field(
+        default=0.5,
+        metadata=_rule(
+            "Part of a box's width and height, about its centre, that points without mask lie in."
+        ),
+    )
+    scribble_width: float = field(
+        default=0.02,
+        metadata=_rule("Width of a drawn scribble, as a fraction of the image's longer side."),
+    )
+    scribble_points: int = field(default=3, metadata=_rule("Joints of a drawn scribble."))
+    max_turns: int = field(
+        default=6,
+        metadata=_rule("Most turns of a conversation that one task makes.", "REF-VLM, public code"),
+    )
+    max_listed: int = field(
+        default=4,
+        metadata=_rule("Most classes that one question lists."),
+    )
+    max_options: int = field(
+        default=4,
+        metadata=_rule(
+            "Most options of a question that gives some.", "Visual7W, as in Pink, section 4"
+        ),
+    )
+    max_sentences: int = field(
+        default=2, metadata=_rule("Most sentences of a caption that is made of relations.")
+    )
+    true_share: float = field(default=0.5, metadata=_rule("Share of statements that are true."))
+    pronoun_share: float = field(
+        default=0.5,
+        metadata=_rule(
+            "Share of later turns of a dialogue that say `it` instead of pointing, where they can."
+        ),
+    )
+    short_words: int = field(default=3, metadata=_rule("Most words of a short answer."))
+    detailed_words: int = field(
+        default=20,
+        metadata=_rule(
+            "Least words of a detailed caption that is a single sentence.",
+            "TAMP, Table 12, detailed description",
+        ),
+    )
+    wording: Wording = field(
+        default=wordings,
+        metadata=_rule(
+            "Gives the wordings of a task: those of the package, a user's own, or one prompt."
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        for rule in fields(self):
+            value = getattr(self, rule.name)
+            if isinstance(value, float) and not 0.0 <= value <= 1.0:
+                raise RecipeError(f"rule {rule.name}: expected a share in [0, 1], got {value}")
+            if type(value) is int and value < 1:
+                raise RecipeError(f"rule {rule.name}: expected 1 or more, got {value}")
+        if self.max_options < 2 or self.max_listed < 2:
+            raise RecipeError(
+                "rules max_options and max_listed: expected 2 or more, "
+                f"got {self.max_options} and {self.max_listed}"
+            )
+        for name, value, known in (
+            ("order", self.order, ("left_to_right", "area")),
+            ("empty", self.empty, ("denial", "group", "skip")),
+        ):
+            if value not in known:
+                raise RecipeError(f"rule {name}: expected one of {known}, got {value!r}")
+        if not self.region_kinds or not set(self.region_kinds) <= set(REGION_KINDS):
+            raise RecipeError(
+                f"rule region_kinds: expected some of {REGION_KINDS}, got {self.region_kinds}"
+            )
+
+
+DEFAULT_RULES = Rules()
+"""The rules where none are given."""
+
+RULE_SETS: Mapping[str, Rules] = MappingProxyType(
+    {
+        "deixis": DEFAULT_RULES,
+        "pink": Rules(order="area", empty="group", class_by_count=True, region_kinds=("box",)),
+    }
+)
+"""Named rules: our own, and those of Pink's paper."""
+
+
+def describe_rules() -> list[dict[str, str]]:
+    """Name, default, meaning and origin of every rule, in the order of the fields."""
+    return [
+        {
+            "name": rule.name,
+            "default": _shown(rule.default),
+            "says": rule.metadata["says"],
+            "source": rule.metadata["source"],
+        }
+        for rule in fields(Rules)
+    ]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, frozenset | tuple):
+        return ", ".join(sorted(value) if isinstance(value, frozenset) else value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if value is None:
+        return "none"
+    return "the package's own" if callable(value) else str(value)

@@ -1,0 +1,74 @@
+"""Run a source as the engine does: parts grouped by image and sorted, each group a sample."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from deixis.data.sources.base import REASONS, Fault, Part, Reading, Source
+from deixis.structures import Sample
+
+
+def collect(source: Source) -> dict[str, Reading]:
+    """Read a whole source into memory: what became of each image, by its key.
+
+    Faults that belong to no image are under the empty key.
+    """
+    grouped: dict[str, list[Part]] = {}
+    lost: list[Fault] = []
+    for part in source.parts():
+        if isinstance(part, Fault):
+            lost.append(part)
+        else:
+            part.payload.encode()
+            grouped.setdefault(part.key, []).append(part)
+    readings = {
+        key: source.sample(key, sorted(parts, key=_order)) for key, parts in sorted(grouped.items())
+    }
+    if lost:
+        assert "" not in readings
+        readings[""] = Reading(None, tuple(lost))
+    for reading in readings.values():
+        assert all(fault.code in REASONS for fault in reading.faults)
+        assert reading.sample is None or not (reading.faults and reading.sample.exhaustive)
+    return readings
+
+
+def samples(source: Source) -> dict[str, Sample]:
+    """The samples of a source without any fault, by key."""
+    readings = collect(source)
+    assert not [fault for reading in readings.values() for fault in reading.faults]
+    return {key: reading.sample for key, reading in readings.items() if reading.sample is not None}
+
+
+def codes(readings: Mapping[str, Reading]) -> dict[str, int]:
+    """How often each fault was found."""
+    return dict(Counter(fault.code for one in readings.values() for fault in one.faults))
+
+
+def notes(readings: Mapping[str, Reading]) -> dict[str, int]:
+    """How often each normalisation was made."""
+    total: Counter[str] = Counter()
+    for reading in readings.values():
+        total.update(dict(reading.notes))
+    return dict(total)
+
+
+def write_json(path: Path, content: Any) -> Path:
+    """Write a JSON file, with its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def write_lines(path: Path, records: Iterable[Any]) -> Path:
+    """Write a JSON-lines file, with its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{json.dumps(one)}\n" for one in records))
+    return path
+
+
+def _order(part: Part) -> tuple[str, str, str, str]:
+    # the engine's
+    return part.kind, part.order, part.place, part.payload
