@@ -93,7 +93,7 @@ def shown_turn(turn: Turn, conversation: Conversation) -> GroundedText:
         phrases.append(GroundedPhrase(label, len(text), len(text) + len(label), (group,)))
         text += label
     if turn.answer is not None:
-        text += "\n→ "
+        text += " — "
         for phrase in turn.answer.phrases:
             start, end = phrase.start + len(text), phrase.end + len(text)
             phrases.append(GroundedPhrase(phrase.text, start, end, phrase.groups))

@@ -65,6 +65,10 @@ def build_command(
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Processes; all cores by default.")
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="A Ray cluster: auto, host:port, or local.", show_default=False),
+    ] = None,
     turns: Annotated[
         int, typer.Option(min=1, max=64, help="Turns about one image in a conversation.")
     ] = 1,
@@ -119,6 +123,7 @@ def build_command(
             plan,
             out,
             workers=workers or os.cpu_count() or 1,
+            cluster=cluster,
             budget=Budget(share=budget),
             rules=rules,
             progress=tell,

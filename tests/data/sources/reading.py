@@ -18,10 +18,11 @@ def collect(source: Source) -> dict[str, Reading]:
     grouped: dict[str, list[Part]] = {}
     lost: list[Fault] = []
     for part in source.parts():
+        # everything that the engine has to write
+        "".join(map(str, part if isinstance(part, Part) else (part.detail, part.place))).encode()
         if isinstance(part, Fault):
             lost.append(part)
         else:
-            part.payload.encode()
             grouped.setdefault(part.key, []).append(part)
     readings = {
         key: source.sample(key, sorted(parts, key=_order)) for key, parts in sorted(grouped.items())

@@ -9,6 +9,7 @@ import fcntl
 import json
 import multiprocessing
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from deixis.data.build.block import Quarantined, make_block
+from deixis.data.build.block import Quarantined
+from deixis.data.build.cluster import run_on_cluster
 from deixis.data.build.durable import (
     append_line,
     sha256_of,
@@ -32,7 +34,8 @@ from deixis.data.build.durable import (
 )
 from deixis.data.build.index import Index, make_index
 from deixis.data.build.plan import BuildPlan
-from deixis.data.build.shards import write_quarantine, write_shard
+from deixis.data.build.shards import write_quarantine
+from deixis.data.build.work import quarantine_path, run_block, shard_name
 from deixis.data.tasks import Rules
 from deixis.errors import BudgetError, DeixisError, LockedError, RecipeError, StorageError
 
@@ -73,11 +76,21 @@ def build(
     out: Path,
     *,
     workers: int = 1,
+    cluster: str | None = None,
     budget: Budget | None = None,
     rules: Rules | None = None,
     progress: Progress | None = None,
 ) -> BuildResult:
     """Build a data set, or finish one.
+
+    Args:
+        plan: What to build.
+        out: A new or empty folder, or one of the same plan.
+        workers: Processes on this machine.
+        cluster: The address of a Ray cluster to use instead (see `deixis.data.build.cluster`).
+        budget: How much may be wrong.
+        rules: What tasks obey.
+        progress: Told how far it is.
 
     Raises:
         RecipeError: The folder holds another build.
@@ -86,7 +99,7 @@ def build(
         StorageError: Something cannot be written.
         LockedError: Another process builds there.
     """
-    with _locked(out):
+    with locked(out):
         work = out / ".build"
         manifest = out / "manifest.json"
         _claim(plan, out, work)
@@ -96,12 +109,18 @@ def build(
         index = make_index(plan, work / "index", on_parts=lambda count: tell("index", count, 0))
         run = _Run(plan, out, work, index, budget or Budget(), rules or Rules(), tell)
         run.clear_drafts()
-        run.blocks(workers)
+        run.blocks(workers, cluster)
         return BuildResult(out, run.finish())
 
 
 @contextmanager
-def _locked(out: Path) -> Iterator[None]:
+def locked(out: Path) -> Iterator[None]:
+    """Make a build's folders and keep other processes out while the block lasts.
+
+    Raises:
+        LockedError: Another process holds it.
+        StorageError: The folder cannot be made.
+    """
     with storing(out):
         (out / "data").mkdir(parents=True, exist_ok=True)
         (out / ".build" / "quarantine").mkdir(parents=True, exist_ok=True)
@@ -124,8 +143,11 @@ def _claim(plan: BuildPlan, out: Path, work: Path) -> None:
     path = out / "plan.json"
     text = json.dumps({"digest": plan.digest, **plan.to_dict()}, indent=1) + "\n"
     if not path.exists():
+        own = {"data", ".build", ".build.lock"}
         other = [
-            one.name for one in out.iterdir() if one.name not in {"data", ".build", ".build.lock"}
+            one.name
+            for one in out.iterdir()
+            if one.name not in own and not re.fullmatch(r"\.plan\.json\.\d+\.tmp", one.name)
         ]
         if other or any((out / "data").iterdir()):
             raise StorageError(f"output {out}: is not empty, expected a new or empty folder")
@@ -142,54 +164,6 @@ def _claim(plan: BuildPlan, out: Path, work: Path) -> None:
             f"{out} holds another build, or its annotations have changed since; "
             "expected the same sources, tasks, seed and options"
         )
-
-
-def shard_name(number: int, blocks: int) -> str:
-    """The name of a shard in the data folder."""
-    return f"train-{number:05d}-of-{blocks:05d}.parquet"
-
-
-def run_block(
-    plan: BuildPlan, index: Index, number: int, out: Path, rules: Rules
-) -> dict[str, Any]:
-    """Make one block's shard and quarantine table, and say what is in them.
-
-    This is all that a worker does, wherever it runs; doing it twice writes the same bytes twice.
-    """
-    content = make_block(plan, index.block(number), rules=rules)
-    shard = out / "data" / shard_name(number, index.blocks)
-    size = write_shard(shard, content.rows, embed=plan.embed)
-    write_quarantine(_quarantine_path(out, number), content.quarantine)
-    return {
-        "block": number,
-        "rows": len(content.rows),
-        "bytes": size,
-        "sha256": sha256_of(shard),
-        "images": [[source, fate, n] for (source, fate), n in sorted(content.images.items())],
-        "tasks": dict(sorted(content.tasks.items())),
-        "notes": [[source, note, n] for (source, note), n in sorted(content.notes.items())],
-        "faults": sorted(
-            [row.source, row.code, row.scope, n] for row, n in _counted(content.quarantine).items()
-        ),
-        "examples": [
-            [row.source, row.code, row.place, row.detail] for row in content.quarantine[:5]
-        ],
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class _FaultKind:
-    source: str
-    code: str
-    scope: str
-
-
-def _counted(rows: list[Quarantined]) -> Counter[_FaultKind]:
-    return Counter(_FaultKind(row.source, row.code, row.scope) for row in rows)
-
-
-def _quarantine_path(out: Path, number: int) -> Path:
-    return out / ".build" / "quarantine" / f"{number:06d}.parquet"
 
 
 class _Run:
@@ -227,7 +201,7 @@ class _Run:
                 continue
             shard = self.out / "data" / shard_name(number, self.index.blocks)
             whole = shard.exists() and shard.stat().st_size == entry["bytes"]
-            whole = whole and _quarantine_path(self.out, number).exists()
+            whole = whole and quarantine_path(self.out, number).exists()
             if whole and sha256_of(shard) == entry["sha256"]:
                 done[number] = entry
         return done
@@ -239,11 +213,15 @@ class _Run:
                 for draft in folder.glob(".*.tmp"):
                     draft.unlink(missing_ok=True)
 
-    def blocks(self, workers: int) -> None:
+    def blocks(self, workers: int, cluster: str | None) -> None:
         """Make what is missing."""
         missing = [number for number in range(self.index.blocks) if number not in self.done]
         self._check_budget()
         self.tell("build", len(self.done), self.index.blocks)
+        if cluster is not None and missing:
+            job = (self.plan, self.index, missing, self.out, self.rules)
+            run_on_cluster(*job, address=cluster, take=self._take)
+            return
         if workers == 1 or len(missing) < 2:
             for number in missing:
                 self._take(run_block(self.plan, self.index, number, self.out, self.rules))
@@ -346,7 +324,7 @@ class _Run:
             for name, fault in self.index.faults
         ]
         for number in range(self.index.blocks):
-            table = pq.read_table(_quarantine_path(self.out, number))
+            table = pq.read_table(quarantine_path(self.out, number))
             rows += [Quarantined(**row) for row in table.to_pylist()]
         write_quarantine(self.out / "quarantine.parquet", rows)
         manifest = self._manifest(entries, rows)

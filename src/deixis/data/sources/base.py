@@ -8,7 +8,7 @@ is sound, and says of the rest what is wrong with it.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from deixis.errors import AnnotationError
 from deixis.structures import Sample
@@ -100,6 +100,7 @@ class Reading:
     notes: tuple[tuple[str, int], ...] = ()
 
 
+@runtime_checkable
 class Source(Protocol):
     """One data set in one format. Sources travel to worker processes."""
 

@@ -10,8 +10,8 @@ Fields used, and what becomes of irregularities:
 - AI2D is a file for each image, ``questions/NAME.json``: questions by their text, with
   ``answerTexts`` and ``correctAnswer``.
 - ScienceQA is an object by problem ids: ``question``, ``choices``, ``answer``, ``image``, ``split``,
-  a ``hint`` that is set before the question, and a ``solution``, the rationale. Problems without an
-  image are counted as notes ``without_image``, and are no samples.
+  a ``hint`` that is set before the question, and a ``solution``, the rationale. Problems whose
+  ``image`` is null are about no image and passed over.
 
 No form has geometry, and none gives the image's size: it is read from the image. All were tried on
 files written to the published format.
@@ -125,30 +125,27 @@ class ScienceQa:
         """Yield one part a problem of the split."""
         for one in named_records(self.path):
             try:
-                split = text_field(as_object(one.value, "problem"), "split")
-                key = f"{split}/{as_key(one.name, 'problem')}"
+                fields = as_object(one.value, "problem")
+                split = text_field(fields, "split")
+                if self.split not in {"", split} or required(fields, "image") is None:
+                    continue
+                image = f"{split}/{as_key(one.name, 'problem')}/{text_field(fields, 'image')}"
+                yield Part(image, "question", "", one.place, one.text)
             except BadRecord as error:
                 yield Fault(error.code, error.detail, one.place)
-                continue
-            if self.split in {"", split}:
-                yield Part(key, "question", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a problem; one without an image gives a note."""
+        """Make a sample of a problem."""
         faults: list[Fault] = []
-        part = next(once_each(parts, faults))
         asked: list[QuestionAnswer] = []
-        try:
-            fields = record(part)
-            if required(fields, "image") is None:
-                return Reading(None, tuple(faults), (("without_image", 1),))
-            image = f"{key}/{text_field(fields, 'image')}"
-            asked.append(_science(fields))
-        except BadRecord as error:
-            return Reading(None, (*faults, Fault(error.code, error.detail, part.place)))
+        for part in once_each(parts, faults):
+            try:
+                asked.append(_science(record(part)))
+            except BadRecord as error:
+                faults.append(Fault(error.code, error.detail, part.place))
         split = key.partition("/")[0]
         return asked_sample(
-            self.name, self.images, image, asked, faults, split=split, place=part.place
+            self.name, self.images, key, asked, faults, split=split, place=parts[0].place
         )
 
 

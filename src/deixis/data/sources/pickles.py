@@ -5,7 +5,6 @@ tuples, dicts, texts, bytes, numbers, None and NumPy's scalars, and refuses a fi
 anything else. It reads every protocol, with texts of Python 2 taken as UTF-8.
 """
 
-import codecs
 import re
 import struct
 from collections.abc import Callable, Mapping
@@ -27,6 +26,8 @@ STEP_LIMIT = 2**24
 _LONG_LIMIT = 32
 """Bytes; a longer integer is no coordinate and no id."""
 _DTYPE = re.compile(r"[iuf][248]|[iu]1|b1")
+_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.?))", re.DOTALL)
+_ESCAPES = {b"\\": b"\\", b"'": b"'", b'"': b'"', b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 _NUMPY = {
     ("numpy", "dtype"): "dtype",
     ("numpy.core.multiarray", "scalar"): "scalar",
@@ -222,8 +223,16 @@ def _quoted(machine: _Machine) -> None:
     line = machine.line().rstrip(b"\r")
     if len(line) < 2 or line[:1] not in {b"'", b'"'} or line[-1:] != line[:1]:
         raise _Refused("a text without quotes")
-    unescaped, _ = codecs.escape_decode(line[1:-1])
-    machine.push(_text(unescaped))
+    inner = line[1:-1]
+    machine.push(_text(_ESCAPE.sub(_unescaped, inner) if b"\\" in inner else inner))
+
+
+def _unescaped(found: re.Match[bytes]) -> bytes:
+    if found[1]:
+        return bytes([int(found[1], 16)])
+    if found[2] not in _ESCAPES:
+        raise _Refused(f"a text has an escape {found[0]!r}")
+    return _ESCAPES[found[2]]
 
 
 def _decimal(machine: _Machine) -> None:

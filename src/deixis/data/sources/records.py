@@ -5,6 +5,7 @@ print a dictionary, single quotes and all: they are read as literals, never run.
 """
 
 import ast
+import hashlib
 import json
 import warnings
 from collections.abc import Iterator
@@ -89,6 +90,11 @@ def file_record(path: Path, place: str) -> Record:
     except UnicodeDecodeError as error:
         raise BadRecord("bad_encoding", f"{place}: {error.reason} at byte {error.start}") from None
     return Record(place, text, parse_json(text))
+
+
+def digest(text: str) -> str:
+    """A short name of a record that has none: the same for the same text, wherever it stands."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
 def _first_character(path: Path) -> str:

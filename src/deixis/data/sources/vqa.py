@@ -153,9 +153,11 @@ def open_vqa(
             "_questions.json", "_annotations.json"
         ).replace("OpenEnded_", "")
     else:
+        if not path.is_dir():
+            raise AnnotationError(f"{path}: expected a file of questions, or a folder")
         folder = path
-        questions = _only(path, f"*{split}*_questions.json*")
-        annotations = annotations or _only(path, f"*{split}*_annotations.json*")
+        questions = _only(path, "_questions.json", split)
+        annotations = annotations or _only(path, "_annotations.json", split)
     if not annotations.is_file():
         raise AnnotationError(f"{questions}: has no annotations, expected {annotations}")
     split = split or questions.name.removesuffix(".gz").split("_")[-2]
@@ -167,12 +169,12 @@ def open_vqa(
     return Vqa(name, questions, annotations, root, image_name, split)
 
 
-def _only(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
+def _only(folder: Path, ending: str, split: str) -> Path:
+    names = sorted(path.name for path in folder.iterdir())
+    found = [name for name in names if name.endswith((ending, f"{ending}.gz")) and split in name]
     if len(found) != 1:
-        names = [path.name for path in found[:6]]
-        raise AnnotationError(f"{folder}: expected one file {pattern}, found {names}; name a split")
-    return found[0]
+        raise AnnotationError(f"{folder}: expected one file *{ending}, found {found[:6]}")
+    return folder / found[0]
 
 
 def _fitting(questions: Path, images: Path, candidates: Sequence[str]) -> str:

@@ -3,11 +3,15 @@
 import numpy as np
 
 from deixis.data.tasks.answers import ended, pick
-from deixis.data.tasks.prompts import Question, asked, with_region
+from deixis.data.tasks.places import SEVERAL, with_boxes, with_phrases
+from deixis.data.tasks.prompts import asked, with_region
 from deixis.data.tasks.rules import Rules
 from deixis.data.tasks.spec import TaskSpec, single
 from deixis.data.wording import REGION_SLOT
 from deixis.structures import GroundedText, QuestionAnswer, Sample, Turn
+
+_NO_QUESTIONS = frozenset({"description", "statement"})
+"""Kinds whose texts are no questions."""
 
 
 def vqa(sample: Sample, rng: np.random.Generator, _rules: Rules) -> Turn | None:
@@ -20,11 +24,14 @@ def vqa(sample: Sample, rng: np.random.Generator, _rules: Rules) -> Turn | None:
 
 
 def about_image(sample: Sample) -> list[QuestionAnswer]:
-    """Questions of the data about the whole image."""
+    """Questions of the data about the whole image that make sense without options."""
     return [
         question
         for question in sample.questions
-        if question.instance is None and question.region is None and question.kind != "description"
+        if question.instance is None
+        and question.region is None
+        and not question.options
+        and question.kind not in _NO_QUESTIONS
     ]
 
 
@@ -52,15 +59,15 @@ def vqa_reason(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn |
     if not known:
         return None
     chosen = pick(known, rng)
-    text: Question = (chosen.question,)
+    text = with_boxes(chosen.question, sample)
     region = chosen.region
     if region is None and chosen.instance is not None:
         region = sample.instances[chosen.instance].box
-    if region is not None:
+    if region is not None and chosen.kind != SEVERAL:
         text = with_region(chosen.question, region, slot=REGION_SLOT)
     question = asked("reason_answer", rng, rules, question=text)
     answer = f"{ended(chosen.rationale)} Answer: {ended(chosen.answer)}"
-    return Turn(question, GroundedText(answer), "vqa_reason")
+    return Turn(question, with_phrases(answer, sample, rules), "vqa_reason")
 
 
 SPECS = (
@@ -92,7 +99,7 @@ SPECS = (
         summary="A question of the data, answered with its reasons first.",
         needs="a question with a rationale",
         takes=("text", "box"),
-        gives=("words",),
+        gives=("words", "box"),
         rules=("wording",),
         wordings=("reason_answer",),
         make=single(vqa_reason),

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from deixis.data.tasks.inside import outlines, surely_inside
 from deixis.data.tasks.rules import Rules
 from deixis.data.wording import article, count_word, is_plural, plural
 from deixis.geometry import Point
@@ -127,7 +128,10 @@ def point_on(instance: Instance) -> Point:
     """
     box, mask = instance.box, instance.mask
     x, y = box.center
-    if mask is None or mask.array[int(y), int(x)]:
+    polygons = None if mask is None else outlines(mask)
+    if mask is None or (polygons is not None and surely_inside(polygons, x, y)):
+        return Point(x, y)
+    if mask.array[int(y), int(x)]:
         return Point(x, y)
     left, top = int(box.x1), int(box.y1)
     inner = mask.array[top : math.ceil(box.y2), left : math.ceil(box.x2)]

@@ -38,8 +38,7 @@ def grounded(
     unit_types: tuple[str, ...],
 ) -> Turn | None:
     """A caption whose phrases point."""
-    text = _drawn(sample, rng)
-    answer = None if text is None else in_units(text, unit_types)
+    answer = _drawn(sample, rng, rules, unit_types)
     return None if answer is None else Turn(asked(task, rng, rules), answer, task)
 
 
@@ -52,16 +51,24 @@ def ground(
     unit_types: tuple[str, ...],
 ) -> Turn | None:
     """A caption that the question gives, answered with the same caption whose phrases point."""
-    text = _drawn(sample, rng)
-    answer = None if text is None else in_units(text, unit_types)
+    answer = _drawn(sample, rng, rules, unit_types)
     if answer is None:
         return None
     return Turn(asked(task, rng, rules, text=f'"{answer.text}"'), answer, task)
 
 
-def _drawn(sample: Sample, rng: np.random.Generator) -> GroundedText | None:
+def _drawn(
+    sample: Sample, rng: np.random.Generator, rules: Rules, unit_types: tuple[str, ...]
+) -> GroundedText | None:
+    """A caption whose phrases point, in some units; None where it lacks one or points too often."""
     known = [text for text in sample.captions if text.phrases]
-    return pick(known, rng) if known else None
+    if not known:
+        return None
+    text = pick(known, rng)
+    groups = [group for phrase in text.phrases for group in phrase.groups]
+    if sum([len(group.references) for group in groups]) > rules.max_references:
+        return None
+    return in_units(text, unit_types)
 
 
 _NEEDS = "a caption whose phrases have"
@@ -76,7 +83,7 @@ def _grounded_spec(task: str, unit_types: tuple[str, ...], given: str) -> TaskSp
         needs=f"{_NEEDS} {given}",
         takes=("text",),
         gives=unit_types,
-        rules=_SHARED,
+        rules=("max_references", *_SHARED),
         wordings=(task,),
         make=single(grounded, task=task, unit_types=unit_types),
     )
@@ -90,7 +97,7 @@ def _ground_spec(task: str, unit_types: tuple[str, ...], given: str) -> TaskSpec
         needs=f"{_NEEDS} {given}",
         takes=("text",),
         gives=unit_types,
-        rules=_SHARED,
+        rules=("max_references", *_SHARED),
         wordings=(task,),
         make=single(ground, task=task, unit_types=unit_types),
     )

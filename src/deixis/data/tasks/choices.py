@@ -1,11 +1,12 @@
 """Questions with options: ``choice`` in words, ``which_box`` in boxes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from deixis.data.tasks.answering import about_image
 from deixis.data.tasks.answers import BOX, pick, pointing, shuffled, unit_group
+from deixis.data.tasks.places import SEVERAL, place, with_boxes
 from deixis.data.tasks.prompts import asked
 from deixis.data.tasks.rules import Rules
 from deixis.data.tasks.spec import TaskSpec, single
@@ -29,6 +30,7 @@ def choice(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | Non
     questions of the kind, other numbers, yes or no, or classes that are known to be absent.
     """
     known = about_image(sample)
+    known += [question for question in sample.questions if _has_options(question)]
     if not known:
         return None
     chosen = pick(known, rng)
@@ -37,16 +39,22 @@ def choice(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | Non
     if not wrong:
         return None
     options = shuffled([right, *wrong[: rules.max_options - 1]], rng)
+    listed = ", ".join(
+        [f"({letter}) {option}" for letter, option in zip(_LETTERS, options, strict=False)]
+    )
     question = asked(
         "choice",
         rng,
         rules,
-        question=chosen.question,
-        options=", ".join(
-            [f"({letter}) {option}" for letter, option in zip(_LETTERS, options, strict=False)]
-        ),
+        question=with_boxes(chosen.question, sample),
+        options=with_boxes(listed, sample),
     )
     return Turn(question, GroundedText(f"{_LETTERS[options.index(right)]}."), "choice")
+
+
+def _has_options(question: QuestionAnswer) -> bool:
+    is_about_image = question.instance is None and question.region is None
+    return bool(question.options) and (is_about_image or question.kind == SEVERAL)
 
 
 def _wrong_answers(
@@ -112,10 +120,10 @@ def which_box(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | 
     known += [expression for expression in sample.expressions if len(expression.instances) == 1]
     if not known:
         return None
-    text, right = _which(pick(known, rng))
+    text, right, offered = _which(pick(known, rng), sample)
     target = sample.instances[right].box
     wrong: list[int] = []
-    for index in shuffled(range(len(sample.instances)), rng):
+    for index in shuffled(offered, rng):
         if len(wrong) == rules.max_options - 1:
             break
         instance = sample.instances[index]
@@ -135,12 +143,19 @@ def which_box(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | 
     return Turn(question, answer, "which_box")
 
 
-def _which(chosen: QuestionAnswer | Expression) -> tuple[str, int]:
-    """A question for one thing, and the thing."""
-    if isinstance(chosen, QuestionAnswer):
-        return chosen.question, -1 if chosen.instance is None else chosen.instance
-    verb = "are" if is_plural(chosen.text) else "is"
-    return f"Which one {verb} {definite(chosen.text)}?", chosen.instances[0]
+def _which(chosen: QuestionAnswer | Expression, sample: Sample) -> tuple[str, int, Sequence[int]]:
+    """A question for one thing, the thing, and the things that may be offered."""
+    everything = range(len(sample.instances))
+    if isinstance(chosen, Expression):
+        verb = "are" if is_plural(chosen.text) else "is"
+        text = f"Which one {verb} {definite(chosen.text)}?"
+        return text, chosen.instances[0], everything
+    right = place(chosen.answer, sample)
+    offered = [place(option, sample) for option in chosen.options]
+    known = [index for index in offered if index is not None]
+    if right is None:
+        right = -1 if chosen.instance is None else chosen.instance
+    return chosen.question, right, known or everything
 
 
 def _overlap(box: Box, other: Box) -> bool:

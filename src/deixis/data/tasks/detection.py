@@ -102,18 +102,18 @@ def detect_names(
     """Several classes, some of them absent, answered one by one: ``The rings and no cats.``."""
     members = clear_classes(sample, rules)
     wanted = 2 + int(rng.random() * (rules.max_listed - 1))
+    present = dict(members)
+    absent = [] if rules.empty == "skip" else list(sample.absent_categories)
     names: list[str] = []
-    for _ in range(wanted):
-        present = [name for name in members if name not in names]
-        absent = [name for name in sample.absent_categories if name not in names]
-        if rules.empty == "skip" or not names:
-            # The first class is there: a list of nothing but absent classes teaches little.
-            absent = []
-        if absent and (not present or rng.random() < rules.absent_share):
-            names.append(pick(absent, rng))
-        elif present:
-            chosen = {name: members[name] for name in present}
-            names.append(draw_name(chosen, rng, rules))
+    while len(names) < wanted and present:
+        # The first class is there: a list of nothing but absent classes teaches little.
+        if names and absent and rng.random() < rules.absent_share:
+            names.append(_taken(absent, rng))
+        else:
+            names.append(draw_name(present, rng, rules))
+            del present[names[-1]]
+    if names and len(names) < wanted and absent:
+        names.append(_taken(absent, rng))
     total = sum(len(members.get(name, ())) for name in names)
     if len(names) < 2 or total > rules.max_references:
         return None

@@ -11,7 +11,7 @@ from deixis.data.tasks.answers import BOX, ended, pick, pointing, shuffled, unit
 from deixis.data.tasks.localisation import ask, deny, point_out
 from deixis.data.tasks.predicates import claim
 from deixis.data.tasks.prompts import Question, asked, with_region
-from deixis.data.tasks.regions import descriptions
+from deixis.data.tasks.regions import NOT_ABOUT_ONE, descriptions
 from deixis.data.tasks.relations import PREDICATE_RULES, related_to, shown
 from deixis.data.tasks.rules import Rules
 from deixis.data.tasks.spec import TaskSpec
@@ -22,7 +22,6 @@ from deixis.structures import GroundedText, QuestionAnswer, Relation, Sample, Tu
 _TASK = "dialogue"
 _AS_IT = re.compile(rf"\b(is|does|was) {re.escape(REGION_SLOT)}")
 """Where "it" can stand for a region: not in "the shirt of it"."""
-_PLACELESS = frozenset({"description", "which"})
 
 
 def dialogue(sample: Sample, rng: np.random.Generator, rules: Rules) -> tuple[Turn, ...]:
@@ -83,7 +82,7 @@ def _ask_about(
     known = [
         question
         for question in sample.questions
-        if question.instance == index and question.kind not in _PLACELESS
+        if question.instance == index and question.kind not in NOT_ABOUT_ONE
     ]
     if not known:
         return []

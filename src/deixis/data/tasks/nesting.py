@@ -57,10 +57,12 @@ def gcg_nested(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn |
 def _draw_chain(
     sample: Sample, rng: np.random.Generator, rules: Rules, named: set[int]
 ) -> list[Relation] | None:
-    """A relation between things not yet named, and at times one of its object, and so on."""
+    """A relation between things of classes not yet named, at times one of its object, and so on."""
+    classes = {sample.instances[index].category for index in named}
 
     def is_new(relation: Relation) -> bool:
-        return relation.subject not in named and relation.object not in named
+        ends = sample.instances[relation.subject], sample.instances[relation.object]
+        return ends[0].category not in classes and ends[1].category not in classes
 
     first = draw_relation(sample, rng, rules, is_new if named else None)
     if first is None:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from deixis.data.tasks.answers import capitalised, pick
+from deixis.data.tasks.inside import outlines, surely_inside
 from deixis.data.tasks.rules import RegionKind, Rules
 from deixis.errors import RecipeError
 from deixis.geometry import Box, Point, Scribble
@@ -17,6 +18,8 @@ Question = tuple[QuestionPart, ...]
 Slot = str | Region | Question
 
 _WORDINGS_KEPT = 2**16
+_POLYGON_DRAWS = 8
+"""Draws inside a box after which polygons are filled: they are too small or too thin."""
 _MASK_DRAWS = 12
 """Draws inside a box after which the pixels of a mask are listed: it fills little of its box."""
 
@@ -116,12 +119,26 @@ def draw_region(
 def _places(
     instance: Instance, rng: np.random.Generator, rules: Rules, *, count: int
 ) -> list[tuple[float, float]]:
-    box = instance.box
     if instance.mask is None or not rules.points_on_mask:
-        return [_in_core(box, rng, rules) for _ in range(count)]
-    array = instance.mask.array
-    found = [_on_mask(array, box, rng) for _ in range(count)]
-    return [_in_core(box, rng, rules) if place is None else place for place in found]
+        return [_in_core(instance.box, rng, rules) for _ in range(count)]
+    polygons = outlines(instance.mask)
+    found = []
+    for _ in range(count):
+        place = None if polygons is None else _in_polygons(polygons, instance.box, rng)
+        found.append(place or _on_mask(instance.mask.array, instance.box, rng))
+    return [place or _in_core(instance.box, rng, rules) for place in found]
+
+
+def _in_polygons(
+    polygons: list[list[float]], box: Box, rng: np.random.Generator
+) -> tuple[float, float] | None:
+    """The middle of a pixel that is surely inside; None where a few draws found none."""
+    for _ in range(_POLYGON_DRAWS):
+        x = int(box.x1 + rng.random() * box.width) + 0.5
+        y = int(box.y1 + rng.random() * box.height) + 0.5
+        if x < box.x2 and y < box.y2 and surely_inside(polygons, x, y):
+            return x, y
+    return None
 
 
 def _in_core(box: Box, rng: np.random.Generator, rules: Rules) -> tuple[float, float]:

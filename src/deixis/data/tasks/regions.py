@@ -1,19 +1,29 @@
 """Region in, words out: descriptions, expressions and questions about the thing at a region."""
 
+from collections.abc import Mapping
+from typing import TypeGuard
+
 import numpy as np
 
 from deixis.data.tasks.answers import BOX, Piece, determiner, ended, pick, unit_group, written
+from deixis.data.tasks.places import SEVERAL, with_boxes, with_phrases
 from deixis.data.tasks.predicates import clause
 from deixis.data.tasks.prompts import asked, draw_region, with_region
 from deixis.data.tasks.rules import REGION_KINDS, RegionKind, Rules
 from deixis.data.tasks.spec import TaskSpec, single
 from deixis.data.tasks.things import draw_relation, short_name
 from deixis.data.wording import REGION_SLOT, article, definite, sentence
-from deixis.geometry import Point
-from deixis.structures import GroundedText, QuestionAnswer, Sample, Turn
+from deixis.geometry import Box, Mask, Point, Scribble
+from deixis.structures import GroundedText, QuestionAnswer, Region, Sample, Turn
 
-_ABOUT_NO_THING = frozenset({"description", "which"})
-"""Kinds of questions that ask nothing about a thing: they describe one, or name one."""
+_CLASSES: Mapping[RegionKind, type[Region]] = {
+    "point": Point,
+    "box": Box,
+    "scribble": Scribble,
+    "mask": Mask,
+}
+NOT_ABOUT_ONE = frozenset({"description", "statement", "which", SEVERAL})
+"""Kinds of questions that ask nothing about one thing."""
 
 
 def describe(
@@ -25,14 +35,20 @@ def describe(
     kind: RegionKind | None = None,
 ) -> Turn | None:
     """Describe the thing at a region, in the data's own fixed form where it has one."""
-    known = [
+    known: list[tuple[int | Region, str]] = [
         (index, answer) for index, answer in descriptions(sample) if _can_show(sample, index, kind)
+    ]
+    known += [
+        (question.region, ended(question.answer))
+        for question in sample.questions
+        if question.kind == "description" and _is_kind(question.region, kind)
     ]
     if not known:
         return None
-    index, answer = pick(known, rng)
-    region = draw_region(sample.instances[index], sample, rng, rules, kind=kind)
-    return Turn(asked("reg", rng, rules, region=region), GroundedText(answer), task)
+    thing, answer = pick(known, rng)
+    if isinstance(thing, int):
+        thing = draw_region(sample.instances[thing], sample, rng, rules, kind=kind)
+    return Turn(asked("reg", rng, rules, region=thing), GroundedText(answer), task)
 
 
 def descriptions(sample: Sample) -> list[tuple[int, str]]:
@@ -83,7 +99,7 @@ def about_region(
     known = [
         question
         for question in sample.questions
-        if question.kind not in _ABOUT_NO_THING and _is_about_region(question, kind)
+        if question.kind not in NOT_ABOUT_ONE and _is_about_region(question, kind)
     ]
     if not known:
         return None
@@ -96,10 +112,24 @@ def about_region(
     return Turn(question, GroundedText(ended(chosen.answer)), task)
 
 
+def about_regions(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
+    """A question of the data about several things, by their boxes."""
+    known = [question for question in sample.questions if question.kind == SEVERAL]
+    if not known:
+        return None
+    chosen = pick(known, rng)
+    answer = with_phrases(ended(chosen.answer), sample, rules)
+    return Turn(with_boxes(chosen.question, sample), answer, "regions_qa")
+
+
 def _is_about_region(question: QuestionAnswer, kind: RegionKind | None) -> bool:
     if question.region is not None:
-        return kind is None or (kind == "point" and isinstance(question.region, Point))
+        return _is_kind(question.region, kind)
     return question.instance is not None
+
+
+def _is_kind(region: Region | None, kind: RegionKind | None) -> TypeGuard[Region]:
+    return region is not None and (kind is None or isinstance(region, _CLASSES[kind]))
 
 
 def _index(question: QuestionAnswer) -> int:
@@ -214,6 +244,17 @@ SPECS = (
         rules=_REGION_RULES,
         wordings=(),
         make=single(about_region, task="region_qa"),
+    ),
+    TaskSpec(
+        name="regions_qa",
+        family="regions",
+        summary="A question of the data about several things, by their boxes.",
+        needs="a question of kind `regions`",
+        takes=("text", "box"),
+        gives=("words", "box"),
+        rules=(),
+        wordings=(),
+        make=single(about_regions),
     ),
     TaskSpec(
         name="point_local",

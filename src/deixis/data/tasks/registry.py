@@ -113,16 +113,14 @@ def sample_turns(
     turns: list[Turn] = []
     asked: set[object] = set()
     for _ in range(_ATTEMPTS_PER_TURN * count):
-        if len(turns) >= count:
+        if len(turns) == count:
             break
         spec = specs[bisect_right(bounds, rng.random() * bounds[-1])]
-        made = spec.make(sample, rng, rules)
-        if len(turns) + len(made) > count and turns:
-            continue
-        keys = [_key(turn) for turn in made]
-        if made and not (asked.intersection(keys) and not spec.dependent):
-            asked.update(keys)
-            turns.extend(made)
+        for turn in spec.make(sample, rng, rules)[: count - len(turns)]:
+            key = _key(turn)
+            if spec.dependent or key not in asked:
+                asked.add(key)
+                turns.append(turn)
     return tuple(turns)
 
 

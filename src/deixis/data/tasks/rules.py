@@ -7,6 +7,7 @@ from typing import Literal
 
 from deixis.data.wording import wordings
 from deixis.errors import RecipeError
+from deixis.geometry.checks import checks_itself
 
 Order = Literal["left_to_right", "area"]
 Empty = Literal["denial", "group", "skip"]
@@ -14,13 +15,19 @@ RegionKind = Literal["point", "box", "scribble", "mask"]
 Wording = Callable[[str], Sequence[str]]
 """Gives the wordings of a task by its name."""
 
+_LETTERS = 26
+
 REGION_KINDS: tuple[RegionKind, ...] = ("point", "box", "scribble", "mask")
+_CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"order": ("left_to_right", "area"), "empty": ("denial", "group", "skip")}
+)
 
 
 def _rule(says: str, source: str = "deixis") -> dict[str, str]:
     return {"says": says, "source": source}
 
 
+@checks_itself
 @dataclass(frozen=True, slots=True)
 class Rules:
     """How tasks sample; the defaults are those that the shipped model was trained with.
@@ -28,7 +35,8 @@ class Rules:
     Every field is one rule. `describe_rules` says what each does and which paper it comes from.
 
     Raises:
-        RecipeError: A share is not in [0, 1], a number is below its least, or a choice is unknown.
+        RecipeError: A share is not in [0, 1], a number is below its least, or a value is of no kind that
+            the rule has.
     """
 
     max_references: int = field(
@@ -177,26 +185,35 @@ class Rules:
 
     def __post_init__(self) -> None:
         for rule in fields(self):
-            value = getattr(self, rule.name)
-            if isinstance(value, float) and not 0.0 <= value <= 1.0:
-                raise RecipeError(f"rule {rule.name}: expected a share in [0, 1], got {value}")
-            if type(value) is int and value < 1:
-                raise RecipeError(f"rule {rule.name}: expected 1 or more, got {value}")
-        if self.max_options < 2 or self.max_listed < 2:
+            _check(rule.name, getattr(self, rule.name), rule.default)
+        if not 2 <= self.max_options <= _LETTERS or self.max_listed < 2:
             raise RecipeError(
-                "rules max_options and max_listed: expected 2 or more, "
-                f"got {self.max_options} and {self.max_listed}"
+                f"rules max_options and max_listed: expected 2 or more, and {_LETTERS} options at "
+                f"most, got {self.max_options} and {self.max_listed}"
             )
-        for name, value, known in (
-            ("order", self.order, ("left_to_right", "area")),
-            ("empty", self.empty, ("denial", "group", "skip")),
-        ):
-            if value not in known:
-                raise RecipeError(f"rule {name}: expected one of {known}, got {value!r}")
-        if not self.region_kinds or not set(self.region_kinds) <= set(REGION_KINDS):
-            raise RecipeError(
-                f"rule region_kinds: expected some of {REGION_KINDS}, got {self.region_kinds}"
-            )
+
+
+def _check(name: str, value: object, default: object) -> None:
+    """Refuse a value that is no value of a rule."""
+    wanted: str | None = None
+    if name in _CHOICES:
+        wanted = None if value in _CHOICES[name] else f"one of {_CHOICES[name]}"
+    elif name == "region_kinds":
+        fits = isinstance(value, tuple) and value and set(value) <= set(REGION_KINDS)
+        wanted = None if fits else f"some of {REGION_KINDS}"
+    elif isinstance(default, bool):
+        wanted = None if isinstance(value, bool) else "True or False"
+    elif isinstance(default, float):
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+        wanted = None if fits else "a share in [0, 1]"
+    elif isinstance(default, int):
+        wanted = None if type(value) is int and value >= 1 else "1 or more"
+    elif name == "wording":
+        wanted = None if callable(value) else "a function of a task's name"
+    elif not isinstance(value, frozenset) and (name != "predicates" or value is not None):
+        wanted = "a frozenset of predicates"
+    if wanted is not None:
+        raise RecipeError(f"rule {name}: expected {wanted}, got {value!r}")
 
 
 DEFAULT_RULES = Rules()

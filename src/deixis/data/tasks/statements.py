@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deixis.data.tasks.answers import capitalised, counted, pick
+from deixis.data.tasks.answers import capitalised, counted, ended, pick
 from deixis.data.tasks.predicates import claim, is_one_way, opposite, plain
 from deixis.data.tasks.prompts import Question, asked
 from deixis.data.tasks.relations import PREDICATE_RULES
@@ -10,15 +10,21 @@ from deixis.data.tasks.rules import Rules
 from deixis.data.tasks.spec import TaskSpec, single
 from deixis.data.tasks.things import draw_relation, mention
 from deixis.data.wording import is_plural
-from deixis.structures import GroundedText, Relation, Sample, Turn
+from deixis.structures import GroundedText, QuestionAnswer, Relation, Sample, Turn
 
 
 def statement(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """Whether a statement holds.
+    """Whether a statement holds: one of the data, else one that is made of it.
 
     It is only made where the image offers a true and a false one of its kind, so that no kind of
     statement gives the answer away.
     """
+    told = [question for question in sample.questions if _is_told(question)]
+    if told:
+        chosen = pick(told, rng)
+        text = chosen.question.strip().rstrip(".")
+        question = asked("statement", rng, rules, text=f'"{text}"')
+        return Turn(question, GroundedText(ended(chosen.answer)), "statement")
     kinds = []
     if sample.absent_categories and any(not instance.crowd for instance in sample.instances):
         kinds.append(_presence)
@@ -32,6 +38,10 @@ def statement(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | 
         return None
     question = asked("statement", rng, rules, text=('"', *said, '"'))
     return Turn(question, GroundedText("Yes." if truth else "No."), "statement")
+
+
+def _is_told(question: QuestionAnswer) -> bool:
+    return question.kind == "statement" and question.answer.lower().rstrip(".") in {"yes", "no"}
 
 
 def _presence(
@@ -92,7 +102,8 @@ SPECS = (
         name="statement",
         family="choices",
         summary="Whether a statement about presence or a relation is true.",
-        needs="classes that are there and classes known to be absent, or a one-way relation",
+        needs="a question of kind `statement`, classes there and classes known to be absent, or "
+        "a relation that holds one way",
         takes=("text", "box"),
         gives=("words",),
         rules=("true_share", *PREDICATE_RULES, "wording"),

@@ -1,0 +1,236 @@
+"""Annotations to conversations: the engine against `datasets`, the public baseline, in one run.
+
+Both take the same COCO files of drawn numbers (boxes, polygons, captions; no image is opened),
+make the same conversations with the same task functions on as many processes, and write Parquet.
+`datasets` reads the annotations as JSON, groups them by image and maps; the engine builds.
+
+Also measured: conversations per second and core in the pure middle (parts in, rows out), parts
+sorted per second, peak memory of a build at three sizes, and from these the projected hours for
+10^8 conversations.
+
+Run: python benchmarks/data_build.py [--images 20000] [--memory 20000,200000] (needs `pip install datasets`)
+"""
+
+import argparse
+import gc
+import json
+import multiprocessing
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deixis.data.build import BuildPlan, build
+from deixis.data.build.block import BlockContent, make_parts
+from deixis.data.build.index import make_index, read_block
+from deixis.data.mixture import parse_mixture
+from deixis.data.sources import Part, open_source
+from deixis.data.tasks import TASKS
+
+MIXTURE = (
+    "detection,segmentation,detection_names,detection_example,count,count_words,quadrant_box,"
+    "reg,interactive_box_point,interactive_mask_box,caption,statement"
+)
+NAMES = [
+    "person",
+    "car",
+    "dog",
+    "cat",
+    "chair",
+    "table",
+    "cup",
+    "bottle",
+    "book",
+    "bird",
+    "boat",
+    "bus",
+    "train",
+    "horse",
+    "sheep",
+    "cow",
+]
+PROCESSES = 2
+
+
+def write_coco(folder: Path, images: int) -> int:
+    """Write instances and captions of ``images`` images; return how many annotations there are."""
+    dice = np.random.default_rng(0)
+    (folder / "annotations").mkdir(parents=True)
+    count = 0
+    path = folder / "annotations" / "instances_train.json"
+    with path.open("w") as file:
+        file.write('{"images": [')
+        for image in range(images):
+            record = {"id": image, "file_name": f"{image:012d}.jpg", "width": 640, "height": 480}
+            file.write(("," if image else "") + json.dumps(record))
+        file.write('], "annotations": [')
+        for image in range(images):
+            for _ in range(int(dice.integers(1, 15))):
+                x, y, w, h = (
+                    (dice.random(4) * (400, 300, 200, 150) + (0, 0, 20, 20)).round(2).tolist()
+                )
+                corners = dice.random((20, 2)) * (w, h) + (x, y)
+                record = {
+                    "id": count + 1,
+                    "image_id": image,
+                    "category_id": int(dice.integers(1, 17)),
+                    "bbox": [x, y, w, h],
+                    "area": w * h / 2,
+                    "iscrowd": 0,
+                    "segmentation": [corners.round(2).ravel().tolist()],
+                }
+                file.write(("," if count else "") + json.dumps(record))
+                count += 1
+        categories = [{"id": number, "name": name} for number, name in enumerate(NAMES, 1)]
+        file.write(f'], "categories": {json.dumps(categories)}}}')
+    captions = [
+        {"id": number, "image_id": number % images, "caption": "A boat and a bird by the sea."}
+        for number in range(2 * images)
+    ]
+    frame = [
+        {"id": image, "file_name": f"{image:012d}.jpg", "width": 640, "height": 480}
+        for image in range(images)
+    ]
+    (folder / "annotations" / "captions_train.json").write_text(
+        json.dumps({"images": frame, "annotations": captions})
+    )
+    return count + len(captions)
+
+
+def plan_of(folder: Path) -> BuildPlan:
+    """The plan of both."""
+    source = open_source(f"coco:{folder},split=train")
+    return BuildPlan((source,), parse_mixture(MIXTURE, known=TASKS), check_images=False)
+
+
+def with_engine(folder: Path, out: Path) -> int:
+    """Build; return the conversations."""
+    return int(build(plan_of(folder), out, workers=PROCESSES).manifest["conversations"])
+
+
+def with_datasets(folder: Path, out: Path) -> int:
+    """The same with `datasets`: load as JSON, group by image, map, write."""
+    import datasets  # noqa: PLC0415  # the baseline alone needs it
+
+    datasets.disable_progress_bars()
+    plan = plan_of(folder)
+
+    def grouped() -> Iterator[dict[str, Any]]:
+        groups: dict[str, list[Part]] = {}
+        for part in plan.sources[0].source.parts():
+            if isinstance(part, Part):
+                groups.setdefault(part.key, []).append(part)
+        for key in sorted(groups):
+            parts = sorted(groups[key], key=lambda part: (part.kind, part.order))
+            yield {"key": key, "parts": [list(part) for part in parts]}
+
+    def instruct(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        content = BlockContent()
+        images = [
+            (0, key, [Part(*part) for part in parts])
+            for key, parts in zip(batch["key"], batch["parts"], strict=True)
+        ]
+        make_parts(plan, images, content)
+        return {name: [row[name] for row in content.rows] for name in content.rows[0]}
+
+    cache = str(out / "cache")
+    data = datasets.Dataset.from_generator(grouped, cache_dir=cache)
+    made = data.map(
+        instruct,
+        batched=True,
+        num_proc=PROCESSES,
+        remove_columns=data.column_names,
+        load_from_cache_file=False,
+    )
+    made.to_parquet(str(out / "data.parquet"))
+    return len(made)
+
+
+def timed(make: Any, folder: Path, out: Path) -> tuple[float, int]:
+    """Seconds and conversations."""
+    out.mkdir()
+    start = time.perf_counter()
+    count = make(folder, out)
+    return time.perf_counter() - start, count
+
+
+def _built(folder: Path, out: Path, pipe: Any) -> None:
+    build(plan_of(folder), out, workers=1)
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def peak_memory(folder: Path, out: Path) -> float:
+    """MiB that a build in one process holds at most."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_built, args=(folder, out, there))
+    process.start()
+    found = float(here.recv())
+    process.join()
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--memory", default="2000,20000,200000", help="images, for peak memory")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        folder = root / "coco"
+        annotations = write_coco(folder, arguments.images)
+        plan = plan_of(folder)
+        start = time.perf_counter()
+        index = make_index(plan, root / "index")
+        indexing = time.perf_counter() - start
+        rows, start = 0, time.perf_counter()
+        for number in range(index.blocks):
+            content = BlockContent()
+            make_parts(plan, read_block(index.block(number)), content)
+            rows += len(content.rows)
+        middle = time.perf_counter() - start
+        print(
+            f"{arguments.images} images, {annotations} annotations, mixture of {len(MIXTURE.split(','))}"
+        )
+        print(f"sorted: {annotations / indexing:,.0f} annotations/s on one core")
+        print(f"middle: {rows / middle:,.0f} conversations/s on one core ({rows} conversations)")
+        best: dict[str, float] = {}
+        counts: dict[str, int] = {}
+        for turn in range(arguments.rounds):
+            for name, make in (("datasets", with_datasets), ("deixis", with_engine)):
+                gc.collect()
+                seconds, counts[name] = timed(make, folder, root / f"{name}-{turn}")
+                best[name] = min(best.get(name, seconds), seconds)
+                shutil.rmtree(root / f"{name}-{turn}")
+        if counts["datasets"] != counts["deixis"]:
+            raise SystemExit(f"not the same work: {counts}")
+        for name, seconds in best.items():
+            print(
+                f"{name}: {seconds:.1f} s on {PROCESSES} processes, files to shards, "
+                f"{best['datasets'] / seconds:.2f} x datasets"
+            )
+        for cores in (2, 64):
+            hours = (
+                1e8 / (rows / middle) / cores / 3600
+                + 1e8 * annotations / rows / (annotations / indexing) / 3600
+            )
+            print(
+                f"projected: 10^8 conversations on {cores} cores: {hours:.1f} h (sorting on one core)"
+            )
+        for size in map(int, arguments.memory.split(",")):
+            shutil.rmtree(folder)
+            count = write_coco(folder, size)
+            print(
+                f"memory: {count} annotations: {peak_memory(folder, root / f'peak-{size}'):.0f} MiB at most"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Data sets whose records are files: the names in a folder or in a list, and what belongs together."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from deixis.data.sources.base import BadRecord, Fault, Part
+from deixis.data.sources.fields import as_text
+from deixis.data.sources.streaming import opened, parse_json
+from deixis.errors import AnnotationError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_LINE_LIMIT = 4096
+
+
+def listed(listing: Path | None, folder: Path, suffix: str) -> Iterator[tuple[str, str]]:
+    """Yield place and name of each line of a list; or of each file of a folder, in order.
+
+    Raises:
+        AnnotationError: The list or folder is missing, or a line is no name.
+    """
+    if listing is None:
+        if not folder.is_dir():
+            raise AnnotationError(f"{folder}: does not exist, expected a folder")
+        for path in sorted(folder.glob(f"*{suffix}")):
+            yield printable_name(path), path.name.removesuffix(suffix)
+        return
+    with opened(listing) as file:
+        number = 0
+        while line := file.readline(_LINE_LIMIT + 1):
+            number += 1
+            text = line.decode("utf-8", "surrogateescape").strip()
+            if len(line) > _LINE_LIMIT or len(text.split()) > 1:
+                raise AnnotationError(f"{listing}: line {number}: expected one name a line")
+            if text:
+                yield f"{listing.name}: line {number}", text
+
+
+def named_files(folder: Path, suffixes: tuple[str, ...], kind: str) -> Iterator[Part | Fault]:
+    """Yield the names of a folder's files of some kinds, each under its name without the suffix."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in suffixes:
+            place = printable_name(path)
+            if place == path.name:
+                yield Part(path.stem, kind, "", place, json.dumps(path.name))
+            else:
+                yield Fault("bad_encoding", "a file name that is not UTF-8", place)
+
+
+def printable_name(path: Path) -> str:
+    """A file's name as it can be written; bytes that are no UTF-8 are question marks."""
+    return path.name.encode("utf-8", "replace").decode("utf-8")
+
+
+def one_name(parts: Sequence[Part], kind: str) -> str:
+    """The name of the only file of a kind that an image has.
+
+    Raises:
+        BadRecord: There is none, or there are several.
+    """
+    found = [part for part in parts if part.kind == kind]
+    if not found:
+        code = "image_missing" if kind == "image" else "unknown_annotation"
+        raise BadRecord(code, f"no {kind} of the name of {parts[0].place}")
+    if len(found) > 1:
+        raise BadRecord(
+            "duplicate_image", f"{len(found)} files: {found[0].place}, {found[1].place}"
+        )
+    return as_text(parse_json(found[0].payload), "file name")

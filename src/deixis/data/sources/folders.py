@@ -1,0 +1,360 @@
+"""Segmentations in folders: pictures of class numbers (ADE20K), and polygons (Cityscapes).
+
+**Index pictures.** ``images/SPLIT/NAME.jpg`` and ``annotations/SPLIT/NAME.png`` of the same names,
+whose pixels are class numbers, and a list of the classes: ``object150_info.csv`` or ``objectInfo150.txt`` (tabs or commas
+between columns that the first line names: ``Idx``, ``Name``, perhaps ``Stuff``), or a class a line,
+numbered from 1. Of a name with synonyms the first is taken. Number 0 and 255 are no class. The
+pixels of one class in an image become one instance, which may show several things, so where the list
+does not say that the class is stuff it is a crowd; stuff has the attribute ``stuff`` (`MARKERS`).
+
+**Cityscapes.** ``gtFine/SPLIT/CITY/NAME_gtFine_polygons.json`` and ``leftImg8bit/SPLIT/CITY/
+NAME_leftImg8bit.png``. Fields used: ``imgWidth``, ``imgHeight`` and of each object ``label``,
+``polygon`` and ``deleted``. Polygons are drawn in the order of the file, a later one over those
+before it, with the fill of the data set's own scripts; an instance is what is left to be seen. Names
+that end in ``group`` are crowds; classes without instances have the attribute ``stuff``; ``void``
+labels hide what is under them and are nothing.
+
+Boxes are those around the masks, in pixels from 0 with exclusive edges.
+
+Irregularities: an index without a class (``unknown_category``); a polygon wholly hidden by others,
+which is counted (``hidden_polygon``); coordinates a little outside the image, which are cut off.
+
+Tried on files written to the published formats.
+"""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.fields import (
+    as_integer,
+    as_list,
+    as_number,
+    as_object,
+    as_text,
+    image_path,
+    image_size,
+    record,
+    required,
+    text_field,
+)
+from deixis.data.sources.file_names import IMAGE_SUFFIXES, named_files, one_name, printable_name
+from deixis.data.sources.image_header import MAX_PIXELS
+from deixis.data.sources.segment_pictures import Segments, read_numbers
+from deixis.data.sources.streaming import opened
+from deixis.data.sources.xml_files import read_small_text
+from deixis.errors import AnnotationError
+from deixis.geometry import ImageSize
+from deixis.geometry.checks import VERTEX_LIMIT, shown
+from deixis.structures import Instance, Sample
+
+NO_CLASS = (0, 255)
+VOID = frozenset(
+    {
+        *("unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic"),
+        "ground",
+    }
+)
+THINGS = frozenset(
+    {
+        *("person", "rider", "car", "truck", "bus", "caravan", "trailer", "train", "motorcycle"),
+        *("bicycle", "license plate"),
+    }
+)
+"""Labels of Cityscapes whose polygons are single things."""
+_IMAGE, _MASK, _POLYGONS = "image", "mask", "polygons"
+_OBJECT_LIMIT = 10_000
+_SPLITS = {"train": "training", "val": "validation"}
+
+
+class SegmentClass(NamedTuple):
+    """A class of index pictures; whether it is stuff may not be known."""
+
+    name: str
+    is_stuff: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPictures:
+    """Pictures, and pictures of class numbers that have their names."""
+
+    name: str
+    images: Path
+    annotations: Path
+    classes: Mapping[int, SegmentClass] = field(default_factory=dict)
+    class_file: Path | None = None
+    split: str = ""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The list of classes, and the two folders."""
+        paths = (self.class_file, self.images, self.annotations)
+        return tuple(str(path) for path in paths if path is not None)
+
+    def parts(self) -> Iterator[Part | Fault]:
+        """Yield the names of both."""
+        for kind, folder in ((_IMAGE, self.images), (_MASK, self.annotations)):
+            suffixes = IMAGE_SUFFIXES if kind == _IMAGE else (".png",)
+            yield from named_files(folder, suffixes, kind)
+
+    def sample(self, key: str, parts: Sequence[Part]) -> Reading:
+        """Make a sample of a picture and its classes, whose picture is read now."""
+        place = parts[0].place
+        faults: list[Fault] = []
+        instances: list[Instance] = []
+        try:
+            path = image_path(self.images, one_name(parts, _IMAGE))
+            numbers = read_numbers(self.annotations, one_name(parts, _MASK))
+            segments = Segments.from_numbers(numbers)
+        except BadRecord as error:
+            return Reading(None, (Fault(error.code, error.detail, place),))
+        for number, (mask, box) in segments.masks().items():
+            found = self.classes.get(number)
+            if found is not None:
+                marks = ("stuff",) if found.is_stuff else ()
+                instances.append(
+                    Instance(found.name, box, mask, attributes=marks, crowd=not found.is_stuff)
+                )
+            elif number not in NO_CLASS:
+                faults.append(Fault("unknown_category", f"class {number}", place))
+        sample = Sample(
+            id=f"{self.name}/{key}",
+            image=path,
+            size=segments.size,
+            instances=tuple(instances),
+            source=self.name,
+            split=self.split,
+            exhaustive=not faults,
+        )
+        return Reading(sample, tuple(faults))
+
+
+@dataclass(frozen=True, slots=True)
+class Cityscapes:
+    """Polygon files of one split, and the folder ``leftImg8bit`` of the same split."""
+
+    name: str
+    images: Path
+    annotations: Path
+    split: str = ""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The folders of the cities."""
+        return tuple(str(path) for path in sorted(self.annotations.iterdir()) if path.is_dir())
+
+    def parts(self) -> Iterator[Part | Fault]:
+        """Yield each polygon file whole."""
+        ending = "_polygons.json"
+        for path in sorted(self.annotations.glob(f"*/*{ending}")):
+            # NAME_gtFine or NAME_gtCoarse
+            stem = path.name.removesuffix(ending).rpartition("_")[0]
+            place = printable_name(path)
+            try:
+                key = as_text(f"{path.parent.name}/{stem}", "file name")
+                yield Part(key, _POLYGONS, "", place, read_small_text(path, "bad_json"))
+            except BadRecord as error:
+                yield Fault(error.code, error.detail, place)
+
+    def sample(self, key: str, parts: Sequence[Part]) -> Reading:
+        """Draw the polygons of an image and make a sample of what is to be seen of each."""
+        place = parts[0].place
+        notes: dict[str, int] = {}
+        try:
+            path = image_path(self.images, f"{key}_leftImg8bit.png")
+            size, values = _objects(parts)
+        except BadRecord as error:
+            return Reading(None, (Fault(error.code, error.detail, place),))
+        labels, segments, faults = _draw(values, size, place)
+        instances: list[Instance] = []
+        masks = segments.masks()
+        for number, label in labels.items():
+            if number in masks:
+                mask, box = masks[number]
+                marks = () if label.name in THINGS else ("stuff",)
+                instances.append(
+                    Instance(label.name, box, mask, attributes=marks, crowd=label.is_group)
+                )
+            else:
+                notes["hidden_polygon"] = notes.get("hidden_polygon", 0) + 1
+        sample = Sample(
+            id=f"{self.name}/{key}",
+            image=path,
+            size=size,
+            instances=tuple(instances),
+            source=self.name,
+            split=self.split,
+            exhaustive=not faults,
+        )
+        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+
+
+def _objects(parts: Sequence[Part]) -> tuple[ImageSize, Sequence[object]]:
+    if len(parts) > 1:
+        raise BadRecord("duplicate_image", f"{len(parts)} files")
+    fields = record(parts[0])
+    size = image_size(required(fields, "imgWidth"), required(fields, "imgHeight"))
+    values = as_list(required(fields, "objects"), "objects")
+    if size.area > MAX_PIXELS or len(values) > _OBJECT_LIMIT:
+        raise BadRecord("bad_number", f"{len(values)} objects of a {size} image")
+    return size, values
+
+
+class _Label(NamedTuple):
+    name: str
+    is_group: bool
+
+
+def _draw(
+    values: Sequence[object], size: ImageSize, place: str
+) -> tuple[dict[int, _Label], Segments, list[Fault]]:
+    """Draw polygons over one another, each with its number from 1; void is 0."""
+    canvas = Image.new("I", (size.width, size.height))
+    pen = ImageDraw.Draw(canvas)
+    labels: dict[int, _Label] = {}
+    faults: list[Fault] = []
+    for number, value in enumerate(values, start=1):
+        try:
+            fields = as_object(value, "object")
+            if as_integer(fields.get("deleted", 0), "deleted"):
+                continue
+            name = text_field(fields, "label")
+            points = _points(required(fields, "polygon"), size)
+        except BadRecord as error:
+            faults.append(Fault(error.code, error.detail, f"{place}: object {number - 1}"))
+            continue
+        # "polegroup" is a class, and one of stuff
+        group = name.endswith("group") and name.removesuffix("group") in THINGS
+        label = _Label(name.removesuffix("group") if name.endswith("group") else name, group)
+        if label.name not in VOID:
+            labels[number] = label
+        pen.polygon(points, fill=number if number in labels else 0)
+    return labels, Segments.from_numbers(np.asarray(canvas).astype(np.uint16)), faults
+
+
+def _points(value: object, size: ImageSize) -> list[tuple[float, float]]:
+    pairs = [as_list(pair, "point") for pair in as_list(value, "polygon")]
+    if not 2 <= len(pairs) <= VERTEX_LIMIT or any(len(pair) != 2 for pair in pairs):
+        raise BadRecord("mask_damaged", f"polygon: expected points x y, got {shown(pairs[:3])}")
+    points = [(as_number(x, "x"), as_number(y, "y")) for x, y in pairs]
+    # the scripts draw whatever the file says; a point far outside is no point of this image
+    if any(abs(x) > 2 * size.width or abs(y) > 2 * size.height for x, y in points):
+        raise BadRecord("mask_damaged", f"polygon: leaves its {size} image")
+    return points
+
+
+def read_classes(path: Path) -> dict[int, SegmentClass]:
+    """Read a list of classes: a table whose first line names its columns, or a name a line.
+
+    Raises:
+        AnnotationError: The file is missing or empty, or a line has no number or no name.
+    """
+    with opened(path) as file:
+        lines = [
+            line
+            for line in file.read(2**20).decode("utf-8-sig", "replace").splitlines()
+            if line.strip()
+        ]
+    if not lines:
+        raise AnnotationError(f"{path}: expected a list of classes, got nothing")
+    separator = "\t" if "\t" in lines[0] else ","
+    titles = [title.strip().lower() for title in lines[0].split(separator)]
+    if "idx" not in titles:
+        return {number: SegmentClass(_first(line)) for number, line in enumerate(lines, start=1)}
+    if "name" not in titles:
+        raise AnnotationError(f"{path}: expected a column Name, got {titles}")
+    made: dict[int, SegmentClass] = {}
+    for row in csv.DictReader(lines[1:], fieldnames=titles, delimiter=separator):
+        number, name = (row.get("idx") or "").strip(), _first(row.get("name") or "")
+        if not number.isascii() or not number.isdigit() or not name:
+            raise AnnotationError(f"{path}: expected a number and a name, got {shown(row)}")
+        stuff = (row.get("stuff") or "").strip()
+        made[int(number)] = SegmentClass(name, None if stuff == "" else stuff == "1")
+    return made
+
+
+def _first(names: str) -> str:
+    return names.replace(";", ",").split(",")[0].strip()
+
+
+def open_ade20k(
+    path: Path,
+    *,
+    name: str = "ade20k",
+    split: str = "",
+    images: Path | None = None,
+    annotations: Path | None = None,
+    classes: Path | None = None,
+) -> IndexPictures:
+    """Find the folders of ``ADEChallengeData2016``, or of index pictures with a list of classes.
+
+    Args:
+        path: A folder with ``images``, ``annotations`` and ``objectInfo150.txt`` or ``object150_info.csv``.
+        name: What the samples are called after.
+        split: ``train`` (also ``training``) or ``val`` (``validation``), where the folders have
+            splits.
+        images: The folder of the pictures.
+        annotations: The folder of the index pictures.
+        classes: The list of the classes.
+
+    Raises:
+        AnnotationError: Something of that is not there, or the split has to be named.
+    """
+    folder = _SPLITS.get(split, split)
+    if images is None and annotations is None and not split:
+        found = sorted(one.name for one in (path / "annotations").glob("*") if one.is_dir())
+        if found:
+            raise AnnotationError(
+                f"{path}: has splits {found}; say which, as in ade20k:PATH,split=val"
+            )
+    images = images or path / "images" / folder
+    annotations = annotations or path / "annotations" / folder
+    for one in (images, annotations):
+        if not one.is_dir():
+            raise AnnotationError(f"{one}: does not exist, expected a folder")
+    named = [
+        path / one
+        for one in ("object150_info.csv", "objectInfo150.csv", "objectInfo150.txt", "classes.txt")
+    ]
+    listing = classes or next((one for one in named if one.is_file()), named[-2])
+    return IndexPictures(
+        name=name,
+        images=images,
+        annotations=annotations,
+        classes=read_classes(listing),
+        class_file=listing,
+        split=split,
+    )
+
+
+def open_cityscapes(
+    path: Path, *, name: str = "cityscapes", split: str = "", annotations: str = "gtFine"
+) -> Cityscapes:
+    """Find the folders of Cityscapes.
+
+    Args:
+        path: The folder with ``leftImg8bit`` and ``gtFine``.
+        name: What the samples are called after.
+        split: ``train``, ``val`` or ``test``.
+        annotations: ``gtFine`` or ``gtCoarse``.
+
+    Raises:
+        AnnotationError: They are not there.
+    """
+    splits = sorted(one.name for one in (path / annotations).glob("*") if one.is_dir())
+    if split not in splits:
+        raise AnnotationError(
+            f"{path / annotations}: has splits {splits}; say which, as in cityscapes:PATH,split=val"
+        )
+    return Cityscapes(
+        name=name,
+        images=path / "leftImg8bit" / split,
+        annotations=path / annotations / split,
+        split=split,
+    )

@@ -1,0 +1,130 @@
+"""GQA's scene graphs: objects with boxes and attributes, and relations between them.
+
+The file is an object by image ids. Of a scene, ``width``, ``height`` and ``objects`` are read; of an
+object ``name``, ``attributes``, its box ``x``, ``y``, ``w``, ``h`` in pixels of the image that the
+scene gives the size of, and ``relations`` with ``name`` and the id of the other ``object``. A relation
+to an object that is not there, or whose box is not sound, is a fault of its own. Not everything is
+annotated. Tried on files written to the published format.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.fields import (
+    as_key,
+    as_list,
+    as_object,
+    image_path,
+    image_size,
+    read_box,
+    record,
+    required,
+    text_field,
+)
+from deixis.data.sources.questions import texts, the_file
+from deixis.data.sources.records import named_records
+from deixis.data.sources.spans import known_index
+from deixis.structures import Instance, Relation, Sample
+
+
+@dataclass(frozen=True, slots=True)
+class GqaScenes:
+    """A file of scene graphs, and the folder of the images."""
+
+    name: str
+    path: Path
+    images: Path
+    split: str = ""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The file."""
+        return (str(self.path),)
+
+    def parts(self) -> Iterator[Part | Fault]:
+        """Yield one part a scene."""
+        for one in named_records(self.path):
+            try:
+                yield Part(as_key(one.name, "image id"), "scene", "", one.place, one.text)
+            except BadRecord as error:
+                yield Fault(error.code, error.detail, one.place)
+
+    def sample(self, key: str, parts: Sequence[Part]) -> Reading:
+        """Make a sample of a scene."""
+        place = parts[0].place
+        if len(parts) > 1:
+            return Reading(None, (Fault("duplicate_image", f"{len(parts)} scenes", place),))
+        faults: list[Fault] = []
+        notes: dict[str, int] = {}
+        try:
+            fields = record(parts[0])
+            path = image_path(self.images, f"{key}.jpg")
+            size = image_size(required(fields, "width"), required(fields, "height"))
+            objects = as_object(required(fields, "objects"), "objects")
+        except BadRecord as error:
+            return Reading(None, (Fault(error.code, error.detail, place),))
+        instances: list[Instance] = []
+        indices: dict[str, int] = {}
+        for name, value in objects.items():
+            try:
+                thing = as_object(value, "object")
+                corner = [required(thing, side) for side in ("x", "y", "w", "h")]
+                instance = Instance(
+                    category=text_field(thing, "name"),
+                    box=read_box(corner, size, notes),
+                    attributes=tuple(texts(thing, "attributes")) if "attributes" in thing else (),
+                )
+            except BadRecord as error:
+                faults.append(Fault(error.code, error.detail, f"{place}, object {name[:40]}"))
+            else:
+                indices[name] = len(instances)
+                instances.append(instance)
+        sample = Sample(
+            id=f"{self.name}/{key}",
+            image=path,
+            size=size,
+            instances=tuple(instances),
+            relations=tuple(_relations(objects, indices, faults, place)),
+            source=self.name,
+            split=self.split,
+            exhaustive=False,
+        )
+        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+
+
+def _relations(
+    objects: Mapping[str, Any], indices: Mapping[str, int], faults: list[Fault], place: str
+) -> Iterator[Relation]:
+    for name, index in indices.items():
+        where = f"{place}, object {name[:40]}"
+        try:
+            relations = as_list(objects[name].get("relations", []), "relations")
+        except BadRecord as error:
+            faults.append(Fault(error.code, error.detail, where))
+            continue
+        for value in relations:
+            try:
+                fields = as_object(value, "relation")
+                other = known_index(indices, as_key(required(fields, "object"), "object"))
+                yield Relation(index, text_field(fields, "name"), other)
+            except BadRecord as error:
+                faults.append(Fault(error.code, error.detail, where))
+
+
+def open_gqa_scenes(
+    path: Path, *, name: str = "gqa_scenes", images: Path | None = None, split: str = "train"
+) -> GqaScenes:
+    """Take ``SPLIT_sceneGraphs.json``, or the folder that it is in.
+
+    Images (``ID.jpg``) lie in the folder that is given, else in ``images`` beside the file, else
+    with it.
+
+    Raises:
+        AnnotationError: The file is not there.
+    """
+    file = the_file(path, f"{split}_sceneGraphs.json", f"sceneGraphs/{split}_sceneGraphs.json")
+    place = file.parent / "images"
+    return GqaScenes(name, file, images or (place if place.is_dir() else file.parent), split)

@@ -1,0 +1,106 @@
+"""Conversations about images: LLaVA's CC3M and Instruct, ALLaVA, and what keeps to their form.
+
+A list or JSON lines of records with ``image`` and ``conversations``, turns ``from`` a human and from a
+model with a ``value`` (`deixis.data.sources.turns` says where ``<image>`` is taken off). Every record
+is a sample of its own: its questions are the turns of one conversation, in their order, all of kind
+``dialogue``. Of files that hold captions (CC3M, ALLaVA's captions), ``captions`` makes the first
+answer a caption, and its question is not used.
+
+Records without ``image`` are about no image and passed over. Nothing has geometry, and the size is read
+from the image. Tried on files written to the published format.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.fields import as_object, as_text, image_path, record, required
+from deixis.data.sources.image_header import header_size
+from deixis.data.sources.records import digest, records
+from deixis.data.sources.turns import exchanges
+from deixis.errors import AnnotationError
+from deixis.structures import GroundedText, QuestionAnswer, Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Llava:
+    """Files of conversations about the images of one folder."""
+
+    name: str
+    paths: tuple[Path, ...]
+    images: Path
+    captions: bool = False
+    split: str = ""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files."""
+        return tuple(map(str, self.paths))
+
+    def parts(self) -> Iterator[Part | Fault]:
+        """Yield one part a conversation; its key is its own."""
+        for path in self.paths:
+            for one in records(path):
+                if isinstance(one, Fault):
+                    yield one
+                    continue
+                try:
+                    fields = as_object(one.value, "record")
+                    if fields.get("image") is None:
+                        continue
+                    image = as_text(fields["image"], "image")
+                    yield Part(f"{image}#{digest(one.text)}", "turns", "", one.place, one.text)
+                except BadRecord as error:
+                    yield Fault(error.code, error.detail, one.place)
+
+    def sample(self, key: str, parts: Sequence[Part]) -> Reading:
+        """Make a sample of a conversation; the same one again is a fault."""
+        place = parts[0].place
+        faults = tuple(
+            Fault("duplicate_annotation", "a conversation comes again", part.place)
+            for part in parts[1:]
+        )
+        try:
+            fields = record(parts[0])
+            path = image_path(self.images, required(fields, "image"))
+            size = header_size(path)
+            turns = exchanges(required(fields, "conversations"), captions=self.captions)
+        except BadRecord as error:
+            return Reading(None, (*faults, Fault(error.code, error.detail, place)))
+        asked = [QuestionAnswer(question, said, kind="dialogue") for question, said in turns]
+        sample = Sample(
+            id=f"{self.name}/{key}",
+            image=path,
+            size=size,
+            captions=(GroundedText(turns[0][1]),) if self.captions else (),
+            questions=() if self.captions else tuple(asked),
+            source=self.name,
+            split=self.split,
+            exhaustive=False,
+        )
+        return Reading(sample, faults)
+
+
+def open_llava(
+    path: Path,
+    *,
+    name: str = "llava",
+    images: Path | None = None,
+    captions: bool = False,
+    split: str = "",
+) -> Llava:
+    """Take a file of conversations, or a folder of them; ``captions`` says that answers are captions.
+
+    Images are named from the folder that is given, else from ``images`` beside the file, else from
+    the file's own.
+
+    Raises:
+        AnnotationError: There is no file.
+    """
+    paths = sorted({*path.glob("*.json"), *path.glob("*.jsonl")}) if path.is_dir() else [path]
+    if not paths or not paths[0].is_file():
+        raise AnnotationError(f"{path}: expected a file of conversations, or a folder of them")
+    root = paths[0].parent
+    place = root / "images" if (root / "images").is_dir() else root
+    return Llava(name, tuple(paths), images or place, captions, split)

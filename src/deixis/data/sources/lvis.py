@@ -1,0 +1,158 @@
+"""LVIS: COCO's form with a thousand classes, of which each image has but some checked.
+
+Read as COCO's instances are (`deixis.data.sources.coco`), with these differences. The image's name
+is its ``file_name`` or, where there is none (version 1), the end of its ``coco_url``
+(``train2017/000000391895.jpg``). ``neg_category_ids`` are classes that are known to be absent and
+become ``absent_categories``. An image is exhaustive when every class that it has instances of is:
+none of them is in ``not_exhaustive_category_ids``.
+
+Names lose underscores and what stands in brackets: ``bow_(weapon)`` is ``bow``. Classes that share
+such a name count as one: it is absent only where all of them are known to be, and exhaustive only
+where each is annotated throughout or known to be absent.
+
+Tried on files written to the published format.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.coco import Category, Coco
+from deixis.data.sources.coco_records import read_categories
+from deixis.data.sources.fields import as_integer, as_list, as_text, record, required
+from deixis.errors import AnnotationError
+from deixis.structures import Sample
+
+_IMAGE = "image"
+_BRACKETS = re.compile(r"\s*\([^)]*\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Lvis:
+    """An LVIS file and the folder that holds ``train2017`` and ``val2017``."""
+
+    name: str
+    images: Path
+    instances: Path
+    categories: Mapping[int, Category] = field(default_factory=dict)
+    split: str = ""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The file."""
+        return (str(self.instances),)
+
+    def parts(self) -> Iterator[Part | Fault]:
+        """Yield images and annotations."""
+        return self._coco().parts()
+
+    def sample(self, key: str, parts: Sequence[Part]) -> Reading:
+        """Make a sample of an image, its annotations, and what it is known not to show."""
+        images = [part for part in parts if part.kind == _IMAGE]
+        rest = [part for part in parts if part.kind != _IMAGE]
+        try:
+            named = [part._replace(payload=json.dumps(_named(record(part)))) for part in images]
+            absent, partial = self._checked(record(images[0])) if images else (set(), set())
+        except BadRecord as error:
+            return Reading(None, (Fault(error.code, error.detail, parts[0].place),))
+        reading = self._coco().sample(key, [*rest, *named])
+        if reading.sample is None:
+            return reading
+        return replace(reading, sample=self._with_checked(reading.sample, absent, partial))
+
+    def _coco(self) -> Coco:
+        return Coco(
+            name=self.name,
+            images=self.images,
+            instances=self.instances,
+            categories=self.categories,
+            split=self.split,
+        )
+
+    def _checked(self, fields: Mapping[str, Any]) -> tuple[set[int], set[int]]:
+        """Classes that are known to be absent, and those that are not annotated throughout."""
+        found: list[set[int]] = []
+        for name in ("neg_category_ids", "not_exhaustive_category_ids"):
+            values = as_list(fields.get(name, []), name)
+            numbers = {as_integer(value, name) for value in values}
+            unknown = sorted(numbers - self.categories.keys())
+            if unknown:
+                raise BadRecord("unknown_category", f"{name}: category {unknown[0]}")
+            found.append(numbers)
+        return found[0], found[1]
+
+    def _with_checked(self, sample: Sample, absent: set[int], partial: set[int]) -> Sample:
+        present = {instance.category for instance in sample.instances}
+        # of each name, how many classes are not known to be absent
+        unsettled = Counter(
+            one.name for number, one in self.categories.items() if number not in absent
+        )
+        names = {self.categories[number].name for number in absent} - unsettled.keys() - present
+        doubtful = {self.categories[number].name for number in partial}
+        doubtful |= {name for name, count in unsettled.items() if count > 1}
+        return replace(
+            sample,
+            absent_categories=tuple(sorted(names)),
+            exhaustive=sample.exhaustive and not present & doubtful,
+        )
+
+
+def plain_name(name: str) -> str:
+    """A class as people say it.
+
+    >>> plain_name("bow_(decorative_ribbons)")
+    'bow'
+    """
+    return _BRACKETS.sub("", name.replace("_", " ")).strip() or name
+
+
+def _named(fields: Mapping[str, Any]) -> dict[str, Any]:
+    if fields.get("file_name") is not None:
+        return dict(fields)
+    pieces = as_text(required(fields, "coco_url"), "coco_url").split("/")
+    return {**fields, "file_name": "/".join(pieces[-2:])}
+
+
+def open_lvis(
+    path: Path, *, name: str = "lvis", split: str = "", images: Path | None = None
+) -> Lvis:
+    """Find an LVIS file, or take one.
+
+    Args:
+        path: A folder with ``lvis_v1_SPLIT.json``, perhaps in ``annotations``; or such a file.
+        name: What the samples are called after.
+        split: Which, where there are several.
+        images: The folder that holds COCO's ``train2017`` and ``val2017``, where it is not
+            ``images`` or the folder itself.
+
+    Raises:
+        AnnotationError: Nothing of that kind is there, or the split has to be named.
+    """
+    if path.is_file():
+        file = path
+    else:
+        folder = path / "annotations" if (path / "annotations").is_dir() else path
+        found = sorted(folder.glob(f"lvis_v*_{split or '*'}.json"))
+        if len(found) != 1:
+            names = [one.name for one in found]
+            raise AnnotationError(
+                f"{folder}: expected one file such as lvis_v1_val.json, found {names}; say which, "
+                "as in lvis:PATH,split=val"
+            )
+        (file,) = found
+    root = file.parent.parent if file.parent.name == "annotations" else file.parent
+    places = [images] if images else [root / "images", root]
+    return Lvis(
+        name=name,
+        images=next(place for place in places if place.is_dir() or place == places[-1]),
+        instances=file,
+        categories={
+            number: Category(plain_name(one)) for number, one in read_categories(file).items()
+        },
+        split=split or file.stem.rpartition("_")[2],
+    )

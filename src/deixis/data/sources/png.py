@@ -1,0 +1,200 @@
+"""Panoptic Narrative Grounding: narratives whose phrases point at panoptic segments.
+
+Three things: ``png_coco_SPLIT.json``, a list of narratives with ``image_id``, ``caption`` and
+``segments`` (each an ``utterance`` and the ``segment_ids`` that it means); COCO's
+``panoptic_SPLIT.json``; and its pictures of segments (`deixis.data.sources.panoptic` says how those two
+are read).
+
+Utterances follow one another through the caption and are looked for in that order, of any case; one
+that means something and is not there is a fault. Boxes are those around the pixels of segments.
+Every segment of an image is an instance, and an image without narrative a sample without caption.
+Tried on files written to the published format, with true panoptic files.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.coco_records import image_of
+from deixis.data.sources.fields import (
+    as_key,
+    as_list,
+    as_object,
+    as_text,
+    record,
+    required,
+    text_field,
+)
+from deixis.data.sources.panoptic import Panoptic, PanopticCategory, open_panoptic
+from deixis.data.sources.panoptic_masks import panoptic_masks, segment_instance
+from deixis.data.sources.questions import Fields, number_field, once_each, the_file
+from deixis.data.sources.records import digest, records
+from deixis.data.sources.spans import Span, ground, known_index
+from deixis.geometry import ImageSize
+from deixis.structures import GroundedText, Instance, Sample
+
+_ANNOTATION, _IMAGE, _NARRATIVE = "annotation", "image", "narrative"
+
+
+@dataclass(frozen=True, slots=True)
+class PanopticNarratives:
+    """Narratives, and the panoptic file that they point into."""
+
+    name: str
+    narratives: Path
+    panoptic: Panoptic
+    split: str = ""
+
+    @property
+    def images(self) -> Path:
+        """The folder of the images."""
+        return self.panoptic.images
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The narratives, then the panoptic files."""
+        return str(self.narratives), *self.panoptic.files
+
+    def parts(self) -> Iterator[Part | Fault]:
+        """Yield narratives, then images and their segments."""
+        for one in records(self.narratives):
+            if isinstance(one, Fault):
+                yield one
+                continue
+            try:
+                key = image_number(as_object(one.value, "narrative"))
+                yield Part(key, _NARRATIVE, digest(one.text), one.place, one.text)
+            except BadRecord as error:
+                yield Fault(error.code, error.detail, one.place)
+        yield from self.panoptic.parts()
+
+    def sample(self, key: str, parts: Sequence[Part]) -> Reading:
+        """Make a sample of an image, its segments and its narratives."""
+        place = parts[0].place
+        try:
+            path, size = image_of([part for part in parts if part.kind == _IMAGE], self.images)
+            reader = _Narratives(size, self.panoptic.categories)
+            annotations = [part for part in parts if part.kind == _ANNOTATION]
+            for part in once_each(annotations, reader.faults):
+                place = part.place
+                reader.segments(record(part), self.panoptic.segments, place)
+        except BadRecord as error:
+            return Reading(None, (Fault(error.code, error.detail, place),))
+        narratives = [part for part in parts if part.kind == _NARRATIVE]
+        for part in once_each(narratives, reader.faults):
+            try:
+                reader.narrative(record(part), part.place)
+            except BadRecord as error:
+                reader.faults.append(Fault(error.code, error.detail, part.place))
+        sample = Sample(
+            id=f"{self.name}/{key}",
+            image=path,
+            size=size,
+            instances=tuple(reader.instances),
+            captions=tuple(reader.captions),
+            source=self.name,
+            split=self.split,
+            exhaustive=False,
+        )
+        return Reading(sample, tuple(reader.faults), tuple(sorted(reader.notes.items())))
+
+
+class _Narratives:
+    """What is on one image while it is read."""
+
+    def __init__(self, size: ImageSize, categories: Mapping[int, PanopticCategory]) -> None:
+        self.size = size
+        self.categories = categories
+        self.instances: list[Instance] = []
+        self.captions: list[GroundedText] = []
+        self.faults: list[Fault] = []
+        self.notes: dict[str, int] = {}
+        self.indices: dict[str, int] = {}
+
+    def segments(self, fields: Fields, folder: Path, place: str) -> None:
+        """Read the segments, every one an instance."""
+        masks = panoptic_masks(folder, required(fields, "file_name"), self.size)
+        listed = as_list(required(fields, "segments_info"), "segments_info")
+        for number, value in enumerate(listed):
+            try:
+                info = as_object(value, "segment")
+                category = self.categories.get(number_field(info, "category_id"))
+                instance = segment_instance(info, masks, category)
+            except BadRecord as error:
+                where = f"{place}, segments_info[{number}]"
+                self.faults.append(Fault(error.code, error.detail, where))
+            else:
+                self.indices[str(number_field(info, "id"))] = len(self.instances)
+                self.instances.append(instance)
+
+    def narrative(self, fields: Fields, place: str) -> None:
+        """Read a caption with its phrases."""
+        caption = text_field(fields, "caption")
+        spans: list[Span] = []
+        cursor = 0
+        for number, value in enumerate(as_list(required(fields, "segments"), "segments")):
+            try:
+                segment = as_object(value, "segment")
+                start, end = _found(caption, required(segment, "utterance"), cursor)
+                cursor = max(cursor, end)
+                meant = self.meant(segment)
+                if meant:
+                    spans.append(Span(start, end, meant))
+            except BadRecord as error:
+                where = f"{place}, segments[{number}]"
+                self.faults.append(Fault(error.code, error.detail, where))
+        self.captions.append(
+            ground(
+                caption, spans, self.instances, notes=self.notes, faults=self.faults, place=place
+            )
+        )
+
+    def meant(self, fields: Fields) -> tuple[int, ...]:
+        """The instances that a segment of the caption means."""
+        numbers = as_list(required(fields, "segment_ids"), "segment_ids")
+        keys = [as_key(number, "segment id") for number in numbers]
+        return tuple(dict.fromkeys(known_index(self.indices, key) for key in keys))
+
+
+def _found(caption: str, value: Any, cursor: int) -> tuple[int, int]:
+    """Where an utterance stands; words that mean nothing and are not there have no extent."""
+    utterance = as_text(value, "utterance", empty=True)
+    start = caption.lower().find(utterance.lower(), cursor) if utterance else -1
+    return (start, start + len(utterance)) if start >= 0 else (0, 0)
+
+
+def image_number(fields: Fields, name: str = "image_id") -> str:
+    """The id of an image; text of digits is the number, without zeros before it."""
+    key = as_key(required(fields, name), name)
+    return str(int(key)) if key.isascii() and key.isdigit() and len(key) < 20 else key
+
+
+def open_png(
+    path: Path,
+    *,
+    name: str = "png",
+    panoptic: Path | None = None,
+    segments: Path | None = None,
+    images: Path | None = None,
+    split: str = "val2017",
+) -> PanopticNarratives:
+    """Take the benchmark's folder, or a file of narratives and where the rest is.
+
+    The folder holds ``annotations/png_coco_SPLIT.json``, ``annotations/panoptic_SPLIT.json``,
+    ``annotations/panoptic_segmentation/SPLIT`` and ``images/SPLIT``.
+
+    Raises:
+        AnnotationError: A file or folder is not there, or has no sound categories.
+    """
+    file = the_file(path, f"annotations/png_coco_{split}.json", f"png_coco_{split}.json")
+    pictures = file.parent / "panoptic_segmentation" / split
+    found = open_panoptic(
+        panoptic or file.parent / f"panoptic_{split}.json",
+        name=name,
+        split=split,
+        images=images,
+        segments=segments or (pictures if pictures.is_dir() else None),
+    )
+    return PanopticNarratives(name, file, found, split)

@@ -1,0 +1,413 @@
+"""RefCOCO, RefCOCO+, RefCOCOg and RefCLEF: words that mean one annotation of an image.
+
+The refs are ``refs(unc|google|umd|berkeley).p``, read as data and never run
+(`deixis.data.sources.pickles`), the same records as JSON, or Parquet copies of them. They are
+joined by ``ann_id`` to the ``instances.json`` that lies beside; all its annotations of an image
+become instances, so a ref stands among the things that it is told from. Parquet copies that hold
+the annotation themselves (``raw_anns`` and ``raw_image_info``, or ``bbox``, ``height`` and
+``width``) need no such file; they show no other things and are not exhaustive.
+
+Fields used: ``ref_id``, ``ann_id``, ``image_id``, ``split``, ``category_id``, ``file_name`` and
+``sentences`` (``raw`` or ``sent``) or ``captions``. Boxes of instances are COCO's ``[x, y, width,
+height]`` in pixels; a ``bbox`` in Parquet is ``xyxy`` unless ``box_layout`` says otherwise.
+
+Irregularities: ``file_name`` of a ref carries a number behind the image's (``..._16.jpg``), which
+is cut off; a ref may name an annotation that is not there (``unknown_annotation``); RefCLEF's test
+splits have letters; annotation numbers may be texts.
+
+Tried on a true record of ``refs(unc).p`` and of ``instances.json``, and on files written to the
+published format.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.coco_records import (
+    COCO_CATEGORIES,
+    Annotated,
+    check_new,
+    coco_parts,
+    image_in,
+    image_of,
+    read_categories,
+)
+from deixis.data.sources.fields import (
+    as_key,
+    as_list,
+    as_object,
+    as_text,
+    record,
+    required,
+    sortable,
+)
+from deixis.data.sources.pickles import read_pickle
+from deixis.data.sources.streaming import Unparsed, list_elements, parse_json
+from deixis.errors import AnnotationError
+from deixis.geometry import ImageSize
+from deixis.geometry.boxes import BoxLayout
+from deixis.structures import Expression, Sample
+
+FAMILIES = ("location", "appearance", "long")
+PICKLES = (".p", ".pkl", ".pickle")
+SPLITS = ("train", "val", "test", "testA", "testB", "testC")
+
+_ANNOTATION, _IMAGE, _REF = "annotation", "image", "ref"
+_COLUMNS = (
+    *("ref_id", "ann_id", "image_id", "split", "category_id", "category", "file_name"),
+    *("sentences", "captions", "bbox", "height", "width", "raw_anns", "raw_image_info"),
+)
+_NODE_LIMIT, _DEPTH_LIMIT = 10_000, 8
+_BATCH = 1024
+_TRAILING = re.compile(r"(COCO_[a-z0-9]+_[0-9]{12})_[0-9]+(\.[a-z]+)")
+_FOLDERS = {
+    "refcoco": "location",
+    "refcoco+": "appearance",
+    "refcocoplus": "appearance",
+    "refcocop": "appearance",
+    "refcocog": "long",
+    "refclef": "location",
+    "referitgame": "location",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RefCoco:
+    """Refs of one split, and the instances that they mean.
+
+    ``refs`` are one file, or the shards of a Parquet copy. ``family`` is that of every expression.
+    ``wording`` is the field of a sentence that is taken: ``raw``, as people wrote it, or ``sent``,
+    as the benchmarks have it (lower case, no punctuation).
+    """
+
+    name: str
+    images: Path
+    refs: tuple[Path, ...]
+    instances: Path | None = None
+    categories: Mapping[int, str] = field(default_factory=lambda: COCO_CATEGORIES)
+    split: str = ""
+    family: str = "location"
+    wording: str = "raw"
+    box_layout: BoxLayout = "xyxy"
+    exhaustive: bool = True
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The refs and the instances."""
+        paths = self.refs if self.instances is None else (*self.refs, self.instances)
+        return tuple(map(str, paths))
+
+    def parts(self) -> Iterator[Part | Fault]:
+        """Yield refs of the split, then the images that they are about and all annotations of those.
+
+        The numbers of these images are held, and of a pickle all that is in it.
+        """
+        wanted: set[str] = set()
+        splits: set[str] = set()
+        for path in self.refs:
+            for number, value, text in _records(path):
+                place = f"{path.name}: [{number}]"
+                try:
+                    fields = as_object(value, "ref")
+                    found = fields.get("split")
+                    if found is not None and self.split != "all":
+                        split = as_text(found, "split")
+                        splits.add(split)
+                        if not in_split(split, self.split):
+                            continue
+                    key = as_key(required(fields, "image_id"), "image_id")
+                    order = sortable(as_key(required(fields, "ref_id"), "ref_id"))
+                    yield Part(key, _REF, order, place, _plain(value) if text is None else text)
+                    wanted.add(key)
+                except BadRecord as error:
+                    yield Fault(error.code, error.detail, place)
+        if splits and not wanted:
+            raise AnnotationError(
+                f"{self.refs[0]}: no refs of split {self.split!r}, found {sorted(splits)}"
+            )
+        if self.instances is not None:
+            yield from coco_parts(self.instances, wanted)
+
+    def sample(self, key: str, parts: Sequence[Part]) -> Reading:
+        """Make a sample of an image, its annotations and the refs to them."""
+        refs = [part for part in parts if part.kind == _REF]
+        images = [part for part in parts if part.kind == _IMAGE]
+        try:
+            path, size = image_of(images, self.images) if images else self._own_image(key, refs)
+        except BadRecord as error:
+            return Reading(None, (Fault(error.code, error.detail, parts[0].place),))
+        annotated = Annotated(size, self.categories)
+        annotated.add_parts([part for part in parts if part.kind == _ANNOTATION])
+        expressions: list[Expression] = []
+        seen: set[str] = set()
+        for part in refs:
+            try:
+                check_new(part, seen)
+                fields = record(part)
+                index = self._target(fields, annotated)
+                expressions += self._expressions(fields, index, part.place, annotated)
+            except BadRecord as error:
+                annotated.fault(error, part.place)
+        sample = Sample(
+            id=f"{self.name}/{key}",
+            image=path,
+            size=size,
+            instances=tuple(annotated.instances),
+            expressions=tuple(expressions),
+            source=self.name,
+            split="" if self.split == "all" else self.split,
+            exhaustive=self.exhaustive and self.instances is not None and not annotated.faults,
+        )
+        return Reading(sample, tuple(annotated.faults), tuple(sorted(annotated.notes.items())))
+
+    def _own_image(self, key: str, refs: Sequence[Part]) -> tuple[Path, ImageSize]:
+        found: set[tuple[Path, ImageSize]] = set()
+        for part in refs:
+            fields = record(part)
+            own = _own(fields, "raw_image_info")
+            if own is None and {"file_name", "height", "width"} <= fields.keys():
+                name = coco_file_name(as_text(fields["file_name"], "file_name"))
+                own = {**fields, "file_name": name}
+            if own is not None:
+                found.add(image_in(own, self.images))
+        if not found:
+            annotations = ", ".join(str(record(part).get("ann_id")) for part in refs[:3])
+            raise BadRecord("unknown_image", f"image {key} of annotations {annotations}")
+        if len(found) > 1:
+            raise BadRecord("duplicate_image", "refs disagree about its name or size")
+        return found.pop()
+
+    def _target(self, fields: Mapping[str, Any], annotated: Annotated) -> int:
+        number = required(fields, "ann_id")
+        if self.instances is None and not annotated.knows(number):
+            key = sortable(as_key(number, "ann_id"))
+            own = _own(fields, "raw_anns")
+            if own is not None:
+                return annotated.add(key, own)
+            if fields.get("bbox") is not None:
+                return annotated.add(key, fields, layout=self.box_layout)
+        return annotated.index(number)
+
+    def _expressions(
+        self, fields: Mapping[str, Any], index: int, place: str, annotated: Annotated
+    ) -> list[Expression]:
+        made: list[Expression] = []
+        name = "sentences" if fields.get("sentences") is not None else "captions"
+        for sentence in as_list(required(fields, name), name):
+            try:
+                text = self._text(sentence)
+                made.append(Expression(text, (index,), self.family))
+            except BadRecord as error:
+                annotated.fault(error, place)
+        return made
+
+    def _text(self, sentence: object) -> str:
+        if isinstance(sentence, str):
+            return as_text(sentence, "sentence")
+        fields = as_object(sentence, "sentence")
+        other = "sent" if self.wording == "raw" else "raw"
+        name = self.wording if fields.get(self.wording) is not None else other
+        return as_text(required(fields, name), name)
+
+
+def coco_file_name(name: str) -> str:
+    """The image that a ref's ``file_name`` is about: the number behind the image's is cut off.
+
+    >>> coco_file_name("COCO_train2014_000000581857_16.jpg")
+    'COCO_train2014_000000581857.jpg'
+    """
+    found = _TRAILING.fullmatch(name)
+    return name if found is None else found[1] + found[2]
+
+
+def in_split(found: str, asked: str) -> bool:
+    """Whether a ref of a split is asked for, by the rule of the toolkit.
+
+    ``test`` asks for all test splits, and ``testA`` for all whose letters have an A.
+
+    >>> in_split("testAB", "testA"), in_split("train", "testA"), in_split("val", "val")
+    (True, False, True)
+    """
+    if asked.startswith("test") and found.startswith("test"):
+        return set(asked[4:]) <= set(found[4:])
+    return found == asked
+
+
+def _records(path: Path) -> Iterator[tuple[int, Any, str | None]]:
+    """Number, value and, where the file has it, text of each ref."""
+    if path.suffix in PICKLES:
+        refs = read_pickle(path)
+        if not isinstance(refs, list):
+            raise AnnotationError(f"{path}: expected a list of refs, got {type(refs).__name__}")
+        for number, value in enumerate(refs):
+            yield number, value, None
+    elif path.suffix == ".parquet":
+        yield from _rows(path)
+    else:
+        for element in list_elements(path):
+            yield element.number, element.value, element.text
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Any, None]]:
+    number = 0
+    try:
+        if not path.is_file():
+            raise AnnotationError(f"{path}: does not exist, expected a Parquet file")
+        with pq.ParquetFile(path) as file:
+            columns = [name for name in file.schema_arrow.names if name in _COLUMNS]
+            missing = {"image_id", "ref_id"} - set(columns)
+            if missing or not {"sentences", "captions"} & set(columns):
+                raise AnnotationError(
+                    f"{path}: expected columns ref_id, image_id and sentences or captions, "
+                    f"got {file.schema_arrow.names}"
+                )
+            for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
+                for row in batch.to_pylist():
+                    yield number, {k: v for k, v in row.items() if v is not None}, None
+                    number += 1
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise AnnotationError(f"{path}: at row {number}: damaged: {error}") from error
+
+
+def _plain(value: object) -> str:
+    """A ref as JSON; what a pickle shares or holds in itself is bounded."""
+    left = _NODE_LIMIT
+
+    def walk(one: object, depth: int) -> object:
+        nonlocal left
+        left -= 1
+        if left < 0 or depth > _DEPTH_LIMIT:
+            raise BadRecord("bad_record", "a ref is nested too deeply or too large")
+        if isinstance(one, dict):
+            return {str(key): walk(item, depth + 1) for key, item in one.items()}
+        if isinstance(one, list | tuple):
+            return [walk(item, depth + 1) for item in one]
+        if one is None or isinstance(one, bool | int | float | str):
+            return one
+        raise BadRecord("bad_record", f"a ref holds a {type(one).__name__}")
+
+    return json.dumps(walk(value, 0))
+
+
+def _own(fields: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    """A COCO record that a ref carries as JSON in a text."""
+    value = fields.get(name)
+    if isinstance(value, str) and not isinstance(value, Unparsed):
+        value = parse_json(value)
+    return None if value is None else as_object(value, name)
+
+
+def open_refcoco(
+    path: Path,
+    *,
+    name: str = "refcoco",
+    split: str = "",
+    by: str = "",
+    family: str = "",
+    instances: Path | None = None,
+    images: Path | None = None,
+    wording: str = "raw",
+    box_layout: str = "xyxy",
+) -> RefCoco:
+    """Find the files of a folder such as ``refcoco+``, or take a file of refs.
+
+    Args:
+        path: The folder, with ``refs(BY).p`` or ``.json`` and ``instances.json``; a folder of
+            Parquet files; or one of these files.
+        name: What the samples are called after.
+        split: ``train``, ``val``, ``test``, ``testA``, ``testB``, ``testC``, or ``all``.
+        by: Whose refs: ``unc``, ``google``, ``umd`` or ``berkeley``, where a folder has several.
+        family: The kind of expression, where the folder's name does not tell: ``location``
+            (RefCOCO, RefCLEF), ``appearance`` (RefCOCO+) or ``long`` (RefCOCOg).
+        instances: The instances, where they do not lie beside the refs.
+        images: The folder of the images.
+        wording: ``raw`` or ``sent``.
+        box_layout: What the numbers of a ``bbox`` in Parquet mean: ``xyxy`` or ``xywh``.
+
+    Raises:
+        AnnotationError: Nothing of that kind is there, or an option has to say which.
+    """
+    if split not in {*SPLITS, "all"}:
+        raise AnnotationError(
+            f"{path}: split {split!r}: expected one of {[*SPLITS, 'all']}, as in "
+            f"refcoco:PATH,split=val"
+        )
+    if wording not in {"raw", "sent"} or box_layout not in {"xyxy", "xywh"}:
+        raise AnnotationError(
+            f"{path}: expected wording=raw or sent, and box_layout=xyxy or xywh, "
+            f"got {wording!r} and {box_layout!r}"
+        )
+    folder = path.parent if path.is_file() else path
+    refs = (path,) if path.is_file() else _refs_in(path, split, by, family)
+    beside = (folder / "instances.json", folder / f"instances_{split}.json")
+    if instances is None:
+        instances = next((file for file in beside if file.is_file()), None)
+    if instances is None and refs[0].suffix != ".parquet":
+        raise AnnotationError(
+            f"{folder}: expected instances.json beside {refs[0].name}, or instances=PATH"
+        )
+    kind = "saiapr_tc-12" if "clef" in folder.name else "mscoco/images/train2014"
+    places = [images] if images else [folder.parent / "images" / kind, folder / "images", folder]
+    return RefCoco(
+        name=name,
+        images=next(place for place in places if place.is_dir() or place == places[-1]),
+        refs=refs,
+        instances=instances,
+        categories=COCO_CATEGORIES if instances is None else read_categories(instances),
+        split=split,
+        family=_family(refs[0], family),
+        wording=wording,
+        box_layout="xywh" if box_layout == "xywh" else "xyxy",
+        # RefCLEF's instances are the segments that somebody chose to draw
+        exhaustive="clef" not in folder.name,
+    )
+
+
+def _refs_in(folder: Path, split: str, by: str, family: str) -> tuple[Path, ...]:
+    if not folder.is_dir():
+        raise AnnotationError(f"{folder}: does not exist, expected a folder or file of refs")
+    if by:
+        pattern = f"refs({by})"
+    elif family:
+        pattern = f"refs_{family}_{split}"
+    else:
+        pattern = "refs"
+    found = [
+        file
+        for file in sorted(folder.iterdir())
+        if file.name.startswith(pattern) and file.suffix in {*PICKLES, ".json"}
+    ]
+    # a copy in JSON beside the official file is the same
+    official = {file.stem for file in found if file.suffix in PICKLES}
+    found = [file for file in found if file.suffix in PICKLES or file.stem not in official]
+    if len(found) == 1:
+        return tuple(found)
+    if found:
+        names = [file.name for file in found]
+        raise AnnotationError(
+            f"{folder}: has {names}; say which, as in refcoco:PATH,split=val,by=unc"
+        )
+    shards = tuple(sorted(folder.glob("*.parquet"))) or tuple(sorted(folder.glob("data/*.parquet")))
+    if not shards or by:
+        raise AnnotationError(f"{folder}: expected {pattern or 'refs'}….p, .json or .parquet")
+    return shards
+
+
+def _family(refs: Path, family: str) -> str:
+    if not family:
+        own = re.match(r"refs_([a-z]+)_", refs.name)
+        names = [folder.name.lower() for folder in list(refs.resolve().parents)[:2]]
+        family = own[1] if own else next((_FOLDERS[name] for name in names if name in _FOLDERS), "")
+    if family not in FAMILIES:
+        raise AnnotationError(
+            f"{refs}: family {family!r}: expected one of {list(FAMILIES)}, as in "
+            "refcoco:PATH,split=val,family=appearance"
+        )
+    return family

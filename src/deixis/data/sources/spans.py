@@ -1,0 +1,150 @@
+"""Phrases of a text that point at instances, from sources that give them as offsets or as words."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from deixis.data.sources.base import BadRecord, Fault
+from deixis.data.sources.fields import (
+    OVERSHOOT_PIXELS,
+    OVERSHOOT_SHARE,
+    as_list,
+    as_number,
+    as_text,
+)
+from deixis.data.sources.image_header import read_header
+from deixis.errors import GeometryError
+from deixis.geometry import Box, ImageSize
+from deixis.geometry.checks import shown
+from deixis.structures import GroundedPhrase, GroundedText, Instance, Reference, UnitGroup
+
+
+class Span(NamedTuple):
+    """Characters of a text, the end exclusive, and the instances that they mean."""
+
+    start: int
+    end: int
+    instances: tuple[int, ...]
+
+
+def ground(
+    text: object,
+    spans: Sequence[Span],
+    instances: Sequence[Instance],
+    *,
+    notes: dict[str, int],
+    faults: list[Fault],
+    place: str,
+) -> GroundedText:
+    """Put phrases into a text: those of the same characters become one, and all are ordered.
+
+    A phrase that lies outside the text or has no words is a fault. Of two that cross, the one that
+    begins later is left out, which `notes` counts as ``phrase_crossing``. Blanks at the ends of the
+    text and of phrases do not count to them.
+
+    Raises:
+        BadRecord: It is no text.
+    """
+    whole = as_text(text, "text")
+    given = str(text)
+    lead = len(given) - len(given.lstrip())
+    merged: dict[tuple[int, int], list[int]] = {}
+    for span in spans:
+        start, end = span.start - lead, min(span.end - lead, len(whole))
+        if not (0 <= span.start < span.end <= len(given)) or not whole[max(start, 0) : end].strip():
+            detail = f"phrase [{span.start}:{span.end}] of {len(given)} characters"
+            faults.append(Fault("span_damaged", detail, place))
+            continue
+        start = max(start, 0)
+        start += len(whole[start:end]) - len(whole[start:end].lstrip())
+        end = start + len(whole[start:end].rstrip())
+        known = merged.setdefault((start, end), [])
+        known += [instance for instance in span.instances if instance not in known]
+    phrases: list[GroundedPhrase] = []
+    open_ends: list[int] = []
+    for start, end in sorted(merged, key=lambda key: (key[0], -key[1])):
+        while open_ends and open_ends[-1] <= start:
+            open_ends.pop()
+        if open_ends and end > open_ends[-1]:
+            notes["phrase_crossing"] = notes.get("phrase_crossing", 0) + 1
+            continue
+        open_ends.append(end)
+        chosen = [instances[index] for index in merged[start, end]]
+        phrases.append(GroundedPhrase(whole[start:end], start, end, unit_groups(chosen)))
+    return GroundedText(whole, tuple(phrases))
+
+
+def unit_groups(instances: Sequence[Instance]) -> tuple[UnitGroup, ...]:
+    """What a phrase owns: boxes, with masks where all have them; nothing of nothing."""
+    if not instances:
+        return ()
+    masked = all(instance.mask is not None for instance in instances)
+    names = ("box", "mask") if masked else ("box",)
+    references = tuple(
+        Reference((one.box, one.mask) if masked else (one.box,)) for one in instances
+    )
+    return (UnitGroup(names, references),)
+
+
+def find_phrase(
+    text: str, phrase: str, taken: Collection[tuple[int, int]] = ()
+) -> tuple[int, int] | None:
+    """Where a phrase first stands in a text as whole words, of any case, and is not taken."""
+    words = phrase.strip()
+    pattern = re.compile(rf"(?<!\w){re.escape(words)}(?!\w)", re.IGNORECASE)
+    for match in pattern.finditer(text) if words else ():
+        if match.span() not in taken:
+            return match.span()
+    return None
+
+
+def located_size(path: Path) -> ImageSize:
+    """The size of an image on which annotations lie that do not say it.
+
+    Raises:
+        BadRecord: As `deixis.data.sources.image_header.read_header`, and where the image is stored
+            turned: the annotations may be of either frame.
+    """
+    header = read_header(path)
+    if header.orientation != 1:
+        raise BadRecord("orientation_ambiguous", f"EXIF orientation {header.orientation}, no size")
+    return header.upright
+
+
+def fraction_box(values: object, size: ImageSize, notes: dict[str, int]) -> Box:
+    """A box ``[x1, y1, x2, y2]`` in fractions of its image, clipped within the tolerance.
+
+    Raises:
+        BadRecord: It has no extent, lies outside, is not four numbers, or is in pixels.
+    """
+    numbers = [as_number(value, "box") for value in as_list(values, "box")]
+    if len(numbers) != 4:
+        raise BadRecord("bad_record", f"box: expected 4 numbers, got {len(numbers)}")
+    if max(map(abs, numbers)) > 2:
+        raise BadRecord("box_layout", f"box {shown(values)} looks like pixels, expected fractions")
+    x1, y1, x2, y2 = numbers
+    if not (x1 < x2 and y1 < y2):
+        raise BadRecord("box_degenerate", f"box {shown(values)} has no extent")
+    across = max(OVERSHOOT_PIXELS / size.width, OVERSHOOT_SHARE)
+    down = max(OVERSHOOT_PIXELS / size.height, OVERSHOOT_SHARE)
+    if x1 < -across or y1 < -down or x2 > 1 + across or y2 > 1 + down:
+        raise BadRecord("box_outside", f"box {shown(values)} leaves its image")
+    box = Box(x1 * size.width, y1 * size.height, x2 * size.width, y2 * size.height)
+    if min(numbers) < 0 or max(numbers) > 1:
+        notes["box_clipped"] = notes.get("box_clipped", 0) + 1
+    try:
+        return box.clip(size)
+    except GeometryError as error:
+        raise BadRecord("box_outside", str(error)) from None
+
+
+def known_index(indices: Mapping[str, int], number: str) -> int:
+    """The instance of an object's id.
+
+    Raises:
+        BadRecord: No sound object has it.
+    """
+    if number not in indices:
+        raise BadRecord("unknown_annotation", f"object {number[:40]} is not there, or not sound")
+    return indices[number]

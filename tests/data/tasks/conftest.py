@@ -1,0 +1,73 @@
+"""Samples that hold what every task needs, and questions whose slots can be read back."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from deixis.data.scenes import draw_scene, scene_sample
+from deixis.data.scenes.vocabulary import LEVELS
+from deixis.data.tasks import DEFAULT_RULES, TASKS, Rules
+from deixis.data.wording import SLOTS
+from deixis.structures import QuestionAnswer, Sample, Turn
+
+Made = list[tuple[Sample, tuple[Turn, ...]]]
+Maker = Callable[..., Made]
+
+
+def _slots_alone(task: str) -> tuple[str, ...]:
+    """One wording that is nothing but the slots, in the order of the alphabet."""
+    return ("|".join(["Q", *(f"{{{slot}}}" for slot in sorted(SLOTS[task]))]) + "|",)
+
+
+def _enriched(sample: Sample) -> Sample:
+    """Add questions that scenes have none of."""
+    first = sample.instances[0]
+    asked = [
+        QuestionAnswer("What is it?", first.category, rationale=f"It looks like {first.category}")
+    ]
+    if len(sample.instances) > 1:
+        places = tuple(f"<region {index}>" for index in range(len(sample.instances)))
+        asked.append(
+            QuestionAnswer(
+                "What is <region 0> beside?",
+                "It is beside <region 1>. <region 0> is there.",
+                instance=0,
+                kind="regions",
+            )
+        )
+        asked.append(
+            QuestionAnswer("Which comes first?", places[0], 0, kind="which", options=places)
+        )
+    return replace(sample, questions=(*sample.questions, *asked))
+
+
+@pytest.fixture(scope="session")
+def samples() -> list[Sample]:
+    return [
+        _enriched(scene_sample(draw_scene(31, index, level=level)))
+        for level in LEVELS
+        for index in range(12)
+    ]
+
+
+@pytest.fixture(scope="session")
+def slots() -> Rules:
+    return Rules(wording=_slots_alone)
+
+
+@pytest.fixture(scope="session")
+def make(samples: list[Sample]) -> Maker:
+    """Make what a task makes of every sample, several times; only what is not empty."""
+
+    def made(task: str, rules: Rules = DEFAULT_RULES, *, times: int = 4, every: int = 1) -> Made:
+        rng = np.random.default_rng(5)
+        pairs = [
+            (sample, TASKS[task].make(sample, rng, rules))
+            for sample in samples[::every]
+            for _ in range(times)
+        ]
+        return [(sample, turns) for sample, turns in pairs if turns]
+
+    return made
