@@ -164,6 +164,10 @@ def test_other_objects_are_refused(written: Any, value: object) -> None:
         (b"X\xff\xff\xff\xff.", "cut off"),
         (struct.pack("<cQ", b"\x8e", 2**62) + b".", "cut off"),
         (b"Ix\n.", "not a pickle"),
+        (b"I1", "cut off"),
+        (b"cnumpy\ndtype\n(S'i8'\ntR(I3\nS'x'\ntb.", "no plain number"),
+        (b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'i8'\ntRI1\ntR.", "no bytes"),
+        (b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'i8'\ntRS'x'\ntR.", "not a pickle"),
     ],
 )
 def test_damage_and_refused_instructions_say_what_and_where(

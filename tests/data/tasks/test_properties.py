@@ -165,7 +165,7 @@ def test_any_sample_makes_sound_turns_or_none(plan: Plan, seed: int, rules: str)
             text = turn.answer.text
             assert text[0] == text[0].upper()
             assert text.endswith(".")
-            assert not re.search(r"  |\ba [aeiou]|\bno (a|an|the)\b", text.replace("an orange", ""))
+            assert not re.search(r"  |\ba [aeiou]|\bno (a|an|the)\b", text)
             for phrase in turn.answer.phrases:
                 for group in phrase.groups:
                     assert set(group.unit_types) <= set(spec.gives)

@@ -99,6 +99,7 @@ def build(
         StorageError: Something cannot be written.
         LockedError: Another process builds there.
     """
+    _check_free(out)
     with locked(out):
         work = out / ".build"
         manifest = out / "manifest.json"
@@ -139,18 +140,23 @@ def locked(out: Path) -> Iterator[None]:
         yield
 
 
+def _check_free(out: Path) -> None:
+    if not out.is_dir() or (out / "plan.json").exists():
+        return
+    own = {"data", ".build", ".build.lock"}
+    other = [
+        one.name
+        for one in out.iterdir()
+        if one.name not in own and not re.fullmatch(r"\.plan\.json\.\d+\.tmp", one.name)
+    ]
+    if other or ((out / "data").exists() and any((out / "data").iterdir())):
+        raise StorageError(f"output {out}: is not empty, expected a new or empty folder")
+
+
 def _claim(plan: BuildPlan, out: Path, work: Path) -> None:
     path = out / "plan.json"
     text = json.dumps({"digest": plan.digest, **plan.to_dict()}, indent=1) + "\n"
     if not path.exists():
-        own = {"data", ".build", ".build.lock"}
-        other = [
-            one.name
-            for one in out.iterdir()
-            if one.name not in own and not re.fullmatch(r"\.plan\.json\.\d+\.tmp", one.name)
-        ]
-        if other or any((out / "data").iterdir()):
-            raise StorageError(f"output {out}: is not empty, expected a new or empty folder")
         with storing(work):
             work.mkdir(exist_ok=True)
         write_file(path, text.encode())

@@ -1,6 +1,5 @@
 """Fields of foreign records, read with suspicion: what is wrong is named, nothing is guessed."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,7 +77,8 @@ def as_number(value: object, name: str) -> float:
     """A value that has to be a finite number; a bool and a numeral in quotes are none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadRecord("bad_number", f"{name}: expected a number, got {shown(value)}")
-    if not math.isfinite(value) or abs(value) > 1e15:
+    # false for NaN too, and for integers that no float can hold
+    if not -1e15 <= value <= 1e15:
         raise BadRecord("bad_number", f"{name}: expected a finite number, got {shown(value)}")
     return value
 

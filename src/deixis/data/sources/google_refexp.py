@@ -83,7 +83,7 @@ class GoogleRefExp:
                 fields = as_object(parse_json(line), "line")
                 key = as_key(required(fields, "image_id"), "image_id")
                 order = sortable(as_key(required(fields, "annotation_id"), "annotation_id"))
-                yield Part(key, _SENTENCE, f"{order} {fields.get('raw')}", place, line)
+                yield Part(key, _SENTENCE, f"{order} {json.dumps(fields.get('raw'))}", place, line)
             except BadRecord as error:
                 yield Fault(error.code, error.detail, place)
 

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from deixis.data.sources.base import BadRecord
 from deixis.errors import AnnotationError
@@ -20,6 +20,17 @@ LINE_LIMIT = 2**26
 _BLANK = re.compile(r"[ \t\n\r]*")
 _BIG = 400
 """Digits; a longer integer is no coordinate and no id."""
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A file of bytes, plain or unpacked on the way."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes; none at the end."""
+
+    def readline(self, size: int, /) -> bytes:
+        """Return a line, or ``size`` bytes of it."""
 
 
 class Element(NamedTuple):
@@ -147,7 +158,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[Readable]:
     """Open a file for reading, unpacking gzip.
 
     Raises:
@@ -162,7 +173,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
             raw.seek(0)
             if zipped:
                 with gzip.open(raw, "rb") as file:
-                    yield cast("BinaryIO", file)
+                    yield file
             else:
                 yield raw
     except (OSError, EOFError, zlib.error) as error:
@@ -172,7 +183,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 class _Reader:
     """A window over a file's text that moves forward only."""
 
-    def __init__(self, file: BinaryIO, path: Path) -> None:
+    def __init__(self, file: Readable, path: Path) -> None:
         self.file = file
         self.path = path
         self.text = ""

@@ -69,7 +69,7 @@ class Visual7W:
                 fields = as_object(element.value, element.member)
                 if element.member == "images":
                     key, kind, order = text_field(fields, "filename"), _IMAGE, ""
-                    if self.split not in {"", text_field(fields, "split")}:
+                    if self.split and fields.get("split") != self.split:
                         continue
                 else:
                     number = number_field(fields, "box_id")
@@ -163,7 +163,7 @@ class _Owners:
             name, pairs = fields.get("filename"), fields.get("qa_pairs")
             if not isinstance(name, str) or not isinstance(pairs, list):
                 continue
-            if split not in {"", fields.get("split")}:
+            if split and fields.get("split") != split:
                 continue
             named = {number for pair in pairs if isinstance(pair, dict) for number in _ids(pair)}
             boxes.extend(sorted(named))

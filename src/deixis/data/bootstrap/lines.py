@@ -1,0 +1,67 @@
+"""What was kept of an image, as a line that `deixis.data.sources.jsonl` reads."""
+
+from typing import Any
+
+from deixis.data.build.pictures import image_name
+from deixis.data.sources.registry import OpenedSource
+from deixis.data.wording import REGION_SLOT
+from deixis.geometry import Box, Keypoints
+from deixis.structures import Instance, Sample
+
+
+def image_fields(sample: Sample, source: OpenedSource) -> dict[str, Any]:
+    """What a line says of an image and its instances: all of them, so that numbers stay the same.
+
+    Raises:
+        BadRecord: The image has no name by which it can be found again.
+    """
+    fields: dict[str, Any] = {
+        "id": sample.id,
+        "image": image_name(sample.image, source.root),
+        "width": sample.size.width,
+        "height": sample.size.height,
+        "exhaustive": sample.exhaustive,
+        "objects": [_object(instance) for instance in sample.instances],
+    }
+    return {**fields, "split": sample.split} if sample.split else fields
+
+
+def corners(box: Box) -> list[float]:
+    """A box as a line has it."""
+    return [box.x1, box.y1, box.x2, box.y2]
+
+
+def _object(instance: Instance) -> dict[str, Any]:
+    fields: dict[str, Any] = {"category": instance.category, "box": corners(instance.box)}
+    if instance.mask is not None:
+        annotation = instance.mask.to_annotation()
+        fields["mask"] = annotation.get("polygons", annotation)
+    if instance.keypoints is not None:
+        fields |= _keypoints(instance.keypoints)
+    if instance.attributes:
+        fields["attributes"] = list(instance.attributes)
+    if instance.crowd:
+        fields["crowd"] = True
+    return fields
+
+
+def _keypoints(keypoints: Keypoints) -> dict[str, Any]:
+    numbers = [
+        number
+        for (x, y), seen in zip(
+            keypoints.positions.tolist(), keypoints.visibility.tolist(), strict=True
+        )
+        for number in (x, y, seen)
+    ]
+    return {"keypoints": numbers, "keypoint_names": list(keypoints.names)}
+
+
+def description(index: int, answer: str, model: str) -> dict[str, Any]:
+    """A description as the question that it answers; ``model`` is who said it."""
+    return {
+        "question": f"What is {REGION_SLOT}?",
+        "answer": answer,
+        "object": index,
+        "kind": "description",
+        "provenance": {"model": model},
+    }

@@ -1,0 +1,124 @@
+"""What to bootstrap: everything that the bytes of the output depend on, and nothing else."""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from deixis.data.build.plan import BuildPlan
+from deixis.data.mixture import Mixture
+from deixis.data.sources.registry import OpenedSource
+from deixis.data.wording import REGION_SLOT
+from deixis.errors import RecipeError
+
+VERSION = 1
+"""Of the output's form."""
+
+_SLOT = re.compile(r"\{(\w*)\}")
+_NAME = re.compile(r"[\w.-]{1,100}")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """What the model is asked, word for word.
+
+    ``describe`` holds ``<region>`` once, where the box stands. ``locate`` holds ``{x}``, where the
+    description stands, and may hold ``{is}``, for ``is`` or ``are``.
+    """
+
+    describe: str = f"What is {REGION_SLOT}?"
+    locate: str = "Where {is} {x}?"
+    caption: str = "Describe the picture briefly."
+    ground: str = "Give a grounded caption of this picture."
+
+    def __post_init__(self) -> None:
+        if self.describe.count(REGION_SLOT) != 1:
+            raise RecipeError(
+                f"prompt {self.describe!r}: expected {REGION_SLOT} once, where the box stands"
+            )
+        slots = _SLOT.findall(self.locate)
+        if slots.count("x") != 1 or set(slots) - {"x", "is"}:
+            raise RecipeError(
+                f"prompt {self.locate!r}: expected {{x}} once, where the description stands, "
+                "and no slot but {is} besides"
+            )
+        for prompt in (self.caption, self.ground):
+            if not prompt.strip():
+                raise RecipeError("a prompt is empty: expected a question about a picture")
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapPlan:
+    """A bootstrapping. Two plans of one `digest` give the same bytes.
+
+    Args:
+        sources: Where images and boxes come from.
+        model: What is recorded of the model: its name, and whatever tells its weights.
+        prompts: What it is asked.
+        iou: The least overlap (IoU) of the box found and the true one; as much as this is enough.
+        max_objects: The most instances of an image; None for any number.
+        min_area: Only boxes of more square pixels than this are described; None for all.
+        captions: Caption images too, plainly and with phrases on true boxes.
+        batch_size: Questions that are asked at once.
+        limit: Only this many images, in the order of sources and keys.
+        block_images: Images that one process takes at a time.
+    """
+
+    sources: tuple[OpenedSource, ...]
+    model: Mapping[str, str]
+    prompts: Prompts = field(default_factory=Prompts)
+    iou: float = 0.5
+    max_objects: int | None = 15
+    min_area: float | None = 2000.0
+    captions: bool = False
+    batch_size: int = 32
+    limit: int | None = None
+    block_images: int = 32
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.iou <= 1:
+            raise RecipeError(f"iou {self.iou}: expected 0 to 1")
+        if self.max_objects is not None and self.max_objects < 1:
+            raise RecipeError(f"max_objects {self.max_objects}: expected at least 1, or None")
+        if self.min_area is not None and not 0 <= self.min_area < math.inf:
+            raise RecipeError(f"min_area {self.min_area}: expected at least 0, or None")
+        if self.batch_size < 1 or (self.limit is not None and self.limit < 1):
+            raise RecipeError("expected a batch size and a limit of at least 1")
+        if "name" not in self.model:
+            raise RecipeError("the record of the model lacks its name")
+        for one in self.sources:
+            if not _NAME.fullmatch(one.source.name):
+                raise RecipeError(
+                    f"source {one.source.name!r}: expected a name of letters, digits, '_', '-', '.'"
+                )
+
+    @property
+    def indexed(self) -> BuildPlan:
+        """The same sources for the index, which asks nothing of tasks."""
+        mixture = Mixture((("reg", 1.0),))
+        return BuildPlan(self.sources, mixture, shard_images=self.block_images)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that the bytes depend on, annotation files by extent and time of change."""
+        return {
+            "version": VERSION,
+            "sources": self.indexed.to_dict()["sources"],
+            "model": dict(sorted(self.model.items())),
+            "prompts": asdict(self.prompts),
+            "iou": self.iou,
+            "max_objects": self.max_objects,
+            "min_area": self.min_area,
+            "captions": self.captions,
+            "batch_size": self.batch_size,
+            "limit": self.limit,
+            "block_images": self.block_images,
+        }
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `to_dict`."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()

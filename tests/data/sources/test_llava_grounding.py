@@ -1,0 +1,84 @@
+"""Conversations that point at COCO's annotations."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from data.sources.reading import codes, collect, samples, write_json
+
+from deixis.data.sources.llava_grounding import open_llava_grounding
+from deixis.errors import AnnotationError
+
+
+def _turns(*texts: str) -> list[dict[str, str]]:
+    speakers = ("human", "gpt") * len(texts)
+    return [{"from": who, "value": text} for who, text in zip(speakers, texts, strict=False)]
+
+
+def _world(folder: Path, *records: object, last: object = 50) -> Path:
+    def annotation(number: int, x: object) -> dict[str, Any]:
+        box = [x, 10, 10, 10]
+        return {"id": number, "image_id": 42, "category_id": 1, "bbox": box, "iscrowd": 0}
+
+    instances = {
+        "images": [
+            {"id": 42, "file_name": "42.jpg", "width": 64, "height": 48},
+            {"id": 43, "file_name": "43.jpg", "width": 64, "height": 48},
+        ],
+        "annotations": [annotation(7, 10), annotation(8, 30), annotation(9, last)],
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    write_json(folder / "instances_train2017.json", instances)
+    return write_json(folder / "conversations.json", list(records))
+
+
+def test_places_follow_the_words_that_mean_them(tmp_path: Path) -> None:
+    record = {
+        "id": "000000000042",
+        "conversations": _turns(
+            "<image>\nWho is there? (with grounding)",
+            "<g_s> Two men <g_e> <seg> and <g_s> a dog <g_e> <seg>.",
+            "Is it day?",
+            "Yes.",
+        ),
+        "gd_ls": [[8, 7], None],
+    }
+    (sample,) = samples(open_llava_grounding(_world(tmp_path, record))).values()
+    first, second = sample.questions
+    assert first.question == "Who is there?"
+    assert first.answer == "Two men <region 1> <region 0> and a dog."
+    assert (first.kind, first.instance) == ("regions", 1)
+    assert (second.question, second.kind) == ("Is it day?", "dialogue")
+
+
+def test_hostile_conversations_are_faults(tmp_path: Path) -> None:
+    def record(answer: str, grounds: object, number: object = "42") -> dict[str, Any]:
+        return {"id": number, "conversations": _turns("Who?", answer), "gd_ls": grounds}
+
+    path = _world(
+        tmp_path,
+        record("<g_s> A man <g_e> <seg>", [[9]]),
+        record("<g_s> A man <g_e> <seg>", [[1000]]),
+        record("<g_s> A man <g_e> <seg>", []),
+        record("<g_s> A man <g_e> <seg>", 7),
+        record("A man <region <g_s>0>", None),
+        record("A man", None, "44"),
+        record("A man", None, None),
+        {"id": "42"},
+        last="x",
+    )
+    readings = collect(open_llava_grounding(path))
+    assert codes(readings) == {
+        "unknown_annotation": 2,
+        "bad_record": 3,
+        "bad_text": 1,
+        "bad_number": 2,
+        "unknown_image": 1,
+    }
+
+
+def test_files_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match="name the file of instances"):
+        open_llava_grounding(tmp_path / "conversations.json")
+    with pytest.raises(AnnotationError, match="expected a file"):
+        open_llava_grounding(tmp_path / "a.json", instances=tmp_path / "b.json")

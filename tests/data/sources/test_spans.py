@@ -1,0 +1,152 @@
+"""Phrases, places, and records of any shape."""
+
+import re
+from pathlib import Path
+
+import pytest
+from data.sources.pictures import picture
+
+from deixis.data.sources.base import BadRecord, Fault
+from deixis.data.sources.records import digest, file_record, records
+from deixis.data.sources.slots import about_regions, fill, place_of, places_in
+from deixis.data.sources.spans import Span, find_phrase, fraction_box, ground, located_size
+from deixis.errors import AnnotationError
+from deixis.geometry import Box, ImageSize
+from deixis.structures import Instance
+
+_SIZE = ImageSize(48, 64)
+_THINGS = (Instance("cat", Box(0, 0, 9, 9)), Instance("mat", Box(0, 20, 60, 40)))
+
+
+def _grounded(text: str, *spans: Span) -> tuple[list[str], dict[str, int], list[Fault]]:
+    notes: dict[str, int] = {}
+    faults: list[Fault] = []
+    found = ground(text, spans, _THINGS, notes=notes, faults=faults, place="here")
+    return [phrase.text for phrase in found.phrases], notes, faults
+
+
+def test_phrases_of_the_same_characters_become_one() -> None:
+    notes: dict[str, int] = {}
+    found = ground(
+        "  A cat on a mat.\n",
+        [Span(2, 7, (0,)), Span(1, 8, (1, 0)), Span(11, 16, ())],
+        _THINGS,
+        notes=notes,
+        faults=[],
+        place="",
+    )
+    assert found.text == "A cat on a mat."
+    assert [phrase.text for phrase in found.phrases] == ["A cat", "a mat"]
+    assert found.phrases[0].boxes == (_THINGS[0].box, _THINGS[1].box)
+    assert found.phrases[1].groups == ()
+
+
+def test_phrases_that_cross_are_counted_and_those_outside_are_faults() -> None:
+    texts, notes, faults = _grounded(
+        "A cat on a mat",
+        Span(0, 5, (0,)),
+        Span(2, 8, (0,)),
+        Span(9, 14, (1,)),
+        Span(11, 14, (1,)),
+        Span(5, 6, (0,)),
+        Span(9, 15, (0,)),
+        Span(-1, 2, (0,)),
+    )
+    assert texts == ["A cat", "a mat", "mat"]
+    assert notes == {"phrase_crossing": 1}
+    assert [fault.code for fault in faults] == ["span_damaged"] * 3
+
+
+def test_phrases_are_found_as_whole_words_and_never_as_patterns() -> None:
+    assert find_phrase("A category of cat (big).", "cat") == (14, 17)
+    assert find_phrase("A cat (big).", "(BIG)") == (6, 11)
+    assert find_phrase("cat cat", "cat", [(0, 3)]) == (4, 7)
+    assert find_phrase("cat", ".*") is None
+    assert find_phrase("cat", " ") is None
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ([0, 0, 1], "bad_record"),
+        ([0, 0, 300, 200], "box_layout"),
+        ([0.5, 0, 0.5, 1], "box_degenerate"),
+        ([0, 0, 1.1, 1], "box_outside"),
+        ([-0.01, 0, -0.005, 1], "box_outside"),
+        ([0, 0, float("nan"), 1], "bad_number"),
+        ([0, 0, "1", 1], "bad_number"),
+        ("0011", "bad_record"),
+    ],
+)
+def test_fractions_that_make_no_box_are_refused(values: object, code: str) -> None:
+    with pytest.raises(BadRecord) as caught:
+        fraction_box(values, _SIZE, {})
+    assert caught.value.code == code
+
+
+def test_fractions_are_of_the_sides() -> None:
+    notes: dict[str, int] = {}
+    assert fraction_box([0, 0.25, 0.5, 1], _SIZE, notes) == Box(0, 12, 32, 48)
+    assert notes == {}
+    assert fraction_box([-0.01, 0, 1.01, 1], _SIZE, notes) == Box(0, 0, 64, 48)
+    assert notes == {"box_clipped": 1}
+
+
+def test_an_image_that_is_stored_turned_has_no_size_for_annotations(tmp_path: Path) -> None:
+    assert located_size(picture(tmp_path / "a.jpg")) == _SIZE
+    with pytest.raises(BadRecord, match="orientation_ambiguous"):
+        located_size(picture(tmp_path / "b.jpg", orientation=8))
+
+
+def test_places_are_filled_and_never_forged() -> None:
+    pattern = re.compile(r"\[(\d+)\]")
+    text = fill(pattern, "Why is [1] with [0]?", lambda number: number + 5)
+    assert text == f"Why is {place_of(6)} with {place_of(5)}?"
+    assert places_in(text) == (6, 5)
+    for forged in ("<region 2> and [0]", "<region> and [0]"):
+        with pytest.raises(BadRecord, match="stands for a region"):
+            fill(pattern, forged, lambda number: number)
+
+
+def test_a_question_about_one_region_is_a_plain_one() -> None:
+    asked = about_regions("What is <region 3>?", "A cat.")
+    assert (asked.question, asked.instance, asked.kind) == ("What is <region>?", 3, "region")
+    asked = about_regions("Who?", "<region 3>.", options=("<region 2>.", "<region 3>."))
+    assert (asked.question, asked.instance, asked.kind) == ("Who?", 3, "regions")
+    assert about_regions("Who?", "Nobody.").kind == "vqa"
+
+
+def test_records_come_in_three_shapes(tmp_path: Path) -> None:
+    shapes = {
+        "list.json": '\ufeff [{"a": 1}, 2]',
+        "member.json": '{"info": {}, "rows": [{"a": 1}, 2]}',
+        "lines.jsonl": '{"a": 1}\r\n\r\n2\r\n',
+    }
+    for name, text in shapes.items():
+        (tmp_path / name).write_bytes(text.encode())
+        found = list(records(tmp_path / name, "rows" if name == "member.json" else ""))
+        assert [one.value for one in found if not isinstance(one, Fault)] == [{"a": 1}, 2]
+    (tmp_path / "empty.json").touch()
+    assert list(records(tmp_path / "empty.json")) == []
+    with pytest.raises(AnnotationError, match="does not exist"):
+        list(records(tmp_path / "none.json"))
+
+
+def test_a_line_that_is_damaged_is_a_fault_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a": \n{"a": 2}\n' + "[" * 9000 + "\n")
+    found = list(records(tmp_path / "a.jsonl"))
+    assert [one.code for one in found if isinstance(one, Fault)] == ["bad_json", "bad_json"]
+    assert len(found) == 4
+
+
+def test_names_of_records_depend_on_nothing_but_their_text() -> None:
+    assert digest("a") == digest("a") != digest("b")
+    assert len(digest("\udcff")) == 24
+
+
+def test_a_file_that_is_no_document_is_a_bad_record(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b"\xff")
+    with pytest.raises(BadRecord, match="bad_encoding"):
+        file_record(tmp_path / "a.json", "a.json")
+    with pytest.raises(BadRecord, match="bad_record"):
+        file_record(tmp_path / "b.json", "b.json")
