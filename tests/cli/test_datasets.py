@@ -112,7 +112,7 @@ def test_wordings_of_ones_own_are_used(deixis: Run, tmp_path: Path, mine: Path) 
 
 def test_check_says_what_is_wrong_and_where(deixis: Run, tmp_path: Path, mine: Path) -> None:
     assert deixis("data", "check", mine).code == 0
-    bad = [line(1), line(2, width="wide"), line(77), '{"image"']
+    bad: list[dict[str, object] | str] = [line(1), line(2, width="wide"), line(77), '{"image"']
     path = write_lines(tmp_path / "bad.jsonl", bad)
     ended = deixis("data", "check", path)
     assert ended.code == 3

@@ -16,7 +16,7 @@ from deixis.errors import CheckpointError, NumericError, RecipeError, StorageErr
 from deixis.inference import load
 from deixis.training import Optimizer, SceneData, Stage, train
 from deixis.training.checkpoints import latest_checkpoint, read_manifest
-from deixis.training.data import SceneBatches
+from deixis.training.data import RowBatches
 from deixis.training.loop import learning_rate, set_trainable
 
 DATA = SceneData(seed=5, long_side=64, turns=4, row_tokens=160)
@@ -147,8 +147,8 @@ def test_steps_that_are_not_finite_stop_the_run(
 def test_batches_do_not_depend_on_the_number_of_ranks() -> None:
     _, processor = tiny_model()
 
-    def batches(rank: int, world: int) -> SceneBatches:
-        return SceneBatches(processor, DATA, batch_size=4, start=0, stop=1, rank=rank, world=world)
+    def batches(rank: int, world: int) -> RowBatches:
+        return RowBatches(processor, DATA, batch_size=4, start=0, stop=1, rank=rank, world=world)
 
     whole = batches(0, 1).batch(3)
     halves = [batches(rank, 2).batch(3) for rank in range(2)]

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from deixis.cli.bootstrap import bootstrap_command
 from deixis.cli.datasets import (
     build_command,
     check_command,
@@ -23,6 +24,7 @@ data_app.command("build")(build_command)
 data_app.command("check")(check_command)
 data_app.command("report")(report_command)
 data_app.command("view")(view_command)
+data_app.command("bootstrap")(bootstrap_command)
 
 
 @data_app.callback()

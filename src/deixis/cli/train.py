@@ -18,6 +18,13 @@ def train_command(
         Path,
         typer.Option(help="Folder for checkpoints, the log and the model.", show_default=False),
     ],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Train the stages that learn from questions on a built data set.",
+            show_default=False,
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change a field: stages.0.steps=20; repeat for more."),
@@ -34,12 +41,14 @@ def train_command(
     check_creatable(out)
 
     from deixis.recipes import load_recipe
-    from deixis.training import train
+    from deixis.training import on_built_data, train
 
     kept = out / "recipe.json"
     # to resume without overrides means to resume what was started, overrides included
-    source = str(kept) if resume and not overrides and kept.is_file() else recipe
-    chosen = load_recipe(source, overrides or ())
+    same = resume and not overrides and data is None and kept.is_file()
+    chosen = load_recipe(str(kept) if same else recipe, overrides or ())
+    if data is not None:
+        chosen = on_built_data(chosen, data)
     if chosen.name != load_recipe(recipe).name:
         raise RecipeError(f"{out} holds a run of {chosen.name!r}; expected {recipe!r}")
     with shown_progress(f"train {chosen.name}", "steps") as progress:

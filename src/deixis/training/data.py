@@ -2,17 +2,23 @@
 
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from deixis.data.build import BuiltDataset
+from deixis.data.order import ShuffledOrder
 from deixis.data.scenes import draw_scene, scene_sample
 from deixis.data.tasks import sample_turns
+from deixis.errors import AnnotationError
 from deixis.processing.batch import Batch, Row, collate
 from deixis.processing.processor import Processor
 from deixis.structures import Conversation
-from deixis.training.recipe import SceneData
+from deixis.training.recipe import BuiltData, SceneData
 
 LENGTH_MULTIPLE = 64
 
@@ -29,7 +35,58 @@ def scene_row(processor: Processor, data: SceneData, index: int) -> Row:
     return processor.row(conversation, max_tokens=data.row_tokens, instances=sample.instances)
 
 
-class SceneBatches(IterableDataset[Batch]):
+@runtime_checkable
+class RowStream(Protocol):
+    """An endless stream of rows; a row is a pure function of its place."""
+
+    def row(self, index: int) -> Row:
+        """The row at a place."""
+
+
+@dataclass(frozen=True, slots=True)
+class SceneRows:
+    """Rows that are drawn."""
+
+    processor: Processor
+    data: SceneData
+
+    def row(self, index: int) -> Row:
+        """Draw a scene and ask about it."""
+        return scene_row(self.processor, self.data, index)
+
+
+class BuiltRows:
+    """Rows of a built data set, shuffled anew in every epoch."""
+
+    def __init__(self, processor: Processor, data: BuiltData) -> None:
+        self.processor = processor
+        self.data = data
+        self.dataset = BuiltDataset(Path(data.folder))
+        if data.root is not None:
+            self.dataset.roots = dict.fromkeys(self.dataset.roots, Path(data.root))
+        if not len(self.dataset):
+            raise AnnotationError(f"{data.folder}: the data set has no conversations")
+        self.order = ShuffledOrder(len(self.dataset), data.seed)
+
+    def row(self, index: int) -> Row:
+        """Read a conversation and encode it."""
+        conversation = self.dataset[self.order.at(index)]
+        limit = self.data.row_tokens if conversation.independent else None
+        return self.processor.row(conversation, max_tokens=limit)
+
+
+def row_stream(processor: Processor, data: SceneData | BuiltData) -> RowStream:
+    """The stream of what a stage trains on.
+
+    Raises:
+        AnnotationError: A built data set is not there, or is not finished.
+    """
+    if isinstance(data, BuiltData):
+        return BuiltRows(processor, data)
+    return SceneRows(processor, data)
+
+
+class RowBatches(IterableDataset[Batch]):
     """Batches from global step ``start`` on, for one rank of ``world``.
 
     Global batches do not depend on the number of ranks or workers: row *i* of step *s* is row
@@ -39,7 +96,7 @@ class SceneBatches(IterableDataset[Batch]):
     def __init__(
         self,
         processor: Processor,
-        data: SceneData,
+        data: SceneData | BuiltData,
         *,
         batch_size: int,
         start: int,
@@ -49,7 +106,7 @@ class SceneBatches(IterableDataset[Batch]):
     ) -> None:
         super().__init__()
         self.processor = processor
-        self.data = data
+        self.stream = row_stream(processor, data)
         self.batch_size = batch_size
         self.steps = range(start, stop)
         self.rank = rank
@@ -59,7 +116,7 @@ class SceneBatches(IterableDataset[Batch]):
         """The batch of a step."""
         first = step * self.batch_size
         rows = [
-            scene_row(self.processor, self.data, index)
+            self.stream.row(index)
             for index in range(first + self.rank, first + self.batch_size, self.world)
         ]
         return collate(rows, pad_id=self.processor.tokenizer.pad_id, multiple=LENGTH_MULTIPLE)
@@ -77,7 +134,7 @@ def _leave_signals_to_the_loop(_worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def batch_loader(batches: SceneBatches, *, workers: int) -> DataLoader[Batch]:
+def batch_loader(batches: RowBatches, *, workers: int) -> DataLoader[Batch]:
     """Load batches in order; workers take steps in turn, so their number changes nothing."""
     return DataLoader(
         batches,

@@ -27,7 +27,7 @@ from deixis.training.checkpoints import (
     read_manifest,
     save_checkpoint,
 )
-from deixis.training.data import SceneBatches, batch_loader
+from deixis.training.data import RowBatches, batch_loader
 from deixis.training.optimizers import OptimizerSet, build_optimizer
 from deixis.training.progress import TrainLog
 from deixis.training.recipe import Optimizer, Stage, TrainRecipe
@@ -119,7 +119,7 @@ def _run_stage(
     stopping: list[int],
 ) -> TrainingState:
     first, last = bounds
-    batches = SceneBatches(
+    batches = RowBatches(
         processor,
         stage.data,
         batch_size=stage.batch_size,

@@ -1,6 +1,7 @@
 """What a training run is: frozen dataclasses that a recipe function returns."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from deixis.errors import RecipeError
@@ -47,6 +48,20 @@ class SceneData:
 
 
 @dataclass(frozen=True, slots=True)
+class BuiltData:
+    """Conversations of a data set that `deixis data build` wrote, each epoch in another order.
+
+    ``root`` says where the images of all its sources are, where they have moved since. Turns that
+    would make a row longer than ``row_tokens`` are left out of a row of independent turns.
+    """
+
+    folder: str
+    seed: int = 0
+    row_tokens: int | None = None
+    root: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """Which parts train, on what, for how long.
 
@@ -57,7 +72,7 @@ class Stage:
     steps: int
     trainable: tuple[str, ...] = ("all",)
     batch_size: int = 16
-    data: SceneData = field(default_factory=SceneData)
+    data: SceneData | BuiltData = field(default_factory=SceneData)
     optimizer: Optimizer = field(default_factory=Optimizer)
 
     def __post_init__(self) -> None:
@@ -119,3 +134,19 @@ class TrainRecipe:
     def total_steps(self) -> int:
         """Steps of all stages together."""
         return sum(stage.steps for stage in self.stages)
+
+
+def on_built_data(recipe: TrainRecipe, folder: Path) -> TrainRecipe:
+    """The recipe with a built data set in place of drawn questions; stages without any stay."""
+    return replace(
+        recipe,
+        stages=tuple(
+            stage
+            if isinstance(stage.data, SceneData) and stage.data.turns == 0
+            else replace(
+                stage,
+                data=BuiltData(str(folder.resolve()), row_tokens=stage.data.row_tokens),
+            )
+            for stage in recipe.stages
+        ),
+    )

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data.sources.reading import codes, collect, samples, write_json
+from data.sources.reading import codes, collect, notes, samples, write_json
 
 from deixis.data.sources.llava_grounding import open_llava_grounding
 from deixis.errors import AnnotationError
@@ -32,23 +32,38 @@ def _world(folder: Path, *records: object, last: object = 50) -> Path:
     return write_json(folder / "conversations.json", list(records))
 
 
-def test_places_follow_the_words_that_mean_them(tmp_path: Path) -> None:
+def test_requests_are_answered_by_captions_that_point(tmp_path: Path) -> None:
     record = {
         "id": "000000000042",
         "conversations": _turns(
-            "<image>\nWho is there? (with grounding)",
-            "<g_s> Two men <g_e> <seg> and <g_s> a dog <g_e> <seg>.",
-            "Is it day?",
-            "Yes.",
+            "<image>\nDescribe the image. (with grounding)",
+            " <g_s> Two men <g_e> <seg> and <g_s> a dog <g_e> <seg>, <g_s> one <g_e> .",
         ),
-        "gd_ls": [[8, 7], None],
+        "gd_ls": [[8, 7, 8], None],
     }
     (sample,) = samples(open_llava_grounding(_world(tmp_path, record))).values()
-    first, second = sample.questions
-    assert first.question == "Who is there?"
-    assert first.answer == "Two men <region 1> <region 0> and a dog."
-    assert (first.kind, first.instance) == ("regions", 1)
-    assert (second.question, second.kind) == ("Is it day?", "dialogue")
+    (caption,) = sample.captions
+    assert caption.text == "Two men and a dog, one ."
+    (phrase,) = caption.phrases
+    assert phrase.text == "Two men"
+    assert [box.x1 for box in phrase.boxes] == [30, 10]
+    (question,) = sample.questions
+    assert (question.question, question.answer) == ("Describe the image.", caption.text)
+
+
+def test_phrases_of_a_talk_are_counted_and_its_turns_are_words(tmp_path: Path) -> None:
+    record = {
+        "id": 42,
+        "conversations": _turns("Who is it?", "<g_s> A man <g_e> <seg>.", "Is it day?", "Yes."),
+        "gd_ls": [[7]],
+    }
+    readings = collect(open_llava_grounding(_world(tmp_path, record)))
+    assert notes(readings) == {"phrase_in_dialogue": 1}
+    sample = readings["42"].sample
+    assert sample is not None
+    assert not sample.captions
+    asked = [(one.question, one.answer, one.kind) for one in sample.questions]
+    assert asked == [("Who is it?", "A man.", "dialogue"), ("Is it day?", "Yes.", "dialogue")]
 
 
 def test_hostile_conversations_are_faults(tmp_path: Path) -> None:
@@ -61,7 +76,7 @@ def test_hostile_conversations_are_faults(tmp_path: Path) -> None:
         record("<g_s> A man <g_e> <seg>", [[1000]]),
         record("<g_s> A man <g_e> <seg>", []),
         record("<g_s> A man <g_e> <seg>", 7),
-        record("A man <region <g_s>0>", None),
+        record("<g_s> <g_e>", None),
         record("A man", None, "44"),
         record("A man", None, None),
         {"id": "42"},

@@ -7,7 +7,7 @@ import pytest
 from data.sources.pictures import picture
 
 from deixis.data.sources.base import BadRecord, Fault
-from deixis.data.sources.records import digest, file_record, records
+from deixis.data.sources.records import digest, file_record, json_files, place_in, records
 from deixis.data.sources.slots import about_regions, fill, place_of, places_in
 from deixis.data.sources.spans import Span, find_phrase, fraction_box, ground, located_size
 from deixis.errors import AnnotationError
@@ -150,3 +150,14 @@ def test_a_file_that_is_no_document_is_a_bad_record(tmp_path: Path) -> None:
         file_record(tmp_path / "a.json", "a.json")
     with pytest.raises(BadRecord, match="bad_record"):
         file_record(tmp_path / "b.json", "b.json")
+
+
+def test_folders_are_gone_through_without_listing_them(tmp_path: Path) -> None:
+    for name in ("a.json", "b/c/d.json", "b/e.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = {place_in(path, tmp_path) for path in json_files(tmp_path)}
+    assert found == {"a.json", "b/c/d.json"}
+    assert place_in(tmp_path / "\udcff.json", tmp_path) == "\\udcff.json"
+    with pytest.raises(AnnotationError, match="cannot read"):
+        list(json_files(tmp_path / "nowhere"))

@@ -183,7 +183,7 @@ def test_everything_is_shown_class_by_class(task: str, make: Maker) -> None:
 
 @pytest.mark.parametrize("task", ["detection_names", "segmentation_names"])
 def test_listed_classes_are_answered_in_their_order(task: str, make: Maker, slots: Rules) -> None:
-    absent = 0
+    absent = first_absent = 0
     for sample, turn in turns_of(make(task, slots)):
         listed = re.split(r", | and ", word(read(turn, task)["list"]))
         said = re.split(r", | and ", answered(turn).text.rstrip("."))
@@ -204,7 +204,8 @@ def test_listed_classes_are_answered_in_their_order(task: str, make: Maker, slot
             whole = GroundedText(answered(turn).text, (phrase,))
             assert shown(sample, whole) == found
         assert not phrases
-    assert absent > 10
+        first_absent += said[0].startswith("No ")
+    assert absent > first_absent > 3
 
 
 @pytest.mark.parametrize("task", ["conditional_detection", "conditional_segmentation"])

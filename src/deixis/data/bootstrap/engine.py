@@ -264,8 +264,7 @@ class _Counts:
 def reading_specs(result: BootstrapResult) -> Sequence[str]:
     """Name what was kept as sources that ``deixis data build`` reads.
 
-    Image names start from the folder that the first source's started from, and all geometry is in
-    the frame of the upright image.
+    Image names start where those of the source did, and all geometry is that of the upright image.
     """
     specs = []
     for name, one in result.manifest["sources"].items():

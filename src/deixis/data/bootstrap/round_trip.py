@@ -79,8 +79,8 @@ def round_trips(
         found = found_boxes(located[number])
         best = found[0] if found else None
         met = 0.0 if best is None else overlap(boxes[number][1], best)
-        reason = "nothing_found" if best is None else "" if met >= iou else "iou_below"
-        trips.append(RoundTrip(answer, expression, best, len(found), met, reason))
+        missed = "nothing_found" if best is None else "" if met >= iou else "iou_below"
+        trips.append(RoundTrip(answer, expression, best, len(found), met, missed))
     return trips
 
 

@@ -44,7 +44,7 @@ from deixis.data.sources.questions import (
     texts,
     the_file,
 )
-from deixis.data.sources.records import Record, file_record, named_records
+from deixis.data.sources.records import Record, file_record, named_records, place_in
 from deixis.errors import AnnotationError
 from deixis.structures import QuestionAnswer
 
@@ -196,7 +196,7 @@ class Diagrams:
     def parts(self) -> Iterator[Part | Fault]:
         """Yield one part a file."""
         for key, file in self._listed():
-            place = str(file.relative_to(self.path))
+            place = place_in(file, self.path)
             try:
                 one = file_record(file, place)
                 named = key or self._named(one)

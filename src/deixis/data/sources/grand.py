@@ -41,7 +41,7 @@ from deixis.data.sources.fields import (
     text_field,
 )
 from deixis.data.sources.questions import texts
-from deixis.data.sources.records import file_record
+from deixis.data.sources.records import file_record, json_files, place_in
 from deixis.data.sources.spans import Span, find_phrase, ground, known_index, located_size
 from deixis.data.sources.streaming import parse_json
 from deixis.data.wording import REGION_SLOT
@@ -70,15 +70,15 @@ class Grand:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | Fault]:
-        """Yield one part an image, in the order of the files' names."""
-        paths = sorted(self.path.glob("*.json")) if self.path.is_dir() else [self.path]
-        for path in paths:
+        """Yield one part an image; files come in no order, so that any number can be read."""
+        for path in json_files(self.path) if self.path.is_dir() else [self.path]:
+            place = place_in(path, self.path)
             try:
-                one = file_record(path, path.name)
+                one = file_record(path, place)
                 for key in as_object(one.value, "file"):
-                    yield Part(as_key(key, "image"), "image", "", path.name, one.text)
+                    yield Part(as_key(key, "image"), "image", "", place, one.text)
             except BadRecord as error:
-                yield Fault(error.code, error.detail, path.name)
+                yield Fault(error.code, error.detail, place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an image."""
@@ -289,11 +289,11 @@ def _found(captions: Sequence[str], phrase: str) -> list[tuple[int, int] | None]
 def open_grand(
     path: Path, *, name: str = "grand", images: Path | None = None, split: str = ""
 ) -> Grand:
-    """Take a folder of files, or one file; images lie in the folder that is given, else with them.
+    """Take a folder of files, or one file; images lie in the folder that is given, else in theirs.
 
     Raises:
         AnnotationError: There is no file.
     """
-    if not path.is_file() and not any(path.glob("*.json")):
+    if not path.is_file() and not (path.is_dir() and any(json_files(path))):
         raise AnnotationError(f"{path}: expected JSON files, one an image")
     return Grand(name, path, images or (path if path.is_dir() else path.parent), split)

@@ -1,7 +1,8 @@
 """A JSON-lines file of one's own: one image a line.
 
 Only ``image`` is required; a text is the path of a file beside the JSON-lines file or in the image
-folder. ``docs/your-own-data.md`` describes every field with examples.
+folder, or the name of a drawn picture (``scenes://LEVEL/SPLIT/SEED/INDEX``).
+``docs/your-own-data.md`` describes every field with examples.
 
 Boxes are pixels ``[x1, y1, x2, y2]`` with exclusive right and bottom edges unless the line says
 ``"box_format": "xywh"``. Masks are COCO's segmentations.
@@ -30,6 +31,7 @@ from deixis.data.sources.fields import (
     text_field,
 )
 from deixis.data.sources.image_header import header_size
+from deixis.data.sources.scenes import DRAWN, DrawnImage, drawn_image
 from deixis.data.sources.streaming import json_lines, parse_json
 from deixis.errors import AnnotationError, GeometryError
 from deixis.geometry import COCO_KEYPOINTS, ImageSize, Keypoints, Point
@@ -97,14 +99,9 @@ class JsonLines:
         try:
             fields = record(parts[0])
             _check_names(fields, FIELDS)
-            path = image_path(self.images, required(fields, "image"))
-            size = (
-                image_size(fields["width"], fields["height"])
-                if "width" in fields and "height" in fields
-                else header_size(path)
-            )
-            reader = _Line(fields, size, place, notes, faults)
-            sample = reader.sample(f"{self.name}/{key}", path, self.name, self.split)
+            image = _image(self.images, required(fields, "image"))
+            reader = _Line(fields, _size(fields, image), place, notes, faults)
+            sample = reader.sample(f"{self.name}/{key}", image, self.name, self.split)
         except BadRecord as error:
             return Reading(None, (Fault(error.code, error.detail, place),))
         return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
@@ -133,7 +130,7 @@ class _Line:
         self.instances: list[Instance] = []
         self.at: dict[int, int] = {}
 
-    def sample(self, id_: str, path: Path, source: str, split: str) -> Sample:
+    def sample(self, id_: str, image: Path | DrawnImage, source: str, split: str) -> Sample:
         fields = self.fields
         for number, value in enumerate(self.items("objects")):
             made = self.attempt("objects", number, lambda v=value: self.instance(v))
@@ -146,7 +143,7 @@ class _Line:
             raise BadRecord("bad_record", "exhaustive: expected true or false")
         return Sample(
             id=id_,
-            image=path,
+            image=image,
             size=self.size,
             instances=tuple(self.instances),
             relations=self.each("relations", self.relation),
@@ -301,6 +298,20 @@ class _Line:
         if "mask" in fields:
             return read_mask(fields["mask"], self.size)
         raise BadRecord("bad_record", "region: expected a box, a point or a mask")
+
+
+def _image(folder: Path, name: object) -> Path | DrawnImage:
+    if isinstance(name, str) and name.startswith(DRAWN):
+        return drawn_image(name)
+    return image_path(folder, name)
+
+
+def _size(fields: Mapping[str, Any], image: Path | DrawnImage) -> ImageSize:
+    if "width" in fields and "height" in fields:
+        return image_size(fields["width"], fields["height"])
+    if isinstance(image, DrawnImage):
+        raise BadRecord("bad_record", "a drawn picture needs its width and height")
+    return header_size(image)
 
 
 def _check_names(fields: Mapping[str, Any], known: frozenset[str]) -> None:

@@ -2,34 +2,36 @@
 
 Two files: conversations (a list of ``id``, the number of an image, ``conversations`` and ``gd_ls``, for
 every ``<seg>`` of the texts in order a list of annotation ids, or null), and COCO's instances. In a
-text ``<g_s> words <g_e> <seg>`` marks words; the markers are taken off, and the places of the
-instances (`deixis.data.sources.slots`) follow their words: ``a man <region 0> on a bench <region 3>``.
-``(with grounding)`` at the end of a question asks for that, and is taken off too.
+text ``<g_s> words <g_e> <seg>`` marks words; the markers are taken off, and so is ``(with grounding)`` at
+the end of a question, which asks for them.
 
-Questions with places are of kind ``regions``, others of kind ``dialogue``. An image may have several
-conversations; they follow one another. A marker whose annotation is not there, and texts that have
-more or fewer ``<seg>`` than ``gd_ls``, are faults of their conversation. Tried on files written to the
-published format.
+Turns are questions of kind ``dialogue``, in words alone; an image may have several conversations, which
+follow one another. A conversation of one turn whose question is a request (it does not end in a
+question mark) describes the image: its answer is also a caption, with phrases that point. Phrases of
+other answers are in no caption; notes count them as ``phrase_in_dialogue``. A marker whose annotation is
+not there, and texts that have more or fewer ``<seg>`` than ``gd_ls``, are faults of their conversation.
+Tried on files written to the published format.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.data.sources.coco_records import Annotated, coco_parts, image_of, read_categories
-from deixis.data.sources.fields import as_list, as_object, record, required
+from deixis.data.sources.fields import as_list, as_object, as_text, record, required
 from deixis.data.sources.png import image_number
 from deixis.data.sources.questions import Fields, once_each
 from deixis.data.sources.records import digest, records
-from deixis.data.sources.slots import about_regions, check_no_places, place_of
+from deixis.data.sources.spans import Span, ground
 from deixis.data.sources.turns import exchanges
 from deixis.errors import AnnotationError
-from deixis.structures import QuestionAnswer, Sample
+from deixis.structures import GroundedText, QuestionAnswer, Sample
 
 _ANNOTATION, _IMAGE, _TURNS = "annotation", "image", "turns"
-_MARKED = re.compile(r"<g_s>\s*|\s*<g_e>|\s*(<seg>)")
+_MARKER = re.compile(r"(<g_s>)\s*|\s*(<g_e>)|\s*(<seg>)")
 _ASKED_FOR = re.compile(r"\s*\(with grounding\)\s*\Z")
 
 
@@ -72,11 +74,11 @@ class LlavaGrounding:
             return Reading(None, (Fault(error.code, error.detail, parts[0].place),))
         annotated = Annotated(size, self.categories)
         annotated.add_parts([part for part in parts if part.kind == _ANNOTATION])
-        asked: list[QuestionAnswer] = []
+        said = _Said(annotated)
         turns = [part for part in parts if part.kind == _TURNS]
         for part in once_each(turns, annotated.faults):
             try:
-                asked += _conversation(record(part), annotated)
+                said.conversation(record(part), part.place)
             except BadRecord as error:
                 annotated.fault(error, part.place)
         sample = Sample(
@@ -84,7 +86,8 @@ class LlavaGrounding:
             image=path,
             size=size,
             instances=tuple(annotated.instances),
-            questions=tuple(asked),
+            captions=tuple(said.captions),
+            questions=tuple(said.asked),
             source=self.name,
             split=self.split,
             exhaustive=False,
@@ -92,29 +95,67 @@ class LlavaGrounding:
         return Reading(sample, tuple(annotated.faults), tuple(sorted(annotated.notes.items())))
 
 
-def _conversation(fields: Fields, annotated: Annotated) -> list[QuestionAnswer]:
-    turns = exchanges(required(fields, "conversations"))
-    grounds = fields.get("gd_ls", fields.get("q_gd_ls"))
-    texts = [text for turn in turns for text in turn]
-    count = sum(text.count("<seg>") for text in texts)
-    listed = [None] * count if grounds is None else list(as_list(grounds, "gd_ls"))
-    if len(listed) != count:
-        raise BadRecord("bad_record", f"{count} <seg>, gd_ls has {len(listed)}")
-    at = iter(listed)
+class _Said:
+    """What is said about an image, while it is read."""
 
-    def placed(match: re.Match[str]) -> str:
-        meant = next(at) if match[1] else None
-        if meant is None:
-            return ""
-        indices = [annotated.index(number) for number in as_list(meant, "gd_ls")]
-        return "".join(f" {place_of(index)}" for index in dict.fromkeys(indices))
+    def __init__(self, annotated: Annotated) -> None:
+        self.annotated = annotated
+        self.asked: list[QuestionAnswer] = []
+        self.captions: list[GroundedText] = []
 
-    made = []
-    for question, answer in turns:
-        check_no_places(_MARKED.sub("", question + answer))
-        asked = _MARKED.sub(placed, _ASKED_FOR.sub("", question))
-        made.append(about_regions(asked, _MARKED.sub(placed, answer), kind="dialogue"))
-    return made
+    def conversation(self, fields: Fields, place: str) -> None:
+        """Read a conversation."""
+        turns = exchanges(required(fields, "conversations"))
+        grounds = fields.get("gd_ls", fields.get("q_gd_ls"))
+        count = sum(text.count("<seg>") for turn in turns for text in turn)
+        listed = [None] * count if grounds is None else list(as_list(grounds, "gd_ls"))
+        if len(listed) != count:
+            raise BadRecord("bad_record", f"{count} <seg>, gd_ls has {len(listed)}")
+        at = iter(listed)
+        # all texts are read before any is kept: a conversation is sound as a whole
+        read = [
+            (self.text(_ASKED_FOR.sub("", question), at), self.text(answer, at))
+            for question, answer in turns
+        ]
+        for (question, _), (answer, spans) in read:
+            self.asked.append(QuestionAnswer(question.strip(), answer.strip(), kind="dialogue"))
+            if len(read) > 1 or question.rstrip().endswith("?"):
+                self.count(len(spans))
+                continue
+            found = ground(
+                answer,
+                spans,
+                self.annotated.instances,
+                notes=self.annotated.notes,
+                faults=self.annotated.faults,
+                place=place,
+            )
+            self.captions.append(found)
+
+    def text(self, marked: str, grounds: Iterator[Any]) -> tuple[str, list[Span]]:
+        """A text without its markers, and the words that point."""
+        plain, end, start = "", 0, 0
+        words = (0, 0)
+        spans: list[Span] = []
+        for match in _MARKER.finditer(marked):
+            plain += marked[end : match.start()]
+            end = match.end()
+            if match[1]:
+                start = len(plain)
+            elif match[2]:
+                words = (start, len(plain))
+            elif (meant := next(grounds)) is not None:
+                indices = [self.annotated.index(number) for number in as_list(meant, "gd_ls")]
+                spans.append(Span(*words, tuple(dict.fromkeys(indices))))
+        plain += marked[end:]
+        as_text(plain, "text")
+        return plain, spans
+
+    def count(self, phrases: int) -> None:
+        """Note phrases that no caption holds."""
+        if phrases:
+            notes = self.annotated.notes
+            notes["phrase_in_dialogue"] = notes.get("phrase_in_dialogue", 0) + phrases
 
 
 def open_llava_grounding(

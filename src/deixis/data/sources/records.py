@@ -7,6 +7,7 @@ print a dictionary, single quotes and all: they are read as literals, never run.
 import ast
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +91,31 @@ def file_record(path: Path, place: str) -> Record:
     except UnicodeDecodeError as error:
         raise BadRecord("bad_encoding", f"{place}: {error.reason} at byte {error.start}") from None
     return Record(place, text, parse_json(text))
+
+
+def json_files(folder: Path) -> Iterator[Path]:
+    """Yield the JSON files of a folder and the folders in it, in no order, without listing them all.
+
+    Raises:
+        AnnotationError: A folder cannot be read.
+    """
+    pending = [folder]
+    try:
+        while pending:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(Path(entry.path))
+                    elif entry.name.endswith(".json"):
+                        yield Path(entry.path)
+    except OSError as error:
+        raise AnnotationError(f"{folder}: cannot read: {error}") from error
+
+
+def place_in(path: Path, root: Path) -> str:
+    """A file as people find it from a folder, in characters that can be written."""
+    name = path.name if path == root else str(path.relative_to(root))
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def digest(text: str) -> str:

@@ -8,8 +8,38 @@ from typing import Any
 
 from deixis.data.sources.base import Source
 from deixis.data.sources.coco import open_coco
+from deixis.data.sources.coco_interactive import open_coco_interactive
+from deixis.data.sources.depth import open_depth, open_hrwsi, open_kitti, open_nyu
+from deixis.data.sources.diagrams import (
+    open_ai2d,
+    open_docvqa,
+    open_dvqa,
+    open_iconqa,
+    open_scienceqa,
+)
+from deixis.data.sources.flickr30k import open_flickr30k
+from deixis.data.sources.folders import open_ade20k, open_cityscapes
+from deixis.data.sources.google_refexp import open_google_refexp
+from deixis.data.sources.gqa import open_gqa_scenes
+from deixis.data.sources.grand import open_grand
+from deixis.data.sources.grit import open_grit
 from deixis.data.sources.jsonl import open_jsonl
+from deixis.data.sources.llava import open_llava
+from deixis.data.sources.llava_grounding import open_llava_grounding
+from deixis.data.sources.lvis import open_lvis
+from deixis.data.sources.openpsg import open_openpsg
+from deixis.data.sources.osprey import open_osprey
+from deixis.data.sources.panoptic import open_panoptic
+from deixis.data.sources.png import open_png
+from deixis.data.sources.pointqa import open_pointqa
+from deixis.data.sources.refcoco import open_refcoco
+from deixis.data.sources.saliency import open_saliency
 from deixis.data.sources.scenes import Scenes
+from deixis.data.sources.vcr import open_vcr
+from deixis.data.sources.visual7w import open_visual7w
+from deixis.data.sources.visual_genome import open_visual_genome
+from deixis.data.sources.voc import open_voc
+from deixis.data.sources.vqa import open_aokvqa, open_gqa, open_pope, open_vqa, open_vsr
 from deixis.errors import RecipeError
 
 ORIENTATIONS = ("auto", "raw", "upright")
@@ -19,8 +49,8 @@ ORIENTATIONS = ("auto", "raw", "upright")
 class Format:
     """A format that can be read: how it is opened, and from what.
 
-    ``tried`` says what the reader was tried on: ``true files``, or ``files written to the
-    published format``.
+    ``tried`` says what the reader was tried on: true files of the data set or a part of them,
+    files that deixis writes, or files written by hand to the published format.
     """
 
     open: Callable[..., Source]
@@ -48,10 +78,74 @@ def _open_scenes(path: Path, **options: Any) -> Scenes:  # noqa: ARG001
     return Scenes(**options)
 
 
+_TRUE = "true files"
+_OWN = "files of our own"
+_WRITTEN = "files written to the published format"
+
 FORMATS: dict[str, Format] = {
-    "coco": Format(open_coco, "instances, keypoints and captions in COCO's form", "true files"),
-    "jsonl": Format(open_jsonl, "one image a line, of one's own", "our own files"),
-    "scenes": Format(_open_scenes, "drawn scenes; the path is `train`, `val` …", "drawn"),
+    "ade20k": Format(open_ade20k, "ADE20K: pictures of class numbers", _WRITTEN),
+    "ai2d": Format(open_ai2d, "AI2D: multiple choice about diagrams", _WRITTEN),
+    "aokvqa": Format(open_aokvqa, "A-OKVQA: multiple choice with rationales", _WRITTEN),
+    "cityscapes": Format(open_cityscapes, "Cityscapes: polygons of street scenes", _WRITTEN),
+    "coco": Format(
+        open_coco, "COCO's instances, keypoints and captions, and what keeps to their form", _TRUE
+    ),
+    "coco_interactive": Format(
+        open_coco_interactive,
+        "COCO-Interactive: points, scribbles, boxes and masks as prompts",
+        _WRITTEN,
+    ),
+    "depth": Format(open_depth, "depth maps that drawn scenes are exported with", _OWN),
+    "docvqa": Format(open_docvqa, "DocVQA: questions about documents", _WRITTEN),
+    "dvqa": Format(open_dvqa, "DVQA: questions about bar charts", _WRITTEN),
+    "flickr30k": Format(
+        open_flickr30k, "Flickr30k Entities: captions whose phrases have boxes", _OWN
+    ),
+    "google_refexp": Format(
+        open_google_refexp, "Google RefExp: expressions for COCO's annotations", _TRUE
+    ),
+    "gqa": Format(open_gqa, "GQA: questions", _WRITTEN),
+    "gqa_scenes": Format(open_gqa_scenes, "GQA: scene graphs", _WRITTEN),
+    "grand": Format(open_grand, "GranD: objects and dense captions", _TRUE),
+    "grit": Format(open_grit, "GRIT: captions whose chunks have boxes", _WRITTEN),
+    "hrwsi": Format(open_hrwsi, "HRWSI: relative depth", _WRITTEN),
+    "iconqa": Format(open_iconqa, "IconQA: questions about icons", _WRITTEN),
+    "jsonl": Format(open_jsonl, "a JSON-lines file of one's own, one image a line", _OWN),
+    "kitti": Format(open_kitti, "KITTI: depth in metres", _WRITTEN),
+    "llava": Format(open_llava, "LLaVA's CC3M and Instruct, ALLaVA: conversations", _WRITTEN),
+    "llava_grounding": Format(
+        open_llava_grounding, "LLaVA-Grounding: conversations that point", _WRITTEN
+    ),
+    "lvis": Format(
+        open_lvis, "LVIS, PACO: a thousand classes, some of them checked in each image", _WRITTEN
+    ),
+    "nyu": Format(open_nyu, "NYU Depth v2: depth in metres", _WRITTEN),
+    "openpsg": Format(open_openpsg, "OpenPSG: relations between panoptic segments", _WRITTEN),
+    "osprey": Format(open_osprey, "Osprey: descriptions of masks", _TRUE),
+    "panoptic": Format(open_panoptic, "COCO panoptic: things and stuff", _TRUE),
+    "png": Format(
+        open_png, "Panoptic Narrative Grounding: narratives whose phrases point", _WRITTEN
+    ),
+    "pointqa": Format(open_pointqa, "PointQA Local and Look Twice", _WRITTEN),
+    "pope": Format(open_pope, "POPE: is it there?", _TRUE),
+    "refcoco": Format(open_refcoco, "RefCOCO, RefCOCO+, RefCOCOg and RefCLEF", _TRUE),
+    "saliency": Format(
+        open_saliency, "MSRA-10K, MSRA-B, DUTS: pictures and masks of their subjects", _WRITTEN
+    ),
+    "scienceqa": Format(open_scienceqa, "ScienceQA: multiple choice with lectures", _WRITTEN),
+    "vcr": Format(open_vcr, "VCR: questions about people, with answers and rationales", _WRITTEN),
+    "visual7w": Format(open_visual7w, "Visual7W: telling and pointing", _WRITTEN),
+    "visual_genome": Format(
+        open_visual_genome,
+        "Visual Genome: objects, attributes, relations, regions, questions",
+        _TRUE,
+    ),
+    "voc": Format(open_voc, "Pascal VOC's XML, and what keeps to its form", _TRUE),
+    "vqa": Format(open_vqa, "VQAv2 and OK-VQA: questions with ten answers", _OWN),
+    "vsr": Format(open_vsr, "VSR: statements about where things are", _TRUE),
+    "scenes": Format(
+        _open_scenes, "drawn scenes; the path is train, val, testA, testB or test", _OWN
+    ),
 }
 """Every format by name."""
 

@@ -1,10 +1,12 @@
 """Drawn scenes as a source: nothing is read, everything is exact."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from deixis.data.scenes import draw_scene, scene_sample
-from deixis.data.sources.base import Fault, Part, Reading
+from deixis.data.scenes.vocabulary import LEVELS, SPLITS
+from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.structures import ImageArray
 
 
@@ -23,6 +25,24 @@ class DrawnImage:
 
     def __str__(self) -> str:
         return f"scenes://{self.level}/{self.split}/{self.seed}/{self.index}"
+
+
+DRAWN = "scenes://"
+"""What the name of a drawn picture begins with."""
+
+_NAME = re.compile(rf"{DRAWN}({'|'.join(LEVELS)})/({'|'.join(SPLITS)})/(\d{{1,19}})/(\d{{1,19}})")
+
+
+def drawn_image(name: str) -> DrawnImage:
+    """The drawn picture of a name.
+
+    Raises:
+        BadRecord: No picture has such a name.
+    """
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise BadRecord("bad_record", f"image {name!r}: expected {DRAWN}LEVEL/SPLIT/SEED/INDEX")
+    return DrawnImage(int(found[3]), int(found[4]), found[1], found[2])
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ def classes(sample: Sample) -> dict[str, list[int]]:
 
 def is_doubtful(instance: Instance, rules: Rules) -> bool:
     """Whether a thing is a crowd or hardly seen, so that nobody could count it."""
-    return instance.crowd and instance.visibility < rules.clear_visibility
+    return instance.crowd or instance.visibility < rules.clear_visibility
 
 
 def clear_classes(sample: Sample, rules: Rules) -> dict[str, list[int]]:

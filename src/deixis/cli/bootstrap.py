@@ -1,0 +1,123 @@
+"""``deixis data bootstrap``: descriptions by a model that lead it back to their boxes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deixis.cli.datasets import SourceSpecs
+
+if TYPE_CHECKING:
+    from deixis.data.bootstrap import BootstrapResult
+
+
+def bootstrap_command(
+    model: Annotated[
+        str, typer.Argument(help="A shipped model, a folder or a hub id.", show_default=False)
+    ],
+    *,
+    source: SourceSpecs,
+    out: Annotated[
+        Path, typer.Option(help="A new or empty folder, or one to finish.", show_default=False)
+    ],
+    iou: Annotated[
+        float, typer.Option(min=0, max=1, help="Least overlap of the box found and the true one.")
+    ] = 0.5,
+    max_objects: Annotated[
+        int, typer.Option(min=0, help="Most objects of an image; 0 for any number.")
+    ] = 15,
+    min_area: Annotated[
+        float, typer.Option(min=0, help="Only boxes of more square pixels; 0 for all.")
+    ] = 2000,
+    captions: Annotated[
+        bool, typer.Option(help="Caption images too, plainly and with phrases on true boxes.")
+    ] = False,
+    describe: Annotated[
+        str | None,
+        typer.Option(help="What is asked of a box; <region> stands for it.", show_default=False),
+    ] = None,
+    locate: Annotated[
+        str | None,
+        typer.Option(help="What is asked of a description; {x} stands for it.", show_default=False),
+    ] = None,
+    caption_prompt: Annotated[
+        str | None, typer.Option(help="What is asked for a caption.", show_default=False)
+    ] = None,
+    ground_prompt: Annotated[
+        str | None, typer.Option(help="What is asked for a grounded caption.", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, max=1024, help="Processes, each with the model.")
+    ] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once.")] = 32,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only this many images.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
+) -> None:
+    """Describe boxes with a model and keep the descriptions that lead it back to them.
+
+    What is kept has the box of the annotation, and `deixis data build` reads it. The same sources,
+    model and options give the same bytes on any number of processes. A run that was stopped goes
+    on when it is started again.
+    """
+    from deixis.cli.outputs import check_creatable, print_json, print_result
+    from deixis.cli.progress import shown_progress
+    from deixis.data.bootstrap import BootstrapPlan, Prompts, bootstrap
+    from deixis.data.bootstrap.engine import reading_specs
+    from deixis.data.sources import named_apart, open_source
+
+    check_creatable(out)
+    opened = named_apart([open_source(spec) for spec in source])
+    wanted = {
+        "describe": describe,
+        "locate": locate,
+        "caption": caption_prompt,
+        "ground": ground_prompt,
+    }
+    prompts = Prompts(**{name: text for name, text in wanted.items() if text is not None})
+
+    from deixis.cli.asking import OpenModel, read_pixels
+
+    opener = OpenModel(model)
+    plan = BootstrapPlan(
+        tuple(opened),
+        opener.record(),
+        prompts=prompts,
+        iou=iou,
+        max_objects=max_objects or None,
+        min_area=min_area or None,
+        captions=captions,
+        batch_size=batch_size,
+        limit=limit,
+    )
+    with shown_progress("bootstrap", "images") as progress:
+        result = bootstrap(
+            plan, out, open_model=opener, read=read_pixels, workers=workers, progress=progress
+        )
+    if as_json:
+        print_json(result.manifest)
+    else:
+        print_result(_summary(result))
+    for spec in reading_specs(result):
+        typer.echo(f"kept: {spec}", err=True)
+
+
+def _summary(result: "BootstrapResult") -> str:
+    lines = []
+    for name, one in result.manifest["sources"].items():
+        lines.append(f"{name}: {_counted(one['image_fates'])}")
+        lines.append(f"  {one['objects']} objects: {one['described']} described")
+        if one["not_described"]:
+            lines[-1] += f", not {_counted(one['not_described'])}"
+        if one["described"]:
+            lines.append(
+                f"  kept {one['kept']} ({one['keep_rate']:.1%}); dropped {_counted(one['dropped'])}"
+            )
+            bins = ", ".join(map(str, one["iou_of_found"]["counts"]))
+            lines.append(f"  IoU of what was found, from 0 to 1 in tenths: {bins}")
+        if one["captions"]:
+            lines.append(f"  {one['captions']} captions")
+    return "\n".join(lines)
+
+
+def _counted(counts: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())

@@ -1,0 +1,77 @@
+"""Formats by name: how each is written, and where it wants its pictures."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from deixis.data.export.coco import CocoWriter, FiftyOneWriter
+from deixis.data.export.items import Losses, Writer
+from deixis.data.export.jsonl import JsonLinesWriter
+from deixis.data.export.label_studio import LOCAL_FILES, LabelStudioWriter
+from deixis.data.export.yolo import YoloWriter
+
+LINES = "samples.jsonl"
+"""The file of JSON lines in an export's folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What can be chosen.
+
+    ``copy_images`` brings the pictures into the export. ``rows`` is YOLO's, ``results`` and ``url``
+    are Label Studio's. ``check_images`` looks at the header of every picture.
+    """
+
+    copy_images: bool = False
+    check_images: bool = True
+    rows: str = "auto"
+    results: str = "annotations"
+    url: str = LOCAL_FILES
+
+
+@dataclass(frozen=True, slots=True)
+class ExportFormat:
+    """A format that can be written.
+
+    ``place`` is the folder of its pictures, with the split's name in it where they are apart. With
+    ``brings_images`` they are always there; ``flat`` has no folders in their names.
+    """
+
+    open: Callable[[Path, Losses, ExportOptions], Writer]
+    summary: str
+    place: str
+    brings_images: bool = False
+    flat: bool = False
+
+
+def _label_studio(folder: Path, losses: Losses, options: ExportOptions) -> Writer:
+    return LabelStudioWriter(folder, losses, results=options.results, url=options.url)
+
+
+EXPORT_FORMATS: dict[str, ExportFormat] = {
+    "coco": ExportFormat(
+        lambda folder, losses, _: CocoWriter(folder, losses),
+        "instances, keypoints and captions in COCO's form",
+        "images/{split}",
+    ),
+    "fiftyone": ExportFormat(
+        lambda folder, losses, _: FiftyOneWriter(folder, losses),
+        "data and labels.json, which FiftyOne imports",
+        "data",
+        brings_images=True,
+    ),
+    "jsonl": ExportFormat(
+        lambda folder, losses, _: JsonLinesWriter(folder / LINES, losses),
+        "one image a line, with everything but depth",
+        "images",
+    ),
+    "label-studio": ExportFormat(_label_studio, "tasks for Label Studio", "images"),
+    "yolo": ExportFormat(
+        lambda folder, losses, options: YoloWriter(folder, losses, rows=options.rows),
+        "labels as Ultralytics reads them",
+        "images/{split}",
+        brings_images=True,
+        flat=True,
+    ),
+}
+"""Every format that can be written, by name."""

@@ -1,0 +1,84 @@
+"""A mask as one polygon, for formats that have nothing else."""
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from deixis.geometry import Mask
+from deixis.geometry.checks import VERTEX_LIMIT
+
+
+def single_polygon(mask: Mask) -> list[float] | None:
+    """One polygon ``[x, y, x, y, ...]`` whose even-odd filling is the mask.
+
+    Polygons that the mask is made of are kept where they lie in the image; otherwise the polygon
+    goes along the edges of pixels. Pieces and holes are joined by seams of no width, that is by
+    lines that are gone along twice. None for an empty mask, or one that needs too many corners.
+    """
+    given = mask.to_annotation().get("polygons")
+    if isinstance(given, list):
+        joined = _joined([[float(value) for value in polygon] for polygon in given])
+        if _fits(joined, mask) and (
+            len(given) == 1 or Mask.from_polygons([joined], mask.size) == mask
+        ):
+            return joined
+    loops = [loop.astype(float).ravel().tolist() for loop in outlines(mask.array)]
+    joined = _joined(loops)
+    return joined if 6 <= len(joined) <= 2 * VERTEX_LIMIT else None
+
+
+def outlines(array: Bool[np.ndarray, "height width"]) -> list[Int64[np.ndarray, "corners 2"]]:
+    """The borders of a mask along the edges of its pixels: closed loops of corners ``x y``.
+
+    Holes are loops of their own. No pixels give no loops.
+    """
+    padded = np.pad(array, 1).astype(np.int8)
+    # of the four pixels that meet in a corner, an odd number is set; or two that lie across
+    around = padded[:-1, :-1] + padded[1:, 1:] - padded[:-1, 1:] - padded[1:, :-1]
+    y, x = np.nonzero(around)
+    times = np.abs(around[y, x])
+    y, x = np.repeat(y, times), np.repeat(x, times)
+    # along a row the borders begin and end in turn, and so along a column
+    beside, below = _pairs(np.lexsort((x, y))), _pairs(np.lexsort((y, x)))
+    loops = []
+    free = np.ones(len(x), np.bool_)
+    for first in range(len(x)):
+        if not free[first]:
+            continue
+        corners: list[int] = []
+        corner = first
+        while free[corner]:
+            other = int(beside[corner])
+            free[corner] = free[other] = False
+            corners += [corner, other]
+            corner = int(below[other])
+        loops.append(np.stack((x[corners], y[corners]), axis=1))
+    return loops
+
+
+def _pairs(order: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    partner = np.empty(len(order), np.int64)
+    partner[order[0::2]] = order[1::2]
+    partner[order[1::2]] = order[0::2]
+    return partner
+
+
+def _joined(loops: list[list[float]]) -> list[float]:
+    if not loops:
+        return []
+    path = list(loops[0])
+    start = path[:2]
+    for loop in loops[1:]:
+        # back to the start, over to the loop, around it, and back the same way
+        path += [*start, *loop, *loop[:2]]
+    return path
+
+
+def _fits(polygon: list[float], mask: Mask) -> bool:
+    xs, ys = polygon[0::2], polygon[1::2]
+    return (
+        len(polygon) <= 2 * VERTEX_LIMIT
+        and min(xs) >= 0
+        and min(ys) >= 0
+        and max(xs) <= mask.size.width
+        and max(ys) <= mask.size.height
+    )

@@ -1,0 +1,139 @@
+"""Where the pictures of an export are: where they were, or in its folder."""
+
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+from deixis.data.build.durable import storing
+from deixis.data.build.pictures import image_bytes
+from deixis.data.export.files import copy_file, created
+from deixis.data.sources.base import BadRecord
+from deixis.data.sources.registry import OpenedSource
+from deixis.errors import RecipeError
+from deixis.structures import ImageSource
+
+
+class Pictures:
+    """Names pictures, and brings them into the folder where the format wants them there.
+
+    Args:
+        sources: The sources that pictures come from.
+        folder: The folder of the export.
+        mode: ``reference``, ``copy``, or ``link`` (a second name for the same file where the file
+            system can, else a copy).
+        near: In ``reference``, the folder that names start from if every picture lies in it.
+        flat: No folders in the names of pictures that are brought in.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[OpenedSource],
+        folder: Path,
+        *,
+        mode: str,
+        near: Path | None = None,
+        flat: bool = False,
+    ) -> None:
+        self.folder = folder
+        self.mode = mode
+        self.flat = flat
+        self._several = len(sources) > 1
+        self._roots = {one.source.name: Path(os.path.abspath(one.root)) for one in sources}  # noqa: PTH100  # links stay as they are
+        self.root = _common(list(self._roots.values()), near)
+        self._added: Path | None = None
+
+    def place(self, image: ImageSource, source: str, key: str, place: str) -> str:
+        """Return the name of a picture, once it is where the name says.
+
+        Args:
+            image: The picture.
+            source: The name of its source.
+            key: What it is called in its source.
+            place: The folder in the export that takes it, in ``copy`` and ``link``.
+
+        Raises:
+            BadRecord: The picture is not in its source's folder, or cannot be read.
+            RecipeError: It is drawn, and is to be referred to.
+            StorageError: The disk refuses it.
+        """
+        self._added = None
+        if self.mode == "reference":
+            if not isinstance(image, Path):
+                raise RecipeError(
+                    f"source {source}: its images are in no files, so they have to be written\n"
+                    "hint: add --copy-images"
+                )
+            return _inside(image, self.root)
+        name = _inside(image, self._roots[source]) if isinstance(image, Path) else f"{key}.png"
+        if self._several:
+            name = f"{source}/{name}"
+        if self.flat:
+            name = name.replace("/", "_")
+        target = self.folder / place / name
+        number = 1
+        while _taken(target, flat=self.flat):
+            number += 1
+            target = self.folder / place / _numbered(name, number)
+        self._bring(image, target)
+        self._added = target
+        return target.relative_to(self.folder / place).as_posix()
+
+    def take_back(self) -> None:
+        """Remove the picture that was brought in last: nothing was written about it."""
+        if self._added is not None:
+            with suppress(OSError):
+                self._added.unlink()
+
+    def _bring(self, image: ImageSource, target: Path) -> None:
+        if not isinstance(image, Path):
+            with created(target, synced=False) as file:
+                file.write(image_bytes(image))
+            return
+        if self.mode == "link":
+            with storing(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(OSError):
+                # what a link points at, so that no link leads out of the export
+                target.hardlink_to(image.resolve(strict=True))
+                return
+        try:
+            copy_file(image, target)
+        except OSError as error:
+            raise BadRecord("image_unreadable", f"{image.name}: {error.strerror}") from None
+
+
+def _common(roots: list[Path], near: Path | None) -> Path:
+    if near is not None:
+        here = Path(os.path.abspath(near))  # noqa: PTH100  # links stay as they are
+        if all(root.is_relative_to(here) for root in roots):
+            return here
+    return Path(os.path.commonpath(roots))
+
+
+def _inside(image: Path, root: Path) -> str:
+    path = Path(os.path.abspath(image))  # noqa: PTH100  # links stay as they are
+    try:
+        name = path.relative_to(root).as_posix()
+    except ValueError:
+        raise BadRecord("path_escape", f"{image.name} is not in the image folder") from None
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise BadRecord("bad_encoding", "the image's name is not UTF-8") from None
+    return name
+
+
+def _taken(path: Path, *, flat: bool) -> bool:
+    # labels beside flat pictures have the name without the suffix, so that has to be free too
+    if flat and path.parent.is_dir():
+        stem = PurePosixPath(path.name).stem
+        suffixes = (".jpg", ".jpeg", ".png", ".webp", ".bmp", path.suffix)
+        return any((path.parent / f"{stem}{suffix}").exists() for suffix in suffixes)
+    return path.exists()
+
+
+def _numbered(name: str, number: int) -> str:
+    stem, dot, suffix = re.sub(r"-\d+$", "", name).rpartition(".")
+    return f"{stem}-{number}{dot}{suffix}" if stem else f"{name}-{number}"

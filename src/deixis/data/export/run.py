@@ -1,0 +1,251 @@
+"""Samples of sources, in the order of their keys, through a writer; what cannot go is listed."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow.parquet as pq
+
+from deixis.data.build.index import Index, make_index, read_block
+from deixis.data.build.plan import BuildPlan
+from deixis.data.build.upright import checked_sample
+from deixis.data.export.files import Records
+from deixis.data.export.formats import EXPORT_FORMATS, ExportOptions
+from deixis.data.export.items import Item, Losses, Writer, content, split_name
+from deixis.data.export.jsonl import JsonLinesWriter
+from deixis.data.export.pictures import Pictures
+from deixis.data.mixture import Mixture
+from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.registry import OpenedSource
+from deixis.errors import AnnotationError, BudgetError, DeixisError, GeometryError, RecipeError
+
+DETAIL_LIMIT = 200
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,14}")
+
+
+@dataclass(slots=True)
+class ExportReport:
+    """What became of what was read: ``images`` are ``written`` and ``quarantined`` ones together.
+
+    ``partly`` are images that were written without some of their records, ``records`` the number of
+    those, and of records that belong to no image. ``not_carried`` counts what the format has no
+    place for, ``normalised`` what was changed by a documented rule. ``root`` is the folder that
+    names of pictures start from.
+    """
+
+    images: int = 0
+    written: int = 0
+    quarantined: int = 0
+    partly: int = 0
+    lost: int = 0
+    records: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    not_carried: Counter[str] = field(default_factory=Counter)
+    normalised: Counter[str] = field(default_factory=Counter)
+    root: Path = Path()
+
+    @property
+    def share_at_fault(self) -> float:
+        """The share of images, and of records without an image, that have a fault."""
+        seen = self.images + self.lost
+        return (self.quarantined + self.partly + self.lost) / seen if seen else 0.0
+
+
+def export_samples(
+    sources: Sequence[OpenedSource],
+    form: str,
+    out: Path,
+    *,
+    quarantine: Path,
+    options: ExportOptions | None = None,
+    budget: float = 0.01,
+    near: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ExportReport:
+    """Write the samples of sources in a format.
+
+    Memory does not grow with the sources: parts are sorted on the disk, and records are written as
+    they come. Images come in the order of their sources and keys, so the same sources give the
+    same bytes.
+
+    Args:
+        sources: What to read; each has its own name.
+        form: A key of `EXPORT_FORMATS`; or ``lines``, which is ``jsonl`` in one file without a
+            folder, its pictures where they are.
+        out: A folder that is empty, or for ``lines`` the file. The caller makes it appear whole.
+        quarantine: A file for what is at fault, one JSON object a line.
+        options: What can be chosen.
+        budget: The share of images that may be at fault.
+        near: Names of pictures that stay where they are start from this folder if it holds them all,
+            else from the innermost folder that does.
+        progress: Is told how many images are done, of how many.
+
+    Raises:
+        RecipeError: The format or an option is unknown, or drawn images are to be referred to.
+        AnnotationError: A file is damaged beyond its records.
+        BudgetError: More is at fault than the budget allows; the quarantine file is whole.
+        StorageError: Something cannot be written.
+    """
+    options = options or ExportOptions()
+    losses = Losses()
+    if form == "lines":
+        writer: Writer = JsonLinesWriter(out, losses)
+        pictures = Pictures(sources, out.parent, mode="reference", near=near)
+        place = ""
+    elif form in EXPORT_FORMATS:
+        chosen = EXPORT_FORMATS[form]
+        writer = chosen.open(out, losses, options)
+        mode = "copy" if options.copy_images else "link" if chosen.brings_images else "reference"
+        pictures = Pictures(sources, out, mode=mode, near=near, flat=chosen.flat)
+        place = chosen.place
+    else:
+        raise RecipeError(f"format {form!r}: expected one of {sorted(EXPORT_FORMATS)}")
+    # the index asks for a plan; what tasks it has makes no difference
+    plan = BuildPlan(
+        tuple(sources), Mixture((("caption", 1.0),)), check_images=options.check_images
+    )
+    faults = Records(quarantine)
+    with TemporaryDirectory(prefix=".deixis-export-", dir=quarantine.parent) as scratch:
+        run = _Run(plan, make_index(plan, Path(scratch) / "index"), writer, pictures, faults, losses)
+        run.place = place
+        run.all(progress or (lambda done, total: None))  # noqa: ARG005
+    faults.close()
+    run.report.not_carried = losses.counts
+    run.report.root = pictures.root
+    if run.report.share_at_fault > budget:
+        raise BudgetError(_over(run.report, budget))
+    return run.report
+
+
+class _Run:
+    """One export on its way."""
+
+    def __init__(
+        self,
+        plan: BuildPlan,
+        index: Index,
+        writer: Writer,
+        pictures: Pictures,
+        faults: Records,
+        losses: Losses,
+    ) -> None:
+        self.plan = plan
+        self.index = index
+        self.writer = writer
+        self.pictures = pictures
+        self.faults = faults
+        self.losses = losses
+        self.place = ""
+        self.report = ExportReport(images=sum(one.images for one in index.counts.values()))
+        self.keeps_ids = len(plan.sources) == 1 and _all_numbers(index)
+
+    def all(self, progress: Callable[[int, int], None]) -> None:
+        if self.writer.needs_look:
+            for source, key, parts in self._images():
+                sample = self._read(source, key, parts).sample
+                if sample is not None:
+                    self.writer.look(sample)
+        for name, fault in self.index.faults:
+            self._fault(name, "", fault, "record")
+            self.report.lost += 1
+        for number, (source, key, parts) in enumerate(self._images(), start=1):
+            self._image(number, source, key, parts)
+            progress(number, self.report.images)
+        self.writer.finish()
+
+    def _images(self) -> Iterator[tuple[OpenedSource, str, list[Part]]]:
+        for number in range(self.index.blocks):
+            for source, key, parts in read_block(self.index.block(number)):
+                yield self.plan.sources[source], key, parts
+
+    def _image(self, number: int, source: OpenedSource, key: str, parts: list[Part]) -> None:
+        name = source.source.name
+        reading = self._read(source, key, parts)
+        for fault in reading.faults:
+            self._fault(name, key, fault, "record" if reading.sample else "image")
+        sample = reading.sample
+        if sample is None:
+            self.report.quarantined += 1
+            return
+        before = self.losses.counts.copy()
+        try:
+            folder = self.place.format(split=split_name(sample))
+            file_name = self.pictures.place(sample.image, name, key, folder)
+            several = len(self.plan.sources) > 1
+            item = Item(
+                id=int(key) if self.keeps_ids else number,
+                key=f"{name}/{key}" if several else key,
+                file_name=f"{folder}/{file_name}" if self._named_from_the_top() else file_name,
+                sample=sample,
+            )
+            self.writer.add(item)
+        except (AnnotationError, GeometryError) as error:
+            self.pictures.take_back()
+            self.losses.counts = before
+            self._fault(name, key, _as_fault(error, parts[0].place), "image")
+            self.report.quarantined += 1
+            return
+        for kind, count in content(sample).items():
+            if kind not in self.writer.carries:
+                self.losses.add(kind, count)
+        for note, count in reading.notes:
+            self.report.normalised[note] += count
+        self.report.written += 1
+        self.report.partly += bool(reading.faults)
+
+    def _named_from_the_top(self) -> bool:
+        """Whether names start from the export's folder, not from the folder of pictures in it."""
+        return self.place == "images" and self.pictures.mode != "reference"
+
+    def _read(self, source: OpenedSource, key: str, parts: list[Part]) -> Reading:
+        place = parts[0].place
+        notes: dict[str, int] = {}
+        try:
+            reading = source.source.sample(key, parts)
+            if reading.sample is None or not self.plan.check_images:
+                return reading
+            sample = checked_sample(
+                reading.sample, root=source.root, orientation=source.orientation, notes=notes
+            )
+        except DeixisError as error:
+            return Reading(None, (_as_fault(error, place),))
+        except Exception as error:  # noqa: BLE001  # one image must not end an export of a million
+            detail = f"{type(error).__name__}: {error}"
+            return Reading(None, (Fault("code_error", detail, place),))
+        return Reading(sample, reading.faults, (*reading.notes, *notes.items()))
+
+    def _fault(self, source: str, key: str, fault: Fault, scope: str) -> None:
+        self.report.reasons[fault.code] += 1
+        self.report.records += scope == "record"
+        texts = {"place": fault.place, "code": fault.code, "detail": fault.detail[:DETAIL_LIMIT]}
+        line = {"source": source, "key": key, **texts, "scope": scope}
+        self.faults.add(
+            [{name: text.encode("utf-8", "replace").decode() for name, text in line.items()}]
+        )
+
+
+def _as_fault(error: DeixisError, place: str) -> Fault:
+    if isinstance(error, BadRecord):
+        return Fault(error.code, error.detail, place)
+    return Fault("bad_record", str(error), place)
+
+
+def _all_numbers(index: Index) -> bool:
+    """Whether every image's key is a number, which can be its id then."""
+    return all(
+        _NUMBER.fullmatch(key) is not None
+        for number in range(index.blocks)
+        for key in pq.read_table(index.block(number), columns=["key"]).column("key").to_pylist()
+    )
+
+
+def _over(report: ExportReport, budget: float) -> str:
+    bad = report.quarantined + report.partly + report.lost
+    reasons = ", ".join(f"{code} {count}" for code, count in report.reasons.most_common(5))
+    return (
+        f"{bad} of {report.images + report.lost} images at fault, "
+        f"more than the budget of {budget:.3%}: {reasons}"
+    )

@@ -1,0 +1,156 @@
+"""YOLO in the form of Ultralytics: a text file of rows for each picture, and ``data.yaml``.
+
+A row is the number of a class and fractions of the picture's sides: a box as centre, width and
+height; a polygon; or a box and keypoints. Rows of one data set are all of one kind, because whoever
+reads them tells polygons from boxes by nothing else.
+
+Fractions have 12 digits, so that they are good to a millionth of a pixel.
+"""
+
+import json
+from pathlib import Path
+
+from deixis.data.export.coco import MOST_SPLITS, Categories, flip_order
+from deixis.data.export.files import write_text
+from deixis.data.export.items import Item, Losses, split_name
+from deixis.data.export.outlines import single_polygon
+from deixis.errors import RecipeError
+from deixis.geometry import Box, ImageSize, Keypoints
+from deixis.structures import Instance, Sample
+
+ROWS = ("auto", "boxes", "polygons", "keypoints")
+
+
+class YoloWriter:
+    """``labels/SPLIT/*.txt`` beside ``images/SPLIT/*``.
+
+    Args:
+        folder: The folder of the export.
+        losses: Where to count what is left out.
+        rows: What rows hold; ``auto`` are polygons if every instance has a mask, else boxes.
+    """
+
+    def __init__(self, folder: Path, losses: Losses, *, rows: str = "auto") -> None:
+        if rows not in ROWS:
+            raise RecipeError(f"rows {rows!r}: expected one of {list(ROWS)}")
+        self.folder = folder
+        self.losses = losses
+        self.rows = rows
+        self.categories = Categories(first=0)
+        self.names: tuple[str, ...] = ()
+        self.splits: set[str] = set()
+        self._instances = self._masks = 0
+
+    @property
+    def carries(self) -> frozenset[str]:
+        """Masks or keypoints, by the kind of rows."""
+        kinds = {"polygons": frozenset({"masks"}), "keypoints": frozenset({"keypoints"})}
+        return kinds.get(self._kind(), frozenset()) | {"crowd flags"}
+
+    @property
+    def needs_look(self) -> bool:
+        """Whether the kind of rows, or their length, depends on the samples."""
+        return self.rows in {"auto", "keypoints"}
+
+    def look(self, sample: Sample) -> None:
+        """Count instances and masks, and find the first keypoints."""
+        used = [one for one in sample.instances if not one.crowd]
+        self._instances += len(used)
+        self._masks += sum(one.mask is not None for one in used)
+        for one in used:
+            if one.keypoints is not None and not self.names:
+                self.names = one.keypoints.names
+
+    def add(self, item: Item) -> None:
+        """Write the rows of a picture; one without instances has an empty file."""
+        sample = item.sample
+        split = split_name(sample)
+        rows = [
+            self._row(instance, sample.size) for instance in sample.instances if not instance.crowd
+        ]
+        self.losses.add("crowds", sum(instance.crowd for instance in sample.instances))
+        self.splits.add(split)
+        if len(self.splits) > MOST_SPLITS:
+            raise RecipeError(f"more than {MOST_SPLITS} splits: {sorted(self.splits)}")
+        path = self.folder / "labels" / split / item.file_name
+        write_text(path.with_suffix(".txt"), "".join(f"{row}\n" for row in rows), synced=False)
+
+    def finish(self) -> None:
+        """Write ``data.yaml``. It names a folder for training and one for validation in any case."""
+        splits = sorted(self.splits) or ["train"]
+        folders = {split: f"images/{split}" for split in splits}
+        for needed in ("train", "val"):
+            folders.setdefault(needed, folders[splits[0]])
+        lines = [f"{split}: {folder}" for split, folder in sorted(folders.items())]
+        if self._kind() == "keypoints":
+            lines.append(f"kpt_shape: [{len(self.names)}, 3]")
+            order = flip_order(self.names)
+            if order is not None:
+                lines.append(f"flip_idx: {order}")
+        lines.append("names:")
+        lines += [f"  {number}: {quoted(name)}" for name, number in self.categories.numbers.items()]
+        if self._kind() == "keypoints":
+            lines.append("kpt_names:")
+            names = ", ".join(quoted(name) for name in self.names)
+            lines += [f"  {number}: [{names}]" for number in self.categories.numbers.values()]
+        write_text(self.folder / "data.yaml", "".join(f"{line}\n" for line in lines))
+
+    def _kind(self) -> str:
+        if self.rows != "auto":
+            return self.rows
+        return "polygons" if self._instances and self._masks == self._instances else "boxes"
+
+    def _row(self, instance: Instance, size: ImageSize) -> str:
+        number = self.categories.number(instance.category)
+        kind = self._kind()
+        if kind == "polygons":
+            return " ".join([str(number), *self._polygon(instance, size)])
+        box = instance.box
+        values = [
+            *(box.center[0] / size.width, box.center[1] / size.height),
+            *(box.width / size.width, box.height / size.height),
+        ]
+        words = [str(number), *map(_fraction, values)]
+        if kind == "keypoints":
+            words += self._keypoints(instance.keypoints, size)
+        return " ".join(words)
+
+    def _polygon(self, instance: Instance, size: ImageSize) -> list[str]:
+        polygon = None
+        if instance.mask is None:
+            self.losses.add("boxes without a mask, written as rectangles")
+        else:
+            polygon = single_polygon(instance.mask)
+            if polygon is None:
+                self.losses.add("masks of too many corners or none, written as rectangles")
+        numbers = polygon or _corners(instance.box)
+        sides = (size.width, size.height)
+        return [_fraction(value / sides[place % 2]) for place, value in enumerate(numbers)]
+
+    def _keypoints(self, keypoints: Keypoints | None, size: ImageSize) -> list[str]:
+        if not self.names:
+            raise RecipeError("rows of keypoints: no instance has any")
+        if keypoints is not None and keypoints.names != self.names:
+            self.losses.add("keypoints of other names than the first")
+            keypoints = None
+        if keypoints is None:
+            return ["0"] * (3 * len(self.names))
+        words = []
+        for (x, y), seen in zip(
+            keypoints.positions.tolist(), keypoints.visibility.tolist(), strict=True
+        ):
+            words += [_fraction(x / size.width), _fraction(y / size.height), str(seen)]
+        return words
+
+
+def quoted(text: str) -> str:
+    """A text as YAML takes it whatever it holds: JSON's form is YAML's, too."""
+    return json.dumps(text)
+
+
+def _fraction(value: float) -> str:
+    return f"{value:.12g}"
+
+
+def _corners(box: Box) -> list[float]:
+    return [box.x1, box.y1, box.x2, box.y1, box.x2, box.y2, box.x1, box.y2]
