@@ -181,8 +181,9 @@ def photo_page(model: OpenModel, photos: Path, workers: int) -> Iterator[str]:
     )
     counts, rows = run(model, spec, workers=workers)
     dropped = ", ".join(f"{name} {count}" for name, count in counts["dropped"].items())
-    yield f"{sum(counts['image_fates'].values())} photos, {counts['objects']} objects, "
-    yield f"{counts['described']} described. Dropped at 0.5: {dropped}."
+    fates = ", ".join(f"{name} {count}" for name, count in counts["image_fates"].items())
+    yield f"Photos: {fates}. {counts['objects']} objects, {counts['described']} described."
+    yield f"Dropped at 0.5: {dropped}."
     yield from ("", "| IoU at least | kept | keep rate |", "| --- | --- | --- |")
     for threshold in THRESHOLDS:
         kept = sum(row["iou"] >= threshold for row in rows)

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from deixis.cli.model import load_quietly
+from deixis.data.bootstrap.round_trip import Question
 from deixis.evaluation import record_predictor
 from deixis.inference import PointingAnswer, Predictor
 from deixis.processing.images import read_image
-from deixis.structures import ImageArray, QuestionPart
+from deixis.structures import ImageArray
 
 
 class OneThread:
@@ -24,9 +25,7 @@ class OneThread:
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
 
-    def ask_many(
-        self, questions: Sequence[tuple[ImageArray, tuple[QuestionPart, ...]]], /
-    ) -> list[PointingAnswer]:
+    def ask_many(self, questions: Sequence[Question], /) -> list[PointingAnswer]:
         """Answer each question, all in one batch."""
         threads = torch.get_num_threads()
         torch.set_num_threads(1)

@@ -14,6 +14,7 @@ from deixis.cli.datasets import (
     tasks_command,
     view_command,
 )
+from deixis.cli.exchange import export_command, import_command
 
 data_app = typer.Typer(help="Make data sets.", no_args_is_help=True)
 
@@ -25,6 +26,8 @@ data_app.command("check")(check_command)
 data_app.command("report")(report_command)
 data_app.command("view")(view_command)
 data_app.command("bootstrap")(bootstrap_command)
+data_app.command("export")(export_command)
+data_app.command("import")(import_command)
 
 
 @data_app.callback()

@@ -3,6 +3,7 @@
 from deixis.structures.answer import Answer, Problem
 from deixis.structures.conversation import IGNORE_INDEX, Conversation, QuestionPart, Turn
 from deixis.structures.sample import (
+    MARKERS,
     Expression,
     ImageArray,
     ImageSource,
@@ -23,6 +24,7 @@ from deixis.structures.units import (
 
 __all__ = [
     "IGNORE_INDEX",
+    "MARKERS",
     "Answer",
     "Conversation",
     "Expression",

@@ -16,6 +16,14 @@ ImageSource = Path | ImageArray | Callable[[], ImageArray]
 """Where the pixels of a sample come from: a file, an array, or a call that draws them."""
 
 
+MARKERS = ("stuff", "difficult", "truncated", "occluded")
+"""Attributes of instances that say how something is annotated, and are no words about its looks.
+
+``stuff`` is a region of a material or ground, which is no single thing; the others are flags of
+Pascal VOC.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Instance:
     """One annotated thing: geometry of its visible part, in source pixels."""

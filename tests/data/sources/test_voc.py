@@ -6,10 +6,10 @@ from data.sources.reading import codes, collect, notes, samples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deixis.data.sources.base import MARKERS
 from deixis.data.sources.voc import open_voc
 from deixis.errors import AnnotationError
 from deixis.geometry import Box, ImageSize
+from deixis.structures import MARKERS
 
 OBJECT = (
     "<object><name>{name}</name>{more}<bndbox><xmin>{0}</xmin><ymin>{1}</ymin>"

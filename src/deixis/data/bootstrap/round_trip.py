@@ -3,18 +3,22 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import UInt8
 
 from deixis.data.bootstrap.plan import Prompts
 from deixis.data.wording import REGION_SLOT, bare, definite, is_plural
 from deixis.errors import GeometryError
 from deixis.geometry import Box, Mask
 from deixis.geometry.boxes import box_iou
-from deixis.structures import Answer, ImageArray, QuestionPart, Reference
+from deixis.structures import Answer, QuestionPart, Reference
 
-Question = tuple[ImageArray, tuple[QuestionPart, ...]]
+Pixels = UInt8[np.ndarray, "_ _ 3"]
+"""One of several images, which need not be of one size."""
+
+Question = tuple[Pixels, tuple[QuestionPart, ...]]
 """An image, and the parts of a question about it."""
 
 DROPPED = {
@@ -31,6 +35,7 @@ LONGEST = 500
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
 
+@runtime_checkable
 class Asker(Protocol):
     """A model that answers many questions about images at once, one answer for each, in order."""
 
@@ -56,7 +61,7 @@ class RoundTrip:
 
 def round_trips(
     asker: Asker,
-    boxes: Sequence[tuple[ImageArray, Box]],
+    boxes: Sequence[tuple[Pixels, Box]],
     prompts: Prompts,
     *,
     iou: float,

@@ -42,13 +42,14 @@ class BlockContent:
     """What became of a block.
 
     ``images`` counts images of each source by their fate (``used``, ``quarantined``, ``partly``,
-    or the name of the rule that left them out), ``tasks`` conversations, ``notes`` what was
-    normalised.
+    or the name of the rule that left them out), ``at_fault`` those of which anything was
+    quarantined, ``tasks`` conversations, ``notes`` what was normalised.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     quarantine: list[Quarantined] = field(default_factory=list)
     images: Counter[tuple[str, str]] = field(default_factory=Counter)
+    at_fault: Counter[str] = field(default_factory=Counter)
     tasks: Counter[str] = field(default_factory=Counter)
     notes: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -77,7 +78,9 @@ def make_parts(
     gc.disable()
     try:
         for number, key, parts in images:
+            before = len(content.quarantine)
             maker.image(plan.sources[number], key, parts)
+            content.at_fault[plan.sources[number].source.name] += len(content.quarantine) > before
     finally:
         if collecting:
             gc.enable()

@@ -65,7 +65,6 @@ def check_sources(
 def _add(findings: Findings, content: BlockContent) -> None:
     for row in content.quarantine:
         findings.fault(row.code, row.place, row.detail)
-    for (_, fate), count in content.images.items():
-        findings.sound += count if fate in {"used", "no_task_applies"} else 0
+    findings.sound += sum(content.images.values()) - sum(content.at_fault.values())
     for (_, note), count in content.notes.items():
         findings.normalised[note] += count

@@ -283,7 +283,8 @@ class _Run:
         entries = [self.done[number] for number in range(self.checked)]
         for source, count in self.index.counts.items():
             fates = _fates(entries, source)
-            bad = fates["quarantined"] + fates["partly"] + (count.faults if self.checked else 0)
+            bad = sum(entry["at_fault"].get(source, 0) for entry in entries)
+            bad += count.faults if self.checked else 0
             seen = sum(fates.values()) + (count.faults if self.checked else 0)
             over = seen >= self.budget.least and bad > self.budget.share * seen
             if over or bad > self.budget.most:

@@ -35,6 +35,7 @@ def run_block(
         "bytes": size,
         "sha256": sha256_of(shard),
         "images": [[source, fate, n] for (source, fate), n in sorted(content.images.items())],
+        "at_fault": dict(sorted(content.at_fault.items())),
         "tasks": dict(sorted(content.tasks.items())),
         "notes": [[source, note, n] for (source, note), n in sorted(content.notes.items())],
         "faults": sorted(

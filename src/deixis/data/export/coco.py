@@ -89,8 +89,8 @@ class CocoWriter:
 
     def finish(self) -> None:
         """Put the documents together."""
+        self.close()
         for name, split in sorted(self.splits.items()):
-            split.close()
             head = header(name)
             place = self.folder / "annotations"
             images = {"images": split.images}
@@ -112,6 +112,11 @@ class CocoWriter:
                     {**images, "annotations": split.captions},
                 )
         shutil.rmtree(self.folder / ".drafts", ignore_errors=True)
+
+    def close(self) -> None:
+        """Let go of the drafts."""
+        for split in self.splits.values():
+            split.close()
 
     def _split(self, name: str) -> "_Split":
         if name not in self.splits:
@@ -162,14 +167,18 @@ class FiftyOneWriter:
 
     def finish(self) -> None:
         """Put the document together."""
-        self.images.close()
-        self.annotations.close()
+        self.close()
         write_document(
             self.folder / "labels.json",
             {**header("all"), "categories": self.categories.records()},
             {"images": self.images, "annotations": self.annotations},
         )
         shutil.rmtree(self.folder / ".drafts", ignore_errors=True)
+
+    def close(self) -> None:
+        """Let go of the drafts."""
+        self.images.close()
+        self.annotations.close()
 
 
 def header(split: str) -> dict[str, Any]:

@@ -47,8 +47,9 @@ class Records:
     def copy_into(self, file: BinaryIO) -> None:
         """Write the values as elements of a JSON list, one a line."""
         with self.path.open("rb") as lines:
-            for number, line in enumerate(lines):
-                file.write((b",\n" if number else b"\n") + line[:-1])
+            file.writelines(
+                (b",\n" if number else b"\n") + line[:-1] for number, line in enumerate(lines)
+            )
 
 
 def write_document(path: Path, head: Mapping[str, Any], lists: Mapping[str, Records]) -> None:

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from deixis.structures import Sample
 
@@ -34,6 +34,7 @@ class Losses:
             self.counts[kind] += count
 
 
+@runtime_checkable
 class Writer(Protocol):
     """Writes items in one format."""
 
@@ -59,6 +60,9 @@ class Writer(Protocol):
 
     def finish(self) -> None:
         """Write what can only be known at the end."""
+
+    def close(self) -> None:
+        """Let go of open files, however the work ended."""
 
 
 def content(sample: Sample) -> Counter[str]:

@@ -46,7 +46,10 @@ class JsonLinesWriter:
             name: values
             for name, values in (
                 ("objects", [_object(one) for one in sample.instances]),
-                ("relations", [[one.subject, one.predicate, one.object] for one in sample.relations]),
+                (
+                    "relations",
+                    [[one.subject, one.predicate, one.object] for one in sample.relations],
+                ),
                 ("expressions", [_expression(sample, n) for n in range(len(sample.expressions))]),
                 ("captions", [self._caption(one, sample) for one in sample.captions]),
                 ("questions", self._questions(sample)),
@@ -60,6 +63,10 @@ class JsonLinesWriter:
 
     def finish(self) -> None:
         """End the file."""
+        self.lines.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
         self.lines.close()
 
     def _caption(self, caption: GroundedText, sample: Sample) -> object:

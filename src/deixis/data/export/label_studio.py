@@ -106,6 +106,10 @@ class LabelStudioWriter:
         lines += ['  <TextArea name="caption" toName="image"/>', "</View>", ""]
         write_text(self.folder / "labeling-config.xml", "\n".join(lines))
 
+    def close(self) -> None:
+        """Let go of the draft."""
+        self.tasks.close()
+
     def _instance(self, instance: Instance, id_: str, size: ImageSize) -> list[dict[str, Any]]:
         self.categories.number(instance.category)
         box = instance.box

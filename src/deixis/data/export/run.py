@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -108,11 +109,14 @@ def export_samples(
         tuple(sources), Mixture((("caption", 1.0),)), check_images=options.check_images
     )
     faults = Records(quarantine)
-    with TemporaryDirectory(prefix=".deixis-export-", dir=quarantine.parent) as scratch:
-        run = _Run(plan, make_index(plan, Path(scratch) / "index"), writer, pictures, faults, losses)
-        run.place = place
+    with (
+        closing(writer),
+        closing(faults),
+        TemporaryDirectory(prefix=".deixis-export-", dir=quarantine.parent) as scratch,
+    ):
+        index = make_index(plan, Path(scratch) / "index")
+        run = _Run(plan, index, writer, pictures, place, faults, losses)
         run.all(progress or (lambda done, total: None))  # noqa: ARG005
-    faults.close()
     run.report.not_carried = losses.counts
     run.report.root = pictures.root
     if run.report.share_at_fault > budget:
@@ -129,6 +133,7 @@ class _Run:
         index: Index,
         writer: Writer,
         pictures: Pictures,
+        place: str,
         faults: Records,
         losses: Losses,
     ) -> None:
@@ -136,9 +141,9 @@ class _Run:
         self.index = index
         self.writer = writer
         self.pictures = pictures
+        self.place = place
         self.faults = faults
         self.losses = losses
-        self.place = ""
         self.report = ExportReport(images=sum(one.images for one in index.counts.values()))
         self.keeps_ids = len(plan.sources) == 1 and _all_numbers(index)
 

@@ -76,12 +76,15 @@ class YoloWriter:
         write_text(path.with_suffix(".txt"), "".join(f"{row}\n" for row in rows), synced=False)
 
     def finish(self) -> None:
-        """Write ``data.yaml``. It names a folder for training and one for validation in any case."""
+        """Write ``data.yaml``: trainers want a folder for training and one for validation."""
         splits = sorted(self.splits) or ["train"]
         folders = {split: f"images/{split}" for split in splits}
-        for needed in ("train", "val"):
-            folders.setdefault(needed, folders[splits[0]])
-        lines = [f"{split}: {folder}" for split, folder in sorted(folders.items())]
+        lines = [f"{split}: {folder}" for split, folder in folders.items()]
+        lines += [
+            f"{needed}: {folders[splits[0]]}  # there is no such split"
+            for needed in ("train", "val")
+            if needed not in folders
+        ]
         if self._kind() == "keypoints":
             lines.append(f"kpt_shape: [{len(self.names)}, 3]")
             order = flip_order(self.names)
@@ -94,6 +97,9 @@ class YoloWriter:
             names = ", ".join(quoted(name) for name in self.names)
             lines += [f"  {number}: [{names}]" for number in self.categories.numbers.values()]
         write_text(self.folder / "data.yaml", "".join(f"{line}\n" for line in lines))
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def _kind(self) -> str:
         if self.rows != "auto":

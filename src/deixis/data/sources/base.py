@@ -46,13 +46,6 @@ REASONS: dict[str, str] = {
 }
 """Why something was quarantined: every code that there is."""
 
-MARKERS = ("stuff", "difficult", "truncated", "occluded")
-"""Attributes of instances that say how something is annotated, and are no words about its looks.
-
-``stuff`` is a region of a material or ground, which is no single thing; the others are flags of
-Pascal VOC.
-"""
-
 
 class Part(NamedTuple):
     """One record of a file, on its way to its image.

@@ -126,17 +126,26 @@ class Coco:
                 instances.append(self._instance(part, part, size, notes))
             except BadRecord as error:
                 faults.append(Fault(error.code, error.detail, part.place))
+        complete = self.exhaustive and not faults and self.instances is not None
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
             size=size,
             instances=tuple(instances),
             captions=tuple(captions),
+            absent_categories=self._absent(instances) if complete else (),
             source=self.name,
             split=self.split,
-            exhaustive=self.exhaustive and not faults and bool(self.instances),
+            exhaustive=complete,
         )
         return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+
+    def _absent(self, instances: Sequence[Instance]) -> tuple[str, ...]:
+        """Categories of the file that the image has nothing of."""
+        present = {instance.category for instance in instances}
+        return tuple(
+            category.name for category in self.categories.values() if category.name not in present
+        )
 
     def _image(self, parts: Sequence[Part]) -> tuple[Path, ImageSize]:
         kinds = [part.order for part in parts]

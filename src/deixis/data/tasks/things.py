@@ -6,26 +6,27 @@ import numpy as np
 
 from deixis.data.tasks.answers import left_to_right, many, pick
 from deixis.data.tasks.rules import DEFAULT_RULES, Rules
-from deixis.structures import Instance, QuestionPart, Relation, Sample
+from deixis.structures import MARKERS, Instance, QuestionPart, Relation, Sample
 
 FIRST_ATTRIBUTE_SHARE = 0.6
 """Sources give the most telling attribute first: it is drawn this often."""
-_UNSAID = ("plain", "medium")
+_UNSAID = ("plain", "medium", *MARKERS)
 
 
 def classes(sample: Sample) -> dict[str, list[int]]:
-    """Instances of each class, from the left; crowds are in none."""
+    """Instances of each class of things, from the left; crowds and stuff are in none."""
     members: dict[str, list[int]] = {}
     for index in left_to_right(sample, range(len(sample.instances))):
         instance = sample.instances[index]
-        if not instance.crowd:
+        if not instance.crowd and "stuff" not in instance.attributes:
             members.setdefault(instance.category, []).append(index)
     return members
 
 
 def is_doubtful(instance: Instance, rules: Rules) -> bool:
-    """Whether a thing is a crowd or hardly seen, so that nobody could count it."""
-    return instance.crowd or instance.visibility < rules.clear_visibility
+    """Whether a thing is a crowd, hardly seen or hard to tell, so that nobody could count it."""
+    marked = "difficult" in instance.attributes or "stuff" in instance.attributes
+    return instance.crowd or marked or instance.visibility < rules.clear_visibility
 
 
 def clear_classes(sample: Sample, rules: Rules) -> dict[str, list[int]]:

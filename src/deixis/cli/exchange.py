@@ -1,0 +1,214 @@
+"""``deixis data export|import``: annotations to the files of other tools, and theirs to ours."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deixis.cli.datasets import SourceSpecs
+
+if TYPE_CHECKING:
+    from deixis.data.export import ExportReport
+    from deixis.errors import BudgetError
+
+CheckImages = Annotated[bool, typer.Option(help="Look at the header of every image file.")]
+BudgetShare = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of the images that may be at fault.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
+
+
+def export_command(
+    form: Annotated[
+        str,
+        typer.Argument(
+            metavar="FORMAT",
+            help="coco, fiftyone, jsonl, label-studio or yolo.",
+            show_default=False,
+        ),
+    ],
+    *,
+    source: SourceSpecs,
+    out: Annotated[Path, typer.Option(help="A new or empty folder.", show_default=False)],
+    copy_images: Annotated[
+        bool, typer.Option("--copy-images", help="Put copies of the images into the folder.")
+    ] = False,
+    rows: Annotated[
+        str | None,
+        typer.Option(help="For yolo: auto, boxes, polygons or keypoints.", show_default=False),
+    ] = None,
+    results: Annotated[
+        str | None,
+        typer.Option(help="For label-studio: annotations or predictions.", show_default=False),
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="For label-studio: what stands before the names of images.", show_default=False
+        ),
+    ] = None,
+    check_images: CheckImages = True,
+    budget: BudgetShare = 0.01,
+    as_json: AsJson = False,
+) -> None:
+    """Write annotations in the format of another tool.
+
+    What cannot be read is listed in OUT.quarantine.jsonl, with the reason. What the format has no
+    place for is counted.
+    """
+    from deixis.cli.outputs import output_file, output_folder
+    from deixis.cli.progress import shown_progress
+    from deixis.data.export import EXPORT_FORMATS, ExportOptions, export_samples
+    from deixis.data.sources import named_apart, open_source
+    from deixis.errors import BudgetError, RecipeError
+
+    if form not in EXPORT_FORMATS:
+        raise RecipeError(f"format {form!r}: expected one of {sorted(EXPORT_FORMATS)}")
+    own = {
+        "rows": ("yolo", rows),
+        "results": ("label-studio", results),
+        "url": ("label-studio", url),
+    }
+    chosen = {name: value for name, (_, value) in own.items() if value is not None}
+    for name in chosen:
+        if own[name][0] != form:
+            raise RecipeError(f"--{name} is for {own[name][0]}, not for {form}")
+    options = ExportOptions(copy_images=copy_images, check_images=check_images, **chosen)
+    opened = named_apart([open_source(spec) for spec in source])
+    failed: BudgetError | None = None
+    report: ExportReport | None = None
+    quarantine = _beside(out)
+    with output_file(quarantine) as faults:
+        try:
+            with output_folder(out) as folder, shown_progress("export", "images") as progress:
+                report = export_samples(
+                    opened,
+                    form,
+                    folder,
+                    quarantine=faults.draft,
+                    options=options,
+                    budget=budget,
+                    progress=progress,
+                )
+        except BudgetError as error:
+            failed = error
+        faults.written = True
+    _end(failed, report, quarantine, as_json=as_json)
+    typer.echo(f"{form}: {out}", err=True)
+    if report is not None and not copy_images and form not in {"yolo", "fiftyone"}:
+        typer.echo(f"names of images start from {report.root}", err=True)
+
+
+def import_command(
+    form: Annotated[
+        str,
+        typer.Argument(
+            metavar="FORMAT",
+            help="A format that can be read, such as coco, label-studio, voc or yolo.",
+            show_default=False,
+        ),
+    ],
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH[,option=value…]",
+            help="What to read, as after FORMAT: of a source.",
+            show_default=False,
+        ),
+    ],
+    *,
+    out: Annotated[
+        Path, typer.Option(help="A file of JSON lines, to be written.", show_default=False)
+    ],
+    check_images: CheckImages = True,
+    budget: BudgetShare = 0.01,
+    as_json: AsJson = False,
+) -> None:
+    """Write the annotations of another tool as one file of JSON lines.
+
+    What cannot be read is listed in OUT.quarantine.jsonl, with the reason. Images stay where they
+    are.
+    """
+    from deixis.cli.outputs import output_file
+    from deixis.cli.progress import shown_progress
+    from deixis.data.export import ExportOptions, export_samples
+    from deixis.data.sources import open_source
+    from deixis.errors import BudgetError
+
+    opened = open_source(f"{form}:{path}")
+    failed: BudgetError | None = None
+    report: ExportReport | None = None
+    quarantine = _beside(out)
+    with output_file(quarantine) as faults:
+        try:
+            with output_file(out) as lines, shown_progress("import", "images") as progress:
+                report = export_samples(
+                    [opened],
+                    "lines",
+                    lines.draft,
+                    quarantine=faults.draft,
+                    options=ExportOptions(check_images=check_images),
+                    budget=budget,
+                    near=out.parent,
+                    progress=progress,
+                )
+                lines.written = True
+        except BudgetError as error:
+            failed = error
+        faults.written = True
+    _end(failed, report, quarantine, as_json=as_json)
+    spec = f"jsonl:{out}"
+    if report is not None and report.root != Path(os.path.abspath(out.parent)):  # noqa: PTH100  # links stay as they are
+        spec += f",images={report.root}"
+    typer.echo(f"source: {spec}", err=True)
+
+
+def _beside(out: Path) -> Path:
+    name = out.name.removesuffix(".jsonl") if out.suffix == ".jsonl" else out.name
+    return out.with_name(f"{name}.quarantine.jsonl")
+
+
+def _end(
+    failed: "BudgetError | None",
+    report: "ExportReport | None",
+    quarantine: Path,
+    *,
+    as_json: bool,
+) -> None:
+    """Say what became of everything, or pass on that too much was at fault."""
+    from deixis.cli.outputs import print_json, print_result
+    from deixis.errors import BudgetError
+
+    if failed is not None or report is None:
+        raise BudgetError(f"{failed}\nhint: {quarantine} lists them")
+    counts = {
+        "images": report.images,
+        "written": report.written,
+        "quarantined": report.quarantined,
+        "written_without_some_records": report.partly,
+        "quarantined_records": report.records,
+    }
+    if as_json:
+        more = {
+            "reasons": report.reasons,
+            "not_carried": report.not_carried,
+            "normalised": report.normalised,
+        }
+        print_json(counts | {name: dict(sorted(one.items())) for name, one in more.items()})
+        return
+    total = (
+        f"{report.images} images: {report.written} written, {report.quarantined} quarantined, "
+        f"and {report.records} single records"
+    )
+    lines = [total]
+    for name, found in (
+        ("quarantine", report.reasons),
+        ("not carried", report.not_carried),
+        ("normalised", report.normalised),
+    ):
+        if found:
+            lines.append(
+                f"{name}: " + ", ".join(f"{kind} {n}" for kind, n in sorted(found.items()))
+            )
+    print_result("\n".join(lines))

@@ -1,0 +1,433 @@
+"""Label Studio: what it exports as JSON, and tasks for it with annotations or predictions.
+
+A task is one picture. Of its annotations one is read: the one marked as ground truth, else the last
+that was not cancelled; with ``results=predictions`` the last prediction. Coordinates are percent of
+the picture's sides, and become pixels rounded to a millionth.
+
+Read are results of the types ``rectanglelabels``, ``polygonlabels``, ``brushlabels``,
+``keypointlabels``, ``relation`` and ``textarea`` (one that belongs to no region is a caption each
+text). A mask or keypoint that names a box as its parent belongs to that box; a mask without one is
+an instance of its own, with the box around it. A keypoint with ``occluded`` in its notes is not
+visible. Names of keypoints that are all COCO's make COCO's keypoints; others make a set of their own.
+Boxes that are turned are faults. Results of other types are counted and left out.
+
+The name of a picture starts from the folder of the images: what follows ``?d=`` of Label Studio's
+local files; what follows ``/data/`` (then the folder is Label Studio's media folder); the path of an
+address without its host (``s3://``, ``gs://``), of which of ``http`` only the last piece is taken.
+
+Tried on files written to the published format.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+from jaxtyping import Bool
+
+from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.fields import (
+    as_key,
+    as_list,
+    as_number,
+    as_object,
+    as_text,
+    image_path,
+    image_size,
+    mask_box,
+    record,
+    required,
+    text_field,
+)
+from deixis.data.sources.image_header import header_size
+from deixis.data.sources.streaming import list_elements
+from deixis.data.sources.yolo import inside_box
+from deixis.errors import AnnotationError, GeometryError, RecipeError
+from deixis.geometry import COCO_KEYPOINTS, Box, CodedMask, ImageSize, Keypoints, Mask
+from deixis.geometry.checks import shown
+from deixis.structures import GroundedText, Instance, Relation, Sample
+
+RESULTS = ("annotations", "predictions")
+_BOX, _POLYGON, _BRUSH, _KEYPOINT = (
+    *("rectanglelabels", "polygonlabels", "brushlabels"),
+    "keypointlabels",
+)
+_RELATION, _TEXT = "relation", "textarea"
+_READ = frozenset({_BOX, _POLYGON, _BRUSH, _KEYPOINT, _RELATION, _TEXT})
+_DIGITS = 6
+_HALF = 128
+"""A pixel of a brush is set where its opacity is at least half."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelStudio:
+    """A file of tasks and the folder that names of pictures start from."""
+
+    name: str
+    path: Path
+    images: Path
+    results: str = "annotations"
+    split: str = ""
+    exhaustive: bool = True
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The file."""
+        return (str(self.path),)
+
+    def parts(self) -> Iterator[Part | Fault]:
+        """Yield one part a task."""
+        for element in list_elements(self.path):
+            place = f"{self.path.name}: task {element.number}"
+            try:
+                fields = as_object(element.value, "task")
+                data = _data(fields)
+                named = data.get("key", fields.get("id"))
+                key = as_key(required(data, "image") if named is None else named, "id")
+                yield Part(key, "image", "", place, element.text)
+            except BadRecord as error:
+                yield Fault(error.code, error.detail, place)
+
+    def sample(self, key: str, parts: Sequence[Part]) -> Reading:
+        """Make a sample of a task; two tasks of one key are two faults."""
+        place = parts[0].place
+        if len(parts) > 1:
+            places = ", ".join(part.place for part in parts[:3])
+            return Reading(None, (Fault("duplicate_image", f"{len(parts)} tasks: {places}"),))
+        notes: dict[str, int] = {}
+        try:
+            task = record(parts[0])
+            data = _data(task)
+            path = image_path(self.images, picture_name(text_field(data, "image")))
+            results = _results(task, self.results, notes)
+            size = _size(data, results, path)
+        except BadRecord as error:
+            return Reading(None, (Fault(error.code, error.detail, place),))
+        reader = _Task(size, place, notes)
+        reader.read(results)
+        try:
+            sample = Sample(
+                id=f"{self.name}/{key}",
+                image=path,
+                size=size,
+                instances=tuple(reader.instances()),
+                relations=tuple(reader.relations()),
+                captions=tuple(reader.captions),
+                source=self.name,
+                split=self.split,
+                exhaustive=self.exhaustive and not reader.faults,
+            )
+        except AnnotationError as error:
+            return Reading(None, (Fault("bad_record", str(error), place),))
+        return Reading(sample, tuple(reader.faults), tuple(sorted(notes.items())))
+
+
+class _Task:
+    """The results of one task while they are read. What cannot be used is left out, and listed."""
+
+    def __init__(self, size: ImageSize, place: str, notes: dict[str, int]) -> None:
+        self.size = size
+        self.place = place
+        self.notes = notes
+        self.faults: list[Fault] = []
+        self.captions: list[GroundedText] = []
+        self.regions: dict[str, Instance] = {}
+        self.masks: dict[str, Mask] = {}
+        self.joints: dict[str, dict[str, tuple[float, float, int]]] = {}
+        self.links: list[tuple[int, str, str, str]] = []
+
+    def read(self, results: Sequence[Any]) -> None:
+        # boxes first, since masks and keypoints may name one that comes later
+        order = {_BOX: 0, _POLYGON: 1, _BRUSH: 1}
+        known = []
+        for number, value in enumerate(results):
+            try:
+                fields = as_object(value, "result")
+                known.append((order.get(str(fields.get("type")), 2), number, fields))
+            except BadRecord as error:
+                self.fault(number, error)
+        for _, number, fields in sorted(known, key=lambda one: one[:2]):
+            try:
+                self.result(number, fields)
+            except BadRecord as error:
+                self.fault(number, error)
+            except GeometryError as error:
+                self.fault(number, BadRecord("bad_record", str(error)))
+
+    def fault(self, number: int, error: BadRecord) -> None:
+        self.faults.append(Fault(error.code, error.detail, f"{self.place}, result {number}"))
+
+    def result(self, number: int, fields: Mapping[str, Any]) -> None:
+        kind = text_field(fields, "type")
+        if kind not in _READ:
+            self.notes["results_of_other_types"] = self.notes.get("results_of_other_types", 0) + 1
+            return
+        if kind == _RELATION:
+            self.relation(number, fields)
+            return
+        value = as_object(required(fields, "value"), "value")
+        if as_number(fields.get("image_rotation", 0), "image_rotation") != 0:
+            raise BadRecord("orientation_ambiguous", "results of a picture that was turned by hand")
+        id_ = as_key(fields.get("id", f"result {number}"), "id")
+        parent = fields.get("parentID")
+        parent = parent if isinstance(parent, str) and parent in self.regions else None
+        if kind == _BOX:
+            if id_ in self.regions:
+                raise BadRecord("duplicate_annotation", f"region {shown(id_)}")
+            self.regions[id_] = Instance(_label(value, kind), self.box(value))
+        elif kind in {_POLYGON, _BRUSH}:
+            self.mask(value, kind, id_, parent)
+        elif kind == _KEYPOINT:
+            self.keypoint(fields, value, parent)
+        elif fields.get("id") in self.regions:
+            # a text about a region
+            self.notes["results_of_other_types"] = self.notes.get("results_of_other_types", 0) + 1
+        else:
+            texts = required(value, "text")
+            for text in texts if isinstance(texts, list) else [texts]:
+                self.captions.append(GroundedText(as_text(text, "text")))
+
+    def box(self, value: Mapping[str, Any]) -> Box:
+        if as_number(value.get("rotation", 0), "rotation") != 0:
+            raise BadRecord("box_layout", f"a box turned by {shown(value['rotation'])} degrees")
+        x, y, width, height = (
+            as_number(required(value, name), name) for name in ("x", "y", "width", "height")
+        )
+        edges = [
+            *(self.across(x), self.down(y)),
+            *(self.across(x + width), self.down(y + height)),
+        ]
+        return inside_box(edges, self.size, self.notes)
+
+    def across(self, percent: float) -> float:
+        return round(percent * self.size.width / 100, _DIGITS)
+
+    def down(self, percent: float) -> float:
+        return round(percent * self.size.height / 100, _DIGITS)
+
+    def mask(self, value: Mapping[str, Any], kind: str, id_: str, parent: str | None) -> None:
+        category = _label(value, kind)
+        if kind == _BRUSH:
+            mask: Mask = Mask(decode_brush(_bytes(value), self.size))
+        else:
+            mask = self.polygon(value)
+        if parent is not None:
+            if parent in self.masks:
+                raise BadRecord("duplicate_annotation", f"a second mask of {shown(parent)}")
+            self.masks[parent] = mask
+        elif id_ in self.regions:
+            raise BadRecord("duplicate_annotation", f"region {shown(id_)}")
+        else:
+            self.regions[id_] = Instance(category, mask_box(mask))
+            self.masks[id_] = mask
+
+    def polygon(self, value: Mapping[str, Any]) -> Mask:
+        flat: list[float] = []
+        for point in as_list(required(value, "points"), "points"):
+            numbers = as_list(point, "point")
+            if len(numbers) != 2:
+                raise BadRecord("mask_damaged", f"point {shown(point)}: expected two numbers")
+            flat.append(self.across(as_number(numbers[0], "point")))
+            flat.append(self.down(as_number(numbers[1], "point")))
+        try:
+            return CodedMask([flat], self.size)
+        except GeometryError as error:
+            raise BadRecord("mask_damaged", str(error)) from None
+
+    def keypoint(
+        self, fields: Mapping[str, Any], value: Mapping[str, Any], parent: str | None
+    ) -> None:
+        if parent is None:
+            raise BadRecord("unknown_annotation", "a keypoint that belongs to no box")
+        name = _label(value, _KEYPOINT)
+        found = self.joints.setdefault(parent, {})
+        if name in found:
+            raise BadRecord("keypoints_damaged", f"a second {shown(name)} of {shown(parent)}")
+        x, y = (as_number(required(value, axis), axis) for axis in ("x", "y"))
+        notes = fields.get("meta")
+        texts = notes.get("text") if isinstance(notes, dict) else None
+        hidden = isinstance(texts, list) and "occluded" in texts
+        place = (x * self.size.width / 100, y * self.size.height / 100)
+        if not (-1 <= place[0] <= self.size.width + 1 and -1 <= place[1] <= self.size.height + 1):
+            raise BadRecord("keypoints_damaged", f"{shown(name)} lies outside: {x} %, {y} %")
+        found[name] = (*place, 1 if hidden else 2)
+
+    def relation(self, number: int, fields: Mapping[str, Any]) -> None:
+        from_, to = (as_key(required(fields, name), name) for name in ("from_id", "to_id"))
+        if fields.get("direction") == "left":
+            from_, to = to, from_
+        labels = as_list(fields.get("labels") or [], "labels")
+        if not labels:
+            raise BadRecord("bad_text", "a relation without a label")
+        self.links += [(number, from_, as_text(label, "label"), to) for label in labels]
+
+    def instances(self) -> Iterator[Instance]:
+        for id_, region in self.regions.items():
+            yield Instance(
+                region.category,
+                region.box,
+                mask=self.masks.get(id_),
+                keypoints=self.keypoints(self.joints.get(id_)),
+            )
+
+    def keypoints(self, found: Mapping[str, tuple[float, float, int]] | None) -> Keypoints | None:
+        if not found:
+            return None
+        names = COCO_KEYPOINTS if set(found) <= set(COCO_KEYPOINTS) else tuple(found)
+        rows = [found.get(name, (0.0, 0.0, 0)) for name in names]
+        table = np.array(rows)
+        places, seen = table[:, :2].astype(np.float32), table[:, 2].astype(np.int8)
+        return Keypoints(places, seen, names).clip(self.size)
+
+    def relations(self) -> Iterator[Relation]:
+        numbers = {id_: number for number, id_ in enumerate(self.regions)}
+        for number, from_, label, to in self.links:
+            if from_ in numbers and to in numbers:
+                yield Relation(numbers[from_], label, numbers[to])
+            else:
+                missing = from_ if from_ not in numbers else to
+                self.fault(number, BadRecord("unknown_annotation", f"region {shown(missing)}"))
+
+
+def _data(task: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "data" not in task:
+        raise BadRecord("bad_record", "no data: export as JSON, not as JSON-MIN")
+    return as_object(task["data"], "data")
+
+
+def _label(value: Mapping[str, Any], kind: str) -> str:
+    labels = as_list(required(value, kind), kind)
+    if len(labels) != 1:
+        raise BadRecord("bad_record", f"{kind}: expected one label, got {shown(labels)}")
+    return as_text(labels[0], kind).replace("_", " ") if kind != _KEYPOINT else labels[0]
+
+
+def _results(task: Mapping[str, Any], kind: str, notes: dict[str, int]) -> Sequence[Any]:
+    """The results that count: of ground truth, or the last that stand."""
+    answers = [as_object(one, kind) for one in as_list(task.get(kind, []), kind)]
+    standing = [one for one in answers if one.get("was_cancelled") is not True]
+    truth = [one for one in standing if one.get("ground_truth") is True]
+    chosen = (truth or standing)[-1:]
+    if len(answers) > 1:
+        notes["one_of_several_annotations"] = 1
+    return as_list(required(chosen[0], "result"), "result") if chosen else []
+
+
+def _size(data: Mapping[str, Any], results: Sequence[Any], path: Path) -> ImageSize:
+    found = {
+        image_size(one["original_width"], one["original_height"])
+        for one in results
+        if isinstance(one, dict) and "original_width" in one and "original_height" in one
+    }
+    if len(found) > 1:
+        raise BadRecord("size_mismatch", f"results are of pictures of {sorted(map(str, found))}")
+    if found:
+        return found.pop()
+    if "width" in data and "height" in data:
+        return image_size(data["width"], data["height"])
+    return header_size(path)
+
+
+def picture_name(address: str) -> str:
+    """The name of a picture in its folder, of what a task says about where it is."""
+    if "?d=" in address:
+        return unquote(address.partition("?d=")[2].partition("&")[0])
+    scheme, found, rest = address.partition("://")
+    if found and re.fullmatch(r"[a-z][a-z0-9+.-]{0,20}", scheme, re.IGNORECASE):
+        path = unquote(rest.partition("?")[0].partition("/")[2])
+        return path.rpartition("/")[2] if scheme.lower() in {"http", "https"} else path
+    return unquote(address.removeprefix("/data/")) if address.startswith("/data/") else address
+
+
+def _bytes(value: Mapping[str, Any]) -> bytes:
+    if value.get("format") != "rle":
+        raise BadRecord("mask_damaged", f"brush: expected format rle, got {value.get('format')!r}")
+    numbers = as_list(required(value, "rle"), "rle")
+    if not all(type(number) is int and 0 <= number <= 255 for number in numbers):
+        raise BadRecord("mask_damaged", "rle: expected numbers of 0 to 255")
+    return bytes(numbers)
+
+
+def decode_brush(data: bytes, size: ImageSize) -> Bool[np.ndarray, "height width"]:
+    """The pixels of a brush: run lengths of red, green, blue and opacity, of which the last counts.
+
+    The form is that of the ``rle-pack`` package: the number of values in 32 bits, bits of a value
+    less one in 5, four lengths of a count less one in 4 each, and then pieces: 1 and a value that is
+    repeated or 0 and values, after which of the lengths in 2 bits, and the count less one.
+
+    Raises:
+        BadRecord: It is damaged, cut off, or not of that size.
+    """
+    bits = _Bits(data)
+    total, width = bits.take(32), bits.take(5) + 1
+    lengths = [bits.take(4) + 1 for _ in range(4)]
+    if total != 4 * size.area:
+        raise BadRecord("mask_damaged", f"rle: {total} values, expected {4 * size.area} for {size}")
+    flat = np.zeros(size.area, np.bool_)
+    at = 0
+    while at < total:
+        repeated = bits.take(1)
+        end = at + bits.take(lengths[bits.take(2)]) + 1
+        if end > total:
+            raise BadRecord("mask_damaged", "rle: more values than there are")
+        if repeated:
+            # of each four values the last is the opacity
+            flat[at // 4 : end // 4] |= bits.take(width) >= _HALF
+            at = end
+        else:
+            for place in range(at, end):
+                value = bits.take(width)
+                if place % 4 == 3:
+                    flat[place // 4] = value >= _HALF
+            at = end
+    return flat.reshape(tuple(size))
+
+
+class _Bits:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+
+    def take(self, count: int) -> int:
+        first, end = self.at // 8, self.at + count
+        if end > 8 * len(self.data):
+            raise BadRecord("mask_damaged", "rle: cut off")
+        last = -(-end // 8)
+        word = int.from_bytes(self.data[first:last])
+        self.at = end
+        return word >> (8 * last - end) & ((1 << count) - 1)
+
+
+def open_label_studio(
+    path: Path,
+    *,
+    name: str = "label-studio",
+    images: Path | None = None,
+    results: str = "annotations",
+    split: str = "",
+    exhaustive: bool = True,
+) -> LabelStudio:
+    """Take a file of tasks; names of pictures start from its folder, or from another one.
+
+    Args:
+        path: A JSON file that Label Studio has exported, or could import; or the folder that holds
+            a ``tasks.json``.
+        name: What the samples are called after.
+        images: The folder of the images, or the media folder for pictures that were uploaded.
+        results: Whether to read ``annotations`` or ``predictions``.
+        split: The split of all samples.
+        exhaustive: Every thing of the labels is annotated.
+
+    Raises:
+        AnnotationError: There is no such file.
+        RecipeError: ``results`` is neither.
+    """
+    if results not in RESULTS:
+        raise RecipeError(f"results {results!r}: expected one of {list(RESULTS)}")
+    file = path / "tasks.json" if path.is_dir() else path
+    if not file.is_file():
+        raise AnnotationError(f"{file}: expected a JSON file of tasks")
+    return LabelStudio(name, file, images or file.parent, results, split, exhaustive)

@@ -1,0 +1,488 @@
+"""YOLO in the form of Ultralytics: ``data.yaml``, pictures, and a text file of rows for each.
+
+The rows of ``images/train/a.jpg`` are in ``labels/train/a.txt``: in the path of a picture the last
+``images`` becomes ``labels``. A picture without such a file shows nothing of the classes. A row is
+the number of a class and fractions of the picture's sides: ``cx cy w h`` of a box, or ``x y x y …``
+of a polygon; with ``kpt_shape`` in ``data.yaml``, a box and its keypoints. Fractions become pixels
+rounded to a millionth.
+
+Of ``data.yaml`` these are used: ``names``, ``kpt_shape``, ``kpt_names``, and the folder, list or
+folders of a split. ``path`` is followed only inside the data set, since it mostly says where a file
+was on another machine. Only the YAML that such files are written in is read: names with values, lists
+and blocks of them; anchors, tags and nested blocks are refused where they matter.
+
+Seventeen keypoints without names are those of COCO. Those of other numbers are ``keypoint 1`` and on.
+
+Tried on files written to the published format.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.fields import as_text, image_path, read_box, record, text_field
+from deixis.data.sources.file_names import IMAGE_SUFFIXES, listed, printable_name
+from deixis.data.sources.image_header import header_size
+from deixis.data.sources.streaming import parse_json
+from deixis.data.sources.xml_files import read_small_text
+from deixis.errors import AnnotationError, GeometryError
+from deixis.geometry import COCO_KEYPOINTS, Box, CodedMask, ImageSize, Keypoints
+from deixis.geometry.checks import shown
+from deixis.structures import Instance, Sample
+
+SPLITS = ("train", "val", "test")
+_CLASS_LIMIT = 100_000
+_DIGITS = 6
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
+_BEYOND = 0.01
+"""Fractions may be beyond 0 and 1 by this much; the geometry is cut at the picture's edge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Yolo:
+    """The pictures of one split, and what their rows mean.
+
+    ``places`` are folders of pictures or lists of their names. ``joints`` are the names of the
+    keypoints that every row has, each of ``dimensions`` numbers.
+    """
+
+    name: str
+    images: Path
+    places: tuple[Path, ...]
+    classes: Mapping[int, str]
+    config: Path
+    split: str = ""
+    joints: tuple[str, ...] = ()
+    dimensions: int = 3
+    exhaustive: bool = True
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """``data.yaml``, and the folders or lists of the pictures."""
+        return (str(self.config), *map(str, self.places))
+
+    def parts(self) -> Iterator[Part | Fault]:
+        """Yield each picture's name with its rows; rows without a picture are a fault."""
+        for place in self.places:
+            if place.is_dir():
+                yield from self._folder(place)
+            else:
+                for where, name in listed(place, self.images, ""):
+                    yield self._listed(place, where, name)
+
+    def _folder(self, place: Path) -> Iterator[Part | Fault]:
+        for path in _walk(place, IMAGE_SUFFIXES):
+            yield self._part(path)
+        labels = _beside(place / "any").parent
+        if labels == place or not labels.is_dir():
+            return
+        for path in _walk(labels, (".txt",)):
+            stem = place / path.relative_to(labels)
+            if not any(stem.with_suffix(end).exists() for end in _SUFFIXES):
+                yield Fault("unknown_image", "rows without a picture", printable_name(path))
+
+    def _listed(self, place: Path, where: str, name: str) -> Part | Fault:
+        try:
+            text = as_text(name, "name")
+            if text.startswith("./"):
+                # such names start from the list
+                base = place.parent.relative_to(self.images).as_posix()
+                text = str(PurePosixPath(base) / text)
+            return self._part(image_path(self.images, text))
+        except BadRecord as error:
+            return Fault(error.code, error.detail, where)
+
+    def _part(self, path: Path) -> Part | Fault:
+        key = path.relative_to(self.images).as_posix()
+        label = _beside(path)
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            return Fault("bad_encoding", "a file name that is not UTF-8", printable_name(path))
+        try:
+            rows = read_small_text(label, "bad_record") if os.path.lexists(label) else ""
+        except BadRecord as error:
+            return Fault(error.code, error.detail, key)
+        # escaped, so that bytes that are no text can travel
+        return Part(key, "image", "", label.name, json.dumps({"image": key, "rows": rows}))
+
+    def sample(self, key: str, parts: Sequence[Part]) -> Reading:
+        """Make a sample of a picture and its rows."""
+        place = parts[0].place
+        faults: list[Fault] = []
+        notes: dict[str, int] = {}
+        instances: list[Instance] = []
+        try:
+            fields = record(_single(parts))
+            path = image_path(self.images, text_field(fields, "image"))
+            size = header_size(path)
+            rows = fields["rows"]
+        except BadRecord as error:
+            return Reading(None, (Fault(error.code, error.detail, place),))
+        for number, row in enumerate(rows.splitlines(), start=1):
+            try:
+                if row.strip():
+                    instances.append(self._instance(row.split(), size, notes))
+            except BadRecord as error:
+                faults.append(Fault(error.code, error.detail, f"{place}: line {number}"))
+        sample = Sample(
+            id=f"{self.name}/{key}",
+            image=path,
+            size=size,
+            instances=tuple(instances),
+            source=self.name,
+            split=self.split,
+            exhaustive=self.exhaustive and not faults,
+        )
+        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+
+    def _instance(self, words: list[str], size: ImageSize, notes: dict[str, int]) -> Instance:
+        number, *values = [_number(word) for word in words]
+        if number not in self.classes:
+            raise BadRecord("unknown_category", f"class {shown(words[0])}")
+        category = self.classes[int(number)]
+        if self.joints:
+            expected = 4 + self.dimensions * len(self.joints)
+            if len(values) != expected:
+                raise BadRecord("keypoints_damaged", f"{len(values)} numbers, expected {expected}")
+            box = _box(values[:4], size, notes)
+            return Instance(category, box, keypoints=self._keypoints(values[4:], size))
+        if len(values) == 4:
+            return Instance(category, _box(values, size, notes))
+        if len(values) < 6 or len(values) % 2:
+            raise BadRecord("bad_record", f"{len(values)} numbers, expected 4, or 3 or more pairs")
+        return _outlined(category, values, size, notes)
+
+    def _keypoints(self, values: list[float], size: ImageSize) -> Keypoints | None:
+        flat: list[float] = []
+        for start in range(0, len(values), self.dimensions):
+            x, y, *seen = values[start : start + self.dimensions]
+            _check_fractions([x, y], "keypoint", "keypoints_damaged")
+            visibility = seen[0] if seen else 2 * float((x, y) != (0, 0))
+            flat += [x * size.width, y * size.height, visibility]
+        try:
+            found = Keypoints.from_annotation(flat, names=self.joints).clip(size)
+        except GeometryError as error:
+            raise BadRecord("keypoints_damaged", str(error)) from None
+        # an object without keypoints still has their columns
+        return found if found.num_labeled else None
+
+
+def _single(parts: Sequence[Part]) -> Part:
+    if len(parts) > 1:
+        raise BadRecord("duplicate_image", f"is listed {len(parts)} times")
+    return parts[0]
+
+
+_SUFFIXES = (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES))
+
+
+def _walk(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            if name.lower().endswith(suffixes):
+                yield Path(root) / name
+
+
+def _beside(image: Path) -> Path:
+    """The file of a picture's rows."""
+    pieces = list(image.parts)
+    if "images" in pieces[:-1]:
+        last = len(pieces) - 2 - pieces[-2::-1].index("images")
+        pieces[last] = "labels"
+    return Path(*pieces).with_suffix(".txt")
+
+
+def _number(word: str) -> float:
+    if len(word) > 40 or not _NUMBER.fullmatch(word):
+        raise BadRecord("bad_number", f"expected a number, got {shown(word)}")
+    number = float(word)
+    if abs(number) > 1e15:
+        raise BadRecord("bad_number", f"expected a finite number, got {shown(word)}")
+    return number
+
+
+def _check_fractions(values: Sequence[float], kind: str, code: str = "box_layout") -> None:
+    if min(values) < -_BEYOND or max(values) > 1 + _BEYOND:
+        raise BadRecord(code, f"{kind} {shown(values)}: expected fractions of the sides")
+
+
+def _box(values: list[float], size: ImageSize, notes: dict[str, int]) -> Box:
+    _check_fractions(values, "box")
+    cx, cy, width, height = values
+    corners = ((cx - width / 2, cy - height / 2), (cx + width / 2, cy + height / 2))
+    edges = [
+        round(share * side, _DIGITS)
+        for corner in corners
+        for share, side in zip(corner, (size.width, size.height), strict=True)
+    ]
+    return inside_box(edges, size, notes)
+
+
+def inside_box(edges: list[float], size: ImageSize, notes: dict[str, int]) -> Box:
+    """A box in pixels that was written as shares of the sides, so that a tiny one is no mistake.
+
+    Raises:
+        BadRecord: It has no extent, or lies outside.
+    """
+    x1, y1, x2, y2 = edges
+    if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1:
+        return Box(x1, y1, x2, y2)
+    return read_box(edges, size, notes, layout="xyxy")
+
+
+def _outlined(
+    category: str, values: list[float], size: ImageSize, notes: dict[str, int]
+) -> Instance:
+    _check_fractions(values, "polygon")
+    sides = (size.width, size.height)
+    polygon = [round(value * sides[place % 2], _DIGITS) for place, value in enumerate(values)]
+    try:
+        mask = CodedMask([polygon], size)
+    except GeometryError as error:
+        raise BadRecord("mask_damaged", str(error)) from None
+    xs, ys = polygon[0::2], polygon[1::2]
+    edges = [max(min(xs), 0.0), max(min(ys), 0.0), min(max(xs), sides[0]), min(max(ys), sides[1])]
+    return Instance(category, inside_box(edges, size, notes), mask=mask)
+
+
+def open_yolo(path: Path, *, name: str = "yolo", split: str = "", exhaustive: bool = True) -> Yolo:
+    """Read ``data.yaml``, and find the pictures of a split.
+
+    Args:
+        path: ``data.yaml``, or the folder that holds it.
+        name: What the samples are called after.
+        split: A split that the file names; where it names several, one has to be named.
+        exhaustive: Every thing of the classes is annotated, as in training data.
+
+    Raises:
+        AnnotationError: There is no such file, it does not say what it has to, or the pictures
+            are not in its folder.
+    """
+    config = path / "data.yaml" if path.is_dir() else path
+    try:
+        fields = read_yaml(read_small_text(config, "bad_record"))
+        classes = _classes(fields.get("names"))
+        joints, dimensions = _joints(fields)
+    except BadRecord as error:
+        raise AnnotationError(f"{config}: {error.detail}") from None
+    root = config.parent
+    found = {key: _places(root, fields, fields[key]) for key in SPLITS if fields.get(key)}
+    if split and split not in found and fields.get(split):
+        found[split] = _places(root, fields, fields[split])
+    known = {key: places for key, places in found.items() if places}
+    if split not in known:
+        # one folder under several names, as trainers want it, is one split
+        if split or len(set(known.values())) != 1:
+            raise AnnotationError(
+                f"{config}: has splits {sorted(known)} in its folder; say which, as in "
+                "yolo:PATH,split=train"
+            )
+        folders = next(iter(known.values()))
+        split = folders[0].stem if folders[0].stem in known else next(iter(known))
+    return Yolo(
+        name=name,
+        images=root,
+        places=known[split],
+        classes=classes,
+        config=config,
+        split=split,
+        joints=joints,
+        dimensions=dimensions,
+        exhaustive=exhaustive,
+    )
+
+
+def _classes(names: object) -> dict[int, str]:
+    if isinstance(names, list):
+        pairs = [(str(number), name) for number, name in enumerate(names)]
+    elif isinstance(names, dict):
+        pairs = list(names.items())
+    else:
+        raise BadRecord("bad_record", "names: expected a list, or numbers with names")
+    classes: dict[int, str] = {}
+    for key, name in pairs:
+        if not key.isascii() or not key.isdigit() or int(key[:9]) >= _CLASS_LIMIT:
+            raise BadRecord("bad_record", f"names: expected a number, got {shown(key)}")
+        classes[int(key)] = as_text(name, f"names: {key}").replace("_", " ")
+    if not classes or len(classes) < len(pairs):
+        raise BadRecord("bad_record", "names: expected at least one, and each number once")
+    return classes
+
+
+def _joints(fields: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
+    shape = fields.get("kpt_shape")
+    if shape is None:
+        return (), 3
+    if not isinstance(shape, list) or len(shape) != 2 or shape[1] not in {"2", "3"}:
+        raise BadRecord("bad_record", f"kpt_shape: expected [number, 2 or 3], got {shown(shape)}")
+    if not shape[0].isascii() or not shape[0].isdigit() or not 1 <= int(shape[0][:9]) <= 1000:
+        raise BadRecord("bad_record", f"kpt_shape: expected 1 to 1000 keypoints, got {shape[0]!r}")
+    count = int(shape[0])
+    names: tuple[str, ...] = COCO_KEYPOINTS if count == len(COCO_KEYPOINTS) else ()
+    given = fields.get("kpt_names")
+    if isinstance(given, dict) and given:
+        lists = {tuple(one) if isinstance(one, list) else (one,) for one in given.values()}
+        names = lists.pop()
+        if lists:
+            raise BadRecord("bad_record", "kpt_names: expected the same names for every class")
+    names = names or tuple(f"keypoint {number}" for number in range(1, count + 1))
+    if len(names) != count or len(set(names)) != count:
+        raise BadRecord("bad_record", f"kpt_names: expected {count} different names")
+    return tuple(as_text(one, "kpt_names") for one in names), int(shape[1])
+
+
+def _places(root: Path, fields: Mapping[str, Any], value: object) -> tuple[Path, ...]:
+    """Folders and lists of a split that are there, inside the data set."""
+    places = []
+    base = fields.get("path")
+    for one in value if isinstance(value, list) else [value]:
+        if not isinstance(one, str):
+            raise AnnotationError(f"{root / 'data.yaml'}: a split that is no path: {shown(one)}")
+        # some tools write a folder of the data set as if it were beside it
+        names = [one.removeprefix("../"), one]
+        if isinstance(base, str) and base:
+            names.insert(0, f"{base}/{one}")
+        for name in names:
+            try:
+                place = image_path(root, name)
+            except BadRecord:
+                continue
+            if place.exists() and place.resolve().is_relative_to(root.resolve()):
+                places.append(place)
+                break
+        else:
+            return ()
+    return tuple(places)
+
+
+_YAML_LIMIT = 2**20
+_QUOTED = re.compile(r"""\"(?:[^"\\]|\\.)*\"|'(?:[^']|'')*'""")
+_PIECE = re.compile(r"""[^\s,\[\]{}"'&*!|>%@`#][^,\[\]{}]*""")
+_SIGNS = "{}[]&*!|>%@`,#-"
+"""What a plain name does not begin with: signs of YAML that is not read."""
+
+
+def read_yaml(text: str) -> dict[str, Any]:
+    """Read the plain YAML of a ``data.yaml``: values, lists, and one level of blocks; all as text.
+
+    What stands deeper or in blocks of text is left out, unless it is in ``names`` or ``kpt_names``.
+
+    Raises:
+        BadRecord: A line is none of these.
+    """
+    if len(text) > _YAML_LIMIT:
+        raise BadRecord("bad_record", f"{len(text)} characters, at most {_YAML_LIMIT} expected")
+    made: dict[str, Any] = {}
+    lines = [line.rstrip() for line in text.removeprefix("\ufeff").splitlines()]
+    lines = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    at = 0
+    while at < len(lines):
+        line = lines[at]
+        at += 1
+        if line in {"---", "..."}:
+            continue
+        key, value = _pair(line)
+        if key in made:
+            raise BadRecord("bad_record", f"{key}: comes twice")
+        block = []
+        while at < len(lines) and (lines[at][0] == " " or lines[at].startswith("- ")):
+            block.append(lines[at])
+            at += 1
+        if value.startswith("[") and not value.endswith("]"):
+            # a list in brackets that goes on
+            value, block = " ".join([value, *(one.strip() for one in block)]), []
+            while at < len(lines) and "]" not in value:
+                value += f" {lines[at].strip()}"
+                at += 1
+        if block and value[:1] in {"|", ">"}:
+            made[key] = None
+        elif block and not value:
+            made[key] = _block(key, block)
+        elif block:
+            raise BadRecord("bad_record", f"{key}: a value and a block")
+        else:
+            made[key] = _value(value)
+    return made
+
+
+def _block(key: str, lines: list[str]) -> Any:
+    indent = len(lines[0]) - len(lines[0].lstrip())
+    if any(len(line) - len(line.lstrip()) != indent for line in lines):
+        if key in {"names", "kpt_names", "kpt_shape", *SPLITS}:
+            raise BadRecord("bad_record", f"{key}: expected lines of one depth")
+        return None
+    if all(line.lstrip().startswith("- ") for line in lines):
+        return [_value(line.strip()[2:].strip()) for line in lines]
+    pairs = [_pair(line.strip()) for line in lines]
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise BadRecord("bad_record", f"{key}: a name comes twice")
+    return {name: _value(value) for name, value in pairs}
+
+
+def _pair(line: str) -> tuple[str, str]:
+    quoted = _QUOTED.match(line)
+    if quoted is not None:
+        key, rest = _value(quoted[0]), line[quoted.end() :].lstrip()
+        found = rest[:1] == ":"
+        rest = rest[1:]
+    else:
+        # a colon within a value, as in an address, has no blank behind it
+        key, colon, rest = f"{line} ".partition(": ")
+        found = bool(colon) and key.strip() != "" and key[0] not in _SIGNS
+    if not found:
+        raise BadRecord("bad_record", f"expected a name and a value, got {shown(line)}")
+    return str(key).strip(), _uncommented(rest.strip())
+
+
+def _uncommented(value: str) -> str:
+    """A value without the comment behind it."""
+    quoted = _QUOTED.match(value)
+    end = quoted.end() if quoted else value.rfind("]") + 1 if value.startswith("[") else 0
+    if end and (not value[end:].strip() or value[end:].lstrip().startswith("#")):
+        return value[:end]
+    return re.split(r"(?:^|\s)#", value, maxsplit=1)[0].strip()
+
+
+def _value(text: str) -> Any:
+    if not text or text in {"~", "null"}:
+        return None
+    if text[0] == "[":
+        return [_value(piece) for piece in _pieces(text)]
+    if text[0] in "\"'":
+        if not _QUOTED.fullmatch(text):
+            raise BadRecord("bad_record", f"a quote that does not end: {shown(text)}")
+        if text[0] == '"':
+            return as_text(parse_json(text), "a text in quotes", empty=True)
+        return text[1:-1].replace("''", "'")
+    if text[0] in "{&*!|>%@`":
+        raise BadRecord("bad_record", f"YAML that is not read: {shown(text)}")
+    return text
+
+
+def _pieces(text: str) -> list[str]:
+    """The elements of a list in brackets."""
+    inner = text[1:-1].strip()
+    at, found = 0, []
+    while at < len(inner):
+        match = _QUOTED.match(inner, at) or _PIECE.match(inner, at)
+        end = len(inner) if match is None else _past_blanks(inner, match.end())
+        if match is None or inner[end : end + 1] not in {",", ""}:
+            raise BadRecord("bad_record", f"a list that is not read: {shown(text)}")
+        found.append(match[0].strip())
+        at = _past_blanks(inner, end + 1)
+    if not text.endswith("]"):
+        raise BadRecord("bad_record", f"a list that does not end: {shown(text)}")
+    return found
+
+
+def _past_blanks(text: str, at: int) -> int:
+    while text[at : at + 1].isspace():
+        at += 1
+    return at
