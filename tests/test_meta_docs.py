@@ -38,7 +38,7 @@ def test_the_first_screen_has_what_a_newcomer_looks_for() -> None:
     first = README.splitlines()[:30]
     assert sum(line.startswith("$ make") for line in first) == 2
     assert len(PYTHON[0].splitlines()) == 6
-    assert len(COMMANDS) == 4
+    assert len(COMMANDS) == 5
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\((?!http)([^)#]+)\)", README))

@@ -326,8 +326,8 @@ def test_captions_come_with_who_said_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"iou": 0.6}, "holds another bootstrapping"),
-        ({"prompts": Prompts(describe="Describe <region>.")}, "holds another bootstrapping"),
+        ({"iou": 0.6}, "holds what another plan made"),
+        ({"prompts": Prompts(describe="Describe <region>.")}, "holds what another plan made"),
     ],
 )
 def test_a_folder_belongs_to_one_plan(tmp_path: Path, change: dict[str, Any], words: str) -> None:

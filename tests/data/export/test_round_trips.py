@@ -15,7 +15,7 @@ from deixis.data.sources.jsonl import open_jsonl
 from deixis.data.sources.label_studio import open_label_studio
 from deixis.data.sources.scenes import DrawnImage
 from deixis.data.sources.yolo import open_yolo
-from deixis.overlay import read_image
+from deixis.processing.images import read_image
 from deixis.structures import Instance, Sample
 
 

@@ -5,26 +5,24 @@ are made of them at the end, in the order of sources and keys, whoever did what.
 last: a folder without one is not finished.
 """
 
-import hashlib
 import json
-import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from deixis.data.bootstrap.files import LinesFile, claim
 from deixis.data.bootstrap.plan import BootstrapPlan
 from deixis.data.bootstrap.round_trip import DROPPED, Asker
 from deixis.data.bootstrap.work import ASKED, CROWDED, Job, read_journal, run_blocks
 from deixis.data.bootstrap.workers import run_workers
-from deixis.data.build.durable import storing, sync_folder, write_file
+from deixis.data.build.durable import sync_folder, write_file
 from deixis.data.build.engine import locked
 from deixis.data.build.index import make_index
-from deixis.errors import DeixisError, RecipeError, StorageError
+from deixis.errors import DeixisError, StorageError
 from deixis.structures import ImageArray
 
 Progress = Callable[[int, int], None]
@@ -73,7 +71,7 @@ def bootstrap(
     """
     with locked(out):
         manifest = out / "manifest.json"
-        _claim(plan, out)
+        claim(out, plan.digest, plan.to_dict())
         if manifest.exists():
             return BootstrapResult(out, json.loads(manifest.read_text(encoding="utf-8")))
         work = out / ".build"
@@ -84,28 +82,6 @@ def bootstrap(
         shutil.rmtree(work, ignore_errors=True)
         sync_folder(out)
         return BootstrapResult(out, result)
-
-
-def _claim(plan: BootstrapPlan, out: Path) -> None:
-    path = out / "plan.json"
-    if not path.exists():
-        own = re.compile(r"data|\.build|\.build\.lock|\.plan\.json\.\d+\.tmp")
-        if any(not own.fullmatch(one.name) for one in out.iterdir()) or any(
-            (out / "data").iterdir()
-        ):
-            raise StorageError(f"output {out}: is not empty, expected a new or empty folder")
-        text = json.dumps({"digest": plan.digest, **plan.to_dict()}, indent=1, ensure_ascii=False)
-        write_file(path, f"{text}\n".encode())
-        return
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))["digest"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise StorageError(f"{path}: damaged: {error}") from error
-    if found != plan.digest:
-        raise RecipeError(
-            f"{out} holds another bootstrapping, or its annotations have changed since; "
-            "expected the same sources, model, prompts and options"
-        )
 
 
 def _run(job: Job, workers: int, tell: Progress) -> None:
@@ -125,48 +101,6 @@ def _run(job: Job, workers: int, tell: Progress) -> None:
     run_blocks(job, missing, add)
 
 
-class _Lines:
-    """A file of JSON lines that takes its name when it is whole."""
-
-    def __init__(self, path: Path, root: Path) -> None:
-        self.path = path
-        self.name = path.relative_to(root).as_posix()
-        self.draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        self.digest = hashlib.sha256()
-        self.lines = self.bytes = 0
-        self.file: BinaryIO
-
-    def __enter__(self) -> "_Lines":
-        with storing(self.path):
-            for old in self.path.parent.glob(f".{self.path.name}.*.tmp"):
-                old.unlink(missing_ok=True)
-            self.file = self.draft.open("wb")
-        return self
-
-    def write(self, value: Mapping[str, Any]) -> None:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        data = f"{text}\n".encode()
-        with storing(self.path):
-            self.file.write(data)
-        self.digest.update(data)
-        self.lines += 1
-        self.bytes += len(data)
-
-    def commit(self) -> dict[str, Any]:
-        with storing(self.path):
-            self.file.flush()
-            os.fsync(self.file.fileno())
-            self.draft.replace(self.path)
-            sync_folder(self.path.parent)
-        sha256 = self.digest.hexdigest()
-        return {"name": self.name, "lines": self.lines, "bytes": self.bytes, "sha256": sha256}
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-        with suppress(OSError):
-            self.draft.unlink(missing_ok=True)
-
-
 def _entries(job: Job) -> Iterator[dict[str, Any]]:
     """The lines of all journals, in the order of the images."""
     for number in range(job.blocks):
@@ -182,10 +116,11 @@ def _finish(job: Job, out: Path) -> dict[str, Any]:
     counts = {name: _Counts() for name in names}
     with ExitStack() as stack:
         kept = {
-            name: stack.enter_context(_Lines(out / "data" / f"{name}.jsonl", out)) for name in names
+            name: stack.enter_context(LinesFile(out / "data" / f"{name}.jsonl", out))
+            for name in names
         }
-        dropped = stack.enter_context(_Lines(out / "dropped.jsonl", out))
-        faulty = stack.enter_context(_Lines(out / "quarantine.jsonl", out))
+        dropped = stack.enter_context(LinesFile(out / "dropped.jsonl", out))
+        faulty = stack.enter_context(LinesFile(out / "quarantine.jsonl", out))
         for name, fault in job.index.faults:
             faulty.write(
                 {"source": name, "place": fault.place, "code": fault.code, "detail": fault.detail}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.bootstrap.captions import remapped
+from deixis.data.bootstrap.files import append_lines, dump_line
 from deixis.data.bootstrap.lines import corners, description, image_fields
 from deixis.data.bootstrap.plan import BootstrapPlan
 from deixis.data.bootstrap.round_trip import Asker, RoundTrip, ask_in_batches, round_trips
@@ -114,8 +115,8 @@ def run_blocks(
                 if not missing:
                     continue
                 entries = _ask(job, asker, group)
-                lines = [_dump(entry) for entry in entries if entry["image"] in missing]
-                _append(job.journal(number), lines)
+                lines = [dump_line(entry) for entry in entries if entry["image"] in missing]
+                append_lines(job.journal(number), lines)
                 if on_images is not None:
                     on_images(len(lines))
 
@@ -142,17 +143,6 @@ def read_journal(path: Path) -> dict[int, dict[str, Any]]:
     return done
 
 
-def _dump(entry: dict[str, Any]) -> str:
-    return json.dumps(entry, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def _append(path: Path, lines: list[str]) -> None:
-    with storing(path), path.open("ab") as file:
-        file.write("".join(f"{line}\n" for line in lines).encode())
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _groups(job: Job, number: int) -> Iterator[list[_Image]]:
     """The images of a block, as many together as fill a batch of questions."""
     plan = job.plan
@@ -173,7 +163,7 @@ def _look(
 ) -> _Image:
     """Read an image's annotations and choose what is described."""
     image = _Image(at, source, ASKED, place=parts[0].place)
-    reading = _read(source, key, parts)
+    reading = read_sample(source, key, parts)
     image.faults = list(reading.faults)
     image.sample = reading.sample
     if image.sample is None:
@@ -197,7 +187,8 @@ def _look(
     return image
 
 
-def _read(source: OpenedSource, key: str, parts: Sequence[Part]) -> Reading:
+def read_sample(source: OpenedSource, key: str, parts: Sequence[Part]) -> Reading:
+    """Read an image's parts and look at its file; what is wrong is told, not raised."""
     place = parts[0].place
     try:
         reading = source.source.sample(key, parts)
@@ -239,15 +230,22 @@ def _ask(job: Job, asker: Asker, group: Sequence[_Image]) -> list[dict[str, Any]
     return entries
 
 
+def pixels_of(sample: Sample, read: Callable[[Path], ImageArray]) -> ImageArray:
+    """The pixels of a sample's image, upright.
+
+    Raises:
+        ImageError: They cannot be read.
+    """
+    if isinstance(sample.image, Path):
+        return read(sample.image)
+    return sample.image() if callable(sample.image) else sample.image
+
+
 def _load(image: _Image, read: Callable[[Path], ImageArray]) -> None:
     if image.sample is None:
         return
-    source = image.sample.image
     try:
-        if isinstance(source, Path):
-            image.pixels = read(source)
-        else:
-            image.pixels = source() if callable(source) else source
+        image.pixels = pixels_of(image.sample, read)
     except ImageError as error:
         image.faults.append(Fault("image_unreadable", str(error), image.place))
         image.fate, image.described, image.skipped = FAULTY, [], {}
