@@ -97,7 +97,7 @@ def bootstrap_command(
         print_json(result.manifest)
     else:
         print_result(_summary(result))
-    for spec in reading_specs(result):
+    for spec in reading_specs(out, result.manifest):
         typer.echo(f"kept: {spec}", err=True)
 
 

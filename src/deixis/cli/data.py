@@ -15,6 +15,7 @@ from deixis.cli.datasets import (
     view_command,
 )
 from deixis.cli.exchange import export_command, import_command
+from deixis.cli.salient import salient_command
 
 data_app = typer.Typer(help="Make data sets.", no_args_is_help=True)
 
@@ -26,6 +27,7 @@ data_app.command("check")(check_command)
 data_app.command("report")(report_command)
 data_app.command("view")(view_command)
 data_app.command("bootstrap")(bootstrap_command)
+data_app.command("salient")(salient_command)
 data_app.command("export")(export_command)
 data_app.command("import")(import_command)
 

@@ -196,13 +196,13 @@ class _Counts:
         }
 
 
-def reading_specs(result: BootstrapResult) -> Sequence[str]:
+def reading_specs(folder: Path, manifest: Mapping[str, Any]) -> Sequence[str]:
     """Name what was kept as sources that ``deixis data build`` reads.
 
     Image names start where those of the source did, and all geometry is that of the upright image.
     """
     specs = []
-    for name, one in result.manifest["sources"].items():
-        path = result.folder / str(one["file"])
+    for name, one in manifest["sources"].items():
+        path = folder / str(one["file"])
         specs.append(f"jsonl:{path},name={name},images={one['images']},orientation=upright")
     return specs

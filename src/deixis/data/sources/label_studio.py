@@ -302,7 +302,9 @@ def _label(value: Mapping[str, Any], kind: str) -> str:
     labels = as_list(required(value, kind), kind)
     if len(labels) != 1:
         raise BadRecord("bad_record", f"{kind}: expected one label, got {shown(labels)}")
-    return as_text(labels[0], kind).replace("_", " ") if kind != _KEYPOINT else labels[0]
+    label = as_text(labels[0], kind)
+    # file names do not like blanks, sentences do; names of keypoints are no words
+    return label if kind == _KEYPOINT else label.replace("_", " ")
 
 
 def _results(task: Mapping[str, Any], kind: str, notes: dict[str, int]) -> Sequence[Any]:

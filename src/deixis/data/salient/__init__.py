@@ -1,0 +1,25 @@
+"""Salient things of masks: cut out, described by a captioner, and named by what was said."""
+
+from deixis.data.salient.build import SalientPlan, SalientResult, build_salient
+from deixis.data.salient.captioners import (
+    Captioner,
+    EndpointCaptioner,
+    FolderCaptioner,
+    ModelCaptioner,
+)
+from deixis.data.salient.cutout import Cutout, cut_out
+from deixis.data.salient.words import clean, tag_of
+
+__all__ = [
+    "Captioner",
+    "Cutout",
+    "EndpointCaptioner",
+    "FolderCaptioner",
+    "ModelCaptioner",
+    "SalientPlan",
+    "SalientResult",
+    "build_salient",
+    "clean",
+    "cut_out",
+    "tag_of",
+]
