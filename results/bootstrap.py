@@ -190,6 +190,12 @@ def photo_page(model: OpenModel, photos: Path, workers: int) -> Iterator[str]:
         yield f"| {threshold:.1f} | {kept} | {kept / max(1, len(rows)):.3f} |"
 
 
+def command(options: argparse.Namespace) -> str:
+    """Write what was run; where the photos lie on this machine matters to nobody."""
+    photos = "" if options.photos is None else " --photos PHOTOS"
+    return f"python results/bootstrap.py {options.model} {options.page} --scenes {options.scenes}{photos}"
+
+
 def main() -> None:
     """Bootstrap, judge and write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -206,7 +212,7 @@ def main() -> None:
         "",
         "Written by the program; do not edit. Figures are fractions in [0, 1].",
         "",
-        f"- command: `python results/bootstrap.py {' '.join(sys.argv[1:])}`",
+        f"- command: `{command(options)}`",
         f"- hardware: {hardware()}",
         f"- weights (SHA-256): {record.get('weights_sha256', 'none')}",
         f"- decoding: {record['decoding']}",

@@ -24,7 +24,7 @@ def export_command(
         str,
         typer.Argument(
             metavar="FORMAT",
-            help="coco, fiftyone, jsonl, label-studio or yolo.",
+            help="coco, fiftyone, jsonl, label_studio or yolo.",
             show_default=False,
         ),
     ],
@@ -40,12 +40,12 @@ def export_command(
     ] = None,
     results: Annotated[
         str | None,
-        typer.Option(help="For label-studio: annotations or predictions.", show_default=False),
+        typer.Option(help="For label_studio: annotations or predictions.", show_default=False),
     ] = None,
     url: Annotated[
         str | None,
         typer.Option(
-            help="For label-studio: what stands before the names of images.", show_default=False
+            help="For label_studio: what stands before the names of images.", show_default=False
         ),
     ] = None,
     check_images: CheckImages = True,
@@ -67,8 +67,8 @@ def export_command(
         raise RecipeError(f"format {form!r}: expected one of {sorted(EXPORT_FORMATS)}")
     own = {
         "rows": ("yolo", rows),
-        "results": ("label-studio", results),
-        "url": ("label-studio", url),
+        "results": ("label_studio", results),
+        "url": ("label_studio", url),
     }
     chosen = {name: value for name, (_, value) in own.items() if value is not None}
     for name in chosen:
@@ -105,7 +105,7 @@ def import_command(
         str,
         typer.Argument(
             metavar="FORMAT",
-            help="A format that can be read, such as coco, label-studio, voc or yolo.",
+            help="A format that can be read, such as coco, label_studio, voc or yolo.",
             show_default=False,
         ),
     ],

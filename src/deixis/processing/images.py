@@ -31,6 +31,9 @@ MAX_PIXELS = 40_000_000
 MAX_SIDE = 16_384
 MAX_ASPECT = 100
 
+# Pixels of a canvas that are rounding, not padding: no column is added that holds nothing but fill.
+_DUST = 1e-9
+
 _EXPECTED = "JPEG, PNG, WebP or BMP"
 _ORIENTATION_TAG = 0x0112
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -182,7 +185,7 @@ def letterbox_array(
     # The canvas pixels in view may reach a little past the image: its edge is repeated there, so
     # that the part of the source that they see can be named as one fractional rectangle.
     rim = ceil(1 / scale) + 1
-    pad_x, pad_y = (0 if columns == (0, canvas) else rim), (0 if rows == (0, canvas) else rim)
+    pad_x, pad_y = (0 if left < _DUST else rim), (0 if top < _DUST else rim)
     if pad_x or pad_y:
         array = np.pad(array, ((pad_y, pad_y), (pad_x, pad_x), (0, 0)), mode="edge")
     seen = (
@@ -195,7 +198,7 @@ def letterbox_array(
     part = Image.fromarray(array).resize(
         extent, Image.Resampling.BILINEAR, box=seen, reducing_gap=3.0
     )
-    if extent == (canvas, canvas):
+    if not (pad_x or pad_y):
         return np.array(part)
     share_x = _share(columns, left, width * scale)
     share_y = _share(rows, top, height * scale)
@@ -209,8 +212,7 @@ def letterbox_array(
 
 
 def _covered(offset: float, length: float, canvas: int) -> tuple[int, int]:
-    # The tolerance keeps float dust from adding a column that holds nothing but fill.
-    start, end = floor(offset + 1e-9), ceil(offset + length - 1e-9)
+    start, end = floor(offset + _DUST), ceil(offset + length - _DUST)
     return max(start, 0), min(max(end, start + 1), canvas)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.export import ExportOptions, ExportReport, export_samples
-from deixis.data.sources.base import Source
+from deixis.data.sources.base import Part, Source
 from deixis.data.sources.registry import OpenedSource
 from deixis.data.sources.scenes import Scenes
 from deixis.structures import Sample
@@ -58,8 +58,8 @@ def scene_samples(source: Scenes) -> list[Sample]:
     """What the scenes are."""
     made = []
     for part in source.parts():
-        assert not hasattr(part, "code")
-        sample = source.sample(part.key, [part]).sample  # type: ignore[union-attr, list-item]  # a part
+        assert isinstance(part, Part)
+        sample = source.sample(part.key, [part]).sample
         assert sample is not None
         made.append(replace(sample, image=Path()))
     return made

@@ -1,6 +1,6 @@
 """What is written in a format and read again is what it was, but for what the format loses."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from data.sources.reading import samples
 from pycocotools.coco import COCO
 
 from deixis.data.build.pictures import image_bytes
+from deixis.data.sources.base import Source
 from deixis.data.sources.coco import open_coco
 from deixis.data.sources.jsonl import open_jsonl
 from deixis.data.sources.label_studio import open_label_studio
@@ -116,7 +117,7 @@ def test_label_studio_gives_boxes_masks_keypoints_relations_and_captions(
     tmp_path: Path, results: str
 ) -> None:
     true = scene_samples(scenes())
-    done = export(tmp_path, "label-studio", scenes(), copy_images=True, results=results)
+    done = export(tmp_path, "label_studio", scenes(), copy_images=True, results=results)
     found = samples(open_label_studio(done.folder, results=results))
     for number, sample in enumerate(true):
         other = found[f"{number:09d}"]
@@ -163,7 +164,7 @@ def test_what_is_not_carried_is_counted(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("form", ["coco", "fiftyone", "jsonl", "label-studio", "yolo"])
+@pytest.mark.parametrize("form", ["coco", "fiftyone", "jsonl", "label_studio", "yolo"])
 def test_the_same_source_gives_the_same_bytes(tmp_path: Path, form: str) -> None:
     folders = [
         export(tmp_path / name, form, scenes(4), copy_images=True).folder for name in ("a", "b")
@@ -182,16 +183,16 @@ def test_the_same_source_gives_the_same_bytes(tmp_path: Path, form: str) -> None
 
 @pytest.mark.slow
 @pytest.mark.shared_data
-@pytest.mark.parametrize("form", ["coco", "jsonl", "label-studio", "yolo"])
+@pytest.mark.parametrize("form", ["coco", "jsonl", "label_studio", "yolo"])
 def test_true_photographs_go_out_and_come_back(
     shared_data: Path, tmp_path: Path, form: str
 ) -> None:
     source = open_coco(shared_data / "photos", split="val")
     done = export(tmp_path, form, source, copy_images=form != "yolo")
-    readers = {
+    readers: dict[str, Callable[[], Source]] = {
         "coco": lambda: open_coco(done.folder, split="val"),
         "jsonl": lambda: open_jsonl(done.folder / "samples.jsonl"),
-        "label-studio": lambda: open_label_studio(done.folder),
+        "label_studio": lambda: open_label_studio(done.folder),
         "yolo": lambda: open_yolo(done.folder),
     }
     true, found = samples(source), samples(readers[form]())

@@ -1,6 +1,7 @@
 """What is at fault, where pictures are, and what numbers images get."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,11 @@ import numpy as np
 import pytest
 from data.export.exported import export, opened, scenes
 from data.sources.pictures import picture
-from data.sources.reading import samples, write_json, write_lines
+from data.sources.reading import samples, write_lines
 
 from deixis.data.build.check import check_sources
 from deixis.data.export import EXPORT_FORMATS, export_samples
-from deixis.data.sources.base import Part, Reading
+from deixis.data.sources.base import Part, Reading, Source
 from deixis.data.sources.coco import open_coco
 from deixis.data.sources.jsonl import JsonLines, open_jsonl
 from deixis.data.sources.label_studio import open_label_studio
@@ -143,7 +144,7 @@ def test_flat_names_never_meet(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("copied", "links"), [(False, 2), (True, 1)])
 def test_pictures_of_yolo_are_second_names_or_copies(
-    tmp_path: Path, copied: bool, links: int
+    tmp_path: Path, *, copied: bool, links: int
 ) -> None:
     source = _lines(tmp_path / "in", {"image": "a.png", "objects": [BOX]})
     done = export(tmp_path, "yolo", source, copy_images=copied)
@@ -154,19 +155,18 @@ def test_pictures_of_yolo_are_second_names_or_copies(
 
 
 def test_drawn_pictures_have_to_be_written(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="in no files.*\nhint: add --copy-images"):
+    with pytest.raises(RecipeError, match=r"in no files.*\nhint: add --copy-images"):
         export(tmp_path, "coco", scenes(1))
 
 
 def test_unknown_formats_and_choices_are_refused(tmp_path: Path) -> None:
-    for number, (form, options, words) in enumerate(
-        [
-            ("voc", {}, "format 'voc': expected one of"),
-            ("yolo", {"rows": "ellipses"}, "rows 'ellipses': expected one of"),
-            ("yolo", {"rows": "keypoints"}, "no instance has any"),
-            ("label-studio", {"results": "guesses"}, "results 'guesses': expected one of"),
-        ]
-    ):
+    cases: list[tuple[str, dict[str, Any], str]] = [
+        ("voc", {}, "format 'voc': expected one of"),
+        ("yolo", {"rows": "ellipses"}, "rows 'ellipses': expected one of"),
+        ("yolo", {"rows": "keypoints"}, "no instance has any"),
+        ("label_studio", {"results": "guesses"}, "results 'guesses': expected one of"),
+    ]
+    for number, (form, options, words) in enumerate(cases):
         source = _lines(tmp_path / "in", {"image": "a.png", "objects": [BOX]})
         with pytest.raises(RecipeError, match=words):
             export(tmp_path / str(number), form, source, **options)
@@ -195,10 +195,9 @@ def test_yolo_tells_what_rows_cannot_hold(tmp_path: Path) -> None:
     assert done.report.not_carried["boxes without a mask, written as rectangles"] == 1
     assert [one.box for one in sample.instances] == [Box(4, 4, 20, 20)] * 2
     checkers = np.indices((150, 150)).sum(axis=0) % 2 == 0
-    coded = {"size": [150, 150], "counts": [0 if checkers[0, 0] else 1, *[1] * (150 * 150 - 1)]}
+    coded = {"size": [150, 150], "counts": _counts(checkers)}
     picture(tmp_path / "in" / "b.png", 150, 150)
     ragged = {"category": "cup", "box": [0, 0, 150, 150], "mask": coded}
-    coded["counts"] = _counts(checkers)
     source = _lines(tmp_path / "in", {"image": "b.png", "objects": [ragged]})
     done = export(tmp_path / "ragged", "yolo", source)
     assert done.report.not_carried["masks of too many corners or none, written as rectangles"] == 1
@@ -217,10 +216,11 @@ def test_keypoints_of_other_names_are_left_out_and_counted(tmp_path: Path) -> No
         return BOX | {"keypoints": flat, "keypoint_names": list(names)}
 
     source = _lines(tmp_path / "in", {"image": "a.png", "objects": [thing("tip"), thing("rim")]})
-    for form, options, words in (
+    cases: list[tuple[str, dict[str, Any], str]] = [
         ("coco", {}, "keypoints of other names than their class has"),
         ("yolo", {"rows": "keypoints"}, "keypoints of other names than the first"),
-    ):
+    ]
+    for form, options, words in cases:
         done = export(tmp_path / form, form, source, **options)
         assert done.report.not_carried[words] == 1
     lines = export(tmp_path / "lines", "jsonl", source).folder / "samples.jsonl"
@@ -235,10 +235,10 @@ def test_labels_and_texts_of_any_kind_come_back(tmp_path: Path) -> None:
     objects = [BOX | {"category": name} for name in names]
     record = {"image": "ä b.png", "objects": objects, "captions": ['He said "no".\nThen &lt;.']}
     source = _lines(tmp_path / "in", record)
-    readers = {
-        "coco": lambda folder: open_coco(folder),
-        "label-studio": lambda folder: open_label_studio(folder),
-        "yolo": lambda folder: open_yolo(folder),
+    readers: dict[str, Callable[[Path], Source]] = {
+        "coco": open_coco,
+        "label_studio": open_label_studio,
+        "yolo": open_yolo,
     }
     for form, reader in readers.items():
         done = export(tmp_path / form, form, source, copy_images=True)
@@ -322,4 +322,3 @@ def test_json_that_is_written_is_plain(tmp_path: Path) -> None:
             }
         ],
     }
-    assert write_json

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.export.files import Records, write_document
-from deixis.data.export.items import Item, Losses, split_name
+from deixis.data.export.items import NO_SPLIT, Item, Losses, split_name
 from deixis.errors import GeometryError, RecipeError
 from deixis.geometry import Keypoints, mirrored_order
 from deixis.structures import Instance, Sample
@@ -88,7 +88,9 @@ class CocoWriter:
         self.last = number
 
     def finish(self) -> None:
-        """Put the documents together."""
+        """Put the documents together; without images, one that says so."""
+        if not self.splits:
+            self._split(NO_SPLIT)
         self.close()
         for name, split in sorted(self.splits.items()):
             head = header(name)

@@ -65,7 +65,7 @@ EXPORT_FORMATS: dict[str, ExportFormat] = {
         "one image a line, with everything but depth",
         "images",
     ),
-    "label-studio": ExportFormat(_label_studio, "tasks for Label Studio", "images"),
+    "label_studio": ExportFormat(_label_studio, "tasks for Label Studio", "images"),
     "yolo": ExportFormat(
         lambda folder, losses, options: YoloWriter(folder, losses, rows=options.rows),
         "labels as Ultralytics reads them",

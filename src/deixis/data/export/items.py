@@ -7,6 +7,9 @@ from typing import Protocol, runtime_checkable
 
 from deixis.structures import Sample
 
+NO_SPLIT = "all"
+"""How the files of samples are named that belong to no split."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -88,5 +91,5 @@ def content(sample: Sample) -> Counter[str]:
 
 
 def split_name(sample: Sample) -> str:
-    """The split of a sample as a part of a file name; ``all`` where it has none."""
-    return re.sub(r"[^A-Za-z0-9-]+", "_", sample.split)[:40].strip("_") or "all"
+    """The split of a sample as a part of a file name; `NO_SPLIT` where it has none."""
+    return re.sub(r"[^A-Za-z0-9-]+", "_", sample.split)[:40].strip("_") or NO_SPLIT

@@ -406,7 +406,7 @@ class _Bits:
 def open_label_studio(
     path: Path,
     *,
-    name: str = "label-studio",
+    name: str = "label_studio",
     images: Path | None = None,
     results: str = "annotations",
     split: str = "",

@@ -24,6 +24,7 @@ from deixis.data.sources.gqa import open_gqa_scenes
 from deixis.data.sources.grand import open_grand
 from deixis.data.sources.grit import open_grit
 from deixis.data.sources.jsonl import open_jsonl
+from deixis.data.sources.label_studio import open_label_studio
 from deixis.data.sources.llava import open_llava
 from deixis.data.sources.llava_grounding import open_llava_grounding
 from deixis.data.sources.lvis import open_lvis
@@ -40,6 +41,7 @@ from deixis.data.sources.visual7w import open_visual7w
 from deixis.data.sources.visual_genome import open_visual_genome
 from deixis.data.sources.voc import open_voc
 from deixis.data.sources.vqa import open_aokvqa, open_gqa, open_pope, open_vqa, open_vsr
+from deixis.data.sources.yolo import open_yolo
 from deixis.errors import RecipeError
 
 ORIENTATIONS = ("auto", "raw", "upright")
@@ -112,6 +114,9 @@ FORMATS: dict[str, Format] = {
     "iconqa": Format(open_iconqa, "IconQA: questions about icons", _WRITTEN),
     "jsonl": Format(open_jsonl, "a JSON-lines file of one's own, one image a line", _OWN),
     "kitti": Format(open_kitti, "KITTI: depth in metres", _WRITTEN),
+    "label_studio": Format(
+        open_label_studio, "Label Studio: tasks with their annotations or predictions", _OWN
+    ),
     "llava": Format(open_llava, "LLaVA's CC3M and Instruct, ALLaVA: conversations", _WRITTEN),
     "llava_grounding": Format(
         open_llava_grounding, "LLaVA-Grounding: conversations that point", _WRITTEN
@@ -143,6 +148,7 @@ FORMATS: dict[str, Format] = {
     "voc": Format(open_voc, "Pascal VOC's XML, and what keeps to its form", _TRUE),
     "vqa": Format(open_vqa, "VQAv2 and OK-VQA: questions with ten answers", _OWN),
     "vsr": Format(open_vsr, "VSR: statements about where things are", _TRUE),
+    "yolo": Format(open_yolo, "YOLO: boxes, polygons or keypoints a row", _OWN),
     "scenes": Format(
         _open_scenes, "drawn scenes; the path is train, val, testA, testB or test", _OWN
     ),
