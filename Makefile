@@ -16,7 +16,7 @@ demo: $(BIN)/deixis ## Ask the shipped model about the pictures in examples/
 	$(BIN)/python examples/demo.py out/demo
 
 test: $(BIN)/deixis ## Run the whole test suite
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 8 --dist worksteal
 
 check: $(BIN)/deixis ## Check style, formatting, types and the direction of imports
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """What holds for the package as a whole: names, imports, errors, texts about them."""
 
+import fnmatch
 import importlib
 import pkgutil
 import re
@@ -111,3 +112,12 @@ def test_the_licence_is_the_one_that_is_claimed() -> None:
     licence = (ROOT / "LICENSE").read_text()
     assert "Apache License" in licence
     assert "Version 2.0, January 2004" in licence
+
+
+def test_no_folder_of_tests_is_passed_over(pytestconfig: pytest.Config) -> None:
+    passed_over = pytestconfig.getini("norecursedirs")
+    folders = {path.parent.name for path in (*(ROOT / "tests").rglob("test_*.py"), *SOURCES)}
+    assert "build" in folders
+    assert not [
+        folder for folder in folders for pattern in passed_over if fnmatch.fnmatch(folder, pattern)
+    ]

@@ -107,7 +107,8 @@ class FolderCaptioner:
                 AutoProcessor,
             )
 
-            safely = {"local_files_only": True, "trust_remote_code": False}
+            # code that a folder holds is run only where one asks for it, which nobody does
+            safely = {"local_files_only": True}
             try:
                 model: Any = AutoModelForImageTextToText.from_pretrained(
                     self.folder, use_safetensors=True, **safely
