@@ -63,13 +63,13 @@ def assign_groups(
         table = np.where(np.isfinite(table), table, _NOT_FINITE)
     target_sizes = sizes if target_sizes is None else target_sizes
     taken = np.full(table.shape[:2], UNMATCHED, dtype=np.int64)
-    shapes = np.stack([sizes, target_sizes], axis=1)
-    for height, width in np.unique(shapes, axis=0).tolist():
-        chosen = np.flatnonzero((shapes == (height, width)).all(1))
+    shapes = sizes * (table.shape[2] + 1) + target_sizes
+    for shape in np.unique(shapes).tolist():
+        height, width = divmod(shape, table.shape[2] + 1)
         if not height or not width:
             continue
-        whole = len(chosen) == len(table)
-        block = table[:, :height, :width] if whole else table[chosen, :height, :width]
+        chosen = np.flatnonzero(shapes == shape)
+        block = table[chosen, :height, :width]
         if height <= width:
             taken[chosen, :height] = _assign_rows(block)
         else:

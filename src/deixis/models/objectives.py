@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from deixis.models import losses
 from deixis.models.decoders import BoxPredictions, MaskPredictions, Proposals, mask_logits
 from deixis.models.decoders.layers import Anchors
-from deixis.models.matching import match_groups
+from deixis.models.matching import assign_groups, pairwise_box_cost, reorder_groups
 from deixis.models.references import LatentReferences
 
 RIGHT_IOU = 0.5
@@ -240,10 +240,8 @@ def match_truth(
     filled = units.references.filled
     cost = torch.zeros(len(several), several.shape[1], several.shape[1], device=order.device)
     if units.boxes is not None:
-        predicted = units.boxes.boxes[filled][members][:, :, None]
-        target = truth.boxes[members][:, None]
-        _, giou = losses.paired_iou(losses.to_corners(predicted), losses.to_corners(target))
-        pair = weights["l1"] * (predicted - target).abs().sum(-1) + weights["giou"] * (1 - giou)
+        predicted, target = units.boxes.boxes[filled][members], truth.boxes[members]
+        pair = pairwise_box_cost(predicted, target, l1=weights["l1"], giou=weights["giou"])
         cost += pair * truth.has_box[members][:, None]
     if pixels is not None:
         probability, masks = pixels[members].sigmoid(), truth.masks.flatten(1)[members]
@@ -257,8 +255,5 @@ def match_truth(
             attention = decoded.anchors[-1].logits[filled].log_softmax(-1)
             if coverage is not None:
                 cost -= attention[members] @ coverage[members].transpose(1, 2)
-    chosen = match_groups(cost, (several >= 0).sum(1).cpu().numpy())
-    for group, match in zip(several, chosen, strict=True):
-        kept = group[: len(match)]
-        order[kept] = kept[torch.from_numpy(match).to(kept.device)]
-    return order
+    taken = assign_groups(cost, (several >= 0).sum(1).cpu().numpy())
+    return reorder_groups(several, taken, len(order))

@@ -1,6 +1,9 @@
-"""Mask-guided aggregation of REF-VLM (III-C, equations 1 to 3)."""
+"""Mask-guided aggregation of REF-VLM (IV-B, equations 1 to 3), and what its public code does."""
 
 import math
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -8,28 +11,145 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deixis.errors import ModelError
+from deixis.models.regions.choices import check_choice, check_count
+from deixis.models.regions.grouping import group_by_image
+
+Layout = Literal["grid", "strip"]
+Pooling = Literal["sum", "embedding"]
+Coverage = Literal["half", "touched", "share"]
+Area = Literal["total", "block"]
+Positions = Literal["cosine", "learned", "none"]
+MaskToken = Literal["none", "mean", "flat"]
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregation:
+    """How features are pooled under a mask. The defaults are the paper's.
+
+    Args:
+        layout: Blocks of a true √N x √N ``grid``, or the raster order of the pixels cut in N
+            ``strip``s, which is what the public code's reshape does.
+        pooling: ``sum`` of equation 1, or an ``embedding``: each block under the mask through one
+            convolution as large as a block (public code), which takes maps of ``patch`` √N.
+        coverage: Cells that the region is: those at least ``half`` covered, those that bilinear
+            shrinking leaves above zero (``touched``, public code), or each by its ``share``.
+        area: Blocks are divided by the ``total`` area of the mask, so that an empty block is
+            nothing, or each ``block`` by its own, so that each is a mean.
+        positions: ``cosine`` of equation 2, ``learned`` (public code) or ``none``.
+        mask_token: One more token, from the mask alone (public code): ``mean``, a linear map of
+            the mean of the normalised mask, which is one over the number of cells whatever the
+            mask; or ``flat``, a linear map of the mask on a map of ``patch`` √N cells a side.
+        patch: Cells along a side of a block, where weights depend on it.
+        strength: Weight of the positions, equation 3's alpha.
+        learned_strength: Whether alpha is learned.
+        base: Equation 2's temperature, which the paper leaves open.
+    """
+
+    layout: Layout = "grid"
+    pooling: Pooling = "sum"
+    coverage: Coverage = "half"
+    area: Area = "total"
+    positions: Positions = "cosine"
+    mask_token: MaskToken = "none"
+    patch: int = 8
+    strength: float = 1.0
+    learned_strength: bool = False
+    base: float = 10_000.0
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("layout", Layout),
+            ("pooling", Pooling),
+            ("coverage", Coverage),
+            ("area", Area),
+            ("positions", Positions),
+            ("mask_token", MaskToken),
+        ):
+            check_choice(name, getattr(self, name), choices)
+        check_count("patch", self.patch)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether anything but alpha is learned, so that the features' width must be known."""
+        return (
+            self.positions == "learned" or self.pooling == "embedding" or self.mask_token != "none"
+        )
+
+
+PRESETS = MappingProxyType(
+    {
+        "paper": Aggregation(),
+        "code": Aggregation(layout="strip", coverage="touched", positions="learned"),
+        "code_mask_token": Aggregation(
+            layout="strip", coverage="touched", positions="learned", mask_token="mean"
+        ),
+        "code_embedding": Aggregation(
+            pooling="embedding", coverage="touched", positions="learned"
+        ),
+        "code_legacy": Aggregation(
+            coverage="touched", positions="none", mask_token="flat", patch=24
+        ),
+    }
+)
+"""REF-VLM's paper, and the variants of its public code. The legacy one takes a single block; its two
+linear maps to the language model are this one's to the features' width and a linear projector."""
 
 
 class MaskGuidedAggregation(nn.Module):
     """Pool visual features under a mask, block by block of a √N x √N grid; no parameters.
 
-    V[q, n] sums X · M[q] over the pixels of block n and divides by the total area of M[q]
+    V[q, n] sums X · M[q] over the cells of block n and divides by the total area of M[q]
     (equation 1, masks normalised), and cos(n / s^(2c/C)) tells the blocks apart (equations 2
-    and 3, whose alpha is ``strength``). A region too small for the feature map keeps the one cell that
-    its largest share falls in, so none vanishes.
+    and 3). A side that does not divide is padded at the right or bottom with cells of no region. A
+    region too small for the feature map keeps the one cell that its largest share falls in, so
+    none vanishes. Sums are in float32, under autocast too.
+
+    Args:
+        num_tokens: Blocks; a square number.
+        width: Channels of the features; only variants that learn weights need it.
+        variant: What differs from the paper; ``strength`` and ``base`` take the place of its own.
+        strength: Weight of the positions.
+        base: Temperature of the positions.
 
     Raises:
-        ModelError: ``num_tokens`` is not a square number.
+        ModelError: ``num_tokens`` is not a square number, or the variant needs a ``width``.
     """
 
-    def __init__(self, num_tokens: int, *, strength: float = 1.0, base: float = 10_000.0) -> None:
+    def __init__(
+        self,
+        num_tokens: int,
+        *,
+        width: int | None = None,
+        variant: Aggregation = PRESETS["paper"],
+        strength: float | None = None,
+        base: float | None = None,
+    ) -> None:
         super().__init__()
-        self.side = math.isqrt(num_tokens)
-        if self.side**2 != num_tokens:
+        self.side = math.isqrt(max(num_tokens, 0))
+        if self.side**2 != num_tokens or not num_tokens:
             raise ModelError(f"region tokens: expected a square number, got {num_tokens}")
-        self.num_tokens = num_tokens
-        self.strength = strength
-        self.base = base
+        self.num_blocks = num_tokens
+        self.num_tokens = num_tokens + (variant.mask_token != "none")
+        self.variant = variant
+        self.base = variant.base if base is None else base
+        self.strength: float | nn.Parameter = variant.strength if strength is None else strength
+        if variant.learned_strength:
+            self.strength = nn.Parameter(torch.tensor(float(self.strength)))
+        if variant.has_weights:
+            if width is None:
+                raise ModelError("this way to aggregate learns weights: expected a width, got none")
+            self._add_weights(width)
+
+    def _add_weights(self, width: int) -> None:
+        patch = self.variant.patch
+        # names and shapes are those of the public code
+        if self.variant.pooling == "embedding":
+            self.patch_embedding = nn.Conv2d(width, width, patch, stride=patch, bias=False)
+        if self.variant.positions == "learned":
+            self.position_embedding = nn.Embedding(self.num_tokens, width)
+        if self.variant.mask_token != "none":
+            cells = (patch * self.side) ** 2 if self.variant.mask_token == "flat" else 1
+            self.mask_embedding = nn.Linear(cells, width)
 
     def forward(
         self,
@@ -37,24 +157,110 @@ class MaskGuidedAggregation(nn.Module):
         masks: Float[Tensor, "q mh mw"],
         rows: Int[Tensor, " q"],
     ) -> Float[Tensor, "q n c"]:
-        """Give ``num_tokens`` vectors for each mask; ``rows`` says whose image it lies on."""
-        height, width = features.shape[-2:]
-        channels = features.shape[1]
-        share = functional.adaptive_avg_pool2d(masks.unsqueeze(1).float(), (height, width))
-        flat = share.flatten(1)
-        inside = (flat >= 0.5).float()
-        largest = functional.one_hot(flat.argmax(1), flat.shape[1]).float()
-        # cells at least half covered; where there is none, the best covered one
-        weights = torch.where(inside.any(1, keepdim=True), inside, largest)
-        weights = weights.view(-1, 1, height, width)
-        weights = weights / weights.sum((2, 3), keepdim=True)
-        pad = (-height % self.side, -width % self.side)
-        weighted = functional.pad(features[rows] * weights, (0, pad[1], 0, pad[0]))
-        blocks = weighted.unflatten(3, (self.side, -1)).unflatten(2, (self.side, -1))
-        pooled = blocks.sum((3, 5)).flatten(2).transpose(1, 2)
-        return pooled + self.strength * self._positions(channels, features.device)
+        """Give ``num_tokens`` vectors for each mask, in order; no masks give none.
 
-    def _positions(self, channels: int, device: torch.device) -> Float[Tensor, "n c"]:
-        order = torch.arange(self.num_tokens, device=device)[:, None]
-        rate = self.base ** (2 * torch.arange(channels, device=device) / channels)
-        return torch.cos(order / rate)
+        Masks lie over the canvas, at any resolution, from 0 to 1; ``rows`` says whose image each
+        lies on.
+
+        Raises:
+            ModelError: A mask is empty, or features do not have the side that the weights are for.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            weights = self._weights(masks, features.shape[-2:])
+            tokens = self._pooled(features.float(), weights, rows)
+            if self.variant.mask_token != "none":
+                tokens = torch.cat([tokens, self._mask_token(weights)], dim=1)
+            placed = tokens + self._positions(features.shape[1], features.device)
+        return placed.to(features.dtype)
+
+    def _weights(
+        self, masks: Float[Tensor, "q mh mw"], size: torch.Size
+    ) -> Float[Tensor, "q h w"]:
+        """Masks at the resolution of the features, with a sum of one."""
+        share = functional.adaptive_avg_pool2d(masks.unsqueeze(1).float(), tuple(size))[:, 0]
+        flat = share.flatten(1)
+        sound = (flat > 0).any(1) & flat.isfinite().all(1)
+        if not bool(sound.all()):
+            first = int((~sound).nonzero()[0])
+            raise ModelError(f"mask of region {first}: expected one that covers a cell, got none")
+        match self.variant.coverage:
+            case "half":
+                inside = (flat >= 0.5).float()
+            case "touched":
+                shrunk = functional.interpolate(
+                    masks.unsqueeze(1).float(), tuple(size), mode="bilinear", align_corners=False
+                )
+                inside = (shrunk.flatten(1) > 0).float()
+            case "share":
+                inside = flat
+        largest = functional.one_hot(flat.argmax(1), flat.shape[1]).float()
+        # where no cell is covered enough, the best covered one
+        weights = torch.where((inside > 0).any(1, keepdim=True), inside, largest)
+        return (weights / weights.sum(1, keepdim=True)).view_as(share)
+
+    def _pooled(
+        self,
+        features: Float[Tensor, "b c h w"],
+        weights: Float[Tensor, "q h w"],
+        rows: Int[Tensor, " q"],
+    ) -> Float[Tensor, "q n c"]:
+        groups = group_by_image(rows)
+        seen = self._blocks(features[groups.images])
+        if self.variant.pooling == "embedding":
+            seen = self._embedded(seen, features.shape[-2:])
+        masked = self._blocks(weights.unsqueeze(1)).squeeze(-1)
+        if self.variant.area == "block":
+            masked = masked / masked.sum(2, keepdim=True).clamp(min=1e-12)
+        # a product for each image and block reads features once, however many regions there are
+        table = groups.line_up(masked).transpose(1, 2) @ seen
+        return groups.take_back(table.transpose(1, 2))
+
+    def _blocks(self, maps: Float[Tensor, "k c h w"]) -> Float[Tensor, "k n p c"]:
+        """Cut maps into blocks, each with its cells in raster order."""
+        pad = (-maps.shape[2] % self.side, -maps.shape[3] % self.side)
+        padded = functional.pad(maps, (0, pad[1], 0, pad[0])) if any(pad) else maps
+        if self.variant.layout == "strip":
+            cut = padded.flatten(2).unflatten(2, (self.num_blocks, -1))
+        else:
+            parts = padded.unflatten(3, (self.side, -1)).unflatten(2, (self.side, -1))
+            cut = parts.transpose(3, 4).flatten(4).flatten(2, 3)
+        return cut.permute(0, 2, 3, 1)
+
+    def _embedded(
+        self, blocks: Float[Tensor, "k n p c"], size: torch.Size
+    ) -> Float[Tensor, "k n p c"]:
+        """What each cell adds to the convolution over its block, before any mask.
+
+        The convolution is linear, so masking comes after: cells are mapped once for all regions.
+        """
+        self._check_side(size)
+        kernel = self.patch_embedding.weight.float().flatten(2)
+        return torch.einsum("knpc,dcp->knpd", blocks, kernel)
+
+    def _mask_token(self, weights: Float[Tensor, "q h w"]) -> Float[Tensor, "q 1 c"]:
+        if self.variant.mask_token == "mean":
+            told = weights.mean((1, 2)).unsqueeze(1)
+        else:
+            self._check_side(weights.shape[1:])
+            told = weights.flatten(1)
+        linear = self.mask_embedding
+        return functional.linear(told, linear.weight.float(), linear.bias.float()).unsqueeze(1)
+
+    def _check_side(self, size: torch.Size) -> None:
+        expected = self.variant.patch * self.side
+        if tuple(size) != (expected, expected):
+            raise ModelError(
+                f"features of {size[1]}x{size[0]} cells: the weights of this way to aggregate are "
+                f"for {expected}x{expected}"
+            )
+
+    def _positions(self, channels: int, device: torch.device) -> Float[Tensor, "#n #c"]:
+        match self.variant.positions:
+            case "learned":
+                return self.strength * self.position_embedding.weight.float()
+            case "none":
+                return torch.zeros(1, 1, device=device)
+            case "cosine":
+                order = torch.arange(self.num_tokens, device=device)[:, None]
+                rate = self.base ** (2 * torch.arange(channels, device=device) / channels)
+                return self.strength * torch.cos(order / rate)
