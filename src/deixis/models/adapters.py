@@ -34,6 +34,8 @@ _READERS = (
     ("qkv_proj",),
     ("c_attn",),
 )
+# how DINOv3's configuration calls their biases; other models have one word for all
+_BIAS_WORDS = {"q_proj": "query_bias", "k_proj": "key_bias", "v_proj": "value_bias"}
 _CROSS = ("cross", "encoder_attn")
 
 
@@ -168,36 +170,31 @@ def merge_adapters(model: nn.Module) -> int:
         ModelError: An adapter is not linear, the maps are not plain (LoRA is to be merged first),
             or the model's configuration has no word for biases. Nothing is changed then.
     """
-    pairs = [
-        (attention, attention.get_submodule(ADAPTER))
-        for attention in model.modules()
-        if isinstance(getattr(attention, ADAPTER, None), Adapter)
-    ]
-    plans = []
-    biased: list[nn.Module] = []
-    for attention, adapter in pairs:
-        assert isinstance(adapter, Adapter)
+    plans: list[tuple[nn.Module, Tensor, Tensor]] = []
+    unbiased = False
+    for attention in self_attentions(model).values():
+        adapter = getattr(attention, ADAPTER, None)
+        if not isinstance(adapter, Adapter):
+            continue
         matrix, shift = adapter.linear_part()
         readers = [attention.get_submodule(name) for name in _readers(attention)]
-        for reader in readers:
-            if type(reader) is not nn.Linear:
-                raise ModelError(
-                    f"adapters cannot be merged into {type(reader).__name__}: expected Linear\n"
-                    "hint: merge LoRA first"
-                )
-            plans.append((reader, matrix, shift))
-        if bool(shift.any()) and any(getattr(reader, "bias", None) is None for reader in readers):
-            biased.append(attention)
-    if biased:
-        _allow_biases(model, biased)
+        plans += [(reader, matrix, shift) for reader in readers]
+        unbiased |= bool(shift.any()) and any(reader.bias is None for reader in readers)
+    strange = [reader for reader, _, _ in plans if type(reader) is not nn.Linear]
+    if strange:
+        raise ModelError(
+            f"adapters cannot be merged into {type(strange[0]).__name__}: expected Linear\n"
+            "hint: merge LoRA first"
+        )
+    if unbiased:
+        _add_biases(model)
     for reader, matrix, shift in plans:
-        weight = reader.weight.double()
-        added = weight @ shift.double()
-        reader.weight.copy_(weight + weight @ matrix.double())
+        weight = reader.get_parameter("weight")
+        exact = weight.double()
         if reader.bias is not None:
-            reader.bias.copy_(reader.bias.double() + added)
-        elif biased:
-            reader.bias = nn.Parameter(added.to(weight.dtype).to(reader.weight.dtype))
+            bias = reader.get_parameter("bias")
+            bias.copy_(bias.double() + exact @ shift.double())
+        weight.copy_(exact + exact @ matrix.double())
     return remove_adapters(model)
 
 
@@ -301,6 +298,10 @@ def _check_fit(
 
 
 def _readers(module: nn.Module) -> tuple[str, ...]:
+    name = type(module).__name__
+    if "Attention" not in name or name.endswith("Layer"):
+        # a layer that holds its attention's maps itself normalises before them
+        return ()
     children = dict(module.named_children())
     for names in _READERS:
         if all(hasattr(children.get(name), "weight") for name in names):
@@ -338,21 +339,30 @@ def _hook_of(attention: nn.Module) -> int:
     return next((number for number, hook in hooks.items() if hook is _pass_adapter), -1)
 
 
-def _allow_biases(model: nn.Module, attentions: list[nn.Module]) -> None:
-    """Make a configuration say that attentions have biases, and give their output maps one.
+def _add_biases(model: nn.Module) -> None:
+    """Give every attention the biases that it lacks, as zeros, and have the configuration say so.
 
     Raises:
-        ModelError: It has no word for that.
+        ModelError: It has no word for that; nothing is changed then.
     """
     config = getattr(model, "config", None)
-    if getattr(config, "attention_bias", None) is not False:
-        raise ModelError(
-            f"adapters with biases cannot be merged into {type(model).__name__}: its attention has "
-            "none, and its configuration no word for them"
-        )
-    config.attention_bias = True  # type: ignore[union-attr]  # it has just been read
-    for attention in attentions:
-        output = attention.get_submodule("o_proj")
-        assert isinstance(output, nn.Linear)
-        if output.bias is None:
-            output.bias = nn.Parameter(output.weight.new_zeros(output.out_features))
+    words: set[str] = set()
+    bare: list[nn.Linear] = []
+    for attention in self_attentions(model).values():
+        for name in (*_readers(attention), "o_proj"):
+            linear = attention.get_submodule(name)
+            if not isinstance(linear, nn.Linear) or linear.bias is not None:
+                continue
+            own = _BIAS_WORDS.get(name, "attention_bias")
+            word = own if hasattr(config, own) else "attention_bias"
+            if not hasattr(config, word):
+                raise ModelError(
+                    f"adapters with biases cannot be merged into {type(model).__name__}: its "
+                    "attention has none, and its configuration no word for them"
+                )
+            words.add(word)
+            bare.append(linear)
+    for word in words:
+        setattr(config, word, True)
+    for linear in bare:
+        linear.bias = nn.Parameter(linear.weight.new_zeros(linear.out_features))

@@ -103,7 +103,7 @@ def pairwise_box_cost(
     l1: float,
     giou: float,
 ) -> Float[Tensor, "groups references targets"]:
-    """Give ``l1 · L1 + giou · (1 - GIoU)`` of every pair of a group (REF-VLM III-D, equation 5).
+    """Give ``l1 · L1 + giou · (1 - GIoU)`` of every pair of a group (REF-VLM III-D, equation 4).
 
     Boxes are cxcywh in [0, 1] of the canvas. Axis by axis, with the distance of the centres ``d``
     and half extents ``a`` and ``b``, what two boxes share is ``a + b - max(d, |a - b|)`` and what

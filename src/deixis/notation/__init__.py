@@ -10,6 +10,7 @@ from deixis.notation.encoded import (
     fill,
 )
 from deixis.notation.plan import PlanEntry, format_plan, plan_of
+from deixis.notation.tags import TaggedRegion, place_regions, read_tags
 from deixis.notation.tokens import Tokens
 from deixis.notation.triplets import Triplets
 from deixis.notation.vocabulary import Marker
@@ -23,9 +24,12 @@ __all__ = [
     "Notation",
     "PlanEntry",
     "ReferenceSlot",
+    "TaggedRegion",
     "Tokens",
     "Triplets",
     "fill",
     "format_plan",
+    "place_regions",
     "plan_of",
+    "read_tags",
 ]

@@ -100,9 +100,7 @@ class DepthTruth:
 
     def take(self, order: Int[Tensor, " n"]) -> "DepthTruth":
         """The truth that each reference takes; weights stay with the references."""
-        return DepthTruth(
-            self.values[order], self.relative[order], self.known[order], self.weights
-        )
+        return DepthTruth(self.values[order], self.relative[order], self.known[order], self.weights)
 
 
 def scale_invariant_log_loss(
@@ -325,7 +323,7 @@ class DepthDecoder(nn.Module):
         """The depth map of one reference at the size of its image, known everywhere.
 
         Raises:
-            GeometryError: A value is not finite, or the reference is padding.
+            GeometryError: A value is not finite.
         """
         return depth_at_source(
             decoded.logs[int(decoded.index[row, position])], size, kind=self.config.kind

@@ -30,7 +30,7 @@ from deixis.models.decoders.scoring import (
     tied_zero,
     weighted_mean,
 )
-from deixis.models.decoders.trunk import DecoderConfig, Refined, ReferenceTrunk
+from deixis.models.decoders.trunk import DecoderConfig, ReferenceTrunk, Refined
 from deixis.models.losses import box_loss, focal_loss, paired_iou, to_corners
 from deixis.models.positions import BOX_CODE, box_code, sine_positions
 from deixis.models.references import LatentReferences
@@ -199,9 +199,9 @@ def object_keypoint_similarity(
     areas: Float[Tensor, "*#n"],
     sigmas: Float[Tensor, " k"],
 ) -> Float[Tensor, "*#n"]:
-    """OKS as COCO defines it: mean over labelled joints of exp(-d² / (2 s² (2σ)²)), s² the area.
+    """OKS as COCO defines it: mean over labelled joints of exp(-d² / (2 s² k²)), s² the area.
 
-    Positions and areas have to be of one frame whose pixels are square; which one is then all
+    k is twice the joint's sigma. Positions and areas have to be of one frame whose pixels are square; which one is then all
     the same. A body without labelled joints has 0.
     """
     distance = (predicted - target).square().sum(-1)
@@ -244,6 +244,7 @@ class KeypointDecoder(nn.Module):
     """One body and one quality for each reference."""
 
     unit = UnitType.KEYPOINT.value
+    sigmas: Tensor
 
     def __init__(self, config: KeypointConfig, language_width: int) -> None:
         super().__init__()

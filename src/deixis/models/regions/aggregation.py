@@ -19,7 +19,7 @@ Pooling = Literal["sum", "embedding"]
 Coverage = Literal["half", "touched", "share"]
 Area = Literal["total", "block"]
 Positions = Literal["cosine", "learned", "none"]
-MaskToken = Literal["none", "mean", "flat"]
+MaskCode = Literal["none", "mean", "flat"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Aggregation:
         area: Blocks are divided by the ``total`` area of the mask, so that an empty block is
             nothing, or each ``block`` by its own, so that each is a mean.
         positions: ``cosine`` of equation 2, ``learned`` (public code) or ``none``.
-        mask_token: One more token, from the mask alone (public code): ``mean``, a linear map of
+        mask_code: One more token, from the mask alone (public code): ``mean``, a linear map of
             the mean of the normalised mask, which is one over the number of cells whatever the
             mask; or ``flat``, a linear map of the mask on a map of ``patch`` √N cells a side.
         patch: Cells along a side of a block, where weights depend on it.
@@ -50,7 +50,7 @@ class Aggregation:
     coverage: Coverage = "half"
     area: Area = "total"
     positions: Positions = "cosine"
-    mask_token: MaskToken = "none"
+    mask_code: MaskCode = "none"
     patch: int = 8
     strength: float = 1.0
     learned_strength: bool = False
@@ -63,7 +63,7 @@ class Aggregation:
             ("coverage", Coverage),
             ("area", Area),
             ("positions", Positions),
-            ("mask_token", MaskToken),
+            ("mask_code", MaskCode),
         ):
             check_choice(name, getattr(self, name), choices)
         check_count("patch", self.patch)
@@ -72,7 +72,7 @@ class Aggregation:
     def has_weights(self) -> bool:
         """Whether anything but alpha is learned, so that the features' width must be known."""
         return (
-            self.positions == "learned" or self.pooling == "embedding" or self.mask_token != "none"
+            self.positions == "learned" or self.pooling == "embedding" or self.mask_code != "none"
         )
 
 
@@ -81,13 +81,11 @@ PRESETS = MappingProxyType(
         "paper": Aggregation(),
         "code": Aggregation(layout="strip", coverage="touched", positions="learned"),
         "code_mask_token": Aggregation(
-            layout="strip", coverage="touched", positions="learned", mask_token="mean"
+            layout="strip", coverage="touched", positions="learned", mask_code="mean"
         ),
-        "code_embedding": Aggregation(
-            pooling="embedding", coverage="touched", positions="learned"
-        ),
+        "code_embedding": Aggregation(pooling="embedding", coverage="touched", positions="learned"),
         "code_legacy": Aggregation(
-            coverage="touched", positions="none", mask_token="flat", patch=24
+            coverage="touched", positions="none", mask_code="flat", patch=24
         ),
     }
 )
@@ -129,7 +127,7 @@ class MaskGuidedAggregation(nn.Module):
         if self.side**2 != num_tokens or not num_tokens:
             raise ModelError(f"region tokens: expected a square number, got {num_tokens}")
         self.num_blocks = num_tokens
-        self.num_tokens = num_tokens + (variant.mask_token != "none")
+        self.num_tokens = num_tokens + (variant.mask_code != "none")
         self.variant = variant
         self.base = variant.base if base is None else base
         self.strength: float | nn.Parameter = variant.strength if strength is None else strength
@@ -147,8 +145,8 @@ class MaskGuidedAggregation(nn.Module):
             self.patch_embedding = nn.Conv2d(width, width, patch, stride=patch, bias=False)
         if self.variant.positions == "learned":
             self.position_embedding = nn.Embedding(self.num_tokens, width)
-        if self.variant.mask_token != "none":
-            cells = (patch * self.side) ** 2 if self.variant.mask_token == "flat" else 1
+        if self.variant.mask_code != "none":
+            cells = (patch * self.side) ** 2 if self.variant.mask_code == "flat" else 1
             self.mask_embedding = nn.Linear(cells, width)
 
     def forward(
@@ -166,18 +164,18 @@ class MaskGuidedAggregation(nn.Module):
             ModelError: A mask is empty, or features do not have the side that the weights are for.
         """
         with torch.autocast(features.device.type, enabled=False):
-            weights = self._weights(masks, features.shape[-2:])
+            weights = self._weights(masks, (features.shape[2], features.shape[3]))
             tokens = self._pooled(features.float(), weights, rows)
-            if self.variant.mask_token != "none":
-                tokens = torch.cat([tokens, self._mask_token(weights)], dim=1)
+            if self.variant.mask_code != "none":
+                tokens = torch.cat([tokens, self._told(weights)], dim=1)
             placed = tokens + self._positions(features.shape[1], features.device)
         return placed.to(features.dtype)
 
     def _weights(
-        self, masks: Float[Tensor, "q mh mw"], size: torch.Size
+        self, masks: Float[Tensor, "q mh mw"], size: tuple[int, int]
     ) -> Float[Tensor, "q h w"]:
         """Masks at the resolution of the features, with a sum of one."""
-        share = functional.adaptive_avg_pool2d(masks.unsqueeze(1).float(), tuple(size))[:, 0]
+        share = functional.adaptive_avg_pool2d(masks.unsqueeze(1).float(), size)[:, 0]
         flat = share.flatten(1)
         sound = (flat > 0).any(1) & flat.isfinite().all(1)
         if not bool(sound.all()):
@@ -188,10 +186,10 @@ class MaskGuidedAggregation(nn.Module):
                 inside = (flat >= 0.5).float()
             case "touched":
                 shrunk = functional.interpolate(
-                    masks.unsqueeze(1).float(), tuple(size), mode="bilinear", align_corners=False
+                    masks.unsqueeze(1).float(), size, mode="bilinear", align_corners=False
                 )
                 inside = (shrunk.flatten(1) > 0).float()
-            case "share":
+            case _:
                 inside = flat
         largest = functional.one_hot(flat.argmax(1), flat.shape[1]).float()
         # where no cell is covered enough, the best covered one
@@ -237,8 +235,8 @@ class MaskGuidedAggregation(nn.Module):
         kernel = self.patch_embedding.weight.float().flatten(2)
         return torch.einsum("knpc,dcp->knpd", blocks, kernel)
 
-    def _mask_token(self, weights: Float[Tensor, "q h w"]) -> Float[Tensor, "q 1 c"]:
-        if self.variant.mask_token == "mean":
+    def _told(self, weights: Float[Tensor, "q h w"]) -> Float[Tensor, "q 1 c"]:
+        if self.variant.mask_code == "mean":
             told = weights.mean((1, 2)).unsqueeze(1)
         else:
             self._check_side(weights.shape[1:])

@@ -19,7 +19,7 @@ def check_choice(name: str, value: str, choices: object) -> None:
         raise ModelError(f"{name} {value!r}: expected one of {list(get_args(choices))}")
 
 
-def check_count(name: str, value: int, *, least: int = 1) -> None:
+def check_count(name: str, value: object, *, least: int = 1) -> None:
     """Check that a size is a whole number of at least ``least``.
 
     Raises:

@@ -20,12 +20,12 @@ class ImageGroups:
     column: Int[Tensor, " r"]
     columns: int
 
-    def line_up(self, values: Float[Tensor, "r *n"]) -> Float[Tensor, "i columns *n"]:
+    def line_up(self, values: Float[Tensor, "r ..."]) -> Float[Tensor, "i columns ..."]:
         """Put each region's values in its place; places that no region has are zero."""
         table = values.new_zeros(len(self.images), self.columns, *values.shape[1:])
         return table.index_put((self.row, self.column), values)
 
-    def take_back(self, table: Float[Tensor, "i columns *n"]) -> Float[Tensor, "r *n"]:
+    def take_back(self, table: Float[Tensor, "i columns ..."]) -> Float[Tensor, "r ..."]:
         """Give the values of each region, in the order of the regions."""
         return table[self.row, self.column]
 
