@@ -21,7 +21,8 @@ def features(count: int, *, dtype: torch.dtype = torch.float64) -> tuple[torch.T
 def written_out(first: torch.Tensor, second: torch.Tensor, scale: float) -> float:
     """The loss, one similarity after the other."""
     cosines = [
-        [float(one @ other / one.norm() / other.norm()) for other in second] for one in first
+        [float(one @ other / one.norm() / other.norm()) for other in second.detach()]
+        for one in first.detach()
     ]
     ways = [cosines, [list(column) for column in zip(*cosines, strict=True)]]
     total = 0.0

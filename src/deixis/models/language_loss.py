@@ -15,7 +15,7 @@ def language_loss_in_pieces(
     labels: Int[Tensor, "b t"],
     weights: Float[Tensor, "b t"] | None = None,
     *,
-    tokens_at_once: int = 1024,
+    tokens_at_once: int = 256,
 ) -> Float[Tensor, ""]:
     """Give the loss and gradient of `deixis.models.losses.language_loss`, with less memory.
 

@@ -6,7 +6,7 @@ source pixels. `deixis.models.decoders.registry` lists those that there are.
 """
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -51,6 +51,7 @@ class UnitLoss:
     measures: dict[str, Float[Tensor, ""]]
 
 
+@runtime_checkable
 class Decoded(Protocol):
     """What a decoder gives: whatever else, the logit of the chance that each unit is right."""
 
@@ -63,6 +64,7 @@ D = TypeVar("D", bound=Decoded)
 T_contra = TypeVar("T_contra", contravariant=True)
 
 
+@runtime_checkable
 class UnitDecoder(Protocol[D, T_contra]):
     """References in, units of one type out.
 

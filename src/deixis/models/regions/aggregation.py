@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deixis.errors import ModelError
-from deixis.models.regions.choices import check_choice, check_count
+from deixis.models.regions.choices import check_count, check_fields, values_of
 from deixis.models.regions.grouping import group_by_image
 
 Layout = Literal["grid", "strip"]
@@ -57,15 +57,7 @@ class Aggregation:
     base: float = 10_000.0
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("layout", Layout),
-            ("pooling", Pooling),
-            ("coverage", Coverage),
-            ("area", Area),
-            ("positions", Positions),
-            ("mask_code", MaskCode),
-        ):
-            check_choice(name, getattr(self, name), choices)
+        check_fields(Aggregation, values_of(self))
         check_count("patch", self.patch)
 
     @property

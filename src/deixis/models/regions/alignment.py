@@ -10,7 +10,6 @@ from torch.nn import functional
 from deixis.models.contrastive import SimilarityScale, contrastive_loss
 from deixis.models.decoders.layers import MultiLayerPerceptron
 from deixis.models.losses import paired_iou, to_corners
-from deixis.models.regions.choices import check_choice
 from deixis.models.regions.connector import RegionConnector
 from deixis.models.regions.inputs import RegionContext, RegionInputs, RegionType
 
@@ -79,7 +78,6 @@ class RegionAlignment(nn.Module):
         alpha: float = 0.7,
     ) -> None:
         super().__init__()
-        check_choice("target", target, ContrastTarget)
         self.target = target
         self.detach = detach
         self.alpha = alpha

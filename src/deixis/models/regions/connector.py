@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from deixis.errors import ModelError
 from deixis.models.projector import Projector
-from deixis.models.regions.choices import check_choice, check_count
+from deixis.models.regions.choices import check_count, check_fields, values_of
 from deixis.models.regions.grouping import group_by_image
 from deixis.models.regions.inputs import RegionContext, RegionInputs, RegionType
 from deixis.models.regions.masked import Source
@@ -63,13 +63,10 @@ class ConnectorConfig:
     projector_layers: int = 2
 
     def __post_init__(self) -> None:
+        check_fields(ConnectorConfig, values_of(self))
         for name in ("width", "heads", "box_layers", "num_region_tokens", "projector_layers"):
             check_count(name, getattr(self, name))
         check_count("hidden", self.hidden, least=0)
-        check_choice("box_encoder", self.box_encoder, BoxEncoding)
-        check_choice("text_summary", self.text_summary, Summary)
-        check_choice("text_queries", self.text_queries, TextQueries)
-        check_choice("source", self.source, Source)
         if self.width % self.heads:
             raise ModelError(f"width {self.width} does not divide into {self.heads} heads")
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from deixis.errors import ModelError
 from deixis.models.regions.aggregation import Aggregation
-from deixis.models.regions.choices import build_config, check_count
+from deixis.models.regions.choices import build_config, check_count, check_fields, values_of
 from deixis.models.regions.connector import ConnectorConfig, RegionConnector
 from deixis.models.regions.inputs import RegionContext, RegionInputs, RegionTokens, RegionType
 from deixis.models.regions.masked import MaskRegionConfig, RegionEncoder
@@ -28,6 +28,7 @@ class CoordinateRegionConfig:
     marks: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(CoordinateRegionConfig, values_of(self))
         check_count("decimals", self.decimals)
 
     @property
@@ -176,8 +177,9 @@ class RegionEncoders(nn.Module):
         counts = torch.zeros_like(regions.rows)
         found: dict[str, Tensor] = {}
         members: dict[str, Tensor] = {}
+        encoders = dict(self.encoders.items())
         for name, chosen in self._members(regions).items():
-            encoder = self.encoders[name] if name in self.encoders else None
+            encoder = encoders.get(name)
             if isinstance(encoder, RegionEncoder | RegionConnector):
                 tokens = encoder.encode(context, regions.select(chosen))
                 members[name], found[name] = chosen, tokens

@@ -13,7 +13,7 @@ from deixis.errors import ModelError
 from deixis.models.positions import sine_positions
 from deixis.models.projector import Projector
 from deixis.models.regions.aggregation import PRESETS, Aggregation, MaskGuidedAggregation
-from deixis.models.regions.choices import check_choice, check_count
+from deixis.models.regions.choices import check_count, check_fields, values_of
 from deixis.models.regions.inputs import RegionContext, RegionInputs, RegionTokens, RegionType
 
 Source = Literal["cells", "tokens"]
@@ -43,10 +43,9 @@ class MaskRegionConfig:
     projector_layers: int = 2
 
     def __post_init__(self) -> None:
+        check_fields(MaskRegionConfig, values_of(self))
         check_count("blocks", self.blocks)
         check_count("projector_layers", self.projector_layers)
-        check_choice("source", self.source, Source)
-        check_choice("projector", self.projector, Owner)
         if self.projector == "image" and self.source != "tokens":
             raise ModelError("projector image: expected source tokens, whose width it takes")
 

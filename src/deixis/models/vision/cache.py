@@ -55,7 +55,8 @@ class FeatureCache:
     Args:
         folder: Where shards lie; made if absent. Use it for nothing else.
         max_bytes: Bound on the bytes of all shards together.
-        shard_bytes: Bytes of tensors after which a shard is written.
+        shard_bytes: Bytes of tensors after which a shard is written; by default 64 MiB, and at
+            most an eighth of the cache.
 
     Raises:
         ModelError: A shard would be larger than the cache may be.
@@ -63,8 +64,10 @@ class FeatureCache:
     """
 
     def __init__(
-        self, folder: Path, *, max_bytes: int = 20 * 2**30, shard_bytes: int = 64 * 2**20
+        self, folder: Path, *, max_bytes: int = 20 * 2**30, shard_bytes: int | None = None
     ) -> None:
+        if shard_bytes is None:
+            shard_bytes = max(1, min(64 * 2**20, max_bytes // 8))
         if not 0 < shard_bytes <= max_bytes:
             raise ModelError(
                 f"feature cache: expected 0 < shard_bytes <= max_bytes, got {shard_bytes} and "
@@ -121,8 +124,7 @@ class FeatureCache:
                 return
             kept = {name: part.detach().cpu().contiguous().clone() for name, part in parts.items()}
             size = sum(part.numel() * part.element_size() for part in kept.values())
-            # the file has a header, too
-            if size + 4096 > self.max_bytes:
+            if size > self.max_bytes:
                 raise StorageError(
                     f"{self.folder}: one entry takes {size} bytes, the cache may hold "
                     f"{self.max_bytes}"
@@ -297,7 +299,8 @@ def _shard(entries: Mapping[str, Mapping[str, Tensor]]) -> bytes:
         for name, part in sorted(parts.items())
     }
     sums = {name: zlib.crc32(tensor_bytes(part)) for name, part in tensors.items()}
-    return save(tensors, metadata={"format": FORMAT, "crc32": json.dumps(sums)})
+    # one field only: safetensors writes several in any order
+    return save(tensors, metadata={FORMAT: json.dumps(sums)})
 
 
 def _keys(path: Path) -> set[str]:
@@ -330,6 +333,6 @@ def _opened(path: Path) -> Iterator[safe_open]:
 
 
 def _sums(metadata: Mapping[str, str] | None) -> dict[str, int]:
-    if metadata is None or metadata.get("format") != FORMAT:
+    if metadata is None or FORMAT not in metadata:
         raise ValueError(f"no shard of format {FORMAT}")
-    return {str(name): int(crc32) for name, crc32 in json.loads(metadata["crc32"]).items()}
+    return {str(name): int(crc32) for name, crc32 in json.loads(metadata[FORMAT]).items()}
