@@ -67,7 +67,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class Adapter(nn.Module):
-    """Z + σ(Z W_d) W_u with W_u zero at first, so that nothing changes before training."""
+    """Z + s(Z W_d) W_u, s the activation, with W_u zero at first, so that nothing changes before training."""
 
     def __init__(self, width: int, config: AdapterConfig) -> None:
         super().__init__()
@@ -138,7 +138,9 @@ def insert_adapters(
     """
     found = list(self_attentions(model).items())
     if not found:
-        raise ModelError(f"{type(model).__name__} has no self-attention that adapters could precede")
+        raise ModelError(
+            f"{type(model).__name__} has no self-attention that adapters could precede"
+        )
     if adapters_of(model):
         raise ModelError(f"{type(model).__name__} has adapters already")
     if not 0 <= skip_last < len(found):
@@ -321,7 +323,7 @@ def _insert(attention: nn.Module, config: AdapterConfig) -> None:
     adapter = Adapter(_width(attention), config).to(device=weight.device)
     if weight.is_floating_point():
         adapter = adapter.to(dtype=weight.dtype)
-    attention.add_module(ADAPTER, adapter)
+    attention.add_module(ADAPTER, adapter.train(attention.training))
     attention.register_forward_pre_hook(_pass_adapter, with_kwargs=True)
 
 
@@ -350,8 +352,8 @@ def _add_biases(model: nn.Module) -> None:
     bare: list[nn.Linear] = []
     for attention in self_attentions(model).values():
         for name in (*_readers(attention), "o_proj"):
-            linear = attention.get_submodule(name)
-            if not isinstance(linear, nn.Linear) or linear.bias is not None:
+            linear = attention.get_submodule(name) if hasattr(attention, name) else None
+            if not isinstance(linear, nn.Linear) or getattr(linear, "bias", None) is not None:
                 continue
             own = _BIAS_WORDS.get(name, "attention_bias")
             word = own if hasattr(config, own) else "attention_bias"

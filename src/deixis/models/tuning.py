@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from deixis.errors import CheckpointError, ModelError
 from deixis.models.adapters import ADAPTER_PRESETS, AdapterConfig, adapters_of, insert_adapters
@@ -80,7 +81,11 @@ class TuningReport:
         """A line for each part and one for all of them."""
         lines = [
             f"{row.part}: {row.method}, {row.trained:,} of {row.total:,} train"
-            + (f" (adapters {row.adapters:,}, LoRA {row.lora:,})" if row.adapters + row.lora else "")
+            + (
+                f" (adapters {row.adapters:,}, LoRA {row.lora:,})"
+                if row.adapters + row.lora
+                else ""
+            )
             for row in self.rows
         ]
         share = 100 * self.trained / max(self.total, 1)
@@ -153,6 +158,13 @@ def has_lora(module: nn.Module) -> bool:
 def insert_lora(module: nn.Module, choice: LoraChoice) -> int:
     """Put LoRA into a module in place, as identity; gives the number of maps that got one.
 
+    PEFT freezes the rest, and the maps' own weights get longer names; `merge_lora` and
+    `remove_lora` give them back.
+
+    Args:
+        module: A model of transformers, or a module that holds some.
+        choice: Rank, scale, dropout, and which maps.
+
     Raises:
         ModelError: No map has a name that is wanted.
     """
@@ -164,13 +176,21 @@ def insert_lora(module: nn.Module, choice: LoraChoice) -> int:
         lora_dropout=choice.dropout,
         target_modules=list(choice.targets),
     )
-    try:
-        inject_adapter_in_model(config, module, adapter_name=LORA)
-    except ValueError as error:
-        raise ModelError(
-            f"{type(module).__name__} has none of {list(choice.targets)} for LoRA"
-        ) from error
-    return len(_lora_layers(module))
+    ends = tuple(f".{target}" for target in choice.targets)
+    parts = [
+        part
+        for part in _library_models(module)
+        if any(f".{name}".endswith(ends) for name, _ in part.named_modules())
+    ]
+    if not parts:
+        raise ModelError(f"{type(module).__name__} has none of {list(choice.targets)} for LoRA")
+    for part in parts:
+        inject_adapter_in_model(config, part, adapter_name=LORA)
+    layers = _lora_layers(module)
+    for layer in layers.values():
+        # new modules are in training mode, and LoRA has dropout
+        layer.train(layer.get_base_layer().training)
+    return len(layers)
 
 
 def merge_lora(module: nn.Module) -> int:
@@ -223,6 +243,13 @@ def _kind(name: str) -> Literal["adapters", "lora", "own"]:
     if any(step.startswith("lora_") for step in steps):
         return "lora"
     return "own"
+
+
+def _library_models(module: nn.Module) -> list[nn.Module]:
+    """The models of transformers in a module: PEFT asks them for what other modules have not."""
+    if isinstance(module, PreTrainedModel):
+        return [module]
+    return [model for child in module.children() for model in _library_models(child)]
 
 
 def _lora_layers(module: nn.Module) -> dict[str, Any]:

@@ -56,11 +56,11 @@ def tiny_sam2(seed: int = 0) -> Any:
     backbone = Sam2HieraDetConfig(
         hidden_size=8,
         image_size=[SIDE, SIDE],
-        blocks_per_stage=[1, 1, 1, 1],
+        blocks_per_stage=[1, 1, 2, 1],
         embed_dim_per_stage=[8, 16, 32, 64],
         num_attention_heads_per_stage=[1, 1, 2, 2],
-        window_size_per_stage=[2, 2, 2, 2],
-        global_attention_blocks=[2],
+        window_size_per_stage=[4, 4, 4, 4],
+        global_attention_blocks=[3],
         window_positional_embedding_background_size=[2, 2],
     )
     vision = Sam2VisionConfig(

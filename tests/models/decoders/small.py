@@ -57,4 +57,7 @@ def gradients_are_finite(module: torch.nn.Module) -> bool:
 
 
 def largest_difference(first: Tensor, second: Tensor) -> float:
-    return float((first - second).abs().max()) if first.numel() else 0.0
+    """Give the largest difference, in shares of the largest number where that is above 1."""
+    if not first.numel():
+        return 0.0
+    return float((first - second).abs().max() / first.abs().max().clamp(min=1))

@@ -1,7 +1,5 @@
 """Stage 1 of TAMP against its equations."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from region_batches import TEXT_ENCODERS, context, mixed_regions, texts
@@ -114,13 +112,13 @@ def test_the_text_side_may_stay_as_it_is() -> None:
 def test_a_connector_learns_to_find_what_it_is_asked_for() -> None:
     torch.manual_seed(0)
     connector, alignment = build(target="query")
-    regions = replace(mixed_regions(20))
+    regions = mixed_regions(20)
     described = (regions.types == RegionType.TEXT.number).nonzero()[:, 0]
     regions, boxes = regions.select(described), truth(20)[described]
     parameters = [*connector.parameters(), *alignment.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=3e-3)
     losses = []
-    for _ in range(40):
+    for _ in range(80):
         found = alignment(
             connector, context(12), regions, boxes, regions.text_ids, regions.text_mask
         )

@@ -124,7 +124,7 @@ def test_reading_a_shard_saves_it_from_being_dropped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda data: b"",
+        lambda data: data[:0],
         lambda data: data[:40],
         lambda data: data[: len(data) // 2],
         lambda data: data[:-1],
@@ -229,7 +229,7 @@ def test_a_disk_that_refuses_is_a_storage_error_and_nothing_is_left(
     cache = FeatureCache(tmp_path)
     cache.put(KEYS[0], parts(0))
 
-    def full(descriptor: int) -> None:
+    def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -258,5 +258,5 @@ def test_a_shard_larger_than_the_cache_is_refused(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, max_bytes=5600, shard_bytes=5600)
     for number in range(5):
         cache.put(KEYS[number], parts(number))
-    with pytest.raises(StorageError, match="a shard takes .* bytes, the cache may hold 5600"):
+    with pytest.raises(StorageError, match=r"a shard takes .* bytes, the cache may hold 5600"):
         cache.flush()

@@ -123,7 +123,9 @@ def test_a_key_tells_everything_apart_that_changes_features(tmp_path: Path) -> N
         base.keys(pixels[..., ::2, ::2])[0],
         autocast,
         *(
-            CachedEncoder(small_encoder("clip_vision_model", **choices).freeze(), cache).keys(pixels)[0]
+            CachedEncoder(small_encoder("clip_vision_model", **choices).freeze(), cache).keys(
+                pixels
+            )[0]
             for choices in (
                 {"image_size": 64, "layer": -1},
                 {"image_size": 64, "seed": 1},
@@ -195,7 +197,7 @@ def test_gradients_flow_through_what_stands_behind_a_cached_encoder(tmp_path: Pa
 
 def test_an_encoder_that_trains_is_refused(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
-    with pytest.raises(ModelError, match="features of an encoder with .* tensors that train"):
+    with pytest.raises(ModelError, match=r"features of an encoder with .* tensors that train"):
         CachedEncoder(small_encoder("clip_vision_model"), cache)
     cached = CachedEncoder(small_encoder("clip_vision_model").freeze(), cache)
     insert_adapters(cached.encoder)

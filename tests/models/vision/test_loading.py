@@ -127,8 +127,8 @@ def test_an_open_clip_convnext_is_read_under_the_librarys_names(tmp_path: Path) 
 def test_the_shape_of_an_open_clip_convnext_is_read_off_its_weights() -> None:
     encoder = small_encoder("convnext")
     config = open_clip_convnext_config(timm_names(encoder.model))
-    assert list(config.hidden_sizes) == [8, 16, 24, 32]
-    assert list(config.depths) == [1, 1, 2, 1]
+    assert config.hidden_sizes == [8, 16, 24, 32]
+    assert config.depths == [1, 1, 2, 1]
 
 
 def test_open_clip_weights_that_are_no_convnext_are_refused() -> None:
@@ -144,7 +144,7 @@ def test_missing_damaged_and_unsafe_weights_are_refused(tmp_path: Path) -> None:
     weights = load_file(file)
     kept = {name: w for name, w in weights.items() if not name.endswith("q_proj.weight")}
     save_file(kept, file, metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match="3 weights are missing, among them .*q_proj"):
+    with pytest.raises(CheckpointError, match=r"3 weights are missing, among them .*q_proj"):
         load_encoder(tmp_path)
     file.write_bytes(b"\xff" * 64)
     with pytest.raises(CheckpointError, match="encoder "):

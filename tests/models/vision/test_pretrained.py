@@ -38,15 +38,14 @@ def test_an_encoder_gives_what_its_configuration_promises(kind: str, larger: boo
 
 def library_states(kind: str, encoder: PretrainedEncoder, pixels: torch.Tensor) -> Any:
     """Hidden states as the library's model gives them, called by hand."""
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (encoder.config.mean, encoder.config.std))
+    mean, std = (
+        torch.tensor(v).view(1, 3, 1, 1) for v in (encoder.config.mean, encoder.config.std)
+    )
     normed = ((pixels + 1) / 2 - mean) / std
     if kind == "siglip2_vision_model":
         side = VIT["patch_size"]
         patches = torch.stack(
-            [
-                torch.from_numpy(convert_image_to_patches(image.numpy(), side))
-                for image in normed
-            ]
+            [torch.from_numpy(convert_image_to_patches(image.numpy(), side)) for image in normed]
         )
         grid = pixels.shape[-1] // side
         return encoder.model(
@@ -103,7 +102,9 @@ def test_a_convolutional_pyramid_is_its_stages(kind: str) -> None:
 
 
 def test_a_pyramid_mixes_layers_and_magnifications() -> None:
-    encoder = small_encoder("clip_vision_model", layer="last", pyramid=((1, 2.0), (-2, 1), (3, 0.5)))
+    encoder = small_encoder(
+        "clip_vision_model", layer="last", pyramid=((1, 2.0), (-2, 1), (3, 0.5))
+    )
     pixels = canvases(1, 32)
     states = library_states("clip_vision_model", encoder, pixels).hidden_states
     maps = [state[:, 1:].transpose(1, 2).unflatten(2, (4, 4)) for state in states]
@@ -172,7 +173,9 @@ def test_gradients_reach_the_pixels_and_are_finite(kind: str) -> None:
     assert all(torch.isfinite(grad).all() for grad in (pixels.grad, *grads))
 
 
-@pytest.mark.parametrize("kind", ["clip_vision_model", "dinov3_vit", "siglip2_vision_model", "convnext"])
+@pytest.mark.parametrize(
+    "kind", ["clip_vision_model", "dinov3_vit", "siglip2_vision_model", "convnext"]
+)
 def test_a_configuration_and_its_weights_survive_json_and_a_state_dict(kind: str) -> None:
     encoder = small_encoder(kind)
     fields = json.loads(json.dumps(vision_fields(encoder.config)))
@@ -262,7 +265,11 @@ def test_an_encoder_does_what_automodel_would() -> None:
 @pytest.mark.parametrize(
     ("kind", "choices", "message"),
     [
-        ("clip_vision_model", {"image_size": 36}, "image size 36: expected a multiple of the encoder's 8"),
+        (
+            "clip_vision_model",
+            {"image_size": 36},
+            "image size 36: expected a multiple of the encoder's 8",
+        ),
         ("convnext", {"image_size": 48}, "image size 48: expected a multiple of the encoder's 32"),
         ("clip_vision_model", {"layer": 4}, "layer 4: the encoder has 4 of them"),
         ("clip_vision_model", {"layer": -5}, "layer -5: the encoder has 4 of them"),

@@ -47,7 +47,11 @@ def test_features_are_the_first_stages_and_the_vits_map() -> None:
 
 @pytest.mark.parametrize(
     ("index", "widths", "grids"),
-    [((0, 1, 2, 3), (8, 16, 24, 32), (16, 8, 4, 2)), ((4,), (32,), (4,)), ((2, 4), (24, 32), (4, 4))],
+    [
+        ((0, 1, 2, 3), (8, 16, 24, 32), (16, 8, 4, 2)),
+        ((4,), (32,), (4,)),
+        ((2, 4), (24, 32), (4, 4)),
+    ],
 )
 def test_any_features_can_be_chosen(
     index: tuple[int, ...], widths: tuple[int, ...], grids: tuple[int, ...]
@@ -77,7 +81,9 @@ def test_both_encoders_look_at_the_same_place() -> None:
     for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
         marked = plain.clone()
         marked[..., 32 * row : 32 * row + 32, 32 * column : 32 * column + 32] = 1
-        for level, without in zip(encoder(marked).pyramid[:2], encoder(plain).pyramid[:2], strict=True):
+        for level, without in zip(
+            encoder(marked).pyramid[:2], encoder(plain).pyramid[:2], strict=True
+        ):
             change = (level - without).abs().sum((0, 1))
             half = change.shape[0] // 2
             sums = change.unflatten(1, (2, half)).unflatten(0, (2, half)).sum((1, 3))
@@ -176,8 +182,7 @@ def test_a_preset_is_loaded_from_folders(tmp_path: Path) -> None:
     vit, convolution = small_encoder("clip_vision_model"), small_encoder("convnext")
     vit.model.save_pretrained(tmp_path / "vit")
     convolution.model.save_pretrained(tmp_path / "convnext")
-    places = {"vit": tmp_path / "vit", "convolution": tmp_path / "convnext"}
-    encoder = load_pyramid("refvlm-320", **places)
+    encoder = load_pyramid("refvlm-320", vit=tmp_path / "vit", convolution=tmp_path / "convnext")
     assert encoder.config.image_size == 320
     assert encoder.grids == (80, 40, 20, 4)
     assert not any(p.requires_grad for p in encoder.parameters())

@@ -255,7 +255,7 @@ class KeypointDecoder(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.box = MultiLayerPerceptron(config.width, 4)
         self.feature_norm = nn.LayerNorm(config.width)
-        self.joints = nn.Parameter(torch.randn(count + 1, config.width) * 0.02)
+        self.joints = nn.Parameter(torch.randn(count + 1, config.width))
         self.place = nn.Linear(BOX_CODE, config.width)
         self.layers = nn.ModuleList(
             JointLayer(config.width, config.heads, config.hidden)

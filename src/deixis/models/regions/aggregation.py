@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal
 
@@ -195,37 +196,61 @@ class MaskGuidedAggregation(nn.Module):
         rows: Int[Tensor, " q"],
     ) -> Float[Tensor, "q n c"]:
         groups = group_by_image(rows)
-        seen = self._blocks(features[groups.images])
+        # all of them as they are, where none is without a region
+        seen = features[groups.images] if len(groups.images) < len(features) else features
         if self.variant.pooling == "embedding":
-            seen = self._embedded(seen, features.shape[-2:])
-        masked = self._blocks(weights.unsqueeze(1)).squeeze(-1)
+            seen = self._embedded(seen)
+        sizes, inside = self._bands(features.shape[2], features.shape[3], features.device)
+        # a product for each band of blocks reads features where they lie, once for all regions
+        parts = zip(
+            seen.flatten(2).split(sizes, 2),
+            groups.line_up(weights.flatten(1)).split(sizes, 2),
+            inside.split(sizes, 1),
+            strict=True,
+        )
+        return groups.take_back(torch.cat([self._pooled_band(*part) for part in parts], dim=2))
+
+    def _pooled_band(
+        self,
+        cells: Float[Tensor, "i c p"],
+        weights: Float[Tensor, "i m p"],
+        inside: Float[Tensor, "k p"],
+    ) -> Float[Tensor, "i m k c"]:
+        """Sum a band's cells for each region of an image and each block of the band."""
+        masked = weights[:, :, None] * inside
         if self.variant.area == "block":
-            masked = masked / masked.sum(2, keepdim=True).clamp(min=1e-12)
-        # a product for each image and block reads features once, however many regions there are
-        table = groups.line_up(masked).transpose(1, 2) @ seen
-        return groups.take_back(table.transpose(1, 2))
+            masked = masked / masked.sum(-1, keepdim=True).clamp(min=1e-12)
+        sums = cells @ masked.flatten(1, 2).transpose(1, 2)
+        return sums.transpose(1, 2).unflatten(1, masked.shape[1:3])
 
-    def _blocks(self, maps: Float[Tensor, "k c h w"]) -> Float[Tensor, "k n p c"]:
-        """Cut maps into blocks, each with its cells in raster order."""
-        pad = (-maps.shape[2] % self.side, -maps.shape[3] % self.side)
-        padded = functional.pad(maps, (0, pad[1], 0, pad[0])) if any(pad) else maps
+    def _bands(
+        self, height: int, width: int, device: torch.device
+    ) -> tuple[list[int], Float[Tensor, "k cells"]]:
+        """Cells of each run of blocks in raster order, and which of its blocks each cell is in.
+
+        A row of the grid is a run of √N blocks, a strip one of its own. The last ones are smaller
+        where sides do not divide.
+        """
+        cells = height * width
         if self.variant.layout == "strip":
-            cut = padded.flatten(2).unflatten(2, (self.num_blocks, -1))
+            count, longest, blocks = self.num_blocks, math.ceil(cells / self.num_blocks), 1
         else:
-            parts = padded.unflatten(3, (self.side, -1)).unflatten(2, (self.side, -1))
-            cut = parts.transpose(3, 4).flatten(4).flatten(2, 3)
-        return cut.permute(0, 2, 3, 1)
+            count, longest, blocks = self.side, math.ceil(height / self.side) * width, self.side
+        ends = [min(longest * band, cells) for band in range(count + 1)]
+        column = torch.arange(cells, device=device) % width // math.ceil(width / blocks)
+        inside = functional.one_hot(column, blocks).T.float()
+        return [end - start for start, end in pairwise(ends)], inside
 
-    def _embedded(
-        self, blocks: Float[Tensor, "k n p c"], size: torch.Size
-    ) -> Float[Tensor, "k n p c"]:
+    def _embedded(self, features: Float[Tensor, "i c h w"]) -> Float[Tensor, "i c h w"]:
         """What each cell adds to the convolution over its block, before any mask.
 
         The convolution is linear, so masking comes after: cells are mapped once for all regions.
         """
-        self._check_side(size)
-        kernel = self.patch_embedding.weight.float().flatten(2)
-        return torch.einsum("knpc,dcp->knpd", blocks, kernel)
+        self._check_side(features.shape[2:])
+        sides = (self.side, self.variant.patch)
+        blocks = features.unflatten(3, sides).unflatten(2, sides)
+        mapped = torch.einsum("icyvxu,dcvu->idyvxu", blocks, self.patch_embedding.weight.float())
+        return mapped.flatten(4).flatten(2, 3)
 
     def _told(self, weights: Float[Tensor, "q h w"]) -> Float[Tensor, "q 1 c"]:
         if self.variant.mask_code == "mean":

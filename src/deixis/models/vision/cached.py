@@ -50,8 +50,9 @@ class CachedEncoder(nn.Module):
         self.cache = cache
         self._state: tuple[tuple[int, int], ...] | None = None
         self._digest = ""
-        self.register_state_dict_post_hook(_without_wrapper)
-        self.register_load_state_dict_pre_hook(_with_wrapper)
+        untyped: Any = self
+        untyped.register_state_dict_post_hook(_without_wrapper)
+        untyped.register_load_state_dict_pre_hook(_with_wrapper)
         self._check_frozen()
         self.train(False)
 

@@ -126,7 +126,7 @@ def read_vision_config(
             native = fields["model_cfg"]["vision_cfg"].get("image_size", 224)
             seen = fields.get("preprocess_cfg", {})
             model: Any = open_clip_convnext_config(load_file(folder / OPEN_CLIP_WEIGHTS))
-            size = image_size if image_size is not None else int(native)
+            size: int | None = image_size if image_size is not None else int(native)
             default: Normalisation | None = CLIP
         else:
             model = json.loads((folder / "config.json").read_text())

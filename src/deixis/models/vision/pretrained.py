@@ -242,7 +242,7 @@ class PretrainedEncoder(nn.Module):
         super().__init__()
         self.config = config
         model_class: type[PreTrainedModel] = getattr(transformers, config.family.model)
-        self.model = model_class(config.library)  # type: ignore[no-untyped-call]  # its own choice
+        self.model = model_class(config.library)
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -1,0 +1,211 @@
+"""GroundingDINO and ViTPose as plugs: the classes of transformers with random weights."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from models.decoders.segmenters import livelier
+from transformers import (
+    BertConfig,
+    BertTokenizerFast,
+    GroundingDinoConfig,
+    GroundingDinoForObjectDetection,
+    GroundingDinoImageProcessorPil,
+    GroundingDinoProcessor,
+    SwinConfig,
+    VitPoseBackboneConfig,
+    VitPoseConfig,
+    VitPoseForPoseEstimation,
+    VitPoseImageProcessorPil,
+)
+
+from deixis.errors import CheckpointError, PromptError
+from deixis.geometry import COCO_KEYPOINTS, Box
+from deixis.models.decoders.grounding import GroundingDetector, PoseEstimator
+from deixis.models.decoders.keypoints import CROWDPOSE_KEYPOINTS
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "a", "red", "dog", "##s", "left"]
+
+
+@pytest.fixture(scope="module")
+def detector_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dino")
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    tokenizer = BertTokenizerFast(str(folder / "vocab.txt"))
+    processor: Any = GroundingDinoImageProcessorPil(
+        size={"shortest_edge": 48, "longest_edge": 64}, pad_size=None
+    )
+    config = GroundingDinoConfig(
+        backbone_config=SwinConfig(
+            image_size=64,
+            embed_dim=8,
+            depths=[1, 1, 1, 1],
+            num_heads=[1, 1, 2, 2],
+            window_size=2,
+            out_indices=[2, 3, 4],
+        ),
+        text_config=BertConfig(
+            vocab_size=len(WORDS),
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=24,
+        ),
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        num_queries=12,
+        max_text_len=16,
+    )
+    torch.manual_seed(0)
+    livelier(GroundingDinoForObjectDetection(config)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pose_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pose")
+    save_pose(folder, 17)
+    return folder
+
+
+def save_pose(folder: Path, joints: int) -> None:
+    backbone = VitPoseBackboneConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=[64, 48],
+        patch_size=[16, 16],
+        mlp_ratio=2,
+        out_features=["stage1"],
+    )
+    config = VitPoseConfig(
+        backbone_config=backbone, num_labels=joints, use_simple_decoder=True, scale_factor=4
+    )
+    torch.manual_seed(0)
+    livelier(VitPoseForPoseEstimation(config)).save_pretrained(folder)
+    processor: Any = VitPoseImageProcessorPil(size={"height": 64, "width": 48})
+    processor.save_pretrained(folder)
+
+
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+
+
+def test_boxes_are_those_of_transformers_own_post_processing(detector_folder: Path) -> None:
+    detector = GroundingDetector(detector_folder, threshold=0.2)
+    found = detector.detect(image(), "A red Dog")
+    model, tokenizer, processor = detector._open()
+    whole: Any = GroundingDinoProcessor(processor, tokenizer)
+    inputs = whole(images=image(), text="a red dog.", return_tensors="pt")
+    with torch.no_grad():
+        given = model(**inputs)
+    expected = whole.post_process_grounded_object_detection(
+        given, inputs["input_ids"], threshold=0.2, target_sizes=[(60, 90)]
+    )[0]
+    boxes = expected["boxes"].numpy()
+    boxes[:, 0::2] = boxes[:, 0::2].clip(0, 90)
+    boxes[:, 1::2] = boxes[:, 1::2].clip(0, 60)
+    order = expected["scores"].argsort(descending=True, stable=True).numpy()
+    assert len(found) == len(order) > 2
+    assert [one.score for one in found] == pytest.approx(expected["scores"].numpy()[order], 1e-5)
+    placed = np.stack([one.unit.as_array() for one in found])
+    assert placed == pytest.approx(boxes[order], abs=1e-3)
+
+
+def test_an_answer_is_the_same_however_it_is_asked(detector_folder: Path) -> None:
+    detector = GroundingDetector(detector_folder, threshold=0.0)
+    first = detector.detect(image(), "a red dog")
+    detector.detect(image()[:, ::-1].copy(), "dogs")
+    assert detector.detect(image(), " A  red dog. ") == first
+    assert detector.detect(image(), "left") != first
+
+
+@pytest.mark.parametrize("phrase", ["", " . ", "a dog. a cat"])
+def test_what_is_not_one_phrase_is_refused(detector_folder: Path, phrase: str) -> None:
+    with pytest.raises(PromptError, match="expected one phrase, without full stops"):
+        GroundingDetector(detector_folder).detect(image(), phrase)
+
+
+def test_a_threshold_leaves_boxes_out(detector_folder: Path) -> None:
+    assert GroundingDetector(detector_folder, threshold=1.0).detect(image(), "a dog") == []
+
+
+def test_bodies_are_those_of_transformers_own_post_processing(pose_folder: Path) -> None:
+    estimator = PoseEstimator(pose_folder, threshold=-10.0)
+    boxes = [Box(5, 5, 40, 55), Box(30, 2, 88, 58)]
+    found = estimator.estimate(image(), boxes)
+    model, processor = estimator._open()
+    rows = [[list(box.to_xywh()) for box in boxes]]
+    with torch.no_grad():
+        given = model(**processor(images=image(), boxes=rows, return_tensors="pt"))
+    expected = processor.post_process_pose_estimation(given, boxes=rows)[0]
+    assert len(found) == 2
+    for one, other in zip(found, expected, strict=True):
+        assert one.unit.names == COCO_KEYPOINTS
+        seen = one.unit.visibility > 0
+        assert one.unit.positions[seen] == pytest.approx(other["keypoints"].numpy()[seen])
+        assert 0 <= one.score <= 1
+    assert estimator.estimate(image(), []) == []
+
+
+def test_a_body_does_not_depend_on_the_other_boxes(pose_folder: Path) -> None:
+    estimator = PoseEstimator(pose_folder, threshold=-10.0)
+    boxes = [Box(5, 5, 40, 55), Box(30, 2, 88, 58)]
+    together, alone = estimator.estimate(image(), boxes), estimator.estimate(image(), boxes[1:])
+    assert together[1].unit.positions == pytest.approx(alone[0].unit.positions, abs=1e-2)
+
+
+def test_joints_below_the_threshold_are_absent(pose_folder: Path) -> None:
+    sure = PoseEstimator(pose_folder, threshold=1e9).estimate(image(), [Box(5, 5, 40, 55)])
+    assert sure[0].unit.num_labeled == 0
+
+
+def test_names_follow_from_the_number_of_joints(tmp_path: Path) -> None:
+    save_pose(tmp_path / "14", 14)
+    found = PoseEstimator(tmp_path / "14").estimate(image(), [Box(5, 5, 40, 55)])
+    assert found[0].unit.names == CROWDPOSE_KEYPOINTS
+    save_pose(tmp_path / "5", 5)
+    with pytest.raises(CheckpointError, match="expected names of 5 keypoints, got 0"):
+        PoseEstimator(tmp_path / "5").estimate(image(), [Box(5, 5, 40, 55)])
+    named = PoseEstimator(tmp_path / "5", names=("a", "b", "c", "d", "e"))
+    assert named.estimate(image(), [Box(5, 5, 40, 55)])[0].unit.names == ("a", "b", "c", "d", "e")
+
+
+def test_folders_without_weights_or_with_damaged_ones_are_refused(
+    tmp_path: Path, pose_folder: Path
+) -> None:
+    with pytest.raises(CheckpointError, match="detector .*: expected config.json and safetensors"):
+        GroundingDetector(tmp_path).detect(image(), "a dog")
+    with pytest.raises(CheckpointError, match="pose model .*: expected config.json"):
+        PoseEstimator(tmp_path).estimate(image(), [Box(1, 1, 9, 9)])
+    for file in pose_folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:64])
+    with pytest.raises(CheckpointError, match="pose model"):
+        PoseEstimator(tmp_path).estimate(image(), [Box(1, 1, 9, 9)])
+    with pytest.raises(CheckpointError, match="detector"):
+        GroundingDetector(tmp_path).detect(image(), "a dog")
+
+
+def test_nothing_is_loaded_before_the_first_question() -> None:
+    program = (
+        "import sys; import deixis.models.decoders.grounding as g; from pathlib import Path; "
+        "g.GroundingDetector(Path('nowhere')); g.PoseEstimator(Path('nowhere')); "
+        "import deixis.models.decoders.prompted; print('transformers' in sys.modules)"
+    )
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"

@@ -1,0 +1,94 @@
+import torch
+
+from deixis.models.projector import LinearProjector, Projector, SharedProjector, TaskProjectors
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_pinks_projector_has_the_papers_count() -> None:
+    with torch.device("meta"):
+        assert count(LinearProjector(1024, 4096)) == 4_194_304
+        assert count(LinearProjector(1024, 4096, bias=True)) == 4_194_304 + 4096
+        assert count(Projector(1024, 4096)) == 4_194_304 + 4096 + 4096 * 4097
+
+
+def test_a_linear_projector_is_a_matrix() -> None:
+    torch.manual_seed(0)
+    projector = LinearProjector(3, 5)
+    features = torch.randn(2, 4, 3)
+    assert torch.allclose(projector(features), features @ projector.layer.weight.T, atol=1e-6)
+    assert projector(torch.zeros(1, 1, 3)).abs().sum() == 0
+
+
+def test_an_mlp_is_two_maps_around_an_exact_gelu() -> None:
+    torch.manual_seed(0)
+    projector = Projector(3, 5)
+    first, second = (projector.layers.get_submodule(place) for place in ("0", "2"))
+    assert isinstance(first, torch.nn.Linear)
+    assert isinstance(second, torch.nn.Linear)
+    features = torch.randn(2, 3)
+    hidden = features @ first.weight.T + first.bias
+    active = hidden * 0.5 * (1 + torch.erf(hidden / 2**0.5))
+    assert torch.allclose(projector(features), active @ second.weight.T + second.bias, atol=1e-6)
+
+
+def test_the_shared_projector_maps_image_and_regions_by_the_same_weights() -> None:
+    torch.manual_seed(0)
+    projector = SharedProjector(6, 8)
+    image, regions = torch.randn(2, 4, 6), torch.randn(3, 9, 6)
+    mapped_image, mapped_regions = projector(image, regions)
+    assert mapped_image.shape == (2, 4, 8)
+    assert mapped_regions.shape == (3, 9, 8)
+    same, _ = projector(regions, image)
+    assert torch.equal(same, mapped_regions)
+    assert count(projector) == count(Projector(6, 8))
+    (mapped_image.square().sum() + mapped_regions.square().sum()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in projector.parameters() if p.grad is not None)
+
+
+def test_tamps_two_projectors_learn_apart() -> None:
+    torch.manual_seed(0)
+    projector = TaskProjectors(6, 4, 8)
+    image, regions = torch.randn(2, 5, 6), torch.randn(3, 1, 4)
+    visual, region = projector(image, regions)
+    assert visual.shape == (2, 5, 8)
+    assert region.shape == (3, 1, 8)
+    visual.square().sum().backward(retain_graph=True)
+    assert all(p.grad is None for p in projector.region.parameters())
+    region.square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in projector.parameters() if p.grad is not None)
+    assert all(p.grad is not None for p in projector.parameters())
+
+
+def test_images_without_regions_have_finite_gradients() -> None:
+    for projector in (SharedProjector(4, 6), TaskProjectors(4, 4, 6)):
+        visual, region = projector(torch.randn(2, 3, 4), torch.zeros(0, 1, 4))
+        assert region.shape == (0, 1, 6)
+        (visual.sum() + region.sum()).backward()
+        assert all(
+            p.grad is not None and torch.isfinite(p.grad).all() for p in projector.parameters()
+        )
+
+
+def test_tokens_are_mapped_one_by_one_and_weights_survive_a_state_dict() -> None:
+    torch.manual_seed(0)
+    for projector, fresh in (
+        (LinearProjector(4, 6), LinearProjector(4, 6)),
+        (Projector(4, 6), Projector(4, 6)),
+    ):
+        features = torch.randn(5, 4)
+        order = torch.randperm(5)
+        assert torch.allclose(projector(features[order]), projector(features)[order], atol=1e-6)
+        fresh.load_state_dict(projector.state_dict(), strict=True)
+        assert torch.equal(fresh(features), projector(features))
+
+
+def test_names_of_released_weights_stay() -> None:
+    assert list(Projector(2, 2).state_dict()) == [
+        "layers.0.weight",
+        "layers.0.bias",
+        "layers.2.weight",
+        "layers.2.bias",
+    ]
