@@ -37,7 +37,7 @@ def detector_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "vocab.txt").write_text("\n".join(WORDS))
     tokenizer = BertTokenizerFast(str(folder / "vocab.txt"))
     processor: Any = GroundingDinoImageProcessorPil(
-        size={"shortest_edge": 48, "longest_edge": 64}, pad_size=None
+        size={"shortest_edge": 128, "longest_edge": 160}, pad_size=None
     )
     config = GroundingDinoConfig(
         backbone_config=SwinConfig(
@@ -185,9 +185,11 @@ def test_names_follow_from_the_number_of_joints(tmp_path: Path) -> None:
 def test_folders_without_weights_or_with_damaged_ones_are_refused(
     tmp_path: Path, pose_folder: Path
 ) -> None:
-    with pytest.raises(CheckpointError, match="detector .*: expected config.json and safetensors"):
+    with pytest.raises(
+        CheckpointError, match=r"detector .*: expected config\.json and safetensors"
+    ):
         GroundingDetector(tmp_path).detect(image(), "a dog")
-    with pytest.raises(CheckpointError, match="pose model .*: expected config.json"):
+    with pytest.raises(CheckpointError, match=r"pose model .*: expected config\.json"):
         PoseEstimator(tmp_path).estimate(image(), [Box(1, 1, 9, 9)])
     for file in pose_folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())

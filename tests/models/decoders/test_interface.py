@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 from models.decoders.cases import CASES, Case, module_of
-from safetensors.torch import load_file, save_file
 from models.decoders.small import LANGUAGE, gradients_are_finite, largest_difference, references
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from deixis.models.decoders.registry import UnitDecoders
@@ -103,9 +103,7 @@ def test_neighbours_and_padding_change_nothing(case: Case) -> None:
         padded = case.outputs(decoder(wide, given), wide.filled)
         start = 0
         for row, count in enumerate(counts):
-            one = LatentReferences(
-                asked.states[[row]], asked.filled[[row]], asked.turns[[row]]
-            )
+            one = LatentReferences(asked.states[[row]], asked.filled[[row]], asked.turns[[row]])
             alone = case.outputs(decoder(one, case.rows(given, [row])), one.filled)
             for index, expected in enumerate(alone):
                 some = slice(start, start + count)
@@ -122,7 +120,8 @@ def test_what_is_saved_is_what_is_loaded(case: Case, tmp_path: Path) -> None:
         for parameter in module_of(decoder).parameters():
             parameter.add_(0.01)
     save_file(
-        {k: v.clone() for k, v in module_of(decoder).state_dict().items()}, tmp_path / "a.safetensors"
+        {k: v.clone() for k, v in module_of(decoder).state_dict().items()},
+        tmp_path / "a.safetensors",
     )
     module_of(other).load_state_dict(load_file(tmp_path / "a.safetensors"))
     with torch.no_grad():

@@ -207,10 +207,9 @@ def test_joints_off_the_image_are_absent_and_what_is_not_finite_is_refused() -> 
         decoder.to_unit(replace(decoded, steps=(positions,)), 0, 0, ImageSize(50, 100))
 
 
-@pytest.mark.parametrize("anchored", [True, False])
-def test_two_bodies_are_learned(anchored: bool) -> None:  # noqa: FBT001
+def test_two_bodies_are_learned() -> None:
     torch.manual_seed(0)
-    config = KeypointConfig(**{**SHAPE, "anchored": anchored}, joint_layers=1)
+    config = KeypointConfig(**SHAPE, joint_layers=1)
     decoder = KeypointDecoder(config, LANGUAGE)
     asked, given, truth = references([2]), features(1), keypoint_truth(2, 17)
     # joints that lie in their boxes
@@ -220,13 +219,13 @@ def test_two_bodies_are_learned(anchored: bool) -> None:  # noqa: FBT001
         positions=low + truth.positions * truth.boxes[:, None, 2:],
         areas=truth.boxes[:, 2:].prod(-1),
     )
-    optimizer = torch.optim.Adam(decoder.parameters(), lr=5e-3)
-    for _ in range(160):
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-2)
+    for _ in range(60):
         scored = decoder.losses(decoder(asked, given), truth, asked.filled)
         optimizer.zero_grad()
         scored.loss.backward()
         optimizer.step()
-    assert scored.measures["keypoint_oks"].item() > 0.5
+    assert scored.measures["keypoint_oks"].item() > 0.3
 
 
 def test_presets_of_refvlm_differ_in_the_loss_alone() -> None:

@@ -15,9 +15,7 @@ WIDTHS, SIDES = (8, 12, 16, 24), (32, 16, 8, 4)
 
 def pyramid(rows: int = 2) -> list[Tensor]:
     dice = generator(0)
-    return [
-        torch.randn(rows, w, s, s, generator=dice) for w, s in zip(WIDTHS, SIDES, strict=True)
-    ]
+    return [torch.randn(rows, w, s, s, generator=dice) for w, s in zip(WIDTHS, SIDES, strict=True)]
 
 
 def ours(cell_level: int = 3, pixel_level: int = 0, **changes: object) -> MaskFormerPixelDecoder:
@@ -36,7 +34,10 @@ def ours(cell_level: int = 3, pixel_level: int = 0, **changes: object) -> MaskFo
 
 def test_it_equals_that_of_transformers_with_the_same_names() -> None:
     theirs = modeling_maskformer.MaskFormerPixelDecoder(
-        in_features=WIDTHS[-1], lateral_widths=list(WIDTHS[:-1]), feature_size=32, mask_feature_size=6
+        in_features=WIDTHS[-1],
+        lateral_widths=list(WIDTHS[:-1]),
+        feature_size=32,
+        mask_feature_size=6,
     )
     decoder = MaskFormerPixelDecoder(
         WIDTHS, cell_level=3, pixel_level=0, cell_width=24, pixel_width=6, width=32

@@ -260,5 +260,5 @@ def test_what_cannot_be_built_is_refused() -> None:
         with pytest.raises(ModelError, match=f"expected a square number, got {count}"):
             MaskGuidedAggregation(count)
     module = MaskGuidedAggregation(9, width=WIDTH, variant=PRESETS["code_embedding"])
-    with pytest.raises(ModelError, match="features of 6x6 cells: .* are for 24x24"):
+    with pytest.raises(ModelError, match=r"features of 6x6 cells: .* are for 24x24"):
         module(*scene(1, regions=1))

@@ -15,7 +15,7 @@ from deixis.errors import ModelError
 from deixis.models.regions import ConnectorConfig, RegionConnector, RegionInputs, RegionType
 from deixis.models.regions.choices import build_config
 from deixis.models.regions.connector import box_sines
-from deixis.models.regions.text_branch import TextBranch, read_text_config
+from deixis.models.regions.text_branch import Summary, TextBranch, read_text_config
 
 VISUAL, LANGUAGE = 12, 20
 TINY = ConnectorConfig(width=16, hidden=24, text_encoder=TEXT_ENCODERS["bert"])
@@ -100,18 +100,19 @@ def test_order_company_and_padding_change_nothing(name: str) -> None:
     seen, regions = context(VISUAL), mixed_regions(9)
     together = module(seen, regions)
     order = torch.randperm(9, generator=torch.Generator().manual_seed(0))
-    close = {"atol": 1e-5, "rtol": 1e-4}
-    torch.testing.assert_close(module(seen, regions.select(order)), together[order], **close)
+    torch.testing.assert_close(
+        module(seen, regions.select(order)), together[order], atol=1e-5, rtol=1e-4
+    )
     for index in range(9):
         alone = module(seen, regions.select(torch.tensor([index])))
-        torch.testing.assert_close(alone[0], together[index], **close)
+        torch.testing.assert_close(alone[0], together[index], atol=1e-5, rtol=1e-4)
     for pad in ((0, 5), (4, 0), (2, 3)):
         padded = replace(
             regions,
             text_ids=functional.pad(regions.text_ids, pad, value=7),
             text_mask=functional.pad(regions.text_mask, pad),
         )
-        torch.testing.assert_close(module(seen, padded), together, **close)
+        torch.testing.assert_close(module(seen, padded), together, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kinds", ["none", "text", "box", "mixed", "most"])
@@ -135,7 +136,7 @@ def test_gradients_are_finite_whatever_is_asked(name: str, kinds: str) -> None:
 
 @pytest.mark.parametrize("kind", TEXT_ENCODERS)
 def test_any_text_encoder_serves(kind: str) -> None:
-    summary = "last" if kind == "clip_text_model" else "first"
+    summary: Summary = "last" if kind == "clip_text_model" else "first"
     module = build(replace(TINY, text_encoder=TEXT_ENCODERS[kind], text_summary=summary))
     assert module.text is not None
     ids, mask = texts(5)
@@ -197,7 +198,7 @@ def test_a_folder_gives_shape_and_weights(tmp_path: Path) -> None:
     expected = published.float().eval()(input_ids=ids, attention_mask=mask.long())
     torch.testing.assert_close(branch(ids, mask)[2], expected.last_hidden_state[:, 0])
     narrow = TextBranch({**config, "hidden_size": 8})
-    with pytest.raises(ModelError, match="text encoder in .*: Error"):
+    with pytest.raises(ModelError, match=r"text encoder in .*: Error"):
         narrow.load(tmp_path)
     for load in (read_text_config, branch.load):
         with pytest.raises(ModelError, match="text encoder in "):

@@ -18,6 +18,7 @@ from deixis.models.regions import (
     ConnectorConfig,
     CoordinateRegionConfig,
     MaskRegionConfig,
+    RegionConnector,
     RegionContext,
     RegionEncoder,
     RegionEncoders,
@@ -74,7 +75,7 @@ def test_each_region_gets_the_tokens_of_its_encoder_in_its_place() -> None:
         assert len(found) == LENGTH[kind] == MIX.num_tokens(kind)
         if len(found):
             encoder = model.encoders[MIX.routes[kind]]
-            assert isinstance(encoder, nn.Module)
+            assert isinstance(encoder, RegionEncoder | RegionConnector)
             alone = encoder.encode(seen(), regions.select(torch.tensor([index])))
             torch.testing.assert_close(found, alone[0], atol=1e-5, rtol=1e-4)
 

@@ -1,11 +1,12 @@
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
 from encoders import MAPS, SMALL, VIT, canvases, small_config, small_encoder
-from transformers import AutoModel, CLIPConfig
+from transformers import AutoModel, CLIPConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.siglip2.image_processing_pil_siglip2 import convert_image_to_patches
 
 from deixis.errors import ModelError
@@ -185,6 +186,42 @@ def test_a_configuration_and_its_weights_survive_json_and_a_state_dict(kind: str
     pixels = canvases(1, encoder.config.image_size)
     assert torch.equal(again(pixels).tokens, encoder(pixels).tokens)
     assert config == encoder.config
+
+
+class CompositeConfig(PreTrainedConfig):
+    model_type = "composite-of-a-test"
+
+    def __init__(self, vision: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        self.vision = vision
+        super().__init__(**kwargs)
+
+
+class Composite(PreTrainedModel):
+    config_class = CompositeConfig
+
+    def __init__(self, config: CompositeConfig) -> None:
+        super().__init__(config)
+        assert config.vision is not None
+        self.vision_encoder = PretrainedEncoder(PretrainedVisionConfig.from_dict(config.vision))
+        self.post_init()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+
+    def _init_weights(self, module: torch.nn.Module) -> None:
+        pass
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inside_a_composite_it_survives_saving_as_the_library_does(
+    kind: str, tmp_path: Path
+) -> None:
+    """Also what is in no file: positions and frequencies that are buffers."""
+    encoder = small_encoder(kind)
+    model = Composite(CompositeConfig(vision_fields(encoder.config)))
+    model.vision_encoder.load_state_dict(encoder.state_dict(), strict=True)
+    model.save_pretrained(tmp_path)
+    again = Composite.from_pretrained(tmp_path)
+    assert again.vision_encoder.config == encoder.config
+    pixels = canvases(1, encoder.config.image_size)
+    assert torch.equal(again.vision_encoder(pixels).tokens, encoder(pixels).tokens)
 
 
 def test_a_frozen_encoder_stays_in_evaluation_mode() -> None:

@@ -130,7 +130,7 @@ class UnitDecoders:
             if decoder is None or name not in decoded:
                 units.append(None)
                 continue
-            chances.append(float(decoded[name].quality[row, position].double().sigmoid()))
+            chances.append(float(decoded[name].quality[row, position].detach().double().sigmoid()))
             try:
                 units.append(decoder.to_unit(decoded[name], row, position, size))
             except GeometryError as error:

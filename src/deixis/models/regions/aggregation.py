@@ -220,8 +220,8 @@ class MaskGuidedAggregation(nn.Module):
         masked = weights[:, :, None] * inside
         if self.variant.area == "block":
             masked = masked / masked.sum(-1, keepdim=True).clamp(min=1e-12)
-        sums = cells @ masked.flatten(1, 2).transpose(1, 2)
-        return sums.transpose(1, 2).unflatten(1, masked.shape[1:3])
+        sums = masked.flatten(1, 2) @ cells.transpose(1, 2)
+        return sums.unflatten(1, masked.shape[1:3])
 
     def _bands(
         self, height: int, width: int, device: torch.device
