@@ -16,9 +16,9 @@ def weights(tmp_path: Path) -> Path:
     return folder
 
 
-def test_import_writes_parts_and_says_which(run: Run, weights: Path, tmp_path: Path) -> None:
+def test_import_writes_parts_and_says_which(deixis: Run, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    ended = run("import", "pink", str(weights), "--out", str(out))
+    ended = deixis("import", "pink", str(weights), "--out", str(out))
     assert ended.code == 0, ended.err
     assert ended.out == "projector: 2 tensors in projector.safetensors\n"
     assert "not of the released size: language 4 instead of 4096" in ended.err
@@ -27,14 +27,14 @@ def test_import_writes_parts_and_says_which(run: Run, weights: Path, tmp_path: P
 
 
 def test_import_refuses_other_weights_and_writes_nothing(
-    run: Run, weights: Path, tmp_path: Path
+    deixis: Run, weights: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    ended = run("import", "refvlm", str(weights), "--out", str(out))
+    ended = deixis("import", "refvlm", str(weights), "--out", str(out))
     assert ended.code == 7
     assert "not the weights of refvlm: 2 unmapped: mm_projector.bias" in ended.err
     assert not out.exists()
-    ended = run("import", "refvlm", str(weights), "--out", str(out), "--partial", "--json")
+    ended = deixis("import", "refvlm", str(weights), "--out", str(out), "--partial", "--json")
     assert ended.code == 0
     told = json.loads(ended.out)
     assert told["unmapped"] == ["mm_projector.bias", "mm_projector.weight"]

@@ -89,7 +89,9 @@ def test_weights_decide_a_vote_and_move_a_mean() -> None:
     heavy = fuse_boxes(found, "iou_vote", weights={"detector": 3.0})
     assert heavy is not None
     assert heavy.box == RIGHT
-    mean = fuse_boxes({"decoder": found["decoder"], "mask": found["mask"]}, "mean", weights={"mask": 3})
+    mean = fuse_boxes(
+        {"decoder": found["decoder"], "mask": found["mask"]}, "mean", weights={"mask": 3}
+    )
     assert mean is not None
     assert mean.box == Box(0.75, 0, 10.75, 10)
 

@@ -105,9 +105,7 @@ class Sides(nn.Module):
         return contrastive_loss(first, second, self.scale())
 
     def gradients(self) -> dict[str, torch.Tensor]:
-        return {
-            name: each.grad for name, each in self.named_parameters() if each.grad is not None
-        }
+        return {name: each.grad for name, each in self.named_parameters() if each.grad is not None}
 
 
 def batch(count: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -162,8 +160,9 @@ def rank_gradients(rank: int, folder: str) -> None:
     """What one of two ranks does: plain and cached gradients, averaged as data parallelism does."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
     torch.set_num_threads(1)
-    store = torch.distributed.FileStore(f"{folder}/store", 2)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
+    )
     images, texts = batch(12, torch.float64)
     found = {}
     for name, counts in COUNTS.items():
@@ -181,7 +180,7 @@ def rank_gradients(rank: int, folder: str) -> None:
             torch.distributed.all_reduce(value.detach_())
             for gradient in model.gradients().values():
                 torch.distributed.all_reduce(gradient)
-                gradient /= 2
+                gradient.div_(2)
             found[f"{name}, {cached}"] = (value / 2, model.gradients())
     if rank == 0:
         torch.save(found, f"{folder}/found.pt")

@@ -2,6 +2,7 @@ import io
 import json
 import os
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Callable
@@ -15,14 +16,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.models.detr.modeling_detr import DetrDecoder, DetrMLPPredictionHead
 from transformers.models.maskformer.modeling_maskformer import (
-    MaskFormerPixelDecoder,
     MaskformerMLPPredictionHead,
+    MaskFormerPixelDecoder,
 )
 
 from deixis.errors import CheckpointError, ModelError, StorageError
 from deixis.models.projector import Projector
-from deixis.models.published import SYSTEMS, ImportReport, import_weights, match_keys
+from deixis.models.published import SYSTEMS, ImportReport, import_weights, match_keys, reading
 from deixis.models.published.architectures import SAM
+from deixis.models.published.reading import unpickled
 
 State = dict[str, torch.Tensor]
 WIDTH, VISUAL = 16, 8
@@ -108,7 +110,7 @@ def as_meta_saves(tensors: State) -> State:
 
 
 def pink_adapters() -> State:
-    tensors = {}
+    tensors: State = {}
     places = {f"model.layers.{n}": WIDTH for n in range(2)}
     # the last layer's is taken away by the public code
     places |= {f"vision_model.vision_model.encoder.layers.{n}": VISUAL for n in range(2)}
@@ -232,7 +234,7 @@ def test_an_import_writes_parts_with_the_numbers_of_shards_and_of_what_was_train
     trained = {**pink_adapters(), "lm_head.weight": torch.ones(40, WIDTH)}
     base = {key: value for key, value in tensors.items() if key not in pink_adapters()}
     keys = sorted(base)
-    index = {}
+    index: dict[str, str] = {}
     for number, some in enumerate((keys[::2], keys[1::2])):
         name = f"pytorch_model-0000{number + 1}-of-00002.bin"
         torch.save({key: base[key] for key in some}, source / name)
@@ -337,7 +339,7 @@ class Poison:
 
 
 def poisoned_pickle(canary: Path, how: str) -> bytes:
-    return pickle.dumps({"mm_projector.weight": Poison(canary, how)})
+    return pickle.dumps({"mm_projector.weight": Poison(canary, how)}, protocol=2)
 
 
 def poisoned_archive(canary: Path, how: str) -> bytes:
@@ -353,18 +355,20 @@ def poisoned_legacy(canary: Path, how: str) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".bin", ".pt"])
-@pytest.mark.parametrize(
-    ("make", "how"),
-    [(poisoned_pickle, "system"), (poisoned_archive, "eval"), (poisoned_legacy, "path")],
-)
-def test_poison_never_runs(
-    tmp_path: Path, suffix: str, make: Callable[[Path, str], bytes], how: str
-) -> None:
+def test_poison_never_runs(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
-    content = make(canary, how)
-    (tmp_path / f"weights{suffix}").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"refused: it (refers to|is no file)"):
+    poisoned = [poisoned_pickle, poisoned_archive, poisoned_legacy]
+    paths = []
+    for number, make in enumerate(poisoned):
+        for how in ("system", "eval", "path"):
+            for suffix in (".pth", ".bin", ".pt"):
+                paths.append(tmp_path / f"{how}{number}{suffix}")
+                paths[-1].write_bytes(make(canary, how))
+    told = unpickled(paths, tmp_path)
+    for path, answer in zip(paths, told, strict=True):
+        assert re.match("it (refers to|is no file)", answer["refused"]), path
+    assert not canary.exists()
+    with pytest.raises(CheckpointError, match=r"eval0.bin: refused: it refers to"):
         imported("pink", tmp_path, tmp_path / "out")
     assert not canary.exists()
     assert list((tmp_path / "out").iterdir()) == []
@@ -397,19 +401,38 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "cut off": (saved({"a": torch.ones(99)})[:-400], "it is no file of tensors, or damaged"),
     "compressed": (compressed(saved({"a": torch.ones(9)})), "its archive is compressed"),
     "wide": (saved({"a": torch.ones(1).expand(10**9)}), "claims more numbers than it stores"),
-    "not finite": (saved({"a": torch.tensor([torch.nan])}), "'a' holds numbers that are not finite"),
+    "not finite": (
+        saved({"a": torch.tensor([torch.nan])}),
+        "'a' holds numbers that are not finite",
+    ),
     "sparse": (saved({"a": torch.eye(3).to_sparse()}), "'a' is not a plain dense tensor"),
     "list": (saved([torch.ones(1)]), "expected names with tensors"),
     "no tensors": (saved({"a": 1}), "there is no tensor with a name in it"),
 }
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_file_that_is_not_sound_is_refused_by_name(tmp_path: Path, name: str) -> None:
-    content, reason = BROKEN[name]
-    (tmp_path / "saved_parameters.pth").write_bytes(content)
-    with pytest.raises(CheckpointError, match=f"saved_parameters.pth: refused: .*{reason}"):
-        imported("pink", tmp_path, tmp_path / "out")
+def test_files_that_are_not_sound_are_refused_one_by_one(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.pth" for name in BROKEN]
+    for path, (content, _) in zip(paths, BROKEN.values(), strict=True):
+        path.write_bytes(content)
+    told = unpickled(paths, tmp_path)
+    for (name, (_, reason)), answer in zip(BROKEN.items(), told, strict=True):
+        assert reason in answer["refused"], name
+
+
+def test_files_whose_reader_dies_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "dies.py"
+    program.write_text("print('{\"beside\": []}', flush=True); import os; os.abort()")
+    monkeypatch.setattr(reading, "_PROGRAM", program)
+    told = unpickled([tmp_path / f"{n}.pth" for n in range(3)], tmp_path)
+    assert told == [{"beside": []}, *2 * [{"refused": "its reader ended with -6"}]]
+    program.write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(reading, "SECONDS", 1)
+    assert unpickled([tmp_path / "0.pth"], tmp_path) == [
+        {"refused": "its reader took more than 1 seconds"}
+    ]
 
 
 def safetensors_file(header: str, data: bytes = b"") -> bytes:
@@ -462,7 +485,9 @@ def test_files_have_to_be_there_and_in_the_folder(tmp_path: Path) -> None:
     index = source / "pytorch_model.bin.index.json"
     for content, reason in {
         json.dumps({"weight_map": {"a": "../elsewhere.pth"}}): "expected names of files beside it",
-        json.dumps({"weight_map": {"a": "shard.bin"}}): r"shards that are not there: \['shard.bin'\]",
+        json.dumps(
+            {"weight_map": {"a": "shard.bin"}}
+        ): r"shards that are not there: \['shard.bin'\]",
         json.dumps({"weight_map": ["shard.bin"]}): "expected a weight_map",
         "{": "Expecting",
     }.items():

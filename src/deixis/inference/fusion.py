@@ -144,6 +144,7 @@ def fuse_boxes(
     boxes = {name: found[name].box for name in SOURCES if name in found}
     if not boxes:
         return None
+    chosen: tuple[BoxSource, ...]
     match strategy:
         case "decoder" | "mask":
             chosen = tuple(name for name in boxes if name == strategy)
@@ -228,9 +229,7 @@ def _agreement(boxes: Mapping[BoxSource, Box], threshold: float) -> tuple[BoxSou
 def _largest_agreement(
     boxes: Mapping[BoxSource, Box], threshold: float, weights: Mapping[BoxSource, float]
 ) -> tuple[BoxSource, ...]:
-    pairs = {
-        pair: _overlap(boxes[pair[0]], boxes[pair[1]]) for pair in combinations(boxes, 2)
-    }
+    pairs = {pair: _overlap(boxes[pair[0]], boxes[pair[1]]) for pair in combinations(boxes, 2)}
     sets = [some for count in range(1, len(boxes) + 1) for some in combinations(boxes, count)]
 
     def worth(some: tuple[BoxSource, ...]) -> tuple[float, float]:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deixis.models.decoders import PixelFeatures
 from deixis.models.decoders.depth import DepthConfig, DepthDecoder, DepthTruth
 from deixis.models.decoders.interface import Features
 from deixis.models.decoders.keypoints import KeypointConfig, KeypointDecoder, KeypointTruth
+from deixis.models.decoders.scoring import tied_zero
 from deixis.models.references import LatentReferences
 
 WIDTH, LANGUAGE, PIXELS = 8, 6, 4
@@ -57,7 +59,9 @@ class Shared(nn.Module):
             torch.ones(len(values)) > 0,
             torch.ones(len(values)),
         )
-        return loss + self.depth.losses(self.depth(routed, given), maps, wanted).loss
+        loss = loss + self.depth.losses(self.depth(routed, given), maps, wanted).loss
+        # what only that decoder reads is without gradient where it has nothing to learn from
+        return loss + tied_zero(self.pixels)
 
 
 def batch_of(rank: int) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -69,8 +73,6 @@ def batch_of(rank: int) -> tuple[Tensor, Tensor, Tensor | None]:
 
 def main(rank: int, folder: Path) -> None:
     """Train one step as one of two ranks."""
-    from safetensors.torch import save_file  # noqa: PLC0415
-
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2
     )

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 SIDE, WIDTH = 64, 16
-_DECODER = {
+_DECODER: dict[str, Any] = {
     "hidden_size": WIDTH,
     "mlp_dim": 24,
     "num_hidden_layers": 2,

@@ -11,7 +11,7 @@ import torch
 from models.decoders.segmenters import livelier
 from transformers import (
     BertConfig,
-    BertTokenizerFast,
+    BertTokenizer,
     GroundingDinoConfig,
     GroundingDinoForObjectDetection,
     GroundingDinoImageProcessorPil,
@@ -35,19 +35,22 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "a", "red", "dog", "
 def detector_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dino")
     (folder / "vocab.txt").write_text("\n".join(WORDS))
-    tokenizer = BertTokenizerFast(str(folder / "vocab.txt"))
+    tokenizer = BertTokenizer(str(folder / "vocab.txt"))
     processor: Any = GroundingDinoImageProcessorPil(
         size={"shortest_edge": 128, "longest_edge": 160}, pad_size=None
     )
+    # configurations take more than their annotations tell
+    swin: Any = SwinConfig
+    backbone = swin(
+        image_size=64,
+        embed_dim=8,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 1, 2, 2],
+        window_size=2,
+        out_indices=[2, 3, 4],
+    )
     config = GroundingDinoConfig(
-        backbone_config=SwinConfig(
-            image_size=64,
-            embed_dim=8,
-            depths=[1, 1, 1, 1],
-            num_heads=[1, 1, 2, 2],
-            window_size=2,
-            out_indices=[2, 3, 4],
-        ),
+        backbone_config=backbone,
         text_config=BertConfig(
             vocab_size=len(WORDS),
             hidden_size=16,
@@ -80,7 +83,9 @@ def pose_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def save_pose(folder: Path, joints: int) -> None:
-    backbone = VitPoseBackboneConfig(
+    vit: Any = VitPoseBackboneConfig
+    pose: Any = VitPoseConfig
+    backbone = vit(
         hidden_size=16,
         num_hidden_layers=1,
         num_attention_heads=2,
@@ -89,7 +94,7 @@ def save_pose(folder: Path, joints: int) -> None:
         mlp_ratio=2,
         out_features=["stage1"],
     )
-    config = VitPoseConfig(
+    config = pose(
         backbone_config=backbone, num_labels=joints, use_simple_decoder=True, scale_factor=4
     )
     torch.manual_seed(0)

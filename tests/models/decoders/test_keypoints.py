@@ -220,12 +220,14 @@ def test_two_bodies_are_learned() -> None:
         areas=truth.boxes[:, 2:].prod(-1),
     )
     optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-2)
-    for _ in range(60):
+    losses = []
+    for _ in range(30):
         scored = decoder.losses(decoder(asked, given), truth, asked.filled)
         optimizer.zero_grad()
         scored.loss.backward()
         optimizer.step()
-    assert scored.measures["keypoint_oks"].item() > 0.3
+        losses.append(scored.loss.item())
+    assert losses[-1] < 0.4 * losses[0]
 
 
 def test_presets_of_refvlm_differ_in_the_loss_alone() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from jaxtyping import Bool, Float, Int
+from models.decoders.segmenters import tiny_sam2
 from models.decoders.small import (
     FINE,
     GRID,
@@ -46,7 +47,10 @@ def all_decoders() -> UnitDecoders:
 
 def test_every_decoder_is_built_from_plain_data_and_is_a_unit_decoder() -> None:
     for name in BUILDERS:
-        config = {"width": 16} if name == "location" else SHAPE
+        config = {
+            "location": {"width": 16},
+            "segmenter": {"segmenter": tiny_sam2().config.to_dict(), "at_once": 4},
+        }.get(name, SHAPE)
         assert isinstance(build_decoder(name, config, WIDTHS), UnitDecoder), name
 
 

@@ -9,6 +9,7 @@ and below, SAM 2 stretches to 1024 x 1024. `ImageFrame` goes there and back, and
 torchvision nor an image processor.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -355,6 +356,31 @@ def load_segmenter(folder: Path) -> Any:
     if wrong:
         raise CheckpointError(f"segmenter {folder}: weights do not fit: {wrong}")
     return model.eval()
+
+
+def build_prompted(config: Mapping[str, Any], language_width: int) -> PromptedMaskDecoder:
+    """Make a prompted decoder from plain data: fields of `PromptedConfig`, and ``segmenter``.
+
+    That is a folder, whose weights are loaded, or a configuration as ``segmenter.config.to_dict()``
+    gives it, whose weights are random until a checkpoint of the whole decoder is loaded.
+
+    Raises:
+        CheckpointError: The folder's files are missing, damaged, or do not fit.
+        ModelError: There is no segmenter, or it is of another kind.
+    """
+    # transformers takes seconds to import
+    from transformers import AutoConfig, Sam2Model, SamModel  # noqa: PLC0415
+
+    fields = dict(config)
+    given = fields.pop("segmenter", None)
+    if isinstance(given, str | Path):
+        segmenter = load_segmenter(Path(given))
+    elif isinstance(given, Mapping) and given.get("model_type") in _FITS:
+        kind: Any = SamModel if given["model_type"] == "sam" else Sam2Model
+        segmenter = kind(AutoConfig.for_model(**given)).eval()
+    else:
+        raise ModelError("prompted decoder: expected a folder or configuration of sam or sam2")
+    return PromptedMaskDecoder(PromptedConfig(**fields), segmenter, language_width)
 
 
 _PARTS = ("bce", "dice", "quality")

@@ -22,6 +22,7 @@ from deixis.models.decoders.keypoints import KeypointConfig, KeypointDecoder
 from deixis.models.decoders.location import LocationConfig, LocationDecoder
 from deixis.models.decoders.mask import MaskDecoder
 from deixis.models.decoders.plain import BoxUnits, MaskUnits
+from deixis.models.decoders.prompted import build_prompted
 from deixis.models.decoders.trunk import DecoderConfig
 from deixis.models.references import LatentReferences
 from deixis.structures import Problem, Reference, Unit, UnitType
@@ -44,9 +45,13 @@ BUILDERS: dict[str, Builder] = {
     UnitType.MASK: lambda c, w: MaskUnits(MaskDecoder(DecoderConfig(**c), w.language, w.pixels)),
     UnitType.KEYPOINT: lambda c, w: KeypointDecoder(KeypointConfig(**c), w.language),
     UnitType.DEPTH: lambda c, w: DepthDecoder(DepthConfig(**c), w.language, w.pixels),
+    "segmenter": lambda c, w: build_prompted(c, w.language),
     "location": lambda c, w: LocationDecoder(LocationConfig(**c), w.language),
 }
-"""How each decoder is made from its configuration; ``location`` is another one for boxes."""
+"""How each decoder is made from its configuration.
+
+``location`` is another one for boxes (u-LLaVA's), ``segmenter`` another one for masks (SAM).
+"""
 
 
 def build_decoder(name: str, config: Mapping[str, Any], widths: Widths) -> AnyDecoder:

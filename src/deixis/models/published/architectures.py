@@ -47,7 +47,12 @@ CLIP_VISION: tuple[Row, ...] = joined(
     ),
     norm("pre_layrnorm", "", "pre_layrnorm", "visual"),
     *(
-        linear(f"{_CLIP_LAYER}.self_attn.{each}", "", f"{_CLIP_LAYER}.self_attn.{each}", "visual visual")
+        linear(
+            f"{_CLIP_LAYER}.self_attn.{each}",
+            "",
+            f"{_CLIP_LAYER}.self_attn.{each}",
+            "visual visual",
+        )
         for each in ("q_proj", "k_proj", "v_proj", "out_proj")
     ),
     norm(f"{_CLIP_LAYER}.layer_norm1", "", f"{_CLIP_LAYER}.layer_norm1", "visual"),
@@ -163,14 +168,24 @@ SAM: tuple[Row, ...] = joined(
         linear(f"prompt_encoder.{each}", "", f"prompt_encoder.{each}", "1 prompt", bias=False)
         for each in ("not_a_point_embed", "no_mask_embed")
     ),
-    linear("prompt_encoder.mask_downscaling.0", "", "prompt_encoder.mask_embed.conv1", "fourth 1 2 2"),
-    norm("prompt_encoder.mask_downscaling.1", "", "prompt_encoder.mask_embed.layer_norm1", "fourth"),
     linear(
-        "prompt_encoder.mask_downscaling.3", "", "prompt_encoder.mask_embed.conv2", "whole fourth 2 2"
+        "prompt_encoder.mask_downscaling.0", "", "prompt_encoder.mask_embed.conv1", "fourth 1 2 2"
+    ),
+    norm(
+        "prompt_encoder.mask_downscaling.1", "", "prompt_encoder.mask_embed.layer_norm1", "fourth"
+    ),
+    linear(
+        "prompt_encoder.mask_downscaling.3",
+        "",
+        "prompt_encoder.mask_embed.conv2",
+        "whole fourth 2 2",
     ),
     norm("prompt_encoder.mask_downscaling.4", "", "prompt_encoder.mask_embed.layer_norm2", "whole"),
     linear(
-        "prompt_encoder.mask_downscaling.6", "", "prompt_encoder.mask_embed.conv3", "prompt whole 1 1"
+        "prompt_encoder.mask_downscaling.6",
+        "",
+        "prompt_encoder.mask_embed.conv3",
+        "prompt whole 1 1",
     ),
     linear("mask_decoder.iou_token", "", "mask_decoder.iou_token", "1 prompt", bias=False),
     linear("mask_decoder.mask_tokens", "", "mask_decoder.mask_tokens", "4 prompt", bias=False),
@@ -197,13 +212,28 @@ SAM: tuple[Row, ...] = joined(
         "prompt",
     ),
     (
-        Row("mask_decoder.output_upscaling.0.weight", "", "mask_decoder.upscale_conv1.weight", "prompt up 2 2"),
+        Row(
+            "mask_decoder.output_upscaling.0.weight",
+            "",
+            "mask_decoder.upscale_conv1.weight",
+            "prompt up 2 2",
+        ),
         Row("mask_decoder.output_upscaling.0.bias", "", "mask_decoder.upscale_conv1.bias", "up"),
     ),
     norm("mask_decoder.output_upscaling.1", "", "mask_decoder.upscale_layer_norm", "up"),
     (
-        Row("mask_decoder.output_upscaling.3.weight", "", "mask_decoder.upscale_conv2.weight", "up up_twice 2 2"),
-        Row("mask_decoder.output_upscaling.3.bias", "", "mask_decoder.upscale_conv2.bias", "up_twice"),
+        Row(
+            "mask_decoder.output_upscaling.3.weight",
+            "",
+            "mask_decoder.upscale_conv2.weight",
+            "up up_twice 2 2",
+        ),
+        Row(
+            "mask_decoder.output_upscaling.3.bias",
+            "",
+            "mask_decoder.upscale_conv2.bias",
+            "up_twice",
+        ),
     ),
     *(
         _sam_mlp(
@@ -215,7 +245,10 @@ SAM: tuple[Row, ...] = joined(
         for number in range(4)
     ),
     _sam_mlp(
-        "mask_decoder.iou_prediction_head", "mask_decoder.iou_prediction_head", "4", "quality_hidden"
+        "mask_decoder.iou_prediction_head",
+        "mask_decoder.iou_prediction_head",
+        "4",
+        "quality_hidden",
     ),
 )
 """Segment Anything, to the names of ``SamModel``."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from deixis.errors import CheckpointError, ModelError, StorageError
 from deixis.models.published.pink import PINK
-from deixis.models.published.reading import WeightFile, readable_file, shapes_of, weight_files
+from deixis.models.published.reading import WeightFile, readable_files, shapes_of, weight_files
 from deixis.models.published.refvlm import REFVLM
 from deixis.models.published.rows import Row, Table
 from deixis.models.published.ullava import ULLAVA
@@ -123,10 +123,10 @@ def import_weights(
     found, passed_over = weight_files(source)
     try:
         with tempfile.TemporaryDirectory(prefix=".import.", dir=folder) as scratch:
-            files = [readable_file(path, Path(scratch)) for path in found]
+            files = readable_files(found, Path(scratch))
             homes: dict[str, WeightFile] = {}
             shapes: dict[str, tuple[int, ...]] = {}
-            left_out = {}
+            left_out: dict[str, str] = {}
             for file in files:
                 left_out |= {f"{file.path.name}: {name}": "no tensor" for name in file.beside}
                 for key, shape in shapes_of(file).items():
@@ -256,7 +256,9 @@ def _write_parts(
             shards[-1].append(each)
             filled += size
         names = [
-            f"{part}.safetensors" if len(shards) == 1 else f"{part}-{n + 1:05}-of-{len(shards):05}.safetensors"
+            f"{part}.safetensors"
+            if len(shards) == 1
+            else f"{part}-{n + 1:05}-of-{len(shards):05}.safetensors"
             for n in range(len(shards))
         ]
         for name, shard in zip(names, shards, strict=True):

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ SHORTEST = 8
 HEADER_LIMIT = 2**24
 """The most bytes of a safetensors header."""
 SECONDS = 3600
-"""How long one file may take."""
+"""How long the pickled files of a folder may take."""
 
 NOT_WEIGHTS = {
     "optimizer": "the state of an optimizer",
@@ -60,7 +60,9 @@ def weight_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
     for path in sorted(folder.iterdir()):
         if path.suffix not in {*PICKLED, ".safetensors"}:
             continue
-        reason = next((why for start, why in NOT_WEIGHTS.items() if path.name.startswith(start)), None)
+        reason = next(
+            (why for start, why in NOT_WEIGHTS.items() if path.name.startswith(start)), None
+        )
         if reason is not None:
             passed[path.name] = reason
             continue
@@ -79,20 +81,41 @@ def weight_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
     return found, passed
 
 
-def readable_file(path: Path, scratch: Path) -> WeightFile:
-    """Give a file as safetensors, converted into ``scratch`` by another process where it is pickled.
+def readable_files(paths: Sequence[Path], scratch: Path) -> list[WeightFile]:
+    """Give files as safetensors, those that are pickled converted into ``scratch``.
 
     Raises:
-        CheckpointError: The file is damaged, refers to anything but tensors, or holds a number
-            that is not finite.
+        CheckpointError: A file is damaged, refers to anything but tensors, or holds a number that
+            is not finite.
     """
-    if path.suffix == ".safetensors":
-        _check_header(path)
-        return WeightFile(path, path)
-    target = scratch / f"{path.name}.safetensors"
+    pickled = [path for path in paths if path.suffix in PICKLED]
+    told = dict(zip(pickled, unpickled(pickled, scratch), strict=True))
+    files = []
+    for path in paths:
+        if path not in told:
+            _check_header(path)
+            files.append(WeightFile(path, path))
+            continue
+        answer = told[path]
+        if "refused" in answer:
+            raise CheckpointError(f"{path}: refused: {answer['refused']}")
+        files.append(WeightFile(path, _target(path, scratch), tuple(answer["beside"])))
+    return files
+
+
+def unpickled(paths: Sequence[Path], scratch: Path) -> list[dict[str, Any]]:
+    """Let another process convert pickled files, and give what it tells of each.
+
+    Each is told of by ``beside``, names of what is no tensor, or ``refused``, a reason; a file at
+    which the process ends is refused, with all that come after it.
+    """
+    if not paths:
+        return []
+    pairs = [str(each.resolve()) for path in paths for each in (path, _target(path, scratch))]
     # nothing of this process's environment is handed on, and no module from where we stand
-    command = [sys.executable, "-I", str(_PROGRAM), str(path.resolve()), str(target.resolve())]
+    command = [sys.executable, "-I", str(_PROGRAM), *pairs]
     environment = {"PATH": os.defpath, "OMP_NUM_THREADS": "1"}
+    ending = f"its reader took more than {SECONDS} seconds"
     try:
         done = subprocess.run(  # noqa: S603
             command,
@@ -102,17 +125,11 @@ def readable_file(path: Path, scratch: Path) -> WeightFile:
             timeout=SECONDS,
             check=False,
         )
+        output, ending = done.stdout, f"its reader ended with {done.returncode}"
     except subprocess.TimeoutExpired as error:
-        raise CheckpointError(f"{path}: not read within {SECONDS} seconds") from error
-    try:
-        told: Any = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError) as error:
-        raise CheckpointError(
-            f"{path}: the process that reads it ended with {done.returncode}"
-        ) from error
-    if done.returncode:
-        raise CheckpointError(f"{path}: refused: {told['refused']}")
-    return WeightFile(path, target, tuple(told["beside"]))
+        output = error.stdout or b""
+    told = [json.loads(line) for line in output.splitlines()]
+    return told + [{"refused": ending}] * (len(paths) - len(told))
 
 
 def shapes_of(file: WeightFile) -> dict[str, tuple[int, ...]]:
@@ -128,12 +145,18 @@ def shapes_of(file: WeightFile) -> dict[str, tuple[int, ...]]:
         raise CheckpointError(f"{file.path}: {error}") from error
 
 
+def _target(path: Path, scratch: Path) -> Path:
+    return scratch / f"{path.name}.safetensors"
+
+
 def _check_header(path: Path) -> None:
     with path.open("rb") as opened:
         start = opened.read(SHORTEST)
         length = int.from_bytes(start, "little")
         if len(start) < SHORTEST or length > min(HEADER_LIMIT, path.stat().st_size):
-            raise CheckpointError(f"{path}: no safetensors file, or damaged: header of {length} bytes")
+            raise CheckpointError(
+                f"{path}: no safetensors file, or damaged: header of {length} bytes"
+            )
         header = opened.read(length)
     try:
         json.loads(header, object_pairs_hook=_without_repeats)

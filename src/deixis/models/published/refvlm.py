@@ -16,7 +16,10 @@ from deixis.models.published.rows import Row, Table, joined, linear, norm, renam
 def _head(key: str, part: str, name: str, output: str) -> tuple[Row, ...]:
     """DETR's three linear maps."""
     return joined(
-        *(linear(f"{key}.layers.{n}", part, f"{name}.layers.{n}", "decoder decoder") for n in (0, 1)),
+        *(
+            linear(f"{key}.layers.{n}", part, f"{name}.layers.{n}", "decoder decoder")
+            for n in (0, 1)
+        ),
         linear(f"{key}.layers.2", part, f"{name}.layers.2", f"{output} decoder"),
     )
 
@@ -164,7 +167,9 @@ REFVLM = Table(
                 "joints decoder",
                 bias=False,
             ),
-            renamed(DETR_DECODER, f"{_KEYPOINTS}decoder.", "pose_decoder", "keypoint_decoder.decoder."),
+            renamed(
+                DETR_DECODER, f"{_KEYPOINTS}decoder.", "pose_decoder", "keypoint_decoder.decoder."
+            ),
             _head(f"{_KEYPOINTS}box_predictor", "pose_decoder", "keypoint_decoder.box", "4"),
             _head(f"{_KEYPOINTS}kpt_predictor", "pose_decoder", "keypoint_decoder.position", "2"),
             linear(

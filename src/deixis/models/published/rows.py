@@ -56,15 +56,13 @@ def linear(
     weight = Row(f"{key}.weight", part, f"{name}.weight", shape)
     if not bias:
         return (weight,)
-    output = shape.split()[0]
+    output = shape.split(maxsplit=1)[0]
     return (weight, Row(f"{key}.bias", part, f"{name}.bias", output, optional_bias))
 
 
 def norm(key: str, part: str, name: str, width: str) -> tuple[Row, ...]:
     """Rows of a normalisation with weight and bias."""
-    return tuple(
-        Row(f"{key}.{each}", part, f"{name}.{each}", width) for each in ("weight", "bias")
-    )
+    return tuple(Row(f"{key}.{each}", part, f"{name}.{each}", width) for each in ("weight", "bias"))
 
 
 def joined(*several: Sequence[Row]) -> tuple[Row, ...]:
@@ -74,6 +72,4 @@ def joined(*several: Sequence[Row]) -> tuple[Row, ...]:
 
 def renamed(rows: Sequence[Row], key: str, part: str, name: str) -> tuple[Row, ...]:
     """The same rows under prefixes of keys and names, in another part."""
-    return tuple(
-        Row(key + row.key, part, name + row.name, row.shape, row.optional) for row in rows
-    )
+    return tuple(Row(key + row.key, part, name + row.name, row.shape, row.optional) for row in rows)

@@ -1,25 +1,22 @@
-"""A program of its own: read tensors of one pickled file and write them as safetensors.
+"""A program of its own: read tensors of pickled files and write them as safetensors.
 
 This is the only file of deixis that lets torch read a pickle. It is run as a child process, with
 nothing of deixis imported; torch's own reader then knows tensors and plain containers and refuses
 whatever else a file names, and what it cannot refuse can only end the child.
 
-Run: python -I unpickle_weights.py SOURCE TARGET
-It prints one JSON object: what was left out, or why the file is refused (exit code 3).
+Run: python -I unpickle_weights.py SOURCE TARGET [SOURCE TARGET …]
+It prints a line of JSON for each file: ``beside``, what in it is no tensor, or ``refused``, why.
 """
 
 import json
 import resource
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-
-REFUSED = 3
-"""Exit code where a file is refused."""
 
 WRAPPERS = ("state_dict", "model", "module")
 """Under these, training code puts the weights beside other things."""
@@ -32,9 +29,8 @@ class Refused(Exception):  # noqa: N818
     """Why a file is not read."""
 
 
-def main(source: Path, target: Path) -> dict[str, object]:
-    """Write what is a tensor, and say what is not."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def convert(source: Path, target: Path) -> list[str]:
+    """Write what is a tensor, and name what is not."""
     size = source.stat().st_size
     archive = zipfile.is_zipfile(source)
     if archive:
@@ -47,7 +43,11 @@ def main(source: Path, target: Path) -> dict[str, object]:
     beside: list[str] = []
     for name in WRAPPERS:
         inner = loaded.get(name) if isinstance(loaded, Mapping) else None
-        if isinstance(inner, Mapping) and any(isinstance(v, torch.Tensor) for v in inner.values()):
+        if (
+            isinstance(loaded, Mapping)
+            and isinstance(inner, Mapping)
+            and any(isinstance(value, torch.Tensor) for value in inner.values())
+        ):
             beside = sorted(str(key) for key in loaded if key != name)
             loaded = inner
             break
@@ -63,8 +63,8 @@ def main(source: Path, target: Path) -> dict[str, object]:
     # tied weights are written twice
     if total > 4 * size:
         raise Refused(f"its tensors claim {total} bytes, the file has {size}")
-    save_file({key: _own(tensor) for key, tensor in tensors.items()}, target)
-    return {"beside": beside + sorted(key for key in loaded if key not in tensors)}
+    save_file(_apart(tensors), target)
+    return beside + sorted(key for key in loaded if key not in tensors)
 
 
 def _check_archive(source: Path, size: int) -> None:
@@ -87,24 +87,38 @@ def _check_tensor(key: str, tensor: torch.Tensor) -> None:
         raise Refused(f"{key!r} holds numbers that are not finite")
 
 
-def _own(tensor: torch.Tensor) -> torch.Tensor:
-    """The numbers of a tensor alone, where it shares or strides its storage."""
-    whole = tensor.untyped_storage().nbytes() == tensor.nbytes
-    own = tensor.detach()
-    return own if whole and own.is_contiguous() else own.contiguous().clone()
+def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same numbers, where two tensors share a storage or one has a part of it, in their own."""
+    seen: set[int] = set()
+    apart: dict[str, torch.Tensor] = {}
+    for key, tensor in tensors.items():
+        storage = tensor.untyped_storage()
+        whole = storage.nbytes() == tensor.nbytes and storage.data_ptr() not in seen
+        seen.add(storage.data_ptr())
+        own = tensor.detach()
+        apart[key] = own if whole and own.is_contiguous() else own.contiguous().clone()
+    return apart
 
 
 def _reason(error: Exception) -> str:
     text = str(error)
     if "Unsupported global: GLOBAL " in text:
-        name = text.split("Unsupported global: GLOBAL ")[1].split()[0]
+        name = text.split("Unsupported global: GLOBAL ", 1)[1].split(maxsplit=1)[0]
         return f"it refers to {name}, which is no tensor"
     return f"it is no file of tensors, or damaged ({type(error).__name__})"
 
 
+def main(paths: Sequence[Path]) -> None:
+    """Convert every pair of a source and a target, and tell of each."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for source, target in zip(paths[::2], paths[1::2], strict=True):
+        try:
+            told: dict[str, object] = {"beside": convert(source, target)}
+        except Refused as refusal:
+            told = {"refused": str(refusal)}
+        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    try:
-        print(json.dumps(main(Path(sys.argv[1]), Path(sys.argv[2]))))
-    except Refused as refusal:
-        print(json.dumps({"refused": str(refusal)}))
-        sys.exit(REFUSED)
+    main([Path(argument) for argument in sys.argv[1:]])
