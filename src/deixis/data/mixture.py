@@ -97,7 +97,7 @@ MIXTURES: Mapping[str, Mapping[str, float]] = {
         "semantic": 3,
         "salient": 1,
         "vqa": 1,
-        "caption": 1,
+        "caption|video_caption": 1,
         "conversation": 1,
     },
     # REF-VLM's Table I: rates are the samples used of each kind, in those of VQA (1.31 million)
