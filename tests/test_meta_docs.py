@@ -88,7 +88,7 @@ def test_the_training_commands_name_a_recipe_and_fields_that_exist() -> None:
         words = shlex.split(command)
         overrides = [words[at + 1] for at, word in enumerate(words) if word == "--set"]
         assert load_recipe(words[2], overrides).stages[0].steps == (20 if overrides else 600)
-    assert len(TRAINING) == 3
+    assert len(TRAINING) == 4
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from tiny import tiny_model
 from deixis.data.scenes import draw_scene
 from deixis.data.scenes.sample import scene_sample
 from deixis.data.tasks import sample_turns
-from deixis.errors import DeixisError, PromptError
+from deixis.errors import DeixisError, ImageError, PromptError
 from deixis.geometry import Box, ImageSize, Letterbox, Mask, Point, Scribble
 from deixis.notation import Marker
 from deixis.processing.batch import collate
@@ -22,6 +22,7 @@ from deixis.structures import (
     Reference,
     Turn,
     UnitGroup,
+    Video,
 )
 
 IMAGE = np.zeros((40, 80, 3), np.uint8)
@@ -138,6 +139,13 @@ def test_conversation_without_image_is_refused() -> None:
     _, processor = tiny_model()
     with pytest.raises(PromptError, match="has no image"):
         processor.row(Conversation("x", None, None, (Turn(("a",)),)))
+
+
+def test_a_conversation_about_a_video_is_refused() -> None:
+    _, processor = tiny_model()
+    video = Video(lambda: np.zeros((3, 4, 6, 3), np.uint8))
+    with pytest.raises(ImageError, match="conversation c is about a video, which models do not"):
+        processor.row(Conversation("c", video, ImageSize(4, 6), ()))
 
 
 def test_cells_show_the_things_at_their_centres_and_none_is_lost() -> None:

@@ -13,10 +13,11 @@ from PIL import Image
 from deixis.data.build import BuiltDataset
 from deixis.data.build.stored import to_conversation
 from deixis.errors import DeixisError, RecipeError
-from deixis.geometry import Mask, Scribble
+from deixis.geometry import ImageSize, Mask, Scribble
 from deixis.notation import Coordinates, Notation, Tokens, Triplets
 from deixis.overlay import draw_answer
 from deixis.processing.images import read_image
+from deixis.processing.video import read_video
 from deixis.structures import (
     Conversation,
     GroundedPhrase,
@@ -25,6 +26,7 @@ from deixis.structures import (
     Reference,
     Turn,
     UnitGroup,
+    Video,
 )
 
 _NOTATIONS: Mapping[str, Notation] = {
@@ -103,11 +105,24 @@ def shown_turn(turn: Turn, conversation: Conversation) -> GroundedText:
 
 def _pixels(conversation: Conversation) -> ImageArray:
     image = conversation.image
+    if isinstance(image, Video):
+        return _middle_frame(image, conversation)
     if isinstance(image, Path):
         return read_image(image).array
     if image is None:
         raise RecipeError(f"conversation {conversation.id} has no image")
     return image if isinstance(image, np.ndarray) else image()
+
+
+def _middle_frame(video: Video, conversation: Conversation) -> ImageArray:
+    """The frame in the middle; a plain tile where MP4 and WebM cannot be read here."""
+    try:
+        frames = read_video(video, num_frames=1).frames
+    except RecipeError:
+        size = conversation.size or ImageSize(_THUMBNAIL, _THUMBNAIL)
+        frames = np.full((1, *size, 3), 127, np.uint8)
+    middle: ImageArray = frames[0]
+    return middle
 
 
 def _drawn(conversation: Conversation) -> Image.Image:

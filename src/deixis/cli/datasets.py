@@ -85,6 +85,11 @@ def build_command(
     wordings: Annotated[
         Path | None, typer.Option(help="Wordings of your own, as JSON.", show_default=False)
     ] = None,
+    rules: Annotated[str, typer.Option(help="Sampling rules: deixis or pink.")] = "deixis",
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(help="Change a rule: absent_share=0.3; repeat for more.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
 ) -> None:
     """Make conversations of annotations and write them as Parquet shards.
@@ -97,12 +102,12 @@ def build_command(
     from deixis.data.build import Budget, BuildPlan, build, with_wordings
     from deixis.data.mixture import parse_mixture
     from deixis.data.sources import named_apart, open_source
-    from deixis.data.tasks import TASKS
+    from deixis.data.tasks import TASKS, parse_rules
 
     check_creatable(out)
     mixture = parse_mixture(tasks, known=TASKS)
     opened = named_apart([open_source(spec) for spec in source])
-    rules, extra = with_wordings(wordings)
+    obeyed, extra = with_wordings(wordings, parse_rules(rules, rule or ()))
     plan = BuildPlan(
         tuple(opened),
         mixture,
@@ -111,6 +116,7 @@ def build_command(
         embed=embed,
         check_images=check_images,
         shard_images=shard_images,
+        rules=obeyed,
         extra=extra,
     )
     with shown_progress("build", "shards") as progress:
@@ -125,7 +131,6 @@ def build_command(
             workers=workers or os.cpu_count() or 1,
             cluster=cluster,
             budget=Budget(share=budget),
-            rules=rules,
             progress=tell,
         )
     manifest = result.manifest
@@ -191,6 +196,7 @@ def check_command(
             {
                 "images": findings.images,
                 "records": findings.records,
+                "passed_over": dict(findings.passed_over),
                 "sound_images": findings.sound,
                 "faults": dict(findings.reasons.most_common()),
                 "normalised": dict(findings.normalised),
@@ -212,6 +218,7 @@ def _findings_text(findings: object) -> str:
     lines = [
         f"{findings.images} images of {findings.records} records, {findings.sound} without a fault"
     ]
+    lines += [f"passed over: {rule}: {count}" for rule, count in findings.passed_over.items()]
     lines += [f"normalised: {note}: {count}" for note, count in findings.normalised.items()]
     for code, count in findings.reasons.most_common():
         lines += ["", f"{code}: {count}: {REASONS.get(code, '')}"]

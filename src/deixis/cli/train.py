@@ -25,6 +25,16 @@ def train_command(
             show_default=False,
         ),
     ] = None,
+    mixture: Annotated[
+        str | None,
+        typer.Option(
+            help="Train them on tasks made of --source as training goes on.", show_default=False
+        ),
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(help="FORMAT:PATH[,option=value…]; repeat for more.", show_default=False),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change a field: stages.0.steps=20; repeat for more."),
@@ -39,16 +49,20 @@ def train_command(
     from deixis.errors import RecipeError
 
     check_creatable(out)
+    if (mixture is None) != (not source) or (mixture is not None and data is not None):
+        raise RecipeError("expected --data, or --mixture with at least one --source")
 
     from deixis.recipes import load_recipe
-    from deixis.training import on_built_data, train
+    from deixis.training import on_built_data, on_live_data, train
 
     kept = out / "recipe.json"
     # to resume without overrides means to resume what was started, overrides included
-    same = resume and not overrides and data is None and kept.is_file()
+    same = resume and not overrides and data is None and mixture is None and kept.is_file()
     chosen = load_recipe(str(kept) if same else recipe, overrides or ())
     if data is not None:
         chosen = on_built_data(chosen, data)
+    if mixture is not None:
+        chosen = on_live_data(chosen, mixture, source or (), out / "index")
     if chosen.name != load_recipe(recipe).name:
         raise RecipeError(f"{out} holds a run of {chosen.name!r}; expected {recipe!r}")
     with shown_progress(f"train {chosen.name}", "steps") as progress:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from deixis.errors import RecipeError
 
-_ENTRY = re.compile(r"([a-z][a-z0-9_]*)(?:\*(\d+(?:\.\d+)?))?")
+_ENTRY = re.compile(r"([a-z][a-z0-9_]*(?:\|[a-z][a-z0-9_]*)*)(?:\*(\d+(?:\.\d+)?))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,12 +14,13 @@ class Mixture:
     """Tasks, each with its rate: how many times it is tried on each image, on average.
 
     A rate of 0.25 tries it on every fourth image, drawn by the image's own seed; 2 tries twice.
+    Of several tasks in one entry, as ``rec|reg|count``, each try makes one that applies to the image.
     """
 
     rates: tuple[tuple[str, float], ...]
 
     def __post_init__(self) -> None:
-        names = [name for name, _ in self.rates]
+        names = [name for entry, _ in self.rates for name in entry.split("|")]
         twice = sorted({name for name in names if names.count(name) > 1})
         if not names or twice:
             raise RecipeError(f"mixture: expected each task once, got {names}")
@@ -46,10 +47,10 @@ def parse_mixture(text: str, *, known: Mapping[str, object]) -> Mixture:
     rates = []
     for entry in text.split(","):
         match = _ENTRY.fullmatch(entry.strip())
-        if match is None or match[1] not in known:
+        if match is None or not set(match[1].split("|")) <= set(known):
             raise RecipeError(
-                f"task {entry.strip()!r}: expected one of {sorted(known)}, as NAME or NAME*RATE, "
-                f"or one mixture of {sorted(MIXTURES)}"
+                f"task {entry.strip()!r}: expected one of {sorted(known)}, as NAME, NAME*RATE or "
+                f"NAME|NAME*RATE, or one mixture of {sorted(MIXTURES)}"
             )
         rates.append((match[1], float(match[2] or 1)))
     return Mixture(tuple(rates))
@@ -68,5 +69,58 @@ MIXTURES: Mapping[str, Mapping[str, float]] = {
         "region_qa": 1,
         "vqa": 1,
     },
+    # one task of referential comprehension an image (Pink, section 3.2), beside what other data give
+    "pink": {
+        "relation|relation_object_box|relation_object_class|relation_object_both"
+        "|quadrant_box|quadrant_class|quadrant_both|count_words|count_example"
+        "|detection|detection_example|rec|reg_box": 1,
+        "vqa": 1,
+        "choice": 1,
+        "gcg_box": 1,
+        "caption": 1,
+        "conversation": 1,
+    },
+    # the families of TAMP's Table 12
+    "tamp": {
+        "ref_tag": 1,
+        "loc_tag": 1,
+        "reg_box": 1,
+        "vqa": 1,
+        "choice": 1,
+        "gcg_box": 1,
+        "caption_detailed": 1,
+        "conversation": 1,
+    },
+    # at most three expressions or classes an image, as in u-LLaVA's public code
+    "ullava": {
+        "res": 3,
+        "semantic": 3,
+        "salient": 1,
+        "vqa": 1,
+        "caption|video_caption": 1,
+        "conversation": 1,
+    },
+    # REF-VLM's Table I: rates are the samples used of each kind, in those of VQA (1.31 million)
+    "refvlm": {
+        "caption|caption_detailed": 0.6,
+        "vqa|vqa_reason|region_qa": 1,
+        "rec": 0.67,
+        "res": 0.52,
+        "reg_point|reg_box|reg_scribble|reg_mask": 0.92,
+        "interactive_box_point|interactive_box_box|interactive_box_scribble"
+        "|interactive_box_mask": 0.09,
+        "interactive_mask_point|interactive_mask_box|interactive_mask_scribble"
+        "|interactive_mask_mask": 0.09,
+        "interactive_keypoint_point|interactive_keypoint_box|interactive_keypoint_scribble"
+        "|interactive_keypoint_mask": 0.11,
+        "gcg_box": 0.41,
+        "gcg_mask": 0.34,
+        "detection|conditional_detection|detection_names": 0.46,
+        "segmentation|conditional_segmentation|segmentation_names": 0.46,
+        "keypoint": 1,
+        "depth": 1,
+        "conversation": 1,
+    },
 }
-"""Mixtures by name."""
+"""Mixtures by name: our own, and those of the papers. What an image has no annotations for, it is not
+asked; so a mixture of several sources takes of each what it holds."""

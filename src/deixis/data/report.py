@@ -38,7 +38,8 @@ class Counts:
         """Count a row."""
         self.conversations += 1
         self.sources[row["source"]] += 1
-        name = row["image"]["path"] or hashlib.sha256(row["image"]["bytes"]).hexdigest()
+        stored = row["image"] or row["video"]
+        name = stored["path"] or hashlib.sha256(stored["bytes"]).hexdigest()
         image = _digest(f"{row['source']}\x00{name}".encode())
         self.images.add(image)
         for turn in orjson.loads(row["turns"]):

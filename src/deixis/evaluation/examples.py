@@ -16,7 +16,7 @@ from deixis.data.tasks.things import draw_class
 from deixis.data.wording import REGION_SLOT, count_word, definite, is_plural, plural
 from deixis.errors import BenchmarkError
 from deixis.geometry import Box, Mask
-from deixis.structures import ImageArray, QuestionAnswer, QuestionPart, Sample
+from deixis.structures import ImageArray, QuestionAnswer, QuestionPart, Sample, Video
 
 PER_SCENE = 2
 """Most questions of one scene where a scene has many, so that no scene weighs much."""
@@ -41,8 +41,14 @@ class Example:
 
     @property
     def image(self) -> Path | ImageArray:
-        """The image, drawn if it has to be."""
+        """The image, drawn if it has to be.
+
+        Raises:
+            BenchmarkError: It is a video.
+        """
         image = self.sample.image
+        if isinstance(image, Video):
+            raise BenchmarkError(f"example {self.id}: is about a video, expected an image")
         return image() if callable(image) else image
 
     @property

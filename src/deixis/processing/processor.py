@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from deixis.errors import ModelError, PromptError
+from deixis.errors import ImageError, ModelError, PromptError
 from deixis.geometry import Box, ImageSize, Letterbox, Mask, Point, Scribble
 from deixis.notation import Encoded, Marker, Notation
 from deixis.processing.batch import Row
@@ -21,6 +21,7 @@ from deixis.structures import (
     QuestionPart,
     Region,
     Turn,
+    Video,
 )
 
 POINT_RADIUS = 10.0 / 336.0
@@ -139,8 +140,13 @@ class Processor:
 
         Raises:
             PromptError: A region lies outside the image, or there is no image to point into.
-            ImageError: The image cannot be read.
+            ImageError: The image cannot be read, or is a video.
         """
+        if isinstance(conversation.image, Video):
+            raise ImageError(
+                f"conversation {conversation.id} is about a video, which models do not take yet; "
+                "expected an image"
+            )
         if conversation.image is None or conversation.size is None:
             raise PromptError(f"conversation {conversation.id} has no image")
         source = conversation.image

@@ -3,6 +3,7 @@
 from deixis.structures.answer import Answer, Problem
 from deixis.structures.conversation import IGNORE_INDEX, Conversation, QuestionPart, Turn
 from deixis.structures.sample import (
+    DIALOGUE,
     MARKERS,
     Expression,
     ImageArray,
@@ -21,13 +22,16 @@ from deixis.structures.units import (
     UnitGroup,
     UnitType,
 )
+from deixis.structures.video import FrameArray, Video, VideoContent
 
 __all__ = [
+    "DIALOGUE",
     "IGNORE_INDEX",
     "MARKERS",
     "Answer",
     "Conversation",
     "Expression",
+    "FrameArray",
     "GroundedPhrase",
     "GroundedText",
     "ImageArray",
@@ -44,4 +48,6 @@ __all__ = [
     "Unit",
     "UnitGroup",
     "UnitType",
+    "Video",
+    "VideoContent",
 ]

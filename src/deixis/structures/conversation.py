@@ -6,6 +6,7 @@ from deixis.errors import PromptError
 from deixis.geometry import ImageSize
 from deixis.structures.sample import ImageSource
 from deixis.structures.units import GroundedText, Region
+from deixis.structures.video import Video
 
 IGNORE_INDEX = -100
 """Label of a token that carries no loss."""
@@ -33,14 +34,14 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Turns about one image.
+    """Turns about one image or video.
 
     ``independent`` turns do not see one another (many questions asked afresh of one image,
     encoded once); otherwise each turn sees those before it.
     """
 
     id: str
-    image: ImageSource | None
+    image: ImageSource | Video | None
     size: ImageSize | None
     turns: tuple[Turn, ...]
     independent: bool = False

@@ -9,7 +9,8 @@ from numpy import ndarray
 
 from deixis.errors import AnnotationError, GeometryError
 from deixis.geometry import Box, DepthMap, ImageSize, Keypoints, Mask
-from deixis.structures.units import GroundedText, Region
+from deixis.structures.units import GroundedPhrase, GroundedText, Region
+from deixis.structures.video import Video
 
 ImageArray = UInt8[ndarray, "height width 3"]
 ImageSource = Path | ImageArray | Callable[[], ImageArray]
@@ -59,11 +60,17 @@ class Expression:
     family: str = "location"
 
 
+DIALOGUE = "dialogue"
+"""The kind of questions that are the turns of one conversation."""
+
+
 @dataclass(frozen=True, slots=True)
 class QuestionAnswer:
     """A question about the whole image, or about a region where ``instance`` or ``region`` is set.
 
     ``options`` are those of a multiple choice, the answer among them; ``rationale`` says why.
+    ``phrases`` are those of the answer's words that point. Questions of kind ``dialogue`` are the turns
+    of one conversation in their order: later ones may speak of earlier ones.
     """
 
     question: str
@@ -73,23 +80,26 @@ class QuestionAnswer:
     kind: str = "vqa"
     options: tuple[str, ...] = ()
     rationale: str = ""
+    phrases: tuple[GroundedPhrase, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image with everything that is known about it.
+    """One image, or one video, with everything that is known about it.
 
     Indices (of relations, expressions, questions, salient) point into ``instances``. Captions
     are short or long texts whose phrases own units. ``exhaustive`` says that everything of the
     named categories is annotated, so that counting and finding all of a class have one answer.
+    A `Video` holds words and nothing that would need a time: captions without phrases, and
+    questions about the whole of it; ``size`` is that of its upright frames.
 
     Raises:
-        AnnotationError: An index points at no instance, a box leaves the image, or a mask or
-            depth map is of another size.
+        AnnotationError: An index points at no instance, a box leaves the image, a mask or depth map
+            is of another size, or a video has geometry.
     """
 
     id: str
-    image: ImageSource
+    image: ImageSource | Video
     size: ImageSize
     instances: tuple[Instance, ...] = ()
     relations: tuple[Relation, ...] = ()
@@ -123,6 +133,18 @@ class Sample:
                 raise AnnotationError(f"sample {self.id}: instance {index}: {error}") from error
             self._check_size(f"the mask of instance {index}", instance.mask)
         self._check_size("the depth map", self.depth)
+        if isinstance(self.image, Video):
+            self._check_words_only()
+
+    def _check_words_only(self) -> None:
+        pointing = [caption for caption in self.captions if caption.phrases]
+        placed = [one for one in self.questions if one.region is not None or one.phrases]
+        known = (self.instances, self.expressions, self.absent_categories, pointing, placed)
+        if any(known) or self.depth is not None:
+            raise AnnotationError(
+                f"sample {self.id}: is of a video, expected captions without phrases and questions "
+                "without regions, and no geometry"
+            )
 
     def _check_size(self, name: str, dense: Mask | DepthMap | None) -> None:
         if dense is not None and dense.size != self.size:

@@ -10,15 +10,17 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from deixis.data.build import BuiltDataset
+from deixis.data.build import BuildPlan, BuiltDataset, LiveDataset
+from deixis.data.mixture import parse_mixture
 from deixis.data.order import ShuffledOrder
 from deixis.data.scenes import draw_scene, scene_sample
-from deixis.data.tasks import sample_turns
+from deixis.data.sources import named_apart, open_source
+from deixis.data.tasks import TASKS, parse_rules, sample_turns
 from deixis.errors import AnnotationError
 from deixis.processing.batch import Batch, Row, collate
 from deixis.processing.processor import Processor
 from deixis.structures import Conversation
-from deixis.training.recipe import BuiltData, SceneData
+from deixis.training.recipe import BuiltData, Data, LiveData, SceneData
 
 LENGTH_MULTIPLE = 64
 
@@ -75,14 +77,40 @@ class BuiltRows:
         return self.processor.row(conversation, max_tokens=limit)
 
 
-def row_stream(processor: Processor, data: SceneData | BuiltData) -> RowStream:
+class LiveRows:
+    """Rows made of annotations as they are needed, each epoch in another order."""
+
+    def __init__(self, processor: Processor, data: LiveData) -> None:
+        self.processor = processor
+        self.data = data
+        plan = BuildPlan(
+            tuple(named_apart([open_source(spec) for spec in data.sources])),
+            parse_mixture(data.mixture, known=TASKS),
+            seed=data.seed,
+            turns=data.turns,
+            check_images=data.check_images,
+            rules=parse_rules(data.rules, data.changed_rules),
+        )
+        self.dataset = LiveDataset(plan, Path(data.index), budget=data.budget)
+
+    def row(self, index: int) -> Row:
+        """Make a conversation and encode it."""
+        conversation = self.dataset.visit(index)
+        limit = self.data.row_tokens if conversation.independent else None
+        return self.processor.row(conversation, max_tokens=limit)
+
+
+def row_stream(processor: Processor, data: Data) -> RowStream:
     """The stream of what a stage trains on.
 
     Raises:
-        AnnotationError: A built data set is not there, or is not finished.
+        AnnotationError: A built data set is not there, or is not finished; or a source is damaged.
+        RecipeError: A source, task or rule is unknown.
     """
     if isinstance(data, BuiltData):
         return BuiltRows(processor, data)
+    if isinstance(data, LiveData):
+        return LiveRows(processor, data)
     return SceneRows(processor, data)
 
 
@@ -96,7 +124,7 @@ class RowBatches(IterableDataset[Batch]):
     def __init__(
         self,
         processor: Processor,
-        data: SceneData | BuiltData,
+        data: Data,
         *,
         batch_size: int,
         start: int,

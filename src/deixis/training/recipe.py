@@ -1,5 +1,6 @@
 """What a training run is: frozen dataclasses that a recipe function returns."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -62,6 +63,42 @@ class BuiltData:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveData:
+    """Conversations made of annotations while training goes on, each epoch others.
+
+    Epoch *e* asks what ``deixis data build`` with seed ``seed + e`` would write (see
+    `deixis.data.build.LiveDataset`).
+
+    Args:
+        sources: As ``--source`` names them; paths start from where the run was started.
+        mixture: Tasks with rates, or the name of a mixture.
+        index: Folder for the index of the sources, which is made where it is missing.
+        seed: Of the first epoch.
+        turns: Most turns of a row; more than one are independent of one another.
+        row_tokens: Turns that would make a row of independent turns longer are left out of it.
+        rules: A name of `deixis.data.tasks.RULE_SETS`.
+        changed_rules: Rules that are otherwise, each as ``rule=value``.
+        check_images: Look at the header of every image file.
+        budget: The share of images that may be at fault.
+    """
+
+    sources: tuple[str, ...]
+    mixture: str
+    index: str
+    seed: int = 0
+    turns: int = 1
+    row_tokens: int | None = None
+    rules: str = "deixis"
+    changed_rules: tuple[str, ...] = ()
+    check_images: bool = True
+    budget: float = 0.01
+
+
+Data = SceneData | BuiltData | LiveData
+"""What a stage can train on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """Which parts train, on what, for how long.
 
@@ -72,7 +109,7 @@ class Stage:
     steps: int
     trainable: tuple[str, ...] = ("all",)
     batch_size: int = 16
-    data: SceneData | BuiltData = field(default_factory=SceneData)
+    data: Data = field(default_factory=SceneData)
     optimizer: Optimizer = field(default_factory=Optimizer)
 
     def __post_init__(self) -> None:
@@ -138,15 +175,32 @@ class TrainRecipe:
 
 def on_built_data(recipe: TrainRecipe, folder: Path) -> TrainRecipe:
     """The recipe with a built data set in place of drawn questions; stages without any stay."""
-    return replace(
-        recipe,
-        stages=tuple(
-            stage
-            if isinstance(stage.data, SceneData) and stage.data.turns == 0
-            else replace(
-                stage,
-                data=BuiltData(str(folder.resolve()), row_tokens=stage.data.row_tokens),
-            )
-            for stage in recipe.stages
-        ),
-    )
+    return _on(recipe, lambda data: BuiltData(str(folder.resolve()), row_tokens=data.row_tokens))
+
+
+def on_live_data(
+    recipe: TrainRecipe, mixture: str, sources: Sequence[str], index: Path
+) -> TrainRecipe:
+    """The recipe with annotations in place of drawn questions; stages without any stay."""
+
+    def live(data: Data) -> LiveData:
+        turns = 1 if isinstance(data, BuiltData) else data.turns
+        return LiveData(
+            tuple(sources),
+            mixture,
+            str(index.resolve()),
+            turns=turns,
+            row_tokens=data.row_tokens,
+        )
+
+    return _on(recipe, live)
+
+
+def _on(recipe: TrainRecipe, made: Callable[[Data], BuiltData | LiveData]) -> TrainRecipe:
+    stages = [
+        stage
+        if isinstance(stage.data, SceneData) and stage.data.turns == 0
+        else replace(stage, data=made(stage.data))
+        for stage in recipe.stages
+    ]
+    return replace(recipe, stages=tuple(stages))

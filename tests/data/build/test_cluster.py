@@ -35,7 +35,9 @@ killer = threading.Thread(target=kill)
 killer.start()
 build(plan_of("jsonl:{lines}"), out, cluster="auto")
 killer.join()
-print("alive:", len([node for node in ray.nodes() if node["Alive"]]), flush=True)
+# the cluster sees a loss only when the machine has been silent for a while
+while len([node for node in ray.nodes() if node["Alive"]]) > 2:
+    time.sleep(0.1)
 ray.shutdown()
 cluster.shutdown()
 """
@@ -54,5 +56,5 @@ def test_a_cluster_that_loses_a_machine_gives_the_same_bytes(tmp_path: Path) -> 
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
     # Ray says much beside it
-    assert {"killed", "alive: 2"} <= set(ended.stdout.splitlines())
+    assert "killed" in set(ended.stdout.splitlines())
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "here")

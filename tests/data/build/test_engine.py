@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -354,3 +355,18 @@ def test_the_plan_says_what_was_asked(lines: Path, tmp_path: Path) -> None:
     tasks = json.loads((tmp_path / "out" / "manifest.json").read_text())["tasks"]
     assert 20 < tasks["rec"] < 60
     assert tasks["caption"] > 280  # the same question twice is asked once
+
+
+def test_a_build_stops_before_a_disk_that_is_too_small_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = write_lines(tmp_path / "lines.jsonl", [line(number) for number in range(200)])
+    plan = plan_of(f"jsonl:{lines}")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(StorageError, match=r"needed for the 7 shards .* and 0 MiB are free\nhint"):
+        build(plan, tmp_path / "out")
+    monkeypatch.undo()
+    build(plan, tmp_path / "out")
+    build(plan, tmp_path / "whole")
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deixis.data.sources.base import REASONS, Fault, Part, Reading, Source
+from deixis.data.sources.base import REASONS, Fault, Part, PassedOver, Reading, Source
 from deixis.structures import Sample
 
 
@@ -18,6 +18,8 @@ def collect(source: Source) -> dict[str, Reading]:
     grouped: dict[str, list[Part]] = {}
     lost: list[Fault] = []
     for part in source.parts():
+        if isinstance(part, PassedOver):
+            continue
         # everything that the engine has to write
         "".join(map(str, part if isinstance(part, Part) else (part.detail, part.place))).encode()
         if isinstance(part, Fault):

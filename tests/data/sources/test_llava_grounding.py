@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from data.sources.reading import codes, collect, notes, samples, write_json
 
 from deixis.data.sources.llava_grounding import open_llava_grounding
+from deixis.data.tasks import DEFAULT_RULES, TASKS
 from deixis.errors import AnnotationError
+from deixis.structures import GroundedText
 
 
 def _turns(*texts: str) -> list[dict[str, str]]:
@@ -51,19 +54,33 @@ def test_requests_are_answered_by_captions_that_point(tmp_path: Path) -> None:
     assert (question.question, question.answer) == ("Describe the image.", caption.text)
 
 
-def test_phrases_of_a_talk_are_counted_and_its_turns_are_words(tmp_path: Path) -> None:
+def test_the_turns_of_a_talk_point(tmp_path: Path) -> None:
     record = {
         "id": 42,
         "conversations": _turns("Who is it?", "<g_s> A man <g_e> <seg>.", "Is it day?", "Yes."),
         "gd_ls": [[7]],
     }
     readings = collect(open_llava_grounding(_world(tmp_path, record)))
-    assert notes(readings) == {"phrase_in_dialogue": 1}
+    assert not notes(readings)
     sample = readings["42"].sample
     assert sample is not None
     assert not sample.captions
     asked = [(one.question, one.answer, one.kind) for one in sample.questions]
     assert asked == [("Who is it?", "A man.", "dialogue"), ("Is it day?", "Yes.", "dialogue")]
+    first, second = sample.questions
+    assert [(one.text, [box.x1 for box in one.boxes]) for one in first.phrases] == [("A man", [10])]
+    assert not second.phrases
+    turns = TASKS["conversation"].make(sample, np.random.default_rng(0), DEFAULT_RULES)
+    assert [turn.answer for turn in turns] == [
+        GroundedText("A man.", first.phrases),
+        GroundedText("Yes."),
+    ]
+    # alone, the second makes no sense
+    asked_alone = {
+        TASKS["vqa"].make(sample, np.random.default_rng(seed), DEFAULT_RULES)[0].question
+        for seed in range(9)
+    }
+    assert asked_alone == {("Who is it?",)}
 
 
 def test_hostile_conversations_are_faults(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deixis.data.scenes import draw_scene, scene_sample
+from deixis.data.scenes import clip_sample, draw_clip, draw_scene, scene_sample
 from deixis.data.scenes.vocabulary import LEVELS
 from deixis.data.tasks import DEFAULT_RULES, TASKS, Rules
 from deixis.data.wording import SLOTS
-from deixis.structures import QuestionAnswer, Sample, Turn
+from deixis.structures import DIALOGUE, QuestionAnswer, Sample, Turn
 
 Made = list[tuple[Sample, tuple[Turn, ...]]]
 Maker = Callable[..., Made]
@@ -40,7 +40,12 @@ def _enriched(sample: Sample) -> Sample:
         asked.append(
             QuestionAnswer("Which comes first?", places[0], 0, kind="which", options=places)
         )
-    return replace(sample, questions=(*sample.questions, *asked))
+    said = sample.captions[0]
+    talk = [
+        QuestionAnswer("What is shown?", said.text, kind=DIALOGUE, phrases=said.phrases),
+        QuestionAnswer("Is that all of it", "yes", kind=DIALOGUE),
+    ]
+    return replace(sample, questions=(*sample.questions, *asked, *talk))
 
 
 @pytest.fixture(scope="session")
@@ -53,19 +58,25 @@ def samples() -> list[Sample]:
 
 
 @pytest.fixture(scope="session")
+def videos() -> list[Sample]:
+    return [clip_sample(draw_clip(31, index, frames=6, long_side=96)) for index in range(24)]
+
+
+@pytest.fixture(scope="session")
 def slots() -> Rules:
     return Rules(wording=_slots_alone)
 
 
 @pytest.fixture(scope="session")
-def make(samples: list[Sample]) -> Maker:
-    """Make what a task makes of every sample, several times; only what is not empty."""
+def make(samples: list[Sample], videos: list[Sample]) -> Maker:
+    """Make what a task makes of every sample of its medium, several times; only what is not empty."""
 
     def made(task: str, rules: Rules = DEFAULT_RULES, *, times: int = 4, every: int = 1) -> Made:
         rng = np.random.default_rng(5)
+        known = videos if TASKS[task].medium == "video" else samples
         pairs = [
             (sample, TASKS[task].make(sample, rng, rules))
-            for sample in samples[::every]
+            for sample in known[::every]
             for _ in range(times)
         ]
         return [(sample, turns) for sample, turns in pairs if turns]

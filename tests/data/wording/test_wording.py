@@ -71,6 +71,7 @@ WORD_TASKS = {
     *("caption", "caption_detailed", "choice", "count_example", "count_words", "loc_tag"),
     *("quadrant_class", "reason_answer", "reg", "reg_unique", "relation"),
     *("relation_object_class", "short_answer", "statement", "video_caption"),
+    "video_caption_detailed",
 }
 """Tasks whose answers are words and nothing else."""
 
@@ -129,7 +130,7 @@ def test_no_wording_belongs_to_two_tasks() -> None:
         (JOINT_WORDS, JOINT_TASKS, set()),
         (DOT_WORDS, {"point_out"}, set()),
         (DEPTH_WORDS, {"depth"}, set()),
-        (r"\b(?:video|clip)\b", {"video_caption"}, set()),
+        (r"\b(?:video|clip)\b", {"video_caption", "video_caption_detailed"}, set()),
     ],
 )
 def test_the_words_say_which_unit_is_asked_for(

@@ -3,10 +3,11 @@
 from typing import Any
 
 from deixis.data.build.pictures import image_name
+from deixis.data.sources.base import BadRecord
 from deixis.data.sources.registry import OpenedSource
 from deixis.data.wording import REGION_SLOT
 from deixis.geometry import Box, Keypoints
-from deixis.structures import Instance, Sample
+from deixis.structures import Instance, Sample, Video
 
 
 def image_fields(sample: Sample, source: OpenedSource) -> dict[str, Any]:
@@ -15,6 +16,8 @@ def image_fields(sample: Sample, source: OpenedSource) -> dict[str, Any]:
     Raises:
         BadRecord: The image has no name by which it can be found again.
     """
+    if isinstance(sample.image, Video):
+        raise BadRecord("bad_record", "is of a video, which has no instances")
     fields: dict[str, Any] = {
         "id": sample.id,
         "image": image_name(sample.image, source.root),

@@ -10,7 +10,7 @@ from typing import Any
 
 from deixis.data.build.plan import BuildPlan
 from deixis.data.mixture import Mixture
-from deixis.data.sources.registry import OpenedSource
+from deixis.data.sources.registry import OpenedSource, refuse_videos
 from deixis.data.wording import REGION_SLOT
 from deixis.errors import RecipeError
 
@@ -89,6 +89,7 @@ class BootstrapPlan:
             raise RecipeError("expected a batch size and a limit of at least 1")
         if "name" not in self.model:
             raise RecipeError("the record of the model lacks its name")
+        refuse_videos(self.sources, "describing instances")
         for one in self.sources:
             if not _NAME.fullmatch(one.source.name):
                 raise RecipeError(

@@ -27,7 +27,7 @@ from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.data.sources.registry import OpenedSource
 from deixis.data.wording import sentence
 from deixis.errors import DeixisError, ImageError
-from deixis.structures import ImageArray, Sample
+from deixis.structures import ImageArray, Sample, Video
 
 ASKED, FAULTY, CROWDED, NOTHING = "asked", "quarantined", "too_many_objects", "nothing_to_ask"
 """What becomes of an image."""
@@ -236,6 +236,8 @@ def pixels_of(sample: Sample, read: Callable[[Path], ImageArray]) -> ImageArray:
     Raises:
         ImageError: They cannot be read.
     """
+    if isinstance(sample.image, Video):
+        raise ImageError(f"sample {sample.id}: is of a video, expected an image")
     if isinstance(sample.image, Path):
         return read(sample.image)
     return sample.image() if callable(sample.image) else sample.image

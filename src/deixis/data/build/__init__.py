@@ -3,6 +3,7 @@
 from deixis.data.build.check import Findings, check_sources
 from deixis.data.build.dataset import BuiltDataset, verify
 from deixis.data.build.engine import Budget, BuildResult, build
+from deixis.data.build.live import LiveDataset
 from deixis.data.build.plan import BuildPlan
 from deixis.data.build.words import with_wordings
 
@@ -12,6 +13,7 @@ __all__ = [
     "BuildResult",
     "BuiltDataset",
     "Findings",
+    "LiveDataset",
     "build",
     "check_sources",
     "verify",

@@ -3,25 +3,31 @@
 import gc
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from deixis.data.build.dice import Dice
+from deixis.data.build.guard import IMAGE_SECONDS, ImageKey, Lost, TooSlowError, time_limit
 from deixis.data.build.index import read_block
 from deixis.data.build.pictures import image_bytes, image_name
 from deixis.data.build.plan import BuildPlan
 from deixis.data.build.stored import dump_turns
 from deixis.data.build.upright import checked_sample
+from deixis.data.build.videos import video_bytes, video_name
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.data.sources.registry import OpenedSource
-from deixis.data.tasks import TASKS, Rules
-from deixis.errors import DeixisError
+from deixis.data.tasks import TASKS, TaskSpec
+from deixis.errors import DeixisError, RecipeError
 from deixis.geometry import Box, Mask, Point
-from deixis.structures import Sample, Turn
+from deixis.structures import Sample, Turn, Video
 
 DETAIL_LIMIT = 200
+_NONE_LOST: Lost = MappingProxyType({})
+EMBED_LIMIT = 2**30
+"""The most bytes of all videos that are embedded in one shard, which is made in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +60,25 @@ class BlockContent:
     notes: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
-def make_block(plan: BuildPlan, path: Path, *, rules: Rules | None = None) -> BlockContent:
+def make_block(
+    plan: BuildPlan,
+    path: Path,
+    *,
+    lost: Lost = _NONE_LOST,
+    watch: Callable[[ImageKey], None] | None = None,
+) -> BlockContent:
     """Read a block's images and make their conversations.
 
     The same block and plan give the same content, on any machine.
+
+    Args:
+        plan: What is built.
+        path: The block.
+        lost: Images that are known to end whoever reads them, which are quarantined unread.
+        watch: Told of each image before it is read.
     """
     content = BlockContent()
-    make_parts(plan, read_block(path), content, rules=rules)
+    make_parts(plan, read_block(path), content, lost=lost, watch=watch)
     return content
 
 
@@ -69,17 +87,20 @@ def make_parts(
     images: Iterable[tuple[int, str, Sequence[Part]]],
     content: BlockContent,
     *,
-    rules: Rules | None = None,
+    lost: Lost = _NONE_LOST,
+    watch: Callable[[ImageKey], None] | None = None,
 ) -> None:
     """Add to ``content`` what images become: the number of a source, a key, and sorted parts."""
-    maker = _Maker(plan, rules or Rules(), content)
+    maker = _Maker(plan, content)
     # nothing here makes cycles, and looking for them takes a tenth of the time
     collecting = gc.isenabled()
     gc.disable()
     try:
         for number, key, parts in images:
             before = len(content.quarantine)
-            maker.image(plan.sources[number], key, parts)
+            if watch is not None:
+                watch((number, key))
+            maker.image(plan.sources[number], key, parts, lost.get((number, key)))
             content.at_fault[plan.sources[number].source.name] += len(content.quarantine) > before
     finally:
         if collecting:
@@ -87,17 +108,26 @@ def make_parts(
 
 
 class _Maker:
-    def __init__(self, plan: BuildPlan, rules: Rules, content: BlockContent) -> None:
+    def __init__(self, plan: BuildPlan, content: BlockContent) -> None:
         self.plan = plan
-        self.rules = rules
         self.content = content
         self.dice = Dice(plan.seed)
-        self.tasks = [(TASKS[name], rate) for name, rate in plan.mixture.rates]
+        self.embedded = 0
+        self.tasks = [
+            (entry, [TASKS[name] for name in entry.split("|")], rate)
+            for entry, rate in plan.mixture.rates
+        ]
 
-    def image(self, source: OpenedSource, key: str, parts: Sequence[Part]) -> None:
+    def image(
+        self, source: OpenedSource, key: str, parts: Sequence[Part], lost: Fault | None
+    ) -> None:
         name = source.source.name
         notes: dict[str, int] = {}
-        reading = self._read(source, key, parts, notes)
+        reading = (
+            self._read(source, key, parts, notes)
+            if lost is None
+            else Reading(None, (replace(lost, place=parts[0].place),))
+        )
         for fault in reading.faults:
             self._quarantine(name, key, parts, fault, whole=reading.sample is None)
         sample = reading.sample
@@ -135,6 +165,17 @@ class _Maker:
         """Read an image's parts, and look at its file; nothing gets out but a reading."""
         place = parts[0].place
         try:
+            with time_limit(IMAGE_SECONDS):
+                return self._checked(source, key, parts, notes)
+        except TooSlowError:
+            detail = f"not read in {IMAGE_SECONDS:g} s"
+            return Reading(None, (Fault("decode_timeout", detail, place),))
+
+    def _checked(
+        self, source: OpenedSource, key: str, parts: Sequence[Part], notes: dict[str, int]
+    ) -> Reading:
+        place = parts[0].place
+        try:
             reading = source.source.sample(key, parts)
             if reading.sample is None or not self.plan.check_images:
                 return reading
@@ -143,6 +184,9 @@ class _Maker:
             )
         except BadRecord as error:
             return Reading(None, (Fault(error.code, error.detail, place),))
+        except RecipeError:
+            # what the build lacks (an extra) is no fault of a record
+            raise
         except DeixisError as error:
             return Reading(None, (Fault("bad_record", str(error), place),))
         except Exception as error:  # noqa: BLE001  # counted apart, with a budget of its own
@@ -151,19 +195,41 @@ class _Maker:
         return Reading(sample, reading.faults, reading.notes)
 
     def _image(self, source: OpenedSource, sample: Sample) -> dict[str, Any]:
+        """The columns of a row that say what it is about."""
+        image = sample.image
+        if isinstance(image, Video) != source.videos:
+            raise BadRecord("bad_record", "expected a video of a source of videos, and only of one")
+        if not isinstance(image, Video):
+            if not self.plan.embed:
+                return {"image": {"bytes": None, "path": image_name(image, source.root)}}
+            name = image.name if isinstance(image, Path) else None
+            return {"image": {"bytes": image_bytes(image), "path": name}}
         if self.plan.embed:
-            name = sample.image.name if isinstance(sample.image, Path) else None
-            return {"bytes": image_bytes(sample.image), "path": name}
-        return {"bytes": None, "path": image_name(sample.image, source.root)}
+            data = video_bytes(image)
+            self.embedded += len(data)
+            if self.embedded > EMBED_LIMIT:
+                raise RecipeError(
+                    f"embedding {source.source.name}: the videos of one shard have more than "
+                    f"{EMBED_LIMIT} bytes\nhint: fewer --shard-images, or no --embed"
+                )
+            name = image.content.name if isinstance(image.content, Path) else None
+            stored = {"bytes": data, "path": name}
+        else:
+            stored = {"bytes": None, "path": video_name(image, source.root)}
+        return {
+            "image": None,
+            "video": stored,
+            "frames": image.num_frames,
+            "seconds": image.seconds,
+        }
 
     def _conversations(self, sample: Sample) -> Iterator[tuple[str, tuple[Turn, ...]]]:
         """Conversations with the task that they are of; ``several`` where tasks share one."""
         waiting: list[Turn] = []
         asked: set[Any] = set()
-        for task, rate in self.tasks:
-            for number in range(self._times(sample, task.name, rate)):
-                rng = self.dice.throw(sample.id, task.name, number)
-                turns = task.make(sample, rng, self.rules)
+        for entry, tasks, rate in self.tasks:
+            for number in range(self._times(sample, entry, rate)):
+                task, turns = self._one(sample, entry, tasks, number)
                 if not turns:
                     continue
                 if number:
@@ -182,6 +248,20 @@ class _Maker:
             turns = tuple(waiting[start : start + size])
             names = {turn.task for turn in turns}
             yield names.pop() if len(names) == 1 else "several", turns
+
+    def _one(
+        self, sample: Sample, entry: str, tasks: Sequence[TaskSpec], number: int
+    ) -> tuple[TaskSpec, tuple[Turn, ...]]:
+        """The turns of one of the tasks, in a random order the first that applies."""
+        if len(tasks) > 1:
+            order = self.dice.throw(sample.id, f"{entry}?", number + 1).permutation(len(tasks))
+            tasks = [tasks[place] for place in order]
+        for task in tasks:
+            rng = self.dice.throw(sample.id, task.name, number)
+            turns = task.make(sample, rng, self.plan.rules)
+            if turns:
+                return task, turns
+        return tasks[0], ()
 
     def _times(self, sample: Sample, task: str, rate: float) -> int:
         whole = int(rate)
@@ -220,7 +300,7 @@ class _Maker:
                 "tasks": sorted(tasks),
                 "units": sorted(units),
                 "prompts": sorted(prompts),
-                "image": stored,
+                **stored,
                 "height": sample.size.height,
                 "width": sample.size.width,
                 "words": words,

@@ -21,6 +21,7 @@ class Findings:
 
     images: int = 0
     records: int = 0
+    passed_over: Counter[str] = field(default_factory=Counter)
     sound: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     normalised: Counter[str] = field(default_factory=Counter)
@@ -55,6 +56,9 @@ def check_sources(
             findings.fault(fault.code, fault.place, fault.detail)
         findings.images = sum(count.images for count in index.counts.values())
         findings.records = sum(count.parts + count.faults for count in index.counts.values())
+        for count in index.counts.values():
+            findings.passed_over.update(count.passed_over)
+        findings.records += findings.passed_over.total()
         for number in range(index.blocks):
             _add(findings, make_block(plan, index.block(number)))
             if progress is not None:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.build.index import Index
+from deixis.data.build.isolated import run_isolated
 from deixis.data.build.plan import BuildPlan
 from deixis.data.build.work import run_block
-from deixis.data.tasks import Rules
 from deixis.errors import DeixisError, RecipeError
 
 RETRIES = 5
@@ -55,7 +55,6 @@ def run_on_cluster(
     index: Index,
     blocks: Sequence[int],
     out: Path,
-    rules: Rules,
     *,
     address: str,
     take: Callable[[dict[str, Any]], None],
@@ -67,7 +66,6 @@ def run_on_cluster(
         index: Its finished index.
         blocks: Numbers of the blocks to make.
         out: The data set's folder, on shared storage.
-        rules: What tasks obey.
         address: ``auto``, ``host:port``, ``ray://host:port``, or ``local`` for this machine.
         take: Told of each finished block.
 
@@ -78,15 +76,16 @@ def run_on_cluster(
     with _connected(address) as ray:
         remote = ray.remote(num_cpus=1, max_retries=RETRIES)(run_block)
         # once to the cluster, not once for every block
-        shared = [ray.put(one) for one in (plan, index, rules)]
+        shared = [ray.put(one) for one in (plan, index)]
         width = max(int(ray.cluster_resources().get("CPU", 1)), 1) * _AHEAD
         waiting = iter(blocks)
         running: list[Any] = []
+        numbers: dict[Any, int] = {}
         while True:
             for number in waiting:
-                running.append(
-                    remote.remote(shared[0], shared[1], number, out.resolve(), shared[2])
-                )
+                task = remote.remote(*shared, number, out.resolve())
+                numbers[task] = number
+                running.append(task)
                 if len(running) >= width:
                     break
             if not running:
@@ -98,6 +97,9 @@ def run_on_cluster(
                 except ray.exceptions.RayTaskError as error:
                     cause = error.cause
                     raise cause if isinstance(cause, DeixisError) else error from None
+                except ray.exceptions.WorkerCrashedError:
+                    # not its machine, its process: an image that kills, most likely
+                    entry = run_isolated(plan, index, numbers[one], out.resolve())
                 except ray.exceptions.RayError as error:
                     first = str(error).splitlines()[0]
                     raise DeixisError(f"cluster {address}: a block was lost: {first}") from error

@@ -33,10 +33,10 @@ from deixis.data.build.durable import (
     write_file,
 )
 from deixis.data.build.index import Index, make_index
+from deixis.data.build.isolated import run_isolated
 from deixis.data.build.plan import BuildPlan
 from deixis.data.build.shards import write_quarantine
-from deixis.data.build.work import quarantine_path, run_block, shard_name
-from deixis.data.tasks import Rules
+from deixis.data.build.work import quarantine_path, run_block, run_watched, shard_name
 from deixis.errors import BudgetError, DeixisError, LockedError, RecipeError, StorageError
 
 Progress = Callable[[str, int, int], None]
@@ -44,6 +44,8 @@ Progress = Callable[[str, int, int], None]
 
 CODE_ERROR_BUDGET = 0.0001
 _RESPAWNS = 3
+_SPACE_FROM = 3
+"""Shards from which on the size of the rest is judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,6 @@ def build(
     workers: int = 1,
     cluster: str | None = None,
     budget: Budget | None = None,
-    rules: Rules | None = None,
     progress: Progress | None = None,
 ) -> BuildResult:
     """Build a data set, or finish one.
@@ -89,7 +90,6 @@ def build(
         workers: Processes on this machine.
         cluster: The address of a Ray cluster to use instead (see `deixis.data.build.cluster`).
         budget: How much may be wrong.
-        rules: What tasks obey.
         progress: Told how far it is.
 
     Raises:
@@ -108,7 +108,7 @@ def build(
             return BuildResult(out, json.loads(manifest.read_text(encoding="utf-8")))
         tell = progress or (lambda step, done, total: None)  # noqa: ARG005
         index = make_index(plan, work / "index", on_parts=lambda count: tell("index", count, 0))
-        run = _Run(plan, out, work, index, budget or Budget(), rules or Rules(), tell)
+        run = _Run(plan, out, work, index, budget or Budget(), tell)
         run.clear_drafts()
         run.blocks(workers, cluster)
         return BuildResult(out, run.finish())
@@ -182,7 +182,6 @@ class _Run:
         work: Path,
         index: Index,
         budget: Budget,
-        rules: Rules,
         tell: Progress,
     ) -> None:
         self.plan = plan
@@ -190,11 +189,11 @@ class _Run:
         self.work = work
         self.index = index
         self.budget = budget
-        self.rules = rules
         self.tell = tell
         self.journal = work / "journal.jsonl"
         self.done = self._journaled()
         self.checked = 0
+        self.begun: set[int] = set()
 
     def _journaled(self) -> dict[int, dict[str, Any]]:
         """Blocks whose shard is there as the journal says; the others are made again."""
@@ -225,12 +224,12 @@ class _Run:
         self._check_budget()
         self.tell("build", len(self.done), self.index.blocks)
         if cluster is not None and missing:
-            job = (self.plan, self.index, missing, self.out, self.rules)
+            job = (self.plan, self.index, missing, self.out)
             run_on_cluster(*job, address=cluster, take=self._take)
             return
         if workers == 1 or len(missing) < 2:
             for number in missing:
-                self._take(run_block(self.plan, self.index, number, self.out, self.rules))
+                self._take(run_block(self.plan, self.index, number, self.out))
             return
         respawns = 0
         while missing:
@@ -243,6 +242,9 @@ class _Run:
                         f"{self.out}: worker processes were killed {respawns} times; "
                         "is there enough memory?"
                     ) from error
+                # one of these it was, and nobody knows which
+                for number in sorted(self.begun - self.done.keys()):
+                    self._take(run_isolated(self.plan, self.index, number, self.out))
             missing = [number for number in missing if number not in self.done]
 
     def _with_pool(self, missing: list[int], workers: int) -> None:
@@ -253,8 +255,9 @@ class _Run:
             try:
                 while True:
                     for number in waiting:
-                        job = (self.plan, self.index, number, self.out, self.rules)
-                        running.add(pool.submit(run_block, *job))
+                        job = (self.plan, self.index, number, self.out)
+                        self.begun.add(number)
+                        running.add(pool.submit(run_watched, *job))
                         if len(running) >= 2 * workers:
                             break
                     if not running:
@@ -272,6 +275,21 @@ class _Run:
         self.done[entry["block"]] = entry
         self.tell("build", len(self.done), self.index.blocks)
         self._check_budget()
+        self._check_space()
+
+    def _check_space(self) -> None:
+        """Stop as soon as what is done says that the disk will not hold the rest."""
+        left = self.index.blocks - len(self.done)
+        if len(self.done) < _SPACE_FROM or not left:
+            return
+        mean = sum(entry["bytes"] for entry in self.done.values()) / len(self.done)
+        free = shutil.disk_usage(self.out).free
+        if left * mean > free:
+            raise StorageError(
+                f"{self.out}: about {left * mean / 2**20:.0f} MiB are needed for the {left} shards "
+                f"that are left, and {free / 2**20:.0f} MiB are free\n"
+                "hint: make room and start it again; what is done is kept"
+            )
 
     def _check_budget(self) -> None:
         """Stop where the blocks so far, from the first one on without a gap, are over budget.
@@ -386,7 +404,8 @@ class _Run:
         return {
             "root": root,
             "images": count.images,
-            "records": count.parts + count.faults,
+            "records": count.parts + count.faults + sum(count.passed_over.values()),
+            "records_passed_over": count.passed_over,
             "used": fates["used"],
             "used_without_some_records": fates["partly"],
             "quarantined": fates["quarantined"],

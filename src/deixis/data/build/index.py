@@ -6,8 +6,9 @@ Parquet file that a worker can take without knowing any other.
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import duckdb
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 
 from deixis.data.build.durable import storing, write_file
 from deixis.data.build.plan import BuildPlan
-from deixis.data.sources.base import Fault, Part
+from deixis.data.sources.base import Fault, Part, PassedOver
 from deixis.errors import AnnotationError
 
 MEMORY = "512MB"
@@ -37,6 +38,7 @@ class SourceCount:
     images: int = 0
     parts: int = 0
     faults: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +91,15 @@ def make_index(
                     read.take(part)
                 read.flush()
                 faults += read.faults
-                counts[one.source.name] = SourceCount(0, read.count, len(read.faults))
+                counts[one.source.name] = SourceCount(
+                    0, read.count, len(read.faults), dict(sorted(read.passed_over.items()))
+                )
             blocks, images = _write_blocks(database, plan, folder)
     except duckdb.Error as error:
         # its own message names the file and what the disk said
         raise AnnotationError(f"{folder}: sorting failed: {str(error).splitlines()[0]}") from error
     for name, count in images.items():
-        counts[name] = SourceCount(count, counts[name].parts, counts[name].faults)
+        counts[name] = replace(counts[name], images=count)
     (folder / "sort.duckdb").unlink(missing_ok=True)
     shutil.rmtree(folder / "spill", ignore_errors=True)
     index = Index(
@@ -121,9 +125,13 @@ class _Reading:
         self.on_parts = on_parts
         self.batch: list[Part] = []
         self.faults: list[tuple[str, Fault]] = []
+        self.passed_over: Counter[str] = Counter()
         self.count = 0
 
-    def take(self, part: Part | Fault) -> None:
+    def take(self, part: Part | Fault | PassedOver) -> None:
+        if isinstance(part, PassedOver):
+            self.passed_over[part.rule] += 1
+            return
         if isinstance(part, Fault):
             self.faults.append((self.name, part))
             return

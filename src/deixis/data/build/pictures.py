@@ -25,13 +25,22 @@ def image_name(image: ImageSource, root: Path) -> str:
         BadRecord: It is neither, and can only be embedded.
     """
     if isinstance(image, Path):
-        try:
-            return image.relative_to(root).as_posix()
-        except ValueError:
-            raise BadRecord("path_escape", f"{image.name} is not in the image folder") from None
+        return file_name(image, root)
     if isinstance(image, DrawnImage):
         return str(image)
     raise BadRecord("bad_record", "an image without a file has to be embedded")
+
+
+def file_name(path: Path, root: Path) -> str:
+    """The name of a file from a folder.
+
+    Raises:
+        BadRecord: It does not lie in the folder.
+    """
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError:
+        raise BadRecord("path_escape", f"{path.name} is not in the image folder") from None
 
 
 def image_bytes(image: ImageSource) -> bytes:

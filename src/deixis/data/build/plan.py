@@ -9,6 +9,7 @@ from typing import Any
 
 from deixis.data.mixture import Mixture
 from deixis.data.sources.registry import OpenedSource
+from deixis.data.tasks import DEFAULT_RULES, Rules, changed_rules
 from deixis.errors import RecipeError
 
 VERSION = 1
@@ -27,6 +28,8 @@ class BuildPlan:
         embed: Put the bytes of images into the shards, instead of their names.
         check_images: Read the header of every image: is it there, of the right size and upright?
         shard_images: Images of one shard.
+        rules: What tasks obey; `deixis.data.build.with_wordings` gives those with wordings of one's own.
+        extra: What else the bytes depend on, for the record.
     """
 
     sources: tuple[OpenedSource, ...]
@@ -36,6 +39,7 @@ class BuildPlan:
     embed: bool = False
     check_images: bool = True
     shard_images: int = 2000
+    rules: Rules = DEFAULT_RULES
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -46,6 +50,11 @@ class BuildPlan:
             raise RecipeError(f"seed {self.seed}: expected 0 to 2^63 - 1")
         if not 1 <= self.turns <= 64 or not 1 <= self.shard_images <= 1_000_000:
             raise RecipeError("expected 1 to 64 turns, and 1 to 1,000,000 images in a shard")
+        if self.rules.wording is not DEFAULT_RULES.wording and "wordings" not in self.extra:
+            raise RecipeError(
+                "the rules have wordings of their own, and the plan no record of them\n"
+                "hint: take both from `with_wordings`"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that the bytes depend on, annotation files by extent and time of change."""
@@ -66,14 +75,25 @@ class BuildPlan:
             "images": "embedded" if self.embed else "by reference",
             "check_images": self.check_images,
             "shard_images": self.shard_images,
+            **changed_rules(self.rules),
             **self.extra,
         }
 
     @property
     def digest(self) -> str:
         """SHA-256 of `to_dict`."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _digest(self.to_dict())
+
+    @property
+    def sources_digest(self) -> str:
+        """SHA-256 of what an index depends on: the sources, their files, and the size of blocks."""
+        fields = self.to_dict()
+        return _digest({name: fields[name] for name in ("version", "sources", "shard_images")})
+
+
+def _digest(fields: Mapping[str, Any]) -> str:
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _stamp(path: Path) -> dict[str, Any]:

@@ -21,17 +21,20 @@ _FIELDS: tuple[tuple[str, pa.DataType], ...] = (
     *(("image", _IMAGE), ("height", pa.int32()), ("width", pa.int32())),
     *(("words", pa.int32()), ("independent", pa.bool_()), ("turns", pa.string())),
 )
+_VIDEO_FIELDS = (("video", _IMAGE), ("frames", pa.int32()), ("seconds", pa.float64()))
+"""After all others, and only in builds that have a source of videos."""
 QUARANTINE = pa.schema([(name, pa.string()) for name in Quarantined.__dataclass_fields__])
 ROW_GROUP = 1000
 """Rows that a reader has to take together."""
 
 
-def shard_schema(*, embed: bool) -> pa.Schema:
+def shard_schema(*, embed: bool, videos: bool = False) -> pa.Schema:
     """Columns of a shard; embedded images are marked so that `datasets` decodes them."""
-    schema = pa.schema(_FIELDS)
+    fields = (*_FIELDS, *_VIDEO_FIELDS) if videos else _FIELDS
+    schema = pa.schema(fields)
     if not embed:
         return schema
-    features = {name: _feature(kind) for name, kind in _FIELDS}
+    features = {name: _feature(kind) for name, kind in fields}
     features["image"] = {"_type": "Image"}
     return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
 
@@ -39,16 +42,22 @@ def shard_schema(*, embed: bool) -> pa.Schema:
 def _feature(kind: pa.DataType) -> Any:
     if pa.types.is_list(kind):
         return {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"}
+    if pa.types.is_struct(kind):
+        return {one.name: _feature(one.type) for one in kind}
+    if pa.types.is_float64(kind):
+        return {"dtype": "float64", "_type": "Value"}
     return {"dtype": "bool" if pa.types.is_boolean(kind) else str(kind), "_type": "Value"}
 
 
-def write_shard(path: Path, rows: Sequence[dict[str, Any]], *, embed: bool) -> int:
+def write_shard(
+    path: Path, rows: Sequence[dict[str, Any]], *, embed: bool, videos: bool = False
+) -> int:
     """Write a shard, whole or not at all; return its bytes.
 
     Raises:
         StorageError: It cannot be written.
     """
-    table = pa.Table.from_pylist(list(rows), schema=shard_schema(embed=embed))
+    table = pa.Table.from_pylist(list(rows), schema=shard_schema(embed=embed, videos=videos))
     return _write(path, table, row_group=100 if embed else ROW_GROUP)
 
 

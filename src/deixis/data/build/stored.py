@@ -1,7 +1,7 @@
 """Conversations as rows of a shard, and back: words, spans and geometry, no notation.
 
 The turns of a conversation are one JSON text. A question is a list of texts and regions, an answer
-a text with phrases, each with groups of units. ``docs/shards.md`` describes it for other readers.
+a text with phrases, each with groups of units. ``docs/data-engine.md`` describes it for other readers.
 """
 
 import base64
@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 
 from deixis.data.build.pictures import stored_image
+from deixis.data.build.videos import stored_video
 from deixis.errors import AnnotationError, DeixisError
 from deixis.geometry import Box, CodedMask, DepthMap, ImageSize, Keypoints, Mask, Point, Scribble
 from deixis.structures import (
@@ -182,11 +183,15 @@ _READERS: Mapping[str, Callable[[Any, ImageSize], Any]] = {
 
 
 def to_conversation(row: Mapping[str, Any], *, root: Path | None = None) -> Conversation:
-    """Make a conversation of a shard's row; the image is a path under ``root``, or drawn, or bytes."""
+    """Make a conversation of a shard's row; the image is a path under ``root``, or drawn, or bytes.
+
+    Rows of videos have one in the image's place.
+    """
     size = ImageSize(row["height"], row["width"])
+    of_video = row.get("video") is not None
     return Conversation(
         row["id"],
-        stored_image(row["image"], root=root),
+        stored_video(row, root=root) if of_video else stored_image(row["image"], root=root),
         size,
         load_turns(row["turns"], size),
         independent=row["independent"],

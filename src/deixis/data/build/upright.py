@@ -7,14 +7,17 @@ from typing import Any
 
 from deixis.data.sources.base import BadRecord
 from deixis.data.sources.image_header import ImageHeader, read_header
+from deixis.data.sources.video_header import video_of
 from deixis.geometry import Orient
 from deixis.structures import (
     GroundedPhrase,
     GroundedText,
     Instance,
+    QuestionAnswer,
     Reference,
     Sample,
     UnitGroup,
+    Video,
 )
 
 
@@ -30,6 +33,9 @@ def checked_sample(
         BadRecord: The file is missing, damaged, outside ``root``, of another size, or turned in a
             way that the size does not tell.
     """
+    if isinstance(sample.image, Video):
+        _check_video(sample, sample.image, root)
+        return sample
     if not isinstance(sample.image, Path):
         return sample
     header = read_header(sample.image)
@@ -40,6 +46,18 @@ def checked_sample(
         return sample
     notes["turned_upright"] = notes.get("turned_upright", 0) + 1
     return turned(sample, Orient(header.stored, header.orientation))
+
+
+def _check_video(sample: Sample, video: Video, root: Path) -> None:
+    """Is the video there, and are its upright frames of the size that the sample has?"""
+    if callable(video.content):
+        return
+    _, size = video_of(video.content)
+    if size != sample.size:
+        raise BadRecord("size_mismatch", f"said to be {sample.size}, its frames are {size}")
+    path = video.content
+    if isinstance(path, Path) and (path.is_symlink() or path.parent.is_symlink()):
+        _check_jail(path, root)
 
 
 def _frame(sample: Sample, header: ImageHeader, orientation: str) -> str:
@@ -77,7 +95,7 @@ def turned(sample: Sample, orient: Orient) -> Sample:
         size=orient.target,
         instances=tuple(_instance(one, turn) for one in sample.instances),
         captions=tuple(_text(caption, turn) for caption in sample.captions),
-        questions=tuple(replace(one, region=turn(one.region)) for one in sample.questions),
+        questions=tuple(_question(one, turn) for one in sample.questions),
         depth=turn(sample.depth),
     )
 
@@ -89,6 +107,11 @@ def _instance(instance: Instance, turn: Callable[[Any], Any]) -> Instance:
         mask=turn(instance.mask),
         keypoints=turn(instance.keypoints),
     )
+
+
+def _question(question: QuestionAnswer, turn: Callable[[Any], Any]) -> QuestionAnswer:
+    answer = _text(GroundedText(question.answer, question.phrases), turn)
+    return replace(question, region=turn(question.region), phrases=answer.phrases)
 
 
 def _text(text: GroundedText, turn: Callable[[Any], Any]) -> GroundedText:

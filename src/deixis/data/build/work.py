@@ -1,16 +1,22 @@
 """What a worker does: one block to one shard, wherever it runs."""
 
+import faulthandler
+import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deixis.data.build.block import Quarantined, make_block
 from deixis.data.build.durable import sha256_of
+from deixis.data.build.guard import ImageKey, Lost
 from deixis.data.build.index import Index
 from deixis.data.build.plan import BuildPlan
 from deixis.data.build.shards import write_quarantine, write_shard
-from deixis.data.tasks import Rules
+
+_BLOCK_SECONDS = 300
+"""How long a block may take, beside a second for each image."""
 
 
 def shard_name(number: int, blocks: int) -> str:
@@ -19,15 +25,23 @@ def shard_name(number: int, blocks: int) -> str:
 
 
 def run_block(
-    plan: BuildPlan, index: Index, number: int, out: Path, rules: Rules
+    plan: BuildPlan,
+    index: Index,
+    number: int,
+    out: Path,
+    *,
+    lost: Lost | None = None,
+    watch: Callable[[ImageKey], None] | None = None,
 ) -> dict[str, Any]:
     """Make one block's shard and quarantine table, and say what is in them.
 
     This is all that a worker does, wherever it runs; doing it twice writes the same bytes twice.
+    ``lost`` and ``watch`` are those of `make_block`.
     """
-    content = make_block(plan, index.block(number), rules=rules)
+    content = make_block(plan, index.block(number), lost=lost or {}, watch=watch)
     shard = out / "data" / shard_name(number, index.blocks)
-    size = write_shard(shard, content.rows, embed=plan.embed)
+    videos = any(source.videos for source in plan.sources)
+    size = write_shard(shard, content.rows, embed=plan.embed, videos=videos)
     write_quarantine(quarantine_path(out, number), content.quarantine)
     return {
         "block": number,
@@ -45,6 +59,18 @@ def run_block(
             [row.source, row.code, row.place, row.detail] for row in content.quarantine[:5]
         ],
     }
+
+
+def run_watched(plan: BuildPlan, index: Index, number: int, out: Path) -> dict[str, Any]:
+    """`run_block` in a process of a pool, which ends itself where native code never comes back."""
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123  # a device
+        faulthandler.dump_traceback_later(
+            _BLOCK_SECONDS + plan.shard_images, exit=True, file=nowhere
+        )
+        try:
+            return run_block(plan, index, number, out)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ from deixis.data.export.jsonl import JsonLinesWriter
 from deixis.data.export.pictures import Pictures
 from deixis.data.mixture import Mixture
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.registry import OpenedSource
+from deixis.data.sources.registry import OpenedSource, refuse_videos
 from deixis.errors import AnnotationError, BudgetError, DeixisError, GeometryError, RecipeError
+from deixis.structures import Video
 
 DETAIL_LIMIT = 200
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,14}")
@@ -85,11 +86,13 @@ def export_samples(
         progress: Is told how many images are done, of how many.
 
     Raises:
-        RecipeError: The format or an option is unknown, or drawn images are to be referred to.
+        RecipeError: The format or an option is unknown, a source has videos, or drawn images are to
+            be referred to.
         AnnotationError: A file is damaged beyond its records.
         BudgetError: More is at fault than the budget allows; the quarantine file is whole.
         StorageError: Something cannot be written.
     """
+    refuse_videos(sources, f"the format {form}")
     options = options or ExportOptions()
     losses = Losses()
     if form == "lines":
@@ -177,6 +180,8 @@ class _Run:
             return
         before = self.losses.counts.copy()
         try:
+            if isinstance(sample.image, Video):
+                raise BadRecord("bad_record", "is of a video, which formats of images cannot hold")
             folder = self.place.format(split=split_name(sample))
             file_name = self.pictures.place(sample.image, name, key, folder)
             several = len(self.plan.sources) > 1

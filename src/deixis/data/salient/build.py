@@ -22,7 +22,7 @@ from deixis.data.salient.captioners import Captioner
 from deixis.data.salient.cutout import NEUTRAL, Cutout, cut_out
 from deixis.data.salient.words import clean, tag_of
 from deixis.data.sources.base import Fault
-from deixis.data.sources.registry import OpenedSource
+from deixis.data.sources.registry import OpenedSource, refuse_videos
 from deixis.errors import GeometryError, ImageError, RecipeError
 from deixis.structures import ImageArray, Sample
 
@@ -55,6 +55,7 @@ class SalientPlan:
     def __post_init__(self) -> None:
         if self.batch_size < 1 or (self.limit is not None and self.limit < 1):
             raise RecipeError("expected a batch size and a limit of at least 1")
+        refuse_videos(self.sources, "describing salient things")
 
     @property
     def indexed(self) -> BuildPlan:

@@ -1,5 +1,6 @@
 """A drawn world of our own: endless, seeded, exactly annotated."""
 
+from deixis.data.scenes.clip_sample import clip_sample
 from deixis.data.scenes.drawing import draw_scene
 from deixis.data.scenes.sample import scene_sample
 from deixis.data.scenes.scene import Scene, Thing
@@ -11,6 +12,7 @@ __all__ = [
     "Event",
     "Scene",
     "Thing",
+    "clip_sample",
     "draw_clip",
     "draw_scene",
     "scene_expressions",

@@ -1,7 +1,13 @@
 """Readers of annotation formats: files to samples, one format a file."""
 
 from deixis.data.sources.base import REASONS, BadRecord, Fault, Part, Reading, Source
-from deixis.data.sources.registry import FORMATS, OpenedSource, named_apart, open_source
+from deixis.data.sources.registry import (
+    FORMATS,
+    OpenedSource,
+    named_apart,
+    open_source,
+    refuse_videos,
+)
 
 __all__ = [
     "FORMATS",
@@ -14,4 +20,5 @@ __all__ = [
     "Source",
     "named_apart",
     "open_source",
+    "refuse_videos",
 ]

@@ -36,6 +36,10 @@ REASONS: dict[str, str] = {
     "image_empty": "the image file has no bytes",
     "image_unreadable": "the image cannot be read",
     "image_too_large": "the image is beyond the limits",
+    "video_missing": "the video file is not there",
+    "video_empty": "the video file has no bytes",
+    "video_unreadable": "the video cannot be read",
+    "video_too_large": "the video is beyond the limits",
     "not_regular_file": "the image is a folder, a device, or a link to nothing",
     "size_mismatch": "the annotated size is not that of the image",
     "orientation_ambiguous": "the image is stored turned, and the annotation does not say for which way",
@@ -69,6 +73,16 @@ class Fault:
     code: str
     detail: str
     place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A sound record that is of no use here, such as one about no image; it is counted by ``rule``."""
+
+    rule: str
+
+
+NO_IMAGE = PassedOver("about_no_image")
 
 
 class BadRecord(AnnotationError):  # noqa: N818
@@ -105,10 +119,11 @@ class Source(Protocol):
     def files(self) -> tuple[str, ...]:
         """The annotation files that `parts` reads, for the manifest."""
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | Fault | PassedOver]:
         """Go through the files once, in their order, in constant memory.
 
-        A fault is a record that cannot be given to any image.
+        A fault is a record that cannot be given to any image. Records of another split than was asked
+        for are not mentioned.
 
         Raises:
             AnnotationError: A file is missing, or damaged in a way that hides where records end.

@@ -11,7 +11,7 @@ Fields used, and what becomes of irregularities:
   ``answerTexts`` and ``correctAnswer``.
 - ScienceQA is an object by problem ids: ``question``, ``choices``, ``answer``, ``image``, ``split``,
   a ``hint`` that is set before the question, and a ``solution``, the rationale. Problems whose
-  ``image`` is null are about no image and passed over.
+  ``image`` is null are about no image: they are passed over, and counted.
 
 No form has geometry, and none gives the image's size: it is read from the image. All were tried on
 files written to the published format.
@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import NO_IMAGE, BadRecord, Fault, Part, PassedOver, Reading
 from deixis.data.sources.fields import (
     as_integer,
     as_key,
@@ -121,13 +121,16 @@ class ScienceQa:
         """The file."""
         return (str(self.path),)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | Fault | PassedOver]:
         """Yield one part a problem of the split."""
         for one in named_records(self.path):
             try:
                 fields = as_object(one.value, "problem")
                 split = text_field(fields, "split")
-                if self.split not in {"", split} or required(fields, "image") is None:
+                if self.split not in {"", split}:
+                    continue
+                if required(fields, "image") is None:
+                    yield NO_IMAGE
                     continue
                 image = f"{split}/{as_key(one.name, 'problem')}/{text_field(fields, 'image')}"
                 yield Part(image, "question", "", one.place, one.text)

@@ -6,7 +6,7 @@ is a sample of its own: its questions are the turns of one conversation, in thei
 ``dialogue``. Of files that hold captions (CC3M, ALLaVA's captions), ``captions`` makes the first
 answer a caption, and its question is not used.
 
-Records without ``image`` are about no image and passed over. Nothing has geometry, and the size is read
+Records without ``image`` are about no image: they are passed over, and counted. Nothing has geometry, and the size is read
 from the image. Tried on files written to the published format.
 """
 
@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import NO_IMAGE, BadRecord, Fault, Part, PassedOver, Reading
 from deixis.data.sources.fields import as_object, as_text, image_path, record, required
 from deixis.data.sources.image_header import header_size
 from deixis.data.sources.records import digest, records
 from deixis.data.sources.turns import exchanges
 from deixis.errors import AnnotationError
-from deixis.structures import GroundedText, QuestionAnswer, Sample
+from deixis.structures import DIALOGUE, GroundedText, QuestionAnswer, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Llava:
         """The files."""
         return tuple(map(str, self.paths))
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | Fault | PassedOver]:
         """Yield one part a conversation; its key is its own."""
         for path in self.paths:
             for one in records(path):
@@ -48,6 +48,7 @@ class Llava:
                 try:
                     fields = as_object(one.value, "record")
                     if fields.get("image") is None:
+                        yield NO_IMAGE
                         continue
                     image = as_text(fields["image"], "image")
                     yield Part(f"{image}#{digest(one.text)}", "turns", "", one.place, one.text)
@@ -68,7 +69,7 @@ class Llava:
             turns = exchanges(required(fields, "conversations"), captions=self.captions)
         except BadRecord as error:
             return Reading(None, (*faults, Fault(error.code, error.detail, place)))
-        asked = [QuestionAnswer(question, said, kind="dialogue") for question, said in turns]
+        asked = [QuestionAnswer(question, said, kind=DIALOGUE) for question, said in turns]
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,

@@ -5,10 +5,9 @@ every ``<seg>`` of the texts in order a list of annotation ids, or null), and CO
 text ``<g_s> words <g_e> <seg>`` marks words; the markers are taken off, and so is ``(with grounding)`` at
 the end of a question, which asks for them.
 
-Turns are questions of kind ``dialogue``, in words alone; an image may have several conversations, which
-follow one another. A conversation of one turn whose question is a request (it does not end in a
-question mark) describes the image: its answer is also a caption, with phrases that point. Phrases of
-other answers are in no caption; notes count them as ``phrase_in_dialogue``. A marker whose annotation is
+Turns are questions of kind ``dialogue``, whose answers have phrases that point; an image may have
+several conversations, which follow one another. A conversation of one turn whose question is a request
+(it does not end in a question mark) describes the image: its answer is also a caption. A marker whose annotation is
 not there, and texts that have more or fewer ``<seg>`` than ``gd_ls``, are faults of their conversation.
 Tried on files written to the published format.
 """
@@ -28,7 +27,7 @@ from deixis.data.sources.records import digest, records
 from deixis.data.sources.spans import Span, ground
 from deixis.data.sources.turns import exchanges
 from deixis.errors import AnnotationError
-from deixis.structures import GroundedText, QuestionAnswer, Sample
+from deixis.structures import DIALOGUE, GroundedText, QuestionAnswer, Sample
 
 _ANNOTATION, _IMAGE, _TURNS = "annotation", "image", "turns"
 _MARKER = re.compile(r"(<g_s>)\s*|\s*(<g_e>)|\s*(<seg>)")
@@ -118,10 +117,6 @@ class _Said:
             for question, answer in turns
         ]
         for (question, _), (answer, spans) in read:
-            self.asked.append(QuestionAnswer(question.strip(), answer.strip(), kind="dialogue"))
-            if len(read) > 1 or question.rstrip().endswith("?"):
-                self.count(len(spans))
-                continue
             found = ground(
                 answer,
                 spans,
@@ -130,7 +125,11 @@ class _Said:
                 faults=self.annotated.faults,
                 place=place,
             )
-            self.captions.append(found)
+            self.asked.append(
+                QuestionAnswer(question.strip(), found.text, kind=DIALOGUE, phrases=found.phrases)
+            )
+            if len(read) == 1 and not question.rstrip().endswith("?"):
+                self.captions.append(found)
 
     def text(self, marked: str, grounds: Iterator[Any]) -> tuple[str, list[Span]]:
         """A text without its markers, and the words that point."""
@@ -150,12 +149,6 @@ class _Said:
         plain += marked[end:]
         as_text(plain, "text")
         return plain, spans
-
-    def count(self, phrases: int) -> None:
-        """Note phrases that no caption holds."""
-        if phrases:
-            notes = self.annotated.notes
-            notes["phrase_in_dialogue"] = notes.get("phrase_in_dialogue", 0) + phrases
 
 
 def open_llava_grounding(

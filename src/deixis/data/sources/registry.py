@@ -1,7 +1,7 @@
 """Sources by name, as the command line and mixtures name them: ``coco:PATH,split=val``."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,10 @@ from deixis.data.sources.pointqa import open_pointqa
 from deixis.data.sources.refcoco import open_refcoco
 from deixis.data.sources.saliency import open_saliency
 from deixis.data.sources.scenes import Scenes
+from deixis.data.sources.scenes_video import open_scenes_video
+from deixis.data.sources.tgif import open_tgif
 from deixis.data.sources.vcr import open_vcr
+from deixis.data.sources.video_folder import open_video_folder
 from deixis.data.sources.visual7w import open_visual7w
 from deixis.data.sources.visual_genome import open_visual_genome
 from deixis.data.sources.voc import open_voc
@@ -52,22 +55,28 @@ class Format:
     """A format that can be read: how it is opened, and from what.
 
     ``tried`` says what the reader was tried on: true files of the data set or a part of them,
-    files that deixis writes, or files written by hand to the published format.
+    files that deixis writes, or files written by hand to the published format. ``videos`` says that
+    every sample is of a video.
     """
 
     open: Callable[..., Source]
     summary: str
     tried: str
+    videos: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedSource:
-    """A source, how it was named, where its image names start, and which way its images stand."""
+    """A source, how it was named, where its image names start, and which way its images stand.
+
+    ``videos`` says that it has videos, and nothing else.
+    """
 
     source: Source
     spec: str
     root: Path
     orientation: str = "auto"
+    videos: bool = False
 
     def __post_init__(self) -> None:
         if self.orientation not in ORIENTATIONS:
@@ -138,7 +147,14 @@ FORMATS: dict[str, Format] = {
         open_saliency, "MSRA-10K, MSRA-B, DUTS: pictures and masks of their subjects", _WRITTEN
     ),
     "scienceqa": Format(open_scienceqa, "ScienceQA: multiple choice with lectures", _WRITTEN),
+    "tgif": Format(open_tgif, "TGIF: animated GIFs with captions", _WRITTEN, videos=True),
     "vcr": Format(open_vcr, "VCR: questions about people, with answers and rationales", _WRITTEN),
+    "video_folder": Format(
+        open_video_folder,
+        "a folder of videos with captions and questions, in JSON lines or a table",
+        _OWN,
+        videos=True,
+    ),
     "visual7w": Format(open_visual7w, "Visual7W: telling and pointing", _WRITTEN),
     "visual_genome": Format(
         open_visual_genome,
@@ -151,6 +167,12 @@ FORMATS: dict[str, Format] = {
     "yolo": Format(open_yolo, "YOLO: boxes, polygons or keypoints a row", _OWN),
     "scenes": Format(
         _open_scenes, "drawn scenes; the path is train, val, testA, testB or test", _OWN
+    ),
+    "scenes_video": Format(
+        open_scenes_video,
+        "drawn clips in which things move; the path is as that of `scenes`",
+        _OWN,
+        videos=True,
     ),
 }
 """Every format by name."""
@@ -190,7 +212,13 @@ def open_source(spec: str) -> OpenedSource:
         options = _typed(spec, opener, options)
     source = opener(path, **options)
     root = getattr(source, "images", None)
-    return OpenedSource(source, spec, Path(root) if root is not None else Path(), orientation)
+    return OpenedSource(
+        source,
+        spec,
+        Path(root) if root is not None else Path(),
+        orientation,
+        videos=FORMATS[form].videos,
+    )
 
 
 def _scene_options(spec: str, options: Mapping[str, str], split: str) -> dict[str, Any]:
@@ -232,6 +260,17 @@ def _number(spec: str, key: str, value: str) -> int:
     if not value.isascii() or not value.isdigit() or len(value) > 18:
         raise RecipeError(f"source {spec!r}: {key}: expected a whole number, got {value!r}")
     return int(value)
+
+
+def refuse_videos(sources: Iterable[OpenedSource], what: str) -> None:
+    """Refuse sources of videos where only images will do; ``what`` wants them.
+
+    Raises:
+        RecipeError: A source has videos.
+    """
+    for one in sources:
+        if one.videos:
+            raise RecipeError(f"source {one.spec!r} has videos, but {what} is for images")
 
 
 def named_apart(sources: list[OpenedSource]) -> list[OpenedSource]:

@@ -2,7 +2,14 @@
 
 from deixis.data.tasks.localisation import deny, point_out
 from deixis.data.tasks.registry import DEFAULT_WEIGHTS, TASKS, describe_tasks, sample_turns
-from deixis.data.tasks.rules import DEFAULT_RULES, RULE_SETS, Rules, describe_rules
+from deixis.data.tasks.rules import (
+    DEFAULT_RULES,
+    RULE_SETS,
+    Rules,
+    changed_rules,
+    describe_rules,
+    parse_rules,
+)
 from deixis.data.tasks.spec import TaskSpec
 
 __all__ = [
@@ -12,9 +19,11 @@ __all__ = [
     "TASKS",
     "Rules",
     "TaskSpec",
+    "changed_rules",
     "deny",
     "describe_rules",
     "describe_tasks",
+    "parse_rules",
     "point_out",
     "sample_turns",
 ]

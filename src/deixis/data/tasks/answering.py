@@ -8,7 +8,7 @@ from deixis.data.tasks.prompts import asked, with_region
 from deixis.data.tasks.rules import Rules
 from deixis.data.tasks.spec import TaskSpec, single
 from deixis.data.wording import REGION_SLOT
-from deixis.structures import GroundedText, QuestionAnswer, Sample, Turn
+from deixis.structures import DIALOGUE, GroundedText, QuestionAnswer, Sample, Turn
 
 _NO_QUESTIONS = frozenset({"description", "statement"})
 """Kinds whose texts are no questions."""
@@ -24,15 +24,45 @@ def vqa(sample: Sample, rng: np.random.Generator, _rules: Rules) -> Turn | None:
 
 
 def about_image(sample: Sample) -> list[QuestionAnswer]:
-    """Questions of the data about the whole image that make sense without options."""
-    return [
-        question
-        for question in sample.questions
-        if question.instance is None
-        and question.region is None
-        and not question.options
-        and question.kind not in _NO_QUESTIONS
-    ]
+    """Questions of the data about the whole image that make sense without options, each alone.
+
+    Of a conversation that is the first: later ones may speak of what was said.
+    """
+    found: list[QuestionAnswer] = []
+    talking = False
+    for question in sample.questions:
+        goes_on = talking and question.kind == DIALOGUE
+        talking = talking or question.kind == DIALOGUE
+        if (
+            question.instance is None
+            and question.region is None
+            and not question.options
+            and question.kind not in _NO_QUESTIONS
+            and not goes_on
+        ):
+            found.append(question)
+    return found
+
+
+def conversation(sample: Sample, _rng: np.random.Generator, rules: Rules) -> tuple[Turn, ...]:
+    """A conversation of the data, from its beginning, with what its answers point at."""
+    turns = [one for one in sample.questions if one.kind == DIALOGUE][: rules.max_turns]
+    if not turns or max(map(_pointed_at, turns)) > rules.max_references:
+        return ()
+    return tuple(
+        Turn(
+            (one.question,),
+            GroundedText(one.answer, one.phrases)
+            if one.phrases
+            else GroundedText(ended(one.answer)),
+            "conversation",
+        )
+        for one in turns
+    )
+
+
+def _pointed_at(question: QuestionAnswer) -> int:
+    return sum(len(group.references) for one in question.phrases for group in one.groups)
 
 
 def short_answer(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
@@ -81,6 +111,18 @@ SPECS = (
         rules=(),
         wordings=(),
         make=single(vqa),
+    ),
+    TaskSpec(
+        name="conversation",
+        family="questions",
+        summary="A conversation of the data, from its beginning.",
+        needs="a conversation about the image",
+        takes=("text",),
+        gives=("words", "box", "mask", "keypoint"),
+        rules=("max_turns", "max_references"),
+        wordings=(),
+        make=conversation,
+        dependent=True,
     ),
     TaskSpec(
         name="short_answer",

@@ -25,20 +25,21 @@ from deixis.data.tasks import (
     relations,
     salience,
     statements,
+    videos,
 )
 from deixis.data.tasks.rules import DEFAULT_RULES, Rules
-from deixis.data.tasks.spec import TaskSpec
+from deixis.data.tasks.spec import TaskSpec, of_medium
 from deixis.errors import RecipeError
 from deixis.structures import Sample, Turn
 
 _FAMILIES = (
     *(captioning, nesting, salience, answering, choices, statements),
     *(localisation, regions, interactive, detection, counting),
-    *(relations, quadrants, bodies, dense, dialogues),
+    *(relations, quadrants, bodies, dense, dialogues, videos),
 )
 
 TASKS: Mapping[str, TaskSpec] = MappingProxyType(
-    {spec.name: spec for family in _FAMILIES for spec in family.SPECS}
+    {spec.name: of_medium(spec) for family in _FAMILIES for spec in family.SPECS}
 )
 
 DEFAULT_WEIGHTS: Mapping[str, float] = MappingProxyType(
@@ -80,6 +81,7 @@ def describe_tasks() -> list[dict[str, object]]:
             "rules": list(spec.rules),
             "wordings": list(spec.wordings),
             "dependent": spec.dependent,
+            "medium": spec.medium,
         }
         for spec in TASKS.values()
     ]

@@ -1,9 +1,9 @@
 """The sampling rules that tasks obey, each with a name, a default and a place where it comes from."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from deixis.data.wording import wordings
 from deixis.errors import RecipeError
@@ -226,6 +226,58 @@ RULE_SETS: Mapping[str, Rules] = MappingProxyType(
     }
 )
 """Named rules: our own, and those of Pink's paper."""
+
+
+def parse_rules(name: str = "deixis", changes: Sequence[str] = ()) -> Rules:
+    """Named rules with some of them changed, each as ``rule=value``.
+
+    Several words are separated by ``|``; ``on`` and ``off`` switch a rule, ``none`` takes it away.
+
+    >>> rules = parse_rules("pink", ["absent_share=0.3", "region_kinds=box|mask"])
+    >>> rules.order, rules.absent_share, rules.region_kinds
+    ('area', 0.3, ('box', 'mask'))
+
+    Raises:
+        RecipeError: A name or a rule is unknown, or a value is none of the rule.
+    """
+    if name not in RULE_SETS:
+        raise RecipeError(f"rules {name!r}: expected one of {sorted(RULE_SETS)}")
+    known = {rule.name: rule.default for rule in fields(Rules) if rule.name != "wording"}
+    values: dict[str, Any] = {}
+    for change in changes:
+        rule, equals, text = change.partition("=")
+        if not equals or rule not in known:
+            raise RecipeError(f"rule {change!r}: expected RULE=VALUE, with a rule of {list(known)}")
+        values[rule] = _parsed(rule, text, known[rule])
+    return replace(RULE_SETS[name], **values)
+
+
+def _parsed(name: str, text: str, default: object) -> object:
+    try:
+        if isinstance(default, bool):
+            return {"on": True, "off": False}[text]
+        if isinstance(default, int | float):
+            return type(default)(text)
+    except (KeyError, ValueError):
+        wanted = "on or off" if isinstance(default, bool) else f"a number such as {default}"
+        raise RecipeError(f"rule {name}: expected {wanted}, got {text!r}") from None
+    words = tuple(word.strip() for word in text.split("|"))
+    if isinstance(default, tuple):
+        return words
+    if name == "predicates" and text == "none":
+        return None
+    return text if isinstance(default, str) else frozenset(words)
+
+
+def changed_rules(rules: Rules) -> dict[str, dict[str, object]]:
+    """What a plan records of rules: those that are not the default, and nothing where all are."""
+    changed = {}
+    for rule in fields(Rules):
+        value = getattr(rules, rule.name)
+        if rule.name != "wording" and value != rule.default:
+            # in an order of its own, so that the same rules have the same record
+            changed[rule.name] = sorted(value) if isinstance(value, frozenset) else value
+    return {"rules": changed} if changed else {}
 
 
 def describe_rules() -> list[dict[str, str]]:

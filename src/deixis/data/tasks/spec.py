@@ -1,15 +1,16 @@
 """What a task declares about itself."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Concatenate, Literal, ParamSpec
 
 import numpy as np
 
 from deixis.data.tasks.rules import Rules
-from deixis.structures import Sample, Turn
+from deixis.structures import Sample, Turn, Video
 
 PromptKind = Literal["text", "point", "box", "scribble", "mask"]
+Medium = Literal["image", "video"]
 Make = Callable[[Sample, np.random.Generator, Rules], tuple[Turn, ...]]
 """Makes turns of a sample; none where the sample does not hold what the task needs."""
 
@@ -35,6 +36,8 @@ class TaskSpec:
             brings its own questions.
         make: Makes the turns.
         dependent: Whether later turns speak of earlier ones, so that they must be seen together.
+        medium: Whether it is about images or about videos; of the others the registry lets it make
+            nothing.
     """
 
     name: str
@@ -47,6 +50,20 @@ class TaskSpec:
     wordings: tuple[str, ...]
     make: Make
     dependent: bool = False
+    medium: Medium = "image"
+
+
+def of_medium(spec: TaskSpec) -> TaskSpec:
+    """The task, making nothing of a sample of another medium: words about images fit no video."""
+    wants_video = spec.medium == "video"
+    make_any = spec.make
+
+    def make(sample: Sample, rng: np.random.Generator, rules: Rules) -> tuple[Turn, ...]:
+        if isinstance(sample.image, Video) != wants_video:
+            return ()
+        return make_any(sample, rng, rules)
+
+    return replace(spec, make=make)
 
 
 def single(

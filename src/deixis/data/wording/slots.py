@@ -54,6 +54,7 @@ SLOTS: Mapping[str, frozenset[str]] = {
     "short_answer": frozenset({"question"}),
     "statement": frozenset({"text"}),
     "video_caption": frozenset(),
+    "video_caption_detailed": frozenset(),
     "which_box": frozenset({"question", "options"}),
 }
 """The slots that the wordings of each task may have, and no others.

@@ -1,0 +1,97 @@
+"""Blocks with images that kill or hang whoever reads them: made apart, and those images named.
+
+A pool does not say which image its process died of. So a block whose process was lost is made again in
+a process of its own that tells which image it looks at. Where that one dies twice, or is not done in
+time, the image is quarantined, and the block made without it.
+"""
+
+import multiprocessing
+import signal
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from deixis.data.build.guard import IMAGE_SECONDS, ImageKey, Lost
+from deixis.data.build.index import Index
+from deixis.data.build.plan import BuildPlan
+from deixis.data.build.work import run_block
+from deixis.data.sources.base import Fault
+from deixis.errors import DeixisError
+
+_GRACE = 1.0
+_START = 60.0
+"""Seconds beyond an image's, for its own limit to come first and for a process to start."""
+_KILLS = 3
+_CRASHES = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE}
+"""Exit codes of code that went wrong; SIGKILL is not among them: that is somebody else's doing."""
+
+
+def run_isolated(
+    plan: BuildPlan, index: Index, number: int, out: Path, *, seconds: float = IMAGE_SECONDS
+) -> dict[str, Any]:
+    """Make a block as `run_block` does, in a process that may die.
+
+    Raises:
+        DeixisError: The block cannot be made, or its process was killed from outside again and again.
+    """
+    lost: dict[ImageKey, Fault] = {}
+    suspect: ImageKey | None = None
+    kills = 0
+    while True:
+        entry, image, code = _attempt(plan, index, number, out, lost, seconds)
+        if entry is not None:
+            return entry
+        if code is None:
+            if image is None:
+                raise DeixisError(f"block {number}: its process did not start in {seconds:g} s")
+            lost[image] = Fault("decode_timeout", f"not read in {seconds:g} s")
+        elif code in _CRASHES and image is not None:
+            if image == suspect:
+                name = signal.Signals(-code).name
+                lost[image] = Fault("decoder_crash", f"reading it ended the process: {name}")
+            suspect = image
+        else:
+            kills += 1
+            if kills == _KILLS:
+                raise DeixisError(
+                    f"block {number}: its process ended {kills} times with code {code}; "
+                    "is there enough memory?"
+                )
+
+
+def _attempt(
+    plan: BuildPlan, index: Index, number: int, out: Path, lost: Lost, seconds: float
+) -> tuple[dict[str, Any] | None, ImageKey | None, int | None]:
+    """The block's entry; else the image that was being read, and the exit code unless it hung."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(there, plan, index, number, out, dict(lost)))
+    process.start()
+    there.close()
+    image: ImageKey | None = None
+    try:
+        while here.poll(seconds + (_START if image is None else _GRACE)):
+            told = here.recv()
+            if isinstance(told, DeixisError):
+                raise told
+            if isinstance(told, dict):
+                return told, None, 0
+            image = told
+    except EOFError:
+        process.join()
+        return None, image, process.exitcode
+    else:
+        return None, image, None
+    finally:
+        process.kill()
+        process.join()
+        here.close()
+
+
+def _child(
+    there: Connection, plan: BuildPlan, index: Index, number: int, out: Path, lost: Lost
+) -> None:
+    try:
+        there.send(run_block(plan, index, number, out, lost=lost, watch=there.send))
+    except DeixisError as error:
+        there.send(error)

@@ -1,0 +1,182 @@
+"""A data set that is not written: conversations made of annotations when they are asked for.
+
+Epoch *e* holds what a build with the seed ``seed + e`` writes, conversation for conversation; so
+every epoch asks other questions in other words. What is on the disk is the index of the sources alone.
+
+Images come in an order that reads the index well and still mixes: blocks are shuffled, a few of them
+at a time make a window, and the images of a window are shuffled. One visit of an image gives one of
+its conversations. The state of a run is one integer, the number of visits.
+"""
+
+import fcntl
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from deixis.data.build.block import BlockContent, Quarantined, make_parts
+from deixis.data.build.dice import Dice
+from deixis.data.build.durable import storing
+from deixis.data.build.index import Index, make_index, read_block
+from deixis.data.build.plan import BuildPlan
+from deixis.data.build.stored import to_conversation
+from deixis.data.sources.base import Part
+from deixis.errors import AnnotationError, BudgetError
+from deixis.structures import Conversation
+
+BLOCK_IMAGES = 256
+WINDOW_BLOCKS = 8
+BUDGET_FROM = 500
+"""Visits after which too many images at fault end a run."""
+_LONGEST_WALK = 10_000
+
+_Image = tuple[int, str, list[Part]]
+
+
+class LiveDataset:
+    """Conversations of a plan, by the number of the visit; endless, and the same for the same plan.
+
+    Memory holds the annotations of one window. Worker processes each hold their own.
+
+    Args:
+        plan: What to make; its shard size counts for nothing.
+        folder: Where the index is, or will be made. Several processes may open it at once: one makes
+            it, the others wait.
+        budget: The share of visited images that may be at fault.
+
+    Raises:
+        AnnotationError: A file is damaged beyond its records, or there is no image.
+        StorageError: The folder cannot be written.
+    """
+
+    def __init__(self, plan: BuildPlan, folder: Path, *, budget: float = 0.01) -> None:
+        self.plan = replace(plan, shard_images=BLOCK_IMAGES)
+        self.folder = folder
+        self.budget = budget
+        self.index = _index_of(self.plan, folder)
+        self._sizes = _block_sizes(self.index)
+        self.images = int(self._sizes.sum())
+        if not self.images:
+            raise AnnotationError("the sources have no images")
+        self._blocks: OrderedDict[int, list[_Image]] = OrderedDict()
+        self._window: tuple[tuple[int, int], list[tuple[int, int]]] | None = None
+        self._epoch: tuple[int, Int[np.ndarray, " blocks"], Int[np.ndarray, " bounds"]] | None = (
+            None
+        )
+        self._seen = self._at_fault = 0
+        self._fault: Quarantined | None = None
+
+    @cached_property
+    def roots(self) -> Mapping[str, Path]:
+        """Where the images of each source are."""
+        return {one.source.name: one.root for one in self.plan.sources}
+
+    def visit(self, number: int) -> Conversation:
+        """The conversation of a visit, from 0 on.
+
+        An image that gives none passes its visit on to the next one in the order.
+
+        Raises:
+            BudgetError: More images than the budget allows are at fault.
+            AnnotationError: No image gives any conversation.
+        """
+        # from the middle of an epoch, the end of the next one has seen every image
+        for step in range(min(2 * self.images, _LONGEST_WALK)):
+            epoch, place = divmod(number + step, self.images)
+            rows = self.rows(epoch, *self._at(epoch, place))
+            if rows:
+                # the image is drawn by the order, its conversation by the image: no two of them agree
+                dice = Dice(self.plan.seed + epoch).throw(rows[0]["id"], "visit", 0)
+                row = rows[int(dice.integers(len(rows)))]
+                return to_conversation(row, root=self.roots.get(row["source"]))
+        raise AnnotationError(
+            f"no conversation in {min(self.images, _LONGEST_WALK)} images: no task of the mixture "
+            f"{self.plan.mixture} applies to them"
+        )
+
+    def rows(self, epoch: int, block: int, image: int) -> list[dict[str, Any]]:
+        """All conversations of an image in an epoch, as a shard holds them."""
+        content = BlockContent()
+        plan = replace(self.plan, seed=self.plan.seed + epoch)
+        make_parts(plan, [self._block(block)[image]], content)
+        self._seen += 1
+        if content.quarantine:
+            self._at_fault += 1
+            self._fault = content.quarantine[-1]
+        last = self._fault
+        over = self._at_fault > self.budget * self._seen and self._seen >= BUDGET_FROM
+        if over and last is not None:
+            raise BudgetError(
+                f"{self._at_fault} of {self._seen} images at fault, more than the budget of "
+                f"{self.budget:.3%}; the last: {last.place}: {last.code}: {last.detail}\n"
+                "hint: `deixis data check` lists them"
+            )
+        return content.rows
+
+    def _at(self, epoch: int, place: int) -> tuple[int, int]:
+        """The block and the image in it at a place of an epoch."""
+        if self._epoch is None or self._epoch[0] != epoch:
+            order = _generator(self.plan.seed, epoch, 0).permutation(len(self._sizes))
+            self._epoch = epoch, order, np.concatenate(([0], self._sizes[order].cumsum()))
+        _, order, starts = self._epoch
+        window = (int(np.searchsorted(starts, place, side="right")) - 1) // WINDOW_BLOCKS
+        first = window * WINDOW_BLOCKS
+        if self._window is None or self._window[0] != (epoch, window):
+            blocks = [int(block) for block in order[first : first + WINDOW_BLOCKS]]
+            images = [(block, image) for block in blocks for image in range(self._sizes[block])]
+            _generator(self.plan.seed, epoch, 1 + window).shuffle(images)
+            self._window = (epoch, window), images
+        return self._window[1][place - int(starts[first])]
+
+    def _block(self, number: int) -> list[_Image]:
+        if number not in self._blocks:
+            while len(self._blocks) >= WINDOW_BLOCKS:
+                self._blocks.popitem(last=False)
+            self._blocks[number] = list(read_block(self.index.block(number)))
+        return self._blocks[number]
+
+    def __reduce__(self) -> tuple[type["LiveDataset"], tuple[BuildPlan, Path], dict[str, Any]]:
+        return LiveDataset, (self.plan, self.folder), {"budget": self.budget}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.budget = state["budget"]
+
+
+def _generator(seed: int, epoch: int, window: int) -> np.random.Generator:
+    return np.random.default_rng([seed, epoch, window, 0x6C697665])
+
+
+def _index_of(plan: BuildPlan, folder: Path) -> Index:
+    """The index of a plan's sources; whoever comes first makes it.
+
+    What is in it depends on the sources alone, so runs of other tasks and seeds share it.
+    """
+    own = folder / plan.sources_digest[:16]
+    with _alone(folder):
+        return make_index(plan, own)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("a")
+    with handle:
+        # waits; the kernel lets go of it when its process ends, however that ends
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _block_sizes(index: Index) -> Int[np.ndarray, " blocks"]:
+    """Images of each block: all are full but the last."""
+    total = sum(count.images for count in index.counts.values())
+    sizes = np.full(index.blocks, BLOCK_IMAGES, np.int64)
+    if index.blocks:
+        sizes[-1] = total - BLOCK_IMAGES * (index.blocks - 1)
+    return sizes
