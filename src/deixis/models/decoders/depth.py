@@ -7,7 +7,7 @@ and indoor and outdoor ranges are a configuration, not a loss.
 
 Metric truth is scored by the scale-invariant logarithmic error (Eigen et al. 2014, equation 4,
 as a root, with the variance weighted as in BTS 3.3), relative truth by an error that no scale and
-shift of its disparity changes (MiDaS, equations 5 to 7).
+shift of its disparity changes (MiDaS, section 5).
 """
 
 import math
@@ -139,10 +139,9 @@ def affine_invariant_loss(
 ) -> Float[Tensor, " n"]:
     """MiDaS' loss: blind to scale and shift of either map.
 
-    Both maps have their median taken off and are divided by their mean distance from it (equation
-    5); then half the mean distance between them counts (equations 6 and 7), and ``gradient``
-    times the steps of their difference to right and below, on ``scales`` resolutions (equation
-    11). A map without valid pixels has 0, a prediction of one value no gradient from its spread.
+    Both maps have their median taken off and are divided by their mean distance from it; then
+    half the mean distance between them counts, and ``gradient`` times the steps of their
+    difference to right and below, on ``scales`` resolutions. A map without valid pixels has 0, a prediction of one value no gradient from its spread.
     """
     count = valid.flatten(1).sum(-1)
     difference = (_standardised(predicted, valid) - _standardised(target, valid)) * valid

@@ -1,6 +1,6 @@
 """MaskFormer's pixel decoder as it was published: a plain feature pyramid network.
 
-MaskFormer 3.3 ("per-pixel decoder"); REF-VLM's mask decoder (IV-C) takes it as it is, 256
+MaskFormer 3.3, "pixel-level module"; REF-VLM's mask decoder (IV-C) takes it as it is, 256
 channels throughout. Parameters are named as in transformers' ``MaskFormerPixelDecoder``, so that its
 weights load. `PixelDecoder` beside it needs a fraction of the computation; both give the
 same two maps.
