@@ -144,6 +144,39 @@ def test_bad_lines_change_nothing_for_the_good_ones(tmp_path: Path) -> None:
     assert source["used_without_some_records"] == 4
 
 
+@pytest.mark.slow
+def test_a_hundred_thousand_lines_are_built_beside_hostile_ones(tmp_path: Path) -> None:
+    script = Path(__file__).parent / "many_lines.py"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    ended = subprocess.run(  # noqa: S603
+        [sys.executable, script, tmp_path, "100000"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        env=environment,
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    found = json.loads(ended.stdout)
+    assert found["same"]
+    assert found["rows"] > 140_000
+    assert found["found"] == found["expected"]
+    source = found["source"]
+    fates = ("used", "used_without_some_records", "quarantined", "filtered")
+    assert source["images"] == sum(source[fate] for fate in fates)
+    assert source["records"] == 100_000 + sum(found["expected"].values()) + 2 * 33
+
+
+def test_faults_without_an_image_count_against_the_whole_source(tmp_path: Path) -> None:
+    # as many as one in a hundred of all, and more than that of the first shard
+    lines: list[dict[str, object] | str] = [line(number) for number in range(500)]
+    path = write_lines(tmp_path / "lines.jsonl", [*["[]"] * 5, *lines])
+    build(plan_of(f"jsonl:{path}"), tmp_path / "out")
+    path = write_lines(tmp_path / "more.jsonl", [*["[]"] * 6, *lines])
+    with pytest.raises(BudgetError, match="6 of 506 images are at fault"):
+        build(plan_of(f"jsonl:{path}"), tmp_path / "more")
+
+
 def test_an_image_with_a_fault_is_not_taken_for_exhaustive(tmp_path: Path) -> None:
     broken = line(4, objects=[*line(4)["objects"], {"category": "cat", "box": [5, 5, 5, 5]}])
     path = write_lines(tmp_path / "lines.jsonl", [broken])

@@ -64,6 +64,10 @@ class Budget:
         if not 0 <= self.share <= 1:
             raise RecipeError(f"error budget {self.share}: expected 0 to 1")
 
+    def is_over(self, bad: int, seen: int) -> bool:
+        """Whether so many at fault, of so many that were seen, are too many."""
+        return (seen >= self.least and bad > self.share * seen) or bad > self.most
+
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
@@ -302,18 +306,20 @@ class _Run:
         for source, count in self.index.counts.items():
             fates = _fates(entries, source)
             bad = sum(entry["at_fault"].get(source, 0) for entry in entries)
-            bad += count.faults if self.checked else 0
-            seen = sum(fates.values()) + (count.faults if self.checked else 0)
-            over = seen >= self.budget.least and bad > self.budget.share * seen
-            if over or bad > self.budget.most:
+            seen = sum(fates.values())
+            if self.budget.is_over(bad, seen):
                 raise BudgetError(self._over(source, bad, seen, entries))
+            # records that belong to no image are known of the whole source from the beginning
+            lost, every = bad + count.faults, count.images + count.faults
+            if self.checked and count.faults and self.budget.is_over(lost, every):
+                raise BudgetError(self._over(source, lost, every, entries))
             broken = sum(
                 n
                 for entry in entries
                 for name, code, _, n in entry["faults"]
                 if name == source and code == "code_error"
             )
-            if broken > CODE_ERROR_BUDGET * seen:
+            if broken > CODE_ERROR_BUDGET * (seen + count.faults):
                 raise BudgetError(
                     f"source {source}: {broken} of {seen} images met an error in the code itself: "
                     + self._over(source, bad, seen, entries)
