@@ -61,11 +61,13 @@ class PointingAnswer(Answer):
                 for unit in reference.units:
                     if isinstance(unit, Box):
                         row["bbox"] = list(unit.to_xywh())
+                    elif isinstance(unit, Keypoints):
+                        row["keypoints"] = unit.to_annotation()
                     elif isinstance(unit, Mask):
                         row["segmentation"] = unit.to_coco()
                         if "bbox" not in row and not unit.is_empty:
                             row["bbox"] = list(unit.to_box().to_xywh())
-                if "bbox" in row or "segmentation" in row:
+                if row.keys() & {"bbox", "segmentation", "keypoints"}:
                     rows.append(row)
         return rows
 

@@ -42,7 +42,7 @@ def generate(
     was chosen. Without ``cached`` each step reads the whole sequence again; the result is the
     same and serves as its check. ``begin`` gives the first token of each row.
     """
-    seen = model.see(batch.pixel_values)
+    seen = model.see(batch.pixel_values, batch.framed_pixels)
     fed = model.embed(batch.input_ids, seen, batch.regions, batch.region_rows)
     positions, mask = batch.positions, batch.turns >= 0
     hidden = torch.zeros(0)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -120,7 +120,7 @@ class Predictor:
         batch_size: int = 32,
     ) -> list[PointingAnswer]:
         """Ask several questions; see `ask`."""
-        wanted = _unit_types(units)
+        wanted = _unit_types(units, (*DECODED, *self.model.units))
         ready = [self._question(image, prompt) for image, prompt in questions]
         answers: list[PointingAnswer] = []
         for start in range(0, len(ready), batch_size):
@@ -138,7 +138,7 @@ class Predictor:
     def _answer(
         self, questions: list[_Question], wanted: tuple[str, ...] | None, limit: int
     ) -> list[PointingAnswer]:
-        looked = self._look([question.row for question in questions], limit)
+        looked = self._look(questions, limit, wanted)
         doubtful = [
             index
             for index, one in enumerate(looked)
@@ -146,7 +146,7 @@ class Predictor:
         ]
         if doubtful:
             others = [looked[index].generated.runner_up[0] for index in doubtful]
-            again = self._look([questions[index].row for index in doubtful], limit, others)
+            again = self._look([questions[index] for index in doubtful], limit, wanted, others)
             for index, other in zip(doubtful, again, strict=True):
                 looked[index] = self._believed(questions[index], looked[index], other)
         return [
@@ -156,10 +156,15 @@ class Predictor:
 
     @torch.inference_mode()
     def _look(
-        self, rows: list[Row], limit: int, begin: Sequence[int] | None = None
+        self,
+        questions: list[_Question],
+        limit: int,
+        units: tuple[str, ...] | None,
+        begin: Sequence[int] | None = None,
     ) -> list[_Looked]:
         """Generate answers and decode their references; ``begin`` gives the first tokens."""
         tokenizer = self.processor.tokenizer
+        rows = [question.row for question in questions]
         batch = collate(rows, pad_id=tokenizer.pad_id, left=True).to(self.model.device)
         generated, seen = generate(
             self.model,
@@ -170,9 +175,28 @@ class Predictor:
         )
         states, filled = pad_references(generated)
         turns = torch.ones(filled.shape, dtype=torch.long)
-        decoded = self.model.decode(LatentReferences(states, filled, turns), seen)
+        wanted = self._wanted(questions, generated, filled, units)
+        decoded = self.model.decode(LatentReferences(states, filled, turns), seen, wanted=wanted)
         known = self.model.recognise(seen) if self.second_look.words else None
         return [_Looked(one, row, decoded, known) for row, one in enumerate(generated)]
+
+    def _wanted(
+        self,
+        questions: list[_Question],
+        generated: list[Generated],
+        filled: Bool[Tensor, "b most"],
+        units: tuple[str, ...] | None,
+    ) -> dict[str, Bool[Tensor, "b most"]]:
+        """Which references need which of the decoders that only some references need."""
+        wanted = {unit: torch.zeros_like(filled) for unit in self.model.more_units}
+        if not wanted:
+            return {}
+        for row, (question, one) in enumerate(zip(questions, generated, strict=True)):
+            pieces = self.processor.tokenizer.decode_pieces(one.ids)
+            for slot in self.processor.notation.decode(pieces, question.size).slots:
+                for unit in wanted.keys() & set(units or slot.unit_types):
+                    wanted[unit][row, slot.position] = True
+        return wanted
 
     def _believed(self, question: _Question, first: _Looked, other: _Looked) -> _Looked:
         """The likelier of two answers, of which one points and one does not; else the first."""
@@ -269,6 +293,10 @@ class _Placer:
                 return self._box(self.decoded.boxes.boxes[self.row, reference])
             if name == UnitType.MASK and self.decoded.masks is not None:
                 return self._mask(self.decoded.masks.logits[self.row, reference])
+            if name in self.decoded.more:
+                more = self.decoded.more[name]
+                place = int(more.places[self.row, reference])
+                return more.decoder.to_unit(more.decoded, self.row, place, self.letterbox.source)
         except GeometryError as error:
             self.problems.append(Problem("unit_unsound", f"reference {reference}: {error}"))
             return None
@@ -281,6 +309,9 @@ class _Placer:
             logits.append(self.decoded.boxes.quality[self.row, reference])
         if UnitType.MASK in names and self.decoded.masks is not None:
             logits.append(self.decoded.masks.quality[self.row, reference])
+        for name in [name for name in names if name in self.decoded.more]:
+            more = self.decoded.more[name]
+            logits.append(more.decoded.quality[self.row, int(more.places[self.row, reference])])
         return float(torch.stack(logits).sigmoid().mean()) if logits else None
 
     def _box(self, box: Float[Tensor, " 4"]) -> Box:
@@ -311,15 +342,14 @@ class _Placer:
         return mask
 
 
-def _unit_types(units: str | Sequence[str] | None) -> tuple[str, ...] | None:
+def _unit_types(units: str | Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...] | None:
     if units is None:
         return None
     names = tuple(units.split(",")) if isinstance(units, str) else tuple(units)
-    unknown = [name for name in names if name not in DECODED]
+    unknown = [name for name in names if name not in known]
     if unknown or not names:
-        raise PromptError(
-            f"unit types {list(names)}: expected some of {[u.value for u in DECODED]}"
-        )
+        choices = list(dict.fromkeys(str(name) for name in known))
+        raise PromptError(f"unit types {list(names)}: expected some of {choices}")
     return names
 
 

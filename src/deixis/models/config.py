@@ -1,13 +1,20 @@
 """Configuration of the composite model, as Hugging Face saves it."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from deixis.errors import ModelError
 from deixis.models.decoders import DecoderConfig
+from deixis.models.decoders.depth import DepthConfig
+from deixis.models.decoders.keypoints import SKELETONS, KeypointConfig
+from deixis.models.decoders.prompted import ImageFrame
 from deixis.models.projector import ObjectProjector
 from deixis.models.vision import SmallVisionConfig
+from deixis.structures import UnitType
 
 
 class PointingVLMConfig(PreTrainedConfig):
@@ -18,6 +25,8 @@ class PointingVLMConfig(PreTrainedConfig):
         vision: Shape of the vision encoder.
         box_decoder: Shape of the box decoder; None for a model without one.
         mask_decoder: Shape of the mask decoder; None for a model without one.
+        decoders: More unit decoders: names of `deixis.models.decoders.registry.BUILDERS` and what
+            each is built from.
         pixel_width: Channels of the map that masks are cut from.
         region_tokens: Tokens that a region becomes; a square number.
         notation: How grounded phrases are written; a name of `deixis.processing.build.NOTATIONS`.
@@ -52,6 +61,7 @@ class PointingVLMConfig(PreTrainedConfig):
         proposals: bool = False,
         tokens_from: Literal["encoder", "cells", "objects"] = "encoder",
         objects: int = 16,
+        decoders: dict[str, dict[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
         if isinstance(text_config, dict):
@@ -68,7 +78,9 @@ class PointingVLMConfig(PreTrainedConfig):
         self.proposals = proposals
         self.tokens_from = tokens_from
         self.objects = objects
-        self.loss_weights = {**DEFAULT_LOSS_WEIGHTS, **(loss_weights or {})}
+        self.decoders = decoders if decoders is not None else {}
+        more = dict.fromkeys(self.decoders.keys() & MORE_LOSSES, MORE_LOSS_WEIGHT)
+        self.loss_weights = {**DEFAULT_LOSS_WEIGHTS, **more, **(loss_weights or {})}
         super().__init__(**kwargs)
 
     @property
@@ -113,6 +125,66 @@ class PointingVLMConfig(PreTrainedConfig):
         """The mask decoder's shape, typed."""
         return None if self.mask_decoder is None else DecoderConfig(**self.mask_decoder)
 
+    @property
+    def cell_width(self) -> int | None:
+        """Channels of the map that references attend to; None where no decoder says so.
+
+        Raises:
+            ModelError: Decoders disagree.
+        """
+        own = {"box": self.box_decoder_config, "mask": self.mask_decoder_config}
+        asked = {name: config.width for name, config in own.items() if config is not None}
+        for name, default in (("keypoint", KeypointConfig()), ("depth", DepthConfig())):
+            if name in self.decoders:
+                asked[name] = int(self.decoders[name].get("width", default.width))
+        if len(set(asked.values())) > 1:
+            raise ModelError(f"decoders attend to one map: expected one width, got {asked}")
+        return next(iter(asked.values()), None)
+
+    @property
+    def keypoint_names(self) -> tuple[str, ...]:
+        """Keypoints of the bodies that are decoded; none without such a decoder."""
+        if UnitType.KEYPOINT not in self.decoders:
+            return ()
+        skeleton = self.decoders[UnitType.KEYPOINT].get("skeleton", KeypointConfig().skeleton)
+        return SKELETONS[skeleton].names
+
+    @property
+    def decodes_depth(self) -> bool:
+        """Whether depth maps are decoded."""
+        return UnitType.DEPTH in self.decoders
+
+    @property
+    def mask_frame(self) -> ImageFrame | None:
+        """How the model's segmenter sees images, where it has one."""
+        if "segmenter" not in self.decoders:
+            return None
+        return segmenter_frame(self.decoders["segmenter"].get("segmenter"))
+
+
+def segmenter_frame(segmenter: Any) -> ImageFrame:
+    """The frame of a segmenter, from its configuration as ``to_dict()`` gives it.
+
+    Raises:
+        ModelError: It is no configuration of SAM or SAM 2.
+    """
+    if not isinstance(segmenter, Mapping) or segmenter.get("model_type") not in SEGMENTER_FITS:
+        raise ModelError(
+            "decoder segmenter: expected the configuration of sam or sam2 as segmenter\n"
+            "hint: load its weights into the part mask_decoder"
+        )
+    side = AutoConfig.for_model(**segmenter).prompt_encoder_config.image_size
+    return ImageFrame(int(side), SEGMENTER_FITS[segmenter["model_type"]])
+
+
+SEGMENTER_FITS: Mapping[str, Literal["corner", "stretch"]] = MappingProxyType(
+    {"sam": "corner", "sam2": "stretch", "sam2_video": "stretch"}
+)
+"""How segmenters put an image into their square, by model type."""
+
+MORE_LOSSES = frozenset({UnitType.KEYPOINT.value, UnitType.DEPTH.value})
+MORE_LOSS_WEIGHT = 0.5
+"""Weight of the losses of unit decoders beyond boxes and masks, as of those two."""
 
 DEFAULT_LOSS_WEIGHTS = {
     "language": 1.0,

@@ -7,11 +7,13 @@ A forward pass, in order:
 3. image tokens pass the projector, region tokens the region encoder, and both take the place of
    their placeholder tokens among the text;
 4. the language model reads the sequence; the hidden state at each `<REF>` is gathered;
-5. the unit decoders turn each gathered state into a box and a mask;
+5. the unit decoders turn each gathered state into a box and a mask, and those references that ask
+   for other units into these;
 6. with truth given, references of a group take their truth by Hungarian matching, and the losses
-   of language, boxes, masks, proposals and concepts are added (see `objectives`).
+   of language, units, proposals and concepts are added (see `objectives`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +33,13 @@ from deixis.models.decoders import (
     ProposalHead,
     Proposals,
 )
+from deixis.models.decoders.interface import EncodedImages, Features
+from deixis.models.decoders.location import LocationDecoder
+from deixis.models.decoders.prompted import PromptedMaskDecoder
+from deixis.models.decoders.registry import AnyDecoder, Widths, build_decoder
 from deixis.models.objectives import (
     DecodedUnits,
+    MoreUnits,
     Things,
     Truth,
     proposal_losses,
@@ -41,20 +48,26 @@ from deixis.models.objectives import (
 )
 from deixis.models.positions import sine_positions
 from deixis.models.projector import CellProjector, ObjectProjector, Projector
-from deixis.models.references import LatentReferences, route_references
+from deixis.models.references import LatentReferences, pick_references, route_references
 from deixis.models.regions import MaskGuidedAggregation
+from deixis.models.truth import read_truth
 from deixis.models.vision import SmallVisionEncoder
+from deixis.structures import UnitType
 
 CELL_LEVEL, PIXEL_LEVEL = 2, 0
 
 
 @dataclass(frozen=True, slots=True)
 class SeenImages:
-    """Images after the vision encoder: tokens for the language model, maps for the decoders."""
+    """Images after the vision encoder: tokens for the language model, maps for the decoders.
+
+    ``framed`` are the images as a segmenter has encoded them, where the model has one.
+    """
 
     tokens: Float[Tensor, "b n d"]
     maps: PixelFeatures
     proposals: Proposals | None
+    framed: EncodedImages | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +119,8 @@ class PointingVLM(PreTrainedModel):
     """Vision encoder, projector, region encoder, language model and unit decoders, by name.
 
     Parts are the direct children: ``vision_encoder``, ``projector``, ``region_encoder``,
-    ``language_model``, ``pixel_decoder``, ``proposal_head``, ``box_decoder``, ``mask_decoder``, ``concept_head``.
+    ``language_model``, ``pixel_decoder``, ``proposal_head``, ``box_decoder``, ``mask_decoder``,
+    ``concept_head``, and for each further unit type its decoder, such as ``keypoint_decoder``.
     """
 
     config_class = PointingVLMConfig
@@ -121,8 +135,7 @@ class PointingVLM(PreTrainedModel):
         self.vision_encoder = SmallVisionEncoder(config.vision_config)
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         widths = self.vision_encoder.widths
-        decoders = [d for d in (config.box_decoder_config, config.mask_decoder_config) if d]
-        cell_width = decoders[0].width if decoders else widths[CELL_LEVEL]
+        cell_width = config.cell_width or widths[CELL_LEVEL]
         self.projector = build_projector(config, widths[-1], cell_width, width)
         self.pixel_decoder = PixelDecoder(
             widths,
@@ -136,22 +149,64 @@ class PointingVLM(PreTrainedModel):
         )
         self.region_encoder = RegionEncoder(cell_width, width, config.region_tokens)
         box, mask = config.box_decoder_config, config.mask_decoder_config
-        self.box_decoder = None if box is None else BoxDecoder(box, width)
-        self.mask_decoder = None if mask is None else MaskDecoder(mask, width, config.pixel_width)
+        self.box_decoder: BoxDecoder | LocationDecoder | None = (
+            None if box is None else BoxDecoder(box, width)
+        )
+        self.mask_decoder: MaskDecoder | PromptedMaskDecoder | None = (
+            None if mask is None else MaskDecoder(mask, width, config.pixel_width)
+        )
         if self.proposal_head is not None:
             for decoder in (self.box_decoder, self.mask_decoder):
-                if decoder is not None and decoder.config.anchored:
+                if isinstance(decoder, BoxDecoder | MaskDecoder) and decoder.config.anchored:
                     decoder.start_from_proposals()
         self.concept_head = (
             ConceptHead(cell_width, len(config.concepts)) if config.concepts else None
+        )
+        self.more_units = tuple(
+            self._add_decoder(name, fields, Widths(width, config.pixel_width))
+            for name, fields in config.decoders.items()
+        )
+        self.always_frozen = frozenset(
+            name for name, parameter in self.named_parameters() if not parameter.requires_grad
         )
         self.post_init()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
 
     def _init_weights(self, module: nn.Module) -> None:
         """Keep each part's own initialisation: parts differ too much for one rule."""
 
-    def see(self, pixel_values: Float[Tensor, "b 3 h w"]) -> SeenImages:
-        """Steps 1 and 2: encode canvases once, however many questions follow."""
+    def _add_decoder(self, name: str, fields: Mapping[str, Any], widths: Widths) -> str:
+        """Make one more decoder a part and give the unit type that it decodes."""
+        decoder = build_decoder(name, fields, widths)
+        part = f"{decoder.unit}_decoder"
+        if not isinstance(decoder, nn.Module):
+            raise ModelError(f"decoder {name!r}: expected it as the configuration's {part}")
+        if getattr(self, part, None) is not None:
+            raise ModelError(f"decoder {name!r}: the model has another {part} already")
+        setattr(self, part, decoder)
+        return decoder.unit
+
+    @property
+    def more_decoders(self) -> dict[str, AnyDecoder]:
+        """The decoders of the config's ``decoders``, by unit type."""
+        return {unit: getattr(self, f"{unit}_decoder") for unit in self.more_units}
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The unit types that the model decodes."""
+        own = {UnitType.BOX.value: self.box_decoder, UnitType.MASK.value: self.mask_decoder}
+        first = tuple(unit for unit, decoder in own.items() if decoder is not None)
+        return first + tuple(unit for unit in self.more_units if unit not in own)
+
+    def see(
+        self,
+        pixel_values: Float[Tensor, "b 3 h w"],
+        framed_pixels: Float[Tensor, "b 3 side side"] | None = None,
+    ) -> SeenImages:
+        """Steps 1 and 2: encode canvases once, however many questions follow.
+
+        Raises:
+            ModelError: The model has a segmenter, and images in its frame are not given.
+        """
         features = self.vision_encoder(pixel_values)
         maps = self.pixel_decoder(features.pyramid)
         proposals = None if self.proposal_head is None else self.proposal_head(maps.cells)
@@ -162,7 +217,14 @@ class PointingVLM(PreTrainedModel):
                 tokens = self.projector(maps.cells)
             case _:
                 tokens = self.projector(features.tokens)
-        return SeenImages(tokens, maps, proposals)
+        return SeenImages(tokens, maps, proposals, self._framed(framed_pixels))
+
+    def _framed(self, pixels: Float[Tensor, "b 3 side side"] | None) -> EncodedImages | None:
+        if not isinstance(self.mask_decoder, PromptedMaskDecoder):
+            return None
+        if pixels is None:
+            raise ModelError("the model has a segmenter: expected images in its frame, got none")
+        return self.mask_decoder.see(pixels)
 
     def recognise(self, seen: SeenImages) -> Float[Tensor, "b cells known"] | None:
         """Give the chance, for each cell, that each of the config's concepts holds there."""
@@ -221,14 +283,32 @@ class PointingVLM(PreTrainedModel):
         )
         return output.last_hidden_state
 
-    def decode(self, references: LatentReferences, seen: SeenImages) -> DecodedUnits:
-        """Step 5: every decoder runs on every reference; the caller keeps what was asked for."""
+    def decode(
+        self,
+        references: LatentReferences,
+        seen: SeenImages,
+        *,
+        wanted: Mapping[str, Bool[Tensor, "b q"]] | None = None,
+    ) -> DecodedUnits:
+        """Step 5: units of every reference.
+
+        Boxes and masks are decoded of every reference, the caller keeps what was asked for; with
+        ``wanted``, other units only of the references that it names by their type.
+        """
         boxes = masks = None
-        if self.box_decoder is not None:
+        if isinstance(self.box_decoder, BoxDecoder):
             boxes = self.box_decoder(references, seen.maps.cells, seen.proposals)
-        if self.mask_decoder is not None:
+        if isinstance(self.mask_decoder, MaskDecoder):
             masks = self.mask_decoder(references, seen.maps, seen.proposals)
-        return DecodedUnits(references, boxes, masks)
+        features = Features(seen.maps, seen.proposals, seen.framed)
+        more = {}
+        for unit, decoder in self.more_decoders.items():
+            chosen = references.filled
+            if wanted is not None:
+                chosen = chosen & wanted.get(unit, torch.zeros_like(chosen))
+            some, places = pick_references(references, chosen)
+            more[unit] = MoreUnits(decoder, decoder(some, features), some.filled, places)
+        return DecodedUnits(references, boxes, masks, more)
 
     def forward(
         self,
@@ -243,9 +323,10 @@ class PointingVLM(PreTrainedModel):
         region_rows: Int[Tensor, " r"],
         references: Any,
         things: Any,
+        framed_pixels: Float[Tensor, "b 3 side side"] | None = None,
     ) -> PointingOutput:
         """All six steps on a training batch (fields of `deixis.processing.batch.Batch`)."""
-        seen = self.see(pixel_values)
+        seen = self.see(pixel_values, framed_pixels)
         weights = self.config.loss_weights
         parts: dict[str, Tensor] = {}
         measures: dict[str, Tensor] = {}
@@ -271,21 +352,24 @@ class PointingVLM(PreTrainedModel):
         # markers in a question are plain text, so a reference token is always labelled
         is_reference = (input_ids == self.config.marker_ids["<REF>"]) & (turns > 0)
         latent = route_references(hidden, is_reference, turns)
-        units = self.decode(latent, seen)
-        truth = Truth(
-            references.boxes,
-            references.has_box,
-            references.masks.float(),
-            references.has_mask,
-            references.groups,
-            references.weights,
-        )
+        truth = read_truth(references, self.more_decoders)
         if len(latent) != len(truth.boxes):
             raise ModelError(f"{len(latent)} <REF> tokens, truth for {len(truth.boxes)}")
+        units = self.decode(latent, seen, wanted=wanted_by_truth(latent, truth))
         unit_parts, unit_measures = unit_losses(units, truth, weights)
         parts |= unit_parts
         measures |= unit_measures
         return PointingOutput(weighted_sum(parts, weights), parts, measures)
+
+
+def wanted_by_truth(references: LatentReferences, truth: Truth) -> dict[str, Bool[Tensor, "b q"]]:
+    """Which references have truth for the units of further decoders, by unit type."""
+    wanted = {}
+    for unit, known in truth.more.items():
+        chosen = torch.zeros(len(references), dtype=torch.bool, device=references.filled.device)
+        chosen[known.index] = True
+        wanted[unit] = torch.zeros_like(references.filled).masked_scatter(references.filled, chosen)
+    return wanted
 
 
 def build_projector(

@@ -1,7 +1,8 @@
 """Sequences padded into one batch; the only place that knows the batch's fields."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,11 +13,52 @@ from deixis.structures import IGNORE_INDEX
 
 
 @dataclass(frozen=True, slots=True)
+class KeypointReferences:
+    """Bodies that references point at, for the references ``index``: whole groups, in order.
+
+    ``positions`` (x, y) and ``boxes`` (cxcywh) lie in [0, 1] of the canvas, ``visibility`` is
+    COCO's, ``areas`` (which OKS scales by) are shares of the canvas. A body that is asked for and
+    not annotated is not ``known``.
+    """
+
+    index: Int[Tensor, " m"]
+    positions: Float[Tensor, "m k 2"]
+    visibility: Int[Tensor, "m k"]
+    areas: Float[Tensor, " m"]
+    boxes: Float[Tensor, "m 4"]
+    known: Bool[Tensor, " m"]
+
+
+@dataclass(frozen=True, slots=True)
+class DepthReferences:
+    """Depth maps of the references ``index``, over the canvas; 0 where depth is unknown.
+
+    Values are metres, or where ``relative`` holds any numbers that grow with depth.
+    """
+
+    index: Int[Tensor, " m"]
+    values: Float[Tensor, "m h w"]
+    relative: Bool[Tensor, " m"]
+    known: Bool[Tensor, " m"]
+
+
+@dataclass(frozen=True, slots=True)
+class FramedMasks:
+    """Masks of the references ``index`` in the frame of a segmenter, and where the image is."""
+
+    index: Int[Tensor, " m"]
+    masks: Bool[Tensor, "m h w"]
+    inside: Bool[Tensor, "m h w"]
+    known: Bool[Tensor, " m"]
+
+
+@dataclass(frozen=True, slots=True)
 class References:
     """Truth for the references of a batch, in the order of their tokens.
 
     ``boxes`` are cxcywh in [0, 1] of the canvas; ``masks`` lie at the resolution of the pixel
-    features. ``groups`` holds the reference indices of each group, padded with -1.
+    features. ``groups`` holds the reference indices of each group, padded with -1. The last three
+    are None where no reference asks for such a unit, or the model decodes none.
     """
 
     boxes: Float[Tensor, "n 4"]
@@ -25,6 +67,9 @@ class References:
     has_mask: Bool[Tensor, " n"]
     groups: Int[Tensor, "g most"]
     weights: Float[Tensor, " n"]
+    keypoints: KeypointReferences | None = None
+    depths: DepthReferences | None = None
+    framed_masks: FramedMasks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +93,7 @@ class Batch:
 
     ``turns`` is 0 for what every turn of a row sees (image), 1, 2, … for turns, -1 for padding.
     ``independent`` rows hide turns from one another. ``positions`` are rotary positions.
+    ``framed_pixels`` are the images as a segmenter takes them, where the model has one.
     """
 
     pixel_values: Float[Tensor, "b 3 canvas canvas"]
@@ -61,18 +107,12 @@ class Batch:
     region_rows: Int[Tensor, " r"]
     references: References
     things: Things
+    framed_pixels: Float[Tensor, "b 3 side side"] | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """Move every tensor."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        references = References(
-            **{f.name: getattr(self.references, f.name).to(device) for f in fields(References)}
-        )
-        things = Things(**{f.name: getattr(self.things, f.name).to(device) for f in fields(Things)})
-        del moved["references"], moved["things"]
-        return Batch(
-            **{k: v.to(device) for k, v in moved.items()}, references=references, things=things
-        )
+        moved: Batch = _moved(self, device)
+        return moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +137,10 @@ class Row:
     thing_boxes: Float[np.ndarray, "m 4"]
     thing_masks: UInt8[np.ndarray, "m mh mw"]
     concepts: Bool[np.ndarray, "m known"]
+    keypoints: KeypointReferences | None = None
+    depths: DepthReferences | None = None
+    framed_masks: FramedMasks | None = None
+    framed_pixels: Float[Tensor, "3 side side"] | None = None
 
 
 def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: int = 1) -> Batch:
@@ -120,12 +164,15 @@ def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: i
 
     groups: list[tuple[int, ...]] = []
     cells: list[np.ndarray] = []
+    starts: list[int] = []
     first, first_thing = 0, 0
     for row in rows:
+        starts.append(first)
         groups += [tuple(first + index for index in group) for group in row.groups]
         first += len(row.boxes)
         cells.append(np.where(row.cells >= 0, row.cells + first_thing, -1))
         first_thing += len(row.thing_boxes)
+    framed = [row.framed_pixels for row in rows if row.framed_pixels is not None]
     most = max((len(group) for group in groups), default=1)
     table = torch.full((len(groups), most), -1, dtype=torch.long)
     for index, group in enumerate(groups):
@@ -149,6 +196,9 @@ def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: i
             has_mask=joined("has_mask"),
             groups=table,
             weights=joined("weights"),
+            keypoints=_joined(KeypointReferences, [row.keypoints for row in rows], starts),
+            depths=_joined(DepthReferences, [row.depths for row in rows], starts),
+            framed_masks=_joined(FramedMasks, [row.framed_masks for row in rows], starts),
         ),
         things=Things(
             cells=torch.from_numpy(np.stack(cells)),
@@ -156,4 +206,31 @@ def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: i
             masks=joined("thing_masks"),
             concepts=joined("concepts"),
         ),
+        framed_pixels=torch.stack(framed) if framed else None,
     )
+
+
+_T = TypeVar("_T", KeypointReferences, DepthReferences, FramedMasks)
+
+
+def _joined(kind: type[_T], parts: Sequence[_T | None], starts: Sequence[int]) -> _T | None:
+    """Truth of some references of every row as truth of the batch's; None where no row has any."""
+    found = [
+        replace(part, index=part.index + start)
+        for part, start in zip(parts, starts, strict=True)
+        if part is not None
+    ]
+    if not found:
+        return None
+    return kind(
+        **{f.name: torch.cat([getattr(one, f.name) for one in found]) for f in fields(kind)}
+    )
+
+
+def _moved(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if is_dataclass(value) and not isinstance(value, type):
+        moved = {f.name: _moved(getattr(value, f.name), device) for f in fields(value)}
+        return replace(value, **moved)
+    return value

@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from deixis.errors import ModelError
 from deixis.notation import Notation, Triplets
-from deixis.processing.processor import Processor
+from deixis.processing.processor import MaskFrame, Processor
 from deixis.processing.tokenizer import MarkedTokenizer
 
 NOTATIONS: dict[str, Callable[[], Notation]] = {"triplets": Triplets}
@@ -32,6 +32,18 @@ class ModelSizes(Protocol):
     def cell_grid(self) -> int:
         """Side of the map that references attend to."""
 
+    @property
+    def keypoint_names(self) -> tuple[str, ...]:
+        """Keypoints of the bodies that are decoded; none without such a decoder."""
+
+    @property
+    def decodes_depth(self) -> bool:
+        """Whether depth maps are decoded."""
+
+    @property
+    def mask_frame(self) -> MaskFrame | None:
+        """How the model's segmenter sees images, where it has one."""
+
     region_tokens: int
     notation: str
     concepts: list[str]
@@ -54,4 +66,7 @@ def build_processor(sizes: ModelSizes, tokenizer: MarkedTokenizer) -> Processor:
         pixel_grid=sizes.pixel_grid,
         cell_grid=sizes.cell_grid,
         concepts=sizes.concepts,
+        keypoint_names=sizes.keypoint_names,
+        decodes_depth=sizes.decodes_depth,
+        mask_frame=sizes.mask_frame,
     )

@@ -1,18 +1,22 @@
 """Conversations to rows: images on the canvas, regions to masks, turns to token sequences."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
 
 from deixis.errors import ImageError, ModelError, PromptError
 from deixis.geometry import Box, ImageSize, Letterbox, Mask, Point, Scribble
-from deixis.notation import Encoded, Marker, Notation
+from deixis.notation import Encoded, EncodedReference, Marker, Notation
 from deixis.processing.batch import Row
 from deixis.processing.images import letterbox_array, read_image
 from deixis.processing.tokenizer import MarkedTokenizer
+from deixis.processing.truth import depth_references, framed_masks, keypoint_references
 from deixis.structures import (
     IGNORE_INDEX,
     Conversation,
@@ -26,6 +30,19 @@ from deixis.structures import (
 
 POINT_RADIUS = 10.0 / 336.0
 """Radius of a point prompt's disc over the canvas: 10 px at 336 (REF-VLM's public code)."""
+
+
+@runtime_checkable
+class MaskFrame(Protocol):
+    """How a segmenter sees an image: in a square of its own."""
+
+    def prepare(self, image: UInt8[Tensor, "h w 3"]) -> Float[Tensor, "3 side side"]:
+        """An RGB image as the segmenter takes it."""
+
+    def to_frame(
+        self, mask: Mask, cells: int
+    ) -> tuple[Bool[Tensor, "cells cells"], Bool[Tensor, "cells cells"]]:
+        """A mask of the source in the frame, at ``cells`` a side, and where the image is."""
 
 
 @dataclass(slots=True)
@@ -44,6 +61,7 @@ class _Builder:
     has_mask: list[bool] = field(default_factory=list)
     groups: list[tuple[int, ...]] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
+    references: list[EncodedReference] = field(default_factory=list)
 
     def extend(
         self, ids: Sequence[int], *, turn: int, start: int, weight: float | None = None
@@ -93,6 +111,9 @@ class Processor:
         pixel_grid: Side of the map that masks are cut from.
         cell_grid: Side of the map that references attend to.
         concepts: Words that the model learns to tell from a cell alone.
+        keypoint_names: Keypoints of the bodies that the model decodes; none where it decodes none.
+        decodes_depth: Whether the model decodes depth maps.
+        mask_frame: How the model's segmenter sees images, where it has one.
     """
 
     def __init__(
@@ -106,6 +127,9 @@ class Processor:
         pixel_grid: int,
         cell_grid: int,
         concepts: Sequence[str] = (),
+        keypoint_names: Sequence[str] = (),
+        decodes_depth: bool = False,
+        mask_frame: MaskFrame | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.notation = notation
@@ -115,6 +139,9 @@ class Processor:
         self.pixel_grid = pixel_grid
         self.cell_grid = cell_grid
         self.concepts = {word: index for index, word in enumerate(concepts)}
+        self.keypoint_names = tuple(keypoint_names)
+        self.decodes_depth = decodes_depth
+        self.mask_frame = mask_frame
 
     def letterbox(self, size: ImageSize) -> Letterbox:
         """The transform from an image of ``size`` to the canvas."""
@@ -166,7 +193,31 @@ class Processor:
                 continue
             position = self._add_turn(build, turn, encoded, number, start, letterbox)
         things = self._things(instances, letterbox)
-        return self._finish(build, self.pixels(image, letterbox), things, conversation.independent)
+        row = self._finish(build, self.pixels(image, letterbox), things, conversation.independent)
+        return self._with_more_truth(row, build.references, image, letterbox, instances)
+
+    def _with_more_truth(
+        self,
+        row: Row,
+        references: Sequence[EncodedReference],
+        image: ImageArray,
+        letterbox: Letterbox,
+        instances: Sequence[Instance],
+    ) -> Row:
+        """What the decoders learn from that only some models have."""
+        frame = self.mask_frame
+        if self.keypoint_names:
+            bodies = keypoint_references(references, self.keypoint_names, letterbox, instances)
+            row = replace(row, keypoints=bodies)
+        if self.decodes_depth:
+            row = replace(row, depths=depth_references(references, letterbox, self.pixel_grid))
+        if frame is None:
+            return row
+        return replace(
+            row,
+            framed_masks=framed_masks(references, frame.to_frame, self.pixel_grid),
+            framed_pixels=frame.prepare(torch.from_numpy(np.array(image))),
+        )
 
     def _encode_turn(self, turn: Turn, letterbox: Letterbox) -> _EncodedTurn:
         question = [self.tokenizer.user_id]
@@ -223,6 +274,7 @@ class Processor:
             build.boxes.append(self._canvas_box(box, letterbox))
             build.masks.append(self._canvas_mask(mask, letterbox))
             build.weights.append(weight)
+            build.references.append(reference)
         build.groups += [tuple(members) for members in groups.values()]
 
     def _canvas_box(

@@ -45,6 +45,7 @@ def model_config(
         eos_token_id=tokenizer.end_id,
         pad_token_id=tokenizer.pad_id,
     )
+    more = {"keypoint": choice.keypoint_decoder, "depth": choice.depth_decoder}
     return PointingVLMConfig(
         text_config=text,
         vision=asdict(choice.vision),
@@ -58,6 +59,7 @@ def model_config(
         proposals=choice.proposals,
         tokens_from=choice.tokens_from,
         loss_weights=dict(choice.loss_weights),
+        decoders={name: asdict(shape) for name, shape in more.items() if shape is not None},
     )
 
 

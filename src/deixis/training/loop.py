@@ -213,6 +213,8 @@ def set_trainable(model: nn.Module, parts: tuple[str, ...]) -> int:
         raise RecipeError(f"no parts {unknown}; the model has {sorted(children)}")
     for name, child in children.items():
         child.requires_grad_(name in names)
+    for name in getattr(model, "always_frozen", ()):
+        model.get_parameter(name).requires_grad_(False)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 

@@ -7,6 +7,8 @@ from typing import Literal
 
 from deixis.errors import RecipeError
 from deixis.models.decoders import DecoderConfig
+from deixis.models.decoders.depth import DepthConfig
+from deixis.models.decoders.keypoints import KeypointConfig
 from deixis.models.vision import SmallVisionConfig
 
 
@@ -139,6 +141,8 @@ class ModelChoice:
     vision: SmallVisionConfig = field(default_factory=SmallVisionConfig)
     box_decoder: DecoderConfig = field(default_factory=DecoderConfig)
     mask_decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    keypoint_decoder: KeypointConfig | None = None
+    depth_decoder: DepthConfig | None = None
     pixel_width: int = 32
     region_tokens: int = 1
     concepts: bool = True

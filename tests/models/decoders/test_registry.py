@@ -201,8 +201,8 @@ def test_losses_of_boxes_and_masks_are_those_of_the_composite_model(
 
 def test_wrapped_decoders_keep_their_parameters_and_their_units() -> None:
     model, _ = tiny_model()
-    assert model.box_decoder is not None
-    assert model.mask_decoder is not None
+    assert isinstance(model.box_decoder, BoxDecoder)
+    assert isinstance(model.mask_decoder, MaskDecoder)
     before = list(model.state_dict())
     decoders = UnitDecoders((BoxUnits(model.box_decoder), MaskUnits(model.mask_decoder)))
     assert list(model.state_dict()) == before
