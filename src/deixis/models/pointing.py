@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, Cache, PreTrainedModel
 
 from deixis.errors import ModelError
 from deixis.models import losses
-from deixis.models.config import PointingVLMConfig
+from deixis.models.config import PointingVLMConfig, segmenter_frame
 from deixis.models.decoders import (
     BoxDecoder,
     MaskDecoder,
@@ -34,6 +34,7 @@ from deixis.models.decoders import (
     Proposals,
 )
 from deixis.models.decoders.interface import EncodedImages, Features
+from deixis.models.decoders.keypoints import KeypointDecoder
 from deixis.models.decoders.location import LocationDecoder
 from deixis.models.decoders.prompted import PromptedMaskDecoder
 from deixis.models.decoders.registry import AnyDecoder, Widths, build_decoder
@@ -131,6 +132,8 @@ class PointingVLM(PreTrainedModel):
         super().__init__(config)
         if config.text_config is None:
             raise ModelError("a pointing model needs a text_config")
+        if "segmenter" in config.decoders:
+            segmenter_frame(config.decoders["segmenter"].get("segmenter"))
         width = config.text_config.hidden_size
         self.vision_encoder = SmallVisionEncoder(config.vision_config)
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
@@ -170,9 +173,15 @@ class PointingVLM(PreTrainedModel):
             name for name, parameter in self.named_parameters() if not parameter.requires_grad
         )
         self.post_init()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+        self.all_tied_weights_keys.update(tied_inside(self))
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Keep each part's own initialisation: parts differ too much for one rule."""
+        """Keep each part's own initialisation: parts differ too much for one rule.
+
+        Only what is no weight is made again: loading begins with a model that has no numbers.
+        """
+        if isinstance(module, KeypointDecoder):
+            module.sigmas.copy_(torch.tensor(module.skeleton.sigmas))
 
     def _add_decoder(self, name: str, fields: Mapping[str, Any], widths: Widths) -> str:
         """Make one more decoder a part and give the unit type that it decodes."""
@@ -370,6 +379,19 @@ def wanted_by_truth(references: LatentReferences, truth: Truth) -> dict[str, Boo
         chosen[known.index] = True
         wanted[unit] = torch.zeros_like(references.filled).masked_scatter(references.filled, chosen)
     return wanted
+
+
+def tied_inside(model: nn.Module) -> dict[str, str]:
+    """Weights that models of transformers share inside a part, by their full names.
+
+    Such a model that is a direct child is known to transformers already.
+    """
+    return {
+        f"{name}.{key}": f"{name}.{source}"
+        for name, module in model.named_modules()
+        if name and isinstance(module, PreTrainedModel)
+        for key, source in module.all_tied_weights_keys.items()
+    }
 
 
 def build_projector(
