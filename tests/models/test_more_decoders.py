@@ -46,7 +46,7 @@ def people(count: int) -> list[Sample]:
 
 def asked(sample: Sample) -> tuple[Turn, ...]:
     """One turn for a body's keypoints, one for the depth map."""
-    turns = []
+    turns: list[Turn] = []
     for task in ("keypoint", "depth"):
         turns += sample_turns(sample, np.random.default_rng(0), count=1, tasks=[task])
     return tuple(turns)
@@ -68,7 +68,7 @@ def run(model: PointingVLM, batch: Batch) -> PointingOutput:
 
 
 def boxes_and_masks(sample: Sample) -> tuple[Turn, ...]:
-    turns = []
+    turns: list[Turn] = []
     for task in ("rec", "res"):
         turns += sample_turns(sample, np.random.default_rng(1), count=2, tasks=[task])
     return tuple(turns)
@@ -356,7 +356,8 @@ def test_a_segmenter_keeps_frozen_what_nothing_trains() -> None:
 
 def test_a_saved_model_keeps_its_decoders(tmp_path: Path) -> None:
     for decoders in (BODIES, {**LOCATION, **segmenter()}):
-        plain = {"box_decoder": None, "mask_decoder": None} if "location" in decoders else {}
+        none = {"box_decoder": None, "mask_decoder": None}
+        plain: dict[str, Any] = none if "location" in decoders else {}
         model, _ = tiny_model(decoders=decoders, **plain)
         model.save_pretrained(tmp_path / "model")
         loaded = PointingVLM.from_pretrained(tmp_path / "model")

@@ -12,8 +12,9 @@ from deixis.models.decoders import DecoderConfig
 from deixis.models.decoders.depth import DepthConfig
 from deixis.models.decoders.keypoints import SKELETONS, KeypointConfig
 from deixis.models.decoders.prompted import ImageFrame
-from deixis.models.projector import ObjectProjector
+from deixis.models.projector import CellProjector, ObjectProjector
 from deixis.models.vision import SmallVisionConfig
+from deixis.models.vision.kinds import VisionConfig, VisionSizes, read_vision, vision_sizes
 from deixis.structures import UnitType
 
 
@@ -22,7 +23,8 @@ class PointingVLMConfig(PreTrainedConfig):
 
     Args:
         text_config: Configuration of any causal language model.
-        vision: Shape of the vision encoder.
+        vision: Shape of the vision encoder; with a ``kind``, of another one than the small one
+            (see `deixis.models.vision.kinds`).
         box_decoder: Shape of the box decoder; None for a model without one.
         mask_decoder: Shape of the mask decoder; None for a model without one.
         decoders: More unit decoders: names of `deixis.models.decoders.registry.BUILDERS` and what
@@ -84,36 +86,45 @@ class PointingVLMConfig(PreTrainedConfig):
         super().__init__(**kwargs)
 
     @property
-    def vision_config(self) -> SmallVisionConfig:
+    def vision_config(self) -> VisionConfig:
         """The vision encoder's shape, typed."""
-        fields: dict[str, Any] = {
-            # JSON has lists where the dataclass has tuples
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in self.vision.items()
-        }
-        return SmallVisionConfig(**fields)
+        return read_vision(self.vision)
+
+    @property
+    def vision_sizes(self) -> VisionSizes:
+        """What the rest of the model needs to know of the vision encoder."""
+        return vision_sizes(self.vision_config)
 
     @property
     def canvas(self) -> int:
         """Side of the canvas, in pixels."""
-        return self.vision_config.image_size
+        return self.vision_sizes.canvas
+
+    @property
+    def fill(self) -> tuple[int, int, int]:
+        """Colour around an image on the canvas, red, green and blue."""
+        return self.vision_sizes.fill
 
     @property
     def image_tokens(self) -> int:
         """Tokens that an image becomes."""
         if self.tokens_from == "objects":
             return self.objects + ObjectProjector.GRID**2
-        return self.vision_config.grid**2
+        if self.tokens_from == "cells":
+            return (self.cell_grid // CellProjector.MERGE) ** 2
+        return self.vision_sizes.num_tokens
 
     @property
     def pixel_grid(self) -> int:
-        """Side of the map that masks are cut from: the pyramid's finest, at stride 2."""
-        return self.canvas // 2
+        """Side of the map that masks are cut from: the pyramid's finest."""
+        sizes = self.vision_sizes
+        return sizes.grids[sizes.pixel_level]
 
     @property
     def cell_grid(self) -> int:
-        """Side of the map that references attend to, at stride 8."""
-        return self.canvas // 8
+        """Side of the map that references attend to: the pyramid's coarsest but one."""
+        sizes = self.vision_sizes
+        return sizes.grids[sizes.cell_level]
 
     @property
     def box_decoder_config(self) -> DecoderConfig | None:

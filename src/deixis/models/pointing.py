@@ -52,10 +52,8 @@ from deixis.models.projector import CellProjector, ObjectProjector, Projector
 from deixis.models.references import LatentReferences, pick_references, route_references
 from deixis.models.regions import MaskGuidedAggregation
 from deixis.models.truth import read_truth
-from deixis.models.vision import SmallVisionEncoder
+from deixis.models.vision.kinds import build_vision_encoder
 from deixis.structures import UnitType
-
-CELL_LEVEL, PIXEL_LEVEL = 2, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,15 +133,15 @@ class PointingVLM(PreTrainedModel):
         if "segmenter" in config.decoders:
             segmenter_frame(config.decoders["segmenter"].get("segmenter"))
         width = config.text_config.hidden_size
-        self.vision_encoder = SmallVisionEncoder(config.vision_config)
+        self.vision_encoder = build_vision_encoder(config.vision_config)
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
-        widths = self.vision_encoder.widths
-        cell_width = config.cell_width or widths[CELL_LEVEL]
-        self.projector = build_projector(config, widths[-1], cell_width, width)
+        sizes = config.vision_sizes
+        cell_width = config.cell_width or sizes.widths[sizes.cell_level]
+        self.projector = build_projector(config, sizes.token_width, cell_width, width)
         self.pixel_decoder = PixelDecoder(
-            widths,
-            cell_level=CELL_LEVEL,
-            pixel_level=PIXEL_LEVEL,
+            sizes.widths,
+            cell_level=sizes.cell_level,
+            pixel_level=sizes.pixel_level,
             cell_width=cell_width,
             pixel_width=config.pixel_width,
         )

@@ -81,7 +81,9 @@ class CellProjector(nn.Module):
     normalised: what is large would drown the other.
     """
 
-    def __init__(self, cell_width: int, language_width: int, *, merge: int = 2) -> None:
+    MERGE = 2
+
+    def __init__(self, cell_width: int, language_width: int, *, merge: int = MERGE) -> None:
         super().__init__()
         self.merge = merge
         self.norm = nn.LayerNorm(cell_width)

@@ -21,6 +21,10 @@ class ModelSizes(Protocol):
         """Side of the canvas, in pixels."""
 
     @property
+    def fill(self) -> tuple[int, int, int]:
+        """Colour around an image on the canvas, red, green and blue."""
+
+    @property
     def image_tokens(self) -> int:
         """Tokens that an image becomes."""
 
@@ -61,6 +65,7 @@ def build_processor(sizes: ModelSizes, tokenizer: MarkedTokenizer) -> Processor:
         tokenizer,
         NOTATIONS[sizes.notation](),
         canvas=sizes.canvas,
+        fill=sizes.fill,
         image_tokens=sizes.image_tokens,
         region_tokens=sizes.region_tokens,
         pixel_grid=sizes.pixel_grid,

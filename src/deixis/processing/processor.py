@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from deixis.errors import ImageError, ModelError, PromptError
+from deixis.errors import ImageError, PromptError
 from deixis.geometry import Box, ImageSize, Letterbox, Mask, Point, Scribble
 from deixis.notation import Encoded, EncodedReference, Marker, Notation
 from deixis.processing.batch import Row
@@ -106,6 +106,7 @@ class Processor:
         tokenizer: Text and markers to ids.
         notation: How grounded phrases become text.
         canvas: Side of the square canvas, in pixels; images are centred on it.
+        fill: Colour around an image, as its vision encoder is used to.
         image_tokens: Tokens that an image becomes.
         region_tokens: Tokens that a region becomes.
         pixel_grid: Side of the map that masks are cut from.
@@ -130,10 +131,12 @@ class Processor:
         keypoint_names: Sequence[str] = (),
         decodes_depth: bool = False,
         mask_frame: MaskFrame | None = None,
+        fill: tuple[int, int, int] = (127, 127, 127),
     ) -> None:
         self.tokenizer = tokenizer
         self.notation = notation
         self.canvas = canvas
+        self.fill = fill
         self.image_tokens = image_tokens
         self.region_tokens = region_tokens
         self.pixel_grid = pixel_grid
@@ -148,8 +151,8 @@ class Processor:
         return Letterbox(size, self.canvas)
 
     def pixels(self, image: ImageArray, letterbox: Letterbox) -> Float[np.ndarray, "3 c c"]:
-        """Place an image on the canvas; values in [-1, 1], grey (0) around it."""
-        placed = letterbox_array(image, letterbox)
+        """Place an image on the canvas; values in [-1, 1], ``fill`` around it."""
+        placed = letterbox_array(image, letterbox, fill=self.fill)
         return np.ascontiguousarray(placed.transpose(2, 0, 1), dtype=np.float32) / 127.5 - 1.0
 
     def row(
@@ -370,11 +373,20 @@ class Processor:
             if not shown.any():
                 uncovered.append(index)
         for index in uncovered:
-            share = masks[index].reshape(grid, fine // grid, grid, fine // grid).sum((1, 3))
+            share = self._share(masks[index], grid)
             best = np.unravel_index(int(share.argmax()), share.shape)
             if share[best] and cells[best] < 0:
                 cells[best] = index
         return _Things(cells.reshape(-1), boxes, masks, concepts)
+
+    @staticmethod
+    def _share(mask: UInt8[np.ndarray, "g g"], grid: int) -> Float[np.ndarray, "grid grid"]:
+        """How much of each of ``grid`` x ``grid`` cells a mask of pixels covers."""
+        fine = len(mask)
+        if fine % grid == 0:
+            counted = mask.reshape(grid, fine // grid, grid, fine // grid).sum((1, 3))
+            return counted.astype(np.float32)
+        return sample_mask(mask, Letterbox(ImageSize(fine, fine), fine), grid)
 
     def _finish(
         self,
@@ -417,10 +429,9 @@ def sample_mask(
 ) -> Float[np.ndarray, "grid grid"]:
     """Share of each cell of a ``grid`` x ``grid`` canvas that a source mask covers.
 
-    Cells are integrated exactly through a summed-area table, so nothing thin is missed.
+    Cells are integrated exactly through a summed-area table, so nothing thin is missed; they need
+    not be whole pixels wide.
     """
-    if letterbox.canvas % grid:
-        raise ModelError(f"a canvas of {letterbox.canvas} does not divide into {grid} cells")
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     out = np.zeros((grid, grid), np.float32)
     if not len(rows):

@@ -38,13 +38,7 @@ from deixis.models.vision.pyramid import PyramidEncoder
 _MODELS = "deixis.models."
 
 
-def _of(label: str, build: Callable[[], Built]) -> Size:
-    return Size(label, build)
-
-
-def _part(
-    group: str, what: str, code: str, source: str, test: str, *sizes: Size
-) -> Part:
+def _part(group: str, what: str, code: str, source: str, test: str, *sizes: Size) -> Part:
     full = code if code.startswith("deixis.") else _MODELS + code
     return Part(group, what, full, source, test, sizes)
 
@@ -84,17 +78,17 @@ PARTS: tuple[Part, ...] = (
         "pointing.PointingVLM",
         "Pink 4.1; TAMP 2.2; u-LLaVA 3.1; REF-VLM IV-D",
         "models/test_pointing.py",
-        _of("LLaMA, Vicuna 7B", shapes.language_model),
+        Size("LLaMA, Vicuna 7B", shapes.language_model),
     ),
     _encoders(
         "image encoder of the hub: CLIP, EVA, ConvNeXt, SigLIP, DINO",
         "vision.pretrained.PretrainedEncoder",
         "Pink 4.1; TAMP 3.1; u-LLaVA 4.1; REF-VLM IV-D",
         "models/vision/test_pretrained.py",
-        _of("CLIP ViT-L/14, 224 px", lambda: PretrainedEncoder(shapes.clip())),
-        _of("336 px", lambda: PretrainedEncoder(shapes.clip(336))),
-        _of("EVA g/14", lambda: PretrainedEncoder(shapes.eva())),
-        _of("CLIP ConvNeXt-L", lambda: PretrainedEncoder(shapes.convnext())),
+        Size("CLIP ViT-L/14, 224 px", lambda: PretrainedEncoder(shapes.clip())),
+        Size("336 px", lambda: PretrainedEncoder(shapes.clip(336))),
+        Size("EVA g/14", lambda: PretrainedEncoder(shapes.eva())),
+        Size("CLIP ConvNeXt-L", lambda: PretrainedEncoder(shapes.convnext())),
     ),
     _encoders(
         "its weights, by preset, folder or hub name",
@@ -107,7 +101,7 @@ PARTS: tuple[Part, ...] = (
         "vision.pyramid.PyramidEncoder",
         "REF-VLM IV-A, figure 3, Table XI",
         "models/vision/test_pyramid.py",
-        _of("`refvlm`", lambda: PyramidEncoder(shapes.pyramid())),
+        Size("`refvlm`", lambda: PyramidEncoder(shapes.pyramid())),
     ),
     _encoders(
         "frozen features on disk",
@@ -120,7 +114,7 @@ PARTS: tuple[Part, ...] = (
         "vision.small.SmallVisionEncoder",
         "deixis",
         "models/test_pointing.py",
-        _of("default", lambda: SmallVisionEncoder(SmallVisionConfig())),
+        Size("default", lambda: SmallVisionEncoder(SmallVisionConfig())),
     ),
     _adapters(
         "adapter before each self-attention of a ViT",
@@ -147,15 +141,15 @@ PARTS: tuple[Part, ...] = (
         "tuning.insert_lora",
         "u-LLaVA 4.1, public code; TAMP 3.1",
         "models/test_tuning.py",
-        _of("language model", shapes.ullava_lora),
+        Size("language model", shapes.ullava_lora),
     ),
     _adapters(
         "which part trains, and how: frozen, full, LoRA, adapters, both",
         "tuning.apply_tuning",
         "Pink 3.1, 4.2; TAMP 3.1; u-LLaVA 4.1",
         "models/test_tuning.py",
-        _of("Pink, both models", lambda: _both_adapters("paper")),
-        _of(
+        Size("Pink, both models", lambda: _both_adapters("paper")),
+        Size(
             "TAMP, language model",
             lambda: shapes.language_tuned(Tuning("lora+adapters")),
         ),
@@ -165,43 +159,43 @@ PARTS: tuple[Part, ...] = (
         "projector.LinearProjector",
         "Pink 4.1; u-LLaVA 3.1",
         "models/test_projector.py",
-        _of("Pink", lambda: LinearProjector(VISUAL, LANGUAGE)),
-        _of("u-LLaVA, with bias", lambda: LinearProjector(VISUAL, LANGUAGE, bias=True)),
+        Size("Pink", lambda: LinearProjector(VISUAL, LANGUAGE)),
+        Size("u-LLaVA, with bias", lambda: LinearProjector(VISUAL, LANGUAGE, bias=True)),
     ),
     _projectors(
         "two maps around a GELU",
         "projector.Projector",
         "TAMP 2.2; REF-VLM IV-A; u-LLaVA, public code",
         "models/test_projector.py",
-        _of("", lambda: Projector(VISUAL, LANGUAGE)),
+        Size("", lambda: Projector(VISUAL, LANGUAGE)),
     ),
     _projectors(
         "one for image and region tokens",
         "projector.SharedProjector",
         "REF-VLM IV-B",
         "models/test_projector.py",
-        _of("", lambda: SharedProjector(VISUAL, LANGUAGE)),
+        Size("", lambda: SharedProjector(VISUAL, LANGUAGE)),
     ),
     _projectors(
         "P_V for the image and P_R for regions",
         "projector.TaskProjectors",
         "TAMP 2.2",
         "models/test_projector.py",
-        _of("regions of 768", lambda: TaskProjectors(VISUAL, 768, LANGUAGE)),
+        Size("regions of 768", lambda: TaskProjectors(VISUAL, 768, LANGUAGE)),
     ),
     _projectors(
         "cells as image tokens",
         "projector.CellProjector",
         "deixis",
         "models/test_proposals.py",
-        _of("cells of 256", lambda: CellProjector(256, LANGUAGE)),
+        Size("cells of 256", lambda: CellProjector(256, LANGUAGE)),
     ),
     _projectors(
         "things as image tokens",
         "projector.ObjectProjector",
         "deixis",
         "models/test_proposals.py",
-        _of(
+        Size(
             "cells of 256, 32 a side",
             lambda: ObjectProjector(256, LANGUAGE, cell_grid=32, objects=16),
         ),
@@ -239,18 +233,16 @@ PARTS: tuple[Part, ...] = (
         "regions.connector.RegionConnector",
         "TAMP 2.2, eqs. 1 and 2; Table 4",
         "models/regions/test_connector.py",
-        _of(
-            "`mlp`, with BERT", lambda: RegionConnector(VISUAL, LANGUAGE, shapes.connector())
-        ),
-        _of(
+        Size("`mlp`, with BERT", lambda: RegionConnector(VISUAL, LANGUAGE, shapes.connector())),
+        Size(
             "`mlp`, boxes alone",
             lambda: RegionConnector(VISUAL, LANGUAGE, shapes.connector(text=False)),
         ),
-        _of(
+        Size(
             "`sincos`, boxes alone",
             lambda: RegionConnector(VISUAL, LANGUAGE, shapes.connector("sincos", text=False)),
         ),
-        _of(
+        Size(
             "`sincos_linear`, boxes alone",
             lambda: RegionConnector(
                 VISUAL, LANGUAGE, shapes.connector("sincos_linear", text=False)
@@ -262,7 +254,7 @@ PARTS: tuple[Part, ...] = (
         "regions.text_branch.TextBranch",
         "TAMP 2.2",
         "models/regions/test_connector.py",
-        _of("BERT-base", lambda: TextBranch({"model_type": "bert"})),
+        Size("BERT-base", lambda: TextBranch({"model_type": "bert"})),
     ),
     _regions(
         "its task extractor: `<ref>` and `<loc>` tags",
@@ -275,7 +267,7 @@ PARTS: tuple[Part, ...] = (
         "regions.alignment.RegionAlignment",
         "TAMP appendix F",
         "models/regions/test_alignment.py",
-        _of("width 768", lambda: RegionAlignment(768)),
+        Size("width 768", lambda: RegionAlignment(768)),
     ),
     _regions(
         "regions spelled out as numbers",
@@ -292,7 +284,7 @@ PARTS: tuple[Part, ...] = (
     _router(
         "router: hidden states at `<REF>`, none dropped",
         "references.route_references",
-        "REF-VLM IV-C, \"Latent Embeddings Router\"",
+        'REF-VLM IV-C, "Latent Embeddings Router"',
         "models/test_references.py",
     ),
     _router(
@@ -310,7 +302,7 @@ PARTS: tuple[Part, ...] = (
     _router(
         "zero loss of a decoder that nobody wants",
         "decoders.scoring.tied_zero",
-        "REF-VLM IV-C, \"Latent Embeddings Router\"",
+        'REF-VLM IV-C, "Latent Embeddings Router"',
         "models/decoders/test_scoring.py",
     ),
     _router(
@@ -326,25 +318,25 @@ PARTS: tuple[Part, ...] = (
         "models/test_matching.py",
     ),
     _units(
-        "boxes, as DETR",
+        "boxes, as DETR, with a quality for each",
         "decoders.box.BoxDecoder",
         "REF-VLM IV-C, figure 4",
         "models/test_pointing.py",
-        _of("REF-VLM's shape", lambda: BoxDecoder(BOXES, LANGUAGE)),
+        Size("REF-VLM's shape", lambda: BoxDecoder(BOXES, LANGUAGE)),
     ),
     _units(
-        "masks, as MaskFormer",
+        "masks, as MaskFormer, with a quality for each",
         "decoders.mask.MaskDecoder",
         "REF-VLM IV-C, figure 4",
         "models/decoders/test_interface.py",
-        _of("REF-VLM's shape", lambda: MaskDecoder(MASKS, LANGUAGE, 256)),
+        Size("REF-VLM's shape", lambda: MaskDecoder(MASKS, LANGUAGE, 256)),
     ),
     _units(
         "MaskFormer's pixel decoder",
         "decoders.maskformer_pixel.MaskFormerPixelDecoder",
         "REF-VLM IV-C",
         "models/decoders/test_maskformer_pixel.py",
-        _of(
+        Size(
             "features 0, 1, 2, 4",
             lambda: MaskFormerPixelDecoder(
                 LEVELS, cell_level=3, pixel_level=0, cell_width=256, pixel_width=256
@@ -356,7 +348,7 @@ PARTS: tuple[Part, ...] = (
         "decoders.pixel.PixelDecoder",
         "deixis",
         "models/test_pointing.py",
-        _of(
+        Size(
             "features 0, 1, 2, 4",
             lambda: PixelDecoder(
                 LEVELS, cell_level=3, pixel_level=0, cell_width=256, pixel_width=256
@@ -366,7 +358,7 @@ PARTS: tuple[Part, ...] = (
     _units(
         "keypoints",
         "decoders.keypoints.KeypointDecoder",
-        "REF-VLM IV-C names it; public code",
+        "REF-VLM III-B, Table I; public code",
         "models/decoders/test_keypoints.py",
         *_presets(
             lambda name: KeypointDecoder(
@@ -379,9 +371,9 @@ PARTS: tuple[Part, ...] = (
     _units(
         "depth",
         "decoders.depth.DepthDecoder",
-        "REF-VLM I names it; the design is ours",
+        "REF-VLM III-B, Table I; the design is ours",
         "models/decoders/test_depth.py",
-        _of(
+        Size(
             "REF-VLM's shape of masks",
             lambda: DepthDecoder(DepthConfig(256, 8, 2048, 6), LANGUAGE, 256),
         ),
@@ -391,43 +383,43 @@ PARTS: tuple[Part, ...] = (
         "decoders.location.LocationDecoder",
         "u-LLaVA 3.2, 4.1, eq. 2",
         "models/decoders/test_location.py",
-        _of("", lambda: LocationDecoder(LocationConfig(), LANGUAGE)),
+        Size("", lambda: LocationDecoder(LocationConfig(), LANGUAGE)),
     ),
     _units(
         "projector of hidden states, for boxes and for SAM",
         "decoders.location.StateProjector",
         "u-LLaVA 4.1; REF-VLM, public code",
         "models/decoders/test_location.py",
-        _of("", lambda: StateProjector(LANGUAGE, 256)),
+        Size("", lambda: StateProjector(LANGUAGE, 256)),
     ),
     _units(
         "SAM, prompted with states; `paper` and `code` differ in the loss",
         "decoders.prompted.PromptedMaskDecoder",
         "u-LLaVA 3.2, 4.1, eq. 2; REF-VLM IV-D, stage 3",
         "models/decoders/test_prompted.py",
-        _of("SAM ViT-H", partial(shapes.prompted, "sam")),
-        _of("SAM 2 Hiera-T", partial(shapes.prompted, "sam2")),
+        Size("SAM ViT-H", partial(shapes.prompted, "sam")),
+        Size("SAM 2 Hiera-T", partial(shapes.prompted, "sam2")),
     ),
     _units(
         "GroundingDINO, asked with the words of a tag",
         "decoders.grounding.GroundingDetector",
         "u-LLaVA figure 2",
         "models/decoders/test_grounding.py",
-        _of("Swin-T", shapes.detector),
+        Size("Swin-T", shapes.detector),
     ),
     _units(
         "ViTPose, asked with boxes",
         "decoders.grounding.PoseEstimator",
-        "REF-VLM figure 1a, \"agent tools\"",
+        'REF-VLM figure 1a, "agent tools"',
         "models/decoders/test_grounding.py",
-        _of("ViTPose-B", shapes.pose_estimator),
+        Size("ViTPose-B", shapes.pose_estimator),
     ),
     _units(
         "a box and a mask proposed by every cell",
         "decoders.proposals.ProposalHead",
         "deixis",
         "models/test_proposals.py",
-        _of("cells and pixels of 256", lambda: ProposalHead(256, 256)),
+        Size("cells and pixels of 256", lambda: ProposalHead(256, 256)),
     ),
     _losses(
         "next token",
@@ -500,12 +492,12 @@ PARTS: tuple[Part, ...] = (
         "contrastive.SimilarityScale",
         "TAMP appendix F, eq. 8",
         "models/test_contrastive.py",
-        _of("", SimilarityScale),
+        Size("", SimilarityScale),
     ),
     _losses(
         "its batch of 16,384, piece by piece",
         "contrastive.cached_backward",
-        "TAMP 3.1; deixis",
+        "TAMP appendix C; deixis",
         "models/test_contrastive.py",
     ),
     _losses(

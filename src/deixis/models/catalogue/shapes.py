@@ -10,7 +10,6 @@ from transformers import (
     LlamaForCausalLM,
     Sam2Config,
     SamConfig,
-    VitPoseBackboneConfig,
     VitPoseConfig,
     VitPoseForPoseEstimation,
 )
@@ -135,6 +134,4 @@ def detector() -> nn.Module:
 
 def pose_estimator() -> nn.Module:
     """ViTPose-B."""
-    return VitPoseForPoseEstimation(
-        VitPoseConfig(backbone_config=VitPoseBackboneConfig(out_indices=[12]))
-    )
+    return VitPoseForPoseEstimation(VitPoseConfig())

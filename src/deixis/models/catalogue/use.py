@@ -105,8 +105,8 @@ def _module(name: str) -> _Module:
         match node:
             case ast.FunctionDef(name=found) | ast.ClassDef(name=found):
                 definitions[found] = node
-            case ast.AnnAssign(target=ast.Name(id=found)) | ast.Assign(
-                targets=[ast.Name(id=found)]
+            case (
+                ast.AnnAssign(target=ast.Name(id=found)) | ast.Assign(targets=[ast.Name(id=found)])
             ):
                 definitions[found] = node
             case _:
