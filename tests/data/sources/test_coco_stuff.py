@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data.sources.reading import collect, notes, write_json
+from data.sources.reading import collect, notes, samples, write_json
 
 from deixis.data.sources.coco_stuff import open_coco_stuff
 from deixis.data.tasks import DEFAULT_RULES, TASKS
@@ -14,7 +14,7 @@ from deixis.errors import AnnotationError
 POLYGON = [[2.0, 2.0, 30.0, 2.0, 30.0, 20.0, 2.0, 20.0]]
 
 
-def _write(folder: Path, split: str = "val2017") -> Path:
+def _write(folder: Path, split: str = "val2017", *, last: int = 171) -> Path:
     def annotation(number: int, category: int, **changes: Any) -> dict[str, Any]:
         fields = {
             "id": number,
@@ -32,7 +32,7 @@ def _write(folder: Path, split: str = "val2017") -> Path:
             annotation(1, 124, iscrowd=1),
             annotation(2, 171),
             annotation(3, 183),
-            annotation(4, 999),
+            annotation(4, last),
         ],
         "categories": [
             {"id": 124, "name": "grass"},
@@ -45,7 +45,7 @@ def _write(folder: Path, split: str = "val2017") -> Path:
 
 
 def test_all_of_it_is_stuff_and_what_is_other_is_left_out(tmp_path: Path) -> None:
-    _write(tmp_path)
+    _write(tmp_path, last=999)
     (tmp_path / "val2017").mkdir()
     source = open_coco_stuff(tmp_path)
     assert (source.split, source.images) == ("val2017", tmp_path / "val2017")
@@ -63,8 +63,7 @@ def test_all_of_it_is_stuff_and_what_is_other_is_left_out(tmp_path: Path) -> Non
 
 def test_stuff_is_segmented_and_never_counted(tmp_path: Path) -> None:
     path = _write(tmp_path)
-    sample = collect(open_coco_stuff(path, images=tmp_path))["7"].sample
-    assert sample is not None
+    (sample,) = samples(open_coco_stuff(path, images=tmp_path)).values()
     rng = np.random.default_rng(0)
     assert TASKS["semantic"].make(sample, rng, DEFAULT_RULES)
     assert not TASKS["count_words"].make(sample, rng, DEFAULT_RULES)

@@ -50,10 +50,10 @@ class CocoStuff:
             for one in found
             if one.category != OTHER
         )
-        absent = tuple(name for name in reading.sample.absent_categories if name != OTHER)
         left_out = len(found) - len(kept)
         notes = (("stuff_other", left_out),) if left_out else ()
-        sample = replace(reading.sample, instances=kept, absent_categories=absent)
+        # nobody asks how many walls there are
+        sample = replace(reading.sample, instances=kept, absent_categories=())
         return Reading(sample, reading.faults, (*reading.notes, *notes))
 
     def _coco(self) -> Coco:
