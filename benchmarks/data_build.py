@@ -10,7 +10,7 @@ Also measured: conversations per second and core in the pure middle (parts in, r
 sorted per second, peak memory of a build at three sizes, and from these the projected hours for
 10^8 conversations.
 
-Run: python benchmarks/data_build.py [--images 20000] [--memory 20000,200000] (needs `pip install datasets`)
+Run: python benchmarks/data_build.py [--images 20000] [--memory 20000,200000] [--memory-tasks caption] (needs `pip install datasets`)
 """
 
 import argparse
@@ -105,10 +105,10 @@ def write_coco(folder: Path, images: int) -> int:
     return count + len(captions)
 
 
-def plan_of(folder: Path) -> BuildPlan:
-    """The plan of both."""
+def plan_of(folder: Path, mixture: str = MIXTURE) -> BuildPlan:
+    """The plan of all."""
     source = open_source(f"coco:{folder},split=train")
-    return BuildPlan((source,), parse_mixture(MIXTURE, known=TASKS), check_images=False)
+    return BuildPlan((source,), parse_mixture(mixture, known=TASKS), check_images=False)
 
 
 def with_engine(folder: Path, out: Path) -> int:
@@ -192,16 +192,16 @@ def timed(make: Any, folder: Path, out: Path) -> tuple[float, int]:
     return time.perf_counter() - start, count
 
 
-def _built(folder: Path, out: Path, pipe: Any) -> None:
-    build(plan_of(folder), out, workers=1)
+def _built(folder: Path, out: Path, mixture: str, pipe: Any) -> None:
+    build(plan_of(folder, mixture), out, workers=1)
     pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-def peak_memory(folder: Path, out: Path) -> float:
+def peak_memory(folder: Path, out: Path, mixture: str) -> float:
     """MiB that a build in one process holds at most."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_built, args=(folder, out, there))
+    process = context.Process(target=_built, args=(folder, out, mixture, there))
     process.start()
     found = float(here.recv())
     process.join()
@@ -221,6 +221,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--memory", default="2000,20000,200000", help="images, for peak memory")
+    parser.add_argument("--memory-tasks", default=MIXTURE, help="what is made of them")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
@@ -268,9 +269,10 @@ def main() -> None:
         for size in map(int, arguments.memory.split(",")):
             shutil.rmtree(folder)
             count = write_coco(folder, size)
-            print(
-                f"memory: {count} annotations: {peak_memory(folder, root / f'peak-{size}'):.0f} MiB at most"
-            )
+            start = time.perf_counter()
+            most = peak_memory(folder, root / f"peak-{size}", arguments.memory_tasks)
+            seconds = time.perf_counter() - start
+            print(f"memory: {count} annotations: {most:.0f} MiB at most, {seconds:.0f} s")
 
 
 if __name__ == "__main__":

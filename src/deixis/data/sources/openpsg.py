@@ -27,8 +27,12 @@ from deixis.data.sources.fields import (
     record,
     required,
 )
-from deixis.data.sources.panoptic import PanopticCategory, plain_stuff_names
-from deixis.data.sources.panoptic_masks import panoptic_masks, segment_instance
+from deixis.data.sources.panoptic import (
+    PanopticCategory,
+    panoptic_masks,
+    plain_stuff_names,
+    segment_instance,
+)
 from deixis.data.sources.questions import Fields, number_field, the_file
 from deixis.data.sources.records import records
 from deixis.data.sources.spans import known_index

@@ -27,8 +27,13 @@ from deixis.data.sources.fields import (
     required,
     text_field,
 )
-from deixis.data.sources.panoptic import Panoptic, PanopticCategory, open_panoptic
-from deixis.data.sources.panoptic_masks import panoptic_masks, segment_instance
+from deixis.data.sources.panoptic import (
+    Panoptic,
+    PanopticCategory,
+    open_panoptic,
+    panoptic_masks,
+    segment_instance,
+)
 from deixis.data.sources.questions import Fields, number_field, once_each, the_file
 from deixis.data.sources.records import digest, records
 from deixis.data.sources.spans import Span, ground, known_index
