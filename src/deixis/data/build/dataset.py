@@ -17,11 +17,17 @@ from deixis.errors import AnnotationError, CheckpointError
 from deixis.structures import Conversation
 
 
+_FILES_KEPT, _GROUPS_KEPT = 64, 8
+_BYTES_KEPT = 64 * 2**20
+"""Of row groups with embedded images; one group is kept however large it is."""
+
+
 class BuiltDataset:
     """The conversations of a data set, by number.
 
-    Rows are read a row group at a time and the last group is kept, so reading in order is fast and
-    memory does not grow. Open files do not travel to other processes: each opens its own.
+    Rows are read a row group at a time and a few groups are kept, so reading in order is fast and
+    memory does not grow; groups are small, so that a row anywhere is cheap. Open files do not
+    travel to other processes: each opens its own.
 
     Args:
         folder: What `deixis.data.build.build` wrote.
@@ -39,8 +45,7 @@ class BuiltDataset:
         } | dict(roots or {})
         self.ends = list(accumulate(shard["rows"] for shard in self.manifest["shards"]))
         self._files: dict[int, pq.ParquetFile] = {}
-        self._group: tuple[int, int] = (-1, -1)
-        self._rows: list[dict[str, Any]] = []
+        self._groups: dict[tuple[int, int], pa.Table] = {}
 
     def __len__(self) -> int:
         return self.ends[-1] if self.ends else 0
@@ -59,22 +64,28 @@ class BuiltDataset:
         for group in range(file.num_row_groups):
             count = file.metadata.row_group(group).num_rows
             if offset < count:
-                return self._group_rows(shard, group)[offset]
+                row: dict[str, Any] = self._group(shard, group).slice(offset, 1).to_pylist()[0]
+                return row
             offset -= count
         raise AnnotationError(f"{self.folder}: shard {shard} has fewer rows than the manifest says")
 
     def _file(self, shard: int) -> pq.ParquetFile:
         if shard not in self._files:
-            if len(self._files) >= 16:
+            if len(self._files) >= _FILES_KEPT:
                 self._files.pop(next(iter(self._files))).close()
             self._files[shard] = open_shard(self.folder, self.manifest["shards"][shard])
         return self._files[shard]
 
-    def _group_rows(self, shard: int, group: int) -> list[dict[str, Any]]:
-        if self._group != (shard, group):
-            self._rows = self._file(shard).read_row_group(group).to_pylist()
-            self._group = (shard, group)
-        return self._rows
+    def _group(self, shard: int, group: int) -> pa.Table:
+        if (shard, group) not in self._groups:
+            rows = self._file(shard).read_row_group(group, use_threads=False)
+            while self._groups and (
+                len(self._groups) >= _GROUPS_KEPT
+                or sum(one.nbytes for one in self._groups.values()) + rows.nbytes > _BYTES_KEPT
+            ):
+                self._groups.pop(next(iter(self._groups)))
+            self._groups[shard, group] = rows
+        return self._groups[shard, group]
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Every row as it is stored, in order."""
