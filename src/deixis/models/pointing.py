@@ -156,10 +156,6 @@ class PointingVLM(PreTrainedModel):
         self.mask_decoder: MaskDecoder | PromptedMaskDecoder | None = (
             None if mask is None else MaskDecoder(mask, width, config.pixel_width)
         )
-        if self.proposal_head is not None:
-            for decoder in (self.box_decoder, self.mask_decoder):
-                if isinstance(decoder, BoxDecoder | MaskDecoder) and decoder.config.anchored:
-                    decoder.start_from_proposals()
         self.concept_head = (
             ConceptHead(cell_width, len(config.concepts)) if config.concepts else None
         )
@@ -167,6 +163,11 @@ class PointingVLM(PreTrainedModel):
             self._add_decoder(name, fields, Widths(width, config.pixel_width))
             for name, fields in config.decoders.items()
         )
+        if self.proposal_head is not None:
+            for decoder in (self.box_decoder, self.mask_decoder, *self.more_decoders.values()):
+                startable = isinstance(decoder, BoxDecoder | MaskDecoder | KeypointDecoder)
+                if startable and decoder.config.anchored:
+                    decoder.start_from_proposals()
         self.always_frozen = frozenset(
             name for name, parameter in self.named_parameters() if not parameter.requires_grad
         )

@@ -268,6 +268,12 @@ class KeypointDecoder(nn.Module):
         self.estimate = QualityHead(config.width)
         self.register_buffer("sigmas", torch.tensor(self.skeleton.sigmas), persistent=False)
 
+    def start_from_proposals(self) -> None:
+        """Let a fresh decoder give the boxes of proposals as they are."""
+        for head in (self.box, self.whole):
+            nn.init.zeros_(head.last.weight)
+            nn.init.zeros_(head.last.bias)
+
     def forward(self, references: LatentReferences, features: Features) -> KeypointPredictions:
         """Decode every reference; padding gets bodies that nobody reads."""
         cells = features.maps.cells
