@@ -4,7 +4,7 @@ Three ways over the same sequences, of which a share has labels (a sequence that
 mostly image tokens and questions, which have none):
 
 * ``full``: logits for every token, as Hugging Face's models and the four systems' public code do;
-* ``kept``: logits where the label is not ignored (`deixis.models.losses.language_loss`);
+* ``kept``: logits where the label is not ignored (`language_loss`, all tokens at once);
 * ``pieces``: those, some tokens at a time, computed again for the gradient.
 
 Each way runs in a process of its own; memory is how far its peak rises above the inputs, weights
@@ -20,12 +20,12 @@ import resource
 import subprocess
 import sys
 import time
+from functools import partial
 
 import torch
 from torch.nn import functional
 
-from deixis.models.language_loss import language_loss_in_pieces
-from deixis.models.losses import language_loss
+from deixis.models.language_loss import language_loss
 from deixis.structures import IGNORE_INDEX
 
 WAYS = ("full", "kept", "pieces")
@@ -55,7 +55,11 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     labels[torch.rand(labels.shape, device=device) > options.labelled] = IGNORE_INDEX
     head = torch.nn.Linear(options.width, options.vocabulary, bias=False, device=device)
     hidden.requires_grad_()
-    way = {"full": full_loss, "kept": language_loss, "pieces": language_loss_in_pieces}[options.way]
+    way = {
+        "full": full_loss,
+        "kept": partial(language_loss, tokens_at_once=10**9),
+        "pieces": language_loss,
+    }[options.way]
     # torch loads code at its first use
     small = torch.nn.Linear(8, 16, bias=False, device=device)
     way(small, hidden.detach()[:, :8, :8].requires_grad_(), labels[:, :8].clamp(max=15)).backward()

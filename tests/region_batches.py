@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deixis.models.regions import RegionContext, RegionInputs, RegionType
+from deixis.models.regions import RegionContext, RegionInputs
+from deixis.structures import RegionType
 
 IMAGES, GRID, FINE, WORDS = 3, 4, 16, 30
 

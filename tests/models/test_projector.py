@@ -1,6 +1,6 @@
 import torch
 
-from deixis.models.projector import LinearProjector, Projector, SharedProjector, TaskProjectors
+from deixis.models.projector import LinearProjector, Projector
 
 
 def count(module: torch.nn.Module) -> int:
@@ -32,44 +32,6 @@ def test_an_mlp_is_two_maps_around_an_exact_gelu() -> None:
     hidden = features @ first.weight.T + first.bias
     active = hidden * 0.5 * (1 + torch.erf(hidden / 2**0.5))
     assert torch.allclose(projector(features), active @ second.weight.T + second.bias, atol=1e-6)
-
-
-def test_the_shared_projector_maps_image_and_regions_by_the_same_weights() -> None:
-    torch.manual_seed(0)
-    projector = SharedProjector(6, 8)
-    image, regions = torch.randn(2, 4, 6), torch.randn(3, 9, 6)
-    mapped_image, mapped_regions = projector(image, regions)
-    assert mapped_image.shape == (2, 4, 8)
-    assert mapped_regions.shape == (3, 9, 8)
-    same, _ = projector(regions, image)
-    assert torch.equal(same, mapped_regions)
-    assert count(projector) == count(Projector(6, 8))
-    (mapped_image.square().sum() + mapped_regions.square().sum()).backward()
-    assert all(torch.isfinite(p.grad).all() for p in projector.parameters() if p.grad is not None)
-
-
-def test_tamps_two_projectors_learn_apart() -> None:
-    torch.manual_seed(0)
-    projector = TaskProjectors(6, 4, 8)
-    image, regions = torch.randn(2, 5, 6), torch.randn(3, 1, 4)
-    visual, region = projector(image, regions)
-    assert visual.shape == (2, 5, 8)
-    assert region.shape == (3, 1, 8)
-    visual.square().sum().backward(retain_graph=True)
-    assert all(p.grad is None for p in projector.region.parameters())
-    region.square().sum().backward()
-    assert all(torch.isfinite(p.grad).all() for p in projector.parameters() if p.grad is not None)
-    assert all(p.grad is not None for p in projector.parameters())
-
-
-def test_images_without_regions_have_finite_gradients() -> None:
-    for projector in (SharedProjector(4, 6), TaskProjectors(4, 4, 6)):
-        visual, region = projector(torch.randn(2, 3, 4), torch.zeros(0, 1, 4))
-        assert region.shape == (0, 1, 6)
-        (visual.sum() + region.sum()).backward()
-        assert all(
-            p.grad is not None and torch.isfinite(p.grad).all() for p in projector.parameters()
-        )
 
 
 def test_tokens_are_mapped_one_by_one_and_weights_survive_a_state_dict() -> None:

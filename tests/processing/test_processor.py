@@ -144,7 +144,9 @@ def test_conversation_without_image_is_refused() -> None:
 def test_a_conversation_about_a_video_is_refused() -> None:
     _, processor = tiny_model()
     video = Video(lambda: np.zeros((3, 4, 6, 3), np.uint8))
-    with pytest.raises(ImageError, match="conversation c is about a video, which models do not"):
+    with pytest.raises(
+        ImageError, match="conversation c is about a video, which this model does not"
+    ):
         processor.row(Conversation("c", video, ImageSize(4, 6), ()))
 
 

@@ -13,8 +13,13 @@ from deixis.models.decoders.depth import DepthConfig
 from deixis.models.decoders.keypoints import SKELETONS, KeypointConfig
 from deixis.models.decoders.prompted import ImageFrame
 from deixis.models.projector import CellProjector, ObjectProjector
+from deixis.models.regions.choices import build_config
+from deixis.models.regions.encoders import RegionEncodersConfig
+from deixis.models.regions.masked import MaskRegionConfig
 from deixis.models.vision import SmallVisionConfig
 from deixis.models.vision.kinds import VisionConfig, VisionSizes, read_vision, vision_sizes
+from deixis.models.vision.video import VideoPooling
+from deixis.notation import RegionForm, notation_named
 from deixis.structures import UnitType
 
 
@@ -31,7 +36,9 @@ class PointingVLMConfig(PreTrainedConfig):
             each is built from.
         pixel_width: Channels of the map that masks are cut from.
         region_tokens: Tokens that a region becomes; a square number.
-        notation: How grounded phrases are written; a name of `deixis.processing.build.NOTATIONS`.
+        regions: Region encoders, as `RegionEncodersConfig.to_json` has them; None for one that
+            pools cells under masks into ``region_tokens``.
+        notation: How grounded phrases are written; a name of `deixis.notation.NOTATIONS`.
         marker_ids: Token ids of the markers, by their text.
         concepts: Words that an auxiliary head learns to tell from each cell of the feature map
             (see `concept_loss`); none for a model without that head.
@@ -41,6 +48,10 @@ class PointingVLMConfig(PreTrainedConfig):
             decoder's ``cells``, two by two (see `CellProjector`), or the most likely ``objects``
             and the image as a whole (see `ObjectProjector`), which takes proposals.
         objects: Things that become tokens with the last.
+        projector: From the encoder's tokens to image tokens: two layers (``mlp``: TAMP, REF-VLM),
+            one (``linear``: Pink) or one with a bias (``linear_bias``: u-LLaVA).
+        pixel_decoder: MaskFormer's own, by what it is built from; None for a lighter one.
+        video: How frames become tokens, a `VideoPooling` as a dict; None for images alone.
         loss_weights: Weights of the losses by name.
     """
 
@@ -64,6 +75,10 @@ class PointingVLMConfig(PreTrainedConfig):
         tokens_from: Literal["encoder", "cells", "objects"] = "encoder",
         objects: int = 16,
         decoders: dict[str, dict[str, Any]] | None = None,
+        regions: dict[str, Any] | None = None,
+        projector: Literal["mlp", "linear", "linear_bias"] = "mlp",
+        pixel_decoder: dict[str, Any] | None = None,
+        video: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if isinstance(text_config, dict):
@@ -74,6 +89,14 @@ class PointingVLMConfig(PreTrainedConfig):
         self.mask_decoder = mask_decoder
         self.pixel_width = pixel_width
         self.region_tokens = region_tokens
+        self.regions = regions
+        self.projector = projector
+        self.pixel_decoder = pixel_decoder
+        self.video = video
+        if video is not None and tokens_from != "encoder":
+            raise ModelError(f"videos: expected tokens_from encoder, got {tokens_from}")
+        if projector not in {"mlp", "linear", "linear_bias"}:
+            raise ModelError(f"projector {projector!r}: expected mlp, linear or linear_bias")
         self.notation = notation
         self.marker_ids = marker_ids if marker_ids is not None else {}
         self.concepts = concepts if concepts is not None else []
@@ -94,6 +117,29 @@ class PointingVLMConfig(PreTrainedConfig):
     def vision_sizes(self) -> VisionSizes:
         """What the rest of the model needs to know of the vision encoder."""
         return vision_sizes(self.vision_config)
+
+    @property
+    def regions_config(self) -> RegionEncodersConfig:
+        """The region encoders, typed."""
+        if self.regions is not None:
+            return RegionEncodersConfig.from_json(self.regions)
+        return RegionEncodersConfig({"mask": MaskRegionConfig(self.region_tokens)})
+
+    @property
+    def region_forms(self) -> dict[str, RegionForm]:
+        """How regions of each type stand in a question."""
+        return self.regions_config.forms
+
+    @property
+    def reference_ids(self) -> tuple[int, ...]:
+        """Ids of the tokens whose hidden states are decoded to units; none where all is text."""
+        latents = notation_named(self.notation).latents
+        return tuple(sorted(self.marker_ids[marker.value] for marker in latents))
+
+    @property
+    def video_pooling(self) -> VideoPooling | None:
+        """How frames of videos become tokens, typed; None where the model takes none."""
+        return None if self.video is None else build_config(VideoPooling, self.video)
 
     @property
     def canvas(self) -> int:

@@ -9,19 +9,19 @@ from torch.utils.checkpoint import checkpoint
 from deixis.structures import IGNORE_INDEX
 
 
-def language_loss_in_pieces(
+def language_loss(
     head: torch.nn.Module,
     hidden: Float[Tensor, "b t d"],
     labels: Int[Tensor, "b t"],
     weights: Float[Tensor, "b t"] | None = None,
     *,
-    tokens_at_once: int = 256,
+    tokens_at_once: int = 1024,
 ) -> Float[Tensor, ""]:
-    """Give the loss and gradient of `deixis.models.losses.language_loss`, with less memory.
+    """Next-token cross-entropy (TAMP 2.2, equation 3; u-LLaVA 3.1, equation 1).
 
-    Logits exist only for tokens whose label is not ignored, for ``tokens_at_once`` of these at a
-    time, and are computed again for the gradient: most of a sequence that shows an image has no
-    label, and logits of the rest are the largest tensors of a step by far.
+    Logits exist only for tokens whose label is not ignored: most of a sequence that shows an image
+    has none. Where these are more than ``tokens_at_once``, logits are made for that many at a time
+    and again for the gradient: they are the largest tensors of a step by far.
 
     Args:
         head: Hidden states to logits, token by token and without randomness.
@@ -44,18 +44,21 @@ def language_loss_in_pieces(
     kept = labels[:, 1:] != IGNORE_INDEX
     states, wanted = hidden[:, :-1][kept], labels[:, 1:][kept]
     scale = None if weights is None else weights[:, 1:][kept]
-    total = states.new_zeros((), dtype=torch.promote_types(states.dtype, torch.float32))
-    # one empty piece where nothing is kept: the head takes part all the same
-    for start in range(0, max(len(states), 1), tokens_at_once):
-        piece = slice(start, start + tokens_at_once)
-        total = total + checkpoint(
-            entropy,
-            states[piece],
-            wanted[piece],
-            None if scale is None else scale[piece],
-            use_reentrant=False,
-            preserve_rng_state=False,
-        )
+    if len(states) <= tokens_at_once:
+        # also where nothing is kept: the head takes part all the same
+        total = entropy(states, wanted, scale)
+    else:
+        total = states.new_zeros((), dtype=torch.promote_types(states.dtype, torch.float32))
+        for start in range(0, len(states), tokens_at_once):
+            piece = slice(start, start + tokens_at_once)
+            total = total + checkpoint(
+                entropy,
+                states[piece],
+                wanted[piece],
+                None if scale is None else scale[piece],
+                use_reentrant=False,
+                preserve_rng_state=False,
+            )
     if scale is None:
         return total / max(len(states), 1)
     return total / scale.sum().clamp(min=1e-6)

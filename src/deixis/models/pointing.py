@@ -6,7 +6,7 @@ A forward pass, in order:
 2. the pixel decoder merges the pyramid into cells (to attend to) and pixels (to cut masks from);
 3. image tokens pass the projector, region tokens the region encoder, and both take the place of
    their placeholder tokens among the text;
-4. the language model reads the sequence; the hidden state at each `<REF>` is gathered;
+4. the language model reads the sequence; the hidden state at each reference (`<REF>`) is gathered;
 5. the unit decoders turn each gathered state into a box and a mask, and those references that ask
    for other units into these;
 6. with truth given, references of a group take their truth by Hungarian matching, and the losses
@@ -36,8 +36,11 @@ from deixis.models.decoders import (
 from deixis.models.decoders.interface import EncodedImages, Features
 from deixis.models.decoders.keypoints import KeypointDecoder
 from deixis.models.decoders.location import LocationDecoder
+from deixis.models.decoders.maskformer_pixel import MaskFormerPixelDecoder
 from deixis.models.decoders.prompted import PromptedMaskDecoder
 from deixis.models.decoders.registry import AnyDecoder, Widths, build_decoder
+from deixis.models.decoders.scoring import tied_zero
+from deixis.models.language_loss import language_loss
 from deixis.models.objectives import (
     DecodedUnits,
     MoreUnits,
@@ -47,11 +50,10 @@ from deixis.models.objectives import (
     unit_losses,
     weighted_sum,
 )
-from deixis.models.positions import sine_positions
-from deixis.models.projector import CellProjector, ObjectProjector, Projector
+from deixis.models.projector import CellProjector, LinearProjector, ObjectProjector, Projector
 from deixis.models.references import LatentReferences, pick_references, route_references
-from deixis.models.regions import MaskGuidedAggregation
-from deixis.models.truth import read_truth
+from deixis.models.regions import RegionContext, build_region_encoder
+from deixis.models.truth import read_regions, read_truth
 from deixis.models.vision.kinds import build_vision_encoder
 from deixis.structures import UnitType
 
@@ -60,10 +62,13 @@ from deixis.structures import UnitType
 class SeenImages:
     """Images after the vision encoder: tokens for the language model, maps for the decoders.
 
-    ``framed`` are the images as a segmenter has encoded them, where the model has one.
+    ``tokens`` are those of all rows, one row after the other; ``visual`` are the vision encoder's
+    own. Of a video, maps and ``visual`` show the frame in the middle. ``framed`` are the images as
+    a segmenter has encoded them, where the model has one.
     """
 
-    tokens: Float[Tensor, "b n d"]
+    tokens: Float[Tensor, "n d"]
+    visual: Float[Tensor, "b p v"]
     maps: PixelFeatures
     proposals: Proposals | None
     framed: EncodedImages | None = None
@@ -76,28 +81,6 @@ class PointingOutput:
     loss: Float[Tensor, ""]
     parts: dict[str, Float[Tensor, ""]]
     measures: dict[str, Float[Tensor, ""]]
-
-
-class RegionEncoder(nn.Module):
-    """Regions to tokens: aggregation under the mask, then a projector."""
-
-    def __init__(self, cell_width: int, language_width: int, num_tokens: int) -> None:
-        super().__init__()
-        self.aggregate = MaskGuidedAggregation(num_tokens)
-        self.projector = Projector(cell_width, language_width)
-
-    def forward(
-        self,
-        cells: Float[Tensor, "b c h w"],
-        masks: Float[Tensor, "r mh mw"],
-        rows: Int[Tensor, " r"],
-    ) -> Float[Tensor, "r n d"]:
-        """Give ``num_tokens`` vectors for each region; ``rows`` says whose image it lies on."""
-        positions = sine_positions(cells.shape[-1], cells.shape[1], device=cells.device)
-        # what is large would drown the other
-        normed = nn.functional.layer_norm(cells.permute(0, 2, 3, 1), cells.shape[1:2])
-        placed = normed.permute(0, 3, 1, 2) + positions.T.unflatten(1, cells.shape[-2:])
-        return self.projector(self.aggregate(placed, masks, rows))
 
 
 class ConceptHead(nn.Module):
@@ -138,17 +121,16 @@ class PointingVLM(PreTrainedModel):
         sizes = config.vision_sizes
         cell_width = config.cell_width or sizes.widths[sizes.cell_level]
         self.projector = build_projector(config, sizes.token_width, cell_width, width)
-        self.pixel_decoder = PixelDecoder(
-            sizes.widths,
-            cell_level=sizes.cell_level,
-            pixel_level=sizes.pixel_level,
-            cell_width=cell_width,
-            pixel_width=config.pixel_width,
-        )
+        self.pixel_decoder = build_pixel_decoder(config, cell_width)
         self.proposal_head = (
             ProposalHead(cell_width, config.pixel_width) if config.proposals else None
         )
-        self.region_encoder = RegionEncoder(cell_width, width, config.region_tokens)
+        self.region_encoder = build_region_encoder(
+            config.regions_config,
+            cell_width=cell_width,
+            visual_width=sizes.token_width,
+            language_width=width,
+        )
         box, mask = config.box_decoder_config, config.mask_decoder_config
         self.box_decoder: BoxDecoder | LocationDecoder | None = (
             None if box is None else BoxDecoder(box, width)
@@ -164,10 +146,13 @@ class PointingVLM(PreTrainedModel):
             for name, fields in config.decoders.items()
         )
         if self.proposal_head is not None:
-            for decoder in (self.box_decoder, self.mask_decoder, *self.more_decoders.values()):
-                startable = isinstance(decoder, BoxDecoder | MaskDecoder | KeypointDecoder)
-                if startable and decoder.config.anchored:
-                    decoder.start_from_proposals()
+            for decoder in self.children():
+                match decoder:
+                    case BoxDecoder() | MaskDecoder() | KeypointDecoder():
+                        if decoder.config.anchored:
+                            decoder.start_from_proposals()
+                    case _:
+                        pass
         self.always_frozen = frozenset(
             name for name, parameter in self.named_parameters() if not parameter.requires_grad
         )
@@ -207,25 +192,50 @@ class PointingVLM(PreTrainedModel):
 
     def see(
         self,
-        pixel_values: Float[Tensor, "b 3 h w"],
+        pixel_values: Float[Tensor, "pictures 3 h w"],
         framed_pixels: Float[Tensor, "b 3 side side"] | None = None,
+        frames: Int[Tensor, " b"] | None = None,
     ) -> SeenImages:
         """Steps 1 and 2: encode canvases once, however many questions follow.
 
+        ``frames`` says how many pictures are the frames of each row's video, 0 for an image; None
+        where there are images alone.
+
         Raises:
-            ModelError: The model has a segmenter, and images in its frame are not given.
+            ModelError: The model has a segmenter, and images in its frame are not given; or it
+                takes no videos, and there is one.
         """
         features = self.vision_encoder(pixel_values)
-        maps = self.pixel_decoder(features.pyramid)
+        visual, pyramid = features.tokens, features.pyramid
+        if frames is not None:
+            shown = middle_pictures(frames)
+            visual, pyramid = visual[shown], tuple(level[shown] for level in pyramid)
+        maps = self.pixel_decoder(pyramid)
         proposals = None if self.proposal_head is None else self.proposal_head(maps.cells)
         match self.projector:
             case ObjectProjector():
-                tokens = self.projector(maps.cells, proposals)
+                tokens = self.projector(maps.cells, proposals).flatten(0, 1)
             case CellProjector():
-                tokens = self.projector(maps.cells)
+                tokens = self.projector(maps.cells).flatten(0, 1)
+            case _ if frames is None:
+                tokens = self.projector(visual).flatten(0, 1)
             case _:
-                tokens = self.projector(features.tokens)
-        return SeenImages(tokens, maps, proposals, self._framed(framed_pixels))
+                tokens = self.projector(self._pooled(features.tokens, frames))
+        return SeenImages(tokens, visual, maps, proposals, self._framed(framed_pixels))
+
+    def _pooled(
+        self, tokens: Float[Tensor, "pictures p v"], frames: Int[Tensor, " b"]
+    ) -> Float[Tensor, "n v"]:
+        """Tokens of images and pooled tokens of videos, row after row."""
+        pooling = self.config.video_pooling
+        if pooling is None:
+            raise ModelError("the model takes no videos; expected images alone")
+        parts = tokens.split(frames.clamp(min=1).tolist())
+        rows = [
+            part.flatten(0, 1) if not count else pooling.pool(part[None])[0].flatten(0, 1)
+            for part, count in zip(parts, frames.tolist(), strict=True)
+        ]
+        return torch.cat(rows)
 
     def _framed(self, pixels: Float[Tensor, "b 3 side side"] | None) -> EncodedImages | None:
         if not isinstance(self.mask_decoder, PromptedMaskDecoder):
@@ -244,8 +254,7 @@ class PointingVLM(PreTrainedModel):
         self,
         input_ids: Int[Tensor, "b t"],
         seen: SeenImages,
-        regions: Float[Tensor, "r rh rw"],
-        region_rows: Int[Tensor, " r"],
+        regions: Any,
     ) -> Float[Tensor, "b t d"]:
         """Step 3: token embeddings with image and region tokens in their places.
 
@@ -253,11 +262,13 @@ class PointingVLM(PreTrainedModel):
             ModelError: Placeholders and features differ in number.
         """
         embeddings = self.language_model.get_input_embeddings()(input_ids)
-        embeddings = self._splice(embeddings, input_ids, "<image>", seen.tokens.flatten(0, 1))
-        if len(regions):
-            tokens = self.region_encoder(seen.maps.cells, regions, region_rows).flatten(0, 1)
-            return self._splice(embeddings, input_ids, "<region>", tokens)
-        return embeddings
+        embeddings = self._splice(embeddings, input_ids, "<image>", seen.tokens)
+        if not len(regions):
+            return embeddings
+        shared = self.projector if isinstance(self.projector, Projector | LinearProjector) else None
+        context = RegionContext(seen.maps.cells, seen.visual, shared)
+        tokens = self.region_encoder.tokens(context, read_regions(regions))
+        return self._splice(embeddings, input_ids, "<region>", tokens.vectors)
 
     def _splice(
         self,
@@ -327,14 +338,14 @@ class PointingVLM(PreTrainedModel):
         positions: Int[Tensor, "b t"],
         turns: Int[Tensor, "b t"],
         independent: Bool[Tensor, " b"],
-        regions: Float[Tensor, "r rh rw"],
-        region_rows: Int[Tensor, " r"],
+        regions: Any,
         references: Any,
         things: Any,
         framed_pixels: Float[Tensor, "b 3 side side"] | None = None,
+        frames: Int[Tensor, " b"] | None = None,
     ) -> PointingOutput:
         """All six steps on a training batch (fields of `deixis.processing.batch.Batch`)."""
-        seen = self.see(pixel_values, framed_pixels)
+        seen = self.see(pixel_values, framed_pixels, frames)
         weights = self.config.loss_weights
         parts: dict[str, Tensor] = {}
         measures: dict[str, Tensor] = {}
@@ -349,25 +360,30 @@ class PointingVLM(PreTrainedModel):
             measures |= found
         if not bool((turns > 0).any()):
             # images without questions: nothing for the language model to say
-            return PointingOutput(weighted_sum(parts, weights), parts, measures)
-        embeddings = self.embed(input_ids, seen, regions, region_rows)
+            return PointingOutput(self._total(parts), parts, measures)
+        embeddings = self.embed(input_ids, seen, regions)
         hidden = self.read(embeddings, positions, training_attention(turns, independent))
         parts |= {
-            "language": losses.language_loss(
+            "language": language_loss(
                 self.language_model.get_output_embeddings(), hidden, labels, label_weights
             )
         }
         # markers in a question are plain text, so a reference token is always labelled
-        is_reference = (input_ids == self.config.marker_ids["<REF>"]) & (turns > 0)
+        latents = torch.tensor(self.config.reference_ids, dtype=torch.long, device=input_ids.device)
+        is_reference = torch.isin(input_ids, latents) & (turns > 0)
         latent = route_references(hidden, is_reference, turns)
         truth = read_truth(references, self.more_decoders)
         if len(latent) != len(truth.boxes):
-            raise ModelError(f"{len(latent)} <REF> tokens, truth for {len(truth.boxes)}")
+            raise ModelError(f"{len(latent)} references, truth for {len(truth.boxes)}")
         units = self.decode(latent, seen, wanted=wanted_by_truth(latent, truth))
         unit_parts, unit_measures = unit_losses(units, truth, weights)
         parts |= unit_parts
         measures |= unit_measures
-        return PointingOutput(weighted_sum(parts, weights), parts, measures)
+        return PointingOutput(self._total(parts), parts, measures)
+
+    def _total(self, parts: dict[str, Tensor]) -> Float[Tensor, ""]:
+        # what took no part in this batch still does in the backward pass: ranks wait for it
+        return weighted_sum(parts, self.config.loss_weights) + tied_zero(self)
 
 
 def wanted_by_truth(references: LatentReferences, truth: Truth) -> dict[str, Bool[Tensor, "b q"]]:
@@ -393,9 +409,38 @@ def tied_inside(model: nn.Module) -> dict[str, str]:
     }
 
 
+def middle_pictures(frames: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+    """Which picture of a batch shows each row: its image, or the frame in its video's middle."""
+    counts = frames.clamp(min=1)
+    return counts.cumsum(0) - counts + (counts - 1) // 2
+
+
+def build_pixel_decoder(
+    config: PointingVLMConfig, cell_width: int
+) -> PixelDecoder | MaskFormerPixelDecoder:
+    """What makes one map of the vision encoder's pyramid; ours where the configuration has none."""
+    sizes = config.vision_sizes
+    if config.pixel_decoder is None:
+        return PixelDecoder(
+            sizes.widths,
+            cell_level=sizes.cell_level,
+            pixel_level=sizes.pixel_level,
+            cell_width=cell_width,
+            pixel_width=config.pixel_width,
+        )
+    return MaskFormerPixelDecoder(
+        sizes.widths,
+        cell_level=sizes.cell_level,
+        pixel_level=sizes.pixel_level,
+        cell_width=cell_width,
+        pixel_width=config.pixel_width,
+        **config.pixel_decoder,
+    )
+
+
 def build_projector(
     config: PointingVLMConfig, visual_width: int, cell_width: int, width: int
-) -> Projector | CellProjector | ObjectProjector:
+) -> Projector | LinearProjector | CellProjector | ObjectProjector:
     """What makes image tokens of ``width``.
 
     Raises:
@@ -409,6 +454,10 @@ def build_projector(
         )
     if config.tokens_from == "cells":
         return CellProjector(cell_width, width)
+    if config.projector == "linear":
+        return LinearProjector(visual_width, width)
+    if config.projector == "linear_bias":
+        return LinearProjector(visual_width, width, bias=True)
     return Projector(visual_width, width)
 
 

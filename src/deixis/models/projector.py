@@ -10,7 +10,7 @@ from deixis.models.positions import BOX_CODE, box_code, sine_positions
 
 
 class Projector(nn.Module):
-    """Linear or two-layer GELU MLP, shared by image and region tokens (REF-VLM III-C)."""
+    """Linear or two-layer GELU MLP, for image tokens and, where they share it, region tokens (REF-VLM IV-A)."""
 
     def __init__(self, visual_width: int, language_width: int, *, layers: int = 2) -> None:
         super().__init__()
@@ -37,40 +37,6 @@ class LinearProjector(nn.Module):
     def forward(self, features: Float[Tensor, "*n visual"]) -> Float[Tensor, "*n language"]:
         """Map visual features to the language model's width."""
         return self.layer(features)
-
-
-class SharedProjector(nn.Module):
-    """REF-VLM's: one two-layer GELU MLP for image tokens and region tokens alike (III-C)."""
-
-    def __init__(self, visual_width: int, language_width: int, *, layers: int = 2) -> None:
-        super().__init__()
-        self.shared = Projector(visual_width, language_width, layers=layers)
-
-    def forward(
-        self, image: Float[Tensor, "b n visual"], regions: Float[Tensor, "r k visual"]
-    ) -> tuple[Float[Tensor, "b n language"], Float[Tensor, "r k language"]]:
-        """Map image features and region features, of which there may be none, by the same weights."""
-        return self.shared(image), self.shared(regions)
-
-
-class TaskProjectors(nn.Module):
-    """TAMP's two: ``visual`` for the image (P_V), ``region`` for the connector's output (P_R).
-
-    Its second stage trains the first alone, its third both.
-    """
-
-    def __init__(
-        self, visual_width: int, region_width: int, language_width: int, *, layers: int = 2
-    ) -> None:
-        super().__init__()
-        self.visual = Projector(visual_width, language_width, layers=layers)
-        self.region = Projector(region_width, language_width, layers=layers)
-
-    def forward(
-        self, image: Float[Tensor, "b n visual"], regions: Float[Tensor, "r k region"]
-    ) -> tuple[Float[Tensor, "b n language"], Float[Tensor, "r k language"]]:
-        """Map image features to H_v and region features, of which there may be none, to H_r."""
-        return self.visual(image), self.region(regions)
 
 
 class CellProjector(nn.Module):

@@ -12,6 +12,7 @@ from deixis.models.decoders.prompted import PromptedMaskDecoder, PromptedTruth
 from deixis.models.decoders.registry import AnyDecoder
 from deixis.models.losses import to_corners
 from deixis.models.objectives import MoreTruth, Truth
+from deixis.models.regions import RegionInputs
 
 
 def read_truth(references: Any, decoders: Mapping[str, AnyDecoder]) -> Truth:
@@ -30,6 +31,18 @@ def read_truth(references: Any, decoders: Mapping[str, AnyDecoder]) -> Truth:
         references.groups,
         references.weights,
         {name: truth for name, truth in more.items() if truth is not None},
+    )
+
+
+def read_regions(regions: Any) -> RegionInputs:
+    """Regions of a batch (`deixis.processing.batch.Regions`) as region encoders take them."""
+    return RegionInputs(
+        regions.rows,
+        regions.types,
+        regions.masks,
+        regions.boxes,
+        regions.text_ids,
+        regions.text_mask,
     )
 
 

@@ -9,13 +9,15 @@ from deixis.notation.encoded import (
     ReferenceSlot,
     fill,
 )
+from deixis.notation.names import NOTATIONS, notation_named
 from deixis.notation.plan import PlanEntry, format_plan, plan_of
-from deixis.notation.tags import TaggedRegion, place_regions, read_tags
+from deixis.notation.regions import RegionForm
 from deixis.notation.tokens import Tokens
 from deixis.notation.triplets import Triplets
 from deixis.notation.vocabulary import Marker
 
 __all__ = [
+    "NOTATIONS",
     "Coordinates",
     "Decoded",
     "Encoded",
@@ -24,12 +26,11 @@ __all__ = [
     "Notation",
     "PlanEntry",
     "ReferenceSlot",
-    "TaggedRegion",
+    "RegionForm",
     "Tokens",
     "Triplets",
     "fill",
     "format_plan",
-    "place_regions",
+    "notation_named",
     "plan_of",
-    "read_tags",
 ]

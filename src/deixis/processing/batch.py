@@ -53,6 +53,27 @@ class FramedMasks:
 
 
 @dataclass(frozen=True, slots=True)
+class Regions:
+    """Regions that questions point with, in the order of their places in the text.
+
+    ``rows`` says whose image each lies on, ``types`` how it was given (`RegionType.number`).
+    ``masks`` lie over the canvas at the resolution of the pixel features; ``boxes`` are x1 y1 x2 y2
+    in [0, 1] of the canvas. A region in words has neither, and tokens in ``text_ids`` where
+    ``text_mask`` says so.
+    """
+
+    rows: Int[Tensor, " r"]
+    types: Int[Tensor, " r"]
+    masks: Float[Tensor, "r rh rw"]
+    boxes: Float[Tensor, "r 4"]
+    text_ids: Int[Tensor, "r words"]
+    text_mask: Bool[Tensor, "r words"]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True)
 class References:
     """Truth for the references of a batch, in the order of their tokens.
 
@@ -93,21 +114,23 @@ class Batch:
 
     ``turns`` is 0 for what every turn of a row sees (image), 1, 2, … for turns, -1 for padding.
     ``independent`` rows hide turns from one another. ``positions`` are rotary positions.
-    ``framed_pixels`` are the images as a segmenter takes them, where the model has one.
+    ``framed_pixels`` are the images as a segmenter takes them, where the model has one. ``frames``
+    says how many of the pictures in ``pixel_values`` are the frames of each row's video, 0 for a
+    row with an image; it is None where all have one.
     """
 
-    pixel_values: Float[Tensor, "b 3 canvas canvas"]
+    pixel_values: Float[Tensor, "pictures 3 canvas canvas"]
     input_ids: Int[Tensor, "b t"]
     labels: Int[Tensor, "b t"]
     label_weights: Float[Tensor, "b t"]
     positions: Int[Tensor, "b t"]
     turns: Int[Tensor, "b t"]
     independent: Bool[Tensor, " b"]
-    regions: Float[Tensor, "r rh rw"]
-    region_rows: Int[Tensor, " r"]
+    regions: Regions
     references: References
     things: Things
     framed_pixels: Float[Tensor, "b 3 side side"] | None = None
+    frames: Int[Tensor, " b"] | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """Move every tensor."""
@@ -117,9 +140,9 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image and its turns as arrays, before padding."""
+    """One image or video and its turns as arrays, before padding; ``frames`` is 0 for an image."""
 
-    pixels: Float[np.ndarray, "3 canvas canvas"]
+    pixels: Float[np.ndarray, "pictures 3 canvas canvas"]
     input_ids: Int[np.ndarray, " t"]
     labels: Int[np.ndarray, " t"]
     label_weights: Float[np.ndarray, " t"]
@@ -127,6 +150,9 @@ class Row:
     turns: Int[np.ndarray, " t"]
     independent: bool
     regions: Float[np.ndarray, "r rh rw"]
+    region_types: Int[np.ndarray, " r"]
+    region_boxes: Float[np.ndarray, "r 4"]
+    region_texts: tuple[tuple[int, ...], ...]
     boxes: Float[np.ndarray, "n 4"]
     has_box: Bool[np.ndarray, " n"]
     masks: UInt8[np.ndarray, "n mh mw"]
@@ -141,6 +167,7 @@ class Row:
     depths: DepthReferences | None = None
     framed_masks: FramedMasks | None = None
     framed_pixels: Float[Tensor, "3 side side"] | None = None
+    frames: int = 0
 
 
 def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: int = 1) -> Batch:
@@ -178,16 +205,21 @@ def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: i
     for index, group in enumerate(groups):
         table[index, : len(group)] = torch.tensor(group)
     return Batch(
-        pixel_values=torch.from_numpy(np.stack([row.pixels for row in rows])),
+        pixel_values=joined("pixels"),
         input_ids=padded("input_ids", pad_id, torch.long),
         labels=padded("labels", IGNORE_INDEX, torch.long),
         label_weights=padded("label_weights", 0.0, torch.float32),
         positions=padded("positions", 0, torch.long),
         turns=padded("turns", -1, torch.long),
         independent=torch.tensor([row.independent for row in rows]),
-        regions=joined("regions"),
-        region_rows=torch.repeat_interleave(
-            torch.arange(len(rows)), torch.tensor([len(row.regions) for row in rows])
+        regions=Regions(
+            rows=torch.repeat_interleave(
+                torch.arange(len(rows)), torch.tensor([len(row.regions) for row in rows])
+            ),
+            types=joined("region_types"),
+            masks=joined("regions"),
+            boxes=joined("region_boxes"),
+            **_texts([text for row in rows for text in row.region_texts]),
         ),
         references=References(
             boxes=joined("boxes"),
@@ -207,7 +239,20 @@ def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: i
             concepts=joined("concepts"),
         ),
         framed_pixels=torch.stack(framed) if framed else None,
+        frames=torch.tensor([row.frames for row in rows])
+        if any(row.frames for row in rows)
+        else None,
     )
+
+
+def _texts(texts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    longest = max((len(text) for text in texts), default=0)
+    ids = torch.zeros(len(texts), longest, dtype=torch.long)
+    there = torch.zeros(len(texts), longest, dtype=torch.bool)
+    for index, text in enumerate(texts):
+        ids[index, : len(text)] = torch.tensor(text, dtype=torch.long)
+        there[index, : len(text)] = True
+    return {"text_ids": ids, "text_mask": there}
 
 
 _T = TypeVar("_T", KeypointReferences, DepthReferences, FramedMasks)

@@ -1,9 +1,9 @@
 """Conversations to rows: images on the canvas, regions to masks, turns to token sequences."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -12,18 +12,22 @@ from torch import Tensor
 
 from deixis.errors import ImageError, PromptError
 from deixis.geometry import Box, ImageSize, Letterbox, Mask, Point, Scribble
-from deixis.notation import Encoded, EncodedReference, Marker, Notation
+from deixis.notation import Encoded, EncodedReference, Marker, Notation, RegionForm
 from deixis.processing.batch import Row
+from deixis.processing.describer import TextEncoderTokenizer
 from deixis.processing.images import letterbox_array, read_image
 from deixis.processing.tokenizer import MarkedTokenizer
 from deixis.processing.truth import depth_references, framed_masks, keypoint_references
+from deixis.processing.video import read_video
 from deixis.structures import (
     IGNORE_INDEX,
     Conversation,
+    Description,
     ImageArray,
     Instance,
     QuestionPart,
     Region,
+    RegionType,
     Turn,
     Video,
 )
@@ -45,6 +49,22 @@ class MaskFrame(Protocol):
         """A mask of the source in the frame, at ``cells`` a side, and where the image is."""
 
 
+@runtime_checkable
+class VideoForm(Protocol):
+    """How a model looks at videos."""
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames are looked at."""
+
+    @property
+    def placement(self) -> Literal["start", "end"]:
+        """Whether a video stands before or after the first question."""
+
+    def num_tokens(self, frames: int, patches: int) -> int:
+        """Tokens that so many frames become."""
+
+
 @dataclass(slots=True)
 class _Builder:
     """Arrays of a row under construction."""
@@ -55,6 +75,9 @@ class _Builder:
     positions: list[int] = field(default_factory=list)
     turns: list[int] = field(default_factory=list)
     regions: list[Float[np.ndarray, "rh rw"]] = field(default_factory=list)
+    region_types: list[int] = field(default_factory=list)
+    region_boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
+    region_texts: list[tuple[int, ...]] = field(default_factory=list)
     boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
     has_box: list[bool] = field(default_factory=list)
     masks: list[UInt8[np.ndarray, "mh mw"]] = field(default_factory=list)
@@ -90,7 +113,7 @@ class _EncodedTurn:
     """A turn as tokens, before it has a place in a row."""
 
     question: list[int]
-    regions: list[Region]
+    regions: list[Region | Description]
     written: Encoded | None
     answer: list[int]
 
@@ -108,13 +131,16 @@ class Processor:
         canvas: Side of the square canvas, in pixels; images are centred on it.
         fill: Colour around an image, as its vision encoder is used to.
         image_tokens: Tokens that an image becomes.
-        region_tokens: Tokens that a region becomes.
+        regions: How the regions of each type stand in a question, by `RegionType`; a type that
+            is not there cannot be given, and words that are set apart stay words.
         pixel_grid: Side of the map that masks are cut from.
         cell_grid: Side of the map that references attend to.
         concepts: Words that the model learns to tell from a cell alone.
         keypoint_names: Keypoints of the bodies that the model decodes; none where it decodes none.
         decodes_depth: Whether the model decodes depth maps.
         mask_frame: How the model's segmenter sees images, where it has one.
+        describer: The tokenizer of the encoder of descriptions, where it is another.
+        video: How the model looks at videos; None where it takes none.
     """
 
     def __init__(
@@ -124,7 +150,7 @@ class Processor:
         *,
         canvas: int,
         image_tokens: int,
-        region_tokens: int,
+        regions: Mapping[str, RegionForm],
         pixel_grid: int,
         cell_grid: int,
         concepts: Sequence[str] = (),
@@ -132,13 +158,17 @@ class Processor:
         decodes_depth: bool = False,
         mask_frame: MaskFrame | None = None,
         fill: tuple[int, int, int] = (127, 127, 127),
+        describer: TextEncoderTokenizer | None = None,
+        video: VideoForm | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.notation = notation
         self.canvas = canvas
         self.fill = fill
         self.image_tokens = image_tokens
-        self.region_tokens = region_tokens
+        self.regions = regions
+        self.describer = describer
+        self.video = video
         self.pixel_grid = pixel_grid
         self.cell_grid = cell_grid
         self.concepts = {word: index for index, word in enumerate(concepts)}
@@ -172,32 +202,52 @@ class Processor:
             PromptError: A region lies outside the image, or there is no image to point into.
             ImageError: The image cannot be read, or is a video.
         """
-        if isinstance(conversation.image, Video):
-            raise ImageError(
-                f"conversation {conversation.id} is about a video, which models do not take yet; "
-                "expected an image"
-            )
-        if conversation.image is None or conversation.size is None:
-            raise PromptError(f"conversation {conversation.id} has no image")
-        source = conversation.image
-        array = source() if callable(source) else source
-        image = array if isinstance(array, np.ndarray) else read_image(array).array
-        size = ImageSize(*image.shape[:2])
-        letterbox = self.letterbox(size)
+        pictures, frames = self._pictures(conversation)
+        image = pictures[(len(pictures) - 1) // 2]
+        letterbox = self.letterbox(ImageSize(*image.shape[:2]))
         build = _Builder()
-        prefix = [self.tokenizer.begin_id]
-        prefix += [self.tokenizer.marker_ids[Marker.IMAGE]] * self.image_tokens
+        shown = [self.tokenizer.marker_ids[Marker.IMAGE]] * self._picture_tokens(frames)
+        late = frames > 0 and self.video is not None and self.video.placement == "end"
+        if late and conversation.independent and len(conversation.turns) > 1:
+            raise PromptError(
+                f"conversation {conversation.id}: this model has a video after the first question; "
+                "expected turns that see one another"
+            )
+        prefix = [self.tokenizer.begin_id, *([] if late else shown)]
         shared = build.extend(prefix, turn=0, start=0)
         position = shared
         for number, turn in enumerate(conversation.turns, start=1):
             start = shared if conversation.independent else position
-            encoded = self._encode_turn(turn, letterbox)
+            encoded = self._encode_turn(turn, letterbox, shown if late and number == 1 else ())
             if max_tokens is not None and len(build.ids) + encoded.length > max_tokens:
                 continue
             position = self._add_turn(build, turn, encoded, number, start, letterbox)
         things = self._things(instances, letterbox)
-        row = self._finish(build, self.pixels(image, letterbox), things, conversation.independent)
+        pixels = np.stack([self.pixels(picture, letterbox) for picture in pictures])
+        row = self._finish(build, pixels, things, conversation.independent)
+        row = replace(row, frames=frames)
         return self._with_more_truth(row, build.references, image, letterbox, instances)
+
+    def _pictures(self, conversation: Conversation) -> tuple[list[ImageArray], int]:
+        """What a conversation is about as pixels, and how many frames of a video these are."""
+        source = conversation.image
+        if isinstance(source, Video):
+            if self.video is None:
+                raise ImageError(
+                    f"conversation {conversation.id} is about a video, which this model does not "
+                    "take; expected an image"
+                )
+            frames = list(read_video(source, num_frames=self.video.num_frames).frames)
+            return frames, len(frames)
+        if source is None or conversation.size is None:
+            raise PromptError(f"conversation {conversation.id} has no image")
+        array = source() if callable(source) else source
+        return [array if isinstance(array, np.ndarray) else read_image(array).array], 0
+
+    def _picture_tokens(self, frames: int) -> int:
+        if not frames or self.video is None:
+            return self.image_tokens
+        return self.video.num_tokens(frames, self.image_tokens)
 
     def _with_more_truth(
         self,
@@ -222,19 +272,24 @@ class Processor:
             framed_pixels=frame.prepare(torch.from_numpy(np.array(image))),
         )
 
-    def _encode_turn(self, turn: Turn, letterbox: Letterbox) -> _EncodedTurn:
+    def _encode_turn(
+        self, turn: Turn, letterbox: Letterbox, shown: Sequence[int] = ()
+    ) -> _EncodedTurn:
         question = [self.tokenizer.user_id]
-        regions: list[Region] = []
+        regions: list[Region | Description] = []
         for part in self._trimmed(turn.question):
-            if isinstance(part, str):
-                question += self.tokenizer.encode_text(part)
-            else:
-                question += [self.tokenizer.marker_ids[Marker.REGION]] * self.region_tokens
+            form = self._form(part)
+            if form is None or (isinstance(part, str) and not isinstance(part, Description)):
+                question += self.tokenizer.encode_text(str(part))
+                continue
+            question += self.tokenizer.encode_pieces(form.write(part, letterbox.source))
+            if form.num_tokens:
                 regions.append(part)
-        question.append(self.tokenizer.assistant_id)
+        question += [*shown, self.tokenizer.assistant_id]
         if turn.answer is None:
             return _EncodedTurn(question, regions, None, [])
-        encoded = self.notation.encode(turn.answer, letterbox.source)
+        adapted = self.notation.adapt(turn.answer)
+        encoded = self.notation.encode(adapted, letterbox.source)
         answer = [*self.tokenizer.encode_pieces(encoded.pieces), self.tokenizer.end_id]
         return _EncodedTurn(question, regions, encoded, answer)
 
@@ -247,29 +302,64 @@ class Processor:
         start: int,
         letterbox: Letterbox,
     ) -> int:
-        build.regions += [self.region_mask(region, letterbox) for region in encoded.regions]
+        for region in encoded.regions:
+            self._add_region(build, region, letterbox)
         position = build.extend(encoded.question, turn=number, start=start)
         if encoded.written is None:
             return position
         self._add_references(build, encoded.written, turn.weight, letterbox)
         return build.extend(encoded.answer, turn=number, start=position, weight=turn.weight)
 
+    def _form(self, part: QuestionPart) -> RegionForm | None:
+        """How a region stands in the question; None for what is nothing but words here."""
+        if isinstance(part, str):
+            described = isinstance(part, Description)
+            return self.regions.get(RegionType.TEXT) if described else None
+        kind = RegionType.of(part)
+        if kind not in self.regions:
+            taken = sorted(set(self.regions) - {RegionType.TEXT})
+            raise PromptError(
+                f"the model takes no regions of type {kind.value}; expected some of {taken}"
+            )
+        return self.regions[kind]
+
+    def _add_region(
+        self, build: _Builder, region: Region | Description, letterbox: Letterbox
+    ) -> None:
+        build.region_types.append(RegionType.of(region).number)
+        if isinstance(region, Description):
+            grid = self.pixel_grid
+            tokens = self.describer or self.tokenizer
+            build.regions.append(np.zeros((grid, grid), np.float32))
+            build.region_boxes.append((0.0, 0.0, 0.0, 0.0))
+            build.region_texts.append(tuple(tokens.encode_text(region)))
+            return
+        painted = self._painted(region, letterbox)
+        build.regions.append(self._region_cells(region, painted, letterbox))
+        box = region if isinstance(region, Box) else painted.to_box()
+        x, y, width, height = self._canvas_box(box, letterbox)
+        corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        build.region_boxes.append(corners)
+        build.region_texts.append(())
+
     @staticmethod
     def _trimmed(question: Sequence[QuestionPart]) -> list[QuestionPart]:
         """Without blanks at either end: they mean nothing and are rare in training."""
         parts = list(question)
-        if isinstance(parts[0], str):
+        if isinstance(parts[0], str) and not isinstance(parts[0], Description):
             parts[0] = parts[0].lstrip()
-        if isinstance(parts[-1], str):
+        if isinstance(parts[-1], str) and not isinstance(parts[-1], Description):
             parts[-1] = parts[-1].rstrip()
         return [part for part in parts if part != ""]
 
     def _add_references(
         self, build: _Builder, encoded: Encoded, weight: float, letterbox: Letterbox
     ) -> None:
-        groups: dict[int, list[int]] = {}
+        # the tokens of a thing's box and of its mask are of one group, and do not change places
+        groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
         for reference in encoded.references:
-            groups.setdefault(reference.group, []).append(len(build.boxes))
+            key = (reference.group, reference.unit_types)
+            groups.setdefault(key, []).append(len(build.boxes))
             box = next((unit for unit in reference.units if isinstance(unit, Box)), None)
             mask = next((unit for unit in reference.units if isinstance(unit, Mask)), None)
             build.has_box.append(box is not None)
@@ -308,10 +398,14 @@ class Processor:
         Raises:
             PromptError: The region lies outside the image or is empty.
         """
-        mask = self._painted(region, letterbox)
-        if mask.is_empty:
+        return self._region_cells(region, self._painted(region, letterbox), letterbox)
+
+    def _region_cells(
+        self, region: Region, painted: Mask, letterbox: Letterbox
+    ) -> Float[np.ndarray, "g g"]:
+        if painted.is_empty:
             raise PromptError(f"{type(region).__name__.lower()} covers no pixel of the image")
-        share = sample_mask(mask.array, letterbox, self.pixel_grid)
+        share = sample_mask(painted.array, letterbox, self.pixel_grid)
         inside = (share >= 0.5).astype(np.float32)
         if not inside.any():
             inside.flat[int(share.argmax())] = 1.0
@@ -384,14 +478,16 @@ class Processor:
         """How much of each of ``grid`` x ``grid`` cells a mask of pixels covers."""
         fine = len(mask)
         if fine % grid == 0:
-            counted = mask.reshape(grid, fine // grid, grid, fine // grid).sum((1, 3))
+            counted: Int[np.ndarray, "grid grid"] = mask.reshape(
+                grid, fine // grid, grid, fine // grid
+            ).sum((1, 3))
             return counted.astype(np.float32)
         return sample_mask(mask, Letterbox(ImageSize(fine, fine), fine), grid)
 
     def _finish(
         self,
         build: _Builder,
-        pixels: Float[np.ndarray, "3 c c"],
+        pixels: Float[np.ndarray, "pictures 3 c c"],
         things: _Things,
         independent: bool,  # noqa: FBT001
     ) -> Row:
@@ -407,6 +503,9 @@ class Processor:
             regions=np.stack(build.regions)
             if build.regions
             else np.zeros((0, grid, grid), np.float32),
+            region_types=np.array(build.region_types, np.int64),
+            region_boxes=np.array(build.region_boxes, np.float32).reshape(-1, 4),
+            region_texts=tuple(build.region_texts),
             boxes=np.array(build.boxes, np.float32).reshape(-1, 4),
             has_box=np.array(build.has_box, bool),
             masks=np.stack(build.masks) if build.masks else np.zeros((0, grid, grid), np.uint8),
@@ -420,8 +519,10 @@ class Processor:
         )
 
     def save(self, folder: Path) -> None:
-        """Write the tokenizer; sizes and notation live in the model's configuration."""
+        """Write the tokenizers; sizes and notation live in the model's configuration."""
         self.tokenizer.save(folder)
+        if self.describer is not None:
+            self.describer.save(folder)
 
 
 def sample_mask(

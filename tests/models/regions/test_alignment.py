@@ -5,8 +5,9 @@ import torch
 from region_batches import TEXT_ENCODERS, context, mixed_regions, texts
 from torch.nn import functional
 
-from deixis.models.regions import ConnectorConfig, RegionAlignment, RegionConnector, RegionType
+from deixis.models.regions import ConnectorConfig, RegionAlignment, RegionConnector
 from deixis.models.regions.alignment import BoxHead, location_loss
+from deixis.structures import RegionType
 
 WIDTH = 16
 CONFIG = ConnectorConfig(width=WIDTH, hidden=24, text_encoder=TEXT_ENCODERS["bert"])

@@ -12,10 +12,11 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModel
 
 from deixis.errors import ModelError
-from deixis.models.regions import ConnectorConfig, RegionConnector, RegionInputs, RegionType
+from deixis.models.regions import ConnectorConfig, RegionConnector, RegionInputs
 from deixis.models.regions.choices import build_config
 from deixis.models.regions.connector import box_sines
 from deixis.models.regions.text_branch import Summary, TextBranch, read_text_config
+from deixis.structures import RegionType
 
 VISUAL, LANGUAGE = 12, 20
 TINY = ConnectorConfig(width=16, hidden=24, text_encoder=TEXT_ENCODERS["bert"])

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from deixis.errors import ModelError
-from deixis.models.vision.video import VIDEO, VIDEO_PRESETS, VideoPooling
+from deixis.models.vision.video import VIDEO_PRESETS, VideoPooling
 
 
 def features(batch: int, frames: int, patches: int, width: int = 6) -> torch.Tensor:
@@ -80,15 +80,13 @@ def test_half_precision_stays_half_precision() -> None:
     assert tokens.dtype == torch.bfloat16
 
 
-def test_a_video_stands_before_or_after_the_question() -> None:
-    assert VIDEO_PRESETS["paper"].place("What happens?") == f"{VIDEO} What happens?"
-    assert VIDEO_PRESETS["code"].place("What happens?") == f"What happens? {VIDEO}"
-    with pytest.raises(ModelError, match="the question has a <video> already"):
-        VIDEO_PRESETS["paper"].place(f"{VIDEO} Again?")
-
-
 def test_a_video_without_frames_is_refused() -> None:
     with pytest.raises(ModelError, match="at least one frame"):
         VideoPooling().pool(features(2, 2, 2), torch.tensor([[True, False], [False, False]]))
     with pytest.raises(ModelError, match="at least one frame"):
         VideoPooling().pool(torch.zeros(1, 0, 2, 6))
+
+
+def test_a_video_without_frames_to_look_at_is_refused() -> None:
+    with pytest.raises(ModelError, match="num_frames: expected at least 1, got 0"):
+        VideoPooling(num_frames=0)

@@ -18,8 +18,6 @@ from deixis.models.projector import (
     LinearProjector,
     ObjectProjector,
     Projector,
-    SharedProjector,
-    TaskProjectors,
 )
 from deixis.models.regions import (
     MASK_REGIONS,
@@ -168,20 +166,6 @@ PARTS: tuple[Part, ...] = (
         "TAMP 2.2; REF-VLM IV-A; u-LLaVA, public code",
         "models/test_projector.py",
         Size("", lambda: Projector(VISUAL, LANGUAGE)),
-    ),
-    _projectors(
-        "one for image and region tokens",
-        "projector.SharedProjector",
-        "REF-VLM IV-B",
-        "models/test_projector.py",
-        Size("", lambda: SharedProjector(VISUAL, LANGUAGE)),
-    ),
-    _projectors(
-        "P_V for the image and P_R for regions",
-        "projector.TaskProjectors",
-        "TAMP 2.2",
-        "models/test_projector.py",
-        Size("regions of 768", lambda: TaskProjectors(VISUAL, 768, LANGUAGE)),
     ),
     _projectors(
         "cells as image tokens",
@@ -422,15 +406,9 @@ PARTS: tuple[Part, ...] = (
         Size("cells and pixels of 256", lambda: ProposalHead(256, 256)),
     ),
     _losses(
-        "next token",
-        "losses.language_loss",
+        "next token, without logits where labels are ignored",
+        "language_loss.language_loss",
         "TAMP 2.2, eq. 3; u-LLaVA 3.1, eq. 1",
-        "models/test_losses.py",
-    ),
-    _losses(
-        "the same with less memory",
-        "language_loss.language_loss_in_pieces",
-        "deixis",
         "models/test_language_loss.py",
     ),
     _losses(

@@ -9,7 +9,7 @@ from deixis.models.regions.encoders import (
     RegionEncodersConfig,
     build_region_encoder,
 )
-from deixis.models.regions.inputs import RegionContext, RegionInputs, RegionTokens, RegionType
+from deixis.models.regions.inputs import RegionContext, RegionInputs, RegionTokens
 from deixis.models.regions.masked import MASK_REGIONS, MaskRegionConfig, RegionEncoder
 
 __all__ = [
@@ -27,6 +27,5 @@ __all__ = [
     "RegionEncodersConfig",
     "RegionInputs",
     "RegionTokens",
-    "RegionType",
     "build_region_encoder",
 ]

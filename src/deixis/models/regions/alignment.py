@@ -11,7 +11,8 @@ from deixis.models.contrastive import SimilarityScale, contrastive_loss
 from deixis.models.decoders.layers import MultiLayerPerceptron
 from deixis.models.losses import paired_iou, to_corners
 from deixis.models.regions.connector import RegionConnector
-from deixis.models.regions.inputs import RegionContext, RegionInputs, RegionType
+from deixis.models.regions.inputs import RegionContext, RegionInputs
+from deixis.structures import RegionType
 
 ContrastTarget = Literal["description", "query"]
 

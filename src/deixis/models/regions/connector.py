@@ -18,9 +18,10 @@ from deixis.errors import ModelError
 from deixis.models.projector import Projector
 from deixis.models.regions.choices import check_count, check_fields, values_of
 from deixis.models.regions.grouping import group_by_image
-from deixis.models.regions.inputs import RegionContext, RegionInputs, RegionType
+from deixis.models.regions.inputs import RegionContext, RegionInputs
 from deixis.models.regions.masked import Source
 from deixis.models.regions.text_branch import Summary, TextBranch, pool_by_slots
+from deixis.structures import RegionType
 
 BoxEncoding = Literal["mlp", "sincos", "sincos_linear"]
 TextQueries = Literal["summary", "tokens"]
@@ -47,6 +48,8 @@ class ConnectorConfig:
             gives; equations 1 and 2 do not.
         source: Features that queries attend to: the vision encoder's ``tokens`` or ``cells``.
         projector_layers: Linear layers to the language model's width.
+        tags: Whether words and numbers stand between tags before a region's tokens, as in the
+            paper; else boxes are not spelled out, and words stand alone.
     """
 
     width: int = 768
@@ -61,6 +64,7 @@ class ConnectorConfig:
     residual: bool = False
     source: Source = "tokens"
     projector_layers: int = 2
+    tags: bool = True
 
     def __post_init__(self) -> None:
         check_fields(ConnectorConfig, values_of(self))

@@ -11,8 +11,10 @@ from deixis.errors import ModelError
 from deixis.models.regions.aggregation import Aggregation
 from deixis.models.regions.choices import build_config, check_count, check_fields, values_of
 from deixis.models.regions.connector import ConnectorConfig, RegionConnector
-from deixis.models.regions.inputs import RegionContext, RegionInputs, RegionTokens, RegionType
+from deixis.models.regions.inputs import RegionContext, RegionInputs, RegionTokens
 from deixis.models.regions.masked import MaskRegionConfig, RegionEncoder
+from deixis.notation import RegionForm
+from deixis.structures import RegionType
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,6 @@ class CoordinateRegionConfig:
     def __post_init__(self) -> None:
         check_fields(CoordinateRegionConfig, values_of(self))
         check_count("decimals", self.decimals)
-
-    @property
-    def num_tokens(self) -> int:
-        """No token stands for the region: it is in the text."""
-        return 0
 
 
 RegionEncoderConfig = MaskRegionConfig | ConnectorConfig | CoordinateRegionConfig
@@ -83,15 +80,10 @@ class RegionEncodersConfig:
                     f"route of text to {name!r}: expected a connector with a text_encoder"
                 )
 
-    def num_tokens(self, kind: RegionType) -> int:
-        """Placeholders of a region of this type; 0 where it is spelled out.
-
-        Raises:
-            ModelError: The model takes no such regions.
-        """
-        if kind not in self.routes:
-            raise ModelError(f"no encoder for regions of type {kind.value!r}")
-        return self.encoders[self.routes[kind]].num_tokens
+    @property
+    def forms(self) -> dict[str, RegionForm]:
+        """How the regions of each type stand in a question; types without a route are not there."""
+        return {kind: _form(self.encoders[name]) for kind, name in self.routes.items()}
 
     def to_json(self) -> dict[str, object]:
         """Give the configuration as JSON has it."""
@@ -119,6 +111,16 @@ class RegionEncodersConfig:
             routes = _mapping("routes", values["routes"])
             values["routes"] = {kind: str(name) for kind, name in routes.items()}
         return build_config(cls, values)
+
+
+def _form(config: RegionEncoderConfig) -> RegionForm:
+    match config:
+        case MaskRegionConfig():
+            return RegionForm(config.num_tokens)
+        case ConnectorConfig():
+            return RegionForm(config.num_tokens, spelled=config.tags, tags=config.tags)
+        case CoordinateRegionConfig():
+            return RegionForm(0, spelled=True, tags=config.marks, decimals=config.decimals)
 
 
 def _mapping(name: str, value: object) -> dict[str, object]:

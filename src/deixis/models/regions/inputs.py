@@ -2,28 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from enum import StrEnum
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from deixis.errors import ModelError
-
-
-class RegionType(StrEnum):
-    """How a region was given: drawn on the image, or described in words."""
-
-    POINT = "point"
-    BOX = "box"
-    SCRIBBLE = "scribble"
-    MASK = "mask"
-    TEXT = "text"
-
-    @property
-    def number(self) -> int:
-        """What stands for the type in tensors."""
-        return tuple(RegionType).index(self)
+from deixis.structures import RegionType
 
 
 @dataclass(frozen=True, slots=True)

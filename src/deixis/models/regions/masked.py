@@ -14,7 +14,8 @@ from deixis.models.positions import sine_positions
 from deixis.models.projector import Projector
 from deixis.models.regions.aggregation import PRESETS, Aggregation, MaskGuidedAggregation
 from deixis.models.regions.choices import check_count, check_fields, values_of
-from deixis.models.regions.inputs import RegionContext, RegionInputs, RegionTokens, RegionType
+from deixis.models.regions.inputs import RegionContext, RegionInputs, RegionTokens
+from deixis.structures import RegionType
 
 Source = Literal["cells", "tokens"]
 Owner = Literal["own", "image"]

@@ -83,20 +83,16 @@ def write_vision(config: VisionConfig) -> dict[str, Any]:
 
 def vision_sizes(config: VisionConfig) -> VisionSizes:
     """The sizes of an encoder, without building it."""
-    match config:
-        case SmallVisionConfig():
-            return VisionSizes(
-                config.image_size,
-                config.grid**2,
-                config.widths[-1],
-                config.widths,
-                tuple(config.image_size // stride for stride in (2, 4, 8, 16)),
-                GREY,
-            )
-        case PretrainedVisionConfig():
-            tokens = config
-        case PyramidConfig():
-            tokens = config.vit
+    if isinstance(config, SmallVisionConfig):
+        return VisionSizes(
+            config.image_size,
+            config.grid**2,
+            config.widths[-1],
+            config.widths,
+            tuple(config.image_size // stride for stride in (2, 4, 8, 16)),
+            GREY,
+        )
+    tokens = config.vit if isinstance(config, PyramidConfig) else config
     return VisionSizes(
         config.image_size,
         tokens.num_tokens,

@@ -9,9 +9,6 @@ from torch import Tensor
 
 from deixis.errors import ModelError
 
-VIDEO = "<video>"
-"""Where a video stands in a question."""
-
 
 @dataclass(frozen=True, slots=True)
 class VideoPooling:
@@ -19,11 +16,17 @@ class VideoPooling:
 
     A video of T frames of N patches becomes T tokens, each the mean of a frame's patches, and N
     tokens, each the mean of a patch over the frames. ``order`` says which of both come first,
-    ``placement`` whether the video stands before or after the first question.
+    ``placement`` whether the video stands before or after the first question. ``num_frames`` is how
+    many frames are looked at, spread evenly; a shorter video shows all of its own.
     """
 
     order: Literal["temporal-spatial", "spatial-temporal"] = "temporal-spatial"
     placement: Literal["start", "end"] = "start"
+    num_frames: int = 8
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1:
+            raise ModelError(f"video num_frames: expected at least 1, got {self.num_frames}")
 
     def num_tokens(self, frames: int, patches: int) -> int:
         """Tokens that a video of ``frames`` frames becomes: 264 for 8 frames of 256 patches."""
@@ -61,16 +64,6 @@ class VideoPooling:
         if self.order == "spatial-temporal":
             return torch.cat([spatial, temporal], dim=1), torch.cat([always, frames], dim=1)
         return torch.cat([temporal, spatial], dim=1), torch.cat([frames, always], dim=1)
-
-    def place(self, question: str) -> str:
-        """Put the video's mark into the first question of a conversation, which has none yet.
-
-        Raises:
-            ModelError: The question has a mark already.
-        """
-        if VIDEO in question:
-            raise ModelError(f"the question has a {VIDEO} already")
-        return f"{VIDEO} {question}" if self.placement == "start" else f"{question} {VIDEO}"
 
 
 VIDEO_PRESETS: dict[str, VideoPooling] = {
