@@ -33,6 +33,7 @@ from deixis.structures import (
     Unit,
     UnitGroup,
     UnitType,
+    Video,
 )
 
 Prompt = str | Sequence[QuestionPart]
@@ -100,7 +101,8 @@ class Predictor:
         """Ask one question about one image.
 
         Args:
-            image: A path, bytes, a PIL image or an RGB array [height, width, 3].
+            image: A path, bytes, a PIL image or an RGB array [height, width, 3]; or a `Video`, for
+                models that take them.
             prompt: Text, or text and regions in the order in which they are meant.
             units: Decode every reference to these unit types, whatever the answer names.
             max_new_tokens: Length limit of the answer.
@@ -128,10 +130,15 @@ class Predictor:
         return answers
 
     def _question(self, image: Any, prompt: Prompt) -> _Question:
-        array = read_image(image).array
-        size = ImageSize(*array.shape[:2])
         parts = _parts(prompt)
-        row = self.processor.row(Conversation("question", array, size, (Turn(parts),)))
+        if isinstance(image, Video):
+            frames = self.processor.frames(image)
+            array = frames[(len(frames) - 1) // 2]
+        else:
+            array = read_image(image).array
+        size = ImageSize(*array.shape[:2])
+        source = Video(lambda: frames) if isinstance(image, Video) else array
+        row = self.processor.row(Conversation("question", source, size, (Turn(parts),)))
         words = " ".join(part for part in parts if isinstance(part, str))
         return _Question(array, size, row, words)
 

@@ -76,7 +76,7 @@ class PointingVLMConfig(PreTrainedConfig):
         objects: int = 16,
         decoders: dict[str, dict[str, Any]] | None = None,
         regions: dict[str, Any] | None = None,
-        projector: Literal["mlp", "linear", "linear_bias"] = "mlp",
+        projector: str = "mlp",
         pixel_decoder: dict[str, Any] | None = None,
         video: dict[str, Any] | None = None,
         **kwargs: Any,
@@ -95,6 +95,8 @@ class PointingVLMConfig(PreTrainedConfig):
         self.video = video
         if video is not None and tokens_from != "encoder":
             raise ModelError(f"videos: expected tokens_from encoder, got {tokens_from}")
+        # now, not when the first one comes
+        _ = self.video_pooling
         if projector not in {"mlp", "linear", "linear_bias"}:
             raise ModelError(f"projector {projector!r}: expected mlp, linear or linear_bias")
         self.notation = notation

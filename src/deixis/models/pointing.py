@@ -331,7 +331,7 @@ class PointingVLM(PreTrainedModel):
 
     def forward(
         self,
-        pixel_values: Float[Tensor, "b 3 h w"],
+        pixel_values: Float[Tensor, "pictures 3 h w"],
         input_ids: Int[Tensor, "b t"],
         labels: Int[Tensor, "b t"],
         label_weights: Float[Tensor, "b t"],

@@ -23,6 +23,7 @@ from deixis.structures import (
     IGNORE_INDEX,
     Conversation,
     Description,
+    FrameArray,
     ImageArray,
     Instance,
     QuestionPart,
@@ -228,16 +229,24 @@ class Processor:
         row = replace(row, frames=frames)
         return self._with_more_truth(row, build.references, image, letterbox, instances)
 
+    def frames(self, video: Video, *, id_: str = "question") -> FrameArray:
+        """The frames of a video that the model looks at.
+
+        Raises:
+            ImageError: It cannot be read, or the model takes no videos.
+        """
+        if self.video is None:
+            raise ImageError(
+                f"conversation {id_} is about a video, which this model does not take; expected "
+                "an image"
+            )
+        return read_video(video, num_frames=self.video.num_frames).frames
+
     def _pictures(self, conversation: Conversation) -> tuple[list[ImageArray], int]:
         """What a conversation is about as pixels, and how many frames of a video these are."""
         source = conversation.image
         if isinstance(source, Video):
-            if self.video is None:
-                raise ImageError(
-                    f"conversation {conversation.id} is about a video, which this model does not "
-                    "take; expected an image"
-                )
-            frames = list(read_video(source, num_frames=self.video.num_frames).frames)
+            frames = list(self.frames(source, id_=conversation.id))
             return frames, len(frames)
         if source is None or conversation.size is None:
             raise PromptError(f"conversation {conversation.id} has no image")

@@ -17,7 +17,7 @@ class VideoPooling:
     A video of T frames of N patches becomes T tokens, each the mean of a frame's patches, and N
     tokens, each the mean of a patch over the frames. ``order`` says which of both come first,
     ``placement`` whether the video stands before or after the first question. ``num_frames`` is how
-    many frames are looked at, spread evenly; a shorter video shows all of its own.
+    many frames are looked at, spread evenly; of a shorter video some more than once.
     """
 
     order: Literal["temporal-spatial", "spatial-temporal"] = "temporal-spatial"
