@@ -13,6 +13,7 @@ from deixis.models.decoders.depth import DepthConfig
 from deixis.models.decoders.keypoints import SKELETONS, KeypointConfig
 from deixis.models.decoders.prompted import ImageFrame
 from deixis.models.projector import CellProjector, ObjectProjector
+from deixis.models.regions.alignment import AlignmentConfig
 from deixis.models.regions.choices import build_config
 from deixis.models.regions.encoders import RegionEncodersConfig
 from deixis.models.regions.masked import MaskRegionConfig
@@ -52,6 +53,8 @@ class PointingVLMConfig(PreTrainedConfig):
             one (``linear``: Pink) or one with a bias (``linear_bias``: u-LLaVA).
         pixel_decoder: MaskFormer's own, by what it is built from; None for a lighter one.
         video: How frames become tokens, a `VideoPooling` as a dict; None for images alone.
+        alignment: How a connector is aligned by itself before the language model learns (TAMP's
+            stage 1), an `AlignmentConfig` as a dict; None for models that are not, or no more.
         loss_weights: Weights of the losses by name.
     """
 
@@ -79,6 +82,7 @@ class PointingVLMConfig(PreTrainedConfig):
         projector: str = "mlp",
         pixel_decoder: dict[str, Any] | None = None,
         video: dict[str, Any] | None = None,
+        alignment: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if isinstance(text_config, dict):
@@ -93,6 +97,7 @@ class PointingVLMConfig(PreTrainedConfig):
         self.projector = projector
         self.pixel_decoder = pixel_decoder
         self.video = video
+        self.alignment = alignment
         if video is not None and tokens_from != "encoder":
             raise ModelError(f"videos: expected tokens_from encoder, got {tokens_from}")
         # now, not when the first one comes
@@ -142,6 +147,16 @@ class PointingVLMConfig(PreTrainedConfig):
     def video_pooling(self) -> VideoPooling | None:
         """How frames of videos become tokens, typed; None where the model takes none."""
         return None if self.video is None else build_config(VideoPooling, self.video)
+
+    @property
+    def alignment_config(self) -> AlignmentConfig | None:
+        """How a connector is aligned, typed; None where none is."""
+        return None if self.alignment is None else build_config(AlignmentConfig, self.alignment)
+
+    @property
+    def aligns(self) -> bool:
+        """Whether a connector is aligned by itself."""
+        return self.alignment is not None
 
     @property
     def canvas(self) -> int:
@@ -256,5 +271,7 @@ DEFAULT_LOSS_WEIGHTS = {
     "quality": 0.25,
     "concept": 0.5,
     "proposals": 0.5,
+    "location": 1.0,
+    "semantic": 1.0,
 }
 """REF-VLM's weights (public code); quality, concepts and proposals are ours."""

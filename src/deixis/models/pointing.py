@@ -52,8 +52,15 @@ from deixis.models.objectives import (
 )
 from deixis.models.projector import CellProjector, LinearProjector, ObjectProjector, Projector
 from deixis.models.references import LatentReferences, pick_references, route_references
-from deixis.models.regions import RegionContext, build_region_encoder
+from deixis.models.regions import (
+    RegionAlignment,
+    RegionConnector,
+    RegionContext,
+    RegionInputs,
+    build_region_encoder,
+)
 from deixis.models.truth import read_regions, read_truth
+from deixis.models.vision.features import VisionFeatures
 from deixis.models.vision.kinds import build_vision_encoder
 from deixis.structures import UnitType
 
@@ -141,6 +148,10 @@ class PointingVLM(PreTrainedModel):
         self.concept_head = (
             ConceptHead(cell_width, len(config.concepts)) if config.concepts else None
         )
+        aligned = config.alignment_config
+        self.alignment: RegionAlignment | None = None
+        if aligned is not None:
+            self.alignment = RegionAlignment(self.connector.config.width, aligned)
         self.more_units = tuple(
             self._add_decoder(name, fields, Widths(width, config.pixel_width))
             for name, fields in config.decoders.items()
@@ -190,6 +201,32 @@ class PointingVLM(PreTrainedModel):
         first = tuple(unit for unit, decoder in own.items() if decoder is not None)
         return first + tuple(unit for unit in self.more_units if unit not in own)
 
+    @property
+    def connector(self) -> RegionConnector:
+        """The region encoder that can be aligned by itself.
+
+        Raises:
+            ModelError: There is none that reads descriptions, or there are several.
+        """
+        encoders = self.region_encoder.modules()
+        found = [one for one in encoders if isinstance(one, RegionConnector) and one.text]
+        if len(found) != 1:
+            raise ModelError(
+                f"alignment: expected one connector with a text_encoder, got {len(found)}"
+            )
+        return found[0]
+
+    def align(
+        self,
+        pixel_values: Float[Tensor, "pictures 3 h w"],
+        regions: RegionInputs,
+        frames: Int[Tensor, " b"] | None = None,
+    ) -> Float[Tensor, "r k w"]:
+        """What the connector finds for each region, before its projector."""
+        visual, pyramid = _shown(self.vision_encoder(pixel_values), frames)
+        context = RegionContext(self.pixel_decoder(pyramid).cells, visual)
+        return self.connector.features(context, regions)
+
     def see(
         self,
         pixel_values: Float[Tensor, "pictures 3 h w"],
@@ -206,10 +243,7 @@ class PointingVLM(PreTrainedModel):
                 takes no videos, and there is one.
         """
         features = self.vision_encoder(pixel_values)
-        visual, pyramid = features.tokens, features.pyramid
-        if frames is not None:
-            shown = middle_pictures(frames)
-            visual, pyramid = visual[shown], tuple(level[shown] for level in pyramid)
+        visual, pyramid = _shown(features, frames)
         maps = self.pixel_decoder(pyramid)
         proposals = None if self.proposal_head is None else self.proposal_head(maps.cells)
         match self.projector:
@@ -413,6 +447,16 @@ def middle_pictures(frames: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
     """Which picture of a batch shows each row: its image, or the frame in its video's middle."""
     counts = frames.clamp(min=1)
     return counts.cumsum(0) - counts + (counts - 1) // 2
+
+
+def _shown(
+    features: VisionFeatures, frames: Int[Tensor, " b"] | None
+) -> tuple[Float[Tensor, "b p v"], tuple[Tensor, ...]]:
+    """Tokens and pyramid of the picture that shows each row."""
+    if frames is None:
+        return features.tokens, tuple(features.pyramid)
+    shown = middle_pictures(frames)
+    return features.tokens[shown], tuple(level[shown] for level in features.pyramid)
 
 
 def build_pixel_decoder(

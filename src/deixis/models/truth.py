@@ -13,6 +13,7 @@ from deixis.models.decoders.registry import AnyDecoder
 from deixis.models.losses import to_corners
 from deixis.models.objectives import MoreTruth, Truth
 from deixis.models.regions import RegionInputs
+from deixis.models.regions.alignment import AlignmentTruth
 
 
 def read_truth(references: Any, decoders: Mapping[str, AnyDecoder]) -> Truth:
@@ -44,6 +45,11 @@ def read_regions(regions: Any) -> RegionInputs:
         regions.text_ids,
         regions.text_mask,
     )
+
+
+def read_region_truth(truth: Any) -> AlignmentTruth:
+    """What is known of a batch's regions (`deixis.processing.batch.RegionTruth`)."""
+    return AlignmentTruth(truth.boxes, truth.known, truth.description_ids, truth.description_mask)
 
 
 def _more_truth(references: Any, decoder: AnyDecoder) -> MoreTruth | None:

@@ -74,6 +74,21 @@ class Regions:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionTruth:
+    """What is known of a batch's regions, for aligning a region encoder by itself.
+
+    A region that was drawn is described by what was answered about it, one in words by itself; its
+    box is its own, or the first of the answer (x1 y1 x2 y2 in [0, 1] of the canvas) where there is
+    one and it is ``known``.
+    """
+
+    boxes: Float[Tensor, "r 4"]
+    known: Bool[Tensor, " r"]
+    description_ids: Int[Tensor, "r words"]
+    description_mask: Bool[Tensor, "r words"]
+
+
+@dataclass(frozen=True, slots=True)
 class References:
     """Truth for the references of a batch, in the order of their tokens.
 
@@ -116,7 +131,8 @@ class Batch:
     ``independent`` rows hide turns from one another. ``positions`` are rotary positions.
     ``framed_pixels`` are the images as a segmenter takes them, where the model has one. ``frames``
     says how many of the pictures in ``pixel_values`` are the frames of each row's video, 0 for a
-    row with an image; it is None where all have one.
+    row with an image; it is None where all have one. ``region_truth`` is there for models whose
+    region encoder is aligned.
     """
 
     pixel_values: Float[Tensor, "pictures 3 canvas canvas"]
@@ -131,11 +147,21 @@ class Batch:
     things: Things
     framed_pixels: Float[Tensor, "b 3 side side"] | None = None
     frames: Int[Tensor, " b"] | None = None
+    region_truth: RegionTruth | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """Move every tensor."""
         moved: Batch = _moved(self, device)
         return moved
+
+
+@dataclass(frozen=True, slots=True)
+class RowTruth:
+    """What is known of a row's regions; fields as in `RegionTruth`."""
+
+    boxes: Float[np.ndarray, "r 4"]
+    known: Bool[np.ndarray, " r"]
+    descriptions: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +194,7 @@ class Row:
     framed_masks: FramedMasks | None = None
     framed_pixels: Float[Tensor, "3 side side"] | None = None
     frames: int = 0
+    region_truth: RowTruth | None = None
 
 
 def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: int = 1) -> Batch:
@@ -219,7 +246,7 @@ def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: i
             types=joined("region_types"),
             masks=joined("regions"),
             boxes=joined("region_boxes"),
-            **_texts([text for row in rows for text in row.region_texts]),
+            **_texts([text for row in rows for text in row.region_texts], "text"),
         ),
         references=References(
             boxes=joined("boxes"),
@@ -242,17 +269,29 @@ def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: i
         frames=torch.tensor([row.frames for row in rows])
         if any(row.frames for row in rows)
         else None,
+        region_truth=_region_truth([row.region_truth for row in rows]),
     )
 
 
-def _texts(texts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+def _region_truth(rows: Sequence[RowTruth | None]) -> RegionTruth | None:
+    given = [row for row in rows if row is not None]
+    if not given:
+        return None
+    return RegionTruth(
+        boxes=torch.from_numpy(np.concatenate([row.boxes for row in given])),
+        known=torch.from_numpy(np.concatenate([row.known for row in given])),
+        **_texts([text for row in given for text in row.descriptions], "description"),
+    )
+
+
+def _texts(texts: Sequence[Sequence[int]], name: str) -> dict[str, Tensor]:
     longest = max((len(text) for text in texts), default=0)
     ids = torch.zeros(len(texts), longest, dtype=torch.long)
     there = torch.zeros(len(texts), longest, dtype=torch.bool)
     for index, text in enumerate(texts):
         ids[index, : len(text)] = torch.tensor(text, dtype=torch.long)
         there[index, : len(text)] = True
-    return {"text_ids": ids, "text_mask": there}
+    return {f"{name}_ids": ids, f"{name}_mask": there}
 
 
 _T = TypeVar("_T", KeypointReferences, DepthReferences, FramedMasks)

@@ -53,6 +53,10 @@ class ModelSizes(Protocol):
     def video_pooling(self) -> VideoForm | None:
         """How the model looks at videos; None where it takes none."""
 
+    @property
+    def aligns(self) -> bool:
+        """Whether the model's region encoder is aligned by itself."""
+
     notation: str
     concepts: list[str]
 
@@ -85,4 +89,5 @@ def build_processor(
         mask_frame=sizes.mask_frame,
         describer=describer,
         video=sizes.video_pooling,
+        aligns=sizes.aligns,
     )

@@ -1,6 +1,6 @@
 """Conversations to rows: images on the canvas, regions to masks, turns to token sequences."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -13,7 +13,7 @@ from torch import Tensor
 from deixis.errors import ImageError, PromptError
 from deixis.geometry import Box, ImageSize, Letterbox, Mask, Point, Scribble
 from deixis.notation import Encoded, EncodedReference, Marker, Notation, RegionForm
-from deixis.processing.batch import Row
+from deixis.processing.batch import Row, RowTruth
 from deixis.processing.describer import TextEncoderTokenizer
 from deixis.processing.images import letterbox_array, read_image
 from deixis.processing.tokenizer import MarkedTokenizer
@@ -24,6 +24,7 @@ from deixis.structures import (
     Conversation,
     Description,
     FrameArray,
+    GroundedText,
     ImageArray,
     Instance,
     QuestionPart,
@@ -79,6 +80,9 @@ class _Builder:
     region_types: list[int] = field(default_factory=list)
     region_boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
     region_texts: list[tuple[int, ...]] = field(default_factory=list)
+    region_truth: list[tuple[tuple[float, float, float, float], bool, tuple[int, ...]]] = field(
+        default_factory=list
+    )
     boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
     has_box: list[bool] = field(default_factory=list)
     masks: list[UInt8[np.ndarray, "mh mw"]] = field(default_factory=list)
@@ -142,6 +146,8 @@ class Processor:
         mask_frame: How the model's segmenter sees images, where it has one.
         describer: The tokenizer of the encoder of descriptions, where it is another.
         video: How the model looks at videos; None where it takes none.
+        aligns: Whether the model's region encoder is aligned by itself, from what is known of
+            regions.
     """
 
     def __init__(
@@ -161,6 +167,7 @@ class Processor:
         fill: tuple[int, int, int] = (127, 127, 127),
         describer: TextEncoderTokenizer | None = None,
         video: VideoForm | None = None,
+        aligns: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
         self.notation = notation
@@ -170,6 +177,7 @@ class Processor:
         self.regions = regions
         self.describer = describer
         self.video = video
+        self.aligns = aligns
         self.pixel_grid = pixel_grid
         self.cell_grid = cell_grid
         self.concepts = {word: index for index, word in enumerate(concepts)}
@@ -313,6 +321,8 @@ class Processor:
     ) -> int:
         for region in encoded.regions:
             self._add_region(build, region, letterbox)
+            if self.aligns:
+                self._add_region_truth(build, region, turn, len(encoded.regions), letterbox)
         position = build.extend(encoded.question, turn=number, start=start)
         if encoded.written is None:
             return position
@@ -346,10 +356,28 @@ class Processor:
         painted = self._painted(region, letterbox)
         build.regions.append(self._region_cells(region, painted, letterbox))
         box = region if isinstance(region, Box) else painted.to_box()
-        x, y, width, height = self._canvas_box(box, letterbox)
-        corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-        build.region_boxes.append(corners)
+        build.region_boxes.append(_corners(self._canvas_box(box, letterbox)))
         build.region_texts.append(())
+
+    def _add_region_truth(
+        self,
+        build: _Builder,
+        region: Region | Description,
+        turn: Turn,
+        regions: int,
+        letterbox: Letterbox,
+    ) -> None:
+        """What the turn says of its region; of several regions an answer describes none alone."""
+        answer = turn.answer if regions == 1 else None
+        box, words = build.region_boxes[-1], "" if answer is None else answer.text
+        known = True
+        if isinstance(region, Description):
+            words = str(region)
+            found = next(_boxes_of(answer), None) if answer is not None else None
+            known = found is not None
+            box = _corners(self._canvas_box(found, letterbox))
+        tokens = self.describer or self.tokenizer
+        build.region_truth.append((box, known, tuple(tokens.encode_text(words)) if words else ()))
 
     @staticmethod
     def _trimmed(question: Sequence[QuestionPart]) -> list[QuestionPart]:
@@ -515,6 +543,7 @@ class Processor:
             region_types=np.array(build.region_types, np.int64),
             region_boxes=np.array(build.region_boxes, np.float32).reshape(-1, 4),
             region_texts=tuple(build.region_texts),
+            region_truth=self._region_truth(build) if self.aligns else None,
             boxes=np.array(build.boxes, np.float32).reshape(-1, 4),
             has_box=np.array(build.has_box, bool),
             masks=np.stack(build.masks) if build.masks else np.zeros((0, grid, grid), np.uint8),
@@ -527,11 +556,36 @@ class Processor:
             concepts=things.concepts,
         )
 
+    @staticmethod
+    def _region_truth(build: _Builder) -> RowTruth:
+        return RowTruth(
+            np.array([box for box, _, _ in build.region_truth], np.float32).reshape(-1, 4),
+            np.array([known for _, known, _ in build.region_truth], bool),
+            tuple(words for _, _, words in build.region_truth),
+        )
+
     def save(self, folder: Path) -> None:
         """Write the tokenizers; sizes and notation live in the model's configuration."""
         self.tokenizer.save(folder)
         if self.describer is not None:
             self.describer.save(folder)
+
+
+def _corners(
+    box: tuple[float, float, float, float],
+) -> tuple[float, float, float, float]:
+    x, y, width, height = box
+    return (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+
+
+def _boxes_of(answer: GroundedText) -> Iterator[Box]:
+    for phrase in answer.phrases:
+        for reference in phrase.references:
+            for unit in reference.units:
+                if isinstance(unit, Box):
+                    yield unit
+                elif isinstance(unit, Mask) and not unit.is_empty:
+                    yield unit.to_box()
 
 
 def sample_mask(

@@ -6,7 +6,12 @@ from region_batches import TEXT_ENCODERS, context, mixed_regions, texts
 from torch.nn import functional
 
 from deixis.models.regions import ConnectorConfig, RegionAlignment, RegionConnector
-from deixis.models.regions.alignment import BoxHead, location_loss
+from deixis.models.regions.alignment import (
+    AlignmentConfig,
+    AlignmentTruth,
+    BoxHead,
+    location_loss,
+)
 from deixis.structures import RegionType
 
 WIDTH = 16
@@ -16,7 +21,12 @@ CONFIG = ConnectorConfig(width=WIDTH, hidden=24, text_encoder=TEXT_ENCODERS["ber
 def build(**options: object) -> tuple[RegionConnector, RegionAlignment]:
     torch.manual_seed(0)
     connector = RegionConnector(12, 20, CONFIG).eval()
-    return connector, RegionAlignment(WIDTH, **options)  # type: ignore[arg-type]  # by beartype
+    config = AlignmentConfig(**options)  # type: ignore[arg-type]  # checked by beartype
+    return connector, RegionAlignment(WIDTH, config)
+
+
+def known(boxes: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> AlignmentTruth:
+    return AlignmentTruth(boxes, torch.ones(len(boxes), dtype=torch.bool), ids, mask)
 
 
 def truth(count: int) -> torch.Tensor:
@@ -47,7 +57,7 @@ def test_losses_are_those_of_the_regions_that_have_them() -> None:
     seen, regions, boxes = context(12), mixed_regions(10), truth(10)
     ids, mask = texts(10, seed=4)
     mask[[2, 7]] = False
-    losses = alignment(connector, seen, regions, boxes, ids, mask)
+    losses = alignment(connector, seen, regions, known(boxes, ids, mask))
     features = connector.features(seen, regions).mean(1)
     described = regions.types == RegionType.TEXT.number
     predicted = alignment.box_head(features[described][:, None])
@@ -66,9 +76,9 @@ def test_order_of_regions_changes_no_loss() -> None:
     connector, alignment = build()
     regions, boxes, (ids, mask) = mixed_regions(10), truth(10), texts(10)
     order = torch.randperm(10, generator=torch.Generator().manual_seed(0))
-    first = alignment(connector, context(12), regions, boxes, ids, mask)
+    first = alignment(connector, context(12), regions, known(boxes, ids, mask))
     second = alignment(
-        connector, context(12), regions.select(order), boxes[order], ids[order], mask[order]
+        connector, context(12), regions.select(order), known(boxes[order], ids[order], mask[order])
     )
     torch.testing.assert_close(first.total, second.total)
     torch.testing.assert_close(first.semantic, second.semantic)
@@ -80,7 +90,7 @@ def test_gradients_are_finite(target: str, count: int) -> None:
     connector, alignment = build(target=target)
     ids, mask = texts(count)
     regions = mixed_regions(count)
-    losses = alignment(connector, context(12), regions, truth(count), ids, mask)
+    losses = alignment(connector, context(12), regions, known(truth(count), ids, mask))
     losses.total.backward()
     for module in (connector, alignment):
         assert all(p.grad.isfinite().all() for p in module.parameters() if p.grad is not None)
@@ -92,11 +102,11 @@ def test_regions_without_a_description_are_no_pairs() -> None:
     connector, alignment = build()
     regions = mixed_regions(4)
     ids, mask = texts(4)
-    losses = alignment(connector, context(12), regions, truth(4), ids, mask & False)
+    losses = alignment(connector, context(12), regions, known(truth(4), ids, mask & False))
     losses.total.backward()
     assert losses.total.item() == 0
     query = build(target="query")[1]
-    assert query(connector, context(12), regions, truth(4), ids, mask).total.item() == 0
+    assert query(connector, context(12), regions, known(truth(4), ids, mask)).total.item() == 0
 
 
 def test_the_text_side_may_stay_as_it_is() -> None:
@@ -104,7 +114,7 @@ def test_the_text_side_may_stay_as_it_is() -> None:
     moved = {}
     for detach in (False, True):
         connector, alignment = build(detach=detach)
-        alignment(connector, context(12), regions, truth(4), ids, mask).total.backward()
+        alignment(connector, context(12), regions, known(truth(4), ids, mask)).total.backward()
         assert connector.text is not None
         moved[detach] = any(p.grad is not None for p in connector.text.parameters())
     assert moved == {False: True, True: False}
@@ -121,7 +131,7 @@ def test_a_connector_learns_to_find_what_it_is_asked_for() -> None:
     losses = []
     for _ in range(80):
         found = alignment(
-            connector, context(12), regions, boxes, regions.text_ids, regions.text_mask
+            connector, context(12), regions, known(boxes, regions.text_ids, regions.text_mask)
         )
         optimizer.zero_grad()
         found.total.backward()
@@ -134,8 +144,19 @@ def test_a_connector_learns_to_find_what_it_is_asked_for() -> None:
 def test_autocast_to_bfloat16_works() -> None:
     connector, alignment = build()
     regions, (ids, mask) = mixed_regions(10), texts(10)
-    exact = alignment(connector, context(12), regions, truth(10), ids, mask)
+    exact = alignment(connector, context(12), regions, known(truth(10), ids, mask))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        low = alignment(connector, context(12), regions, truth(10), ids, mask)
+        low = alignment(connector, context(12), regions, known(truth(10), ids, mask))
     low.total.backward()
     assert low.total.item() == pytest.approx(exact.total.item(), rel=0.1)
+
+
+def test_a_box_that_is_not_known_has_no_location_loss() -> None:
+    connector, alignment = build()
+    regions, boxes, (ids, mask) = mixed_regions(10), truth(10), texts(10)
+    some = torch.arange(10) % 2 == 0
+    whole = AlignmentTruth(boxes, some, ids, mask)
+    other = AlignmentTruth(torch.where(some[:, None], boxes, boxes.flip(0)), some, ids, mask)
+    first = alignment(connector, context(12), regions, whole)
+    assert first.location == alignment(connector, context(12), regions, other).location
+    assert first.location > 0

@@ -7,9 +7,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deixis.errors import ModelError
 from deixis.models.contrastive import SimilarityScale, contrastive_loss
 from deixis.models.decoders.layers import MultiLayerPerceptron
 from deixis.models.losses import paired_iou, to_corners
+from deixis.models.regions.choices import check_fields, values_of
 from deixis.models.regions.connector import RegionConnector
 from deixis.models.regions.inputs import RegionContext, RegionInputs
 from deixis.structures import RegionType
@@ -57,31 +59,63 @@ class BoxHead(nn.Module):
         return to_corners(self.box(features.mean(1)).float().sigmoid())
 
 
-class RegionAlignment(nn.Module):
-    """The heads and losses that train a connector by itself; dropped after stage 1.
+@dataclass(frozen=True, slots=True)
+class AlignmentConfig:
+    """How a connector is aligned.
 
     Args:
-        width: Width of the connector's query space.
         target: What region features are contrasted with: the ``description`` of each region,
             for boxes too, which have no text in their query; or, as equation 8 is printed,
             the text ``query``, which only described regions have.
         detach: Whether the text side stays as it is. A described region's target is its own query,
             which both could otherwise agree on without looking.
         alpha: Share of smooth L1 in the location loss.
+        rows_at_once: Similarities of this many regions are held at a time, for batches whose
+            matrix is too large; None for all.
     """
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        target: ContrastTarget = "description",
-        detach: bool = False,
-        alpha: float = 0.7,
-    ) -> None:
+    target: ContrastTarget = "description"
+    detach: bool = False
+    alpha: float = 0.7
+    rows_at_once: int | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(AlignmentConfig, values_of(self))
+        if not 0 <= self.alpha <= 1:
+            raise ModelError(f"alpha: expected 0 to 1, got {self.alpha}")
+
+
+@dataclass(frozen=True, slots=True)
+class AlignmentTruth:
+    """What is known of regions; a region without a description has an empty one.
+
+    ``boxes`` are x1 y1 x2 y2 in [0, 1] of the canvas, where they are ``known``.
+    """
+
+    boxes: Float[Tensor, "r 4"]
+    known: Bool[Tensor, " r"]
+    description_ids: Int[Tensor, "r t"]
+    description_mask: Bool[Tensor, "r t"]
+
+
+@dataclass(frozen=True, slots=True)
+class AlignmentPairs:
+    """Which regions are contrasted with a text, and which are ``sought`` in ``boxes``."""
+
+    paired: Bool[Tensor, " r"]
+    sought: Bool[Tensor, " r"]
+    boxes: Float[Tensor, "r 4"]
+
+
+class RegionAlignment(nn.Module):
+    """The heads and losses that train a connector by itself; dropped after stage 1.
+
+    ``width`` is that of the connector's query space.
+    """
+
+    def __init__(self, width: int, config: AlignmentConfig) -> None:
         super().__init__()
-        self.target = target
-        self.detach = detach
-        self.alpha = alpha
+        self.config = config
         self.box_head = BoxHead(width)
         self.scale = SimilarityScale()
 
@@ -90,29 +124,50 @@ class RegionAlignment(nn.Module):
         connector: RegionConnector,
         context: RegionContext,
         regions: RegionInputs,
-        boxes: Float[Tensor, "r 4"],
-        description_ids: Int[Tensor, "r t"],
-        description_mask: Bool[Tensor, "r t"],
+        truth: AlignmentTruth,
     ) -> AlignmentLosses:
         """Give the losses of a batch of regions, described, drawn or both kinds.
 
-        ``boxes`` are the truth, x1 y1 x2 y2 as fractions of the canvas. A region without a
-        description, or that is not described in its own query, is left out where that is the
-        target. The location loss is that of described regions: the others were given their box.
+        A region without a description, or that is not described in its own query, is left out
+        where that is the target. The location loss is that of described regions: the others were
+        given their box.
         """
         features = connector.features(context, regions)
-        described = (regions.types == RegionType.TEXT.number).nonzero()[:, 0]
-        found = self.box_head(features[described])
-        location = location_loss(found, boxes[described], alpha=self.alpha)
-        if self.target == "query":
-            paired = described
-            texts = connector.queries(regions.select(described)).mean(1)
+        texts = self.texts(connector, regions, truth)
+        return self.losses(features, texts, self.pairs(regions, truth))
+
+    def texts(
+        self, connector: RegionConnector, regions: RegionInputs, truth: AlignmentTruth
+    ) -> Float[Tensor, "m w"]:
+        """What the paired regions are contrasted with, one vector each."""
+        paired = self.pairs(regions, truth).paired.nonzero()[:, 0]
+        if self.config.target == "query":
+            texts = connector.queries(regions.select(paired)).mean(1)
+        elif len(paired):
+            texts = connector.describe(
+                truth.description_ids[paired], truth.description_mask[paired]
+            )
         else:
-            paired = description_mask.any(1).nonzero()[:, 0]
-            texts = features.new_zeros(0, features.shape[2])
-            if len(paired):
-                texts = connector.describe(description_ids[paired], description_mask[paired])
-        if self.detach:
-            texts = texts.detach()
-        semantic = contrastive_loss(features[paired].mean(1), texts, self.scale())
+            texts = truth.boxes.new_zeros(0, connector.config.width)
+        return texts.detach() if self.config.detach else texts
+
+    def pairs(self, regions: RegionInputs, truth: AlignmentTruth) -> AlignmentPairs:
+        """Which regions have which loss."""
+        described = regions.types == RegionType.TEXT.number
+        paired = described if self.config.target == "query" else truth.description_mask.any(1)
+        return AlignmentPairs(paired, described & truth.known, truth.boxes)
+
+    def losses(
+        self,
+        features: Float[Tensor, "r k w"],
+        texts: Float[Tensor, "m w"],
+        pairs: AlignmentPairs,
+    ) -> AlignmentLosses:
+        """The losses of all regions at once, whatever pieces they were encoded in."""
+        found = self.box_head(features[pairs.sought])
+        location = location_loss(found, pairs.boxes[pairs.sought], alpha=self.config.alpha)
+        pooled = features[pairs.paired].mean(1)
+        semantic = contrastive_loss(
+            pooled, texts, self.scale(), rows_at_once=self.config.rows_at_once
+        )
         return AlignmentLosses(location.sum() / max(len(location), 1), semantic)
