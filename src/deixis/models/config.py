@@ -42,6 +42,8 @@ class PointingVLMConfig(PreTrainedConfig):
             and the image as a whole (see `ObjectProjector`), which takes proposals.
         objects: Things that become tokens with the last.
         loss_weights: Weights of the losses by name.
+        tuning: Adapters and LoRA that have been put into parts, by the part's name (see
+            `deixis.models.tuning.write_tuning`).
     """
 
     model_type = "deixis-pointing"
@@ -64,6 +66,7 @@ class PointingVLMConfig(PreTrainedConfig):
         tokens_from: Literal["encoder", "cells", "objects"] = "encoder",
         objects: int = 16,
         decoders: dict[str, dict[str, Any]] | None = None,
+        tuning: dict[str, dict[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
         if isinstance(text_config, dict):
@@ -81,6 +84,7 @@ class PointingVLMConfig(PreTrainedConfig):
         self.tokens_from = tokens_from
         self.objects = objects
         self.decoders = decoders if decoders is not None else {}
+        self.tuning = tuning if tuning is not None else {}
         more = dict.fromkeys(self.decoders.keys() & MORE_LOSSES, MORE_LOSS_WEIGHT)
         self.loss_weights = {**DEFAULT_LOSS_WEIGHTS, **more, **(loss_weights or {})}
         super().__init__(**kwargs)

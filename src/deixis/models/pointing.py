@@ -52,6 +52,7 @@ from deixis.models.projector import CellProjector, ObjectProjector, Projector
 from deixis.models.references import LatentReferences, pick_references, route_references
 from deixis.models.regions import MaskGuidedAggregation
 from deixis.models.truth import read_truth
+from deixis.models.tuning import restore_tuning
 from deixis.models.vision.kinds import build_vision_encoder
 from deixis.structures import UnitType
 
@@ -170,6 +171,7 @@ class PointingVLM(PreTrainedModel):
         self.always_frozen = frozenset(
             name for name, parameter in self.named_parameters() if not parameter.requires_grad
         )
+        restore_tuning(self, config.tuning)
         self.post_init()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         self.all_tied_weights_keys.update(tied_inside(self))
 
