@@ -127,15 +127,25 @@ class PointingVLM(PreTrainedModel):
     main_input_name = "input_ids"
     _supports_sdpa = True
 
-    def __init__(self, config: PointingVLMConfig) -> None:
+    def __init__(
+        self,
+        config: PointingVLMConfig,
+        *,
+        vision_encoder: nn.Module | None = None,
+        language_model: PreTrainedModel | None = None,
+    ) -> None:
+        """Build every part with random weights, but those that are given; they are not copied."""
         super().__init__(config)
         if config.text_config is None:
             raise ModelError("a pointing model needs a text_config")
         if "segmenter" in config.decoders:
             segmenter_frame(config.decoders["segmenter"].get("segmenter"))
         width = config.text_config.hidden_size
-        self.vision_encoder = build_vision_encoder(config.vision_config)
-        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        if vision_encoder is None:
+            vision_encoder = build_vision_encoder(config.vision_config)
+        if language_model is None:
+            language_model = AutoModelForCausalLM.from_config(config.text_config)
+        self.vision_encoder, self.language_model = vision_encoder, language_model
         sizes = config.vision_sizes
         cell_width = config.cell_width or sizes.widths[sizes.cell_level]
         self.projector = build_projector(config, sizes.token_width, cell_width, width)
@@ -254,7 +264,10 @@ class PointingVLM(PreTrainedModel):
             ModelError: Placeholders and features differ in number.
         """
         embeddings = self.language_model.get_input_embeddings()(input_ids)
-        embeddings = self._splice(embeddings, input_ids, "<image>", seen.tokens.flatten(0, 1))
+        # a row without a placeholder is about no image
+        shown = (input_ids == self.config.marker_ids["<image>"]).any(1)
+        tokens = seen.tokens[shown].flatten(0, 1)
+        embeddings = self._splice(embeddings, input_ids, "<image>", tokens)
         if len(regions):
             tokens = self.region_encoder(seen.maps.cells, regions, region_rows).flatten(0, 1)
             return self._splice(embeddings, input_ids, "<region>", tokens)

@@ -166,27 +166,21 @@ class Processor:
 
         With ``max_tokens``, independent turns that would make the row longer are left out: rows
         of one length waste no padding. ``instances`` are what is annotated in the image; those
-        with a mask become the truth about its cells.
+        with a mask become the truth about its cells. A conversation without image and size is
+        text alone: its row has an empty canvas and no image tokens.
 
         Raises:
             PromptError: A region lies outside the image, or there is no image to point into.
             ImageError: The image cannot be read, or is a video.
         """
-        if isinstance(conversation.image, Video):
-            raise ImageError(
-                f"conversation {conversation.id} is about a video, which models do not take yet; "
-                "expected an image"
-            )
-        if conversation.image is None or conversation.size is None:
-            raise PromptError(f"conversation {conversation.id} has no image")
-        source = conversation.image
-        array = source() if callable(source) else source
-        image = array if isinstance(array, np.ndarray) else read_image(array).array
+        image = self._image_of(conversation)
         size = ImageSize(*image.shape[:2])
         letterbox = self.letterbox(size)
         build = _Builder()
-        prefix = [self.tokenizer.begin_id]
-        prefix += [self.tokenizer.marker_ids[Marker.IMAGE]] * self.image_tokens
+        begin = self.tokenizer.begin_id
+        prefix = [] if begin is None else [begin]
+        if conversation.image is not None:
+            prefix += [self.tokenizer.marker_ids[Marker.IMAGE]] * self.image_tokens
         shared = build.extend(prefix, turn=0, start=0)
         position = shared
         for number, turn in enumerate(conversation.turns, start=1):
@@ -198,6 +192,26 @@ class Processor:
         things = self._things(instances, letterbox)
         row = self._finish(build, self.pixels(image, letterbox), things, conversation.independent)
         return self._with_more_truth(row, build.references, image, letterbox, instances)
+
+    def _image_of(self, conversation: Conversation) -> ImageArray:
+        """The image that a conversation is about; an empty canvas where it is text alone."""
+        source = conversation.image
+        if isinstance(source, Video):
+            raise ImageError(
+                f"conversation {conversation.id} is about a video, which models do not take yet; "
+                "expected an image"
+            )
+        if source is not None and conversation.size is not None:
+            array = source() if callable(source) else source
+            return array if isinstance(array, np.ndarray) else read_image(array).array
+        points = any(
+            not all(isinstance(part, str) for part in turn.question)
+            or (turn.answer is not None and turn.answer.phrases)
+            for turn in conversation.turns
+        )
+        if points or source is not None or conversation.size is not None:
+            raise PromptError(f"conversation {conversation.id} has no image")
+        return np.full((self.canvas, self.canvas, 3), self.fill, np.uint8)
 
     def _with_more_truth(
         self,
