@@ -38,6 +38,7 @@ from deixis.models.decoders.keypoints import KeypointDecoder
 from deixis.models.decoders.location import LocationDecoder
 from deixis.models.decoders.prompted import PromptedMaskDecoder
 from deixis.models.decoders.registry import AnyDecoder, Widths, build_decoder
+from deixis.models.language import check_language
 from deixis.models.objectives import (
     DecodedUnits,
     MoreUnits,
@@ -145,6 +146,8 @@ class PointingVLM(PreTrainedModel):
             vision_encoder = build_vision_encoder(config.vision_config)
         if language_model is None:
             language_model = AutoModelForCausalLM.from_config(config.text_config)
+        config.text_config = language_model.config
+        check_language(language_model)
         self.vision_encoder, self.language_model = vision_encoder, language_model
         sizes = config.vision_sizes
         cell_width = config.cell_width or sizes.widths[sizes.cell_level]

@@ -1,6 +1,7 @@
 """From a recipe's model choice to a model and its processor."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import asdict
 
 import numpy as np
@@ -59,7 +60,8 @@ def build_model(recipe: TrainRecipe) -> tuple[PointingVLM, Processor]:
         choice,
         tokenizer,
         concepts,
-        text=None if language is None else language.config,
+        # a configuration that becomes part of another forgets how attention is computed
+        text=None if language is None else deepcopy(language.config),
         encoder=encoder,
     )
     model = PointingVLM(config, vision_encoder=encoder, language_model=language)
@@ -86,9 +88,7 @@ def load_marked_language(
     model = load_language(folder, dtype=dtype)
     added = set(tokenizer.tokenizer.get_vocab().values()) - known
     grow_vocabulary(model, len(tokenizer), added)
-    set_token_ids(
-        model, pad=tokenizer.pad_id, begin=tokenizer.begin_id, end=tokenizer.end_id
-    )
+    set_token_ids(model, pad=tokenizer.pad_id, begin=tokenizer.begin_id, end=tokenizer.end_id)
     return model, tokenizer
 
 

@@ -74,6 +74,7 @@ def train(
     state = begun
     log = TrainLog(out / "log.jsonl", report, total=recipe.total_steps)
     first = 0
+    trained: dict[str, TuningReport] = {}
     with stop_requests() as stopping:
         for number, stage in enumerate(recipe.stages):
             last = first + stage.steps
@@ -81,13 +82,13 @@ def train(
             if resumed is not None and begun.step == first:
                 # saved before the stage had put anything in; that it does as it did before
                 load_checkpoint(resumed, model, None)
-            tuned = set_trainable(model, stage)
+            trained[stage.name] = set_trainable(model, stage)
             model.train()
             optimizer = build_optimizer(model, stage.optimizer)
             if resumed is not None and begun.step > first:
                 load_checkpoint(resumed, model, optimizer)
             if state.stage == number:
-                logger.info("stage %s:\n%s", stage.name, tuned.describe())
+                logger.info("stage %s:\n%s", stage.name, trained[stage.name].describe())
             if state.step < last:
                 state = _run_stage(
                     recipe,
@@ -108,7 +109,15 @@ def train(
                 raise SystemExit(143)
     if newest is not None and begun.stage == len(recipe.stages):
         load_checkpoint(newest, model, None)
-    save_model(model, processor, recipe, out / "model", steps=state.step, seconds=log.seconds)
+    save_model(
+        model,
+        processor,
+        recipe,
+        out / "model",
+        steps=state.step,
+        seconds=log.seconds,
+        trained=trained,
+    )
     return model
 
 

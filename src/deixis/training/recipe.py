@@ -137,7 +137,6 @@ class Stage:
                 f"{self.batch_size}"
             )
 
-
     def choices(self, parts: Sequence[str]) -> dict[str, Tuning]:
         """How each of a model's parts trains that is not frozen.
 
