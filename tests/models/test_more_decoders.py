@@ -22,6 +22,7 @@ from deixis.processing.batch import Batch, Row, collate
 from deixis.processing.processor import Processor
 from deixis.structures import Conversation, GroundedText, Sample, Turn
 from deixis.training.loop import set_trainable
+from deixis.training.recipe import Stage
 
 SHAPE: dict[str, Any] = {"width": 32, "heads": 2, "hidden": 48}
 BODIES = {"keypoint": SHAPE, "depth": {**SHAPE, "nearest": 0.5, "farthest": 40.0}}
@@ -349,7 +350,7 @@ def test_other_units_can_be_asked_for_where_the_model_decodes_them() -> None:
 
 def test_a_segmenter_keeps_frozen_what_nothing_trains() -> None:
     model, _ = tiny_model(decoders=segmenter(), mask_decoder=None)
-    set_trainable(model, ("all",))
+    set_trainable(model, Stage(name="all", steps=1))
     encoder = model.get_submodule("mask_decoder.segmenter.vision_encoder")
     assert not any(p.requires_grad for p in encoder.parameters())
     assert model.get_parameter("mask_decoder.projector.up.weight").requires_grad

@@ -159,7 +159,7 @@ def test_batches_do_not_depend_on_the_number_of_ranks() -> None:
 def test_unknown_parts_are_refused() -> None:
     model, _ = tiny_model()
     with pytest.raises(RecipeError, match=r"no parts \['connector'\]"):
-        set_trainable(model, ("projector", "connector"))
+        set_trainable(model, Stage(name="x", steps=1, trainable=("projector", "connector")))
 
 
 def test_learning_rate_warms_up_and_decays_to_its_share() -> None:

@@ -56,6 +56,8 @@ class PointingVLMConfig(PreTrainedConfig):
         alignment: How a connector is aligned by itself before the language model learns (TAMP's
             stage 1), an `AlignmentConfig` as a dict; None for models that are not, or no more.
         loss_weights: Weights of the losses by name.
+        tuning: Adapters and LoRA that have been put into parts, by the part's name (see
+            `deixis.models.tuning.write_tuning`).
     """
 
     model_type = "deixis-pointing"
@@ -83,6 +85,7 @@ class PointingVLMConfig(PreTrainedConfig):
         pixel_decoder: dict[str, Any] | None = None,
         video: dict[str, Any] | None = None,
         alignment: dict[str, Any] | None = None,
+        tuning: dict[str, dict[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
         if isinstance(text_config, dict):
@@ -111,6 +114,7 @@ class PointingVLMConfig(PreTrainedConfig):
         self.tokens_from = tokens_from
         self.objects = objects
         self.decoders = decoders if decoders is not None else {}
+        self.tuning = tuning if tuning is not None else {}
         more = dict.fromkeys(self.decoders.keys() & MORE_LOSSES, MORE_LOSS_WEIGHT)
         self.loss_weights = {**DEFAULT_LOSS_WEIGHTS, **more, **(loss_weights or {})}
         super().__init__(**kwargs)

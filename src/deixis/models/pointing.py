@@ -40,6 +40,7 @@ from deixis.models.decoders.maskformer_pixel import MaskFormerPixelDecoder
 from deixis.models.decoders.prompted import PromptedMaskDecoder
 from deixis.models.decoders.registry import AnyDecoder, Widths, build_decoder
 from deixis.models.decoders.scoring import tied_zero
+from deixis.models.language import check_language
 from deixis.models.language_loss import language_loss
 from deixis.models.objectives import (
     DecodedUnits,
@@ -60,6 +61,7 @@ from deixis.models.regions import (
     build_region_encoder,
 )
 from deixis.models.truth import read_regions, read_truth
+from deixis.models.tuning import restore_tuning
 from deixis.models.vision.features import VisionFeatures
 from deixis.models.vision.kinds import build_vision_encoder
 from deixis.structures import UnitType
@@ -69,12 +71,13 @@ from deixis.structures import UnitType
 class SeenImages:
     """Images after the vision encoder: tokens for the language model, maps for the decoders.
 
-    ``tokens`` are those of all rows, one row after the other; ``visual`` are the vision encoder's
+    ``tokens`` are those of all rows, one row after the other, ``counts`` of them each; ``visual`` are the vision encoder's
     own. Of a video, maps and ``visual`` show the frame in the middle. ``framed`` are the images as
     a segmenter has encoded them, where the model has one.
     """
 
     tokens: Float[Tensor, "n d"]
+    counts: Int[Tensor, " b"]
     visual: Float[Tensor, "b p v"]
     maps: PixelFeatures
     proposals: Proposals | None
@@ -116,15 +119,27 @@ class PointingVLM(PreTrainedModel):
     main_input_name = "input_ids"
     _supports_sdpa = True
 
-    def __init__(self, config: PointingVLMConfig) -> None:
+    def __init__(
+        self,
+        config: PointingVLMConfig,
+        *,
+        vision_encoder: nn.Module | None = None,
+        language_model: PreTrainedModel | None = None,
+    ) -> None:
+        """Build every part with random weights, but those that are given; they are not copied."""
         super().__init__(config)
         if config.text_config is None:
             raise ModelError("a pointing model needs a text_config")
         if "segmenter" in config.decoders:
             segmenter_frame(config.decoders["segmenter"].get("segmenter"))
         width = config.text_config.hidden_size
-        self.vision_encoder = build_vision_encoder(config.vision_config)
-        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        if vision_encoder is None:
+            vision_encoder = build_vision_encoder(config.vision_config)
+        if language_model is None:
+            language_model = AutoModelForCausalLM.from_config(config.text_config)
+        config.text_config = language_model.config
+        check_language(language_model)
+        self.vision_encoder, self.language_model = vision_encoder, language_model
         sizes = config.vision_sizes
         cell_width = config.cell_width or sizes.widths[sizes.cell_level]
         self.projector = build_projector(config, sizes.token_width, cell_width, width)
@@ -167,6 +182,7 @@ class PointingVLM(PreTrainedModel):
         self.always_frozen = frozenset(
             name for name, parameter in self.named_parameters() if not parameter.requires_grad
         )
+        restore_tuning(self, config.tuning)
         self.post_init()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         self.all_tied_weights_keys.update(tied_inside(self))
 
@@ -246,30 +262,35 @@ class PointingVLM(PreTrainedModel):
         visual, pyramid = _shown(features, frames)
         maps = self.pixel_decoder(pyramid)
         proposals = None if self.proposal_head is None else self.proposal_head(maps.cells)
-        match self.projector:
-            case ObjectProjector():
-                tokens = self.projector(maps.cells, proposals).flatten(0, 1)
-            case CellProjector():
-                tokens = self.projector(maps.cells).flatten(0, 1)
-            case _ if frames is None:
-                tokens = self.projector(visual).flatten(0, 1)
-            case _:
-                tokens = self.projector(self._pooled(features.tokens, frames))
-        return SeenImages(tokens, visual, maps, proposals, self._framed(framed_pixels))
+        if frames is not None:
+            rows = self._pooled(features.tokens, frames)
+            tokens = self.projector(torch.cat(rows))
+            counts = torch.tensor([len(row) for row in rows], device=tokens.device)
+        else:
+            match self.projector:
+                case ObjectProjector():
+                    each = self.projector(maps.cells, proposals)
+                case CellProjector():
+                    each = self.projector(maps.cells)
+                case _:
+                    each = self.projector(visual)
+            tokens = each.flatten(0, 1)
+            counts = torch.full((len(each),), each.shape[1], device=tokens.device)
+        framed = self._framed(framed_pixels)
+        return SeenImages(tokens, counts, visual, maps, proposals, framed)
 
     def _pooled(
         self, tokens: Float[Tensor, "pictures p v"], frames: Int[Tensor, " b"]
-    ) -> Float[Tensor, "n v"]:
-        """Tokens of images and pooled tokens of videos, row after row."""
+    ) -> list[Float[Tensor, "_n v"]]:
+        """Tokens of each image and pooled tokens of each video."""
         pooling = self.config.video_pooling
         if pooling is None:
             raise ModelError("the model takes no videos; expected images alone")
         parts = tokens.split(frames.clamp(min=1).tolist())
-        rows = [
+        return [
             part.flatten(0, 1) if not count else pooling.pool(part[None])[0].flatten(0, 1)
             for part, count in zip(parts, frames.tolist(), strict=True)
         ]
-        return torch.cat(rows)
 
     def _framed(self, pixels: Float[Tensor, "b 3 side side"] | None) -> EncodedImages | None:
         if not isinstance(self.mask_decoder, PromptedMaskDecoder):
@@ -296,13 +317,16 @@ class PointingVLM(PreTrainedModel):
             ModelError: Placeholders and features differ in number.
         """
         embeddings = self.language_model.get_input_embeddings()(input_ids)
-        embeddings = self._splice(embeddings, input_ids, "<image>", seen.tokens)
+        # a row without a placeholder is about no image
+        shown = (input_ids == self.config.marker_ids["<image>"]).any(1)
+        tokens = seen.tokens[shown.repeat_interleave(seen.counts)]
+        embeddings = self._splice(embeddings, input_ids, "<image>", tokens)
         if not len(regions):
             return embeddings
         shared = self.projector if isinstance(self.projector, Projector | LinearProjector) else None
         context = RegionContext(seen.maps.cells, seen.visual, shared)
-        tokens = self.region_encoder.tokens(context, read_regions(regions))
-        return self._splice(embeddings, input_ids, "<region>", tokens.vectors)
+        found = self.region_encoder.tokens(context, read_regions(regions))
+        return self._splice(embeddings, input_ids, "<region>", found.vectors)
 
     def _splice(
         self,

@@ -205,7 +205,8 @@ class Processor:
 
         With ``max_tokens``, independent turns that would make the row longer are left out: rows
         of one length waste no padding. ``instances`` are what is annotated in the image; those
-        with a mask become the truth about its cells.
+        with a mask become the truth about its cells. A conversation without image and size is
+        text alone: its row has an empty canvas and no image tokens.
 
         Raises:
             PromptError: A region lies outside the image, or there is no image to point into.
@@ -222,7 +223,9 @@ class Processor:
                 f"conversation {conversation.id}: this model has a video after the first question; "
                 "expected turns that see one another"
             )
-        prefix = [self.tokenizer.begin_id, *([] if late else shown)]
+        prefix = [] if self.tokenizer.begin_id is None else [self.tokenizer.begin_id]
+        if conversation.image is not None and not late:
+            prefix += shown
         shared = build.extend(prefix, turn=0, start=0)
         position = shared
         for number, turn in enumerate(conversation.turns, start=1):
@@ -251,15 +254,25 @@ class Processor:
         return read_video(video, num_frames=self.video.num_frames).frames
 
     def _pictures(self, conversation: Conversation) -> tuple[list[ImageArray], int]:
-        """What a conversation is about as pixels, and how many frames of a video these are."""
+        """What a conversation is about as pixels, and how many frames of a video these are.
+
+        Of one that is text alone, an empty canvas.
+        """
         source = conversation.image
         if isinstance(source, Video):
             frames = list(self.frames(source, id_=conversation.id))
             return frames, len(frames)
-        if source is None or conversation.size is None:
+        if source is not None and conversation.size is not None:
+            array = source() if callable(source) else source
+            return [array if isinstance(array, np.ndarray) else read_image(array).array], 0
+        points = any(
+            not all(isinstance(part, str) for part in turn.question)
+            or (turn.answer is not None and turn.answer.phrases)
+            for turn in conversation.turns
+        )
+        if points or source is not None or conversation.size is not None:
             raise PromptError(f"conversation {conversation.id} has no image")
-        array = source() if callable(source) else source
-        return [array if isinstance(array, np.ndarray) else read_image(array).array], 0
+        return [np.full((self.canvas, self.canvas, 3), self.fill, np.uint8)], 0
 
     def _picture_tokens(self, frames: int) -> int:
         if not frames or self.video is None:

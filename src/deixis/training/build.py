@@ -1,37 +1,140 @@
 """From a recipe's model choice to a model and its processor."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import asdict
 
 import numpy as np
-from transformers import LlamaConfig
+import torch
+from transformers import LlamaConfig, PreTrainedConfig, PreTrainedModel
 
 from deixis.data.scenes import draw_scene, scene_sample
 from deixis.data.tasks import sample_turns
+from deixis.errors import CheckpointError, ModelError
+from deixis.inference import load
 from deixis.models.config import PointingVLMConfig
+from deixis.models.language import find_language, grow_vocabulary, load_language, set_token_ids
 from deixis.models.pointing import PointingVLM
+from deixis.models.vision.kinds import VisionEncoder, write_vision
+from deixis.models.vision.loading import load_encoder
+from deixis.models.vision.pyramid import PYRAMID_PRESETS, load_pyramid
+from deixis.models.vision.small import SmallVisionConfig
 from deixis.notation import Marker, Triplets
 from deixis.processing.build import build_processor
 from deixis.processing.processor import Processor
-from deixis.processing.tokenizer import MarkedTokenizer, train_tokenizer
+from deixis.processing.tokenizer import (
+    MarkedTokenizer,
+    add_markers,
+    read_tokenizer,
+    train_tokenizer,
+)
 from deixis.structures import GroundedText
-from deixis.training.recipe import ModelChoice, TrainRecipe
+from deixis.training.recipe import EncoderChoice, ModelChoice, SavedModel, TrainRecipe
 
 
 def build_model(recipe: TrainRecipe) -> tuple[PointingVLM, Processor]:
-    """Build a fresh model; weights follow the global random state, the tokenizer the recipe."""
-    seed, corpus = recipe.seed, recipe.model.corpus
-    tokenizer = train_tokenizer(scene_texts(seed, corpus), size=recipe.model.vocabulary)
-    concepts = scene_concepts(seed, corpus) if recipe.model.concepts else []
-    config = model_config(recipe.model, tokenizer, concepts)
-    return PointingVLM(config), build_processor(config, tokenizer)
+    """Build the model that a recipe trains.
+
+    What is not read from files is random and follows the global random state; a tokenizer that is
+    learned follows the recipe.
+
+    Raises:
+        ModelError: A model or encoder that is named is not there, or does not fit.
+        CheckpointError: Its files are damaged.
+    """
+    choice = recipe.model
+    if isinstance(choice, SavedModel):
+        saved = load(choice.name, device="cpu")
+        return saved.model, saved.processor
+    dtype = torch.float32 if choice.load_in == "float32" else torch.bfloat16
+    concepts = scene_concepts(recipe.seed, choice.corpus) if choice.concepts else []
+    language, encoder = None, None
+    if choice.language is None:
+        texts = scene_texts(recipe.seed, choice.corpus)
+        tokenizer = train_tokenizer(texts, size=choice.vocabulary)
+    else:
+        language, tokenizer = load_marked_language(choice.language, dtype=dtype)
+    if not isinstance(choice.vision, SmallVisionConfig):
+        encoder = load_vision(choice.vision, dtype=dtype)
+    config = model_config(
+        choice,
+        tokenizer,
+        concepts,
+        # a configuration that becomes part of another forgets how attention is computed
+        text=None if language is None else deepcopy(language.config),
+        encoder=encoder,
+    )
+    model = PointingVLM(config, vision_encoder=encoder, language_model=language)
+    return model, build_processor(config, tokenizer)
+
+
+def load_marked_language(
+    name: str, *, dtype: torch.dtype
+) -> tuple[PreTrainedModel, MarkedTokenizer]:
+    """Read a language model and its tokenizer, and give both our markers.
+
+    Raises:
+        ModelError: There is none, or it cannot be used.
+        CheckpointError: Its files are damaged or missing.
+    """
+    folder = find_language(name)
+    try:
+        bare = read_tokenizer(folder)
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"tokenizer of language model {name}: {reason}") from error
+    known = set(bare.get_vocab().values())
+    tokenizer = add_markers(bare)
+    model = load_language(folder, dtype=dtype)
+    added = set(tokenizer.tokenizer.get_vocab().values()) - known
+    grow_vocabulary(model, len(tokenizer), added)
+    set_token_ids(model, pad=tokenizer.pad_id, begin=tokenizer.begin_id, end=tokenizer.end_id)
+    return model, tokenizer
+
+
+def load_vision(choice: EncoderChoice | str, *, dtype: torch.dtype) -> VisionEncoder:
+    """Read a pretrained vision encoder; all of it may train.
+
+    Raises:
+        ModelError: There is none, or it cannot be used.
+        CheckpointError: Its weights are missing, damaged or incomplete.
+    """
+    if isinstance(choice, str):
+        choice = EncoderChoice(choice)
+    encoder: VisionEncoder
+    if choice.source in PYRAMID_PRESETS:
+        encoder = load_pyramid(
+            choice.source, vit=choice.vit, convolution=choice.convolution, dtype=dtype
+        )
+    else:
+        encoder = load_encoder(
+            choice.source, image_size=choice.image_size, layer=choice.layer, dtype=dtype
+        )
+    # a stage says what trains
+    encoder.requires_grad_(True)
+    return encoder
 
 
 def model_config(
-    choice: ModelChoice, tokenizer: MarkedTokenizer, concepts: list[str]
+    choice: ModelChoice,
+    tokenizer: MarkedTokenizer,
+    concepts: list[str],
+    *,
+    text: PreTrainedConfig | None = None,
+    encoder: VisionEncoder | None = None,
 ) -> PointingVLMConfig:
-    """The Hugging Face configuration of a model choice."""
-    text = LlamaConfig(
+    """The Hugging Face configuration of a model choice.
+
+    ``text`` and ``encoder`` are of the language model and vision encoder that are read from files,
+    where some are.
+    """
+    if encoder is not None:
+        vision = write_vision(encoder.config)
+    elif isinstance(choice.vision, SmallVisionConfig):
+        vision = asdict(choice.vision)
+    else:
+        raise ModelError(f"vision {choice.vision!r}: expected the encoder that it names")
+    text = text or LlamaConfig(
         vocab_size=len(tokenizer.tokenizer),
         hidden_size=choice.hidden,
         intermediate_size=choice.intermediate,
@@ -48,7 +151,7 @@ def model_config(
     more = {"keypoint": choice.keypoint_decoder, "depth": choice.depth_decoder}
     return PointingVLMConfig(
         text_config=text,
-        vision=asdict(choice.vision),
+        vision=vision,
         box_decoder=asdict(choice.box_decoder),
         mask_decoder=asdict(choice.mask_decoder),
         pixel_width=choice.pixel_width,

@@ -15,8 +15,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from deixis.errors import CheckpointError, NumericError, RecipeError, StorageError
+from deixis.errors import CheckpointError, ModelError, NumericError, RecipeError, StorageError
 from deixis.models.pointing import PointingOutput, PointingVLM
+from deixis.models.tuning import TuningReport, apply_tuning
 from deixis.processing.batch import Batch
 from deixis.processing.processor import Processor
 from deixis.training.build import build_model
@@ -25,6 +26,7 @@ from deixis.training.checkpoints import (
     latest_checkpoint,
     load_checkpoint,
     read_manifest,
+    read_state,
     save_checkpoint,
 )
 from deixis.training.data import RowBatches, batch_loader
@@ -67,21 +69,26 @@ def train(
     torch.manual_seed(recipe.seed)
     model, processor = build_model(recipe)
     model.to(accelerator.device)
-    state = TrainingState(0, 0)
     newest = latest_checkpoint(out / "checkpoints") if resume else None
+    begun = TrainingState(0, 0) if newest is None else read_state(newest)
+    state = begun
     log = TrainLog(out / "log.jsonl", report, total=recipe.total_steps)
     first = 0
+    trained: dict[str, TuningReport] = {}
     with stop_requests() as stopping:
         for number, stage in enumerate(recipe.stages):
             last = first + stage.steps
-            set_trainable(model, stage.trainable)
+            resumed = newest if begun.stage == number else None
+            if resumed is not None and begun.step == first:
+                # saved before the stage had put anything in; that it does as it did before
+                load_checkpoint(resumed, model, None)
+            trained[stage.name] = set_trainable(model, stage)
+            model.train()
             optimizer = build_optimizer(model, stage.optimizer)
-            if newest is not None and state.step == 0:
-                state = load_checkpoint(newest, model, None)
-            if newest is not None and first <= state.step < last and state.stage == number:
-                # a stage begins with a fresh optimizer, resumed or not
-                state = load_checkpoint(newest, model, optimizer if state.step > first else None)
-                newest = None
+            if resumed is not None and begun.step > first:
+                load_checkpoint(resumed, model, optimizer)
+            if state.stage == number:
+                logger.info("stage %s:\n%s", stage.name, trained[stage.name].describe())
             if state.step < last:
                 state = _run_stage(
                     recipe,
@@ -100,7 +107,17 @@ def train(
             first = last
             if stopping and state.step < recipe.total_steps:
                 raise SystemExit(143)
-    save_model(model, processor, recipe, out / "model", steps=state.step, seconds=log.seconds)
+    if newest is not None and begun.stage == len(recipe.stages):
+        load_checkpoint(newest, model, None)
+    save_model(
+        model,
+        processor,
+        recipe,
+        out / "model",
+        steps=state.step,
+        seconds=log.seconds,
+        trained=trained,
+    )
     return model
 
 
@@ -200,22 +217,21 @@ def _so_far(recipe: dict[str, Any], step: int) -> dict[str, Any]:
     return {**recipe, "stages": begun}
 
 
-def set_trainable(model: nn.Module, parts: tuple[str, ...]) -> int:
-    """Let exactly these direct children train; return their parameter count.
+def set_trainable(model: nn.Module, stage: Stage) -> TuningReport:
+    """Let exactly that train which a stage says; what its methods need is put in.
 
     Raises:
-        RecipeError: The model has no part of that name.
+        RecipeError: The model has no part of a name, a method does not fit its part, or nothing
+            would train.
     """
-    children = dict(model.named_children())
-    names = tuple(children) if parts == ("all",) else parts
-    unknown = sorted(set(names) - children.keys())
-    if unknown:
-        raise RecipeError(f"no parts {unknown}; the model has {sorted(children)}")
-    for name, child in children.items():
-        child.requires_grad_(name in names)
-    for name in getattr(model, "always_frozen", ()):
-        model.get_parameter(name).requires_grad_(False)
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    parts = [name for name, _ in model.named_children()]
+    try:
+        report = apply_tuning(model, stage.choices(parts))
+    except ModelError as error:
+        raise RecipeError(f"stage {stage.name}: {error}") from error
+    if not report.trained:
+        raise RecipeError(f"stage {stage.name}: expected something to train, got nothing")
+    return report
 
 
 def learning_rate(config: Optimizer, step: int, steps: int) -> float:

@@ -27,6 +27,7 @@ from deixis.models.regions import (
     RegionEncoder,
 )
 from deixis.models.regions.aggregation import PRESETS
+from deixis.models.regions.alignment import AlignmentConfig
 from deixis.models.regions.text_branch import TextBranch
 from deixis.models.tuning import Tuning
 from deixis.models.vision import SmallVisionConfig, SmallVisionEncoder
@@ -251,7 +252,7 @@ PARTS: tuple[Part, ...] = (
         "regions.alignment.RegionAlignment",
         "TAMP appendix F",
         "models/regions/test_alignment.py",
-        Size("width 768", lambda: RegionAlignment(768)),
+        Size("width 768", lambda: RegionAlignment(768, AlignmentConfig())),
     ),
     _regions(
         "regions spelled out as numbers",
