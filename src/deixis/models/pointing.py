@@ -60,7 +60,7 @@ from deixis.models.regions import (
     RegionInputs,
     build_region_encoder,
 )
-from deixis.models.truth import read_regions, read_truth
+from deixis.models.truth import read_region_truth, read_regions, read_truth
 from deixis.models.tuning import restore_tuning
 from deixis.models.vision.features import VisionFeatures
 from deixis.models.vision.kinds import build_vision_encoder
@@ -232,6 +232,17 @@ class PointingVLM(PreTrainedModel):
             )
         return found[0]
 
+    @property
+    def aligner(self) -> RegionAlignment:
+        """The heads and losses that align the connector.
+
+        Raises:
+            ModelError: The model has none.
+        """
+        if self.alignment is None:
+            raise ModelError("the model is not made to be aligned: expected alignment, got None")
+        return self.alignment
+
     def align(
         self,
         pixel_values: Float[Tensor, "pictures 3 h w"],
@@ -401,8 +412,17 @@ class PointingVLM(PreTrainedModel):
         things: Any,
         framed_pixels: Float[Tensor, "b 3 side side"] | None = None,
         frames: Int[Tensor, " b"] | None = None,
+        region_truth: Any = None,
+        *,
+        aligning: bool = False,
     ) -> PointingOutput:
-        """All six steps on a training batch (fields of `deixis.processing.batch.Batch`)."""
+        """All six steps on a training batch (fields of `deixis.processing.batch.Batch`).
+
+        When ``aligning``, only what the region encoder finds is learned, from what is known of the
+        regions (TAMP's stage 1).
+        """
+        if aligning:
+            return self._aligned(pixel_values, regions, frames, region_truth)
         seen = self.see(pixel_values, framed_pixels, frames)
         weights = self.config.loss_weights
         parts: dict[str, Tensor] = {}
@@ -438,6 +458,21 @@ class PointingVLM(PreTrainedModel):
         parts |= unit_parts
         measures |= unit_measures
         return PointingOutput(self._total(parts), parts, measures)
+
+    def _aligned(
+        self,
+        pixel_values: Float[Tensor, "pictures 3 h w"],
+        regions: Any,
+        frames: Int[Tensor, " b"] | None,
+        region_truth: Any,
+    ) -> PointingOutput:
+        alignment, given = self.aligner, read_regions(regions)
+        truth = read_region_truth(region_truth)
+        found = self.align(pixel_values, given, frames)
+        texts = alignment.texts(self.connector, given, truth)
+        losses = alignment.losses(found, texts, alignment.pairs(given, truth))
+        parts = {"location": losses.location, "semantic": losses.semantic}
+        return PointingOutput(self._total(parts), parts, {})
 
     def _total(self, parts: dict[str, Tensor]) -> Float[Tensor, ""]:
         # what took no part in this batch still does in the backward pass: ranks wait for it

@@ -39,7 +39,17 @@ class RegionType(StrEnum):
     @classmethod
     def of(cls, region: "Region | Description") -> "RegionType":
         """The type of a region."""
-        return cls.TEXT if isinstance(region, Description) else cls(type(region).__name__.lower())
+        match region:
+            case Description():
+                return cls.TEXT
+            case Point():
+                return cls.POINT
+            case Box():
+                return cls.BOX
+            case Scribble():
+                return cls.SCRIBBLE
+            case Mask():
+                return cls.MASK
 
 
 """What a person gives."""

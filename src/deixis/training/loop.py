@@ -6,7 +6,7 @@ import math
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,9 +16,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from deixis.errors import CheckpointError, ModelError, NumericError, RecipeError, StorageError
-from deixis.models.pointing import PointingOutput, PointingVLM
+from deixis.models.pointing import PointingVLM
 from deixis.models.tuning import TuningReport, apply_tuning
-from deixis.processing.batch import Batch
 from deixis.processing.processor import Processor
 from deixis.training.build import build_model
 from deixis.training.checkpoints import (
@@ -34,6 +33,7 @@ from deixis.training.optimizers import OptimizerSet, build_optimizer
 from deixis.training.progress import TrainLog
 from deixis.training.recipe import Optimizer, Stage, TrainRecipe
 from deixis.training.release import save_model
+from deixis.training.steps import add_gradients
 
 logger = logging.getLogger(__name__)
 
@@ -144,16 +144,15 @@ def _run_stage(
         stop=last,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
+        pieces=stage.pieces,
     )
     wrapped = accelerator.prepare_model(model)
     bad_steps = 0
     step = state.step
-    for batch in batch_loader(batches, workers=recipe.workers):
+    for pieces in batch_loader(batches, workers=recipe.workers):
         lr = learning_rate(stage.optimizer, step - first, stage.steps)
         optimizer.set_rate(lr)
-        with accelerator.autocast():
-            output: PointingOutput = wrapped(**as_inputs(batch.to(accelerator.device)))
-        accelerator.backward(output.loss)
+        output = add_gradients(stage, pieces, model, wrapped, accelerator)
         norm = accelerator.clip_grad_norm_(model.parameters(), stage.optimizer.clip)
         finite = bool(torch.isfinite(output.loss) & torch.isfinite(norm))
         if finite:
@@ -241,11 +240,6 @@ def learning_rate(config: Optimizer, step: int, steps: int) -> float:
     progress = (step - config.warmup) / max(steps - config.warmup, 1)
     cosine = 0.5 * (1 + math.cos(math.pi * progress))
     return config.lr * (config.final + (1 - config.final) * cosine)
-
-
-def as_inputs(batch: Batch) -> dict[str, object]:
-    """A batch's fields as keyword arguments of the model."""
-    return {f.name: getattr(batch, f.name) for f in fields(batch)}
 
 
 @contextmanager

@@ -111,6 +111,12 @@ class Stage:
     name, as in ``(("language_model", "lora"),)``, or a `Tuning` with its shape. What neither names
     is frozen; adapters and LoRA that an earlier stage has put in stay.
 
+    ``objective`` is what is learned: to give the ``answers``, or the ``alignment`` of the region
+    encoder with words and boxes before any (TAMP's stage 1, for models that are made for it). A
+    batch is worked through in so many ``pieces``, which take less memory: losses of answers are
+    then the mean of the pieces', those of the alignment still find their partners in the whole
+    batch.
+
     Raises:
         RecipeError: A part is named twice, or a number is not positive.
     """
@@ -122,6 +128,8 @@ class Stage:
     data: Data = field(default_factory=SceneData)
     optimizer: Optimizer = field(default_factory=Optimizer)
     tuning: tuple[tuple[str, Method | Tuning], ...] = ()
+    objective: Literal["answers", "alignment"] = "answers"
+    pieces: int = 1
 
     def __post_init__(self) -> None:
         named = [*self.trainable, *(part for part, _ in self.tuning)]
@@ -135,6 +143,10 @@ class Stage:
             raise RecipeError(
                 f"stage {self.name}: steps and batch_size must be positive, got {self.steps} and "
                 f"{self.batch_size}"
+            )
+        if not 1 <= self.pieces <= self.batch_size:
+            raise RecipeError(
+                f"stage {self.name}: pieces: expected 1 to {self.batch_size}, got {self.pieces}"
             )
 
     def choices(self, parts: Sequence[str]) -> dict[str, Tuning]:
