@@ -14,6 +14,8 @@ from deixis.inference.predictor import Predictor
 from deixis.models.changes import DESCRIPTION, load_changes, read_changes
 from deixis.models.config import PointingVLMConfig
 from deixis.models.pointing import PointingVLM
+from deixis.processing.describer import FOLDER as DESCRIBER
+from deixis.processing.describer import TextEncoderTokenizer
 from deixis.processing.tokenizer import MarkedTokenizer
 
 WEIGHTS = Path(__file__).parent.parent / "models" / "weights"
@@ -57,7 +59,16 @@ def load(
         load_changes(model, folder, changes)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Predictor(model.to(device).eval(), tokenizer, name=str(name), second_look=second_look)
+    describer = None
+    if (folder / DESCRIBER).is_dir():
+        describer = TextEncoderTokenizer.load(folder / DESCRIBER)
+    return Predictor(
+        model.to(device).eval(),
+        tokenizer,
+        name=str(name),
+        second_look=second_look,
+        describer=describer,
+    )
 
 
 def _read(folder: Path, name: str) -> tuple[PointingVLM, MarkedTokenizer]:
@@ -105,7 +116,7 @@ def find_model(name: str) -> Path:
 
 def _download(name: str) -> Path:
     try:
-        patterns = ["*.json", "*.safetensors", "*.txt", "*.model"]
+        patterns = ["*.json", "*.safetensors", "*.txt", "*.model", f"{DESCRIBER}/*"]
         return Path(snapshot_download(name, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(f"model {name!r} is no folder, and the hub did not give it") from error

@@ -21,6 +21,7 @@ from deixis.models.references import LatentReferences
 from deixis.notation import Decoded, Marker, fill
 from deixis.processing.batch import Row, collate
 from deixis.processing.build import build_processor
+from deixis.processing.describer import TextEncoderTokenizer
 from deixis.processing.images import read_image
 from deixis.processing.tokenizer import MarkedTokenizer
 from deixis.structures import (
@@ -78,9 +79,10 @@ class Predictor:
         *,
         name: str = "",
         second_look: bool = True,
+        describer: TextEncoderTokenizer | None = None,
     ) -> None:
         self.model = model
-        self.processor = build_processor(model.config, tokenizer)
+        self.processor = build_processor(model.config, tokenizer, describer)
         self.name = name
         self.second_look = SecondLook(self.processor.concepts if second_look else {})
 

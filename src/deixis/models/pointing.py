@@ -248,7 +248,7 @@ class PointingVLM(PreTrainedModel):
         pixel_values: Float[Tensor, "pictures 3 h w"],
         regions: RegionInputs,
         frames: Int[Tensor, " b"] | None = None,
-    ) -> Float[Tensor, "r k w"]:
+    ) -> Float[Tensor, "r k d"]:
         """What the connector finds for each region, before its projector."""
         visual, pyramid = _shown(self.vision_encoder(pixel_values), frames)
         context = RegionContext(self.pixel_decoder(pyramid).cells, visual)

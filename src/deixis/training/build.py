@@ -13,6 +13,7 @@ from deixis.data.tasks import sample_turns
 from deixis.errors import CheckpointError, ModelError
 from deixis.inference import load
 from deixis.models.config import PointingVLMConfig
+from deixis.models.decoders import DecoderConfig
 from deixis.models.language import find_language, grow_vocabulary, load_language, set_token_ids
 from deixis.models.pointing import PointingVLM
 from deixis.models.vision.kinds import VisionEncoder, write_vision
@@ -29,6 +30,7 @@ from deixis.processing.tokenizer import (
     train_tokenizer,
 )
 from deixis.structures import GroundedText
+from deixis.training.choices import decoder_fields, load_parts, region_fields
 from deixis.training.recipe import EncoderChoice, ModelChoice, SavedModel, TrainRecipe
 
 
@@ -65,7 +67,7 @@ def build_model(recipe: TrainRecipe) -> tuple[PointingVLM, Processor]:
         encoder=encoder,
     )
     model = PointingVLM(config, vision_encoder=encoder, language_model=language)
-    return model, build_processor(config, tokenizer)
+    return model, build_processor(config, tokenizer, load_parts(choice, model))
 
 
 def load_marked_language(
@@ -148,12 +150,15 @@ def model_config(
         eos_token_id=tokenizer.end_id,
         pad_token_id=tokenizer.pad_id,
     )
-    more = {"keypoint": choice.keypoint_decoder, "depth": choice.depth_decoder}
+    own = {"box": choice.box_decoder, "mask": choice.mask_decoder}
+    shapes = {
+        name: asdict(shape) for name, shape in own.items() if isinstance(shape, DecoderConfig)
+    }
     return PointingVLMConfig(
         text_config=text,
         vision=vision,
-        box_decoder=asdict(choice.box_decoder),
-        mask_decoder=asdict(choice.mask_decoder),
+        box_decoder=shapes.get("box"),
+        mask_decoder=shapes.get("mask"),
         pixel_width=choice.pixel_width,
         region_tokens=choice.region_tokens,
         notation=choice.notation,
@@ -162,7 +167,12 @@ def model_config(
         proposals=choice.proposals,
         tokens_from=choice.tokens_from,
         loss_weights=dict(choice.loss_weights),
-        decoders={name: asdict(shape) for name, shape in more.items() if shape is not None},
+        decoders=decoder_fields(choice),
+        regions=region_fields(choice, tokenizer),
+        projector=choice.projector,
+        pixel_decoder=None if choice.pixel_decoder is None else asdict(choice.pixel_decoder),
+        video=None if choice.video is None else asdict(choice.video),
+        alignment=None if choice.alignment is None else asdict(choice.alignment),
     )
 
 

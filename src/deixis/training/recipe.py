@@ -9,9 +9,14 @@ from deixis.errors import RecipeError
 from deixis.models.decoders import DecoderConfig
 from deixis.models.decoders.depth import DepthConfig
 from deixis.models.decoders.keypoints import KeypointConfig
+from deixis.models.decoders.location import LocationConfig
+from deixis.models.decoders.prompted import PromptedConfig
+from deixis.models.regions import ConnectorConfig, CoordinateRegionConfig, MaskRegionConfig
+from deixis.models.regions.alignment import AlignmentConfig
 from deixis.models.tuning import Method, Tuning
 from deixis.models.vision import SmallVisionConfig
 from deixis.models.vision.pretrained import Layer
+from deixis.models.vision.video import VideoPooling
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +192,49 @@ class EncoderChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class TextEncoderShape:
+    """A BERT from scratch that reads descriptions of regions, with the language model's tokens."""
+
+    hidden: int = 128
+    layers: int = 2
+    heads: int = 4
+    intermediate: int = 256
+    longest: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class RegionChoice:
+    """Region encoders by names of one's own, and which of them each type of region takes.
+
+    As `deixis.models.regions.RegionEncodersConfig`, whose types these are. Connectors need no
+    ``text_encoder`` here: they take the model's ``describer``.
+    """
+
+    encoders: tuple[tuple[str, MaskRegionConfig | ConnectorConfig | CoordinateRegionConfig], ...]
+    routes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFormerShape:
+    """MaskFormer's own pixel decoder (see `MaskFormerPixelDecoder`)."""
+
+    width: int = 256
+    groups: int = 32
+    cells_from: Literal["backbone", "merged"] = "backbone"
+
+
+@dataclass(frozen=True, slots=True)
+class SegmenterChoice:
+    """SAM or SAM 2 as the mask decoder, prompted with hidden states (u-LLaVA; REF-VLM, stage 3).
+
+    ``source`` is a folder with its weights, which become part of the model.
+    """
+
+    source: str
+    prompted: PromptedConfig = field(default_factory=PromptedConfig)
+
+
+@dataclass(frozen=True, slots=True)
 class ModelChoice:
     """The model to train: a language model and a vision encoder between our own parts.
 
@@ -199,6 +247,13 @@ class ModelChoice:
 
     ``concepts`` adds the auxiliary head that learns words of ``corpus`` scenes from single cells
     (see `concept_loss`), ``proposals`` the one that learns units from them (see `ProposalHead`).
+
+    ``regions`` are encoders of regions, in place of one that pools cells into ``region_tokens``;
+    ``describer`` reads the descriptions for a connector: a folder with a text encoder, or the shape
+    of one from scratch. ``alignment`` makes the connector one that a stage can align. ``video``
+    is how frames become tokens, for models that take videos. ``pixel_decoder`` is MaskFormer's
+    own in place of a lighter one. Decoders that are None are not there; a box decoder may be
+    u-LLaVA's, a mask decoder a segmenter.
     """
 
     hidden: int = 256
@@ -208,8 +263,8 @@ class ModelChoice:
     vocabulary: int = 1024
     corpus: int = 1500
     vision: SmallVisionConfig | EncoderChoice | str = field(default_factory=SmallVisionConfig)
-    box_decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    mask_decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    box_decoder: DecoderConfig | LocationConfig | None = field(default_factory=DecoderConfig)
+    mask_decoder: DecoderConfig | SegmenterChoice | None = field(default_factory=DecoderConfig)
     keypoint_decoder: KeypointConfig | None = None
     depth_decoder: DepthConfig | None = None
     pixel_width: int = 32
@@ -218,10 +273,18 @@ class ModelChoice:
     proposals: bool = True
     tokens_from: Literal["encoder", "cells", "objects"] = "objects"
     language_init: float = 0.06
-    notation: Literal["triplets"] = "triplets"
+    notation: Literal["triplets", "triplets_plan", "tokens", "coordinates", "coordinates_marks"] = (
+        "triplets"
+    )
     loss_weights: tuple[tuple[str, float], ...] = ()
     language: str | None = None
     load_in: Literal["float32", "bfloat16"] = "float32"
+    regions: RegionChoice | None = None
+    describer: TextEncoderShape | str | None = None
+    alignment: AlignmentConfig | None = None
+    projector: Literal["mlp", "linear", "linear_bias"] = "mlp"
+    pixel_decoder: MaskFormerShape | None = None
+    video: VideoPooling | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ def save_model(
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
+        # its heads have done their work
+        model.alignment, model.config.alignment = None, None
         record = provenance(recipe, steps=steps, seconds=seconds)
         if trained:
             record["trained"] = {

@@ -12,13 +12,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-import deixis
-
 Use = Literal["model", "command", "alone"]
 Name = tuple[str, str]
 """A module and a definition at its top."""
 
-_ROOT = Path(deixis.__file__).parent
+_ROOT = Path(__file__).parents[2]
 MODEL: Name = ("deixis.models.pointing", "PointingVLM")
 COMMANDS = "deixis.cli.app"
 
