@@ -150,8 +150,8 @@ def test_batches_do_not_depend_on_the_number_of_ranks() -> None:
     def batches(rank: int, world: int) -> RowBatches:
         return RowBatches(processor, DATA, batch_size=4, start=0, stop=1, rank=rank, world=world)
 
-    whole = batches(0, 1).batch(3)
-    halves = [batches(rank, 2).batch(3) for rank in range(2)]
+    (whole,) = batches(0, 1).batch(3)
+    halves = [batches(rank, 2).batch(3)[0] for rank in range(2)]
     for rank, half in enumerate(halves):
         assert torch.equal(half.pixel_values, whole.pixel_values[rank::2])
 

@@ -78,6 +78,17 @@ def contrastive_loss(
     return ranks * (sums[0] + sums[1]) / (2 * max(total, 1))
 
 
+def mean_over_ranks(values: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+    """The mean of the rows of all ranks, in the sense that the ranks' results have it as their mean.
+
+    Ranks may differ in number of rows; zero, tied to the values, where none has any.
+    """
+    total, ranks = len(values), 1
+    if distributed.is_available() and distributed.is_initialized():
+        ranks, total = distributed.get_world_size(), sum(_counts(values))
+    return ranks * values.sum() / max(total, 1)
+
+
 def cached_backward(
     encoders: Sequence[Callable[[Piece], Float[Tensor, "piece width"]]],
     pieces: Sequence[Sequence[Piece]],

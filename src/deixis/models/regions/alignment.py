@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deixis.errors import ModelError
-from deixis.models.contrastive import SimilarityScale, contrastive_loss
+from deixis.models.contrastive import SimilarityScale, contrastive_loss, mean_over_ranks
 from deixis.models.decoders.layers import MultiLayerPerceptron
 from deixis.models.losses import paired_iou, to_corners
 from deixis.models.regions.choices import check_fields, values_of
@@ -170,4 +170,4 @@ class RegionAlignment(nn.Module):
         semantic = contrastive_loss(
             pooled, texts, self.scale(), rows_at_once=self.config.rows_at_once
         )
-        return AlignmentLosses(location.sum() / max(len(location), 1), semantic)
+        return AlignmentLosses(mean_over_ranks(location), semantic)
