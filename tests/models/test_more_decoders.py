@@ -15,7 +15,6 @@ from deixis.data.tasks import sample_turns
 from deixis.errors import ModelError, PromptError
 from deixis.geometry import Box, DepthMap, ImageSize, Keypoints, Mask
 from deixis.inference import Predictor
-from deixis.models.decoders.registry import UnitDecoders
 from deixis.models.pointing import PointingOutput, PointingVLM
 from deixis.models.references import LatentReferences, pick_references
 from deixis.processing.batch import Batch, Row, collate
@@ -368,7 +367,7 @@ def test_a_saved_model_keeps_its_decoders(tmp_path: Path) -> None:
         for name, tensor in model.state_dict().items():
             assert torch.equal(tensor, loaded.state_dict()[name]), name
         for unit, decoder in loaded.more_decoders.items():
-            assert UnitDecoders((decoder,)).units == (unit,)
+            assert decoder.unit == unit
         # what is no weight must come back too
         others = dict(loaded.named_buffers())
         assert others.keys() == dict(model.named_buffers()).keys()
@@ -381,7 +380,7 @@ def test_a_saved_model_keeps_its_decoders(tmp_path: Path) -> None:
     [
         (
             {"decoders": {"box": {}}},
-            "decoder 'box': expected it as the configuration's box_decoder",
+            "unit decoder 'box': expected one of",
         ),
         ({"decoders": LOCATION}, "decoder 'location': the model has another box_decoder already"),
         ({"decoders": {"heat": {}}}, "unit decoder 'heat': expected one of"),

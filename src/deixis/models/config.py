@@ -115,7 +115,8 @@ class PointingVLMConfig(PreTrainedConfig):
         self.objects = objects
         self.decoders = decoders if decoders is not None else {}
         self.tuning = tuning if tuning is not None else {}
-        more = dict.fromkeys(self.decoders.keys() & MORE_LOSSES, MORE_LOSS_WEIGHT)
+        # those of boxes and masks have the weights of boxes and masks
+        more = dict.fromkeys(self.decoders.keys() - {"location", "segmenter"}, MORE_LOSS_WEIGHT)
         self.loss_weights = {**DEFAULT_LOSS_WEIGHTS, **more, **(loss_weights or {})}
         super().__init__(**kwargs)
 
@@ -212,9 +213,11 @@ class PointingVLMConfig(PreTrainedConfig):
         """
         own = {"box": self.box_decoder_config, "mask": self.mask_decoder_config}
         asked = {name: config.width for name, config in own.items() if config is not None}
-        for name, default in (("keypoint", KeypointConfig()), ("depth", DepthConfig())):
-            if name in self.decoders:
-                asked[name] = int(self.decoders[name].get("width", default.width))
+        defaults = {"keypoint": KeypointConfig().width, "depth": DepthConfig().width}
+        for name in self.decoders.keys() - {"location", "segmenter"}:
+            width = self.decoders[name].get("width", defaults.get(name))
+            if width is not None:
+                asked[name] = int(width)
         if len(set(asked.values())) > 1:
             raise ModelError(f"decoders attend to one map: expected one width, got {asked}")
         return next(iter(asked.values()), None)
@@ -226,6 +229,11 @@ class PointingVLMConfig(PreTrainedConfig):
             return ()
         skeleton = self.decoders[UnitType.KEYPOINT].get("skeleton", KeypointConfig().skeleton)
         return SKELETONS[skeleton].names
+
+    @property
+    def other_units(self) -> tuple[str, ...]:
+        """Unit types that are decoded and are none of ours; a decoder has their name."""
+        return tuple(name for name in self.decoders if name not in OWN_DECODERS)
 
     @property
     def decodes_depth(self) -> bool:
@@ -260,7 +268,9 @@ SEGMENTER_FITS: Mapping[str, Literal["corner", "stretch"]] = MappingProxyType(
 )
 """How segmenters put an image into their square, by model type."""
 
-MORE_LOSSES = frozenset({UnitType.KEYPOINT.value, UnitType.DEPTH.value})
+OWN_DECODERS = frozenset({*(unit.value for unit in UnitType), "location", "segmenter"})
+"""Names of decoders whose truth the processor makes ready; others read units themselves."""
+
 MORE_LOSS_WEIGHT = 0.5
 """Weight of the losses of unit decoders beyond boxes and masks, as of those two."""
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from deixis.models.decoders.depth import DepthDecoder, DepthTruth
+from deixis.models.decoders.interface import ReadsUnits
 from deixis.models.decoders.keypoints import KeypointDecoder, KeypointTruth
 from deixis.models.decoders.location import LocationDecoder, LocationTruth
 from deixis.models.decoders.prompted import PromptedMaskDecoder, PromptedTruth
@@ -92,5 +93,12 @@ def _more_truth(references: Any, decoder: AnyDecoder) -> MoreTruth | None:
             corners = to_corners(references.boxes)
             truth = LocationTruth(corners, references.has_box, references.weights)
             return MoreTruth(every, truth) if len(every) else None
+        case ReadsUnits():
+            others = references.others.get(decoder.unit)
+            if others is None:
+                return None
+            weights = references.weights[others.index]
+            read = decoder.read_truth(others.units, others.letterboxes, weights)
+            return MoreTruth(others.index, read)
         case _:
             return None

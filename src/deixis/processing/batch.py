@@ -1,7 +1,7 @@
 """Sequences padded into one batch; the only place that knows the batch's fields."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from deixis.structures import IGNORE_INDEX
+from deixis.geometry import Letterbox
+from deixis.structures import IGNORE_INDEX, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,18 @@ class FramedMasks:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherUnits:
+    """Units of a type that is not one of ours, for the references ``index``: whole groups, in order.
+
+    Each with the way from its image to the canvas; what of it is asked for and not known is None.
+    """
+
+    index: Int[Tensor, " m"]
+    units: tuple[Unit | None, ...]
+    letterboxes: tuple[Letterbox, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Regions:
     """Regions that questions point with, in the order of their places in the text.
 
@@ -93,8 +106,9 @@ class References:
     """Truth for the references of a batch, in the order of their tokens.
 
     ``boxes`` are cxcywh in [0, 1] of the canvas; ``masks`` lie at the resolution of the pixel
-    features. ``groups`` holds the reference indices of each group, padded with -1. The last three
-    are None where no reference asks for such a unit, or the model decodes none.
+    features. ``groups`` holds the reference indices of each group, padded with -1. The next three
+    are None where no reference asks for such a unit, or the model decodes none; ``others`` has
+    units of other types that the model decodes, by their type.
     """
 
     boxes: Float[Tensor, "n 4"]
@@ -106,6 +120,7 @@ class References:
     keypoints: KeypointReferences | None = None
     depths: DepthReferences | None = None
     framed_masks: FramedMasks | None = None
+    others: Mapping[str, OtherUnits] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +207,7 @@ class Row:
     keypoints: KeypointReferences | None = None
     depths: DepthReferences | None = None
     framed_masks: FramedMasks | None = None
+    others: Mapping[str, OtherUnits] = field(default_factory=dict)
     framed_pixels: Float[Tensor, "3 side side"] | None = None
     frames: int = 0
     region_truth: RowTruth | None = None
@@ -258,6 +274,7 @@ def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: i
             keypoints=_joined(KeypointReferences, [row.keypoints for row in rows], starts),
             depths=_joined(DepthReferences, [row.depths for row in rows], starts),
             framed_masks=_joined(FramedMasks, [row.framed_masks for row in rows], starts),
+            others=_joined_others([row.others for row in rows], starts),
         ),
         things=Things(
             cells=torch.from_numpy(np.stack(cells)),
@@ -311,9 +328,28 @@ def _joined(kind: type[_T], parts: Sequence[_T | None], starts: Sequence[int]) -
     )
 
 
+def _joined_others(
+    rows: Sequence[Mapping[str, OtherUnits]], starts: Sequence[int]
+) -> dict[str, OtherUnits]:
+    joined: dict[str, OtherUnits] = {}
+    for row, start in zip(rows, starts, strict=True):
+        for name, found in row.items():
+            before = joined.get(name, OtherUnits(torch.zeros(0, dtype=torch.long), (), ()))
+            joined[name] = OtherUnits(
+                torch.cat([before.index, found.index + start]),
+                before.units + found.units,
+                before.letterboxes + found.letterboxes,
+            )
+    return joined
+
+
 def _moved(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, Tensor):
         return value.to(device)
+    if isinstance(value, OtherUnits):
+        return replace(value, index=value.index.to(device))
+    if isinstance(value, Mapping):
+        return {name: _moved(each, device) for name, each in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
         moved = {f.name: _moved(getattr(value, f.name), device) for f in fields(value)}
         return replace(value, **moved)

@@ -57,6 +57,10 @@ class ModelSizes(Protocol):
     def aligns(self) -> bool:
         """Whether the model's region encoder is aligned by itself."""
 
+    @property
+    def other_units(self) -> tuple[str, ...]:
+        """Unit types that the model decodes and that are none of ours."""
+
     notation: str
     concepts: list[str]
 
@@ -90,4 +94,5 @@ def build_processor(
         describer=describer,
         video=sizes.video_pooling,
         aligns=sizes.aligns,
+        other_units=sizes.other_units,
     )

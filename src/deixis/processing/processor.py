@@ -17,7 +17,12 @@ from deixis.processing.batch import Row, RowTruth
 from deixis.processing.describer import TextEncoderTokenizer
 from deixis.processing.images import letterbox_array, read_image
 from deixis.processing.tokenizer import MarkedTokenizer
-from deixis.processing.truth import depth_references, framed_masks, keypoint_references
+from deixis.processing.truth import (
+    depth_references,
+    framed_masks,
+    keypoint_references,
+    other_references,
+)
 from deixis.processing.video import read_video
 from deixis.structures import (
     IGNORE_INDEX,
@@ -148,6 +153,7 @@ class Processor:
         video: How the model looks at videos; None where it takes none.
         aligns: Whether the model's region encoder is aligned by itself, from what is known of
             regions.
+        other_units: Unit types that the model decodes and that are none of ours.
     """
 
     def __init__(
@@ -168,6 +174,7 @@ class Processor:
         describer: TextEncoderTokenizer | None = None,
         video: VideoForm | None = None,
         aligns: bool = False,
+        other_units: Sequence[str] = (),
     ) -> None:
         self.tokenizer = tokenizer
         self.notation = notation
@@ -178,6 +185,7 @@ class Processor:
         self.describer = describer
         self.video = video
         self.aligns = aligns
+        self.other_units = tuple(other_units)
         self.pixel_grid = pixel_grid
         self.cell_grid = cell_grid
         self.concepts = {word: index for index, word in enumerate(concepts)}
@@ -294,6 +302,10 @@ class Processor:
             row = replace(row, keypoints=bodies)
         if self.decodes_depth:
             row = replace(row, depths=depth_references(references, letterbox, self.pixel_grid))
+        others = {name: other_references(references, name, letterbox) for name in self.other_units}
+        if others:
+            found = {name: each for name, each in others.items() if each is not None}
+            row = replace(row, others=found)
         if frame is None:
             return row
         return replace(

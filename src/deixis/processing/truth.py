@@ -14,7 +14,7 @@ from torch import Tensor
 
 from deixis.geometry import Box, DepthMap, Keypoints, Letterbox, Mask
 from deixis.notation import EncodedReference
-from deixis.processing.batch import DepthReferences, FramedMasks, KeypointReferences
+from deixis.processing.batch import DepthReferences, FramedMasks, KeypointReferences, OtherUnits
 from deixis.structures import Instance, UnitType
 
 BODY_SHARE = 0.53
@@ -116,6 +116,21 @@ def framed_masks(
             masks[row], inside[row] = to_frame(mask, grid)
             known[row] = True
     return FramedMasks(torch.tensor(asked), masks, inside, known)
+
+
+def other_references(
+    references: Sequence[EncodedReference], name: str, letterbox: Letterbox
+) -> OtherUnits | None:
+    """Units of the references that ask for a type that is not one of ours."""
+    asked = [index for index, one in enumerate(references) if name in one.unit_types]
+    if not asked:
+        return None
+    units = (references[index] for index in asked)
+    return OtherUnits(
+        torch.tensor(asked),
+        tuple(one.units[one.unit_types.index(name)] for one in units),
+        (letterbox,) * len(asked),
+    )
 
 
 _U = TypeVar("_U", Box, Mask, Keypoints, DepthMap)

@@ -18,6 +18,8 @@ from torch import nn
 from deixis.errors import CheckpointError, ModelError, NumericError, RecipeError, StorageError
 from deixis.models.pointing import PointingVLM
 from deixis.models.tuning import TuningReport, apply_tuning
+from deixis.models.vision.cache import FeatureCache
+from deixis.models.vision.cached import CachedEncoder
 from deixis.processing.processor import Processor
 from deixis.training.build import build_model
 from deixis.training.checkpoints import (
@@ -90,20 +92,21 @@ def train(
             if state.stage == number:
                 logger.info("stage %s:\n%s", stage.name, trained[stage.name].describe())
             if state.step < last:
-                state = _run_stage(
-                    recipe,
-                    stage,
-                    number,
-                    (first, last),
-                    state,
-                    model,
-                    processor,
-                    optimizer,
-                    accelerator,
-                    log,
-                    out,
-                    stopping,
-                )
+                with remembered_features(model, stage.features):
+                    state = _run_stage(
+                        recipe,
+                        stage,
+                        number,
+                        (first, last),
+                        state,
+                        model,
+                        processor,
+                        optimizer,
+                        accelerator,
+                        log,
+                        out,
+                        stopping,
+                    )
             first = last
             if stopping and state.step < recipe.total_steps:
                 raise SystemExit(143)
@@ -240,6 +243,26 @@ def learning_rate(config: Optimizer, step: int, steps: int) -> float:
     progress = (step - config.warmup) / max(steps - config.warmup, 1)
     cosine = 0.5 * (1 + math.cos(math.pi * progress))
     return config.lr * (config.final + (1 - config.final) * cosine)
+
+
+@contextmanager
+def remembered_features(model: PointingVLM, folder: str | None) -> Iterator[None]:
+    """Keep what a frozen vision encoder gives in ``folder``, and take it from there.
+
+    Raises:
+        ModelError: The encoder trains.
+        StorageError: The folder cannot be written.
+    """
+    if folder is None:
+        yield
+        return
+    encoder = model.vision_encoder
+    with FeatureCache(Path(folder)) as cache:
+        model.vision_encoder = CachedEncoder(encoder, cache)
+        try:
+            yield
+        finally:
+            model.vision_encoder = encoder
 
 
 @contextmanager

@@ -122,6 +122,9 @@ class Stage:
     then the mean of the pieces', those of the alignment still find their partners in the whole
     batch.
 
+    ``features`` is a folder in which features of the vision encoder are kept, so that each image is
+    encoded once for all epochs, stages and runs; the encoder has to be frozen in the stage.
+
     Raises:
         RecipeError: A part is named twice, or a number is not positive.
     """
@@ -135,6 +138,7 @@ class Stage:
     tuning: tuple[tuple[str, Method | Tuning], ...] = ()
     objective: Literal["answers", "alignment"] = "answers"
     pieces: int = 1
+    features: str | None = None
 
     def __post_init__(self) -> None:
         named = [*self.trainable, *(part for part, _ in self.tuning)]
@@ -148,6 +152,10 @@ class Stage:
             raise RecipeError(
                 f"stage {self.name}: steps and batch_size must be positive, got {self.steps} and "
                 f"{self.batch_size}"
+            )
+        if self.features is not None and "vision_encoder" in named:
+            raise RecipeError(
+                f"stage {self.name}: features that are kept: expected a frozen vision_encoder"
             )
         if not 1 <= self.pieces <= self.batch_size:
             raise RecipeError(

@@ -8,7 +8,6 @@ import torch
 from models.decoders.segmenters import SIDE, tiny_sam, tiny_sam2
 from models.decoders.small import (
     FINE,
-    GRID,
     LANGUAGE,
     PIXELS,
     SHAPE,
@@ -19,14 +18,11 @@ from models.decoders.small import (
 )
 from torch import Tensor, nn
 
-from deixis.models.decoders import BoxDecoder, DecoderConfig, MaskDecoder
 from deixis.models.decoders.depth import DepthConfig, DepthDecoder, DepthTruth
 from deixis.models.decoders.interface import EncodedImages, Features
 from deixis.models.decoders.keypoints import KeypointConfig, KeypointDecoder, KeypointTruth
 from deixis.models.decoders.location import LocationConfig, LocationDecoder, LocationTruth
-from deixis.models.decoders.plain import BoxTruth, BoxUnits, MaskTruth, MaskUnits
 from deixis.models.decoders.prompted import PromptedConfig, PromptedMaskDecoder, PromptedTruth
-from deixis.models.decoders.scoring import box_coverage
 
 
 @dataclass(frozen=True)
@@ -70,18 +66,6 @@ def depth_truth(count: int) -> DepthTruth:
     values = torch.rand(count, 2 * FINE, 2 * FINE, generator=generator(4)) * 12
     values[:, :5] = 0
     return DepthTruth(values, torch.arange(count) % 2 == 1, known(count), weights(count))
-
-
-def box_truth(count: int) -> BoxTruth:
-    boxes = some_boxes(count)
-    coverage = box_coverage(boxes, GRID**2)
-    return BoxTruth(boxes, known(count), weights(count), known(count), coverage)
-
-
-def mask_truth(count: int) -> MaskTruth:
-    masks = (torch.rand(count, FINE, FINE, generator=generator(5)) > 0.7).float()
-    coverage = box_coverage(some_boxes(count), GRID**2)
-    return MaskTruth(masks, known(count), weights(count), known(count), coverage)
 
 
 def location_truth(count: int) -> LocationTruth:
@@ -149,25 +133,7 @@ def keypoints(**changes: Any) -> Case:
     )
 
 
-def anchored(*, on: bool) -> DecoderConfig:
-    return DecoderConfig(**SHAPE, anchored=on)
-
-
 CASES = {
-    "box": Case(
-        seeded(lambda: BoxUnits(BoxDecoder(anchored(on=True), LANGUAGE))),
-        features,
-        rows_of,
-        box_truth,
-        lambda d, filled: [d.boxes[filled], d.quality[filled]],
-    ),
-    "mask": Case(
-        seeded(lambda: MaskUnits(MaskDecoder(anchored(on=True), LANGUAGE, PIXELS))),
-        features,
-        rows_of,
-        mask_truth,
-        lambda d, filled: [d.logits[filled], d.quality[filled]],
-    ),
     "keypoint": keypoints(),
     "keypoint-refvlm": keypoints(anchored=False, from_box=False, levels=2, skeleton="crowdpose"),
     "keypoint-code": keypoints(anchored=False, from_box=False, levels=2, loss="code"),

@@ -279,12 +279,6 @@ PARTS: tuple[Part, ...] = (
         "models/decoders/test_registry.py",
     ),
     _router(
-        "each decoder with the references that want it, and what is undecoded",
-        "decoders.registry.UnitDecoders",
-        "REF-VLM IV-C",
-        "models/decoders/test_registry.py",
-    ),
-    _router(
         "zero loss of a decoder that nobody wants",
         "decoders.scoring.tied_zero",
         'REF-VLM IV-C, "Latent Embeddings Router"',

@@ -5,13 +5,14 @@ what it decodes, what a pairing with the truth costs, what it loses, and what co
 source pixels. `deixis.models.decoders.registry` lists those that there are.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from deixis.geometry import ImageSize
+from deixis.geometry import ImageSize, Letterbox
 from deixis.models.decoders.pixel import PixelFeatures
 from deixis.models.decoders.proposals import Proposals
 from deixis.models.references import LatentReferences
@@ -62,6 +63,22 @@ class Decoded(Protocol):
 
 D = TypeVar("D", bound=Decoded)
 T_contra = TypeVar("T_contra", contravariant=True)
+
+
+@runtime_checkable
+class ReadsUnits(Protocol):
+    """A decoder that makes its truth of units itself: of a type that is none of ours."""
+
+    def read_truth(
+        self,
+        units: Sequence[Unit | None],
+        letterboxes: Sequence[Letterbox],
+        weights: Float[Tensor, " n"],
+    ) -> Any:
+        """Truth for references: units in pixels of their images, each with its way to the canvas.
+
+        A unit that is asked for and not known is None.
+        """
 
 
 @runtime_checkable
