@@ -14,7 +14,7 @@ from tiny import tiny_choice, tiny_model, tiny_recipe
 from deixis.errors import CheckpointError, ModelError, RecipeError
 from deixis.inference import Predictor, load
 from deixis.models.adapters import ADAPTER_PRESETS, adapters_of
-from deixis.models.tuning import LoraChoice, Tuning, has_lora
+from deixis.models.tuning import LoraChoice, Tuning, fold_tuning, has_lora
 from deixis.recipes import apply_overrides, recipe_from_json, recipe_to_json
 from deixis.training import SceneData, Stage, TrainRecipe, going_on_from, train
 from deixis.training.checkpoints import latest_checkpoint
@@ -119,10 +119,6 @@ def test_a_saved_model_has_the_adapters_and_lora_that_were_put_in(tmp_path: Path
 
 @pytest.mark.slow
 def test_a_merged_release_computes_the_same_without_what_was_merged(tmp_path: Path) -> None:
-    stages = (
-        *STAGES,
-        Stage("see", 1, ("projector",), 2, DATA, tuning=(("vision_encoder", "adapters"),)),
-    )
     fast = [replace(stage, optimizer=replace(stage.optimizer, warmup=1)) for stage in STAGES]
     train(tuned_recipe(fast), tmp_path / "whole")
     train(tuned_recipe(fast, release="merged"), tmp_path / "merged")
@@ -142,7 +138,18 @@ def test_a_merged_release_computes_the_same_without_what_was_merged(tmp_path: Pa
     error = (states[0] - states[1]).abs().max()
     # what was folded shows, and what is left of a difference is the rounding to bfloat16
     assert error < 0.2 * (states[0] - without).abs().max()
-    assert len(stages) == 4
+
+
+def test_adapters_with_an_activation_stay_where_they_are() -> None:
+    model, _ = tiny_model()
+    set_trainable(model, Stage("x", 1, (), tuning=(("language_model", "lora+adapters"),)))
+    stayed = fold_tuning(model)
+    assert {name: choice.method for name, choice in stayed.items()} == {
+        "language_model": "adapters"
+    }
+    assert model.config.tuning["language_model"]["method"] == "adapters"
+    assert adapters_of(model)
+    assert not has_lora(model)
 
 
 @pytest.mark.slow
