@@ -153,6 +153,24 @@ PARTS: tuple[Part, ...] = (
             lambda: shapes.language_tuned(Tuning("lora+adapters")),
         ),
     ),
+    _adapters(
+        "LoRA and linear adapters of a whole model folded away",
+        "tuning.fold_tuning",
+        "deixis",
+        "training/test_tuned_stages.py",
+    ),
+    _adapters(
+        "what training changed, kept without the model: `deixis.load(base, adapters=…)`",
+        "changes.save_changes",
+        "deixis",
+        "training/test_tuned_stages.py",
+    ),
+    _adapters(
+        "any causal language model of transformers, given our markers",
+        "language.load_language",
+        "Pink 4.1; TAMP 4.1; u-LLaVA 4.1; REF-VLM IV-D",
+        "training/test_language.py",
+    ),
     _projectors(
         "one linear map",
         "projector.LinearProjector",
