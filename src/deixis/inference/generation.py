@@ -54,9 +54,9 @@ def generate(
     whole, whole_positions = fed, positions
     for _ in range(max_new_tokens + 1):
         if cached:
-            hidden = model.read(fed, positions, mask, cache=cache)[:, -1]
+            hidden = model.read(fed, positions, mask, cache=cache, seen=seen)[:, -1]
         else:
-            hidden = model.read(whole, whole_positions, mask)[:, -1]
+            hidden = model.read(whole, whole_positions, mask, seen=seen)[:, -1]
         rows.note_states(hidden)
         if rows.done or rows.length == max_new_tokens:
             break

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from math import isqrt
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -12,9 +13,12 @@ from deixis.models.decoders import DecoderConfig
 from deixis.models.decoders.depth import DepthConfig
 from deixis.models.decoders.keypoints import SKELETONS, KeypointConfig
 from deixis.models.decoders.prompted import ImageFrame
+from deixis.models.language import GRID_LANGUAGE_MODELS
+from deixis.models.positions import GridPositions
 from deixis.models.projector import CellProjector, ObjectProjector
 from deixis.models.vision import SmallVisionConfig
 from deixis.models.vision.kinds import VisionConfig, VisionSizes, read_vision, vision_sizes
+from deixis.models.vision.merging import MergingVisionConfig
 from deixis.structures import UnitType
 
 
@@ -41,6 +45,8 @@ class PointingVLMConfig(PreTrainedConfig):
             decoder's ``cells``, two by two (see `CellProjector`), or the most likely ``objects``
             and the image as a whole (see `ObjectProjector`), which takes proposals.
         objects: Things that become tokens with the last.
+        projector: ``bias`` and ``activation`` of what the encoder's tokens pass, where they are
+            not those of `Projector`.
         loss_weights: Weights of the losses by name.
     """
 
@@ -64,6 +70,7 @@ class PointingVLMConfig(PreTrainedConfig):
         tokens_from: Literal["encoder", "cells", "objects"] = "encoder",
         objects: int = 16,
         decoders: dict[str, dict[str, Any]] | None = None,
+        projector: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if isinstance(text_config, dict):
@@ -81,6 +88,7 @@ class PointingVLMConfig(PreTrainedConfig):
         self.tokens_from = tokens_from
         self.objects = objects
         self.decoders = decoders if decoders is not None else {}
+        self.projector = projector if projector is not None else {}
         more = dict.fromkeys(self.decoders.keys() & MORE_LOSSES, MORE_LOSS_WEIGHT)
         self.loss_weights = {**DEFAULT_LOSS_WEIGHTS, **more, **(loss_weights or {})}
         super().__init__(**kwargs)
@@ -113,6 +121,20 @@ class PointingVLMConfig(PreTrainedConfig):
         if self.tokens_from == "cells":
             return (self.cell_grid // CellProjector.MERGE) ** 2
         return self.vision_sizes.num_tokens
+
+    @property
+    def image_positions(self) -> GridPositions | None:
+        """Where the language model sees image tokens; None where it reads them as a sequence."""
+        seen = self.text_config is not None and self.tokens_from != "objects"
+        if not seen or self.text_config.model_type not in GRID_LANGUAGE_MODELS:
+            return None
+        return GridPositions(isqrt(self.image_tokens))
+
+    @property
+    def deep_layers(self) -> int:
+        """Layers of the language model after which features of their own join the image tokens."""
+        vision = self.vision_config
+        return vision.deep_layers if isinstance(vision, MergingVisionConfig) else 0
 
     @property
     def pixel_grid(self) -> int:

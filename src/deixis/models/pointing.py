@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, Cache, PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from deixis.errors import ModelError
 from deixis.models import losses
@@ -38,6 +38,7 @@ from deixis.models.decoders.keypoints import KeypointDecoder
 from deixis.models.decoders.location import LocationDecoder
 from deixis.models.decoders.prompted import PromptedMaskDecoder
 from deixis.models.decoders.registry import AnyDecoder, Widths, build_decoder
+from deixis.models.language import build_language_model
 from deixis.models.objectives import (
     DecodedUnits,
     MoreUnits,
@@ -53,6 +54,7 @@ from deixis.models.references import LatentReferences, pick_references, route_re
 from deixis.models.regions import MaskGuidedAggregation
 from deixis.models.truth import read_truth
 from deixis.models.vision.kinds import build_vision_encoder
+from deixis.models.vision.merging import MergingVisionConfig
 from deixis.structures import UnitType
 
 
@@ -60,13 +62,15 @@ from deixis.structures import UnitType
 class SeenImages:
     """Images after the vision encoder: tokens for the language model, maps for the decoders.
 
-    ``framed`` are the images as a segmenter has encoded them, where the model has one.
+    ``framed`` are the images as a segmenter has encoded them, where the model has one; ``deep`` is
+    what the language model adds to the tokens after its first layers, where it does.
     """
 
     tokens: Float[Tensor, "b n d"]
     maps: PixelFeatures
     proposals: Proposals | None
     framed: EncodedImages | None = None
+    deep: tuple[Float[Tensor, "b n d"], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,18 +130,29 @@ class PointingVLM(PreTrainedModel):
     main_input_name = "input_ids"
     _supports_sdpa = True
 
-    def __init__(self, config: PointingVLMConfig) -> None:
+    def __init__(
+        self, config: PointingVLMConfig, given: Mapping[str, nn.Module] | None = None
+    ) -> None:
+        """Make a model with random weights, but for the parts that are ``given`` with theirs."""
         super().__init__(config)
+        ready = given if given is not None else {}
         if config.text_config is None:
             raise ModelError("a pointing model needs a text_config")
         if "segmenter" in config.decoders:
             segmenter_frame(config.decoders["segmenter"].get("segmenter"))
         width = config.text_config.hidden_size
-        self.vision_encoder = build_vision_encoder(config.vision_config)
-        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        self.vision_encoder = ready.get("vision_encoder") or build_vision_encoder(
+            config.vision_config
+        )
+        self.language_model = ready.get("language_model") or build_language_model(
+            config.text_config
+        )
+        self.image_positions, self.deep_layers = config.image_positions, config.deep_layers
         sizes = config.vision_sizes
         cell_width = config.cell_width or sizes.widths[sizes.cell_level]
-        self.projector = build_projector(config, sizes.token_width, cell_width, width)
+        self.projector = ready.get("projector") or build_projector(
+            config, sizes.token_width, cell_width, width
+        )
         self.pixel_decoder = PixelDecoder(
             sizes.widths,
             cell_level=sizes.cell_level,
@@ -224,7 +239,7 @@ class PointingVLM(PreTrainedModel):
                 tokens = self.projector(maps.cells)
             case _:
                 tokens = self.projector(features.tokens)
-        return SeenImages(tokens, maps, proposals, self._framed(framed_pixels))
+        return SeenImages(tokens, maps, proposals, self._framed(framed_pixels), features.deep)
 
     def _framed(self, pixels: Float[Tensor, "b 3 side side"] | None) -> EncodedImages | None:
         if not isinstance(self.mask_decoder, PromptedMaskDecoder):
@@ -279,16 +294,35 @@ class PointingVLM(PreTrainedModel):
         attention: Bool[Tensor, "b ..."],
         *,
         cache: Cache | None = None,
+        seen: SeenImages | None = None,
     ) -> Float[Tensor, "b t d"]:
-        """Step 4: last hidden states of the language model."""
+        """Step 4: last hidden states of the language model.
+
+        Raises:
+            ModelError: It adds features to image tokens after its first layers, and what was
+                ``seen`` is not given.
+        """
         output = self.language_model.get_decoder()(
             inputs_embeds=embeddings,
-            position_ids=positions,
             attention_mask=attention,
             past_key_values=cache,
             use_cache=cache is not None,
+            **self._placed(positions, seen),
         )
         return output.last_hidden_state
+
+    def _placed(self, positions: Int[Tensor, "b t"], seen: SeenImages | None) -> dict[str, Any]:
+        """Positions as the language model wants them, and what it adds to image tokens."""
+        if self.image_positions is None:
+            return {"position_ids": positions}
+        placed: dict[str, Any] = {"position_ids": self.image_positions.spread(positions)}
+        image = self.image_positions.on_image(positions)
+        if self.deep_layers and bool(image.any()):
+            if seen is None:
+                raise ModelError("features after the first layers: expected what was seen")
+            placed["visual_pos_masks"] = image
+            placed["deepstack_visual_embeds"] = [each.flatten(0, 1) for each in seen.deep]
+        return placed
 
     def decode(
         self,
@@ -350,7 +384,8 @@ class PointingVLM(PreTrainedModel):
             # images without questions: nothing for the language model to say
             return PointingOutput(weighted_sum(parts, weights), parts, measures)
         embeddings = self.embed(input_ids, seen, regions, region_rows)
-        hidden = self.read(embeddings, positions, training_attention(turns, independent))
+        attention = training_attention(turns, independent)
+        hidden = self.read(embeddings, positions, attention, seen=seen)
         parts |= {
             "language": losses.language_loss(
                 self.language_model.get_output_embeddings(), hidden, labels, label_weights
@@ -394,12 +429,18 @@ def tied_inside(model: nn.Module) -> dict[str, str]:
 
 def build_projector(
     config: PointingVLMConfig, visual_width: int, cell_width: int, width: int
-) -> Projector | CellProjector | ObjectProjector:
+) -> Projector | CellProjector | ObjectProjector | nn.Identity:
     """What makes image tokens of ``width``.
 
     Raises:
-        ModelError: Tokens are made from objects, and nothing proposes any.
+        ModelError: Tokens are made from objects, and nothing proposes any; or the configuration
+            describes a projector that the model does not have.
     """
+    merging = isinstance(config.vision_config, MergingVisionConfig)
+    if config.projector and (merging or config.tokens_from != "encoder"):
+        raise ModelError(f"projector {config.projector}: image tokens pass none of that shape")
+    if config.projector.keys() - {"bias", "activation"}:
+        raise ModelError(f"projector {config.projector}: expected bias and activation")
     if config.tokens_from == "objects":
         if not config.proposals:
             raise ModelError("tokens_from objects: expected a model with proposals")
@@ -408,7 +449,9 @@ def build_projector(
         )
     if config.tokens_from == "cells":
         return CellProjector(cell_width, width)
-    return Projector(visual_width, width)
+    if merging:
+        return nn.Identity()
+    return Projector(visual_width, width, **config.projector)
 
 
 def training_attention(

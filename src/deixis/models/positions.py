@@ -1,9 +1,10 @@
-"""Fixed positions: sine codes and cell centres of a square grid."""
+"""Fixed positions: sine codes and cell centres of a square grid, and image tokens on a grid."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -56,3 +57,33 @@ def cell_boxes(grid: int, *, device: torch.device | None = None) -> Float[Tensor
     """The cells of a square grid over [0, 1]² as boxes (cxcywh), row-major."""
     centres = cell_centres(grid, device=device)
     return torch.cat([centres, torch.full_like(centres, 1 / grid)], dim=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class GridPositions:
+    """Rotary positions where image tokens stand on a grid (M-RoPE; Qwen2-VL, arXiv 2409.12191).
+
+    A text token has the same position in time, height and width. Image tokens share their time,
+    and their height and width count rows and columns from it. What follows an image goes on after
+    its longest side.
+
+    Args:
+        grid: Image tokens along a side.
+        start: Where the image begins: after the token that begins a sequence.
+    """
+
+    grid: int
+    start: int = 1
+
+    def on_image(self, positions: Int[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
+        """Which positions in a sequence are those of image tokens."""
+        return (positions >= self.start) & (positions < self.start + self.grid**2)
+
+    def spread(self, positions: Int[Tensor, "b t"]) -> Int[Tensor, "3 b t"]:
+        """Time, height and width of positions in a sequence."""
+        inside = positions - self.start
+        after = positions - self.grid**2 + self.grid
+        text = torch.where(inside < 0, positions, after)
+        image = self.on_image(positions)
+        places = (torch.zeros_like(inside), inside // self.grid, inside % self.grid)
+        return torch.stack([torch.where(image, self.start + place, text) for place in places])
