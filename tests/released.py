@@ -11,7 +11,7 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 WORDS = ("Where is the red circle on the left?", "There is no blue square.", "Segment every star.")
 TEXT: dict[str, Any] = {
-    "vocab_size": 400,
+    "vocab_size": 302,
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": 3,
@@ -59,7 +59,7 @@ RELEASED: dict[str, dict[str, Any]] = {
     },
     "qwen2_vl": {
         "vision_config": {**MERGING, "embed_dim": 24, "hidden_size": 32, "mlp_ratio": 2},
-        "text_config": {**TEXT, "rope_parameters": ROPE},
+        "text_config": {**TEXT, "vocab_size": 400, "rope_parameters": ROPE},
         "tie_word_embeddings": True,
     },
     "qwen2_5_vl": {
@@ -71,7 +71,7 @@ RELEASED: dict[str, dict[str, Any]] = {
             "window_size": 32,
             "fullatt_block_indexes": [1],
         },
-        "text_config": {**TEXT, "rope_parameters": ROPE},
+        "text_config": {**TEXT, "vocab_size": 400, "rope_parameters": ROPE},
     },
     "qwen3_vl": {
         "vision_config": {
@@ -82,7 +82,11 @@ RELEASED: dict[str, dict[str, Any]] = {
             "num_position_embeddings": 16,
             "deepstack_visual_indexes": [0, 1],
         },
-        "text_config": {**TEXT, "rope_parameters": {**ROPE, "mrope_interleaved": True}},
+        "text_config": {
+            **TEXT,
+            "vocab_size": 400,
+            "rope_parameters": {**ROPE, "mrope_interleaved": True},
+        },
         "tie_word_embeddings": True,
     },
 }
