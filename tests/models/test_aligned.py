@@ -21,6 +21,7 @@ from deixis.data.scenes.sample import scene_sample
 from deixis.data.tasks import sample_turns
 from deixis.errors import CheckpointError, ModelError
 from deixis.geometry import ImageSize
+from deixis.inference.generation import generate
 from deixis.inference.load import load
 from deixis.inference.predictor import Predictor
 from deixis.models.aligned import read_aligned
@@ -109,10 +110,16 @@ def library_inputs(kind: str, model: PreTrainedModel, batch: Batch, mean: Any, s
     }
 
 
+def image_of(model: PointingVLM, batch: Batch) -> torch.Tensor:
+    return batch.input_ids == model.config.marker_ids["<image>"]
+
+
 def read(model: PointingVLM, batch: Batch) -> torch.Tensor:
     seen = model.see(batch.pixel_values)
     embedded = model.embed(batch.input_ids, seen, batch.regions, batch.region_rows)
-    return model.read(embedded, batch.positions, batch.turns >= 0, seen=seen)
+    image = image_of(model, batch)
+    positions = model.place(batch.positions, image)
+    return model.read(embedded, positions, batch.turns >= 0, seen=seen, image=image)
 
 
 @pytest.mark.parametrize("kind", WHOLE)
@@ -168,15 +175,18 @@ def test_steps_with_a_cache_and_padding_on_the_left_change_nothing(
         whole, padded = read(model, right), read(model, left)
         seen = model.see(left.pixel_values)
         embedded = model.embed(left.input_ids, seen, left.regions, left.region_rows)
+        image = image_of(model, left)
+        positions = model.place(left.positions, image)
         cache = DynamicCache(config=model.config.text_config)
         cut = embedded.shape[1] - 3
         pieces = [
             model.read(
                 embedded[:, part],
-                left.positions[:, part],
+                positions[..., part],
                 (left.turns >= 0)[:, : part.stop],
                 cache=cache,
                 seen=seen,
+                image=image[:, part],
             )
             for part in (slice(0, cut), slice(cut, cut + 1), slice(cut + 1, cut + 3))
         ]
@@ -342,14 +352,30 @@ def test_another_layer_class_token_and_projector_are_kept(tmp_path: Path) -> Non
         assert torch.allclose(model.see(pixels).tokens[0], wanted, atol=ATOL)
 
 
+@pytest.mark.parametrize("kind", ["llava", "qwen3_vl"])
+def test_generation_with_a_cache_gives_what_it_gives_without(kind: str, tmp_path: Path) -> None:
+    release(kind, tmp_path)
+    model, tokenizer = attach(kind, tmp_path)
+    batch = question_batch(build_processor(model.config, tokenizer), 3, left=True)
+    one, other = (
+        generate(model, batch, end_id=tokenizer.end_id, max_new_tokens=6, cached=cached)[0]
+        for cached in (True, False)
+    )
+    assert [each.ids for each in one] == [each.ids for each in other]
+    assert any(len(each.ids) == 6 for each in one)
+
+
 def test_a_language_model_that_adds_features_has_to_be_given_them(tmp_path: Path) -> None:
     release("qwen3_vl", tmp_path)
     model, tokenizer = attach("qwen3_vl", tmp_path)
     batch = question_batch(build_processor(model.config, tokenizer))
     seen = model.see(batch.pixel_values)
     embedded = model.embed(batch.input_ids, seen, batch.regions, batch.region_rows)
+    with pytest.raises(ModelError, match="on a grid: expected positions as `place` gives them"):
+        model.read(embedded, batch.positions, batch.turns >= 0, seen=seen)
+    positions = model.place(batch.positions, image_of(model, batch))
     with pytest.raises(ModelError, match="features after the first layers: expected what was seen"):
-        model.read(embedded, batch.positions, batch.turns >= 0)
+        model.read(embedded, positions, batch.turns >= 0, seen=seen)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from deixis.errors import CheckpointError, ModelError
-from deixis.models.language import build_language_model
+from deixis.models.headed import build_language_model
 from deixis.models.projector import Projector
 from deixis.models.vision.loading import read_normalisation
 from deixis.models.vision.merging import MergingEncoder, MergingVisionConfig, merging_config
@@ -80,7 +80,7 @@ class AlignedParts:
     language_model: PreTrainedModel
     fields: Mapping[str, Any]
 
-    def given(self) -> dict[str, nn.Module]:
+    def given(self) -> dict[str, Any]:
         """The parts by name, as `PointingVLM` takes them."""
         return {
             "vision_encoder": self.vision_encoder,

@@ -13,7 +13,7 @@ from deixis.models.decoders import DecoderConfig
 from deixis.models.decoders.depth import DepthConfig
 from deixis.models.decoders.keypoints import SKELETONS, KeypointConfig
 from deixis.models.decoders.prompted import ImageFrame
-from deixis.models.language import GRID_LANGUAGE_MODELS
+from deixis.models.headed import GRID_LANGUAGE_MODELS
 from deixis.models.positions import GridPositions
 from deixis.models.projector import CellProjector, ObjectProjector
 from deixis.models.vision import SmallVisionConfig
@@ -124,7 +124,7 @@ class PointingVLMConfig(PreTrainedConfig):
 
     @property
     def image_positions(self) -> GridPositions | None:
-        """Where the language model sees image tokens; None where it reads them as a sequence."""
+        """How the language model sees image tokens; None where it reads them as a sequence."""
         seen = self.text_config is not None and self.tokens_from != "objects"
         if not seen or self.text_config.model_type not in GRID_LANGUAGE_MODELS:
             return None

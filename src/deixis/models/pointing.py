@@ -38,7 +38,7 @@ from deixis.models.decoders.keypoints import KeypointDecoder
 from deixis.models.decoders.location import LocationDecoder
 from deixis.models.decoders.prompted import PromptedMaskDecoder
 from deixis.models.decoders.registry import AnyDecoder, Widths, build_decoder
-from deixis.models.language import build_language_model
+from deixis.models.headed import build_language_model
 from deixis.models.objectives import (
     DecodedUnits,
     MoreUnits,
@@ -131,28 +131,31 @@ class PointingVLM(PreTrainedModel):
     _supports_sdpa = True
 
     def __init__(
-        self, config: PointingVLMConfig, given: Mapping[str, nn.Module] | None = None
+        self,
+        config: PointingVLMConfig,
+        *,
+        vision_encoder: nn.Module | None = None,
+        language_model: PreTrainedModel | None = None,
+        projector: nn.Module | None = None,
     ) -> None:
-        """Make a model with random weights, but for the parts that are ``given`` with theirs."""
+        """Build every part with random weights, but those that are given; they are not copied."""
         super().__init__(config)
-        ready = given if given is not None else {}
         if config.text_config is None:
             raise ModelError("a pointing model needs a text_config")
         if "segmenter" in config.decoders:
             segmenter_frame(config.decoders["segmenter"].get("segmenter"))
         width = config.text_config.hidden_size
-        self.vision_encoder = ready.get("vision_encoder") or build_vision_encoder(
-            config.vision_config
-        )
-        self.language_model = ready.get("language_model") or build_language_model(
-            config.text_config
-        )
+        if vision_encoder is None:
+            vision_encoder = build_vision_encoder(config.vision_config)
+        if language_model is None:
+            language_model = build_language_model(config.text_config)
+        self.vision_encoder, self.language_model = vision_encoder, language_model
         self.image_positions, self.deep_layers = config.image_positions, config.deep_layers
         sizes = config.vision_sizes
         cell_width = config.cell_width or sizes.widths[sizes.cell_level]
-        self.projector = ready.get("projector") or build_projector(
-            config, sizes.token_width, cell_width, width
-        )
+        if projector is None:
+            projector = build_projector(config, sizes.token_width, cell_width, width)
+        self.projector = projector
         self.pixel_decoder = PixelDecoder(
             sizes.widths,
             cell_level=sizes.cell_level,
@@ -290,39 +293,57 @@ class PointingVLM(PreTrainedModel):
     def read(
         self,
         embeddings: Float[Tensor, "b t d"],
-        positions: Int[Tensor, "b t"],
+        positions: Int[Tensor, "*rows b t"],
         attention: Bool[Tensor, "b ..."],
         *,
         cache: Cache | None = None,
         seen: SeenImages | None = None,
+        image: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t d"]:
         """Step 4: last hidden states of the language model.
 
+        A language model that sees image tokens on a grid takes positions as `place` gives them; one
+        that adds features after its first layers takes what was ``seen``, and which of the tokens
+        are of an ``image``.
+
         Raises:
-            ModelError: It adds features to image tokens after its first layers, and what was
-                ``seen`` is not given.
+            ModelError: One of these is not given.
         """
         output = self.language_model.get_decoder()(
             inputs_embeds=embeddings,
             attention_mask=attention,
             past_key_values=cache,
             use_cache=cache is not None,
-            **self._placed(positions, seen),
+            position_ids=positions,
+            **self._deep_features(positions, seen, image),
         )
         return output.last_hidden_state
 
-    def _placed(self, positions: Int[Tensor, "b t"], seen: SeenImages | None) -> dict[str, Any]:
-        """Positions as the language model wants them, and what it adds to image tokens."""
+    def place(
+        self, positions: Int[Tensor, "b t"], image: Bool[Tensor, "b t"]
+    ) -> Int[Tensor, "*rows b t"]:
+        """Positions in sequences as the language model wants them: as they are, or in three rows."""
         if self.image_positions is None:
-            return {"position_ids": positions}
-        placed: dict[str, Any] = {"position_ids": self.image_positions.spread(positions)}
-        image = self.image_positions.on_image(positions)
-        if self.deep_layers and bool(image.any()):
-            if seen is None:
-                raise ModelError("features after the first layers: expected what was seen")
-            placed["visual_pos_masks"] = image
-            placed["deepstack_visual_embeds"] = [each.flatten(0, 1) for each in seen.deep]
-        return placed
+            return positions
+        return self.image_positions.spread(positions, image)
+
+    def _deep_features(
+        self,
+        positions: Int[Tensor, "*rows b t"],
+        seen: SeenImages | None,
+        image: Bool[Tensor, "b t"] | None,
+    ) -> dict[str, Any]:
+        """What the language model adds to image tokens after its first layers, where it does."""
+        if self.image_positions is not None and positions.dim() == 2:
+            raise ModelError("image tokens on a grid: expected positions as `place` gives them")
+        on_image = positions != positions[:1] if image is None else image
+        if not self.deep_layers or not bool(on_image.any()):
+            return {}
+        if seen is None or image is None:
+            raise ModelError("features after the first layers: expected what was seen, and where")
+        shown = image.any(1)
+        features = [each[shown].flatten(0, 1) for each in seen.deep]
+        return {"visual_pos_masks": image, "deepstack_visual_embeds": features}
 
     def decode(
         self,
@@ -385,7 +406,9 @@ class PointingVLM(PreTrainedModel):
             return PointingOutput(weighted_sum(parts, weights), parts, measures)
         embeddings = self.embed(input_ids, seen, regions, region_rows)
         attention = training_attention(turns, independent)
-        hidden = self.read(embeddings, positions, attention, seen=seen)
+        image = input_ids == self.config.marker_ids["<image>"]
+        placed = self.place(positions, image)
+        hidden = self.read(embeddings, placed, attention, seen=seen, image=image)
         parts |= {
             "language": losses.language_loss(
                 self.language_model.get_output_embeddings(), hidden, labels, label_weights

@@ -65,25 +65,22 @@ class GridPositions:
 
     A text token has the same position in time, height and width. Image tokens share their time,
     and their height and width count rows and columns from it. What follows an image goes on after
-    its longest side.
-
-    Args:
-        grid: Image tokens along a side.
-        start: Where the image begins: after the token that begins a sequence.
+    its longest side. ``grid`` is the number of image tokens along a side.
     """
 
     grid: int
-    start: int = 1
 
-    def on_image(self, positions: Int[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
-        """Which positions in a sequence are those of image tokens."""
-        return (positions >= self.start) & (positions < self.start + self.grid**2)
+    def spread(
+        self, positions: Int[Tensor, "b t"], image: Bool[Tensor, "b t"]
+    ) -> Int[Tensor, "3 b t"]:
+        """Time, height and width of positions in sequences, of which some are of ``image`` tokens.
 
-    def spread(self, positions: Int[Tensor, "b t"]) -> Int[Tensor, "3 b t"]:
-        """Time, height and width of positions in a sequence."""
-        inside = positions - self.start
-        after = positions - self.grid**2 + self.grid
-        text = torch.where(inside < 0, positions, after)
-        image = self.on_image(positions)
+        A sequence has one image or none.
+        """
+        count = self.grid**2
+        last = torch.iinfo(positions.dtype).max - count
+        start = positions.masked_fill(~image, last).amin(1, keepdim=True)
+        text = positions - (count - self.grid) * (positions >= start + count)
+        inside = positions - start
         places = (torch.zeros_like(inside), inside // self.grid, inside % self.grid)
-        return torch.stack([torch.where(image, self.start + place, text) for place in places])
+        return torch.stack([torch.where(image, start + place, text) for place in places])

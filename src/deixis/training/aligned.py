@@ -54,7 +54,7 @@ def attach_aligned(
         **parts.fields,
         marker_ids={marker.value: index for marker, index in tokenizer.marker_ids.items()},
     )
-    model = PointingVLM(config, parts.given()).to(dtype)
+    model = PointingVLM(config, **parts.given()).to(dtype)
     for name in ALIGNED_PARTS:
         model.get_submodule(name).requires_grad_(requires_grad=False)
     return model, tokenizer

@@ -156,6 +156,13 @@ def test_positions_count_rows_and_columns_of_an_image_and_go_on_after_its_side(g
     wanted = [(0, 0, 0)]
     wanted += [(1, 1 + row, 1 + column) for row in range(grid) for column in range(grid)]
     wanted += [(1 + grid + step,) * 3 for step in range(after)]
-    layout = GridPositions(grid)
-    assert layout.spread(sequence)[:, 0].T.tolist() == [list(each) for each in wanted]
-    assert layout.on_image(sequence).sum() == grid**2
+    image = (sequence >= before) & (sequence < before + grid**2)
+    # padded on the left, with another row that has no image, and one that begins with it
+    padded = torch.cat([torch.zeros(1, 2, dtype=torch.long), sequence], dim=1)
+    shown = torch.cat([torch.zeros(1, 2, dtype=torch.bool), image], dim=1)
+    rows = torch.cat([padded, padded, padded - 1])
+    where = torch.cat([shown, torch.zeros_like(shown), shown])
+    placed = GridPositions(grid).spread(rows, where)
+    assert placed[:, 0, 2:].T.tolist() == [list(each) for each in wanted]
+    assert torch.equal(placed[:, 1], padded.expand(3, -1))
+    assert torch.equal(placed[:, 2, 3:], placed[:, 0, 3:] - 1)

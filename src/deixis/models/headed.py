@@ -1,4 +1,4 @@
-"""Language models: any causal one of transformers, and those that are only part of another model."""
+"""Language models that transformers has without a head, because they are part of another model."""
 
 from typing import Any, ClassVar
 
@@ -34,7 +34,7 @@ class HeadedLanguageModel(PreTrainedModel):
 
 
 def build_language_model(config: PreTrainedConfig) -> PreTrainedModel:
-    """Make a causal language model with random weights."""
+    """Make a causal language model with random weights: any of transformers, or one of these."""
     if config.model_type in GRID_LANGUAGE_MODELS:
         return HeadedLanguageModel(config)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
