@@ -145,7 +145,7 @@ def release(kind: str, folder: Path, *, seed: int = 0, **changes: Any) -> PreTra
             # as built, biases and norms hide what they do
             scale = 0.3 if "layers" in name or "blocks" in name else 0.1
             parameter.add_(scale * torch.randn_like(parameter))
-    model.eval()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    model.eval()
     model.save_pretrained(folder)
     released_tokenizer(kind).save_pretrained(folder)
     if kind != "llava":

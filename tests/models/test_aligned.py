@@ -111,7 +111,8 @@ def library_inputs(kind: str, model: PreTrainedModel, batch: Batch, mean: Any, s
 
 
 def image_of(model: PointingVLM, batch: Batch) -> torch.Tensor:
-    return batch.input_ids == model.config.marker_ids["<image>"]
+    image: torch.Tensor = batch.input_ids == model.config.marker_ids["<image>"]
+    return image
 
 
 def read(model: PointingVLM, batch: Batch) -> torch.Tensor:
@@ -119,7 +120,8 @@ def read(model: PointingVLM, batch: Batch) -> torch.Tensor:
     embedded = model.embed(batch.input_ids, seen, batch.regions, batch.region_rows)
     image = image_of(model, batch)
     positions = model.place(batch.positions, image)
-    return model.read(embedded, positions, batch.turns >= 0, seen=seen, image=image)
+    states: torch.Tensor = model.read(embedded, positions, batch.turns >= 0, seen=seen, image=image)
+    return states
 
 
 @pytest.mark.parametrize("kind", WHOLE)
@@ -147,7 +149,7 @@ def test_models_of_tiles_give_the_tokens_of_the_whole_image(kind: str, tmp_path:
     model, _ = attach(kind, tmp_path)
     side = model.config.canvas
     pixels = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    normed = model.config.vision_config.normalisation.from_signed(pixels)  # type: ignore[union-attr]  # not the small one
+    normed = model.config.vision_config.normalisation.from_signed(pixels)
     tiles = torch.cat([normed, torch.zeros(4, 3, side, side)])[None]
     with torch.no_grad():
         wanted = released.model.get_image_features(
@@ -245,6 +247,23 @@ def test_what_is_new_trains_and_the_rest_is_frozen(kind: str, tmp_path: Path) ->
             assert any(each is not None and each.abs().sum() > 0 for each in gradients), name
 
 
+def test_released_weights_may_be_half_as_wide_under_autocast(tmp_path: Path) -> None:
+    release("qwen3_vl", tmp_path)
+    model, tokenizer = attach("qwen3_vl", tmp_path, dtype=torch.bfloat16)
+    kinds = {
+        name: next(iter(part.parameters())).dtype
+        for name, part in model.named_children()
+        if list(part.parameters())
+    }
+    assert kinds["language_model"] == kinds["vision_encoder"] == torch.bfloat16
+    assert kinds["box_decoder"] == kinds["region_encoder"] == torch.float32
+    batch = scene_batch(build_processor(model.config, tokenizer))
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(**{field.name: getattr(batch, field.name) for field in fields(batch)})
+    output.loss.backward()
+    assert torch.isfinite(output.loss)
+
+
 def test_a_stage_may_train_what_was_attached(tmp_path: Path) -> None:
     release("qwen3_vl", tmp_path)
     model, tokenizer = attach("qwen3_vl", tmp_path)
@@ -262,10 +281,12 @@ def test_markers_are_new_rows_and_old_rows_stay(kind: str, tmp_path: Path) -> No
     released: Any = release(kind, tmp_path)
     model, tokenizer = attach(kind, tmp_path)
     old = released.get_input_embeddings().weight
-    new = model.language_model.get_input_embeddings().weight
-    head = model.language_model.get_output_embeddings().weight
+    language: Any = model.language_model
+    new, head = language.get_input_embeddings().weight, language.get_output_embeddings().weight
     known = 300
-    assert len(new) == max(len(old), len(tokenizer.tokenizer)) == model.config.text_config.vocab_size
+    assert (
+        len(new) == max(len(old), len(tokenizer.tokenizer)) == model.config.text_config.vocab_size
+    )
     assert torch.equal(new[:known], old[:known])
     assert torch.equal(head[:known], released.lm_head.weight[:known])
     assert (new is head) == released.config.tie_word_embeddings
@@ -304,7 +325,10 @@ def test_a_model_of_another_family_is_refused_by_name(tmp_path: Path) -> None:
     ],
 )
 def test_a_key_that_does_not_fit_is_named(
-    kind: str, key: str, change: Callable[[dict[str, torch.Tensor], str], Any], told: str,
+    kind: str,
+    key: str,
+    change: Callable[[dict[str, torch.Tensor], str], Any],
+    told: str,
     tmp_path: Path,
 ) -> None:
     release(kind, tmp_path)
@@ -340,13 +364,16 @@ def test_an_encoder_that_is_read_otherwise_is_refused(
 
 
 def test_another_layer_class_token_and_projector_are_kept(tmp_path: Path) -> None:
-    shape = {"multimodal_projector_bias": False, "projector_hidden_act": "gelu_pytorch_tanh"}
-    reading = {"vision_feature_layer": -1, "vision_feature_select_strategy": "full"}
+    shape: dict[str, Any] = {
+        "multimodal_projector_bias": False,
+        "projector_hidden_act": "gelu_pytorch_tanh",
+    }
+    reading: dict[str, Any] = {"vision_feature_layer": -1, "vision_feature_select_strategy": "full"}
     released: Any = release("llava", tmp_path, **shape, **reading)
     model, _ = attach("llava", tmp_path)
     assert model.config.image_tokens == 17
     pixels = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    normed = model.config.vision_config.normalisation.from_signed(pixels)  # type: ignore[union-attr]  # not the small one
+    normed = model.config.vision_config.normalisation.from_signed(pixels)
     with torch.no_grad():
         wanted = released.model.get_image_features(normed).pooler_output[0]
         assert torch.allclose(model.see(pixels).tokens[0], wanted, atol=ATOL)

@@ -6,7 +6,7 @@ what the file has and the model lacks, what the model lacks and what finds no pl
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,9 +24,9 @@ from transformers import (
 from deixis.errors import CheckpointError, ModelError
 from deixis.models.headed import build_language_model
 from deixis.models.projector import Projector
+from deixis.models.vision.kinds import write_vision
 from deixis.models.vision.loading import read_normalisation
 from deixis.models.vision.merging import MergingEncoder, MergingVisionConfig, merging_config
-from deixis.models.vision.kinds import write_vision
 from deixis.models.vision.pretrained import (
     PretrainedEncoder,
     PretrainedVisionConfig,
@@ -157,9 +157,7 @@ def _read_config(folder: Path) -> Any:
             return AutoConfig.from_pretrained(folder)
     except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise CheckpointError(f"model {folder}: config.json: {_first(error)}") from error
-    raise ModelError(
-        f"model {folder} of type {kind!r}: expected one of {sorted(ALIGNED_FAMILIES)}"
-    )
+    raise ModelError(f"model {folder} of type {kind!r}: expected one of {sorted(ALIGNED_FAMILIES)}")
 
 
 def _reading(config: Any) -> tuple[int, bool]:
@@ -201,7 +199,7 @@ def _move(module: nn.Module, into: nn.Module, name: str) -> None:
     wanted = {key: tuple(value.shape) for key, value in empty.state_dict().items()}
     given = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     if wanted != given:
-        key = sorted(wanted.items() ^ given.items())[0][0]
+        key = min(wanted.items() ^ given.items())[0]
         raise CheckpointError(
             f"{type(module).__name__}: {key}: expected {wanted.get(key)}, got {given.get(key)}"
         )
@@ -214,7 +212,7 @@ def _projector(
     if family.projector is None:
         return nn.Identity(), {}
     old = source.get_submodule(family.projector)
-    shape = {
+    shape: dict[str, Any] = {
         "bias": bool(config.multimodal_projector_bias),
         "activation": str(config.projector_hidden_act),
     }
@@ -230,7 +228,9 @@ def _check_complete(
 ) -> None:
     """Every weight of the other model has a place or a reason, and every place has its weight."""
     taken = {
-        id(weight) for part in parts.given().values() for weight in part.state_dict(keep_vars=True).values()
+        id(weight)
+        for part in parts.given().values()
+        for weight in part.state_dict(keep_vars=True).values()
     }
     lost = [
         name

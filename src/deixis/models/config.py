@@ -125,10 +125,9 @@ class PointingVLMConfig(PreTrainedConfig):
     @property
     def image_positions(self) -> GridPositions | None:
         """How the language model sees image tokens; None where it reads them as a sequence."""
-        seen = self.text_config is not None and self.tokens_from != "objects"
-        if not seen or self.text_config.model_type not in GRID_LANGUAGE_MODELS:
+        if self.text_config is None or self.text_config.model_type not in GRID_LANGUAGE_MODELS:
             return None
-        return GridPositions(isqrt(self.image_tokens))
+        return None if self.tokens_from == "objects" else GridPositions(isqrt(self.image_tokens))
 
     @property
     def deep_layers(self) -> int:

@@ -1,6 +1,6 @@
 """Language models that transformers has without a head, because they are part of another model."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
@@ -20,7 +20,7 @@ class HeadedLanguageModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
-    _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012  # of the base
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)

@@ -36,7 +36,8 @@ def attach_aligned(
     Args:
         folder: The released model, as Hugging Face has it, with its tokenizer.
         image_size: Side of the canvas in pixels; by default the encoder's own, or 448.
-        dtype: Precision of all weights.
+        dtype: Precision of the released weights; what is new is float32, and the two together take
+            autocast where they differ.
         **fields: Fields of `PointingVLMConfig` for what is new.
 
     Raises:
@@ -54,7 +55,7 @@ def attach_aligned(
         **parts.fields,
         marker_ids={marker.value: index for marker, index in tokenizer.marker_ids.items()},
     )
-    model = PointingVLM(config, **parts.given()).to(dtype)
+    model = PointingVLM(config, **parts.given())
     for name in ALIGNED_PARTS:
         model.get_submodule(name).requires_grad_(requires_grad=False)
     return model, tokenizer
@@ -74,14 +75,17 @@ def add_vocabulary(
         ),
         "eos_token": (tokenizer.eos_token_id, END),
     }
-    tokenizer.add_special_tokens({name: text for name, (index, text) in ends.items() if index is None})
+    tokenizer.add_special_tokens(
+        {name: text for name, (index, text) in ends.items() if index is None}
+    )
     tokenizer.add_special_tokens(
         {"extra_special_tokens": [USER, ASSISTANT, *(marker.value for marker in Marker)]},
         replace_extra_special_tokens=False,
     )
-    rows = language_model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        language_model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    for table in (language_model.get_input_embeddings(), language_model.get_output_embeddings()):
-        table.weight[before : len(tokenizer)] = table.weight[:before].mean(0)
+    model: Any = language_model
+    if len(tokenizer) > len(model.get_input_embeddings().weight):
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    for table in (model.get_input_embeddings(), model.get_output_embeddings()):
+        mean = table.weight[:before].float().mean(0)
+        table.weight[before : len(tokenizer)] = mean.to(table.weight.dtype)
     return MarkedTokenizer(tokenizer)

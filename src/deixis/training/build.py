@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from transformers import LlamaConfig
 
 from deixis.data.scenes import draw_scene, scene_sample
 from deixis.data.tasks import sample_turns
+from deixis.errors import ModelError
 from deixis.models.config import PointingVLMConfig
 from deixis.models.pointing import PointingVLM
 from deixis.notation import Marker, Triplets
@@ -15,16 +18,44 @@ from deixis.processing.build import build_processor
 from deixis.processing.processor import Processor
 from deixis.processing.tokenizer import MarkedTokenizer, train_tokenizer
 from deixis.structures import GroundedText
+from deixis.training.aligned import attach_aligned
 from deixis.training.recipe import ModelChoice, TrainRecipe
 
 
 def build_model(recipe: TrainRecipe) -> tuple[PointingVLM, Processor]:
-    """Build a fresh model; weights follow the global random state, the tokenizer the recipe."""
+    """Build a fresh model; weights follow the global random state, the tokenizer the recipe.
+
+    Raises:
+        ModelError: The model to attach to is of another family, or what is new does not fit it.
+        CheckpointError: Its files are missing or damaged.
+    """
     seed, corpus = recipe.seed, recipe.model.corpus
-    tokenizer = train_tokenizer(scene_texts(seed, corpus), size=recipe.model.vocabulary)
     concepts = scene_concepts(seed, corpus) if recipe.model.concepts else []
+    if recipe.model.aligned is not None:
+        return build_aligned(recipe.model, recipe.model.aligned, concepts)
+    tokenizer = train_tokenizer(scene_texts(seed, corpus), size=recipe.model.vocabulary)
     config = model_config(recipe.model, tokenizer, concepts)
     return PointingVLM(config), build_processor(config, tokenizer)
+
+
+def build_aligned(
+    choice: ModelChoice, folder: str, concepts: list[str]
+) -> tuple[PointingVLM, Processor]:
+    """Attach what a choice describes to the released model in a folder.
+
+    Raises:
+        ModelError: The model is of another family, or what is new does not fit it.
+        CheckpointError: Its files are missing or damaged.
+    """
+    if choice.tokens_from != "encoder":
+        raise ModelError(
+            f"tokens_from {choice.tokens_from!r}: an aligned model reads its encoder's tokens\n"
+            "hint: --set model.tokens_from=encoder"
+        )
+    model, tokenizer = attach_aligned(
+        Path(folder), image_size=choice.aligned_canvas, **new_fields(choice, concepts)
+    )
+    return model, build_processor(model.config, tokenizer)
 
 
 def model_config(
@@ -45,22 +76,29 @@ def model_config(
         eos_token_id=tokenizer.end_id,
         pad_token_id=tokenizer.pad_id,
     )
-    more = {"keypoint": choice.keypoint_decoder, "depth": choice.depth_decoder}
     return PointingVLMConfig(
         text_config=text,
         vision=asdict(choice.vision),
-        box_decoder=asdict(choice.box_decoder),
-        mask_decoder=asdict(choice.mask_decoder),
-        pixel_width=choice.pixel_width,
-        region_tokens=choice.region_tokens,
-        notation=choice.notation,
         marker_ids={marker.value: index for marker, index in tokenizer.marker_ids.items()},
-        concepts=concepts,
-        proposals=choice.proposals,
-        tokens_from=choice.tokens_from,
-        loss_weights=dict(choice.loss_weights),
-        decoders={name: asdict(shape) for name, shape in more.items() if shape is not None},
+        **new_fields(choice, concepts),
     )
+
+
+def new_fields(choice: ModelChoice, concepts: list[str]) -> dict[str, Any]:
+    """Fields of the configuration for all but encoder, language model and tokenizer."""
+    more = {"keypoint": choice.keypoint_decoder, "depth": choice.depth_decoder}
+    return {
+        "box_decoder": asdict(choice.box_decoder),
+        "mask_decoder": asdict(choice.mask_decoder),
+        "pixel_width": choice.pixel_width,
+        "region_tokens": choice.region_tokens,
+        "notation": choice.notation,
+        "concepts": concepts,
+        "proposals": choice.proposals,
+        "tokens_from": choice.tokens_from,
+        "loss_weights": dict(choice.loss_weights),
+        "decoders": {name: asdict(shape) for name, shape in more.items() if shape is not None},
+    }
 
 
 def scene_concepts(seed: int, count: int) -> list[str]:

@@ -130,6 +130,11 @@ class ModelChoice:
     the auxiliary head that learns words from single cells (see `concept_loss`), ``proposals`` the
     one that learns units from them (see `ProposalHead`). ``language_init`` is the standard
     deviation of the language model's first weights.
+
+    ``aligned`` is a folder with a released model of the LLaVA or Qwen-VL families: its encoder,
+    projector, language model and tokenizer then take the place of those described here, and image
+    tokens come ``from`` its encoder. ``aligned_canvas`` is the side of the canvas in pixels, where
+    it is not the encoder's own (see `attach_aligned`).
     """
 
     hidden: int = 256
@@ -151,6 +156,8 @@ class ModelChoice:
     language_init: float = 0.06
     notation: Literal["triplets"] = "triplets"
     loss_weights: tuple[tuple[str, float], ...] = ()
+    aligned: str | None = None
+    aligned_canvas: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

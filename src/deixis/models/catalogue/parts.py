@@ -32,6 +32,7 @@ from deixis.models.regions.aggregation import PRESETS
 from deixis.models.regions.text_branch import TextBranch
 from deixis.models.tuning import Tuning
 from deixis.models.vision import SmallVisionConfig, SmallVisionEncoder
+from deixis.models.vision.merging import MergingEncoder
 from deixis.models.vision.pretrained import PretrainedEncoder
 from deixis.models.vision.pyramid import PyramidEncoder
 
@@ -115,6 +116,31 @@ PARTS: tuple[Part, ...] = (
         "deixis",
         "models/test_pointing.py",
         Size("default", lambda: SmallVisionEncoder(SmallVisionConfig())),
+    ),
+    _encoders(
+        "a released LLaVA or Qwen-VL as encoder, projector and language model",
+        "aligned.read_aligned",
+        "deixis",
+        "models/test_aligned.py",
+    ),
+    _encoders(
+        "image encoder of Qwen-VL, its projector inside",
+        "vision.merging.MergingEncoder",
+        "deixis, after Qwen2-VL, Qwen2.5-VL and Qwen3-VL",
+        "models/vision/test_merging.py",
+        Size("Qwen2-VL 7B", lambda: MergingEncoder(shapes.merging())),
+    ),
+    _encoders(
+        "language model of Qwen-VL with its head",
+        "headed.HeadedLanguageModel",
+        "deixis",
+        "models/test_aligned.py",
+    ),
+    _encoders(
+        "positions of image tokens on a grid",
+        "positions.GridPositions",
+        "deixis, after Qwen2-VL",
+        "models/vision/test_merging.py",
     ),
     _adapters(
         "adapter before each self-attention of a ViT",

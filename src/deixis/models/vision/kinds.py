@@ -88,6 +88,7 @@ def write_vision(config: VisionConfig) -> dict[str, Any]:
 
 def vision_sizes(config: VisionConfig) -> VisionSizes:
     """The sizes of an encoder, without building it."""
+    tokens: PretrainedVisionConfig | MergingVisionConfig
     match config:
         case SmallVisionConfig():
             return VisionSizes(
@@ -99,7 +100,7 @@ def vision_sizes(config: VisionConfig) -> VisionSizes:
                 GREY,
             )
         case PretrainedVisionConfig() | MergingVisionConfig():
-            tokens: PretrainedVisionConfig | MergingVisionConfig = config
+            tokens = config
         case PyramidConfig():
             tokens = config.vit
     return VisionSizes(

@@ -153,7 +153,10 @@ def read_normalisation(folder: Path) -> Normalisation | None:
     Raises:
         CheckpointError: That file is damaged.
     """
-    for name, inner in (("preprocessor_config.json", ""), ("processor_config.json", "image_processor")):
+    for name, inner in (
+        ("preprocessor_config.json", ""),
+        ("processor_config.json", "image_processor"),
+    ):
         if not (folder / name).is_file():
             continue
         try:

@@ -109,7 +109,7 @@ class MergingVisionConfig:
     @property
     def family(self) -> MergingFamily:
         """How the model is built."""
-        kind = self.model.get("model_type")
+        kind = str(self.model.get("model_type"))
         if kind not in MERGING_FAMILIES:
             raise ModelError(
                 f"unknown kind of merging vision model {kind!r}; "
