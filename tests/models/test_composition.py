@@ -211,7 +211,7 @@ def test_boxes_as_text_are_learned_and_read_back() -> None:
         proposals=False,
         tokens_from="encoder",
         region_tokens=1,
-        projector="linear",
+        projector={"layers": 1, "bias": False},
     )
     sample = scene()
     assert model.config.reference_ids == ()
@@ -413,7 +413,7 @@ def test_a_processor_fits_whatever_the_configuration_says() -> None:
             {"vision": {"kind": "pretrained", "image_size": 64}},
             "vision encoder of kind 'pretrained'",
         ),
-        ({"projector": "cubic"}, "projector 'cubic'"),
+        ({"projector": {"layers": 1}}, "image tokens pass none of that shape"),
         ({"tokens_from": "encoder", "video": {"order": "sideways"}}, "order 'sideways'"),
         ({"regions": {"encoders": {"a": {"kind": "nose"}}}}, "kind 'nose'"),
     ],

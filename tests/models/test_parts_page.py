@@ -7,7 +7,7 @@ import pytest
 
 from deixis.models.__main__ import parts_tables
 from deixis.models.catalogue import PARTS, Size, shapes, uses
-from deixis.models.projector import LinearProjector
+from deixis.models.projector import Projector
 
 TESTS = Path(__file__).parents[1]
 PAGE = (TESTS.parent / "docs" / "parts.md").read_text()
@@ -31,7 +31,10 @@ def test_every_part_is_there_and_has_its_proof() -> None:
         # Pink, section 4.1
         (Size("", lambda: shapes.vision_adapters("paper")), 393_216),
         (Size("", lambda: shapes.language_adapters("paper")), 2_097_152),
-        (Size("", lambda: LinearProjector(shapes.VISUAL, shapes.LANGUAGE)), 4_194_304),
+        (
+            Size("", lambda: Projector(shapes.VISUAL, shapes.LANGUAGE, layers=1, bias=False)),
+            4_194_304,
+        ),
         # the released weights of LLaMA 7B
         (Size("", shapes.language_model), 6_738_415_616),
     ],
@@ -42,7 +45,7 @@ def test_counts_are_those_that_were_published(size: Size, published: int) -> Non
 
 
 def test_a_part_that_is_half_frozen_says_how_much_of_it_trains() -> None:
-    frozen = LinearProjector(3, 2, bias=True)
+    frozen = Projector(3, 2, layers=1)
     frozen.layer.bias.requires_grad_(False)
     assert Size("a map", lambda: frozen).describe() == "a map: 8, 6 train"
 

@@ -1,6 +1,6 @@
 import torch
 
-from deixis.models.projector import LinearProjector, Projector
+from deixis.models.projector import Projector
 
 
 def count(module: torch.nn.Module) -> int:
@@ -9,16 +9,17 @@ def count(module: torch.nn.Module) -> int:
 
 def test_pinks_projector_has_the_papers_count() -> None:
     with torch.device("meta"):
-        assert count(LinearProjector(1024, 4096)) == 4_194_304
-        assert count(LinearProjector(1024, 4096, bias=True)) == 4_194_304 + 4096
+        assert count(Projector(1024, 4096, layers=1, bias=False)) == 4_194_304
+        assert count(Projector(1024, 4096, layers=1)) == 4_194_304 + 4096
         assert count(Projector(1024, 4096)) == 4_194_304 + 4096 + 4096 * 4097
 
 
 def test_a_linear_projector_is_a_matrix() -> None:
     torch.manual_seed(0)
-    projector = LinearProjector(3, 5)
+    projector = Projector(3, 5, layers=1, bias=False)
     features = torch.randn(2, 4, 3)
-    assert torch.allclose(projector(features), features @ projector.layer.weight.T, atol=1e-6)
+    (weight,) = projector.parameters()
+    assert torch.allclose(projector(features), features @ weight.T, atol=1e-6)
     assert projector(torch.zeros(1, 1, 3)).abs().sum() == 0
 
 
@@ -37,7 +38,7 @@ def test_an_mlp_is_two_maps_around_an_exact_gelu() -> None:
 def test_tokens_are_mapped_one_by_one_and_weights_survive_a_state_dict() -> None:
     torch.manual_seed(0)
     for projector, fresh in (
-        (LinearProjector(4, 6), LinearProjector(4, 6)),
+        (Projector(4, 6, layers=1), Projector(4, 6, layers=1)),
         (Projector(4, 6), Projector(4, 6)),
     ):
         features = torch.randn(5, 4)

@@ -44,7 +44,8 @@ def generate(
     """
     seen = model.see(batch.pixel_values, batch.framed_pixels, batch.frames)
     fed = model.embed(batch.input_ids, seen, batch.regions)
-    positions, mask = batch.positions, batch.turns >= 0
+    image = batch.input_ids == model.config.marker_ids["<image>"]
+    positions, mask = model.place(batch.positions, image), batch.turns >= 0
     hidden = torch.zeros(0)
     cache = DynamicCache(config=model.config.text_config) if cached else None
     head = model.language_model.get_output_embeddings()
@@ -53,9 +54,11 @@ def generate(
     whole, whole_positions = fed, positions
     for _ in range(max_new_tokens + 1):
         if cached:
-            hidden = model.read(fed, positions, mask, cache=cache)[:, -1]
+            here = image[:, -fed.shape[1] :]
+            states = model.read(fed, positions, mask, cache=cache, seen=seen, image=here)
         else:
-            hidden = model.read(whole, whole_positions, mask)[:, -1]
+            states = model.read(whole, whole_positions, mask, seen=seen, image=image)
+        hidden = states[:, -1]
         rows.note_states(hidden)
         if rows.done or rows.length == max_new_tokens:
             break
@@ -66,10 +69,11 @@ def generate(
             chosen = chosen if begin is None else begin
         rows.append(chosen)
         fed = embed(chosen)[:, None]
-        positions = positions[:, -1:] + 1
+        positions = positions[..., -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        image = torch.cat([image, image.new_zeros(len(image), 1)], dim=1)
         whole = torch.cat([whole, fed], dim=1)
-        whole_positions = torch.cat([whole_positions, positions], dim=1)
+        whole_positions = torch.cat([whole_positions, positions], dim=-1)
     return rows.finish(hidden.shape[-1]), seen
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from math import isqrt
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -12,6 +13,8 @@ from deixis.models.decoders import DecoderConfig
 from deixis.models.decoders.depth import DepthConfig
 from deixis.models.decoders.keypoints import SKELETONS, KeypointConfig
 from deixis.models.decoders.prompted import ImageFrame
+from deixis.models.headed import GRID_LANGUAGE_MODELS
+from deixis.models.positions import GridPositions
 from deixis.models.projector import CellProjector, ObjectProjector
 from deixis.models.regions.alignment import AlignmentConfig
 from deixis.models.regions.choices import build_config
@@ -19,6 +22,7 @@ from deixis.models.regions.encoders import RegionEncodersConfig
 from deixis.models.regions.masked import MaskRegionConfig
 from deixis.models.vision import SmallVisionConfig
 from deixis.models.vision.kinds import VisionConfig, VisionSizes, read_vision, vision_sizes
+from deixis.models.vision.merging import MergingVisionConfig
 from deixis.models.vision.video import VideoPooling
 from deixis.notation import RegionForm, notation_named
 from deixis.structures import UnitType
@@ -49,8 +53,9 @@ class PointingVLMConfig(PreTrainedConfig):
             decoder's ``cells``, two by two (see `CellProjector`), or the most likely ``objects``
             and the image as a whole (see `ObjectProjector`), which takes proposals.
         objects: Things that become tokens with the last.
-        projector: From the encoder's tokens to image tokens: two layers (``mlp``: TAMP, REF-VLM),
-            one (``linear``: Pink) or one with a bias (``linear_bias``: u-LLaVA).
+        projector: ``layers``, ``bias`` and ``activation`` of what the encoder's tokens pass, where
+            they are not those of `Projector`: two layers in TAMP and REF-VLM, one in Pink (without a
+            bias) and u-LLaVA.
         pixel_decoder: MaskFormer's own, by what it is built from; None for a lighter one.
         video: How frames become tokens, a `VideoPooling` as a dict; None for images alone.
         alignment: How a connector is aligned by itself before the language model learns (TAMP's
@@ -81,7 +86,7 @@ class PointingVLMConfig(PreTrainedConfig):
         objects: int = 16,
         decoders: dict[str, dict[str, Any]] | None = None,
         regions: dict[str, Any] | None = None,
-        projector: str = "mlp",
+        projector: dict[str, Any] | None = None,
         pixel_decoder: dict[str, Any] | None = None,
         video: dict[str, Any] | None = None,
         alignment: dict[str, Any] | None = None,
@@ -97,7 +102,6 @@ class PointingVLMConfig(PreTrainedConfig):
         self.pixel_width = pixel_width
         self.region_tokens = region_tokens
         self.regions = regions
-        self.projector = projector
         self.pixel_decoder = pixel_decoder
         self.video = video
         self.alignment = alignment
@@ -105,8 +109,6 @@ class PointingVLMConfig(PreTrainedConfig):
             raise ModelError(f"videos: expected tokens_from encoder, got {tokens_from}")
         # now, not when the first one comes
         _ = self.video_pooling
-        if projector not in {"mlp", "linear", "linear_bias"}:
-            raise ModelError(f"projector {projector!r}: expected mlp, linear or linear_bias")
         self.notation = notation
         self.marker_ids = marker_ids if marker_ids is not None else {}
         self.concepts = concepts if concepts is not None else []
@@ -114,6 +116,7 @@ class PointingVLMConfig(PreTrainedConfig):
         self.tokens_from = tokens_from
         self.objects = objects
         self.decoders = decoders if decoders is not None else {}
+        self.projector = projector if projector is not None else {}
         self.tuning = tuning if tuning is not None else {}
         # those of boxes and masks have the weights of boxes and masks
         more = dict.fromkeys(self.decoders.keys() - {"location", "segmenter"}, MORE_LOSS_WEIGHT)
@@ -181,6 +184,19 @@ class PointingVLMConfig(PreTrainedConfig):
         if self.tokens_from == "cells":
             return (self.cell_grid // CellProjector.MERGE) ** 2
         return self.vision_sizes.num_tokens
+
+    @property
+    def image_positions(self) -> GridPositions | None:
+        """How the language model sees image tokens; None where it reads them as a sequence."""
+        if self.text_config is None or self.text_config.model_type not in GRID_LANGUAGE_MODELS:
+            return None
+        return None if self.tokens_from == "objects" else GridPositions(isqrt(self.image_tokens))
+
+    @property
+    def deep_layers(self) -> int:
+        """Layers of the language model after which features of their own join the image tokens."""
+        vision = self.vision_config
+        return vision.deep_layers if isinstance(vision, MergingVisionConfig) else 0
 
     @property
     def pixel_grid(self) -> int:

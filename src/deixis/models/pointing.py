@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, Cache, PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from deixis.errors import ModelError
 from deixis.models import losses
@@ -40,6 +40,7 @@ from deixis.models.decoders.maskformer_pixel import MaskFormerPixelDecoder
 from deixis.models.decoders.prompted import PromptedMaskDecoder
 from deixis.models.decoders.registry import AnyDecoder, Widths, build_decoder
 from deixis.models.decoders.scoring import tied_zero
+from deixis.models.headed import build_language_model
 from deixis.models.language import check_language
 from deixis.models.language_loss import language_loss
 from deixis.models.objectives import (
@@ -51,7 +52,7 @@ from deixis.models.objectives import (
     unit_losses,
     weighted_sum,
 )
-from deixis.models.projector import CellProjector, LinearProjector, ObjectProjector, Projector
+from deixis.models.projector import CellProjector, ObjectProjector, Projector
 from deixis.models.references import LatentReferences, pick_references, route_references
 from deixis.models.regions import (
     RegionAlignment,
@@ -64,6 +65,7 @@ from deixis.models.truth import read_region_truth, read_regions, read_truth
 from deixis.models.tuning import restore_tuning
 from deixis.models.vision.features import VisionFeatures
 from deixis.models.vision.kinds import build_vision_encoder
+from deixis.models.vision.merging import MergingVisionConfig
 from deixis.structures import UnitType
 
 
@@ -71,9 +73,10 @@ from deixis.structures import UnitType
 class SeenImages:
     """Images after the vision encoder: tokens for the language model, maps for the decoders.
 
-    ``tokens`` are those of all rows, one row after the other, ``counts`` of them each; ``visual`` are the vision encoder's
-    own. Of a video, maps and ``visual`` show the frame in the middle. ``framed`` are the images as
-    a segmenter has encoded them, where the model has one.
+    ``tokens`` are those of all rows, one row after the other, ``counts`` of them each; ``visual``
+    are the vision encoder's own. Of a video, maps and ``visual`` show the frame in the middle.
+    ``framed`` are the images as a segmenter has encoded them, where the model has one; ``deep`` is
+    what the language model adds to the tokens after its first layers, where it does.
     """
 
     tokens: Float[Tensor, "n d"]
@@ -82,6 +85,7 @@ class SeenImages:
     maps: PixelFeatures
     proposals: Proposals | None
     framed: EncodedImages | None = None
+    deep: tuple[Float[Tensor, "b n d"], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,7 @@ class PointingVLM(PreTrainedModel):
         *,
         vision_encoder: nn.Module | None = None,
         language_model: PreTrainedModel | None = None,
+        projector: nn.Module | None = None,
     ) -> None:
         """Build every part with random weights, but those that are given; they are not copied."""
         super().__init__(config)
@@ -136,13 +141,16 @@ class PointingVLM(PreTrainedModel):
         if vision_encoder is None:
             vision_encoder = build_vision_encoder(config.vision_config)
         if language_model is None:
-            language_model = AutoModelForCausalLM.from_config(config.text_config)
+            language_model = build_language_model(config.text_config)
         config.text_config = language_model.config
         check_language(language_model)
         self.vision_encoder, self.language_model = vision_encoder, language_model
+        self.image_positions, self.deep_layers = config.image_positions, config.deep_layers
         sizes = config.vision_sizes
         cell_width = config.cell_width or sizes.widths[sizes.cell_level]
-        self.projector = build_projector(config, sizes.token_width, cell_width, width)
+        if projector is None:
+            projector = build_projector(config, sizes.token_width, cell_width, width)
+        self.projector = projector
         self.pixel_decoder = build_pixel_decoder(config, cell_width)
         self.proposal_head = (
             ProposalHead(cell_width, config.pixel_width) if config.proposals else None
@@ -288,7 +296,7 @@ class PointingVLM(PreTrainedModel):
             tokens = each.flatten(0, 1)
             counts = torch.full((len(each),), each.shape[1], device=tokens.device)
         framed = self._framed(framed_pixels)
-        return SeenImages(tokens, counts, visual, maps, proposals, framed)
+        return SeenImages(tokens, counts, visual, maps, proposals, framed, features.deep)
 
     def _pooled(
         self, tokens: Float[Tensor, "pictures p v"], frames: Int[Tensor, " b"]
@@ -334,7 +342,7 @@ class PointingVLM(PreTrainedModel):
         embeddings = self._splice(embeddings, input_ids, "<image>", tokens)
         if not len(regions):
             return embeddings
-        shared = self.projector if isinstance(self.projector, Projector | LinearProjector) else None
+        shared = self.projector if isinstance(self.projector, Projector) else None
         context = RegionContext(seen.maps.cells, seen.visual, shared)
         found = self.region_encoder.tokens(context, read_regions(regions))
         return self._splice(embeddings, input_ids, "<region>", found.vectors)
@@ -356,20 +364,57 @@ class PointingVLM(PreTrainedModel):
     def read(
         self,
         embeddings: Float[Tensor, "b t d"],
-        positions: Int[Tensor, "b t"],
+        positions: Int[Tensor, "*rows b t"],
         attention: Bool[Tensor, "b ..."],
         *,
         cache: Cache | None = None,
+        seen: SeenImages | None = None,
+        image: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t d"]:
-        """Step 4: last hidden states of the language model."""
+        """Step 4: last hidden states of the language model.
+
+        A language model that sees image tokens on a grid takes positions as `place` gives them; one
+        that adds features after its first layers takes what was ``seen``, and which of the tokens
+        are of an ``image``.
+
+        Raises:
+            ModelError: One of these is not given.
+        """
         output = self.language_model.get_decoder()(
             inputs_embeds=embeddings,
-            position_ids=positions,
             attention_mask=attention,
             past_key_values=cache,
             use_cache=cache is not None,
+            position_ids=positions,
+            **self._deep_features(positions, seen, image),
         )
         return output.last_hidden_state
+
+    def place(
+        self, positions: Int[Tensor, "b t"], image: Bool[Tensor, "b t"]
+    ) -> Int[Tensor, "*rows b t"]:
+        """Positions in sequences as the language model wants them: as they are, or in three rows."""
+        if self.image_positions is None:
+            return positions
+        return self.image_positions.spread(positions, image)
+
+    def _deep_features(
+        self,
+        positions: Int[Tensor, "*rows b t"],
+        seen: SeenImages | None,
+        image: Bool[Tensor, "b t"] | None,
+    ) -> dict[str, Any]:
+        """What the language model adds to image tokens after its first layers, where it does."""
+        if self.image_positions is not None and positions.dim() == 2:
+            raise ModelError("image tokens on a grid: expected positions as `place` gives them")
+        on_image = positions != positions[:1] if image is None else image
+        if not self.deep_layers or not bool(on_image.any()):
+            return {}
+        if seen is None or image is None:
+            raise ModelError("features after the first layers: expected what was seen, and where")
+        shown = image.any(1)
+        features = [each[shown].flatten(0, 1) for each in seen.deep]
+        return {"visual_pos_masks": image, "deepstack_visual_embeds": features}
 
     def decode(
         self,
@@ -440,7 +485,10 @@ class PointingVLM(PreTrainedModel):
             # images without questions: nothing for the language model to say
             return PointingOutput(self._total(parts), parts, measures)
         embeddings = self.embed(input_ids, seen, regions)
-        hidden = self.read(embeddings, positions, training_attention(turns, independent))
+        attention = training_attention(turns, independent)
+        image = input_ids == self.config.marker_ids["<image>"]
+        placed = self.place(positions, image)
+        hidden = self.read(embeddings, placed, attention, seen=seen, image=image)
         parts |= {
             "language": language_loss(
                 self.language_model.get_output_embeddings(), hidden, labels, label_weights
@@ -543,12 +591,18 @@ def build_pixel_decoder(
 
 def build_projector(
     config: PointingVLMConfig, visual_width: int, cell_width: int, width: int
-) -> Projector | LinearProjector | CellProjector | ObjectProjector:
+) -> Projector | CellProjector | ObjectProjector | nn.Identity:
     """What makes image tokens of ``width``.
 
     Raises:
-        ModelError: Tokens are made from objects, and nothing proposes any.
+        ModelError: Tokens are made from objects, and nothing proposes any; or the configuration
+            describes a projector that the model does not have.
     """
+    merging = isinstance(config.vision_config, MergingVisionConfig)
+    if config.projector and (merging or config.tokens_from != "encoder"):
+        raise ModelError(f"projector {config.projector}: image tokens pass none of that shape")
+    if config.projector.keys() - {"layers", "bias", "activation"}:
+        raise ModelError(f"projector {config.projector}: expected layers, bias and activation")
     if config.tokens_from == "objects":
         if not config.proposals:
             raise ModelError("tokens_from objects: expected a model with proposals")
@@ -557,11 +611,9 @@ def build_projector(
         )
     if config.tokens_from == "cells":
         return CellProjector(cell_width, width)
-    if config.projector == "linear":
-        return LinearProjector(visual_width, width)
-    if config.projector == "linear_bias":
-        return LinearProjector(visual_width, width, bias=True)
-    return Projector(visual_width, width)
+    if merging:
+        return nn.Identity()
+    return Projector(visual_width, width, **config.projector)
 
 
 def training_attention(

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +32,7 @@ from deixis.processing.tokenizer import (
     train_tokenizer,
 )
 from deixis.structures import GroundedText
+from deixis.training.aligned import aligned_tokenizer, attach_aligned
 from deixis.training.choices import decoder_fields, load_parts, region_fields
 from deixis.training.recipe import EncoderChoice, ModelChoice, SavedModel, TrainRecipe
 
@@ -50,6 +53,8 @@ def build_model(recipe: TrainRecipe) -> tuple[PointingVLM, Processor]:
         return saved.model, saved.processor
     dtype = torch.float32 if choice.load_in == "float32" else torch.bfloat16
     concepts = scene_concepts(recipe.seed, choice.corpus) if choice.concepts else []
+    if choice.aligned is not None:
+        return build_aligned(choice, choice.aligned, concepts)
     language, encoder = None, None
     if choice.language is None:
         texts = scene_texts(recipe.seed, choice.corpus)
@@ -117,6 +122,27 @@ def load_vision(choice: EncoderChoice | str, *, dtype: torch.dtype) -> VisionEnc
     return encoder
 
 
+def build_aligned(
+    choice: ModelChoice, folder: str, concepts: list[str]
+) -> tuple[PointingVLM, Processor]:
+    """Attach what a choice describes to the released model in a folder.
+
+    Raises:
+        ModelError: The model is of another family, or what is new does not fit it.
+        CheckpointError: Its files are missing or damaged.
+    """
+    if choice.tokens_from != "encoder":
+        raise ModelError(
+            f"tokens_from {choice.tokens_from!r}: an aligned model reads its encoder's tokens\n"
+            "hint: --set model.tokens_from=encoder"
+        )
+    known, _ = aligned_tokenizer(Path(folder))
+    model, tokenizer = attach_aligned(
+        Path(folder), image_size=choice.aligned_canvas, **new_fields(choice, concepts, known)
+    )
+    return model, build_processor(model.config, tokenizer, load_parts(choice, model))
+
+
 def model_config(
     choice: ModelChoice,
     tokenizer: MarkedTokenizer,
@@ -150,30 +176,47 @@ def model_config(
         eos_token_id=tokenizer.end_id,
         pad_token_id=tokenizer.pad_id,
     )
+    return PointingVLMConfig(
+        text_config=text,
+        vision=vision,
+        marker_ids={marker.value: index for marker, index in tokenizer.marker_ids.items()},
+        projector=PROJECTORS[choice.projector] if choice.tokens_from == "encoder" else {},
+        **new_fields(choice, concepts, tokenizer),
+    )
+
+
+PROJECTORS: dict[str, dict[str, Any]] = {
+    "mlp": {},
+    "linear": {"layers": 1, "bias": False},
+    "linear_bias": {"layers": 1},
+}
+"""TAMP's and REF-VLM's, Pink's and u-LLaVA's."""
+
+
+def new_fields(
+    choice: ModelChoice, concepts: list[str], tokenizer: MarkedTokenizer
+) -> dict[str, Any]:
+    """Fields of the configuration for all but encoder, projector, language model and tokenizer."""
     own = {"box": choice.box_decoder, "mask": choice.mask_decoder}
     shapes = {
         name: asdict(shape) for name, shape in own.items() if isinstance(shape, DecoderConfig)
     }
-    return PointingVLMConfig(
-        text_config=text,
-        vision=vision,
-        box_decoder=shapes.get("box"),
-        mask_decoder=shapes.get("mask"),
-        pixel_width=choice.pixel_width,
-        region_tokens=choice.region_tokens,
-        notation=choice.notation,
-        marker_ids={marker.value: index for marker, index in tokenizer.marker_ids.items()},
-        concepts=concepts,
-        proposals=choice.proposals,
-        tokens_from=choice.tokens_from,
-        loss_weights=dict(choice.loss_weights),
-        decoders=decoder_fields(choice),
-        regions=region_fields(choice, tokenizer),
-        projector=choice.projector,
-        pixel_decoder=None if choice.pixel_decoder is None else asdict(choice.pixel_decoder),
-        video=None if choice.video is None else asdict(choice.video),
-        alignment=None if choice.alignment is None else asdict(choice.alignment),
-    )
+    return {
+        "box_decoder": shapes.get("box"),
+        "mask_decoder": shapes.get("mask"),
+        "pixel_width": choice.pixel_width,
+        "region_tokens": choice.region_tokens,
+        "notation": choice.notation,
+        "concepts": concepts,
+        "proposals": choice.proposals,
+        "tokens_from": choice.tokens_from,
+        "loss_weights": dict(choice.loss_weights),
+        "decoders": decoder_fields(choice),
+        "regions": region_fields(choice, tokenizer),
+        "pixel_decoder": None if choice.pixel_decoder is None else asdict(choice.pixel_decoder),
+        "video": None if choice.video is None else asdict(choice.video),
+        "alignment": None if choice.alignment is None else asdict(choice.alignment),
+    }
 
 
 def scene_concepts(seed: int, count: int) -> list[str]:

@@ -262,6 +262,11 @@ class ModelChoice:
     is how frames become tokens, for models that take videos. ``pixel_decoder`` is MaskFormer's
     own in place of a lighter one. Decoders that are None are not there; a box decoder may be
     u-LLaVA's, a mask decoder a segmenter.
+
+    ``aligned`` is a folder with a released model of the LLaVA or Qwen-VL families: its encoder,
+    projector, language model and tokenizer then take the place of those described here, and image
+    tokens come ``from`` its encoder. ``aligned_canvas`` is the side of the canvas in pixels, where
+    it is not the encoder's own (see `attach_aligned`).
     """
 
     hidden: int = 256
@@ -293,6 +298,8 @@ class ModelChoice:
     projector: Literal["mlp", "linear", "linear_bias"] = "mlp"
     pixel_decoder: MaskFormerShape | None = None
     video: VideoPooling | None = None
+    aligned: str | None = None
+    aligned_canvas: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +307,8 @@ class SavedModel:
     """A model to go on from: a shipped one's name, a folder that training wrote, or a hub id."""
 
     name: str
+    aligned: str | None = None
+    aligned_canvas: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

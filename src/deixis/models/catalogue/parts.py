@@ -15,7 +15,6 @@ from deixis.models.decoders.location import LocationConfig, LocationDecoder, Sta
 from deixis.models.decoders.maskformer_pixel import MaskFormerPixelDecoder
 from deixis.models.projector import (
     CellProjector,
-    LinearProjector,
     ObjectProjector,
     Projector,
 )
@@ -31,6 +30,7 @@ from deixis.models.regions.alignment import AlignmentConfig
 from deixis.models.regions.text_branch import TextBranch
 from deixis.models.tuning import Tuning
 from deixis.models.vision import SmallVisionConfig, SmallVisionEncoder
+from deixis.models.vision.merging import MergingEncoder
 from deixis.models.vision.pretrained import PretrainedEncoder
 from deixis.models.vision.pyramid import PyramidEncoder
 
@@ -115,6 +115,31 @@ PARTS: tuple[Part, ...] = (
         "models/test_pointing.py",
         Size("default", lambda: SmallVisionEncoder(SmallVisionConfig())),
     ),
+    _encoders(
+        "a released LLaVA or Qwen-VL as encoder, projector and language model",
+        "aligned.read_aligned",
+        "deixis",
+        "models/test_aligned.py",
+    ),
+    _encoders(
+        "image encoder of Qwen-VL, its projector inside",
+        "vision.merging.MergingEncoder",
+        "deixis, after Qwen2-VL, Qwen2.5-VL and Qwen3-VL",
+        "models/vision/test_merging.py",
+        Size("Qwen2-VL 7B", lambda: MergingEncoder(shapes.merging())),
+    ),
+    _encoders(
+        "language model of Qwen-VL with its head",
+        "headed.HeadedLanguageModel",
+        "deixis",
+        "models/test_aligned.py",
+    ),
+    _encoders(
+        "positions of image tokens on a grid",
+        "positions.GridPositions",
+        "deixis, after Qwen2-VL",
+        "models/vision/test_merging.py",
+    ),
     _adapters(
         "adapter before each self-attention of a ViT",
         "adapters.insert_adapters",
@@ -173,11 +198,11 @@ PARTS: tuple[Part, ...] = (
     ),
     _projectors(
         "one linear map",
-        "projector.LinearProjector",
+        "projector.Projector",
         "Pink 4.1; u-LLaVA 3.1",
         "models/test_projector.py",
-        Size("Pink", lambda: LinearProjector(VISUAL, LANGUAGE)),
-        Size("u-LLaVA, with bias", lambda: LinearProjector(VISUAL, LANGUAGE, bias=True)),
+        Size("Pink", lambda: Projector(VISUAL, LANGUAGE, layers=1, bias=False)),
+        Size("u-LLaVA, with bias", lambda: Projector(VISUAL, LANGUAGE, layers=1)),
     ),
     _projectors(
         "two maps around a GELU",

@@ -19,6 +19,7 @@ from deixis.models.decoders import DecoderConfig
 from deixis.models.decoders.prompted import build_prompted
 from deixis.models.regions import ConnectorConfig
 from deixis.models.tuning import LoraChoice, Tuning, tune
+from deixis.models.vision.merging import MergingVisionConfig
 from deixis.models.vision.pretrained import PretrainedEncoder, PretrainedVisionConfig, vision_config
 from deixis.models.vision.pyramid import PYRAMID_PRESETS, PyramidConfig
 
@@ -85,6 +86,11 @@ def pyramid(preset: str = "refvlm") -> PyramidConfig:
     """A row of REF-VLM's Table XI."""
     chosen = PYRAMID_PRESETS[preset]
     return PyramidConfig(clip(336), convnext(chosen.convolution_size), chosen.index)
+
+
+def merging() -> MergingVisionConfig:
+    """Qwen2-VL's, before a language model of width 3584."""
+    return MergingVisionConfig({"model_type": "qwen2_vl_vision"}, 448)
 
 
 def language_model() -> LlamaForCausalLM:

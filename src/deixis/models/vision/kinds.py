@@ -5,15 +5,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from deixis.errors import ModelError
+from deixis.models.vision.merging import MergingEncoder, MergingVisionConfig
 from deixis.models.vision.pretrained import PretrainedEncoder, PretrainedVisionConfig
 from deixis.models.vision.pyramid import PyramidConfig, PyramidEncoder
 from deixis.models.vision.small import SmallVisionConfig, SmallVisionEncoder
 
-VisionConfig = SmallVisionConfig | PretrainedVisionConfig | PyramidConfig
-VisionEncoder = SmallVisionEncoder | PretrainedEncoder | PyramidEncoder
+VisionConfig = SmallVisionConfig | PretrainedVisionConfig | PyramidConfig | MergingVisionConfig
+VisionEncoder = SmallVisionEncoder | PretrainedEncoder | PyramidEncoder | MergingEncoder
 
-KINDS = ("small", "pretrained", "pyramid")
-"""Our own encoder, one of the Hugging Face hub, or REF-VLM's two as one."""
+KINDS = ("small", "pretrained", "pyramid", "merging")
+"""Our own encoder, one of the Hugging Face hub, REF-VLM's two as one, or a Qwen-VL's."""
 
 GREY = (127, 127, 127)
 """What surrounds an image for an encoder that is trained from scratch."""
@@ -60,6 +61,8 @@ def read_vision(stored: Mapping[str, Any]) -> VisionConfig:
             return PretrainedVisionConfig.from_dict(fields)
         if kind == "pyramid":
             return PyramidConfig.from_dict(fields)
+        if kind == "merging":
+            return MergingVisionConfig.from_dict(fields)
         # JSON has lists where the dataclass has tuples
         plain: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
@@ -79,6 +82,8 @@ def write_vision(config: VisionConfig) -> dict[str, Any]:
             return {"kind": "pretrained", **asdict(config)}
         case PyramidConfig():
             return {"kind": "pyramid", **config.to_dict()}
+        case MergingVisionConfig():
+            return {"kind": "merging", **asdict(config)}
 
 
 def vision_sizes(config: VisionConfig) -> VisionSizes:
@@ -112,3 +117,5 @@ def build_vision_encoder(config: VisionConfig) -> VisionEncoder:
             return PretrainedEncoder(config)
         case PyramidConfig():
             return PyramidEncoder(config)
+        case MergingVisionConfig():
+            return MergingEncoder(config)

@@ -147,6 +147,28 @@ def read_vision_config(
     )
 
 
+def read_normalisation(folder: Path) -> Normalisation | None:
+    """What the encoder in a folder expects of pixels, where a file beside it says so.
+
+    Raises:
+        CheckpointError: That file is damaged.
+    """
+    for name, inner in (
+        ("preprocessor_config.json", ""),
+        ("processor_config.json", "image_processor"),
+    ):
+        if not (folder / name).is_file():
+            continue
+        try:
+            fields = json.loads((folder / name).read_text())
+            found = _normalisation(fields.get(inner, {}) if inner else fields)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{folder / name}: {str(error).splitlines()[0]}") from error
+        if found is not None:
+            return found
+    return None
+
+
 def _normalisation(fields: dict[str, Any]) -> Normalisation | None:
     mean = fields.get("image_mean", fields.get("mean"))
     std = fields.get("image_std", fields.get("std"))
