@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from tiny import TEXTS
@@ -20,7 +21,7 @@ from transformers import (
 )
 
 KINDS = ("llama", "qwen2", "qwen3", "bytes")
-_SHAPE = {
+_SHAPE: dict[str, Any] = {
     "hidden_size": 48,
     "intermediate_size": 64,
     "num_hidden_layers": 2,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from languages import KINDS, language_folder
 from tiny import tiny_choice, tiny_recipe
-from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPVisionModel, ConvNextModel
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, CLIPVisionModel
 
 from deixis.errors import CheckpointError, ModelError, RecipeError
 from deixis.inference import load
@@ -46,11 +47,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {kind: language_folder(kind, root / kind) for kind in KINDS}
 
 
-def recipe_with(folder: Path, **changes: object) -> TrainRecipe:
+def recipe_with(folder: Path, **changes: Any) -> TrainRecipe:
     return tiny_recipe(model=replace(tiny_choice(), language=str(folder), **changes))
 
 
-def built(folder: Path, **changes: object) -> tuple[PointingVLM, Processor]:
+def built(folder: Path, **changes: Any) -> tuple[PointingVLM, Processor]:
     torch.manual_seed(0)
     model, processor = build_model(recipe_with(folder, **changes))
     model.train(mode=False)
@@ -176,9 +177,10 @@ def test_rows_of_new_tokens_lie_around_the_mean_of_the_old(
         away = (rows[new] - old.mean(0)) / old.std(0, correction=0)
         assert away.std().item() == pytest.approx(0.1, rel=0.15)
         assert len(torch.unique(rows[new], dim=0)) == len(new)
-    assert len(model.language_model.get_input_embeddings().weight) >= len(processor.tokenizer)
+    rows = model.language_model.get_input_embeddings().get_parameter("weight")
+    assert len(rows) >= len(processor.tokenizer)
     text = model.config.text_config
-    assert text.vocab_size == len(model.language_model.get_input_embeddings().weight)
+    assert text.vocab_size == len(rows)
     tokenizer = processor.tokenizer
     assert (text.pad_token_id, text.bos_token_id) == (tokenizer.pad_id, tokenizer.begin_id)
 
@@ -233,9 +235,8 @@ def test_parts_that_are_read_in_half_precision_train_in_whole(
 ) -> None:
     data = tiny_recipe().stages[0].data
     choice = replace(tiny_choice(), language=str(folders["qwen3"]), load_in="bfloat16")
-    tuned = (("language_model", "lora+adapters"),)
     stages = (
-        Stage("tune", 2, ("projector",), 2, data, tuning=tuned),
+        Stage("tune", 2, ("projector",), 2, data, tuning=(("language_model", "lora+adapters"),)),
         Stage("full", 1, ("language_model",), 2, data),
     )
     recipe = tiny_recipe(model=choice, stages=stages[:1], precision="bfloat16")
@@ -256,8 +257,8 @@ def test_parts_that_are_read_in_half_precision_train_in_whole(
 def test_a_pretrained_encoder_is_read_and_then_kept_with_the_model(tmp_path: Path) -> None:
     vit = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
     torch.manual_seed(0)
-    clip = CLIPVisionModel(small_config("clip_vision_model", image_size=64, **vit))
-    clip.save_pretrained(tmp_path / "clip")
+    config = small_config("clip_vision_model", image_size=64, **vit)
+    AutoModel.from_config(config).save_pretrained(tmp_path / "clip")
     stage = replace(tiny_recipe().stages[0], steps=1, trainable=("projector",))
     choice = replace(tiny_choice(), vision=EncoderChoice(str(tmp_path / "clip"), layer=-1))
     recipe = tiny_recipe(model=choice, stages=(stage,))
@@ -269,15 +270,16 @@ def test_a_pretrained_encoder_is_read_and_then_kept_with_the_model(tmp_path: Pat
     for name, tensor in model.vision_encoder.state_dict().items():
         assert torch.equal(own[name.removeprefix("model.")], tensor)
         assert torch.equal(state[name], tensor.to(torch.bfloat16).float())
-    assert apply_overrides(recipe, ["model.vision=refvlm"]).model.vision == "refvlm"
+    other = apply_overrides(recipe, ["model.vision=refvlm"])
+    assert other == replace(recipe, model=replace(choice, vision="refvlm"))
 
 
 @pytest.mark.slow
 def test_a_pyramid_of_two_encoders_is_read_from_where_they_lie(tmp_path: Path) -> None:
     torch.manual_seed(0)
     shape = {"patch_size": 14, "image_size": 336}
-    CLIPVisionModel(small_config("clip_vision_model", **shape)).save_pretrained(tmp_path / "vit")
-    ConvNextModel(small_config("convnext")).save_pretrained(tmp_path / "maps")
+    for kind, place, fields in (("clip_vision_model", "vit", shape), ("convnext", "maps", {})):
+        AutoModel.from_config(small_config(kind, **fields)).save_pretrained(tmp_path / place)
     vision = EncoderChoice(
         "refvlm-320", vit=str(tmp_path / "vit"), convolution=str(tmp_path / "maps")
     )
@@ -285,7 +287,7 @@ def test_a_pyramid_of_two_encoders_is_read_from_where_they_lie(tmp_path: Path) -
     model, processor = build_model(tiny_recipe(model=replace(tiny_choice(), vision=vision)))
     assert (model.config.vision["kind"], processor.canvas) == ("pyramid", 336)
     own = CLIPVisionModel.from_pretrained(tmp_path / "vit").state_dict()
-    for name, tensor in model.vision_encoder.vit.model.state_dict().items():
+    for name, tensor in model.get_submodule("vision_encoder.vit.model").state_dict().items():
         assert torch.equal(own[name], tensor)
 
 

@@ -53,7 +53,7 @@ def same_answers(first: Predictor, second: Predictor) -> bool:
 def test_stages_train_what_they_name_and_keep_what_others_put_in(tmp_path: Path) -> None:
     train(tuned_recipe(), tmp_path)
 
-    def moved(first: int, last: int) -> set[str]:
+    def moved(first: int, last: int) -> set[tuple[str, str]]:
         before, after = at_step(tmp_path, first), at_step(tmp_path, last)
         kinds = set()
         for name, tensor in after.items():

@@ -54,6 +54,7 @@ def load(
         if changes is not None:
             raise ModelError(f"model {name}: changes alone; expected the model that they belong to")
         folder, changes = find_model(read_changes(folder).base), folder
+    model: Any
     model, tokenizer = _read(folder, str(name))
     if changes is not None:
         load_changes(model, folder, changes)

@@ -106,8 +106,7 @@ def grow_vocabulary(model: PreTrainedModel, rows: int, new: Collection[int]) -> 
     Raises:
         ModelError: Nothing would be left to take the mean of.
     """
-    words = model.get_input_embeddings()
-    if rows > len(words.weight):
+    if rows > len(model.get_input_embeddings().get_parameter("weight")):
         model.resize_token_embeddings(rows, mean_resizing=False)
     if not new:
         return

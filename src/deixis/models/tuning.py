@@ -212,12 +212,14 @@ def inserted(part: nn.Module) -> Tuning:
         found = replace(found, method="adapters", adapters=shape, skip_last=skipped)
     if lora:
         config = next(
-            module.peft_config[LORA] for module in part.modules() if hasattr(module, "peft_config")
+            noted[LORA]
+            for noted in (getattr(module, "peft_config", None) for module in part.modules())
+            if isinstance(noted, dict)
         )
         choice = LoraChoice(
             config.r, config.lora_alpha, config.lora_dropout, tuple(config.target_modules)
         )
-        both = "lora+adapters" if adapters else "lora"
+        both: Method = "lora+adapters" if adapters else "lora"
         found = replace(found, method=both, lora=_sorted_targets(choice))
     return found
 
@@ -269,7 +271,7 @@ def restore_tuning(model: nn.Module, stored: Mapping[str, Any]) -> None:
 
 def note_tuning(model: nn.Module) -> None:
     """Have a model's configuration say what has been put into it, where it has a place for that."""
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     if hasattr(config, "tuning"):
         config.tuning = write_tuning(model)
 

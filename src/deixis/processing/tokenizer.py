@@ -142,8 +142,10 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise ModelError(f"tokenizer {folder} brings code of its own: expected one of transformers")
     if (folder / "tokenizer.json").is_file():
         # as it was written: some classes would build their own again, with other rules
-        return PreTrainedTokenizerFast.from_pretrained(folder)
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+        reader: type[PreTrainedTokenizerFast] | type[AutoTokenizer] = PreTrainedTokenizerFast
+    else:
+        reader = AutoTokenizer
+    tokenizer: PreTrainedTokenizerBase = reader.from_pretrained(folder)
     return tokenizer
 
 
