@@ -35,6 +35,7 @@ from deixis.processing.tokenizer import MarkedTokenizer
 from deixis.structures import Conversation, Turn
 from deixis.training.aligned import ALIGNED_PARTS, attach_aligned
 from deixis.training.loop import set_trainable
+from deixis.training.recipe import Stage
 
 KINDS = sorted(RELEASED)
 QWEN = [kind for kind in KINDS if kind.startswith("qwen")]
@@ -117,7 +118,7 @@ def image_of(model: PointingVLM, batch: Batch) -> torch.Tensor:
 
 def read(model: PointingVLM, batch: Batch) -> torch.Tensor:
     seen = model.see(batch.pixel_values)
-    embedded = model.embed(batch.input_ids, seen, batch.regions, batch.region_rows)
+    embedded = model.embed(batch.input_ids, seen, batch.regions)
     image = image_of(model, batch)
     positions = model.place(batch.positions, image)
     states: torch.Tensor = model.read(embedded, positions, batch.turns >= 0, seen=seen, image=image)
@@ -161,7 +162,7 @@ def test_models_of_tiles_give_the_tokens_of_the_whole_image(kind: str, tmp_path:
         same = released.lm_head(
             released.model.language_model(inputs_embeds=embedded).last_hidden_state
         )
-    assert torch.allclose(given[0], wanted.pooler_output[0][: model.config.image_tokens], atol=ATOL)
+    assert torch.allclose(given, wanted.pooler_output[0][: model.config.image_tokens], atol=ATOL)
     assert torch.allclose(states[..., :300], same[..., :300], atol=ATOL)
 
 
@@ -176,7 +177,7 @@ def test_steps_with_a_cache_and_padding_on_the_left_change_nothing(
     with torch.no_grad():
         whole, padded = read(model, right), read(model, left)
         seen = model.see(left.pixel_values)
-        embedded = model.embed(left.input_ids, seen, left.regions, left.region_rows)
+        embedded = model.embed(left.input_ids, seen, left.regions)
         image = image_of(model, left)
         positions = model.place(left.positions, image)
         cache = DynamicCache(config=model.config.text_config)
@@ -267,7 +268,8 @@ def test_released_weights_may_be_half_as_wide_under_autocast(tmp_path: Path) -> 
 def test_a_stage_may_train_what_was_attached(tmp_path: Path) -> None:
     release("qwen3_vl", tmp_path)
     model, tokenizer = attach("qwen3_vl", tmp_path)
-    set_trainable(model, ("vision_encoder", "language_model", "region_encoder"))
+    parts = ("vision_encoder", "language_model", "region_encoder")
+    set_trainable(model, Stage(name="all", steps=1, trainable=parts))
     batch = scene_batch(build_processor(model.config, tokenizer))
     model(**{field.name: getattr(batch, field.name) for field in fields(batch)}).loss.backward()
     vision: Any = model.vision_encoder
@@ -377,7 +379,7 @@ def test_another_layer_class_token_and_projector_are_kept(tmp_path: Path) -> Non
     normed = model.config.vision_config.normalisation.from_signed(pixels)
     with torch.no_grad():
         wanted = released.model.get_image_features(normed).pooler_output[0]
-        assert torch.allclose(model.see(pixels).tokens[0], wanted, atol=ATOL)
+        assert torch.allclose(model.see(pixels).tokens, wanted, atol=ATOL)
 
 
 @pytest.mark.parametrize("kind", ["llava", "qwen3_vl"])
@@ -398,7 +400,7 @@ def test_a_language_model_that_adds_features_has_to_be_given_them(tmp_path: Path
     model, tokenizer = attach("qwen3_vl", tmp_path)
     batch = question_batch(build_processor(model.config, tokenizer))
     seen = model.see(batch.pixel_values)
-    embedded = model.embed(batch.input_ids, seen, batch.regions, batch.region_rows)
+    embedded = model.embed(batch.input_ids, seen, batch.regions)
     with pytest.raises(ModelError, match="on a grid: expected positions as `place` gives them"):
         model.read(embedded, batch.positions, batch.turns >= 0, seen=seen)
     positions = model.place(batch.positions, image_of(model, batch))
@@ -408,7 +410,7 @@ def test_a_language_model_that_adds_features_has_to_be_given_them(tmp_path: Path
 
 @pytest.mark.parametrize(
     "changes",
-    [{"projector": {"bias": False}}, {"projector": {"layers": 3}, "tokens_from": "encoder"}],
+    [{"projector": {"bias": False}}, {"projector": {"depth": 3}, "tokens_from": "encoder"}],
     ids=["no projector", "unknown field"],
 )
 def test_a_projector_that_cannot_be_is_refused(changes: dict[str, Any]) -> None:

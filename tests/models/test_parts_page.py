@@ -46,7 +46,7 @@ def test_counts_are_those_that_were_published(size: Size, published: int) -> Non
 
 def test_a_part_that_is_half_frozen_says_how_much_of_it_trains() -> None:
     frozen = Projector(3, 2, layers=1)
-    frozen.layer.bias.requires_grad_(False)
+    frozen.get_parameter("layers.0.bias").requires_grad_(False)
     assert Size("a map", lambda: frozen).describe() == "a map: 8, 6 train"
 
 

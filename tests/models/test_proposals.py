@@ -239,7 +239,7 @@ def test_image_tokens_come_from_where_the_configuration_says(tokens_from: str) -
     choice = replace(tiny_choice(), tokens_from=tokens_from)  # type: ignore[arg-type]  # one of them
     config = model_config(choice, tiny_tokenizer(), [])
     seen = PointingVLM(config).see(torch.rand(2, 3, 64, 64))
-    assert seen.tokens.shape == (2, config.image_tokens, 48)
+    assert seen.tokens.shape == (2 * config.image_tokens, 48)
 
 
 def test_places_count_however_large_features_grow() -> None:

@@ -18,6 +18,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, CLIPVis
 from deixis.errors import CheckpointError, ModelError, RecipeError
 from deixis.inference import load
 from deixis.models.pointing import PointingVLM, training_attention
+from deixis.models.regions import RegionInputs
 from deixis.notation import Marker
 from deixis.processing.batch import Batch, collate
 from deixis.processing.processor import Processor
@@ -77,9 +78,8 @@ def test_without_an_image_the_composite_is_the_language_model_to_the_bit(
     with torch.no_grad():
         wanted = bare(ids, output_hidden_states=True)
         seen = model.see(torch.zeros(1, 3, 64, 64))
-        embeddings = model.embed(
-            ids, seen, torch.zeros(0, 32, 32), torch.zeros(0, dtype=torch.long)
-        )
+        nothing = RegionInputs.drawn(torch.zeros(0, 32, 32), torch.zeros(0, dtype=torch.long))
+        embeddings = model.embed(ids, seen, nothing)
         for mask in (
             torch.ones_like(ids, dtype=torch.bool),
             training_attention(torch.ones_like(ids), torch.tensor([False])),
@@ -106,7 +106,7 @@ def test_a_conversation_about_no_image_is_read_by_its_words_alone(
         canvases = [batch.pixel_values, torch.randn_like(batch.pixel_values)]
         logits = []
         for canvas in canvases:
-            fed = model.embed(batch.input_ids, model.see(canvas), batch.regions, batch.region_rows)
+            fed = model.embed(batch.input_ids, model.see(canvas), batch.regions)
             logits.append(model.read(fed, batch.positions, batch.turns >= 0))
         bare = model.language_model.get_decoder()(batch.input_ids).last_hidden_state
     assert torch.equal(logits[0], logits[1])

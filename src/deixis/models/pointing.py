@@ -85,7 +85,7 @@ class SeenImages:
     maps: PixelFeatures
     proposals: Proposals | None
     framed: EncodedImages | None = None
-    deep: tuple[Float[Tensor, "b n d"], ...] = ()
+    deep: tuple[Float[Tensor, "b seen width"], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

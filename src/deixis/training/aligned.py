@@ -1,5 +1,6 @@
 """From a released vision-language model to one that points."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def attach_aligned(
     grow_vocabulary(parts.language_model, len(tokenizer.tokenizer), new)
     config = PointingVLMConfig(
         **fields,
-        **parts.fields,
+        # a configuration that becomes part of another forgets how attention is computed
+        **deepcopy(parts.fields),
         marker_ids={marker.value: index for marker, index in tokenizer.marker_ids.items()},
     )
     model = PointingVLM(config, **parts.given())

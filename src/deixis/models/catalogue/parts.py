@@ -285,10 +285,10 @@ PARTS: tuple[Part, ...] = (
         Size("BERT-base", lambda: TextBranch({"model_type": "bert"})),
     ),
     _regions(
-        "its task extractor: `<ref>` and `<loc>` tags",
-        "deixis.notation.tags.read_tags",
+        "words and boxes between `<ref>` and `<loc>` tags, each to its branch",
+        "deixis.notation.regions.RegionForm",
         "TAMP 2.2, 2.3, Table 12",
-        "notation/test_tags.py",
+        "models/test_composition.py",
     ),
     _regions(
         "heads that align it in stage 1, then dropped",
