@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from deixis.errors import CheckpointError, ModelError
 from deixis.inference.predictor import Predictor
 from deixis.models.config import PointingVLMConfig
+from deixis.models.decoders.grounding import open_detector, open_pose
 from deixis.models.pointing import PointingVLM
 from deixis.processing.tokenizer import MarkedTokenizer
 
@@ -23,7 +24,14 @@ def shipped_models() -> tuple[str, ...]:
     return tuple(sorted(path.name for path in WEIGHTS.glob("*") if (path / "config.json").exists()))
 
 
-def load(name: str | Path, *, device: str | None = None, second_look: bool = True) -> Predictor:
+def load(
+    name: str | Path,
+    *,
+    device: str | None = None,
+    second_look: bool = True,
+    detector: str | Path | None = None,
+    pose: str | Path | None = None,
+) -> Predictor:
     """Load a model and what it takes to ask it.
 
     Args:
@@ -31,9 +39,13 @@ def load(name: str | Path, *, device: str | None = None, second_look: bool = Tru
         device: Torch device; the accelerator where there is one, else the processor.
         second_look: Check by what is seen whether there is anything to point at, where the
             language model is in doubt (see `deixis.inference.second_look`).
+        detector: A folder with a GroundingDINO of transformers, which is asked where answers are
+            fused (see `Predictor.ask`).
+        pose: A folder with a ViTPose of transformers, which gives the keypoints that references
+            ask for, where the model has no decoder for them.
 
     Raises:
-        ModelError: There is no such model.
+        ModelError: There is no such model, or it decodes keypoints and a pose model is given.
         CheckpointError: Its files are damaged or do not fit one another.
     """
     folder = _find(str(name))
@@ -56,7 +68,14 @@ def load(name: str | Path, *, device: str | None = None, second_look: bool = Tru
         raise CheckpointError(f"model {name}: weights do not fit the configuration: {wrong}")
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Predictor(model.to(device).eval(), tokenizer, name=str(name), second_look=second_look)
+    return Predictor(
+        model.to(device).eval(),
+        tokenizer,
+        name=str(name),
+        second_look=second_look,
+        detector=None if detector is None else open_detector(Path(detector), device),
+        pose=None if pose is None else open_pose(Path(pose), device),
+    )
 
 
 def _find(name: str) -> Path:

@@ -184,6 +184,26 @@ class PoseEstimator:
         return self._loaded
 
 
+def open_detector(folder: Path, device: str = "cpu") -> GroundingDetector:
+    """A detector whose files are there; they are read at the first question.
+
+    Raises:
+        CheckpointError: They are not.
+    """
+    _check(folder, "detector")
+    return GroundingDetector(folder, device)
+
+
+def open_pose(folder: Path, device: str = "cpu") -> PoseEstimator:
+    """A pose model whose files are there; they are read at the first question.
+
+    Raises:
+        CheckpointError: They are not.
+    """
+    _check(folder, "pose model")
+    return PoseEstimator(folder, device)
+
+
 def _check(folder: Path, what: str) -> None:
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise CheckpointError(f"{what} {folder}: expected config.json and safetensors there")
