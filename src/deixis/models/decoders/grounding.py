@@ -47,6 +47,25 @@ class GroundingDetector:
     threshold: float = 0.25
     _loaded: tuple[Any, Any, Any] | None = field(default=None, init=False, repr=False)
 
+    @property
+    def name(self) -> str:
+        """What it is called in records."""
+        return self.folder.resolve().name
+
+    @property
+    def decoding(self) -> str:
+        """How boxes are chosen, for the record."""
+        return f"boxes with a score of at least {self.threshold}"
+
+    @property
+    def model(self) -> Any:
+        """The model of transformers; it is read now if it was not.
+
+        Raises:
+            CheckpointError: Its files are missing or damaged.
+        """
+        return self._open()[0]
+
     @torch.inference_mode()
     def detect(self, image: UInt8[np.ndarray, "h w 3"], phrase: str) -> list[Found[Box]]:
         """Boxes (xyxy, source pixels) of what a phrase names, the surest first; maybe none.
