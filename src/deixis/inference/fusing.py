@@ -9,7 +9,7 @@ the keypoints that no decoder gave (REF-VLM, figure 1a, "agent tools").
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from deixis.errors import PromptError
 from deixis.geometry import Box, Keypoints, Mask
@@ -42,6 +42,7 @@ Place = tuple[int, int]
 OwnBoxes = Mapping[BoxSource, ScoredBox]
 
 
+@runtime_checkable
 class Detector(Protocol):
     """Finds boxes for a phrase, such as `deixis.models.decoders.grounding.GroundingDetector`."""
 
@@ -49,6 +50,7 @@ class Detector(Protocol):
         """Boxes in pixels of the image, maybe none; PromptError where it is no phrase."""
 
 
+@runtime_checkable
 class BodyModel(Protocol):
     """Finds bodies in boxes, such as `deixis.models.decoders.grounding.PoseEstimator`."""
 
@@ -56,6 +58,7 @@ class BodyModel(Protocol):
         """The body in each box, in order, in pixels of the image."""
 
 
+@runtime_checkable
 class LatentUnits(Protocol):
     """What the decoders make of the references of one answer, by their position."""
 
