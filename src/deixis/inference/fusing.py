@@ -123,6 +123,9 @@ def fuse_answer(
         own: Their boxes, as from `own_boxes`; a reference that is not there is left alone.
         strategy: As for `fuse_boxes`.
         detector: Asked once for the words of each phrase.
+
+    Raises:
+        PromptError: There is a detector, and the answer has no image.
     """
     problems: list[Problem] = []
     detected = {} if detector is None else _detect(answer, own, detector, problems)
@@ -163,6 +166,9 @@ def add_bodies(
         answer: References with the units of the decoders.
         own: Boxes of those that were asked for keypoints, as from `own_boxes`.
         model: Asked once for all bodies of the answer.
+
+    Raises:
+        PromptError: The answer has no image.
     """
     boxes: dict[Place, Box] = {}
     problems: list[Problem] = []
@@ -204,9 +210,10 @@ def _detect(
     for place in own:
         asked[" ".join(answer.phrases[place[0]].text.lower().split())].append(place)
     found: dict[Place, list[ScoredBox]] = {}
+    image = _image(answer)
     for tag, places in asked.items():
         try:
-            detections = detector.detect(_image(answer), tag)
+            detections = detector.detect(image, tag)
         except PromptError as error:
             problems.append(Problem("tag_not_asked", f"{_named(answer, places[0])}: {error}"))
             continue
