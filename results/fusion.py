@@ -36,7 +36,7 @@ def sign(interval: Interval) -> str:
     """Say what an interval of differences shows."""
     if interval.low > 0:
         return "better"
-    return "worse" if interval.high < 0 else "no different"
+    return "worse" if interval.high < 0 else "not told apart"
 
 
 def verdicts(fusion: FusionResult, level: str) -> Iterator[dict[str, str]]:
@@ -58,8 +58,10 @@ def findings(compared: dict[str, FusionResult]) -> Iterator[str]:
     better, worse = (words.count(word) for word in ("better", "worse"))
     yield (
         f"Of {len(words)} comparisons with the box decoder alone, {better} show a gain and "
-        f"{worse} a loss; one in twenty would by chance."
+        f"{worse} a loss; of equals, one in twenty would by chance."
     )
+    if not better:
+        yield "Nowhere is a strategy better than the box decoder: here fusion is not worth it."
     gaps = []
     for level, one in compared.items():
         decoder = one.report.sources["decoder"].accuracy
@@ -84,6 +86,14 @@ def main() -> None:
     parser.add_argument("--detector", type=Path)
     options = parser.parse_args()
 
+    # before the work: the code that runs
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"],  # noqa: S607 - whichever git the user has
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+
     def tell(benchmark: str, done: int, total: int) -> None:
         if done == total:
             print(benchmark, total, file=sys.stderr, flush=True)
@@ -99,12 +109,6 @@ def main() -> None:
     compared = compared_of(report.results)
     first = next(iter(compared.values()))
     detector = "none" if first.detector is None else first.detector.name
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"],  # noqa: S607 - whichever git the user has
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
     pieces = [
         f"# Fusion of boxes with {options.model}\n",
         _PREAMBLE,

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from transformers.utils import logging
 
-from deixis.inference import Predictor, load
+from deixis.inference import Predictor
+from deixis.inference.load import load
 
 
 def load_quietly(
