@@ -12,10 +12,22 @@ from command import Run
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-COMMANDS = [
+
+
+def shown_commands(text: str) -> list[str]:
+    """Commands of deixis that a page shows."""
+    return [
+        command
+        for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+        for command in re.findall(r"^\$ (deixis .*)$", block, re.MULTILINE)
+    ]
+
+
+COMMANDS = shown_commands(README)
+PAGE_COMMANDS = [
     command
-    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-    for command in re.findall(r"^\$ (deixis .*)$", block, re.MULTILINE)
+    for page in sorted((ROOT / "docs").rglob("*.md"))
+    for command in shown_commands(page.read_text())
 ]
 PAGES = [
     page
@@ -72,7 +84,7 @@ def test_pages_print_what_they_show(page: Path, readme_folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *PAGE_COMMANDS])
 def test_commands_run(command: str, deixis: Run, readme_folder: Path) -> None:
     _, *arguments = shlex.split(command)
     ended = deixis(*arguments)

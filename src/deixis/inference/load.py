@@ -13,6 +13,7 @@ from deixis.errors import CheckpointError, ModelError
 from deixis.inference.predictor import Predictor
 from deixis.models.changes import DESCRIPTION, load_changes, read_changes
 from deixis.models.config import PointingVLMConfig
+from deixis.models.decoders.grounding import open_detector, open_pose
 from deixis.models.pointing import PointingVLM
 from deixis.processing.describer import FOLDER as DESCRIBER
 from deixis.processing.describer import TextEncoderTokenizer
@@ -32,6 +33,8 @@ def load(
     adapters: str | Path | None = None,
     device: str | None = None,
     second_look: bool = True,
+    detector: str | Path | None = None,
+    pose: str | Path | None = None,
 ) -> Predictor:
     """Load a model and what it takes to ask it.
 
@@ -43,9 +46,13 @@ def load(
         device: Torch device; the accelerator where there is one, else the processor.
         second_look: Check by what is seen whether there is anything to point at, where the
             language model is in doubt (see `deixis.inference.second_look`).
+        detector: A folder with a GroundingDINO of transformers, which is asked where answers are
+            fused (see `Predictor.ask`).
+        pose: A folder with a ViTPose of transformers, which gives the keypoints that references
+            ask for, where the model has no decoder for them.
 
     Raises:
-        ModelError: There is no such model.
+        ModelError: There is no such model, or it decodes keypoints and a pose model is given.
         CheckpointError: Its files are damaged or do not fit one another.
     """
     folder = find_model(str(name))
@@ -69,6 +76,8 @@ def load(
         name=str(name),
         second_look=second_look,
         describer=describer,
+        detector=None if detector is None else open_detector(Path(detector), device),
+        pose=None if pose is None else open_pose(Path(pose), device),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from deixis.errors import ModelError
+from deixis.errors import ModelError, PromptError
 from deixis.notation import Marker
 
 USER = "<|user|>"
@@ -57,10 +57,16 @@ class MarkedTokenizer:
         return 1 + max(self.tokenizer.get_vocab().values())
 
     def encode_text(self, text: str) -> tuple[int, ...]:
-        """Encode literal text; the result holds no control token."""
+        """Encode literal text; the result holds no control token.
+
+        Raises:
+            PromptError: The text has half of a character (a lone surrogate).
+        """
         return self._cached(text)
 
     def _encode(self, text: str) -> tuple[int, ...]:
+        if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise PromptError(f"text {text[:40]!r} has half of a character; expected whole ones")
         if self._plain is not None:
             ids = self._plain.encode(text, add_special_tokens=False).ids
             if not self._control.intersection(ids):

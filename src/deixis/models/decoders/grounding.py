@@ -47,6 +47,25 @@ class GroundingDetector:
     threshold: float = 0.25
     _loaded: tuple[Any, Any, Any] | None = field(default=None, init=False, repr=False)
 
+    @property
+    def name(self) -> str:
+        """What it is called in records."""
+        return self.folder.resolve().name
+
+    @property
+    def decoding(self) -> str:
+        """How boxes are chosen, for the record."""
+        return f"boxes with a score of at least {self.threshold}"
+
+    @property
+    def model(self) -> Any:
+        """The model of transformers; it is read now if it was not.
+
+        Raises:
+            CheckpointError: Its files are missing or damaged.
+        """
+        return self._open()[0]
+
     @torch.inference_mode()
     def detect(self, image: UInt8[np.ndarray, "h w 3"], phrase: str) -> list[Found[Box]]:
         """Boxes (xyxy, source pixels) of what a phrase names, the surest first; maybe none.
@@ -182,6 +201,26 @@ class PoseEstimator:
                 ) from error
             self._loaded = model.to(self.device), processor
         return self._loaded
+
+
+def open_detector(folder: Path, device: str = "cpu") -> GroundingDetector:
+    """A detector whose files are there; they are read at the first question.
+
+    Raises:
+        CheckpointError: They are not.
+    """
+    _check(folder, "detector")
+    return GroundingDetector(folder, device)
+
+
+def open_pose(folder: Path, device: str = "cpu") -> PoseEstimator:
+    """A pose model whose files are there; they are read at the first question.
+
+    Raises:
+        CheckpointError: They are not.
+    """
+    _check(folder, "pose model")
+    return PoseEstimator(folder, device)
 
 
 def _check(folder: Path, what: str) -> None:
