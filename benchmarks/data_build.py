@@ -17,7 +17,6 @@ import argparse
 import gc
 import json
 import multiprocessing
-import resource
 import shutil
 import tempfile
 import time
@@ -194,7 +193,9 @@ def timed(make: Any, folder: Path, out: Path) -> tuple[float, int]:
 
 def _built(folder: Path, out: Path, mixture: str, pipe: Any) -> None:
     build(plan_of(folder, mixture), out, workers=1)
-    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    # not ru_maxrss: that begins with what the parent held when it forked
+    status = Path("/proc/self/status").read_text().splitlines()
+    pipe.send(next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024)
 
 
 def peak_memory(folder: Path, out: Path, mixture: str) -> float:
