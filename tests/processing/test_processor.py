@@ -135,10 +135,13 @@ def test_left_padding_keeps_rows_whole() -> None:
         assert batch.turns[index][-1] == 1
 
 
-def test_conversation_without_image_is_refused() -> None:
+def test_conversation_that_means_an_image_is_refused_without_one() -> None:
     _, processor = tiny_model()
-    with pytest.raises(PromptError, match="has no image"):
-        processor.row(Conversation("x", None, None, (Turn(("a",)),)))
+    size = ImageSize(40, 60)
+    about = {"its size": (size, Turn(("a",))), "a region": (None, Turn(("a", Box(0, 0, 5, 5))))}
+    for known, turn in about.values():
+        with pytest.raises(PromptError, match="has no image"):
+            processor.row(Conversation("x", None, known, (turn,)))
 
 
 def test_a_conversation_about_a_video_is_refused() -> None:
