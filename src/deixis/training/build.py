@@ -1,5 +1,6 @@
 """From a recipe's model choice to a model and its processor."""
 
+import logging
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from deixis.models.config import PointingVLMConfig
 from deixis.models.decoders import DecoderConfig
 from deixis.models.language import find_language, grow_vocabulary, load_language, set_token_ids
 from deixis.models.pointing import PointingVLM
+from deixis.models.published import load_imported
 from deixis.models.vision.kinds import VisionEncoder, write_vision
 from deixis.models.vision.loading import load_encoder
 from deixis.models.vision.pyramid import PYRAMID_PRESETS, load_pyramid
@@ -72,6 +74,10 @@ def build_model(recipe: TrainRecipe) -> tuple[PointingVLM, Processor]:
         encoder=encoder,
     )
     model = PointingVLM(config, vision_encoder=encoder, language_model=language)
+    if choice.imported is not None:
+        for loaded in load_imported(model, Path(choice.imported)):
+            stay = f", {len(loaded.stay)} of the model's stay" if loaded.stay else ""
+            logger.info("%s: %d tensors%s", loaded.part, loaded.taken, stay)
     return model, build_processor(config, tokenizer, load_parts(choice, model))
 
 
@@ -184,6 +190,8 @@ def model_config(
         **new_fields(choice, concepts, tokenizer),
     )
 
+
+logger = logging.getLogger(__name__)
 
 PROJECTORS: dict[str, dict[str, Any]] = {
     "mlp": {},

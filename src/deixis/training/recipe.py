@@ -267,6 +267,9 @@ class ModelChoice:
     projector, language model and tokenizer then take the place of those described here, and image
     tokens come ``from`` its encoder. ``aligned_canvas`` is the side of the canvas in pixels, where
     it is not the encoder's own (see `attach_aligned`).
+
+    ``imported`` is a folder that ``deixis import`` wrote: published weights of Pink or u-LLaVA for
+    the parts of this model, which has to have their shapes.
     """
 
     hidden: int = 256
@@ -300,6 +303,7 @@ class ModelChoice:
     video: VideoPooling | None = None
     aligned: str | None = None
     aligned_canvas: int | None = None
+    imported: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

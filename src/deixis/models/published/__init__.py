@@ -23,6 +23,7 @@ from deixis.models.published.importing import (
     import_weights,
     match_keys,
 )
+from deixis.models.published.loading import LoadedPart, load_imported
 from deixis.models.published.pink import PINK
 from deixis.models.published.refvlm import REFVLM
 from deixis.models.published.rows import Row, Table
@@ -34,9 +35,11 @@ __all__ = [
     "SYSTEMS",
     "ULLAVA",
     "ImportReport",
+    "LoadedPart",
     "Mapped",
     "Row",
     "Table",
     "import_weights",
+    "load_imported",
     "match_keys",
 ]
