@@ -21,10 +21,12 @@ from deixis.models.regions.alignment import AlignmentConfig
 from deixis.processing.batch import Batch, collate
 from deixis.processing.processor import Processor
 from deixis.structures import Conversation
+from deixis.training import train
 from deixis.training.build import build_model
 from deixis.training.recipe import RegionChoice, SceneData, Stage, TextEncoderShape
 from deixis.training.steps import add_gradients
 
+DATA = SceneData(seed=5, long_side=64, turns=4, row_tokens=160)
 RANKS = Path(__file__).with_name("ranks.py")
 
 
@@ -140,3 +142,22 @@ def test_two_ranks_stay_in_step_and_have_the_gradient_of_one(tmp_path: Path) -> 
         alone = load_file(tmp_path / f"{kind}-alone.safetensors")
         for name, value in alone.items():
             torch.testing.assert_close(first[name], value, atol=2e-5, rtol=2e-3)
+
+
+def test_features_that_are_kept_change_nothing_and_are_found_again(tmp_path: Path) -> None:
+    trained = ("projector", "language_model")
+    stages = (Stage(name="tell", steps=3, trainable=trained, batch_size=2, data=DATA),)
+    plain = train(tiny_recipe(stages=stages), tmp_path / "plain")
+    kept = replace(stages[0], features=str(tmp_path / "features"))
+    first = train(tiny_recipe(stages=(kept,)), tmp_path / "first")
+    files = sorted(path.name for path in (tmp_path / "features").rglob("*.safetensors"))
+    second = train(tiny_recipe(stages=(kept,)), tmp_path / "second")
+    assert files
+    # nothing was computed that was known
+    assert sorted(p.name for p in (tmp_path / "features").rglob("*.safetensors")) == files
+    wanted = plain.state_dict()
+    for model in (first, second):
+        assert model.state_dict().keys() == wanted.keys()
+        assert all(torch.equal(value, wanted[name]) for name, value in model.state_dict().items())
+    with pytest.raises(RecipeError, match="expected a frozen vision_encoder"):
+        replace(kept, trainable=("vision_encoder",))
