@@ -35,6 +35,12 @@ def point_command(
         list[Path] | None,
         typer.Option(help="An image of the same size; pixels that are not black are the region."),
     ] = None,
+    video: Annotated[
+        bool,
+        typer.Option(
+            "--video", help="The file is an MP4, WebM or GIF video; the model has to take videos."
+        ),
+    ] = False,
     units: Annotated[
         str | None, typer.Option(help="Point with these, such as box, mask or box,mask.")
     ] = None,
@@ -81,10 +87,12 @@ def point_command(
     place_regions(prompt, ())
     with output_file(out) if out is not None else nullcontext() as drawing:
         from deixis.processing.images import read_image
+        from deixis.processing.video import read_video_header
+        from deixis.structures import Video
 
-        loaded = read_image(image)
+        loaded = None if video else read_image(image)
         regions = read_regions(
-            loaded.size,
+            read_video_header(Path(image)).size if loaded is None else loaded.size,
             boxes=box or (),
             points=point or (),
             scribbles=scribble or (),
@@ -95,7 +103,8 @@ def point_command(
         from deixis.cli.model import load_quietly
 
         predictor = load_quietly(model, detector=detector, pose=pose)
-        answer = predictor.ask(loaded.array, parts, units=units, fuse=fuse)
+        shown = Video(Path(image)) if loaded is None else loaded.array
+        answer = predictor.ask(shown, parts, units=units, fuse=fuse)
         if drawing is not None:
             drawing.write(_drawn(answer, drawing.path))
     if as_json:
