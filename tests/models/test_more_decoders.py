@@ -289,7 +289,9 @@ def answer_with(model: PointingVLM, processor: Processor, units: str) -> Any:
     with torch.no_grad():
         seen = model.see(batch.pixel_values, batch.framed_pixels)
         decoded = model.decode(references, seen, wanted=wanted)
-    return predictor._read(question, replace(looked, generated=generated, decoded=decoded), None)
+    return predictor._read(
+        question, replace(looked, generated=generated, decoded=decoded), None, None
+    )
 
 
 def test_composite_units_come_back_together_and_unknown_ones_undecoded() -> None:
