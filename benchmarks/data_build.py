@@ -76,7 +76,11 @@ def write_coco(folder: Path, images: int) -> int:
                 x, y, w, h = (
                     (dice.random(4) * (400, 300, 200, 150) + (0, 0, 20, 20)).round(2).tolist()
                 )
-                corners = dice.random((20, 2)) * (w, h) + (x, y)
+                # an outline that does not cross itself, as people draw them
+                turns = np.linspace(0, 2 * np.pi, 20, endpoint=False)
+                reach = 0.3 + 0.2 * dice.random(20)
+                around = np.stack([np.cos(turns), np.sin(turns)], axis=1) * reach[:, None] + 0.5
+                corners = around * (w, h) + (x, y)
                 record = {
                     "id": count + 1,
                     "image_id": image,
