@@ -12,6 +12,7 @@ from deixis.cli import main
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+_REAL_WEIGHTS = Path(__file__).parents[1] / ".real-weights"
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +28,15 @@ def shared_data() -> Path:
     if os.environ.get("DEIXIS_REQUIRE_SHARED") == "1":
         pytest.fail(message)
     pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def real_weights() -> Path:
+    """Give the folder of small released models; skip where there is none."""
+    folder = Path(os.environ.get("DEIXIS_REAL_WEIGHTS", _REAL_WEIGHTS))
+    if not folder.is_dir():
+        pytest.skip(f"no released weights at {folder}: make real-weights fetches them")
+    return folder
 
 
 @pytest.fixture

@@ -12,10 +12,22 @@ from command import Run
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-COMMANDS = [
+
+
+def shown_commands(text: str) -> list[str]:
+    """Commands of deixis that a page shows."""
+    return [
+        command
+        for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+        for command in re.findall(r"^\$ (deixis .*)$", block, re.MULTILINE)
+    ]
+
+
+COMMANDS = shown_commands(README)
+PAGE_COMMANDS = [
     command
-    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-    for command in re.findall(r"^\$ (deixis .*)$", block, re.MULTILINE)
+    for page in sorted((ROOT / "docs").rglob("*.md"))
+    for command in shown_commands(page.read_text())
 ]
 PAGES = [
     page
@@ -24,6 +36,14 @@ PAGES = [
 ]
 """Pages whose blocks are followed by what they print; the blocks of a page run one after another."""
 TRAINING = re.findall(r"^(deixis train .*)$", README, re.MULTILINE)
+
+
+PAGE_TRAINING = [
+    command.replace("\\\n", " ")
+    for page in sorted((ROOT / "docs").rglob("*.md"))
+    for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
+    for command in re.findall(r"^(deixis train (?:[^\n\\]|\\\n)*)", block, re.MULTILINE)
+]
 
 
 @pytest.fixture
@@ -72,7 +92,7 @@ def test_pages_print_what_they_show(page: Path, readme_folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *PAGE_COMMANDS])
 def test_commands_run(command: str, deixis: Run, readme_folder: Path) -> None:
     _, *arguments = shlex.split(command)
     ended = deixis(*arguments)
@@ -89,6 +109,20 @@ def test_the_training_commands_name_a_recipe_and_fields_that_exist() -> None:
         overrides = [words[at + 1] for at, word in enumerate(words) if word == "--set"]
         assert load_recipe(words[2], overrides).stages[0].steps == (20 if overrides else 600)
     assert len(TRAINING) == 4
+
+
+@pytest.mark.parametrize("command", PAGE_TRAINING)
+def test_training_commands_of_pages_name_fields_that_exist(command: str) -> None:
+    from deixis.recipes import apply_overrides, load_recipe  # noqa: PLC0415 (torch is slow)
+    from deixis.training import going_on_from  # noqa: PLC0415
+
+    words = shlex.split(command)
+    overrides = [words[at + 1] for at, word in enumerate(words) if word == "--set"]
+    # a file of one's own is not there; its overrides are those of any recipe
+    recipe = load_recipe("scenes_tiny" if ".py:" in words[2] else words[2])
+    if "--from" in words:
+        recipe = going_on_from(recipe, words[words.index("--from") + 1])
+    assert apply_overrides(recipe, overrides).stages
 
 
 @pytest.mark.slow

@@ -1,9 +1,11 @@
 """A random tiny model and its processor, for tests of everything around it."""
 
 from functools import cache
+from typing import Any
 
 import torch
 
+from deixis.models.config import PointingVLMConfig
 from deixis.models.decoders import DecoderConfig
 from deixis.models.pointing import PointingVLM
 from deixis.models.vision import SmallVisionConfig
@@ -45,10 +47,15 @@ def tiny_tokenizer() -> MarkedTokenizer:
     return train_tokenizer(TEXTS * 20, size=400)
 
 
-def tiny_model(*, anchored: bool = True, seed: int = 0) -> tuple[PointingVLM, Processor]:
+def tiny_model(
+    *, anchored: bool = True, seed: int = 0, **changes: Any
+) -> tuple[PointingVLM, Processor]:
+    """Build a model; ``changes`` are fields of its configuration."""
     torch.manual_seed(seed)
     tokenizer = tiny_tokenizer()
     config = model_config(tiny_choice(anchored=anchored), tokenizer, ["circle", "red"])
+    if changes:
+        config = PointingVLMConfig(**{**config.to_dict(), **changes})
     model = PointingVLM(config)
     model.eval()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     return model, build_processor(config, tokenizer)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from deixis.processing.images import read_image
     from deixis.structures import (
         Answer,
+        Description,
         GroundedPhrase,
         GroundedText,
         Problem,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         Sample,
         UnitGroup,
         UnitType,
+        Video,
     )
 
 __version__ = "0.1.0"
@@ -83,6 +85,7 @@ _HOMES = {
     "deixis.processing.images": ("read_image",),
     "deixis.structures": (
         "Answer",
+        "Description",
         "GroundedPhrase",
         "GroundedText",
         "Problem",
@@ -90,6 +93,7 @@ _HOMES = {
         "Sample",
         "UnitGroup",
         "UnitType",
+        "Video",
     ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -103,6 +107,7 @@ __all__ = [
     "CheckpointError",
     "DeixisError",
     "DepthMap",
+    "Description",
     "GeometryError",
     "GroundedPhrase",
     "GroundedText",
@@ -126,6 +131,7 @@ __all__ = [
     "StorageError",
     "UnitGroup",
     "UnitType",
+    "Video",
     "draw_answer",
     "load",
     "read_image",

@@ -1,14 +1,19 @@
 """``deixis point``: questions about pictures of every kind, and what it refuses."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from command import Run
+from moving import numbered, write_gif
 from PIL import Image
 from skimage import data as photographs
+from tiny import tiny_model
+
+from deixis.models.vision.video import VIDEO_PRESETS
 
 
 @pytest.fixture
@@ -195,3 +200,20 @@ def test_an_overlay_that_was_there_survives_a_failure(
     out.write_bytes(b"before")
     assert deixis("point", picture, "Where?", "--model", "nope", "--out", out).code == 2
     assert out.read_bytes() == b"before"
+
+
+def test_a_video_is_asked_about_where_the_model_takes_videos(
+    deixis: Run, tiny_folder: Path, tmp_path: Path
+) -> None:
+    clip = write_gif(tmp_path / "clip.gif", numbered(4))
+    refused = deixis("point", clip, "What happens?", "--video", "--model", tiny_folder)
+    assert refused.code == 2
+    assert "this model does not take" in refused.err
+    model, processor = tiny_model(tokens_from="encoder", video=asdict(VIDEO_PRESETS["paper"]))
+    model.save_pretrained(tmp_path / "model")
+    processor.save(tmp_path / "model")
+    ended = deixis(
+        "point", clip, "What happens?", "--video", "--model", tmp_path / "model", "--json"
+    )
+    assert ended.code == 0
+    assert json.loads(ended.out)["size"] == {"height": 48, "width": 64}

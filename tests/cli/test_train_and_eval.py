@@ -26,6 +26,32 @@ def test_a_recipe_trains_and_resumes(deixis: Run, tmp_path: Path) -> None:
     assert deixis(*train, "--resume").code == 0
 
 
+@pytest.mark.slow
+def test_a_saved_model_is_tuned_further_and_its_changes_point(
+    deixis: Run, tiny_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    changes = (
+        "stages.0.steps=1",
+        "stages.0.trainable=projector",
+        'stages.0.tuning=[["language_model", "lora+adapters"]]',
+        "release=changes",
+    )
+    options = [part for change in changes for part in ("--set", change)]
+    ended = deixis("train", f"{_RECIPE}:tiny_recipe", "--from", tiny_folder, "--out", out, *options)
+    assert ended.code == 0, ended.err
+    assert sorted(path.name for path in (out / "model").iterdir()) == [
+        "changes.json",
+        "changes.safetensors",
+        "provenance.json",
+    ]
+    image = Path(__file__).parents[2] / "examples" / "scene-1.png"
+    asked = deixis("point", image, "Where is the star?", "--model", out)
+    assert asked.code == 0, asked.err
+    refused = deixis("point", image, "Where?", "--model", tmp_path)
+    assert (refused.code, "expected a saved deixis model" in refused.err) == (2, True)
+
+
 def test_a_model_is_scored(deixis: Run, tiny_folder: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     options = ("--limit", 2, "--level", "plain", "--out", report, "--json")

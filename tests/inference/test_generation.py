@@ -66,7 +66,7 @@ def test_states_of_generated_references_equal_teacher_forced_ones() -> None:
     batch = collate([row], pad_id=processor.tokenizer.pad_id)
     with torch.no_grad():
         seen = model.see(batch.pixel_values)
-        embedded = model.embed(batch.input_ids, seen, batch.regions, batch.region_rows)
+        embedded = model.embed(batch.input_ids, seen, batch.regions)
         whole = model.read(embedded, batch.positions, batch.turns >= 0)
         cache = DynamicCache(config=model.config.text_config)
         steps = [

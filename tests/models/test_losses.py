@@ -4,6 +4,7 @@ from torch.nn import functional
 
 from deixis.geometry import box_iou, generalized_box_iou
 from deixis.models import losses
+from deixis.models.language_loss import language_loss
 from deixis.structures import IGNORE_INDEX
 
 
@@ -56,11 +57,11 @@ def test_language_loss_equals_full_logits_with_ignored_labels() -> None:
     full = functional.cross_entropy(
         head(hidden[:, :-1]).flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100
     )
-    assert torch.allclose(losses.language_loss(head, hidden, labels), full)
+    assert torch.allclose(language_loss(head, hidden, labels), full)
     weights = torch.ones(2, 9)
-    assert torch.allclose(losses.language_loss(head, hidden, labels, weights), full)
+    assert torch.allclose(language_loss(head, hidden, labels, weights), full)
 
 
 def test_language_loss_without_labels_is_zero_and_not_nan() -> None:
     labels = torch.full((1, 5), IGNORE_INDEX)
-    assert losses.language_loss(torch.nn.Linear(4, 3), torch.randn(1, 5, 4), labels).item() == 0
+    assert language_loss(torch.nn.Linear(4, 3), torch.randn(1, 5, 4), labels).item() == 0

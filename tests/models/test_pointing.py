@@ -77,7 +77,7 @@ def test_a_rows_hidden_states_do_not_depend_on_neighbours_or_padding() -> None:
     def hidden(batch: Batch) -> list[torch.Tensor]:
         with torch.no_grad():
             seen = model.see(batch.pixel_values)
-            embedded = model.embed(batch.input_ids, seen, batch.regions, batch.region_rows)
+            embedded = model.embed(batch.input_ids, seen, batch.regions)
             attention = training_attention(batch.turns, batch.independent)
             states = model.read(embedded, batch.positions, attention)
         return [state[turns >= 0] for state, turns in zip(states, batch.turns, strict=True)]
@@ -101,7 +101,7 @@ def test_independent_turns_equal_turns_asked_alone() -> None:
         batch = collate([processor.row(conversation)], pad_id=pad_id)
         with torch.no_grad():
             seen = model.see(batch.pixel_values)
-            embedded = model.embed(batch.input_ids, seen, batch.regions, batch.region_rows)
+            embedded = model.embed(batch.input_ids, seen, batch.regions)
             attention = training_attention(batch.turns, batch.independent)
             return model.read(embedded, batch.positions, attention)[0][batch.turns[0] > 0]
 

@@ -8,7 +8,7 @@ from tiny import tiny_choice, tiny_model, tiny_tokenizer
 
 from deixis.errors import ModelError
 from deixis.models.config import DEFAULT_LOSS_WEIGHTS
-from deixis.models.decoders import Proposals
+from deixis.models.decoders import BoxDecoder, Proposals
 from deixis.models.decoders.box import moved_boxes
 from deixis.models.decoders.layers import Anchor
 from deixis.models.decoders.proposals import outside_penalty
@@ -215,7 +215,7 @@ def test_later_steps_add_to_where_earlier_ones_attended() -> None:
     states = torch.randn(1, 2, model.config.text_config.hidden_size)
     turns = torch.ones(1, 2, dtype=torch.long)
     latent = LatentReferences(states, turns.bool(), turns)
-    assert model.box_decoder is not None
+    assert isinstance(model.box_decoder, BoxDecoder)
     before = model.box_decoder(latent, seen.maps.cells, seen.proposals).anchors
     last = model.box_decoder.trunk.anchors[-1]
     assert isinstance(last, Anchor)
@@ -239,7 +239,7 @@ def test_image_tokens_come_from_where_the_configuration_says(tokens_from: str) -
     choice = replace(tiny_choice(), tokens_from=tokens_from)  # type: ignore[arg-type]  # one of them
     config = model_config(choice, tiny_tokenizer(), [])
     seen = PointingVLM(config).see(torch.rand(2, 3, 64, 64))
-    assert seen.tokens.shape == (2, config.image_tokens, 48)
+    assert seen.tokens.shape == (2 * config.image_tokens, 48)
 
 
 def test_places_count_however_large_features_grow() -> None:

@@ -135,16 +135,21 @@ def test_left_padding_keeps_rows_whole() -> None:
         assert batch.turns[index][-1] == 1
 
 
-def test_conversation_without_image_is_refused() -> None:
+def test_conversation_without_an_image_to_point_into_is_refused() -> None:
     _, processor = tiny_model()
     with pytest.raises(PromptError, match="has no image"):
-        processor.row(Conversation("x", None, None, (Turn(("a",)),)))
+        processor.row(Conversation("x", None, None, (Turn(("a", Box(0, 0, 1, 1))),)))
+    # words alone need none
+    row = processor.row(Conversation("x", None, None, (Turn(("a",)),)))
+    assert processor.tokenizer.marker_ids[Marker.IMAGE] not in row.input_ids
 
 
 def test_a_conversation_about_a_video_is_refused() -> None:
     _, processor = tiny_model()
     video = Video(lambda: np.zeros((3, 4, 6, 3), np.uint8))
-    with pytest.raises(ImageError, match="conversation c is about a video, which models do not"):
+    with pytest.raises(
+        ImageError, match="conversation c is about a video, which this model does not"
+    ):
         processor.row(Conversation("c", video, ImageSize(4, 6), ()))
 
 

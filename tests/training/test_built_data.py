@@ -31,7 +31,8 @@ def test_batches_of_shards_do_not_depend_on_ranks(built: Path) -> None:
 
     def ids(rank: int, world: int) -> list[torch.Tensor]:
         batches = RowBatches(processor, data, batch_size=4, start=2, stop=3, rank=rank, world=world)
-        return list(next(iter(batches)).input_ids)
+        (batch,) = next(iter(batches))
+        return list(batch.input_ids)
 
     whole = ids(0, 1)
     parts = [ids(0, 2), ids(1, 2)]

@@ -39,12 +39,12 @@ def test_batches_made_on_the_way_do_not_depend_on_ranks_or_workers(
     def batches(**options: int) -> RowBatches:
         return RowBatches(processor, data, batch_size=4, start=2, stop=5, **options)
 
-    alone = list(batches())
-    loaded = list(batch_loader(batches(), workers=2))
+    alone = [batch for (batch,) in batches()]
+    loaded = [batch for (batch,) in batch_loader(batches(), workers=2)]
     for one, other in zip(alone, loaded, strict=True):
         assert torch.equal(one.input_ids, other.input_ids)
         assert torch.equal(one.pixel_values, other.pixel_values)
-    first, second = (list(batches(rank=rank, world=2)) for rank in (0, 1))
+    first, second = ([batch for (batch,) in batches(rank=rank, world=2)] for rank in (0, 1))
     for whole, *parts in zip(alone, first, second, strict=True):
         for number, row in enumerate(whole.input_ids):
             part = parts[number % 2].input_ids[number // 2]

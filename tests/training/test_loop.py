@@ -150,8 +150,8 @@ def test_batches_do_not_depend_on_the_number_of_ranks() -> None:
     def batches(rank: int, world: int) -> RowBatches:
         return RowBatches(processor, DATA, batch_size=4, start=0, stop=1, rank=rank, world=world)
 
-    whole = batches(0, 1).batch(3)
-    halves = [batches(rank, 2).batch(3) for rank in range(2)]
+    (whole,) = batches(0, 1).batch(3)
+    halves = [batches(rank, 2).batch(3)[0] for rank in range(2)]
     for rank, half in enumerate(halves):
         assert torch.equal(half.pixel_values, whole.pixel_values[rank::2])
 
@@ -159,7 +159,7 @@ def test_batches_do_not_depend_on_the_number_of_ranks() -> None:
 def test_unknown_parts_are_refused() -> None:
     model, _ = tiny_model()
     with pytest.raises(RecipeError, match=r"no parts \['connector'\]"):
-        set_trainable(model, ("projector", "connector"))
+        set_trainable(model, Stage(name="x", steps=1, trainable=("projector", "connector")))
 
 
 def test_learning_rate_warms_up_and_decays_to_its_share() -> None:

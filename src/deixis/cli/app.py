@@ -15,6 +15,7 @@ from deixis import __version__
 from deixis.cli.data import data_app
 from deixis.cli.evaluate import evaluate_command
 from deixis.cli.point import point_command
+from deixis.cli.published import import_weights_command
 from deixis.cli.train import train_command
 from deixis.errors import DeixisError, StorageError
 
@@ -37,6 +38,7 @@ app = typer.Typer(
 app.command("point")(point_command)
 app.command("eval")(evaluate_command)
 app.command("train")(train_command)
+app.command("import")(import_weights_command)
 app.add_typer(data_app, name="data")
 
 

@@ -27,20 +27,43 @@ def evaluate_command(
     second_look: Annotated[
         bool, typer.Option(help="Check denials by what is seen; without, the bare language model.")
     ] = True,
+    fuse: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STRATEGY,...",
+            help="Compare ways to fuse boxes with their sources: agreement, decoder, mask, mean, "
+            "iou_vote, score.",
+        ),
+    ] = None,
+    detector: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="A GroundingDINO of transformers, one more source of boxes."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the report to this JSON file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Score a model on benchmarks, each level apart."""
+    """Score a model on benchmarks, each level apart.
+
+    With --fuse, a second table has the accuracy of each source of boxes beside that of each way to
+    fuse them, from the same answers. The scores are those without fusion.
+    """
     from deixis.cli.outputs import output_file, print_json, print_result
     from deixis.cli.progress import shown_progress
 
+    if detector is not None and fuse is None:
+        raise typer.BadParameter("--detector is asked only where boxes are fused: give --fuse")
     with output_file(out) if out is not None else nullcontext() as file:
         from deixis.cli.model import load_quietly
         from deixis.evaluation import evaluate, resolve_benchmark
+        from deixis.evaluation.fusion import check_fusible, read_strategies
 
-        for name in benchmarks:
-            resolve_benchmark(name, level=level)
-        predictor = load_quietly(model, second_look=second_look)
+        resolved = [one for name in benchmarks for one in resolve_benchmark(name, level=level)]
+        strategies = () if fuse is None else read_strategies(fuse.split(","))
+        if strategies:
+            check_fusible(resolved)
+        predictor = load_quietly(model, second_look=second_look, detector=detector)
         with shown_progress("eval", "answers") as progress:
 
             def tell(benchmark: str, done: int, total: int) -> None:
@@ -53,6 +76,7 @@ def evaluate_command(
                 level=level,
                 batch_size=batch_size,
                 progress=tell,
+                fuse=strategies,
             )
         data = report.to_dict()
         if file is not None:

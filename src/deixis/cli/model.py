@@ -1,17 +1,26 @@
 """Load a model for a command: quietly, since stderr belongs to the command's own messages."""
 
+from pathlib import Path
+
 from transformers.utils import logging
 
-from deixis.inference import Predictor, load
+from deixis.inference import Predictor
+from deixis.inference.load import load
 
 
-def load_quietly(name: str, *, second_look: bool = True) -> Predictor:
-    """Load a model by its name, folder or hub id.
+def load_quietly(
+    name: str,
+    *,
+    second_look: bool = True,
+    detector: Path | None = None,
+    pose: Path | None = None,
+) -> Predictor:
+    """Load a model by its name, folder or hub id; the others are folders (see `load`).
 
     Raises:
-        ModelError: There is no such model.
+        ModelError: There is no such model, or it takes no pose model.
         CheckpointError: Its files are damaged.
     """
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    return load(name, second_look=second_look)
+    return load(name, second_look=second_look, detector=detector, pose=pose)

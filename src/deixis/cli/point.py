@@ -35,8 +35,34 @@ def point_command(
         list[Path] | None,
         typer.Option(help="An image of the same size; pixels that are not black are the region."),
     ] = None,
+    video: Annotated[
+        bool,
+        typer.Option(
+            "--video", help="The file is an MP4, WebM or GIF video; the model has to take videos."
+        ),
+    ] = False,
     units: Annotated[
-        str | None, typer.Option(help="Point with these: box, mask or box,mask.")
+        str | None, typer.Option(help="Point with these, such as box, mask or box,mask.")
+    ] = None,
+    fuse: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STRATEGY",
+            help="Make each box of those of the box decoder, of its mask and of a detector: "
+            "agreement, decoder, mask, mean, iou_vote or score.",
+        ),
+    ] = None,
+    detector: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="A GroundingDINO of transformers, asked for the answer's phrases."
+        ),
+    ] = None,
+    pose: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="A ViTPose of transformers, for a model without keypoints."
+        ),
     ] = None,
     model: Annotated[
         str, typer.Option(help="A shipped model, a folder or a hub id.")
@@ -56,13 +82,17 @@ def point_command(
     if out is not None and out.suffix.lower() not in _FORMATS:
         known = ", ".join(_FORMATS)
         raise typer.BadParameter(f"--out {out}: expected a name that ends in one of {known}")
+    if detector is not None and fuse is None:
+        raise typer.BadParameter("--detector is asked only where boxes are fused: give --fuse")
     place_regions(prompt, ())
     with output_file(out) if out is not None else nullcontext() as drawing:
         from deixis.processing.images import read_image
+        from deixis.processing.video import read_video_header
+        from deixis.structures import Video
 
-        loaded = read_image(image)
+        loaded = None if video else read_image(image)
         regions = read_regions(
-            loaded.size,
+            read_video_header(Path(image)).size if loaded is None else loaded.size,
             boxes=box or (),
             points=point or (),
             scribbles=scribble or (),
@@ -72,7 +102,9 @@ def point_command(
 
         from deixis.cli.model import load_quietly
 
-        answer = load_quietly(model).ask(loaded.array, parts, units=units)
+        predictor = load_quietly(model, detector=detector, pose=pose)
+        shown = Video(Path(image)) if loaded is None else loaded.array
+        answer = predictor.ask(shown, parts, units=units, fuse=fuse)
         if drawing is not None:
             drawing.write(_drawn(answer, drawing.path))
     if as_json:
@@ -85,18 +117,23 @@ def point_command(
 
 def describe(answer: "PointingAnswer") -> str:
     """Return an answer as lines: its text, then each phrase with its units."""
-    from deixis.geometry import Box, Mask
+    from deixis.geometry import Box, Keypoints, Mask
 
     lines = [answer.text or "(no words)"]
-    for phrase in answer.phrases:
-        for reference in phrase.references:
+    for index, phrase in enumerate(answer.phrases):
+        for number, reference in enumerate(phrase.references):
+            fused = answer.fused(index, number)
+            made_of = () if fused is None or fused.fused is None else fused.fused.sources
             words: list[str] = []
             for unit in reference.units:
                 if isinstance(unit, Box):
                     corners = (unit.x1, unit.y1, unit.x2, unit.y2)
-                    words.append("box " + ",".join(f"{value:.1f}" for value in corners))
+                    made = f" of {' and '.join(made_of)}" if made_of else ""
+                    words.append("box " + ",".join(f"{value:.1f}" for value in corners) + made)
                 elif isinstance(unit, Mask):
                     words.append(f"mask of {unit.area} pixels")
+                elif isinstance(unit, Keypoints):
+                    words.append(f"{unit.num_labeled} of {len(unit.names)} keypoints")
                 else:
                     words.append("not decoded" if unit is None else type(unit).__name__.lower())
             if reference.score is not None:

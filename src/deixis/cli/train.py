@@ -35,6 +35,14 @@ def train_command(
         list[str] | None,
         typer.Option(help="FORMAT:PATH[,option=value…]; repeat for more.", show_default=False),
     ] = None,
+    begin: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Go on from this saved model instead of making the recipe's.",
+            show_default=False,
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change a field: stages.0.steps=20; repeat for more."),
@@ -52,13 +60,17 @@ def train_command(
     if (mixture is None) != (not source) or (mixture is not None and data is not None):
         raise RecipeError("expected --data, or --mixture with at least one --source")
 
-    from deixis.recipes import load_recipe
-    from deixis.training import on_built_data, on_live_data, train
+    from deixis.recipes import apply_overrides, load_recipe
+    from deixis.training import going_on_from, on_built_data, on_live_data, train
 
     kept = out / "recipe.json"
     # to resume without overrides means to resume what was started, overrides included
-    same = resume and not overrides and data is None and mixture is None and kept.is_file()
-    chosen = load_recipe(str(kept) if same else recipe, overrides or ())
+    unchanged = all(one is None for one in (begin, data, mixture)) and not overrides
+    same = resume and unchanged and kept.is_file()
+    chosen = load_recipe(str(kept)) if same else load_recipe(recipe)
+    if begin is not None:
+        chosen = going_on_from(chosen, begin)
+    chosen = apply_overrides(chosen, overrides or ())
     if data is not None:
         chosen = on_built_data(chosen, data)
     if mixture is not None:

@@ -50,8 +50,8 @@ class Counts:
         self.tasks[turn["task"]] += 1
         words = 0
         for part in turn["question"]:
-            if isinstance(part, str):
-                words += len(part.split())
+            text = part if isinstance(part, str) else part.get("description", "")
+            words += len(text.split())
             self.prompts["text" if isinstance(part, str) else next(iter(part))] += 1
         self.question_words[_bin(words)] += 1
         key = _digest(image + orjson.dumps(turn["question"]))

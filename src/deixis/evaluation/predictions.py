@@ -11,6 +11,8 @@ from typing import Any
 from deixis.errors import BenchmarkError, GeometryError
 from deixis.evaluation.examples import Example
 from deixis.geometry import Box, ImageSize, Mask
+from deixis.inference.answer import PointingAnswer
+from deixis.inference.fusion import SOURCES, BoxSource, FusedReference, ScoredBox
 from deixis.metrics import words_of
 from deixis.structures import Answer, Reference
 
@@ -31,11 +33,15 @@ _NAMED_DEFECTS = 2
 
 @dataclass(frozen=True, slots=True)
 class PointedThing:
-    """One thing that an answer points at; a unit is None where the answer did not give it."""
+    """One thing that an answer points at; a unit is None where the answer did not give it.
+
+    ``sources`` are the boxes that its box was or could be made of, None where nobody asked.
+    """
 
     box: Box | None = None
     mask: Mask | None = None
     score: float | None = None
+    sources: Mapping[BoxSource, ScoredBox] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +58,12 @@ class Prediction:
     finish_reason: str = "stop"
 
 
-def make_row(benchmark: str, example: Example, answer: Answer) -> Row:
+def make_row(
+    benchmark: str, example: Example, answer: Answer, *, with_sources: bool = False
+) -> Row:
     """Return an answer as a row. Boxes are clipped to the image.
+
+    ``with_sources`` keeps the boxes that an answer was fused of.
 
     Raises:
         BenchmarkError: The answer is about an image of another size, or a unit is not on the
@@ -64,9 +74,18 @@ def make_row(benchmark: str, example: Example, answer: Answer) -> Row:
             f"example {example.id}: the answer is about a {answer.size} image, "
             f"expected {example.sample.size}"
         )
-    found = [reference for phrase in answer.phrases for reference in phrase.references]
+    found = [
+        (reference, (phrase_index, number))
+        for phrase_index, phrase in enumerate(answer.phrases)
+        for number, reference in enumerate(phrase.references)
+    ]
     try:
-        references = [_reference_row(reference, answer.size) for reference in found]
+        references = [_reference_row(reference, answer.size) for reference, _ in found]
+        if with_sources:
+            fused = answer.fusion if isinstance(answer, PointingAnswer) else ()
+            by_place = {(one.phrase, one.reference): one for one in fused}
+            for row, (_, place) in zip(references, found, strict=True):
+                row["sources"] = _sources_row(by_place.get(place), answer.size)
     except GeometryError as error:
         raise BenchmarkError(f"example {example.id}: {error}") from error
     pointed = bool(references) or _declines(answer)
@@ -99,6 +118,17 @@ def _reference_row(reference: Reference, size: ImageSize) -> Row:
             if unit.size != size:
                 raise GeometryError(f"a mask is {unit.size}, its image {size}")
             row["mask"] = unit.to_coco()
+    return row
+
+
+def _sources_row(fused: FusedReference | None, size: ImageSize) -> Row:
+    row: Row = {}
+    for name, source in () if fused is None else fused.found.items():
+        clipped = source.box.clip(size)
+        row[name] = {
+            "box": [clipped.x1, clipped.y1, clipped.x2, clipped.y2],
+            "score": source.score,
+        }
     return row
 
 
@@ -187,7 +217,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         raise BenchmarkError(f"{path}: cannot read predictions: {error}") from error
 
 
-def to_prediction(row: Row, example: Example, *, needs_references: bool) -> Prediction:
+def to_prediction(
+    row: Row, example: Example, *, needs_references: bool, needs_sources: bool = False
+) -> Prediction:
     """Check a row against its example and return what it predicts.
 
     Raises:
@@ -213,23 +245,50 @@ def to_prediction(row: Row, example: Example, *, needs_references: bool) -> Pred
         if not isinstance(references, list):
             raise BenchmarkError("references is neither null nor a list")
         references = tuple(_to_thing(reference, size) for reference in references)
+        if needs_sources and any(thing.sources is None for thing in references):
+            raise BenchmarkError("has no sources of its boxes")
     return Prediction(text, references, tuple(problems), finish_reason)
 
 
 def _to_thing(value: object, size: ImageSize) -> PointedThing:
-    if not isinstance(value, Mapping) or not value.keys() <= {"box", "mask", "score"}:
-        raise BenchmarkError("a reference is not an object of box, mask and score")
-    box, mask, score = value.get("box"), value.get("mask"), value.get("score")
-    if score is not None and not _is_probability(score):
-        raise BenchmarkError(f"score {str(score)[:40]} is not a number in [0, 1]")
+    if not isinstance(value, Mapping) or not value.keys() <= {"box", "mask", "score", "sources"}:
+        raise BenchmarkError("a reference is not an object of box, mask, score and sources")
+    box, mask = value.get("box"), value.get("mask")
     try:
         return PointedThing(
             None if box is None else _on_image(Box.from_annotation(box, layout="xyxy"), size),
             None if mask is None else Mask.from_coco(mask, size=size),
-            None if score is None else float(score),
+            _to_score(value),
+            _to_sources(value.get("sources"), size),
         )
     except GeometryError as error:
         raise BenchmarkError(str(error)) from error
+
+
+def _to_score(value: Mapping[str, Any]) -> float | None:
+    score = value.get("score")
+    if score is None:
+        return None
+    if not _is_probability(score):
+        raise BenchmarkError(f"score {str(score)[:40]} is not a number in [0, 1]")
+    return float(score)
+
+
+def _to_sources(value: object, size: ImageSize) -> Mapping[BoxSource, ScoredBox] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not value.keys() <= set(SOURCES):
+        raise BenchmarkError(f"sources is not an object of {', '.join(SOURCES)}")
+    found: dict[BoxSource, ScoredBox] = {}
+    for name in SOURCES:
+        if name not in value:
+            continue
+        source = value[name]
+        if not isinstance(source, Mapping) or not {"box"} <= source.keys() <= {"box", "score"}:
+            raise BenchmarkError(f"source {name} is not an object of box and score")
+        box = Box.from_annotation(source["box"], layout="xyxy")
+        found[name] = ScoredBox(_on_image(box, size), _to_score(source))
+    return found
 
 
 def _is_probability(value: object) -> bool:

@@ -21,6 +21,18 @@ class BatchPredictor(Protocol):
 
 
 @runtime_checkable
+class FusingPredictor(Protocol):
+    """Answers many questions at once, and says where the box of each reference comes from."""
+
+    @property
+    def detector(self) -> object | None:
+        """What is asked for boxes beside the model; None where nothing is."""
+
+    def ask_many(self, questions: Sequence[Question], /, *, fuse: str) -> Sequence[Answer]:
+        """Answer each question with fused boxes; see `deixis.inference.fusion.fuse_boxes`."""
+
+
+@runtime_checkable
 class SamplePredictor(Protocol):
     """Answers from the annotation itself: a trivial baseline, or an oracle."""
 
@@ -43,8 +55,8 @@ class PredictorRecord:
     decoding: str = "the predictor's default"
 
 
-def record_predictor(predictor: AnyPredictor) -> PredictorRecord:
-    """Describe a predictor by its ``name``, ``decoding`` and the weights of its ``model``.
+def record_predictor(predictor: object) -> PredictorRecord:
+    """Describe a predictor, or a detector beside one, by its ``name``, ``decoding`` and the weights of its ``model``.
 
     An attribute that it does not have gets the default: the name of its class, no weights.
     """

@@ -8,6 +8,7 @@ from typing import Any
 
 from deixis.errors import BenchmarkError
 from deixis.evaluation.figures import Figures, figures_of, format_table, headline
+from deixis.evaluation.fusion import FusionResult
 from deixis.evaluation.protocol import EvaluationProtocol
 from deixis.evaluation.scoring import Score
 from deixis.evaluation.storage import write_whole
@@ -20,6 +21,8 @@ class Result:
 
     ``coverage`` is below 1 where predictions were missing and that was allowed; they count as
     wrong. ``num_with_problems`` answers had faults listed, ``num_cut`` reached the length limit.
+    ``fusion`` compares the sources of boxes where that was asked for; the scores are always those
+    of answers without fusion.
     """
 
     benchmark: str
@@ -29,6 +32,13 @@ class Result:
     num_with_problems: int
     num_cut: int
     protocol: EvaluationProtocol
+    fusion: FusionResult | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON; without fusion there is no such key."""
+        data = asdict(self)
+        del data["fusion"]
+        return data if self.fusion is None else {**data, "fusion": self.fusion.to_dict()}
 
     @property
     def headline(self) -> float:
@@ -63,7 +73,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return {"results": [asdict(result) for result in self.results]}
+        return {"results": [result.to_dict() for result in self.results]}
 
     def to_json(self, path: Path) -> None:
         """Write the report whole or not at all.
@@ -74,13 +84,23 @@ class Report:
         write_whole(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
 
     def to_markdown(self) -> str:
-        """Return one table for each kind of score, a row for each benchmark."""
+        """Return one table for each kind of score, a row for each benchmark.
+
+        A last table has the sources and strategies of those that were fused.
+        """
         tables: dict[str, list[tuple[str, Figures]]] = {}
         for result in self.results:
             for kind, score in result.scores.items():
                 figures = figures_of(score, result.calibration)
                 tables.setdefault(kind, []).append((result.benchmark, figures))
-        return "\n".join(
-            f"{format_table([{'benchmark': name, **figures} for name, figures in rows])}"
+        pieces = [
+            format_table([{"benchmark": name, **figures} for name, figures in rows])
             for rows in tables.values()
-        )
+        ]
+        fused = [
+            {"benchmark": result.benchmark, **row}
+            for result in self.results
+            if result.fusion is not None
+            for row in result.fusion.rows()
+        ]
+        return "\n".join([*pieces, format_table(fused)] if fused else pieces)

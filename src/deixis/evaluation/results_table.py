@@ -43,14 +43,15 @@ def write_results_table(
     pieces = [
         f"# {title}\n",
         _PREAMBLE,
-        _provenance(terms, command=command, hardware=hardware, commit=commit),
+        provenance(terms, command=command, hardware=hardware, commit=commit),
     ]
     for heading, rows in _sections(report, dict(baselines)).items():
         pieces += [f"## {heading}\n", format_table(rows)]
     write_whole(path, "\n".join(pieces))
 
 
-def _provenance(terms: EvaluationProtocol, *, command: str, hardware: str, commit: str) -> str:
+def provenance(terms: EvaluationProtocol, *, command: str, hardware: str, commit: str) -> str:
+    """Return a list of what a page's numbers depend on."""
     facts = {
         "command": f"`{command}`",
         "commit": commit,

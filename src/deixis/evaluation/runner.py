@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from deixis import __version__
 from deixis.errors import BenchmarkError
 from deixis.evaluation.benchmark import Benchmark, resolve_benchmark
 from deixis.evaluation.examples import Example
+from deixis.evaluation.fusion import FusionTally, check_fusible, read_strategies
 from deixis.evaluation.predictions import (
     Defects,
     Prediction,
@@ -23,12 +24,14 @@ from deixis.evaluation.predictions import (
 from deixis.evaluation.predictor import (
     AnyPredictor,
     BatchPredictor,
+    FusingPredictor,
     PredictorRecord,
     record_predictor,
 )
 from deixis.evaluation.protocol import build_protocol
 from deixis.evaluation.report import Report, Result
 from deixis.evaluation.storage import Journal, claim_folder, locked_folder
+from deixis.inference.fusion import FusionStrategy
 from deixis.structures import Answer
 
 Progress = Callable[[str, int, int], None]
@@ -49,6 +52,7 @@ def evaluate(
     out: Path | None = None,
     record: PredictorRecord | None = None,
     seed: int = 0,
+    fuse: Sequence[str] = (),
 ) -> Report:
     """Ask every question of the benchmarks and score the answers.
 
@@ -63,10 +67,15 @@ def evaluate(
             goes on where it was, and a finished one is scored again without asking.
         record: Who answers; found out from the predictor by default.
         seed: Draws the intervals.
+        fuse: Strategies to fuse boxes by (see `deixis.inference.fusion.fuse_boxes`). Each result
+            then compares them with the sources of boxes, from the same answers; the scores stay
+            those of answers without fusion.
 
     Raises:
         BenchmarkError: A name is unknown, a number is out of range, the predictor gives too few
-            answers or answers in another frame, or ``out`` holds another run.
+            answers or answers in another frame, or ``out`` holds another run; or boxes are to be
+            fused, and a benchmark has no single box or the predictor cannot tell its sources.
+        PromptError: There is no such strategy.
         StorageError: ``out`` cannot be written.
         LockedError: Another process is writing to ``out``.
     """
@@ -74,20 +83,23 @@ def evaluate(
     if batch_size < 1:
         raise BenchmarkError(f"batch size {batch_size}: expected at least 1")
     who = record_predictor(predictor) if record is None else record
+    fusion = _Fusion.of(fuse, benchmarks, predictor)
     results: list[Result] = []
     with ExitStack() as stack:
         journal = None
         if out is not None:
             stack.enter_context(locked_folder(out))
-            claim_folder(out, _describe_run(benchmarks, who, limit=limit, batch_size=batch_size))
+            run = _describe_run(benchmarks, who, limit=limit, batch_size=batch_size)
+            claim_folder(out, run if fusion is None else {**run, "fusion": fusion.describe()})
             journal = stack.enter_context(closing(Journal(out)))
         for benchmark in benchmarks:
-            tally = _Tally(benchmark, total=benchmark.num_examples(limit=limit), progress=progress)
+            total = benchmark.num_examples(limit=limit)
+            tally = _Tally(benchmark, total=total, progress=progress, fusion=fusion)
             for examples in _batches(benchmark.examples(limit=limit), batch_size):
-                for example, row in zip(
-                    examples, _ask(predictor, benchmark, examples, journal), strict=True
-                ):
-                    tally.add(example, _read_own(row, example, benchmark))
+                rows = _ask(predictor, benchmark, examples, journal, fused=fusion is not None)
+                for example, row in zip(examples, rows, strict=True):
+                    prediction = _read_own(row, example, benchmark, fused=fusion is not None)
+                    tally.add(example, prediction)
                 tally.report_progress()
             results.append(tally.result(who, seed=seed))
         report = Report(tuple(results))
@@ -183,18 +195,20 @@ def _ask(
     benchmark: Benchmark,
     examples: Sequence[Example],
     journal: Journal | None,
+    *,
+    fused: bool,
 ) -> list[Row]:
     if journal is not None:
         known = journal.take(benchmark.name, [example.id for example in examples])
         if known is not None:
             return known
-    answers = _answers(predictor, examples)
+    answers = _answers(predictor, examples, fused=fused)
     if len(answers) != len(examples):
         raise BenchmarkError(
             f"{benchmark.name}: the predictor gave {len(answers)} answers to {len(examples)} questions"
         )
     rows = [
-        make_row(benchmark.name, example, answer)
+        make_row(benchmark.name, example, answer, with_sources=fused)
         for example, answer in zip(examples, answers, strict=True)
     ]
     if journal is not None:
@@ -202,25 +216,66 @@ def _ask(
     return rows
 
 
-def _answers(predictor: AnyPredictor, examples: Sequence[Example]) -> Sequence[Answer]:
+def _answers(
+    predictor: AnyPredictor, examples: Sequence[Example], *, fused: bool
+) -> Sequence[Answer]:
+    if fused and isinstance(predictor, FusingPredictor):
+        # the decoder's own box is the answer without fusion, and all sources come with it
+        questions = [(example.image, example.question) for example in examples]
+        return predictor.ask_many(questions, fuse="decoder")
     if isinstance(predictor, BatchPredictor):
         return predictor.ask_many([(example.image, example.question) for example in examples])
     return [predictor.answer_sample(example.sample, example.question) for example in examples]
 
 
-def _read_own(row: Row, example: Example, benchmark: Benchmark) -> Prediction:
+def _read_own(row: Row, example: Example, benchmark: Benchmark, *, fused: bool) -> Prediction:
     # Answers are scored from their rows, as a file is, so that both give the same number.
+    needed = benchmark.task.needs_references
     try:
-        return to_prediction(row, example, needs_references=benchmark.task.needs_references)
+        return to_prediction(row, example, needs_references=needed, needs_sources=fused)
     except BenchmarkError as error:
         raise BenchmarkError(f"{benchmark.name}: prediction of {example.id} {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Fusion:
+    """What is compared beside the scores, and who gave the third box."""
+
+    strategies: tuple[FusionStrategy, ...]
+    threshold: float
+    detector: PredictorRecord | None
+
+    @classmethod
+    def of(
+        cls, names: Sequence[str], benchmarks: Sequence[Benchmark], predictor: AnyPredictor
+    ) -> "_Fusion | None":
+        if not names:
+            return None
+        strategies = read_strategies(names)
+        check_fusible(benchmarks)
+        if not isinstance(predictor, FusingPredictor):
+            who = record_predictor(predictor).name
+            raise BenchmarkError(f"{who} does not say where its boxes come from: cannot fuse them")
+        detector = predictor.detector
+        return cls(strategies, 0.5, None if detector is None else record_predictor(detector))
+
+    def describe(self) -> Row:
+        return {"detector": None if self.detector is None else asdict(self.detector)}
+
+    def tally(self) -> FusionTally:
+        return FusionTally(self.strategies, threshold=self.threshold, detector=self.detector)
 
 
 class _Tally:
     """One benchmark while it is scored."""
 
     def __init__(
-        self, benchmark: Benchmark, *, total: int, progress: Progress | None = None
+        self,
+        benchmark: Benchmark,
+        *,
+        total: int,
+        progress: Progress | None = None,
+        fusion: _Fusion | None = None,
     ) -> None:
         self._benchmark = benchmark
         self._total = total
@@ -231,6 +286,7 @@ class _Tally:
         self._num_missing = 0
         self._num_with_problems = 0
         self._num_cut = 0
+        self._fusion = None if fusion is None else fusion.tally()
 
     def add(self, example: Example, prediction: Prediction | None) -> None:
         """Score one prediction; a missing one counts as an answer that could not be read."""
@@ -238,6 +294,8 @@ class _Tally:
             self._num_missing += 1
             prediction = Prediction("", None)
         self._scorer.update(example, prediction)
+        if self._fusion is not None:
+            self._fusion.add(example, prediction)
         self._digest.update(example.fingerprint().encode())
         self._num_examples += 1
         self._num_with_problems += bool(prediction.problems)
@@ -264,6 +322,7 @@ class _Tally:
                 examples_sha256=self._digest.hexdigest(),
                 interval_seed=seed,
             ),
+            fusion=None if self._fusion is None else self._fusion.compute(seed=seed),
         )
 
 

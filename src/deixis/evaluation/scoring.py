@@ -57,7 +57,8 @@ class Scorer(Protocol):
         """Return how honest the confidences are; None where there are none."""
 
 
-def _best(things: list[PointedThing]) -> PointedThing:
+def best_thing(things: list[PointedThing]) -> PointedThing:
+    """Return the thing that answers for a single target, as `SELECTION` says."""
     return max(things, key=lambda thing: -1.0 if thing.score is None else thing.score)
 
 
@@ -87,7 +88,7 @@ class BoxScorer:
         if not things:
             self._metric.update(None, target, declined=prediction.references == ())
             return
-        chosen = _best(things)
+        chosen = best_thing(things)
         self._confidence.note(chosen, self._metric.update(chosen.box, target))
 
     def compute(self, *, seed: int) -> Mapping[str, Score]:
@@ -113,7 +114,7 @@ class MaskScorer:
             empty = Mask(np.zeros(tuple(example.sample.size), dtype=np.bool_))
             self._metric.update(empty if prediction.references == () else None, example.mask)
             return
-        chosen = _best(things)
+        chosen = best_thing(things)
         self._confidence.note(chosen, self._metric.update(chosen.mask, example.mask))
 
     def compute(self, *, seed: int) -> Mapping[str, Score]:

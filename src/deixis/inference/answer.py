@@ -1,21 +1,34 @@
 """An answer together with the image it is about."""
 
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from PIL.Image import Image
 
 from deixis.errors import PromptError
 from deixis.geometry import Box, DepthMap, Keypoints, Mask, Point
+from deixis.inference.fusion import FusedReference
 from deixis.overlay import draw_answer
 from deixis.structures import Answer, GroundedPhrase, ImageArray, Reference, Unit, UnitGroup
 
 
 @dataclass(frozen=True, slots=True)
 class PointingAnswer(Answer):
-    """What `Predictor.ask` gives: words, units in the image's pixels, and the image."""
+    """What `Predictor.ask` gives: words, units in the image's pixels, and the image.
+
+    ``fusion`` says where boxes come from, for each reference whose box was fused; see `fused`.
+    """
 
     image: ImageArray | None = None
+    fusion: tuple[FusedReference, ...] = ()
+
+    def fused(self, phrase: int, reference: int) -> FusedReference | None:
+        """Where the box of ``phrases[phrase].references[reference]`` comes from, if it was fused."""
+        for one in self.fusion:
+            if (one.phrase, one.reference) == (phrase, reference):
+                return one
+        return None
 
     def draw(self) -> Image:
         """Draw the answer over the image.
@@ -28,17 +41,41 @@ class PointingAnswer(Answer):
         return draw_answer(self.image, self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; boxes are xyxy in pixels, masks compressed COCO RLE."""
+        """Plain data for JSON; boxes are xyxy in pixels, masks compressed COCO RLE.
+
+        A reference whose box was fused has ``fusion``: the strategy, the sources of its box, and
+        the box and score of every source.
+        """
         return {
             "text": self.text,
             "size": {"height": self.size.height, "width": self.size.width},
-            "phrases": [_phrase_dict(phrase) for phrase in self.phrases],
+            "phrases": [
+                self._phrase_dict(index, phrase) for index, phrase in enumerate(self.phrases)
+            ],
             "problems": [
                 {"code": p.code, "message": p.message, "position": p.position}
                 for p in self.problems
             ],
             "finish_reason": self.finish_reason,
             "raw": self.raw,
+        }
+
+    def _phrase_dict(self, index: int, phrase: GroundedPhrase) -> dict[str, Any]:
+        numbers = count()
+        return {
+            "text": phrase.text,
+            "start": phrase.start,
+            "end": phrase.end,
+            "groups": [
+                {
+                    "unit_types": list(group.unit_types),
+                    "references": [
+                        _reference_dict(group, reference, self.fused(index, next(numbers)))
+                        for reference in group.references
+                    ],
+                }
+                for group in phrase.groups
+            ],
         }
 
     def to_coco(
@@ -61,37 +98,35 @@ class PointingAnswer(Answer):
                 for unit in reference.units:
                     if isinstance(unit, Box):
                         row["bbox"] = list(unit.to_xywh())
+                    elif isinstance(unit, Keypoints):
+                        row["keypoints"] = unit.to_annotation()
                     elif isinstance(unit, Mask):
                         row["segmentation"] = unit.to_coco()
                         if "bbox" not in row and not unit.is_empty:
                             row["bbox"] = list(unit.to_box().to_xywh())
-                if "bbox" in row or "segmentation" in row:
+                if row.keys() & {"bbox", "segmentation", "keypoints"}:
                     rows.append(row)
         return rows
 
 
-def _phrase_dict(phrase: GroundedPhrase) -> dict[str, Any]:
-    return {
-        "text": phrase.text,
-        "start": phrase.start,
-        "end": phrase.end,
-        "groups": [_group_dict(group) for group in phrase.groups],
-    }
-
-
-def _group_dict(group: UnitGroup) -> dict[str, Any]:
-    return {
-        "unit_types": list(group.unit_types),
-        "references": [_reference_dict(group, reference) for reference in group.references],
-    }
-
-
-def _reference_dict(group: UnitGroup, reference: Reference) -> dict[str, Any]:
+def _reference_dict(
+    group: UnitGroup, reference: Reference, fused: FusedReference | None
+) -> dict[str, Any]:
     units = {
         name: None if unit is None else _unit_data(unit)
         for name, unit in zip(group.unit_types, reference.units, strict=True)
     }
-    return {"score": reference.score, **units}
+    row = {"score": reference.score, **units}
+    if fused is not None:
+        row["fusion"] = {
+            "strategy": fused.strategy,
+            "made_of": [] if fused.fused is None else list(fused.fused.sources),
+            "sources": {
+                name: {"box": _unit_data(found.box), "score": found.score}
+                for name, found in fused.found.items()
+            },
+        }
+    return row
 
 
 def _unit_data(unit: Unit) -> Any:

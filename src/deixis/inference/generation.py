@@ -42,21 +42,23 @@ def generate(
     was chosen. Without ``cached`` each step reads the whole sequence again; the result is the
     same and serves as its check. ``begin`` gives the first token of each row.
     """
-    seen = model.see(batch.pixel_values)
-    fed = model.embed(batch.input_ids, seen, batch.regions, batch.region_rows)
-    positions, mask = batch.positions, batch.turns >= 0
+    seen = model.see(batch.pixel_values, batch.framed_pixels, batch.frames)
+    fed = model.embed(batch.input_ids, seen, batch.regions)
+    image = batch.input_ids == model.config.marker_ids["<image>"]
+    positions, mask = model.place(batch.positions, image), batch.turns >= 0
     hidden = torch.zeros(0)
     cache = DynamicCache(config=model.config.text_config) if cached else None
     head = model.language_model.get_output_embeddings()
     embed = model.language_model.get_input_embeddings()
-    reference_id = model.config.marker_ids["<REF>"]
-    rows = _Rows(len(fed), end_id, reference_id)
+    rows = _Rows(len(fed), end_id, frozenset(model.config.reference_ids))
     whole, whole_positions = fed, positions
     for _ in range(max_new_tokens + 1):
         if cached:
-            hidden = model.read(fed, positions, mask, cache=cache)[:, -1]
+            here = image[:, -fed.shape[1] :]
+            states = model.read(fed, positions, mask, cache=cache, seen=seen, image=here)
         else:
-            hidden = model.read(whole, whole_positions, mask)[:, -1]
+            states = model.read(whole, whole_positions, mask, seen=seen, image=image)
+        hidden = states[:, -1]
         rows.note_states(hidden)
         if rows.done or rows.length == max_new_tokens:
             break
@@ -67,19 +69,20 @@ def generate(
             chosen = chosen if begin is None else begin
         rows.append(chosen)
         fed = embed(chosen)[:, None]
-        positions = positions[:, -1:] + 1
+        positions = positions[..., -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        image = torch.cat([image, image.new_zeros(len(image), 1)], dim=1)
         whole = torch.cat([whole, fed], dim=1)
-        whole_positions = torch.cat([whole_positions, positions], dim=1)
+        whole_positions = torch.cat([whole_positions, positions], dim=-1)
     return rows.finish(hidden.shape[-1]), seen
 
 
 class _Rows:
     """What has been generated so far, row by row."""
 
-    def __init__(self, count: int, end_id: int, reference_id: int) -> None:
+    def __init__(self, count: int, end_id: int, reference_ids: frozenset[int]) -> None:
         self.end_id = end_id
-        self.reference_id = reference_id
+        self.reference_ids = reference_ids
         self.ids: list[list[int]] = [[] for _ in range(count)]
         self.states: list[list[Tensor]] = [[] for _ in range(count)]
         self.open = [True] * count
@@ -109,7 +112,7 @@ class _Rows:
         """Keep states of rows whose last token was a reference and has just been read."""
         for row, ids in enumerate(self.ids):
             read = self.open[row] and len(ids) == self.length and ids
-            if read and ids[-1] == self.reference_id:
+            if read and ids[-1] in self.reference_ids:
                 self.states[row].append(hidden[row])
 
     def finish(self, width: int) -> list[Generated]:

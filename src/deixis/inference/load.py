@@ -11,8 +11,12 @@ from safetensors import SafetensorError
 
 from deixis.errors import CheckpointError, ModelError
 from deixis.inference.predictor import Predictor
+from deixis.models.changes import DESCRIPTION, load_changes, read_changes
 from deixis.models.config import PointingVLMConfig
+from deixis.models.decoders.grounding import open_detector, open_pose
 from deixis.models.pointing import PointingVLM
+from deixis.processing.describer import FOLDER as DESCRIBER
+from deixis.processing.describer import TextEncoderTokenizer
 from deixis.processing.tokenizer import MarkedTokenizer
 
 WEIGHTS = Path(__file__).parent.parent / "models" / "weights"
@@ -23,20 +27,61 @@ def shipped_models() -> tuple[str, ...]:
     return tuple(sorted(path.name for path in WEIGHTS.glob("*") if (path / "config.json").exists()))
 
 
-def load(name: str | Path, *, device: str | None = None, second_look: bool = True) -> Predictor:
+def load(
+    name: str | Path,
+    *,
+    adapters: str | Path | None = None,
+    device: str | None = None,
+    second_look: bool = True,
+    detector: str | Path | None = None,
+    pose: str | Path | None = None,
+) -> Predictor:
     """Load a model and what it takes to ask it.
 
     Args:
-        name: A shipped model's name, a folder that training wrote, or a hub id ``owner/name``.
+        name: A shipped model's name, a folder that training wrote, or a hub id ``owner/name``. A
+            folder that holds only changes to a model loads that model by the name that it knows.
+        adapters: A folder that holds changes to the model: adapters, LoRA, other weights (see
+            `deixis.models.changes`).
         device: Torch device; the accelerator where there is one, else the processor.
         second_look: Check by what is seen whether there is anything to point at, where the
             language model is in doubt (see `deixis.inference.second_look`).
+        detector: A folder with a GroundingDINO of transformers, which is asked where answers are
+            fused (see `Predictor.ask`).
+        pose: A folder with a ViTPose of transformers, which gives the keypoints that references
+            ask for, where the model has no decoder for them.
 
     Raises:
-        ModelError: There is no such model.
+        ModelError: There is no such model, or it decodes keypoints and a pose model is given.
         CheckpointError: Its files are damaged or do not fit one another.
     """
-    folder = _find(str(name))
+    folder = find_model(str(name))
+    changes = None if adapters is None else find_model(str(adapters))
+    if (folder / DESCRIPTION).is_file():
+        if changes is not None:
+            raise ModelError(f"model {name}: changes alone; expected the model that they belong to")
+        folder, changes = find_model(read_changes(folder).base), folder
+    model: Any
+    model, tokenizer = _read(folder, str(name))
+    if changes is not None:
+        load_changes(model, folder, changes)
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    describer = None
+    if (folder / DESCRIBER).is_dir():
+        describer = TextEncoderTokenizer.load(folder / DESCRIBER)
+    return Predictor(
+        model.to(device).eval(),
+        tokenizer,
+        name=str(name),
+        second_look=second_look,
+        describer=describer,
+        detector=None if detector is None else open_detector(Path(detector), device),
+        pose=None if pose is None else open_pose(Path(pose), device),
+    )
+
+
+def _read(folder: Path, name: str) -> tuple[PointingVLM, MarkedTokenizer]:
     try:
         config = PointingVLMConfig.from_pretrained(folder)
         loaded: Any = PointingVLM.from_pretrained(
@@ -54,20 +99,22 @@ def load(name: str | Path, *, device: str | None = None, second_look: bool = Tru
     wrong = {key: sorted(report[key]) for key in ("missing_keys", "unexpected_keys") if report[key]}
     if wrong:
         raise CheckpointError(f"model {name}: weights do not fit the configuration: {wrong}")
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Predictor(model.to(device).eval(), tokenizer, name=str(name), second_look=second_look)
+    return model, tokenizer
 
 
-def _find(name: str) -> Path:
+def find_model(name: str) -> Path:
+    """The folder of a model, or of changes to one: shipped, the name itself, or from the hub.
+
+    Raises:
+        ModelError: There is none.
+    """
     shipped = WEIGHTS / name
     if name in shipped_models():
         return shipped
     folder = Path(name)
-    if (folder / "config.json").is_file():
-        return folder
-    if (folder / "model" / "config.json").is_file():
-        return folder / "model"
+    for place in (folder, folder / "model"):
+        if any((place / file).is_file() for file in ("config.json", DESCRIPTION)):
+            return place
     if folder.exists():
         raise ModelError(f"model {name}: folder without config.json; expected a saved deixis model")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
@@ -79,6 +126,7 @@ def _find(name: str) -> Path:
 
 def _download(name: str) -> Path:
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+        patterns = ["*.json", "*.safetensors", "*.txt", "*.model", f"{DESCRIBER}/*"]
+        return Path(snapshot_download(name, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(f"model {name!r} is no folder, and the hub did not give it") from error

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from deixis.errors import GeometryError, PromptError
+from deixis.errors import GeometryError, ModelError, PromptError
 from deixis.geometry import Box, ImageSize, Letterbox, Mask
 from deixis.inference.answer import PointingAnswer
+from deixis.inference.fusing import BodyModel, Detector, add_bodies, fuse_answer, own_boxes
+from deixis.inference.fusion import FusionStrategy, read_strategy
 from deixis.inference.generation import Generated, generate, pad_references
 from deixis.inference.second_look import SecondLook, Seen
 from deixis.models.objectives import DecodedUnits
@@ -21,6 +23,7 @@ from deixis.models.references import LatentReferences
 from deixis.notation import Decoded, Marker, fill
 from deixis.processing.batch import Row, collate
 from deixis.processing.build import build_processor
+from deixis.processing.describer import TextEncoderTokenizer
 from deixis.processing.images import read_image
 from deixis.processing.tokenizer import MarkedTokenizer
 from deixis.structures import (
@@ -33,6 +36,7 @@ from deixis.structures import (
     Unit,
     UnitGroup,
     UnitType,
+    Video,
 )
 
 Prompt = str | Sequence[QuestionPart]
@@ -68,6 +72,18 @@ class Predictor:
 
     Answers do not depend on what else is in a batch. With ``second_look``, a model that tells
     concepts from cells checks by them whether there is anything to point at (see `SecondLook`).
+
+    Args:
+        model: The composite model.
+        tokenizer: Its tokenizer.
+        name: What the model is called in records.
+        second_look: See above.
+        detector: Asked for boxes where an answer is fused (see `ask`).
+        pose: Gives the keypoints that references ask for, where the model has no decoder for
+            them.
+
+    Raises:
+        ModelError: The model decodes keypoints itself, and a pose model is given.
     """
 
     def __init__(
@@ -77,9 +93,16 @@ class Predictor:
         *,
         name: str = "",
         second_look: bool = True,
+        describer: TextEncoderTokenizer | None = None,
+        detector: Detector | None = None,
+        pose: BodyModel | None = None,
     ) -> None:
+        if pose is not None and UnitType.KEYPOINT in model.units:
+            raise ModelError(f"model {name!r} decodes keypoints itself: expected no pose model")
         self.model = model
-        self.processor = build_processor(model.config, tokenizer)
+        self.detector = detector
+        self.pose = pose
+        self.processor = build_processor(model.config, tokenizer, describer)
         self.name = name
         self.second_look = SecondLook(self.processor.concepts if second_look else {})
 
@@ -95,50 +118,70 @@ class Predictor:
         prompt: Prompt,
         *,
         units: str | Sequence[str] | None = None,
+        fuse: str | None = None,
         max_new_tokens: int = MAX_NEW_TOKENS,
     ) -> PointingAnswer:
         """Ask one question about one image.
 
         Args:
-            image: A path, bytes, a PIL image or an RGB array [height, width, 3].
+            image: A path, bytes, a PIL image or an RGB array [height, width, 3]; or a `Video`, for
+                models that take them.
             prompt: Text, or text and regions in the order in which they are meant.
             units: Decode every reference to these unit types, whatever the answer names.
+            fuse: A strategy of `deixis.inference.fusion.fuse_boxes`. Every reference that has a box
+                gets one that is made of those of the box decoder, of its mask and of the detector,
+                as far as the model has them; the answer's ``fusion`` says which. Not without it.
             max_new_tokens: Length limit of the answer.
 
         Raises:
             ImageError: The image cannot be read.
-            PromptError: The question is empty or a region does not lie on the image.
+            PromptError: The question is empty, a region does not lie on the image, or there is no
+                such unit type or strategy.
         """
-        return self.ask_many([(image, prompt)], units=units, max_new_tokens=max_new_tokens)[0]
+        asked = [(image, prompt)]
+        return self.ask_many(asked, units=units, fuse=fuse, max_new_tokens=max_new_tokens)[0]
 
     def ask_many(
         self,
         questions: Iterable[tuple[Any, Prompt]],
         *,
         units: str | Sequence[str] | None = None,
+        fuse: str | None = None,
         max_new_tokens: int = MAX_NEW_TOKENS,
         batch_size: int = 32,
     ) -> list[PointingAnswer]:
         """Ask several questions; see `ask`."""
-        wanted = _unit_types(units)
+        posed = () if self.pose is None else (UnitType.KEYPOINT,)
+        wanted = _unit_types(units, (*DECODED, *self.model.units, *posed))
+        strategy = None if fuse is None else read_strategy(fuse)
         ready = [self._question(image, prompt) for image, prompt in questions]
         answers: list[PointingAnswer] = []
         for start in range(0, len(ready), batch_size):
-            answers += self._answer(ready[start : start + batch_size], wanted, max_new_tokens)
+            some = ready[start : start + batch_size]
+            answers += self._answer(some, wanted, max_new_tokens, strategy)
         return answers
 
     def _question(self, image: Any, prompt: Prompt) -> _Question:
-        array = read_image(image).array
-        size = ImageSize(*array.shape[:2])
         parts = _parts(prompt)
-        row = self.processor.row(Conversation("question", array, size, (Turn(parts),)))
+        if isinstance(image, Video):
+            frames = self.processor.frames(image)
+            array = frames[(len(frames) - 1) // 2]
+        else:
+            array = read_image(image).array
+        size = ImageSize(*array.shape[:2])
+        source = Video(lambda: frames) if isinstance(image, Video) else array
+        row = self.processor.row(Conversation("question", source, size, (Turn(parts),)))
         words = " ".join(part for part in parts if isinstance(part, str))
         return _Question(array, size, row, words)
 
     def _answer(
-        self, questions: list[_Question], wanted: tuple[str, ...] | None, limit: int
+        self,
+        questions: list[_Question],
+        wanted: tuple[str, ...] | None,
+        limit: int,
+        strategy: FusionStrategy | None,
     ) -> list[PointingAnswer]:
-        looked = self._look([question.row for question in questions], limit)
+        looked = self._look(questions, limit, wanted)
         doubtful = [
             index
             for index, one in enumerate(looked)
@@ -146,20 +189,25 @@ class Predictor:
         ]
         if doubtful:
             others = [looked[index].generated.runner_up[0] for index in doubtful]
-            again = self._look([questions[index].row for index in doubtful], limit, others)
+            again = self._look([questions[index] for index in doubtful], limit, wanted, others)
             for index, other in zip(doubtful, again, strict=True):
                 looked[index] = self._believed(questions[index], looked[index], other)
         return [
-            self._read(question, one, wanted)
+            self._read(question, one, wanted, strategy)
             for question, one in zip(questions, looked, strict=True)
         ]
 
     @torch.inference_mode()
     def _look(
-        self, rows: list[Row], limit: int, begin: Sequence[int] | None = None
+        self,
+        questions: list[_Question],
+        limit: int,
+        units: tuple[str, ...] | None,
+        begin: Sequence[int] | None = None,
     ) -> list[_Looked]:
         """Generate answers and decode their references; ``begin`` gives the first tokens."""
         tokenizer = self.processor.tokenizer
+        rows = [question.row for question in questions]
         batch = collate(rows, pad_id=tokenizer.pad_id, left=True).to(self.model.device)
         generated, seen = generate(
             self.model,
@@ -170,9 +218,28 @@ class Predictor:
         )
         states, filled = pad_references(generated)
         turns = torch.ones(filled.shape, dtype=torch.long)
-        decoded = self.model.decode(LatentReferences(states, filled, turns), seen)
+        wanted = self._wanted(questions, generated, filled, units)
+        decoded = self.model.decode(LatentReferences(states, filled, turns), seen, wanted=wanted)
         known = self.model.recognise(seen) if self.second_look.words else None
         return [_Looked(one, row, decoded, known) for row, one in enumerate(generated)]
+
+    def _wanted(
+        self,
+        questions: list[_Question],
+        generated: list[Generated],
+        filled: Bool[Tensor, "b most"],
+        units: tuple[str, ...] | None,
+    ) -> dict[str, Bool[Tensor, "b most"]]:
+        """Which references need which of the decoders that only some references need."""
+        wanted = {unit: torch.zeros_like(filled) for unit in self.model.more_units}
+        if not wanted:
+            return {}
+        for row, (question, one) in enumerate(zip(questions, generated, strict=True)):
+            pieces = self.processor.tokenizer.decode_pieces(one.ids)
+            for slot in self.processor.notation.decode(pieces, question.size).slots:
+                for unit in wanted.keys() & set(units or slot.unit_types):
+                    wanted[unit][row, slot.position] = True
+        return wanted
 
     def _believed(self, question: _Question, first: _Looked, other: _Looked) -> _Looked:
         """The likelier of two answers, of which one points and one does not; else the first."""
@@ -210,7 +277,11 @@ class Predictor:
         return seen
 
     def _read(
-        self, question: _Question, looked: _Looked, wanted: tuple[str, ...] | None
+        self,
+        question: _Question,
+        looked: _Looked,
+        wanted: tuple[str, ...] | None,
+        strategy: FusionStrategy | None,
     ) -> PointingAnswer:
         processor, size, generated = self.processor, question.size, looked.generated
         pieces = processor.tokenizer.decode_pieces(generated.ids)
@@ -225,7 +296,7 @@ class Predictor:
         scores = [placer.score(slot.position, slot.unit_types) for slot in parsed.slots]
         grounded = fill(parsed, units, scores)
         raw = "".join(p.value if isinstance(p, Marker) else p for p in pieces)
-        return PointingAnswer(
+        answer = PointingAnswer(
             grounded,
             size,
             raw,
@@ -233,6 +304,13 @@ class Predictor:
             generated.finish_reason,
             question.image,
         )
+        if strategy is not None:
+            boxes = own_boxes(grounded, parsed.slots, placer, UnitType.BOX)
+            answer = fuse_answer(answer, boxes, strategy, self.detector)
+        if self.pose is not None:
+            boxes = own_boxes(grounded, parsed.slots, placer, UnitType.KEYPOINT)
+            answer = add_bodies(answer, boxes, self.pose) if boxes else answer
+        return answer
 
 
 def retype(decoded: Decoded, unit_types: tuple[str, ...]) -> Decoded:
@@ -265,13 +343,33 @@ class _Placer:
     def unit(self, reference: int, name: str) -> Unit | None:
         """Decode a reference as a unit type; None, with a problem, where that fails."""
         try:
-            if name == UnitType.BOX and self.decoded.boxes is not None:
-                return self._box(self.decoded.boxes.boxes[self.row, reference])
-            if name == UnitType.MASK and self.decoded.masks is not None:
-                return self._mask(self.decoded.masks.logits[self.row, reference])
+            return self._place(reference, name)
         except GeometryError as error:
             self.problems.append(Problem("unit_unsound", f"reference {reference}: {error}"))
             return None
+
+    def attempt(self, reference: int, name: str) -> Unit | None:
+        """Decode a reference as a unit type that nobody asked for; None where that fails."""
+        try:
+            return self._place(reference, name)
+        except GeometryError:
+            return None
+
+    def chance(self, reference: int, name: str) -> float | None:
+        """The chance that a box or a mask is right; None where nothing estimates it."""
+        units = {UnitType.BOX: self.decoded.boxes, UnitType.MASK: self.decoded.masks}
+        decoded = units.get(UnitType(name))
+        return None if decoded is None else float(decoded.quality[self.row, reference].sigmoid())
+
+    def _place(self, reference: int, name: str) -> Unit | None:
+        if name == UnitType.BOX and self.decoded.boxes is not None:
+            return self._box(self.decoded.boxes.boxes[self.row, reference])
+        if name == UnitType.MASK and self.decoded.masks is not None:
+            return self._mask(self.decoded.masks.logits[self.row, reference])
+        if name in self.decoded.more:
+            more = self.decoded.more[name]
+            place = int(more.places[self.row, reference])
+            return more.decoder.to_unit(more.decoded, self.row, place, self.letterbox.source)
         return None
 
     def score(self, reference: int, names: Sequence[str]) -> float | None:
@@ -281,6 +379,9 @@ class _Placer:
             logits.append(self.decoded.boxes.quality[self.row, reference])
         if UnitType.MASK in names and self.decoded.masks is not None:
             logits.append(self.decoded.masks.quality[self.row, reference])
+        for name in [name for name in names if name in self.decoded.more]:
+            more = self.decoded.more[name]
+            logits.append(more.decoded.quality[self.row, int(more.places[self.row, reference])])
         return float(torch.stack(logits).sigmoid().mean()) if logits else None
 
     def _box(self, box: Float[Tensor, " 4"]) -> Box:
@@ -311,15 +412,14 @@ class _Placer:
         return mask
 
 
-def _unit_types(units: str | Sequence[str] | None) -> tuple[str, ...] | None:
+def _unit_types(units: str | Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...] | None:
     if units is None:
         return None
     names = tuple(units.split(",")) if isinstance(units, str) else tuple(units)
-    unknown = [name for name in names if name not in DECODED]
+    unknown = [name for name in names if name not in known]
     if unknown or not names:
-        raise PromptError(
-            f"unit types {list(names)}: expected some of {[u.value for u in DECODED]}"
-        )
+        choices = list(dict.fromkeys(str(name) for name in known))
+        raise PromptError(f"unit types {list(names)}: expected some of {choices}")
     return names
 
 

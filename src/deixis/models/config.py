@@ -1,13 +1,31 @@
 """Configuration of the composite model, as Hugging Face saves it."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from math import isqrt
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from deixis.errors import ModelError
 from deixis.models.decoders import DecoderConfig
-from deixis.models.projector import ObjectProjector
+from deixis.models.decoders.depth import DepthConfig
+from deixis.models.decoders.keypoints import SKELETONS, KeypointConfig
+from deixis.models.decoders.prompted import ImageFrame
+from deixis.models.headed import GRID_LANGUAGE_MODELS
+from deixis.models.positions import GridPositions
+from deixis.models.projector import CellProjector, ObjectProjector
+from deixis.models.regions.alignment import AlignmentConfig
+from deixis.models.regions.choices import build_config
+from deixis.models.regions.encoders import RegionEncodersConfig
+from deixis.models.regions.masked import MaskRegionConfig
 from deixis.models.vision import SmallVisionConfig
+from deixis.models.vision.kinds import VisionConfig, VisionSizes, read_vision, vision_sizes
+from deixis.models.vision.merging import MergingVisionConfig
+from deixis.models.vision.video import VideoPooling
+from deixis.notation import RegionForm, notation_named
+from deixis.structures import UnitType
 
 
 class PointingVLMConfig(PreTrainedConfig):
@@ -15,12 +33,17 @@ class PointingVLMConfig(PreTrainedConfig):
 
     Args:
         text_config: Configuration of any causal language model.
-        vision: Shape of the vision encoder.
+        vision: Shape of the vision encoder; with a ``kind``, of another one than the small one
+            (see `deixis.models.vision.kinds`).
         box_decoder: Shape of the box decoder; None for a model without one.
         mask_decoder: Shape of the mask decoder; None for a model without one.
+        decoders: More unit decoders: names of `deixis.models.decoders.registry.BUILDERS` and what
+            each is built from.
         pixel_width: Channels of the map that masks are cut from.
         region_tokens: Tokens that a region becomes; a square number.
-        notation: How grounded phrases are written; a name of `deixis.processing.build.NOTATIONS`.
+        regions: Region encoders, as `RegionEncodersConfig.to_json` has them; None for one that
+            pools cells under masks into ``region_tokens``.
+        notation: How grounded phrases are written; a name of `deixis.notation.NOTATIONS`.
         marker_ids: Token ids of the markers, by their text.
         concepts: Words that an auxiliary head learns to tell from each cell of the feature map
             (see `concept_loss`); none for a model without that head.
@@ -30,7 +53,16 @@ class PointingVLMConfig(PreTrainedConfig):
             decoder's ``cells``, two by two (see `CellProjector`), or the most likely ``objects``
             and the image as a whole (see `ObjectProjector`), which takes proposals.
         objects: Things that become tokens with the last.
+        projector: ``layers``, ``bias`` and ``activation`` of what the encoder's tokens pass, where
+            they are not those of `Projector`: two layers in TAMP and REF-VLM, one in Pink (without a
+            bias) and u-LLaVA.
+        pixel_decoder: MaskFormer's own, by what it is built from; None for a lighter one.
+        video: How frames become tokens, a `VideoPooling` as a dict; None for images alone.
+        alignment: How a connector is aligned by itself before the language model learns (TAMP's
+            stage 1), an `AlignmentConfig` as a dict; None for models that are not, or no more.
         loss_weights: Weights of the losses by name.
+        tuning: Adapters and LoRA that have been put into parts, by the part's name (see
+            `deixis.models.tuning.write_tuning`).
     """
 
     model_type = "deixis-pointing"
@@ -52,6 +84,13 @@ class PointingVLMConfig(PreTrainedConfig):
         proposals: bool = False,
         tokens_from: Literal["encoder", "cells", "objects"] = "encoder",
         objects: int = 16,
+        decoders: dict[str, dict[str, Any]] | None = None,
+        regions: dict[str, Any] | None = None,
+        projector: dict[str, Any] | None = None,
+        pixel_decoder: dict[str, Any] | None = None,
+        video: dict[str, Any] | None = None,
+        alignment: dict[str, Any] | None = None,
+        tuning: dict[str, dict[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
         if isinstance(text_config, dict):
@@ -62,46 +101,114 @@ class PointingVLMConfig(PreTrainedConfig):
         self.mask_decoder = mask_decoder
         self.pixel_width = pixel_width
         self.region_tokens = region_tokens
+        self.regions = regions
+        self.pixel_decoder = pixel_decoder
+        self.video = video
+        self.alignment = alignment
+        if video is not None and tokens_from != "encoder":
+            raise ModelError(f"videos: expected tokens_from encoder, got {tokens_from}")
+        # now, not when the first one comes
+        _ = self.video_pooling
         self.notation = notation
         self.marker_ids = marker_ids if marker_ids is not None else {}
         self.concepts = concepts if concepts is not None else []
         self.proposals = proposals
         self.tokens_from = tokens_from
         self.objects = objects
-        self.loss_weights = {**DEFAULT_LOSS_WEIGHTS, **(loss_weights or {})}
+        self.decoders = decoders if decoders is not None else {}
+        self.projector = projector if projector is not None else {}
+        self.tuning = tuning if tuning is not None else {}
+        # those of boxes and masks have the weights of boxes and masks
+        more = dict.fromkeys(self.decoders.keys() - {"location", "segmenter"}, MORE_LOSS_WEIGHT)
+        self.loss_weights = {**DEFAULT_LOSS_WEIGHTS, **more, **(loss_weights or {})}
         super().__init__(**kwargs)
 
     @property
-    def vision_config(self) -> SmallVisionConfig:
+    def vision_config(self) -> VisionConfig:
         """The vision encoder's shape, typed."""
-        fields: dict[str, Any] = {
-            # JSON has lists where the dataclass has tuples
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in self.vision.items()
-        }
-        return SmallVisionConfig(**fields)
+        return read_vision(self.vision)
+
+    @property
+    def vision_sizes(self) -> VisionSizes:
+        """What the rest of the model needs to know of the vision encoder."""
+        return vision_sizes(self.vision_config)
+
+    @property
+    def regions_config(self) -> RegionEncodersConfig:
+        """The region encoders, typed."""
+        if self.regions is not None:
+            return RegionEncodersConfig.from_json(self.regions)
+        return RegionEncodersConfig({"mask": MaskRegionConfig(self.region_tokens)})
+
+    @property
+    def region_forms(self) -> dict[str, RegionForm]:
+        """How regions of each type stand in a question."""
+        return self.regions_config.forms
+
+    @property
+    def reference_ids(self) -> tuple[int, ...]:
+        """Ids of the tokens whose hidden states are decoded to units; none where all is text."""
+        latents = notation_named(self.notation).latents
+        return tuple(sorted(self.marker_ids[marker.value] for marker in latents))
+
+    @property
+    def video_pooling(self) -> VideoPooling | None:
+        """How frames of videos become tokens, typed; None where the model takes none."""
+        return None if self.video is None else build_config(VideoPooling, self.video)
+
+    @property
+    def alignment_config(self) -> AlignmentConfig | None:
+        """How a connector is aligned, typed; None where none is."""
+        return None if self.alignment is None else build_config(AlignmentConfig, self.alignment)
+
+    @property
+    def aligns(self) -> bool:
+        """Whether a connector is aligned by itself."""
+        return self.alignment is not None
 
     @property
     def canvas(self) -> int:
         """Side of the canvas, in pixels."""
-        return self.vision_config.image_size
+        return self.vision_sizes.canvas
+
+    @property
+    def fill(self) -> tuple[int, int, int]:
+        """Colour around an image on the canvas, red, green and blue."""
+        return self.vision_sizes.fill
 
     @property
     def image_tokens(self) -> int:
         """Tokens that an image becomes."""
         if self.tokens_from == "objects":
             return self.objects + ObjectProjector.GRID**2
-        return self.vision_config.grid**2
+        if self.tokens_from == "cells":
+            return (self.cell_grid // CellProjector.MERGE) ** 2
+        return self.vision_sizes.num_tokens
+
+    @property
+    def image_positions(self) -> GridPositions | None:
+        """How the language model sees image tokens; None where it reads them as a sequence."""
+        if self.text_config is None or self.text_config.model_type not in GRID_LANGUAGE_MODELS:
+            return None
+        return None if self.tokens_from == "objects" else GridPositions(isqrt(self.image_tokens))
+
+    @property
+    def deep_layers(self) -> int:
+        """Layers of the language model after which features of their own join the image tokens."""
+        vision = self.vision_config
+        return vision.deep_layers if isinstance(vision, MergingVisionConfig) else 0
 
     @property
     def pixel_grid(self) -> int:
-        """Side of the map that masks are cut from: the pyramid's finest, at stride 2."""
-        return self.canvas // 2
+        """Side of the map that masks are cut from: the pyramid's finest."""
+        sizes = self.vision_sizes
+        return sizes.grids[sizes.pixel_level]
 
     @property
     def cell_grid(self) -> int:
-        """Side of the map that references attend to, at stride 8."""
-        return self.canvas // 8
+        """Side of the map that references attend to: the pyramid's coarsest but one."""
+        sizes = self.vision_sizes
+        return sizes.grids[sizes.cell_level]
 
     @property
     def box_decoder_config(self) -> DecoderConfig | None:
@@ -113,6 +220,75 @@ class PointingVLMConfig(PreTrainedConfig):
         """The mask decoder's shape, typed."""
         return None if self.mask_decoder is None else DecoderConfig(**self.mask_decoder)
 
+    @property
+    def cell_width(self) -> int | None:
+        """Channels of the map that references attend to; None where no decoder says so.
+
+        Raises:
+            ModelError: Decoders disagree.
+        """
+        own = {"box": self.box_decoder_config, "mask": self.mask_decoder_config}
+        asked = {name: config.width for name, config in own.items() if config is not None}
+        defaults = {"keypoint": KeypointConfig().width, "depth": DepthConfig().width}
+        for name in self.decoders.keys() - {"location", "segmenter"}:
+            width = self.decoders[name].get("width", defaults.get(name))
+            if width is not None:
+                asked[name] = int(width)
+        if len(set(asked.values())) > 1:
+            raise ModelError(f"decoders attend to one map: expected one width, got {asked}")
+        return next(iter(asked.values()), None)
+
+    @property
+    def keypoint_names(self) -> tuple[str, ...]:
+        """Keypoints of the bodies that are decoded; none without such a decoder."""
+        if UnitType.KEYPOINT not in self.decoders:
+            return ()
+        skeleton = self.decoders[UnitType.KEYPOINT].get("skeleton", KeypointConfig().skeleton)
+        return SKELETONS[skeleton].names
+
+    @property
+    def other_units(self) -> tuple[str, ...]:
+        """Unit types that are decoded and are none of ours; a decoder has their name."""
+        return tuple(name for name in self.decoders if name not in OWN_DECODERS)
+
+    @property
+    def decodes_depth(self) -> bool:
+        """Whether depth maps are decoded."""
+        return UnitType.DEPTH in self.decoders
+
+    @property
+    def mask_frame(self) -> ImageFrame | None:
+        """How the model's segmenter sees images, where it has one."""
+        if "segmenter" not in self.decoders:
+            return None
+        return segmenter_frame(self.decoders["segmenter"].get("segmenter"))
+
+
+def segmenter_frame(segmenter: Any) -> ImageFrame:
+    """The frame of a segmenter, from its configuration as ``to_dict()`` gives it.
+
+    Raises:
+        ModelError: It is no configuration of SAM or SAM 2.
+    """
+    if not isinstance(segmenter, Mapping) or segmenter.get("model_type") not in SEGMENTER_FITS:
+        raise ModelError(
+            "decoder segmenter: expected the configuration of sam or sam2 as segmenter\n"
+            "hint: load its weights into the part mask_decoder"
+        )
+    side = AutoConfig.for_model(**segmenter).prompt_encoder_config.image_size
+    return ImageFrame(int(side), SEGMENTER_FITS[segmenter["model_type"]])
+
+
+SEGMENTER_FITS: Mapping[str, Literal["corner", "stretch"]] = MappingProxyType(
+    {"sam": "corner", "sam2": "stretch", "sam2_video": "stretch"}
+)
+"""How segmenters put an image into their square, by model type."""
+
+OWN_DECODERS = frozenset({*(unit.value for unit in UnitType), "location", "segmenter"})
+"""Names of decoders whose truth the processor makes ready; others read units themselves."""
+
+MORE_LOSS_WEIGHT = 0.5
+"""Weight of the losses of unit decoders beyond boxes and masks, as of those two."""
 
 DEFAULT_LOSS_WEIGHTS = {
     "language": 1.0,
@@ -125,5 +301,7 @@ DEFAULT_LOSS_WEIGHTS = {
     "quality": 0.25,
     "concept": 0.5,
     "proposals": 0.5,
+    "location": 1.0,
+    "semantic": 1.0,
 }
 """REF-VLM's weights (public code); quality, concepts and proposals are ours."""

@@ -5,8 +5,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from deixis.structures import IGNORE_INDEX
-
 
 def to_corners(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
     """Turn cxcywh into xyxy."""
@@ -94,19 +92,3 @@ def concept_loss(
     on_things = (entropy * shown).sum() / shown.sum().clamp(min=1)
     on_ground = (entropy * ~shown).sum() / (~shown).sum().clamp(min=1)
     return on_things + on_ground
-
-
-def language_loss(
-    head: torch.nn.Module,
-    hidden: Float[Tensor, "b t d"],
-    labels: Int[Tensor, "b t"],
-    weights: Float[Tensor, "b t"] | None = None,
-) -> Float[Tensor, ""]:
-    """Next-token cross-entropy; logits exist only where the label is not ignored."""
-    kept: Bool[Tensor, "b t"] = labels[:, 1:] != IGNORE_INDEX
-    logits = head(hidden[:, :-1][kept]).float()
-    loss = functional.cross_entropy(logits, labels[:, 1:][kept], reduction="none")
-    if weights is None:
-        return loss.sum() / kept.sum().clamp(min=1)
-    scale = weights[:, 1:][kept]
-    return (loss * scale).sum() / scale.sum().clamp(min=1e-6)

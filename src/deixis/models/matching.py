@@ -1,14 +1,30 @@
 """Hungarian matching inside groups (REF-VLM III-D, equations 4 to 8).
 
 A group is the references of one phrase: its units may come in any order, units of another phrase
-may not take part. Groups are padded into one batch of small squares, so that costs are computed
-once for all of them.
+may not take part. Groups are padded into one batch of small tables, so that costs are computed
+once for all of them, and what can be settled for all groups at once is settled so: where the best
+choices of a group's members differ from one another, they are the answer; two and three members
+have two and six orders. Only what is left goes to the shortest augmenting paths of scipy, group
+by group.
+
+Equation 6 puts minus infinity where a pair is not possible and equation 8 allows a member to stay
+without a partner; with costs that are to be small, both would be the cheapest choice of all. Here
+padding is never read, and a group matches as many pairs as it can.
 """
 
+from itertools import permutations
+
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+
+UNMATCHED = -1
+"""Stands for the target of a reference that has none."""
+
+_NOT_FINITE = 1e9
+"""Cost of a pair whose cost is not finite: the loss will tell, and no other pair is as bad."""
 
 
 def match_groups(
@@ -21,14 +37,126 @@ def match_groups(
             read.
         sizes: References (and as many targets) in each group.
     """
-    table = cost.detach().float().cpu().numpy()
-    matches: list[Int[np.ndarray, " size"]] = []
-    for square, size in zip(table, sizes, strict=True):
-        if size == 1:
-            matches.append(np.zeros(1, dtype=np.int64))
-        elif size == 2:
-            straight, crossed = square[0, 0] + square[1, 1], square[0, 1] + square[1, 0]
-            matches.append(np.array([0, 1] if straight <= crossed else [1, 0]))
+    taken = assign_groups(cost, sizes)
+    return [row[:size] for row, size in zip(taken, sizes, strict=True)]
+
+
+def assign_groups(
+    cost: Float[Tensor, "groups references targets"],
+    sizes: Int[np.ndarray, " groups"],
+    target_sizes: Int[np.ndarray, " groups"] | None = None,
+) -> Int[np.ndarray, "groups references"]:
+    """Give the cheapest one-to-one assignment of every group, as one padded table.
+
+    Each group matches as many pairs as it has references or targets, whichever are fewer; the
+    other references, and padding, get `UNMATCHED`. Among assignments that cost the same, any may
+    be given.
+
+    Args:
+        cost: Cost of reference i taking target j, padded; entries past a group's sizes are not
+            read. A cost that is not finite counts as higher than every other.
+        sizes: References in each group.
+        target_sizes: Targets in each group; as many as references by default.
+    """
+    table = cost.detach().double().cpu().contiguous().numpy()
+    if not np.isfinite(table.sum()):
+        table = np.where(np.isfinite(table), table, _NOT_FINITE)
+    target_sizes = sizes if target_sizes is None else target_sizes
+    taken = np.full(table.shape[:2], UNMATCHED, dtype=np.int64)
+    shapes = sizes * (table.shape[2] + 1) + target_sizes
+    for shape in np.unique(shapes).tolist():
+        height, width = divmod(shape, table.shape[2] + 1)
+        if not height or not width:
+            continue
+        chosen = np.flatnonzero(shapes == shape)
+        block = table[chosen, :height, :width]
+        if height <= width:
+            taken[chosen, :height] = _assign_rows(block)
         else:
-            matches.append(linear_sum_assignment(square[:size, :size])[1])
-    return matches
+            rows = _assign_rows(np.ascontiguousarray(block.transpose(0, 2, 1)))
+            taken[chosen[:, None], rows] = np.arange(width)
+    return taken
+
+
+def reorder_groups(
+    members: Int[Tensor, "groups most"], taken: Int[np.ndarray, "groups most"], count: int
+) -> Int[Tensor, " count"]:
+    """Give the truth that each reference of a batch takes; those in no group keep their own.
+
+    Args:
+        members: Indices of the references of each group, padded with -1; reference *k* and truth
+            *k* have the same index.
+        taken: What `assign_groups` gave for the groups.
+        count: References in the batch.
+    """
+    order = torch.arange(count, device=members.device)
+    own = members >= 0
+    picked = torch.from_numpy(taken).to(members.device).clamp(min=0)
+    order[members[own]] = members.gather(1, picked)[own]
+    return order
+
+
+def pairwise_box_cost(
+    predicted: Float[Tensor, "groups references 4"],
+    target: Float[Tensor, "groups targets 4"],
+    *,
+    l1: float,
+    giou: float,
+) -> Float[Tensor, "groups references targets"]:
+    """Give ``l1 · L1 + giou · (1 - GIoU)`` of every pair of a group (REF-VLM III-D, equation 4).
+
+    Boxes are cxcywh in [0, 1] of the canvas. Axis by axis, with the distance of the centres ``d``
+    and half extents ``a`` and ``b``, what two boxes share is ``a + b - max(d, |a - b|)`` and what
+    encloses both ``a + b + max(d, |a - b|)``, so that distances are computed once for both terms.
+    """
+    # groups last: the two short axes broadcast, the long one runs through memory
+    first, second = (each.permute(2, 1, 0).contiguous() for each in (predicted, target))
+    spread, shared, hull = [], [], []
+    for axis in (0, 1):
+        centre = (first[axis][:, None] - second[axis][None]).abs_()
+        one, other = first[axis + 2] / 2, second[axis + 2] / 2
+        extent = (one[:, None] - other[None]).abs_()
+        both = one[:, None] + other[None]
+        spread.append(torch.add(centre, extent, alpha=2))
+        apart = torch.maximum(centre, extent, out=centre)
+        shared.append((both - apart).clamp_(min=0))
+        hull.append(both.add_(apart))
+    overlap, enclosing = shared[0].mul_(shared[1]), hull[0].mul_(hull[1]).clamp_(min=1e-9)
+    areas = [each[2].clamp(min=0) * each[3].clamp(min=0) for each in (first, second)]
+    union = (areas[0][:, None] + areas[1][None]).sub_(overlap).clamp_(min=1e-9)
+    # 1 - GIoU = 1 - overlap / union + (enclosing - union) / enclosing
+    apart = overlap.div_(union).add_(union.div_(enclosing)).neg_().add_(2)
+    cost = spread[0].add_(spread[1]).mul_(l1).add_(apart, alpha=giou)
+    return cost.permute(2, 0, 1)
+
+
+def _assign_rows(
+    block: Float[np.ndarray, "groups rows columns"],
+) -> Int[np.ndarray, "groups rows"]:
+    """The column of every row, for groups of one shape with no more rows than columns."""
+    count, height, width = block.shape
+    taken = block.argmin(2)
+    if height == 1:
+        return taken
+    groups = np.arange(count)[:, None]
+    wanted = np.zeros((count, width), dtype=bool)
+    wanted[groups, taken] = True
+    # rows that want different columns all get what they want, and nothing can be cheaper
+    contested = np.flatnonzero(wanted.sum(1) < height)
+    if height == width and height <= _LISTED and len(contested):
+        taken[contested] = _cheapest_order(block[contested])
+        return taken
+    for index in contested.tolist():
+        taken[index] = linear_sum_assignment(block[index])[1]
+    return taken
+
+
+_LISTED = 3
+"""Up to this many members, all orders of a group are compared."""
+
+
+def _cheapest_order(block: Float[np.ndarray, "groups n n"]) -> Int[np.ndarray, "groups n"]:
+    size = block.shape[1]
+    orders = np.array(list(permutations(range(size))))
+    sums = block[:, np.arange(size), orders].sum(2)
+    return orders[sums.argmin(1)]

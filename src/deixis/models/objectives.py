@@ -1,6 +1,8 @@
 """What training minimises: step 6 of a forward pass."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -8,8 +10,11 @@ from torch import Tensor, nn
 
 from deixis.models import losses
 from deixis.models.decoders import BoxPredictions, MaskPredictions, Proposals, mask_logits
+from deixis.models.decoders.interface import Decoded
 from deixis.models.decoders.layers import Anchors
-from deixis.models.matching import match_groups
+from deixis.models.decoders.registry import AnyDecoder
+from deixis.models.decoders.scoring import tied_zero
+from deixis.models.matching import assign_groups, pairwise_box_cost, reorder_groups
 from deixis.models.references import LatentReferences
 
 RIGHT_IOU = 0.5
@@ -17,12 +22,30 @@ RIGHT_IOU = 0.5
 
 
 @dataclass(frozen=True, slots=True)
+class MoreUnits:
+    """What one more decoder made of the references that it was given.
+
+    ``filled`` are those, moved together; ``places`` tells where in its row each reference went,
+    -1 where it was not given.
+    """
+
+    decoder: AnyDecoder
+    decoded: Decoded
+    filled: Bool[Tensor, "b some"]
+    places: Int[Tensor, "b q"]
+
+
+@dataclass(frozen=True, slots=True)
 class DecodedUnits:
-    """What the decoders made of the references; None where the model has no such decoder."""
+    """What the decoders made of the references; None where the model has no such decoder.
+
+    ``more`` are units of further decoders, by unit type.
+    """
 
     references: LatentReferences
     boxes: BoxPredictions | None
     masks: MaskPredictions | None
+    more: Mapping[str, MoreUnits] = field(default_factory=dict)
 
     @property
     def anchors(self) -> tuple[Anchors, ...]:
@@ -44,8 +67,22 @@ class Things:
 
 
 @dataclass(frozen=True, slots=True)
+class MoreTruth:
+    """Truth for one more decoder, about the references ``index``: whole groups, in order.
+
+    ``truth`` is what the decoder takes (see `UnitDecoder`), an entry for each of them.
+    """
+
+    index: Int[Tensor, " m"]
+    truth: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Truth:
-    """Truth for the references of a batch; fields as in `deixis.processing.batch.References`."""
+    """Truth for the references of a batch; fields as in `deixis.processing.batch.References`.
+
+    ``more`` is truth for further decoders, by unit type.
+    """
 
     boxes: Float[Tensor, "n 4"]
     has_box: Bool[Tensor, " n"]
@@ -53,6 +90,7 @@ class Truth:
     has_mask: Bool[Tensor, " n"]
     groups: Int[Tensor, "g most"]
     weights: Float[Tensor, " n"]
+    more: Mapping[str, MoreTruth] = field(default_factory=dict)
 
 
 def weighted_sum(
@@ -110,7 +148,37 @@ def unit_losses(
         anchor = anchor_loss(units.masks.anchors, filled, coverage, known)
         parts["mask"] = loss + units.masks.anchor_weight * anchor
         measures |= {"mask_iou": weighted_mean(iou, scale)}
+    for name, one in units.more.items():
+        parts[name], found_measures = more_losses(name, one, truth.more.get(name), order)
+        measures |= found_measures
     return parts, measures
+
+
+def more_losses(
+    name: str, units: MoreUnits, truth: MoreTruth | None, order: Int[Tensor, " n"]
+) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    """Score one more decoder, whose loss is weighted inside; its parts are among the measures.
+
+    Without truth it is a zero that is tied to the decoder's parameters.
+    """
+    if truth is None:
+        return tied_zero(as_module(units.decoder)), {}
+    taken = truth.truth.take(_places(truth.index, len(order))[order[truth.index]])
+    loss = units.decoder.losses(units.decoded, taken, units.filled)
+    return loss.loss, loss.measures | {f"{name}_{part}": x for part, x in loss.parts.items()}
+
+
+def as_module(decoder: AnyDecoder) -> nn.Module:
+    """What holds a decoder's parameters: itself."""
+    assert isinstance(decoder, nn.Module)  # noqa: S101  # a direct child of the model
+    return decoder
+
+
+def _places(index: Int[Tensor, " m"], count: int) -> Int[Tensor, " count"]:
+    """Where in ``index`` each of ``count`` references is; -1 where it is not."""
+    places = torch.full((count,), -1, dtype=torch.long, device=index.device)
+    places[index] = torch.arange(len(index), device=index.device)
+    return places
 
 
 def proposal_losses(
@@ -240,10 +308,8 @@ def match_truth(
     filled = units.references.filled
     cost = torch.zeros(len(several), several.shape[1], several.shape[1], device=order.device)
     if units.boxes is not None:
-        predicted = units.boxes.boxes[filled][members][:, :, None]
-        target = truth.boxes[members][:, None]
-        _, giou = losses.paired_iou(losses.to_corners(predicted), losses.to_corners(target))
-        pair = weights["l1"] * (predicted - target).abs().sum(-1) + weights["giou"] * (1 - giou)
+        predicted, target = units.boxes.boxes[filled][members], truth.boxes[members]
+        pair = pairwise_box_cost(predicted, target, l1=weights["l1"], giou=weights["giou"])
         cost += pair * truth.has_box[members][:, None]
     if pixels is not None:
         probability, masks = pixels[members].sigmoid(), truth.masks.flatten(1)[members]
@@ -257,8 +323,12 @@ def match_truth(
             attention = decoded.anchors[-1].logits[filled].log_softmax(-1)
             if coverage is not None:
                 cost -= attention[members] @ coverage[members].transpose(1, 2)
-    chosen = match_groups(cost, (several >= 0).sum(1).cpu().numpy())
-    for group, match in zip(several, chosen, strict=True):
-        kept = group[: len(match)]
-        order[kept] = kept[torch.from_numpy(match).to(kept.device)]
-    return order
+    for name, one in units.more.items():
+        known = truth.more.get(name)
+        if known is None:
+            continue
+        own = _places(known.index, len(order))[members].masked_fill(several < 0, -1)
+        here = (own >= 0).any(1)
+        cost[here] += one.decoder.costs(one.decoded, known.truth, one.filled, own[here])
+    taken = assign_groups(cost, (several >= 0).sum(1).cpu().numpy())
+    return reorder_groups(several, taken, len(order))

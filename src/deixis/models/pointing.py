@@ -6,23 +6,25 @@ A forward pass, in order:
 2. the pixel decoder merges the pyramid into cells (to attend to) and pixels (to cut masks from);
 3. image tokens pass the projector, region tokens the region encoder, and both take the place of
    their placeholder tokens among the text;
-4. the language model reads the sequence; the hidden state at each `<REF>` is gathered;
-5. the unit decoders turn each gathered state into a box and a mask;
+4. the language model reads the sequence; the hidden state at each reference (`<REF>`) is gathered;
+5. the unit decoders turn each gathered state into a box and a mask, and those references that ask
+   for other units into these;
 6. with truth given, references of a group take their truth by Hungarian matching, and the losses
-   of language, boxes, masks, proposals and concepts are added (see `objectives`).
+   of language, units, proposals and concepts are added (see `objectives`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, Cache, PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from deixis.errors import ModelError
 from deixis.models import losses
-from deixis.models.config import PointingVLMConfig
+from deixis.models.config import PointingVLMConfig, segmenter_frame
 from deixis.models.decoders import (
     BoxDecoder,
     MaskDecoder,
@@ -31,30 +33,59 @@ from deixis.models.decoders import (
     ProposalHead,
     Proposals,
 )
+from deixis.models.decoders.interface import EncodedImages, Features
+from deixis.models.decoders.keypoints import KeypointDecoder
+from deixis.models.decoders.location import LocationDecoder
+from deixis.models.decoders.maskformer_pixel import MaskFormerPixelDecoder
+from deixis.models.decoders.prompted import PromptedMaskDecoder
+from deixis.models.decoders.registry import AnyDecoder, Widths, build_decoder
+from deixis.models.decoders.scoring import tied_zero
+from deixis.models.headed import build_language_model
+from deixis.models.language import check_language
+from deixis.models.language_loss import language_loss
 from deixis.models.objectives import (
     DecodedUnits,
+    MoreUnits,
     Things,
     Truth,
     proposal_losses,
     unit_losses,
     weighted_sum,
 )
-from deixis.models.positions import sine_positions
 from deixis.models.projector import CellProjector, ObjectProjector, Projector
-from deixis.models.references import LatentReferences, route_references
-from deixis.models.regions import MaskGuidedAggregation
-from deixis.models.vision import SmallVisionEncoder
-
-CELL_LEVEL, PIXEL_LEVEL = 2, 0
+from deixis.models.references import LatentReferences, pick_references, route_references
+from deixis.models.regions import (
+    RegionAlignment,
+    RegionConnector,
+    RegionContext,
+    RegionInputs,
+    build_region_encoder,
+)
+from deixis.models.truth import read_region_truth, read_regions, read_truth
+from deixis.models.tuning import restore_tuning
+from deixis.models.vision.features import VisionFeatures
+from deixis.models.vision.kinds import build_vision_encoder
+from deixis.models.vision.merging import MergingVisionConfig
+from deixis.structures import UnitType
 
 
 @dataclass(frozen=True, slots=True)
 class SeenImages:
-    """Images after the vision encoder: tokens for the language model, maps for the decoders."""
+    """Images after the vision encoder: tokens for the language model, maps for the decoders.
 
-    tokens: Float[Tensor, "b n d"]
+    ``tokens`` are those of all rows, one row after the other, ``counts`` of them each; ``visual``
+    are the vision encoder's own. Of a video, maps and ``visual`` show the frame in the middle.
+    ``framed`` are the images as a segmenter has encoded them, where the model has one; ``deep`` is
+    what the language model adds to the tokens after its first layers, where it does.
+    """
+
+    tokens: Float[Tensor, "n d"]
+    counts: Int[Tensor, " b"]
+    visual: Float[Tensor, "b p v"]
     maps: PixelFeatures
     proposals: Proposals | None
+    framed: EncodedImages | None = None
+    deep: tuple[Float[Tensor, "b seen width"], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +95,6 @@ class PointingOutput:
     loss: Float[Tensor, ""]
     parts: dict[str, Float[Tensor, ""]]
     measures: dict[str, Float[Tensor, ""]]
-
-
-class RegionEncoder(nn.Module):
-    """Regions to tokens: aggregation under the mask, then a projector."""
-
-    def __init__(self, cell_width: int, language_width: int, num_tokens: int) -> None:
-        super().__init__()
-        self.aggregate = MaskGuidedAggregation(num_tokens)
-        self.projector = Projector(cell_width, language_width)
-
-    def forward(
-        self,
-        cells: Float[Tensor, "b c h w"],
-        masks: Float[Tensor, "r mh mw"],
-        rows: Int[Tensor, " r"],
-    ) -> Float[Tensor, "r n d"]:
-        """Give ``num_tokens`` vectors for each region; ``rows`` says whose image it lies on."""
-        positions = sine_positions(cells.shape[-1], cells.shape[1], device=cells.device)
-        # what is large would drown the other
-        normed = nn.functional.layer_norm(cells.permute(0, 2, 3, 1), cells.shape[1:2])
-        placed = normed.permute(0, 3, 1, 2) + positions.T.unflatten(1, cells.shape[-2:])
-        return self.projector(self.aggregate(placed, masks, rows))
 
 
 class ConceptHead(nn.Module):
@@ -106,63 +115,208 @@ class PointingVLM(PreTrainedModel):
     """Vision encoder, projector, region encoder, language model and unit decoders, by name.
 
     Parts are the direct children: ``vision_encoder``, ``projector``, ``region_encoder``,
-    ``language_model``, ``pixel_decoder``, ``proposal_head``, ``box_decoder``, ``mask_decoder``, ``concept_head``.
+    ``language_model``, ``pixel_decoder``, ``proposal_head``, ``box_decoder``, ``mask_decoder``,
+    ``concept_head``, and for each further unit type its decoder, such as ``keypoint_decoder``.
     """
 
     config_class = PointingVLMConfig
     main_input_name = "input_ids"
     _supports_sdpa = True
 
-    def __init__(self, config: PointingVLMConfig) -> None:
+    def __init__(
+        self,
+        config: PointingVLMConfig,
+        *,
+        vision_encoder: nn.Module | None = None,
+        language_model: PreTrainedModel | None = None,
+        projector: nn.Module | None = None,
+    ) -> None:
+        """Build every part with random weights, but those that are given; they are not copied."""
         super().__init__(config)
         if config.text_config is None:
             raise ModelError("a pointing model needs a text_config")
+        if "segmenter" in config.decoders:
+            segmenter_frame(config.decoders["segmenter"].get("segmenter"))
         width = config.text_config.hidden_size
-        self.vision_encoder = SmallVisionEncoder(config.vision_config)
-        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
-        widths = self.vision_encoder.widths
-        decoders = [d for d in (config.box_decoder_config, config.mask_decoder_config) if d]
-        cell_width = decoders[0].width if decoders else widths[CELL_LEVEL]
-        self.projector = build_projector(config, widths[-1], cell_width, width)
-        self.pixel_decoder = PixelDecoder(
-            widths,
-            cell_level=CELL_LEVEL,
-            pixel_level=PIXEL_LEVEL,
-            cell_width=cell_width,
-            pixel_width=config.pixel_width,
-        )
+        if vision_encoder is None:
+            vision_encoder = build_vision_encoder(config.vision_config)
+        if language_model is None:
+            language_model = build_language_model(config.text_config)
+        config.text_config = language_model.config
+        check_language(language_model)
+        self.vision_encoder, self.language_model = vision_encoder, language_model
+        self.image_positions, self.deep_layers = config.image_positions, config.deep_layers
+        sizes = config.vision_sizes
+        cell_width = config.cell_width or sizes.widths[sizes.cell_level]
+        if projector is None:
+            projector = build_projector(config, sizes.token_width, cell_width, width)
+        self.projector = projector
+        self.pixel_decoder = build_pixel_decoder(config, cell_width)
         self.proposal_head = (
             ProposalHead(cell_width, config.pixel_width) if config.proposals else None
         )
-        self.region_encoder = RegionEncoder(cell_width, width, config.region_tokens)
+        self.region_encoder = build_region_encoder(
+            config.regions_config,
+            cell_width=cell_width,
+            visual_width=sizes.token_width,
+            language_width=width,
+        )
         box, mask = config.box_decoder_config, config.mask_decoder_config
-        self.box_decoder = None if box is None else BoxDecoder(box, width)
-        self.mask_decoder = None if mask is None else MaskDecoder(mask, width, config.pixel_width)
-        if self.proposal_head is not None:
-            for decoder in (self.box_decoder, self.mask_decoder):
-                if decoder is not None and decoder.config.anchored:
-                    decoder.start_from_proposals()
+        self.box_decoder: BoxDecoder | LocationDecoder | None = (
+            None if box is None else BoxDecoder(box, width)
+        )
+        self.mask_decoder: MaskDecoder | PromptedMaskDecoder | None = (
+            None if mask is None else MaskDecoder(mask, width, config.pixel_width)
+        )
         self.concept_head = (
             ConceptHead(cell_width, len(config.concepts)) if config.concepts else None
         )
+        aligned = config.alignment_config
+        self.alignment: RegionAlignment | None = None
+        if aligned is not None:
+            self.alignment = RegionAlignment(self.connector.config.width, aligned)
+        self.more_units = tuple(
+            self._add_decoder(name, fields, Widths(width, config.pixel_width))
+            for name, fields in config.decoders.items()
+        )
+        if self.proposal_head is not None:
+            for decoder in self.children():
+                match decoder:
+                    case BoxDecoder() | MaskDecoder() | KeypointDecoder():
+                        if decoder.config.anchored:
+                            decoder.start_from_proposals()
+                    case _:
+                        pass
+        self.always_frozen = frozenset(
+            name for name, parameter in self.named_parameters() if not parameter.requires_grad
+        )
+        restore_tuning(self, config.tuning)
         self.post_init()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+        self.all_tied_weights_keys.update(tied_inside(self))
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Keep each part's own initialisation: parts differ too much for one rule."""
+        """Keep each part's own initialisation: parts differ too much for one rule.
 
-    def see(self, pixel_values: Float[Tensor, "b 3 h w"]) -> SeenImages:
-        """Steps 1 and 2: encode canvases once, however many questions follow."""
+        Only what is no weight is made again: loading begins with a model that has no numbers.
+        """
+        if isinstance(module, KeypointDecoder):
+            module.sigmas.copy_(torch.tensor(module.skeleton.sigmas))
+
+    def _add_decoder(self, name: str, fields: Mapping[str, Any], widths: Widths) -> str:
+        """Make one more decoder a part and give the unit type that it decodes."""
+        decoder = build_decoder(name, fields, widths)
+        part = f"{decoder.unit}_decoder"
+        if not isinstance(decoder, nn.Module):
+            raise ModelError(f"decoder {name!r}: expected it as the configuration's {part}")
+        if getattr(self, part, None) is not None:
+            raise ModelError(f"decoder {name!r}: the model has another {part} already")
+        setattr(self, part, decoder)
+        return decoder.unit
+
+    @property
+    def more_decoders(self) -> dict[str, AnyDecoder]:
+        """The decoders of the config's ``decoders``, by unit type."""
+        return {unit: getattr(self, f"{unit}_decoder") for unit in self.more_units}
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The unit types that the model decodes."""
+        own = {UnitType.BOX.value: self.box_decoder, UnitType.MASK.value: self.mask_decoder}
+        first = tuple(unit for unit, decoder in own.items() if decoder is not None)
+        return first + tuple(unit for unit in self.more_units if unit not in own)
+
+    @property
+    def connector(self) -> RegionConnector:
+        """The region encoder that can be aligned by itself.
+
+        Raises:
+            ModelError: There is none that reads descriptions, or there are several.
+        """
+        encoders = self.region_encoder.modules()
+        found = [one for one in encoders if isinstance(one, RegionConnector) and one.text]
+        if len(found) != 1:
+            raise ModelError(
+                f"alignment: expected one connector with a text_encoder, got {len(found)}"
+            )
+        return found[0]
+
+    @property
+    def aligner(self) -> RegionAlignment:
+        """The heads and losses that align the connector.
+
+        Raises:
+            ModelError: The model has none.
+        """
+        if self.alignment is None:
+            raise ModelError("the model is not made to be aligned: expected alignment, got None")
+        return self.alignment
+
+    def align(
+        self,
+        pixel_values: Float[Tensor, "pictures 3 h w"],
+        regions: RegionInputs,
+        frames: Int[Tensor, " b"] | None = None,
+    ) -> Float[Tensor, "r k d"]:
+        """What the connector finds for each region, before its projector."""
+        visual, pyramid = _shown(self.vision_encoder(pixel_values), frames)
+        context = RegionContext(self.pixel_decoder(pyramid).cells, visual)
+        return self.connector.features(context, regions)
+
+    def see(
+        self,
+        pixel_values: Float[Tensor, "pictures 3 h w"],
+        framed_pixels: Float[Tensor, "b 3 side side"] | None = None,
+        frames: Int[Tensor, " b"] | None = None,
+    ) -> SeenImages:
+        """Steps 1 and 2: encode canvases once, however many questions follow.
+
+        ``frames`` says how many pictures are the frames of each row's video, 0 for an image; None
+        where there are images alone.
+
+        Raises:
+            ModelError: The model has a segmenter, and images in its frame are not given; or it
+                takes no videos, and there is one.
+        """
         features = self.vision_encoder(pixel_values)
-        maps = self.pixel_decoder(features.pyramid)
+        visual, pyramid = _shown(features, frames)
+        maps = self.pixel_decoder(pyramid)
         proposals = None if self.proposal_head is None else self.proposal_head(maps.cells)
-        match self.projector:
-            case ObjectProjector():
-                tokens = self.projector(maps.cells, proposals)
-            case CellProjector():
-                tokens = self.projector(maps.cells)
-            case _:
-                tokens = self.projector(features.tokens)
-        return SeenImages(tokens, maps, proposals)
+        if frames is not None:
+            rows = self._pooled(features.tokens, frames)
+            tokens = self.projector(torch.cat(rows))
+            counts = torch.tensor([len(row) for row in rows], device=tokens.device)
+        else:
+            match self.projector:
+                case ObjectProjector():
+                    each = self.projector(maps.cells, proposals)
+                case CellProjector():
+                    each = self.projector(maps.cells)
+                case _:
+                    each = self.projector(visual)
+            tokens = each.flatten(0, 1)
+            counts = torch.full((len(each),), each.shape[1], device=tokens.device)
+        framed = self._framed(framed_pixels)
+        return SeenImages(tokens, counts, visual, maps, proposals, framed, features.deep)
+
+    def _pooled(
+        self, tokens: Float[Tensor, "pictures p v"], frames: Int[Tensor, " b"]
+    ) -> list[Float[Tensor, "_n v"]]:
+        """Tokens of each image and pooled tokens of each video."""
+        pooling = self.config.video_pooling
+        if pooling is None:
+            raise ModelError("the model takes no videos; expected images alone")
+        parts = tokens.split(frames.clamp(min=1).tolist())
+        return [
+            part.flatten(0, 1) if not count else pooling.pool(part[None])[0].flatten(0, 1)
+            for part, count in zip(parts, frames.tolist(), strict=True)
+        ]
+
+    def _framed(self, pixels: Float[Tensor, "b 3 side side"] | None) -> EncodedImages | None:
+        if not isinstance(self.mask_decoder, PromptedMaskDecoder):
+            return None
+        if pixels is None:
+            raise ModelError("the model has a segmenter: expected images in its frame, got none")
+        return self.mask_decoder.see(pixels)
 
     def recognise(self, seen: SeenImages) -> Float[Tensor, "b cells known"] | None:
         """Give the chance, for each cell, that each of the config's concepts holds there."""
@@ -174,8 +328,7 @@ class PointingVLM(PreTrainedModel):
         self,
         input_ids: Int[Tensor, "b t"],
         seen: SeenImages,
-        regions: Float[Tensor, "r rh rw"],
-        region_rows: Int[Tensor, " r"],
+        regions: Any,
     ) -> Float[Tensor, "b t d"]:
         """Step 3: token embeddings with image and region tokens in their places.
 
@@ -183,11 +336,16 @@ class PointingVLM(PreTrainedModel):
             ModelError: Placeholders and features differ in number.
         """
         embeddings = self.language_model.get_input_embeddings()(input_ids)
-        embeddings = self._splice(embeddings, input_ids, "<image>", seen.tokens.flatten(0, 1))
-        if len(regions):
-            tokens = self.region_encoder(seen.maps.cells, regions, region_rows).flatten(0, 1)
-            return self._splice(embeddings, input_ids, "<region>", tokens)
-        return embeddings
+        # a row without a placeholder is about no image
+        shown = (input_ids == self.config.marker_ids["<image>"]).any(1)
+        tokens = seen.tokens[shown.repeat_interleave(seen.counts)]
+        embeddings = self._splice(embeddings, input_ids, "<image>", tokens)
+        if not len(regions):
+            return embeddings
+        shared = self.projector if isinstance(self.projector, Projector) else None
+        context = RegionContext(seen.maps.cells, seen.visual, shared)
+        found = self.region_encoder.tokens(context, read_regions(regions))
+        return self._splice(embeddings, input_ids, "<region>", found.vectors)
 
     def _splice(
         self,
@@ -206,46 +364,111 @@ class PointingVLM(PreTrainedModel):
     def read(
         self,
         embeddings: Float[Tensor, "b t d"],
-        positions: Int[Tensor, "b t"],
+        positions: Int[Tensor, "*rows b t"],
         attention: Bool[Tensor, "b ..."],
         *,
         cache: Cache | None = None,
+        seen: SeenImages | None = None,
+        image: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t d"]:
-        """Step 4: last hidden states of the language model."""
+        """Step 4: last hidden states of the language model.
+
+        A language model that sees image tokens on a grid takes positions as `place` gives them; one
+        that adds features after its first layers takes what was ``seen``, and which of the tokens
+        are of an ``image``.
+
+        Raises:
+            ModelError: One of these is not given.
+        """
         output = self.language_model.get_decoder()(
             inputs_embeds=embeddings,
-            position_ids=positions,
             attention_mask=attention,
             past_key_values=cache,
             use_cache=cache is not None,
+            position_ids=positions,
+            **self._deep_features(positions, seen, image),
         )
         return output.last_hidden_state
 
-    def decode(self, references: LatentReferences, seen: SeenImages) -> DecodedUnits:
-        """Step 5: every decoder runs on every reference; the caller keeps what was asked for."""
+    def place(
+        self, positions: Int[Tensor, "b t"], image: Bool[Tensor, "b t"]
+    ) -> Int[Tensor, "*rows b t"]:
+        """Positions in sequences as the language model wants them: as they are, or in three rows."""
+        if self.image_positions is None:
+            return positions
+        return self.image_positions.spread(positions, image)
+
+    def _deep_features(
+        self,
+        positions: Int[Tensor, "*rows b t"],
+        seen: SeenImages | None,
+        image: Bool[Tensor, "b t"] | None,
+    ) -> dict[str, Any]:
+        """What the language model adds to image tokens after its first layers, where it does."""
+        if self.image_positions is not None and positions.dim() == 2:
+            raise ModelError("image tokens on a grid: expected positions as `place` gives them")
+        on_image = positions != positions[:1] if image is None else image
+        if not self.deep_layers or not bool(on_image.any()):
+            return {}
+        if seen is None or image is None:
+            raise ModelError("features after the first layers: expected what was seen, and where")
+        shown = image.any(1)
+        features = [each[shown].flatten(0, 1) for each in seen.deep]
+        return {"visual_pos_masks": image, "deepstack_visual_embeds": features}
+
+    def decode(
+        self,
+        references: LatentReferences,
+        seen: SeenImages,
+        *,
+        wanted: Mapping[str, Bool[Tensor, "b q"]] | None = None,
+    ) -> DecodedUnits:
+        """Step 5: units of every reference.
+
+        Boxes and masks are decoded of every reference, the caller keeps what was asked for; with
+        ``wanted``, other units only of the references that it names by their type.
+        """
         boxes = masks = None
-        if self.box_decoder is not None:
+        if isinstance(self.box_decoder, BoxDecoder):
             boxes = self.box_decoder(references, seen.maps.cells, seen.proposals)
-        if self.mask_decoder is not None:
+        if isinstance(self.mask_decoder, MaskDecoder):
             masks = self.mask_decoder(references, seen.maps, seen.proposals)
-        return DecodedUnits(references, boxes, masks)
+        features = Features(seen.maps, seen.proposals, seen.framed)
+        more = {}
+        for unit, decoder in self.more_decoders.items():
+            chosen = references.filled
+            if wanted is not None:
+                chosen = chosen & wanted.get(unit, torch.zeros_like(chosen))
+            some, places = pick_references(references, chosen)
+            more[unit] = MoreUnits(decoder, decoder(some, features), some.filled, places)
+        return DecodedUnits(references, boxes, masks, more)
 
     def forward(
         self,
-        pixel_values: Float[Tensor, "b 3 h w"],
+        pixel_values: Float[Tensor, "pictures 3 h w"],
         input_ids: Int[Tensor, "b t"],
         labels: Int[Tensor, "b t"],
         label_weights: Float[Tensor, "b t"],
         positions: Int[Tensor, "b t"],
         turns: Int[Tensor, "b t"],
         independent: Bool[Tensor, " b"],
-        regions: Float[Tensor, "r rh rw"],
-        region_rows: Int[Tensor, " r"],
+        regions: Any,
         references: Any,
         things: Any,
+        framed_pixels: Float[Tensor, "b 3 side side"] | None = None,
+        frames: Int[Tensor, " b"] | None = None,
+        region_truth: Any = None,
+        *,
+        aligning: bool = False,
     ) -> PointingOutput:
-        """All six steps on a training batch (fields of `deixis.processing.batch.Batch`)."""
-        seen = self.see(pixel_values)
+        """All six steps on a training batch (fields of `deixis.processing.batch.Batch`).
+
+        When ``aligning``, only what the region encoder finds is learned, from what is known of the
+        regions (TAMP's stage 1).
+        """
+        if aligning:
+            return self._aligned(pixel_values, regions, frames, region_truth)
+        seen = self.see(pixel_values, framed_pixels, frames)
         weights = self.config.loss_weights
         parts: dict[str, Tensor] = {}
         measures: dict[str, Tensor] = {}
@@ -260,42 +483,126 @@ class PointingVLM(PreTrainedModel):
             measures |= found
         if not bool((turns > 0).any()):
             # images without questions: nothing for the language model to say
-            return PointingOutput(weighted_sum(parts, weights), parts, measures)
-        embeddings = self.embed(input_ids, seen, regions, region_rows)
-        hidden = self.read(embeddings, positions, training_attention(turns, independent))
+            return PointingOutput(self._total(parts), parts, measures)
+        embeddings = self.embed(input_ids, seen, regions)
+        attention = training_attention(turns, independent)
+        image = input_ids == self.config.marker_ids["<image>"]
+        placed = self.place(positions, image)
+        hidden = self.read(embeddings, placed, attention, seen=seen, image=image)
         parts |= {
-            "language": losses.language_loss(
+            "language": language_loss(
                 self.language_model.get_output_embeddings(), hidden, labels, label_weights
             )
         }
         # markers in a question are plain text, so a reference token is always labelled
-        is_reference = (input_ids == self.config.marker_ids["<REF>"]) & (turns > 0)
+        latents = torch.tensor(self.config.reference_ids, dtype=torch.long, device=input_ids.device)
+        is_reference = torch.isin(input_ids, latents) & (turns > 0)
         latent = route_references(hidden, is_reference, turns)
-        units = self.decode(latent, seen)
-        truth = Truth(
-            references.boxes,
-            references.has_box,
-            references.masks.float(),
-            references.has_mask,
-            references.groups,
-            references.weights,
-        )
+        truth = read_truth(references, self.more_decoders)
         if len(latent) != len(truth.boxes):
-            raise ModelError(f"{len(latent)} <REF> tokens, truth for {len(truth.boxes)}")
+            raise ModelError(f"{len(latent)} references, truth for {len(truth.boxes)}")
+        units = self.decode(latent, seen, wanted=wanted_by_truth(latent, truth))
         unit_parts, unit_measures = unit_losses(units, truth, weights)
         parts |= unit_parts
         measures |= unit_measures
-        return PointingOutput(weighted_sum(parts, weights), parts, measures)
+        return PointingOutput(self._total(parts), parts, measures)
+
+    def _aligned(
+        self,
+        pixel_values: Float[Tensor, "pictures 3 h w"],
+        regions: Any,
+        frames: Int[Tensor, " b"] | None,
+        region_truth: Any,
+    ) -> PointingOutput:
+        alignment, given = self.aligner, read_regions(regions)
+        truth = read_region_truth(region_truth)
+        found = self.align(pixel_values, given, frames)
+        texts = alignment.texts(self.connector, given, truth)
+        losses = alignment.losses(found, texts, alignment.pairs(given, truth))
+        parts = {"location": losses.location, "semantic": losses.semantic}
+        return PointingOutput(self._total(parts), parts, {})
+
+    def _total(self, parts: dict[str, Tensor]) -> Float[Tensor, ""]:
+        # what took no part in this batch still does in the backward pass: ranks wait for it
+        return weighted_sum(parts, self.config.loss_weights) + tied_zero(self)
+
+
+def wanted_by_truth(references: LatentReferences, truth: Truth) -> dict[str, Bool[Tensor, "b q"]]:
+    """Which references have truth for the units of further decoders, by unit type."""
+    wanted = {}
+    for unit, known in truth.more.items():
+        chosen = torch.zeros(len(references), dtype=torch.bool, device=references.filled.device)
+        chosen[known.index] = True
+        wanted[unit] = torch.zeros_like(references.filled).masked_scatter(references.filled, chosen)
+    return wanted
+
+
+def tied_inside(model: nn.Module) -> dict[str, str]:
+    """Weights that models of transformers share inside a part, by their full names.
+
+    Such a model that is a direct child is known to transformers already.
+    """
+    return {
+        f"{name}.{key}": f"{name}.{source}"
+        for name, module in model.named_modules()
+        if name and isinstance(module, PreTrainedModel)
+        for key, source in module.all_tied_weights_keys.items()
+    }
+
+
+def middle_pictures(frames: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+    """Which picture of a batch shows each row: its image, or the frame in its video's middle."""
+    counts = frames.clamp(min=1)
+    return counts.cumsum(0) - counts + (counts - 1) // 2
+
+
+def _shown(
+    features: VisionFeatures, frames: Int[Tensor, " b"] | None
+) -> tuple[Float[Tensor, "b p v"], tuple[Tensor, ...]]:
+    """Tokens and pyramid of the picture that shows each row."""
+    if frames is None:
+        return features.tokens, tuple(features.pyramid)
+    shown = middle_pictures(frames)
+    return features.tokens[shown], tuple(level[shown] for level in features.pyramid)
+
+
+def build_pixel_decoder(
+    config: PointingVLMConfig, cell_width: int
+) -> PixelDecoder | MaskFormerPixelDecoder:
+    """What makes one map of the vision encoder's pyramid; ours where the configuration has none."""
+    sizes = config.vision_sizes
+    if config.pixel_decoder is None:
+        return PixelDecoder(
+            sizes.widths,
+            cell_level=sizes.cell_level,
+            pixel_level=sizes.pixel_level,
+            cell_width=cell_width,
+            pixel_width=config.pixel_width,
+        )
+    return MaskFormerPixelDecoder(
+        sizes.widths,
+        cell_level=sizes.cell_level,
+        pixel_level=sizes.pixel_level,
+        cell_width=cell_width,
+        pixel_width=config.pixel_width,
+        **config.pixel_decoder,
+    )
 
 
 def build_projector(
     config: PointingVLMConfig, visual_width: int, cell_width: int, width: int
-) -> Projector | CellProjector | ObjectProjector:
+) -> Projector | CellProjector | ObjectProjector | nn.Identity:
     """What makes image tokens of ``width``.
 
     Raises:
-        ModelError: Tokens are made from objects, and nothing proposes any.
+        ModelError: Tokens are made from objects, and nothing proposes any; or the configuration
+            describes a projector that the model does not have.
     """
+    merging = isinstance(config.vision_config, MergingVisionConfig)
+    if config.projector and (merging or config.tokens_from != "encoder"):
+        raise ModelError(f"projector {config.projector}: image tokens pass none of that shape")
+    if config.projector.keys() - {"layers", "bias", "activation"}:
+        raise ModelError(f"projector {config.projector}: expected layers, bias and activation")
     if config.tokens_from == "objects":
         if not config.proposals:
             raise ModelError("tokens_from objects: expected a model with proposals")
@@ -304,7 +611,9 @@ def build_projector(
         )
     if config.tokens_from == "cells":
         return CellProjector(cell_width, width)
-    return Projector(visual_width, width)
+    if merging:
+        return nn.Identity()
+    return Projector(visual_width, width, **config.projector)
 
 
 def training_attention(

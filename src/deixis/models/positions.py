@@ -1,9 +1,10 @@
-"""Fixed positions: sine codes and cell centres of a square grid."""
+"""Fixed positions: sine codes and cell centres of a square grid, and image tokens on a grid."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -56,3 +57,30 @@ def cell_boxes(grid: int, *, device: torch.device | None = None) -> Float[Tensor
     """The cells of a square grid over [0, 1]² as boxes (cxcywh), row-major."""
     centres = cell_centres(grid, device=device)
     return torch.cat([centres, torch.full_like(centres, 1 / grid)], dim=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class GridPositions:
+    """Rotary positions where image tokens stand on a grid (M-RoPE; Qwen2-VL, arXiv 2409.12191).
+
+    A text token has the same position in time, height and width. Image tokens share their time,
+    and their height and width count rows and columns from it. What follows an image goes on after
+    its longest side. ``grid`` is the number of image tokens along a side.
+    """
+
+    grid: int
+
+    def spread(
+        self, positions: Int[Tensor, "b t"], image: Bool[Tensor, "b t"]
+    ) -> Int[Tensor, "3 b t"]:
+        """Time, height and width of positions in sequences, of which some are of ``image`` tokens.
+
+        A sequence has one image or none.
+        """
+        count = self.grid**2
+        last = torch.iinfo(positions.dtype).max - count
+        start = positions.masked_fill(~image, last).amin(1, keepdim=True)
+        text = positions - (count - self.grid) * (positions >= start + count)
+        inside = positions - start
+        places = (torch.zeros_like(inside), inside // self.grid, inside % self.grid)
+        return torch.stack([torch.where(image, start + place, text) for place in places])

@@ -4,19 +4,42 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers.activations import ACT2FN
 
+from deixis.errors import ModelError
 from deixis.models.decoders.proposals import Proposals
 from deixis.models.positions import BOX_CODE, box_code, sine_positions
 
 
 class Projector(nn.Module):
-    """Linear or two-layer GELU MLP, shared by image and region tokens (REF-VLM III-C)."""
+    """Linear or GELU MLP, for image tokens and, where they share it, regions (REF-VLM IV-A).
 
-    def __init__(self, visual_width: int, language_width: int, *, layers: int = 2) -> None:
+    Pink's is one layer without a bias (4.1: 4,194,304 for 1024 to 4096), u-LLaVA's one with a bias.
+
+    LLaVA's may be without biases, and ``activation`` is a name of transformers.
+
+    Raises:
+        ModelError: There is no such activation.
+    """
+
+    def __init__(
+        self,
+        visual_width: int,
+        language_width: int,
+        *,
+        layers: int = 2,
+        bias: bool = True,
+        activation: str = "gelu",
+    ) -> None:
         super().__init__()
-        blocks: list[nn.Module] = [nn.Linear(visual_width, language_width)]
+        if activation not in ACT2FN:
+            raise ModelError(
+                f"projector with activation {activation!r}: expected one of {sorted(ACT2FN)}"
+            )
+        blocks: list[nn.Module] = [nn.Linear(visual_width, language_width, bias=bias)]
         for _ in range(layers - 1):
-            blocks += [nn.GELU(), nn.Linear(language_width, language_width)]
+            between = nn.GELU() if activation == "gelu" else ACT2FN[activation]
+            blocks += [between, nn.Linear(language_width, language_width, bias=bias)]
         self.layers = nn.Sequential(*blocks)
 
     def forward(self, features: Float[Tensor, "*n visual"]) -> Float[Tensor, "*n language"]:
@@ -32,7 +55,9 @@ class CellProjector(nn.Module):
     normalised: what is large would drown the other.
     """
 
-    def __init__(self, cell_width: int, language_width: int, *, merge: int = 2) -> None:
+    MERGE = 2
+
+    def __init__(self, cell_width: int, language_width: int, *, merge: int = MERGE) -> None:
         super().__init__()
         self.merge = merge
         self.norm = nn.LayerNorm(cell_width)

@@ -24,6 +24,26 @@ class LatentReferences:
         return int(self.filled.sum())
 
 
+def pick_references(
+    references: LatentReferences, chosen: Bool[Tensor, "batch most"]
+) -> tuple[LatentReferences, Int[Tensor, "batch most"]]:
+    """Keep the chosen references, moved together (REF-VLM IV-C, "Latent Embeddings Router").
+
+    Returns:
+        What is left, and where in its row each reference went; -1 for those that are not in it.
+    """
+    counts = chosen.sum(1)
+    most = max(int(counts.max()), 1)
+    order = (~chosen).int().argsort(dim=1, stable=True)[:, :most]
+    filled = torch.arange(most, device=chosen.device)[None] < counts[:, None]
+    states = references.states.gather(
+        1, order[..., None].expand(-1, -1, references.states.shape[2])
+    )
+    turns = references.turns.gather(1, order)
+    places = (chosen.cumsum(1) - 1).masked_fill(~chosen, -1)
+    return LatentReferences(states * filled[..., None], filled, turns * filled), places
+
+
 def route_references(
     hidden: Float[Tensor, "batch tokens width"],
     is_reference: Bool[Tensor, "batch tokens"],

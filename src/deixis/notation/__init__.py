@@ -9,12 +9,15 @@ from deixis.notation.encoded import (
     ReferenceSlot,
     fill,
 )
+from deixis.notation.names import NOTATIONS, notation_named
 from deixis.notation.plan import PlanEntry, format_plan, plan_of
+from deixis.notation.regions import RegionForm
 from deixis.notation.tokens import Tokens
 from deixis.notation.triplets import Triplets
 from deixis.notation.vocabulary import Marker
 
 __all__ = [
+    "NOTATIONS",
     "Coordinates",
     "Decoded",
     "Encoded",
@@ -23,9 +26,11 @@ __all__ = [
     "Notation",
     "PlanEntry",
     "ReferenceSlot",
+    "RegionForm",
     "Tokens",
     "Triplets",
     "fill",
     "format_plan",
+    "notation_named",
     "plan_of",
 ]

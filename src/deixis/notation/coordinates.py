@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from deixis.errors import NotationError
-from deixis.geometry import Box, ImageSize, Mask, Point
+from deixis.errors import GeometryError, NotationError
+from deixis.geometry import Box, ImageSize, Mask, Point, Scribble
 from deixis.notation.drafts import (
     MAX_DEPTH,
     Draft,
@@ -29,6 +29,7 @@ from deixis.structures.units import (
     GroundedPhrase,
     GroundedText,
     Reference,
+    Region,
     Unit,
     UnitGroup,
     UnitType,
@@ -172,6 +173,58 @@ class Coordinates:
         for gap, marker, offset in gaps_and_markers(pieces, self.spelling):
             reader.read(gap, marker, offset)
         return reader.decoded()
+
+    def write_region(self, region: Region, size: ImageSize) -> tuple[Marker | str, ...]:
+        """Write a region that a question points with, in an image of ``size``.
+
+        A point is ``[x,y]``; everything else is the box around it, clipped to the image. With
+        ``marks``, ``<loc>`` and ``</loc>`` stand around it.
+
+        Raises:
+            NotationError: No part of the region lies in the image.
+        """
+        unit = _drawn_unit(region, size)
+        group = UnitGroup((_LENGTHS[4 if isinstance(unit, Box) else 2],), (Reference((unit,)),))
+        numbers = _Grid(size, self.decimals).format(group, GroundedPhrase("", 0, 0))
+        return (Marker.BOX_OPEN, numbers, Marker.BOX_CLOSE) if self.marks else (numbers,)
+
+    def read_region(self, text: str, size: ImageSize) -> Box | Point:
+        """Read one box or point, ``[x1,y1,x2,y2]`` or ``[x,y]``, in pixels of an image of ``size``.
+
+        Raises:
+            NotationError: The text is anything else, or does not fit the image.
+        """
+        decoded = replace(self, marks=False).decode([text.strip()], size)
+        units = [
+            unit
+            for phrase in decoded.text.phrases
+            for reference in phrase.references
+            for unit in reference.units
+        ]
+        problem = f": {decoded.problems[0].message}" if decoded.problems else ""
+        if decoded.problems or decoded.text.text or len(units) != 1:
+            raise NotationError(
+                f"region {text.strip()[:80]!r}: expected [x1,y1,x2,y2] or [x,y]{problem}"
+            )
+        (unit,) = units
+        if not isinstance(unit, Box | Point):
+            raise NotationError(f"region {text.strip()[:80]!r}: expected a box or a point")
+        return unit
+
+
+def _drawn_unit(region: Region, size: ImageSize) -> Box | Point:
+    """Return a region as what numbers can say of it."""
+    try:
+        match region:
+            case Point():
+                region.check_inside(size)
+                return region
+            case Box():
+                return region.clip(size)
+            case Scribble() | Mask():
+                return Mask.from_region(region, size).to_box()
+    except GeometryError as error:
+        raise NotationError(f"region cannot be written as coordinates: {error}") from error
 
 
 def _without_mask(unit: Unit | None) -> Unit | None:

@@ -1,15 +1,12 @@
 """The processor that fits a model's sizes."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
-from deixis.errors import ModelError
-from deixis.notation import Notation, Triplets
-from deixis.processing.processor import Processor
+from deixis.notation import RegionForm, notation_named
+from deixis.processing.describer import TextEncoderTokenizer
+from deixis.processing.processor import MaskFrame, Processor, VideoForm
 from deixis.processing.tokenizer import MarkedTokenizer
-
-NOTATIONS: dict[str, Callable[[], Notation]] = {"triplets": Triplets}
-"""Notations that a model's references can be routed from, by name."""
 
 
 @runtime_checkable
@@ -19,6 +16,10 @@ class ModelSizes(Protocol):
     @property
     def canvas(self) -> int:
         """Side of the canvas, in pixels."""
+
+    @property
+    def fill(self) -> tuple[int, int, int]:
+        """Colour around an image on the canvas, red, green and blue."""
 
     @property
     def image_tokens(self) -> int:
@@ -32,26 +33,66 @@ class ModelSizes(Protocol):
     def cell_grid(self) -> int:
         """Side of the map that references attend to."""
 
-    region_tokens: int
+    @property
+    def keypoint_names(self) -> tuple[str, ...]:
+        """Keypoints of the bodies that are decoded; none without such a decoder."""
+
+    @property
+    def decodes_depth(self) -> bool:
+        """Whether depth maps are decoded."""
+
+    @property
+    def mask_frame(self) -> MaskFrame | None:
+        """How the model's segmenter sees images, where it has one."""
+
+    @property
+    def region_forms(self) -> Mapping[str, RegionForm]:
+        """How the regions of each type stand in a question, by `RegionType`."""
+
+    @property
+    def video_pooling(self) -> VideoForm | None:
+        """How the model looks at videos; None where it takes none."""
+
+    @property
+    def aligns(self) -> bool:
+        """Whether the model's region encoder is aligned by itself."""
+
+    @property
+    def other_units(self) -> tuple[str, ...]:
+        """Unit types that the model decodes and that are none of ours."""
+
     notation: str
     concepts: list[str]
 
 
-def build_processor(sizes: ModelSizes, tokenizer: MarkedTokenizer) -> Processor:
+def build_processor(
+    sizes: ModelSizes, tokenizer: MarkedTokenizer, describer: TextEncoderTokenizer | None = None
+) -> Processor:
     """Build the processor for a model of these sizes.
 
+    Args:
+        sizes: The model's configuration.
+        tokenizer: The language model's.
+        describer: That of its encoder of descriptions, where it is another.
+
     Raises:
-        ModelError: The model's notation is unknown.
+        NotationError: The model's notation is unknown.
     """
-    if sizes.notation not in NOTATIONS:
-        raise ModelError(f"unknown notation {sizes.notation!r}; expected one of {list(NOTATIONS)}")
     return Processor(
         tokenizer,
-        NOTATIONS[sizes.notation](),
+        notation_named(sizes.notation),
         canvas=sizes.canvas,
+        fill=sizes.fill,
         image_tokens=sizes.image_tokens,
-        region_tokens=sizes.region_tokens,
+        regions=sizes.region_forms,
         pixel_grid=sizes.pixel_grid,
         cell_grid=sizes.cell_grid,
         concepts=sizes.concepts,
+        keypoint_names=sizes.keypoint_names,
+        decodes_depth=sizes.decodes_depth,
+        mask_frame=sizes.mask_frame,
+        describer=describer,
+        video=sizes.video_pooling,
+        aligns=sizes.aligns,
+        other_units=sizes.other_units,
     )

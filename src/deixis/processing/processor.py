@@ -1,31 +1,75 @@
 """Conversations to rows: images on the canvas, regions to masks, turns to token sequences."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
 
-from deixis.errors import ImageError, ModelError, PromptError
+from deixis.errors import ImageError, PromptError
 from deixis.geometry import Box, ImageSize, Letterbox, Mask, Point, Scribble
-from deixis.notation import Encoded, Marker, Notation
-from deixis.processing.batch import Row
+from deixis.notation import Encoded, EncodedReference, Marker, Notation, RegionForm
+from deixis.processing.batch import Row, RowTruth
+from deixis.processing.describer import TextEncoderTokenizer
 from deixis.processing.images import letterbox_array, read_image
 from deixis.processing.tokenizer import MarkedTokenizer
+from deixis.processing.truth import (
+    depth_references,
+    framed_masks,
+    keypoint_references,
+    other_references,
+)
+from deixis.processing.video import read_video
 from deixis.structures import (
     IGNORE_INDEX,
     Conversation,
+    Description,
+    FrameArray,
+    GroundedText,
     ImageArray,
     Instance,
     QuestionPart,
     Region,
+    RegionType,
     Turn,
     Video,
 )
 
 POINT_RADIUS = 10.0 / 336.0
 """Radius of a point prompt's disc over the canvas: 10 px at 336 (REF-VLM's public code)."""
+
+
+@runtime_checkable
+class MaskFrame(Protocol):
+    """How a segmenter sees an image: in a square of its own."""
+
+    def prepare(self, image: UInt8[Tensor, "h w 3"]) -> Float[Tensor, "3 side side"]:
+        """An RGB image as the segmenter takes it."""
+
+    def to_frame(
+        self, mask: Mask, cells: int
+    ) -> tuple[Bool[Tensor, "cells cells"], Bool[Tensor, "cells cells"]]:
+        """A mask of the source in the frame, at ``cells`` a side, and where the image is."""
+
+
+@runtime_checkable
+class VideoForm(Protocol):
+    """How a model looks at videos."""
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames are looked at."""
+
+    @property
+    def placement(self) -> Literal["start", "end"]:
+        """Whether a video stands before or after the first question."""
+
+    def num_tokens(self, frames: int, patches: int) -> int:
+        """Tokens that so many frames become."""
 
 
 @dataclass(slots=True)
@@ -38,12 +82,19 @@ class _Builder:
     positions: list[int] = field(default_factory=list)
     turns: list[int] = field(default_factory=list)
     regions: list[Float[np.ndarray, "rh rw"]] = field(default_factory=list)
+    region_types: list[int] = field(default_factory=list)
+    region_boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
+    region_texts: list[tuple[int, ...]] = field(default_factory=list)
+    region_truth: list[tuple[tuple[float, float, float, float], bool, tuple[int, ...]]] = field(
+        default_factory=list
+    )
     boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
     has_box: list[bool] = field(default_factory=list)
     masks: list[UInt8[np.ndarray, "mh mw"]] = field(default_factory=list)
     has_mask: list[bool] = field(default_factory=list)
     groups: list[tuple[int, ...]] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
+    references: list[EncodedReference] = field(default_factory=list)
 
     def extend(
         self, ids: Sequence[int], *, turn: int, start: int, weight: float | None = None
@@ -72,7 +123,7 @@ class _EncodedTurn:
     """A turn as tokens, before it has a place in a row."""
 
     question: list[int]
-    regions: list[Region]
+    regions: list[Region | Description]
     written: Encoded | None
     answer: list[int]
 
@@ -88,11 +139,21 @@ class Processor:
         tokenizer: Text and markers to ids.
         notation: How grounded phrases become text.
         canvas: Side of the square canvas, in pixels; images are centred on it.
+        fill: Colour around an image, as its vision encoder is used to.
         image_tokens: Tokens that an image becomes.
-        region_tokens: Tokens that a region becomes.
+        regions: How the regions of each type stand in a question, by `RegionType`; a type that
+            is not there cannot be given, and words that are set apart stay words.
         pixel_grid: Side of the map that masks are cut from.
         cell_grid: Side of the map that references attend to.
         concepts: Words that the model learns to tell from a cell alone.
+        keypoint_names: Keypoints of the bodies that the model decodes; none where it decodes none.
+        decodes_depth: Whether the model decodes depth maps.
+        mask_frame: How the model's segmenter sees images, where it has one.
+        describer: The tokenizer of the encoder of descriptions, where it is another.
+        video: How the model looks at videos; None where it takes none.
+        aligns: Whether the model's region encoder is aligned by itself, from what is known of
+            regions.
+        other_units: Unit types that the model decodes and that are none of ours.
     """
 
     def __init__(
@@ -102,27 +163,43 @@ class Processor:
         *,
         canvas: int,
         image_tokens: int,
-        region_tokens: int,
+        regions: Mapping[str, RegionForm],
         pixel_grid: int,
         cell_grid: int,
         concepts: Sequence[str] = (),
+        keypoint_names: Sequence[str] = (),
+        decodes_depth: bool = False,
+        mask_frame: MaskFrame | None = None,
+        fill: tuple[int, int, int] = (127, 127, 127),
+        describer: TextEncoderTokenizer | None = None,
+        video: VideoForm | None = None,
+        aligns: bool = False,
+        other_units: Sequence[str] = (),
     ) -> None:
         self.tokenizer = tokenizer
         self.notation = notation
         self.canvas = canvas
+        self.fill = fill
         self.image_tokens = image_tokens
-        self.region_tokens = region_tokens
+        self.regions = regions
+        self.describer = describer
+        self.video = video
+        self.aligns = aligns
+        self.other_units = tuple(other_units)
         self.pixel_grid = pixel_grid
         self.cell_grid = cell_grid
         self.concepts = {word: index for index, word in enumerate(concepts)}
+        self.keypoint_names = tuple(keypoint_names)
+        self.decodes_depth = decodes_depth
+        self.mask_frame = mask_frame
 
     def letterbox(self, size: ImageSize) -> Letterbox:
         """The transform from an image of ``size`` to the canvas."""
         return Letterbox(size, self.canvas)
 
     def pixels(self, image: ImageArray, letterbox: Letterbox) -> Float[np.ndarray, "3 c c"]:
-        """Place an image on the canvas; values in [-1, 1], grey (0) around it."""
-        placed = letterbox_array(image, letterbox)
+        """Place an image on the canvas; values in [-1, 1], ``fill`` around it."""
+        placed = letterbox_array(image, letterbox, fill=self.fill)
         return np.ascontiguousarray(placed.transpose(2, 0, 1), dtype=np.float32) / 127.5 - 1.0
 
     def row(
@@ -136,51 +213,125 @@ class Processor:
 
         With ``max_tokens``, independent turns that would make the row longer are left out: rows
         of one length waste no padding. ``instances`` are what is annotated in the image; those
-        with a mask become the truth about its cells.
+        with a mask become the truth about its cells. A conversation without image and size is
+        text alone: its row has an empty canvas and no image tokens.
 
         Raises:
             PromptError: A region lies outside the image, or there is no image to point into.
             ImageError: The image cannot be read, or is a video.
         """
-        if isinstance(conversation.image, Video):
-            raise ImageError(
-                f"conversation {conversation.id} is about a video, which models do not take yet; "
-                "expected an image"
-            )
-        if conversation.image is None or conversation.size is None:
-            raise PromptError(f"conversation {conversation.id} has no image")
-        source = conversation.image
-        array = source() if callable(source) else source
-        image = array if isinstance(array, np.ndarray) else read_image(array).array
-        size = ImageSize(*image.shape[:2])
-        letterbox = self.letterbox(size)
+        pictures, frames = self._pictures(conversation)
+        image = pictures[(len(pictures) - 1) // 2]
+        letterbox = self.letterbox(ImageSize(*image.shape[:2]))
         build = _Builder()
-        prefix = [self.tokenizer.begin_id]
-        prefix += [self.tokenizer.marker_ids[Marker.IMAGE]] * self.image_tokens
+        shown = [self.tokenizer.marker_ids[Marker.IMAGE]] * self._picture_tokens(frames)
+        late = frames > 0 and self.video is not None and self.video.placement == "end"
+        if late and conversation.independent and len(conversation.turns) > 1:
+            raise PromptError(
+                f"conversation {conversation.id}: this model has a video after the first question; "
+                "expected turns that see one another"
+            )
+        prefix = [] if self.tokenizer.begin_id is None else [self.tokenizer.begin_id]
+        if conversation.image is not None and not late:
+            prefix += shown
         shared = build.extend(prefix, turn=0, start=0)
         position = shared
         for number, turn in enumerate(conversation.turns, start=1):
             start = shared if conversation.independent else position
-            encoded = self._encode_turn(turn, letterbox)
+            encoded = self._encode_turn(turn, letterbox, shown if late and number == 1 else ())
             if max_tokens is not None and len(build.ids) + encoded.length > max_tokens:
                 continue
             position = self._add_turn(build, turn, encoded, number, start, letterbox)
         things = self._things(instances, letterbox)
-        return self._finish(build, self.pixels(image, letterbox), things, conversation.independent)
+        pixels = np.stack([self.pixels(picture, letterbox) for picture in pictures])
+        row = self._finish(build, pixels, things, conversation.independent)
+        row = replace(row, frames=frames)
+        return self._with_more_truth(row, build.references, image, letterbox, instances)
 
-    def _encode_turn(self, turn: Turn, letterbox: Letterbox) -> _EncodedTurn:
+    def frames(self, video: Video, *, id_: str = "question") -> FrameArray:
+        """The frames of a video that the model looks at.
+
+        Raises:
+            ImageError: It cannot be read, or the model takes no videos.
+        """
+        if self.video is None:
+            raise ImageError(
+                f"conversation {id_} is about a video, which this model does not take; expected "
+                "an image"
+            )
+        return read_video(video, num_frames=self.video.num_frames).frames
+
+    def _pictures(self, conversation: Conversation) -> tuple[list[ImageArray], int]:
+        """What a conversation is about as pixels, and how many frames of a video these are.
+
+        Of one that is text alone, an empty canvas.
+        """
+        source = conversation.image
+        if isinstance(source, Video):
+            frames = list(self.frames(source, id_=conversation.id))
+            return frames, len(frames)
+        if source is not None and conversation.size is not None:
+            array = source() if callable(source) else source
+            return [array if isinstance(array, np.ndarray) else read_image(array).array], 0
+        points = any(
+            not all(isinstance(part, str) for part in turn.question)
+            or (turn.answer is not None and turn.answer.phrases)
+            for turn in conversation.turns
+        )
+        if points or source is not None or conversation.size is not None:
+            raise PromptError(f"conversation {conversation.id} has no image")
+        return [np.full((self.canvas, self.canvas, 3), self.fill, np.uint8)], 0
+
+    def _picture_tokens(self, frames: int) -> int:
+        if not frames or self.video is None:
+            return self.image_tokens
+        return self.video.num_tokens(frames, self.image_tokens)
+
+    def _with_more_truth(
+        self,
+        row: Row,
+        references: Sequence[EncodedReference],
+        image: ImageArray,
+        letterbox: Letterbox,
+        instances: Sequence[Instance],
+    ) -> Row:
+        """What the decoders learn from that only some models have."""
+        frame = self.mask_frame
+        if self.keypoint_names:
+            bodies = keypoint_references(references, self.keypoint_names, letterbox, instances)
+            row = replace(row, keypoints=bodies)
+        if self.decodes_depth:
+            row = replace(row, depths=depth_references(references, letterbox, self.pixel_grid))
+        others = {name: other_references(references, name, letterbox) for name in self.other_units}
+        if others:
+            found = {name: each for name, each in others.items() if each is not None}
+            row = replace(row, others=found)
+        if frame is None:
+            return row
+        return replace(
+            row,
+            framed_masks=framed_masks(references, frame.to_frame, self.pixel_grid),
+            framed_pixels=frame.prepare(torch.from_numpy(np.array(image))),
+        )
+
+    def _encode_turn(
+        self, turn: Turn, letterbox: Letterbox, shown: Sequence[int] = ()
+    ) -> _EncodedTurn:
         question = [self.tokenizer.user_id]
-        regions: list[Region] = []
+        regions: list[Region | Description] = []
         for part in self._trimmed(turn.question):
-            if isinstance(part, str):
-                question += self.tokenizer.encode_text(part)
-            else:
-                question += [self.tokenizer.marker_ids[Marker.REGION]] * self.region_tokens
+            form = self._form(part)
+            if form is None or (isinstance(part, str) and not isinstance(part, Description)):
+                question += self.tokenizer.encode_text(str(part))
+                continue
+            question += self.tokenizer.encode_pieces(form.write(part, letterbox.source))
+            if form.num_tokens:
                 regions.append(part)
-        question.append(self.tokenizer.assistant_id)
+        question += [*shown, self.tokenizer.assistant_id]
         if turn.answer is None:
             return _EncodedTurn(question, regions, None, [])
-        encoded = self.notation.encode(turn.answer, letterbox.source)
+        adapted = self.notation.adapt(turn.answer)
+        encoded = self.notation.encode(adapted, letterbox.source)
         answer = [*self.tokenizer.encode_pieces(encoded.pieces), self.tokenizer.end_id]
         return _EncodedTurn(question, regions, encoded, answer)
 
@@ -193,29 +344,84 @@ class Processor:
         start: int,
         letterbox: Letterbox,
     ) -> int:
-        build.regions += [self.region_mask(region, letterbox) for region in encoded.regions]
+        for region in encoded.regions:
+            self._add_region(build, region, letterbox)
+            if self.aligns:
+                self._add_region_truth(build, region, turn, len(encoded.regions), letterbox)
         position = build.extend(encoded.question, turn=number, start=start)
         if encoded.written is None:
             return position
         self._add_references(build, encoded.written, turn.weight, letterbox)
         return build.extend(encoded.answer, turn=number, start=position, weight=turn.weight)
 
+    def _form(self, part: QuestionPart) -> RegionForm | None:
+        """How a region stands in the question; None for what is nothing but words here."""
+        if isinstance(part, str):
+            described = isinstance(part, Description)
+            return self.regions.get(RegionType.TEXT) if described else None
+        kind = RegionType.of(part)
+        if kind not in self.regions:
+            taken = sorted(set(self.regions) - {RegionType.TEXT})
+            raise PromptError(
+                f"the model takes no regions of type {kind.value}; expected some of {taken}"
+            )
+        return self.regions[kind]
+
+    def _add_region(
+        self, build: _Builder, region: Region | Description, letterbox: Letterbox
+    ) -> None:
+        build.region_types.append(RegionType.of(region).number)
+        if isinstance(region, Description):
+            grid = self.pixel_grid
+            tokens = self.describer or self.tokenizer
+            build.regions.append(np.zeros((grid, grid), np.float32))
+            build.region_boxes.append((0.0, 0.0, 0.0, 0.0))
+            build.region_texts.append(tuple(tokens.encode_text(region)))
+            return
+        painted = self._painted(region, letterbox)
+        build.regions.append(self._region_cells(region, painted, letterbox))
+        box = region if isinstance(region, Box) else painted.to_box()
+        build.region_boxes.append(_corners(self._canvas_box(box, letterbox)))
+        build.region_texts.append(())
+
+    def _add_region_truth(
+        self,
+        build: _Builder,
+        region: Region | Description,
+        turn: Turn,
+        regions: int,
+        letterbox: Letterbox,
+    ) -> None:
+        """What the turn says of its region; of several regions an answer describes none alone."""
+        answer = turn.answer if regions == 1 else None
+        box, words = build.region_boxes[-1], "" if answer is None else answer.text
+        known = True
+        if isinstance(region, Description):
+            words = str(region)
+            found = next(_boxes_of(answer), None) if answer is not None else None
+            known = found is not None
+            box = _corners(self._canvas_box(found, letterbox))
+        tokens = self.describer or self.tokenizer
+        build.region_truth.append((box, known, tuple(tokens.encode_text(words)) if words else ()))
+
     @staticmethod
     def _trimmed(question: Sequence[QuestionPart]) -> list[QuestionPart]:
         """Without blanks at either end: they mean nothing and are rare in training."""
         parts = list(question)
-        if isinstance(parts[0], str):
+        if isinstance(parts[0], str) and not isinstance(parts[0], Description):
             parts[0] = parts[0].lstrip()
-        if isinstance(parts[-1], str):
+        if isinstance(parts[-1], str) and not isinstance(parts[-1], Description):
             parts[-1] = parts[-1].rstrip()
         return [part for part in parts if part != ""]
 
     def _add_references(
         self, build: _Builder, encoded: Encoded, weight: float, letterbox: Letterbox
     ) -> None:
-        groups: dict[int, list[int]] = {}
+        # the tokens of a thing's box and of its mask are of one group, and do not change places
+        groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
         for reference in encoded.references:
-            groups.setdefault(reference.group, []).append(len(build.boxes))
+            key = (reference.group, reference.unit_types)
+            groups.setdefault(key, []).append(len(build.boxes))
             box = next((unit for unit in reference.units if isinstance(unit, Box)), None)
             mask = next((unit for unit in reference.units if isinstance(unit, Mask)), None)
             build.has_box.append(box is not None)
@@ -223,6 +429,7 @@ class Processor:
             build.boxes.append(self._canvas_box(box, letterbox))
             build.masks.append(self._canvas_mask(mask, letterbox))
             build.weights.append(weight)
+            build.references.append(reference)
         build.groups += [tuple(members) for members in groups.values()]
 
     def _canvas_box(
@@ -253,10 +460,14 @@ class Processor:
         Raises:
             PromptError: The region lies outside the image or is empty.
         """
-        mask = self._painted(region, letterbox)
-        if mask.is_empty:
+        return self._region_cells(region, self._painted(region, letterbox), letterbox)
+
+    def _region_cells(
+        self, region: Region, painted: Mask, letterbox: Letterbox
+    ) -> Float[np.ndarray, "g g"]:
+        if painted.is_empty:
             raise PromptError(f"{type(region).__name__.lower()} covers no pixel of the image")
-        share = sample_mask(mask.array, letterbox, self.pixel_grid)
+        share = sample_mask(painted.array, letterbox, self.pixel_grid)
         inside = (share >= 0.5).astype(np.float32)
         if not inside.any():
             inside.flat[int(share.argmax())] = 1.0
@@ -318,16 +529,27 @@ class Processor:
             if not shown.any():
                 uncovered.append(index)
         for index in uncovered:
-            share = masks[index].reshape(grid, fine // grid, grid, fine // grid).sum((1, 3))
+            share = self._share(masks[index], grid)
             best = np.unravel_index(int(share.argmax()), share.shape)
             if share[best] and cells[best] < 0:
                 cells[best] = index
         return _Things(cells.reshape(-1), boxes, masks, concepts)
 
+    @staticmethod
+    def _share(mask: UInt8[np.ndarray, "g g"], grid: int) -> Float[np.ndarray, "grid grid"]:
+        """How much of each of ``grid`` x ``grid`` cells a mask of pixels covers."""
+        fine = len(mask)
+        if fine % grid == 0:
+            counted: Int[np.ndarray, "grid grid"] = mask.reshape(
+                grid, fine // grid, grid, fine // grid
+            ).sum((1, 3))
+            return counted.astype(np.float32)
+        return sample_mask(mask, Letterbox(ImageSize(fine, fine), fine), grid)
+
     def _finish(
         self,
         build: _Builder,
-        pixels: Float[np.ndarray, "3 c c"],
+        pixels: Float[np.ndarray, "pictures 3 c c"],
         things: _Things,
         independent: bool,  # noqa: FBT001
     ) -> Row:
@@ -343,6 +565,10 @@ class Processor:
             regions=np.stack(build.regions)
             if build.regions
             else np.zeros((0, grid, grid), np.float32),
+            region_types=np.array(build.region_types, np.int64),
+            region_boxes=np.array(build.region_boxes, np.float32).reshape(-1, 4),
+            region_texts=tuple(build.region_texts),
+            region_truth=self._region_truth(build) if self.aligns else None,
             boxes=np.array(build.boxes, np.float32).reshape(-1, 4),
             has_box=np.array(build.has_box, bool),
             masks=np.stack(build.masks) if build.masks else np.zeros((0, grid, grid), np.uint8),
@@ -355,9 +581,36 @@ class Processor:
             concepts=things.concepts,
         )
 
+    @staticmethod
+    def _region_truth(build: _Builder) -> RowTruth:
+        return RowTruth(
+            np.array([box for box, _, _ in build.region_truth], np.float32).reshape(-1, 4),
+            np.array([known for _, known, _ in build.region_truth], bool),
+            tuple(words for _, _, words in build.region_truth),
+        )
+
     def save(self, folder: Path) -> None:
-        """Write the tokenizer; sizes and notation live in the model's configuration."""
+        """Write the tokenizers; sizes and notation live in the model's configuration."""
         self.tokenizer.save(folder)
+        if self.describer is not None:
+            self.describer.save(folder)
+
+
+def _corners(
+    box: tuple[float, float, float, float],
+) -> tuple[float, float, float, float]:
+    x, y, width, height = box
+    return (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+
+
+def _boxes_of(answer: GroundedText) -> Iterator[Box]:
+    for phrase in answer.phrases:
+        for reference in phrase.references:
+            for unit in reference.units:
+                if isinstance(unit, Box):
+                    yield unit
+                elif isinstance(unit, Mask) and not unit.is_empty:
+                    yield unit.to_box()
 
 
 def sample_mask(
@@ -365,10 +618,9 @@ def sample_mask(
 ) -> Float[np.ndarray, "grid grid"]:
     """Share of each cell of a ``grid`` x ``grid`` canvas that a source mask covers.
 
-    Cells are integrated exactly through a summed-area table, so nothing thin is missed.
+    Cells are integrated exactly through a summed-area table, so nothing thin is missed; they need
+    not be whole pixels wide.
     """
-    if letterbox.canvas % grid:
-        raise ModelError(f"a canvas of {letterbox.canvas} does not divide into {grid} cells")
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     out = np.zeros((grid, grid), np.float32)
     if not len(rows):

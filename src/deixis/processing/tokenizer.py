@@ -1,14 +1,15 @@
 """Text and markers to token ids, so that no text can ever become a marker."""
 
+import json
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import groupby, pairwise
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from deixis.errors import ModelError
+from deixis.errors import ModelError, PromptError
 from deixis.notation import Marker
 
 USER = "<|user|>"
@@ -19,36 +20,58 @@ PAD, BEGIN, END = "<pad>", "<s>", "</s>"
 class MarkedTokenizer:
     """A tokenizer with markers as tokens of their own.
 
-    Literal text is encoded piece by piece around every added token's spelling, so a user who
-    types ``<REF>`` gets the characters and never the marker; decoding gives the text back.
+    Literal text is encoded by the vocabulary alone, without the added tokens, so a user who types
+    ``<REF>``, or what begins a turn in a language model's own chats, gets the characters and never
+    the token; decoding gives the text back. ``begin_id`` is None where sequences begin with
+    nothing, as Qwen's do.
 
     Raises:
-        ModelError: The tokenizer lacks one of the markers.
+        ModelError: The tokenizer lacks one of the markers, or tokens that pad and end.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         vocabulary = tokenizer.get_vocab()
-        missing = [marker.value for marker in Marker if marker.value not in vocabulary]
+        wanted = [USER, ASSISTANT, *(marker.value for marker in Marker)]
+        missing = [token for token in wanted if token not in vocabulary]
         if missing:
             raise ModelError(f"tokenizer has no tokens {missing}; expected all markers added")
+        if tokenizer.pad_token_id is None or tokenizer.eos_token_id is None:
+            raise ModelError("tokenizer: expected a token that pads and one that ends, got none")
         self.marker_ids = {marker: vocabulary[marker.value] for marker in Marker}
         self._markers = {index: marker for marker, index in self.marker_ids.items()}
-        self._added = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
-        self._control = frozenset(tokenizer.get_added_vocab().values())
+        # runs of blanks, which some tokenizers add, are text
+        added = {token: at for token, at in tokenizer.get_added_vocab().items() if token.strip()}
+        self._added = sorted(added, key=len, reverse=True)
+        self._control = frozenset(added.values()) | frozenset(tokenizer.all_special_ids)
         self.pad_id = int(tokenizer.pad_token_id)
-        self.begin_id = int(tokenizer.bos_token_id)
+        self.begin_id = None if tokenizer.bos_token_id is None else int(tokenizer.bos_token_id)
         self.end_id = int(tokenizer.eos_token_id)
         self.user_id = vocabulary[USER]
         self.assistant_id = vocabulary[ASSISTANT]
+        self._plain = _without_added(tokenizer)
         self._cached = lru_cache(maxsize=65_536)(self._encode)
 
+    def __len__(self) -> int:
+        """Rows that an embedding needs: one more than the largest id."""
+        return 1 + max(self.tokenizer.get_vocab().values())
+
     def encode_text(self, text: str) -> tuple[int, ...]:
-        """Encode literal text; the result holds no control token."""
+        """Encode literal text; the result holds no control token.
+
+        Raises:
+            PromptError: The text has half of a character (a lone surrogate).
+        """
         return self._cached(text)
 
     def _encode(self, text: str) -> tuple[int, ...]:
-        ids: list[int] = []
+        if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise PromptError(f"text {text[:40]!r} has half of a character; expected whole ones")
+        if self._plain is not None:
+            ids = self._plain.encode(text, add_special_tokens=False).ids
+            if not self._control.intersection(ids):
+                return tuple(ids)
+        ids = []
         for piece in self._split(text):
             ids += self.tokenizer.encode(piece, add_special_tokens=False)
         forged = self._control.intersection(ids)
@@ -103,8 +126,64 @@ class MarkedTokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> "MarkedTokenizer":
-        """Read a tokenizer that `save` wrote."""
-        return cls(PreTrainedTokenizerFast.from_pretrained(folder))
+        """Read a tokenizer that `save` wrote.
+
+        Raises:
+            ModelError: It lacks tokens that we need, or would bring code of its own.
+            OSError: There is none.
+        """
+        return cls(read_tokenizer(folder))
+
+
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Read a tokenizer of transformers as it lies in a folder, fast where it can be.
+
+    Raises:
+        ModelError: It would bring code of its own.
+        OSError: There is none.
+    """
+    described = folder / "tokenizer_config.json"
+    fields = json.loads(described.read_text()) if described.is_file() else {}
+    if "auto_map" in fields:
+        raise ModelError(f"tokenizer {folder} brings code of its own: expected one of transformers")
+    if (folder / "tokenizer.json").is_file():
+        # as it was written: some classes would build their own again, with other rules
+        reader: type[PreTrainedTokenizerFast] | type[AutoTokenizer] = PreTrainedTokenizerFast
+    else:
+        reader = AutoTokenizer
+    tokenizer: PreTrainedTokenizerBase = reader.from_pretrained(folder)
+    return tokenizer
+
+
+def add_markers(tokenizer: PreTrainedTokenizerBase) -> MarkedTokenizer:
+    """Give a language model's tokenizer our markers, and tokens that pad and end if it has none.
+
+    Tokens that it has already keep their ids.
+    """
+    named = {"pad_token": PAD} if tokenizer.pad_token_id is None else {}
+    if tokenizer.eos_token_id is None:
+        named["eos_token"] = END
+    if named:
+        tokenizer.add_special_tokens(dict(named))
+    wanted = [USER, ASSISTANT, *(marker.value for marker in Marker)]
+    tokenizer.add_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in wanted],
+        special_tokens=True,
+    )
+    return MarkedTokenizer(tokenizer)
+
+
+def _without_added(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
+    """The vocabulary's own encoder, to which no added token is known; None where it is in Python."""
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        return None
+    fields = json.loads(tokenizer.backend_tokenizer.to_str())
+    kept = [token for token in fields["added_tokens"] if not token["content"].strip()]
+    plain = Tokenizer.from_str(
+        json.dumps({**fields, "added_tokens": kept, "truncation": None, "padding": None})
+    )
+    plain.post_processor = None
+    return plain
 
 
 def train_tokenizer(texts: Iterable[str], *, size: int) -> MarkedTokenizer:

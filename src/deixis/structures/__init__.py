@@ -14,10 +14,12 @@ from deixis.structures.sample import (
     Sample,
 )
 from deixis.structures.units import (
+    Description,
     GroundedPhrase,
     GroundedText,
     Reference,
     Region,
+    RegionType,
     Unit,
     UnitGroup,
     UnitType,
@@ -30,6 +32,7 @@ __all__ = [
     "MARKERS",
     "Answer",
     "Conversation",
+    "Description",
     "Expression",
     "FrameArray",
     "GroundedPhrase",
@@ -42,6 +45,7 @@ __all__ = [
     "QuestionPart",
     "Reference",
     "Region",
+    "RegionType",
     "Relation",
     "Sample",
     "Turn",

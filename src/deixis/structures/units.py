@@ -11,6 +11,47 @@ Unit = Box | Mask | Point | Keypoints | DepthMap
 """What a model gives."""
 
 Region = Point | Box | Scribble | Mask
+
+
+class Description(str):
+    """Words of a question that say which region is meant, set apart from the others.
+
+    A text like any other for all that do not care; a region encoder may read it (TAMP 2.2).
+    """
+
+    __slots__ = ()
+
+
+class RegionType(StrEnum):
+    """How a region is given: drawn on the image, or described in words."""
+
+    POINT = "point"
+    BOX = "box"
+    SCRIBBLE = "scribble"
+    MASK = "mask"
+    TEXT = "text"
+
+    @property
+    def number(self) -> int:
+        """What stands for the type in tensors."""
+        return tuple(RegionType).index(self)
+
+    @classmethod
+    def of(cls, region: "Region | Description") -> "RegionType":
+        """The type of a region."""
+        match region:
+            case Description():
+                return cls.TEXT
+            case Point():
+                return cls.POINT
+            case Box():
+                return cls.BOX
+            case Scribble():
+                return cls.SCRIBBLE
+            case Mask():
+                return cls.MASK
+
+
 """What a person gives."""
 
 

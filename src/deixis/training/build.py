@@ -1,37 +1,174 @@
 """From a recipe's model choice to a model and its processor."""
 
+import logging
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from transformers import LlamaConfig
+import torch
+from transformers import LlamaConfig, PreTrainedConfig, PreTrainedModel
 
 from deixis.data.scenes import draw_scene, scene_sample
 from deixis.data.tasks import sample_turns
+from deixis.errors import CheckpointError, ModelError
+from deixis.inference import load
 from deixis.models.config import PointingVLMConfig
+from deixis.models.decoders import DecoderConfig
+from deixis.models.language import find_language, grow_vocabulary, load_language, set_token_ids
 from deixis.models.pointing import PointingVLM
+from deixis.models.published import load_imported
+from deixis.models.vision.kinds import VisionEncoder, write_vision
+from deixis.models.vision.loading import load_encoder
+from deixis.models.vision.pyramid import PYRAMID_PRESETS, load_pyramid
+from deixis.models.vision.small import SmallVisionConfig
 from deixis.notation import Marker, Triplets
 from deixis.processing.build import build_processor
 from deixis.processing.processor import Processor
-from deixis.processing.tokenizer import MarkedTokenizer, train_tokenizer
+from deixis.processing.tokenizer import (
+    MarkedTokenizer,
+    add_markers,
+    read_tokenizer,
+    train_tokenizer,
+)
 from deixis.structures import GroundedText
-from deixis.training.recipe import ModelChoice, TrainRecipe
+from deixis.training.aligned import aligned_tokenizer, attach_aligned
+from deixis.training.choices import decoder_fields, load_parts, region_fields
+from deixis.training.recipe import EncoderChoice, ModelChoice, SavedModel, TrainRecipe
 
 
 def build_model(recipe: TrainRecipe) -> tuple[PointingVLM, Processor]:
-    """Build a fresh model; weights follow the global random state, the tokenizer the recipe."""
-    seed, corpus = recipe.seed, recipe.model.corpus
-    tokenizer = train_tokenizer(scene_texts(seed, corpus), size=recipe.model.vocabulary)
-    concepts = scene_concepts(seed, corpus) if recipe.model.concepts else []
-    config = model_config(recipe.model, tokenizer, concepts)
-    return PointingVLM(config), build_processor(config, tokenizer)
+    """Build the model that a recipe trains.
+
+    What is not read from files is random and follows the global random state; a tokenizer that is
+    learned follows the recipe.
+
+    Raises:
+        ModelError: A model or encoder that is named is not there, or does not fit.
+        CheckpointError: Its files are damaged.
+    """
+    choice = recipe.model
+    if isinstance(choice, SavedModel):
+        saved = load(choice.name, device="cpu")
+        return saved.model, saved.processor
+    dtype = torch.float32 if choice.load_in == "float32" else torch.bfloat16
+    concepts = scene_concepts(recipe.seed, choice.corpus) if choice.concepts else []
+    if choice.aligned is not None:
+        return build_aligned(choice, choice.aligned, concepts)
+    language, encoder = None, None
+    if choice.language is None:
+        texts = scene_texts(recipe.seed, choice.corpus)
+        tokenizer = train_tokenizer(texts, size=choice.vocabulary)
+    else:
+        language, tokenizer = load_marked_language(choice.language, dtype=dtype)
+    if not isinstance(choice.vision, SmallVisionConfig):
+        encoder = load_vision(choice.vision, dtype=dtype)
+    config = model_config(
+        choice,
+        tokenizer,
+        concepts,
+        # a configuration that becomes part of another forgets how attention is computed
+        text=None if language is None else deepcopy(language.config),
+        encoder=encoder,
+    )
+    model = PointingVLM(config, vision_encoder=encoder, language_model=language)
+    if choice.imported is not None:
+        for loaded in load_imported(model, Path(choice.imported)):
+            stay = f", {len(loaded.stay)} of the model's stay" if loaded.stay else ""
+            logger.info("%s: %d tensors%s", loaded.part, loaded.taken, stay)
+    return model, build_processor(config, tokenizer, load_parts(choice, model))
+
+
+def load_marked_language(
+    name: str, *, dtype: torch.dtype
+) -> tuple[PreTrainedModel, MarkedTokenizer]:
+    """Read a language model and its tokenizer, and give both our markers.
+
+    Raises:
+        ModelError: There is none, or it cannot be used.
+        CheckpointError: Its files are damaged or missing.
+    """
+    folder = find_language(name)
+    try:
+        bare = read_tokenizer(folder)
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"tokenizer of language model {name}: {reason}") from error
+    known = set(bare.get_vocab().values())
+    tokenizer = add_markers(bare)
+    model = load_language(folder, dtype=dtype)
+    added = set(tokenizer.tokenizer.get_vocab().values()) - known
+    grow_vocabulary(model, len(tokenizer), added)
+    set_token_ids(model, pad=tokenizer.pad_id, begin=tokenizer.begin_id, end=tokenizer.end_id)
+    return model, tokenizer
+
+
+def load_vision(choice: EncoderChoice | str, *, dtype: torch.dtype) -> VisionEncoder:
+    """Read a pretrained vision encoder; all of it may train.
+
+    Raises:
+        ModelError: There is none, or it cannot be used.
+        CheckpointError: Its weights are missing, damaged or incomplete.
+    """
+    if isinstance(choice, str):
+        choice = EncoderChoice(choice)
+    encoder: VisionEncoder
+    if choice.source in PYRAMID_PRESETS:
+        encoder = load_pyramid(
+            choice.source, vit=choice.vit, convolution=choice.convolution, dtype=dtype
+        )
+    else:
+        encoder = load_encoder(
+            choice.source, image_size=choice.image_size, layer=choice.layer, dtype=dtype
+        )
+    # a stage says what trains
+    encoder.requires_grad_(True)
+    return encoder
+
+
+def build_aligned(
+    choice: ModelChoice, folder: str, concepts: list[str]
+) -> tuple[PointingVLM, Processor]:
+    """Attach what a choice describes to the released model in a folder.
+
+    Raises:
+        ModelError: The model is of another family, or what is new does not fit it.
+        CheckpointError: Its files are missing or damaged.
+    """
+    if choice.tokens_from != "encoder":
+        raise ModelError(
+            f"tokens_from {choice.tokens_from!r}: an aligned model reads its encoder's tokens\n"
+            "hint: --set model.tokens_from=encoder"
+        )
+    known, _ = aligned_tokenizer(Path(folder))
+    model, tokenizer = attach_aligned(
+        Path(folder), image_size=choice.aligned_canvas, **new_fields(choice, concepts, known)
+    )
+    return model, build_processor(model.config, tokenizer, load_parts(choice, model))
 
 
 def model_config(
-    choice: ModelChoice, tokenizer: MarkedTokenizer, concepts: list[str]
+    choice: ModelChoice,
+    tokenizer: MarkedTokenizer,
+    concepts: list[str],
+    *,
+    text: PreTrainedConfig | None = None,
+    encoder: VisionEncoder | None = None,
 ) -> PointingVLMConfig:
-    """The Hugging Face configuration of a model choice."""
-    text = LlamaConfig(
+    """The Hugging Face configuration of a model choice.
+
+    ``text`` and ``encoder`` are of the language model and vision encoder that are read from files,
+    where some are.
+    """
+    if encoder is not None:
+        vision = write_vision(encoder.config)
+    elif isinstance(choice.vision, SmallVisionConfig):
+        vision = asdict(choice.vision)
+    else:
+        raise ModelError(f"vision {choice.vision!r}: expected the encoder that it names")
+    text = text or LlamaConfig(
         vocab_size=len(tokenizer.tokenizer),
         hidden_size=choice.hidden,
         intermediate_size=choice.intermediate,
@@ -47,18 +184,47 @@ def model_config(
     )
     return PointingVLMConfig(
         text_config=text,
-        vision=asdict(choice.vision),
-        box_decoder=asdict(choice.box_decoder),
-        mask_decoder=asdict(choice.mask_decoder),
-        pixel_width=choice.pixel_width,
-        region_tokens=choice.region_tokens,
-        notation=choice.notation,
+        vision=vision,
         marker_ids={marker.value: index for marker, index in tokenizer.marker_ids.items()},
-        concepts=concepts,
-        proposals=choice.proposals,
-        tokens_from=choice.tokens_from,
-        loss_weights=dict(choice.loss_weights),
+        projector=PROJECTORS[choice.projector] if choice.tokens_from == "encoder" else {},
+        **new_fields(choice, concepts, tokenizer),
     )
+
+
+logger = logging.getLogger(__name__)
+
+PROJECTORS: dict[str, dict[str, Any]] = {
+    "mlp": {},
+    "linear": {"layers": 1, "bias": False},
+    "linear_bias": {"layers": 1},
+}
+"""TAMP's and REF-VLM's, Pink's and u-LLaVA's."""
+
+
+def new_fields(
+    choice: ModelChoice, concepts: list[str], tokenizer: MarkedTokenizer
+) -> dict[str, Any]:
+    """Fields of the configuration for all but encoder, projector, language model and tokenizer."""
+    own = {"box": choice.box_decoder, "mask": choice.mask_decoder}
+    shapes = {
+        name: asdict(shape) for name, shape in own.items() if isinstance(shape, DecoderConfig)
+    }
+    return {
+        "box_decoder": shapes.get("box"),
+        "mask_decoder": shapes.get("mask"),
+        "pixel_width": choice.pixel_width,
+        "region_tokens": choice.region_tokens,
+        "notation": choice.notation,
+        "concepts": concepts,
+        "proposals": choice.proposals,
+        "tokens_from": choice.tokens_from,
+        "loss_weights": dict(choice.loss_weights),
+        "decoders": decoder_fields(choice),
+        "regions": region_fields(choice, tokenizer),
+        "pixel_decoder": None if choice.pixel_decoder is None else asdict(choice.pixel_decoder),
+        "video": None if choice.video is None else asdict(choice.video),
+        "alignment": None if choice.alignment is None else asdict(choice.alignment),
+    }
 
 
 def scene_concepts(seed: int, count: int) -> list[str]:

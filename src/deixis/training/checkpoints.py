@@ -46,7 +46,7 @@ def save_checkpoint(
         staging.mkdir(parents=True)
         save_file(contiguous(model.state_dict()), staging / "model.safetensors")
         save_file(optimizer.tensors(), staging / "optimizer.safetensors")
-        save_file({"torch": torch.get_rng_state()}, staging / "random.safetensors")
+        save_file(_random_state(), staging / "random.safetensors")
         files = {path.name: _digest(path) for path in sorted(staging.iterdir())}
         manifest = {"format": 1, "step": state.step, "stage": state.stage, "files": files}
         with (staging / MANIFEST).open("w") as file:
@@ -64,21 +64,33 @@ def save_checkpoint(
     return target
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: OptimizerSet | None) -> TrainingState:
+def load_checkpoint(path: Path, model: nn.Module, optimizer: OptimizerSet | None) -> None:
     """Restore model, optimizer and random state from a checkpoint.
 
     Raises:
         CheckpointError: A file is missing, damaged, or does not fit the model.
     """
-    manifest = read_manifest(path)
+    read_manifest(path)
     try:
         tensors = load_file(path / "model.safetensors")
         model.load_state_dict(tensors, strict=True)
         if optimizer is not None:
             optimizer.restore(load_file(path / "optimizer.safetensors"))
-        torch.set_rng_state(load_file(path / "random.safetensors")["torch"])
+        random = load_file(path / "random.safetensors")
+        torch.set_rng_state(random["torch"])
+        if "cuda" in random and torch.cuda.is_available():
+            torch.cuda.set_rng_state(random["cuda"])
     except (OSError, SafetensorError, RuntimeError, KeyError) as error:
         raise CheckpointError(f"checkpoint {path}: {str(error).splitlines()[0]}") from error
+
+
+def read_state(path: Path) -> TrainingState:
+    """Where the run stood that a checkpoint was saved from.
+
+    Raises:
+        CheckpointError: The manifest or a file is missing, or a digest differs.
+    """
+    manifest = read_manifest(path)
     return TrainingState(int(manifest["step"]), int(manifest["stage"]))
 
 
@@ -115,6 +127,14 @@ def latest_checkpoint(folder: Path) -> Path | None:
 def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors as safetensors wants them; tied weights are written once under each name."""
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _random_state() -> dict[str, Tensor]:
+    """The states that chance in training comes from, such as dropout's."""
+    state = {"torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
 
 
 def _digest(path: Path) -> str:

@@ -114,8 +114,8 @@ def row_stream(processor: Processor, data: Data) -> RowStream:
     return SceneRows(processor, data)
 
 
-class RowBatches(IterableDataset[Batch]):
-    """Batches from global step ``start`` on, for one rank of ``world``.
+class RowBatches(IterableDataset[list[Batch]]):
+    """Batches from global step ``start`` on, for one rank of ``world``, each in ``pieces``.
 
     Global batches do not depend on the number of ranks or workers: row *i* of step *s* is row
     ``s * batch_size + i`` of the stream, dealt to ranks in turn.
@@ -131,8 +131,10 @@ class RowBatches(IterableDataset[Batch]):
         stop: int,
         rank: int = 0,
         world: int = 1,
+        pieces: int = 1,
     ) -> None:
         super().__init__()
+        self.pieces = pieces
         self.processor = processor
         self.stream = row_stream(processor, data)
         self.batch_size = batch_size
@@ -140,16 +142,21 @@ class RowBatches(IterableDataset[Batch]):
         self.rank = rank
         self.world = world
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a step."""
+    def batch(self, step: int) -> list[Batch]:
+        """The batch of a step, in pieces; fewer where the rank has fewer rows."""
         first = step * self.batch_size
         rows = [
             self.stream.row(index)
             for index in range(first + self.rank, first + self.batch_size, self.world)
         ]
-        return collate(rows, pad_id=self.processor.tokenizer.pad_id, multiple=LENGTH_MULTIPLE)
+        size = -(-len(rows) // self.pieces)
+        pad = self.processor.tokenizer.pad_id
+        return [
+            collate(rows[start : start + size], pad_id=pad, multiple=LENGTH_MULTIPLE)
+            for start in range(0, len(rows), size)
+        ]
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[list[Batch]]:
         worker = get_worker_info()
         skip, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
         for step in self.steps[skip::stride]:
@@ -162,7 +169,7 @@ def _leave_signals_to_the_loop(_worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def batch_loader(batches: RowBatches, *, workers: int) -> DataLoader[Batch]:
+def batch_loader(batches: RowBatches, *, workers: int) -> DataLoader[list[Batch]]:
     """Load batches in order; workers take steps in turn, so their number changes nothing."""
     return DataLoader(
         batches,

@@ -6,7 +6,7 @@ import math
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,9 +15,11 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from deixis.errors import CheckpointError, NumericError, RecipeError, StorageError
-from deixis.models.pointing import PointingOutput, PointingVLM
-from deixis.processing.batch import Batch
+from deixis.errors import CheckpointError, ModelError, NumericError, RecipeError, StorageError
+from deixis.models.pointing import PointingVLM
+from deixis.models.tuning import TuningReport, apply_tuning
+from deixis.models.vision.cache import FeatureCache
+from deixis.models.vision.cached import CachedEncoder
 from deixis.processing.processor import Processor
 from deixis.training.build import build_model
 from deixis.training.checkpoints import (
@@ -25,6 +27,7 @@ from deixis.training.checkpoints import (
     latest_checkpoint,
     load_checkpoint,
     read_manifest,
+    read_state,
     save_checkpoint,
 )
 from deixis.training.data import RowBatches, batch_loader
@@ -32,6 +35,7 @@ from deixis.training.optimizers import OptimizerSet, build_optimizer
 from deixis.training.progress import TrainLog
 from deixis.training.recipe import Optimizer, Stage, TrainRecipe
 from deixis.training.release import save_model
+from deixis.training.steps import add_gradients
 
 logger = logging.getLogger(__name__)
 
@@ -67,40 +71,56 @@ def train(
     torch.manual_seed(recipe.seed)
     model, processor = build_model(recipe)
     model.to(accelerator.device)
-    state = TrainingState(0, 0)
     newest = latest_checkpoint(out / "checkpoints") if resume else None
+    begun = TrainingState(0, 0) if newest is None else read_state(newest)
+    state = begun
     log = TrainLog(out / "log.jsonl", report, total=recipe.total_steps)
     first = 0
+    trained: dict[str, TuningReport] = {}
     with stop_requests() as stopping:
         for number, stage in enumerate(recipe.stages):
             last = first + stage.steps
-            set_trainable(model, stage.trainable)
+            resumed = newest if begun.stage == number else None
+            if resumed is not None and begun.step == first:
+                # saved before the stage had put anything in; that it does as it did before
+                load_checkpoint(resumed, model, None)
+            trained[stage.name] = set_trainable(model, stage)
+            model.train()
             optimizer = build_optimizer(model, stage.optimizer)
-            if newest is not None and state.step == 0:
-                state = load_checkpoint(newest, model, None)
-            if newest is not None and first <= state.step < last and state.stage == number:
-                # a stage begins with a fresh optimizer, resumed or not
-                state = load_checkpoint(newest, model, optimizer if state.step > first else None)
-                newest = None
+            if resumed is not None and begun.step > first:
+                load_checkpoint(resumed, model, optimizer)
+            if state.stage == number:
+                logger.info("stage %s:\n%s", stage.name, trained[stage.name].describe())
             if state.step < last:
-                state = _run_stage(
-                    recipe,
-                    stage,
-                    number,
-                    (first, last),
-                    state,
-                    model,
-                    processor,
-                    optimizer,
-                    accelerator,
-                    log,
-                    out,
-                    stopping,
-                )
+                with remembered_features(model, stage.features):
+                    state = _run_stage(
+                        recipe,
+                        stage,
+                        number,
+                        (first, last),
+                        state,
+                        model,
+                        processor,
+                        optimizer,
+                        accelerator,
+                        log,
+                        out,
+                        stopping,
+                    )
             first = last
             if stopping and state.step < recipe.total_steps:
                 raise SystemExit(143)
-    save_model(model, processor, recipe, out / "model", steps=state.step, seconds=log.seconds)
+    if newest is not None and begun.stage == len(recipe.stages):
+        load_checkpoint(newest, model, None)
+    save_model(
+        model,
+        processor,
+        recipe,
+        out / "model",
+        steps=state.step,
+        seconds=log.seconds,
+        trained=trained,
+    )
     return model
 
 
@@ -127,16 +147,15 @@ def _run_stage(
         stop=last,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
+        pieces=stage.pieces,
     )
     wrapped = accelerator.prepare_model(model)
     bad_steps = 0
     step = state.step
-    for batch in batch_loader(batches, workers=recipe.workers):
+    for pieces in batch_loader(batches, workers=recipe.workers):
         lr = learning_rate(stage.optimizer, step - first, stage.steps)
         optimizer.set_rate(lr)
-        with accelerator.autocast():
-            output: PointingOutput = wrapped(**as_inputs(batch.to(accelerator.device)))
-        accelerator.backward(output.loss)
+        output = add_gradients(stage, pieces, model, wrapped, accelerator)
         norm = accelerator.clip_grad_norm_(model.parameters(), stage.optimizer.clip)
         finite = bool(torch.isfinite(output.loss) & torch.isfinite(norm))
         if finite:
@@ -200,20 +219,21 @@ def _so_far(recipe: dict[str, Any], step: int) -> dict[str, Any]:
     return {**recipe, "stages": begun}
 
 
-def set_trainable(model: nn.Module, parts: tuple[str, ...]) -> int:
-    """Let exactly these direct children train; return their parameter count.
+def set_trainable(model: nn.Module, stage: Stage) -> TuningReport:
+    """Let exactly that train which a stage says; what its methods need is put in.
 
     Raises:
-        RecipeError: The model has no part of that name.
+        RecipeError: The model has no part of a name, a method does not fit its part, or nothing
+            would train.
     """
-    children = dict(model.named_children())
-    names = tuple(children) if parts == ("all",) else parts
-    unknown = sorted(set(names) - children.keys())
-    if unknown:
-        raise RecipeError(f"no parts {unknown}; the model has {sorted(children)}")
-    for name, child in children.items():
-        child.requires_grad_(name in names)
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    parts = [name for name, _ in model.named_children()]
+    try:
+        report = apply_tuning(model, stage.choices(parts))
+    except ModelError as error:
+        raise RecipeError(f"stage {stage.name}: {error}") from error
+    if not report.trained:
+        raise RecipeError(f"stage {stage.name}: expected something to train, got nothing")
+    return report
 
 
 def learning_rate(config: Optimizer, step: int, steps: int) -> float:
@@ -225,9 +245,24 @@ def learning_rate(config: Optimizer, step: int, steps: int) -> float:
     return config.lr * (config.final + (1 - config.final) * cosine)
 
 
-def as_inputs(batch: Batch) -> dict[str, object]:
-    """A batch's fields as keyword arguments of the model."""
-    return {f.name: getattr(batch, f.name) for f in fields(batch)}
+@contextmanager
+def remembered_features(model: PointingVLM, folder: str | None) -> Iterator[None]:
+    """Keep what a frozen vision encoder gives in ``folder``, and take it from there.
+
+    Raises:
+        ModelError: The encoder trains.
+        StorageError: The folder cannot be written.
+    """
+    if folder is None:
+        yield
+        return
+    encoder = model.vision_encoder
+    with FeatureCache(Path(folder)) as cache:
+        model.vision_encoder = CachedEncoder(encoder, cache)
+        try:
+            yield
+        finally:
+            model.vision_encoder = encoder
 
 
 @contextmanager

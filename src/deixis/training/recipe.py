@@ -7,7 +7,16 @@ from typing import Literal
 
 from deixis.errors import RecipeError
 from deixis.models.decoders import DecoderConfig
+from deixis.models.decoders.depth import DepthConfig
+from deixis.models.decoders.keypoints import KeypointConfig
+from deixis.models.decoders.location import LocationConfig
+from deixis.models.decoders.prompted import PromptedConfig
+from deixis.models.regions import ConnectorConfig, CoordinateRegionConfig, MaskRegionConfig
+from deixis.models.regions.alignment import AlignmentConfig
+from deixis.models.tuning import Method, Tuning
 from deixis.models.vision import SmallVisionConfig
+from deixis.models.vision.pretrained import Layer
+from deixis.models.vision.video import VideoPooling
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +109,24 @@ Data = SceneData | BuiltData | LiveData
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Which parts train, on what, for how long.
+    """Which parts train and how, on what, for how long.
 
-    ``trainable`` names direct children of the model; ``all`` means each of them.
+    ``trainable`` names direct children of the model that train in full; ``all`` means each of them
+    that ``tuning`` does not name. ``tuning`` says for a part how else it trains: a method by its
+    name, as in ``(("language_model", "lora"),)``, or a `Tuning` with its shape. What neither names
+    is frozen; adapters and LoRA that an earlier stage has put in stay.
+
+    ``objective`` is what is learned: to give the ``answers``, or the ``alignment`` of the region
+    encoder with words and boxes before any (TAMP's stage 1, for models that are made for it). A
+    batch is worked through in so many ``pieces``, which take less memory: losses of answers are
+    then the mean of the pieces', those of the alignment still find their partners in the whole
+    batch.
+
+    ``features`` is a folder in which features of the vision encoder are kept, so that each image is
+    encoded once for all epochs, stages and runs; the encoder has to be frozen in the stage.
+
+    Raises:
+        RecipeError: A part is named twice, or a number is not positive.
     """
 
     name: str
@@ -111,23 +135,141 @@ class Stage:
     batch_size: int = 16
     data: Data = field(default_factory=SceneData)
     optimizer: Optimizer = field(default_factory=Optimizer)
+    tuning: tuple[tuple[str, Method | Tuning], ...] = ()
+    objective: Literal["answers", "alignment"] = "answers"
+    pieces: int = 1
+    features: str | None = None
 
     def __post_init__(self) -> None:
+        named = [*self.trainable, *(part for part, _ in self.tuning)]
+        twice = sorted({part for part in named if named.count(part) > 1})
+        if twice:
+            raise RecipeError(
+                f"stage {self.name}: part {twice[0]} is named twice: expected it once, in "
+                "trainable or in tuning"
+            )
         if self.steps < 1 or self.batch_size < 1:
             raise RecipeError(
                 f"stage {self.name}: steps and batch_size must be positive, got {self.steps} and "
                 f"{self.batch_size}"
             )
+        if self.features is not None and "vision_encoder" in named:
+            raise RecipeError(
+                f"stage {self.name}: features that are kept: expected a frozen vision_encoder"
+            )
+        if not 1 <= self.pieces <= self.batch_size:
+            raise RecipeError(
+                f"stage {self.name}: pieces: expected 1 to {self.batch_size}, got {self.pieces}"
+            )
+
+    def choices(self, parts: Sequence[str]) -> dict[str, Tuning]:
+        """How each of a model's parts trains that is not frozen.
+
+        Raises:
+            RecipeError: The model has no part of a name.
+        """
+        chosen = {
+            part: how if isinstance(how, Tuning) else Tuning(how) for part, how in self.tuning
+        }
+        everything = "all" in self.trainable
+        full = parts if everything else self.trainable
+        named = {*self.trainable, *chosen} - ({"all"} if everything else set())
+        unknown = sorted(named - set(parts))
+        if unknown:
+            raise RecipeError(
+                f"stage {self.name}: no parts {unknown}; the model has {sorted(parts)}"
+            )
+        return {**{part: Tuning("full") for part in full}, **chosen}
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderChoice:
+    """A pretrained vision encoder, whose weights are read when the model is made.
+
+    ``source`` is a preset of `deixis.models.vision.pyramid.PYRAMID_PRESETS` or
+    `deixis.models.vision.loading.ENCODER_PRESETS`, a folder or a hub id. ``image_size`` and
+    ``layer`` are the source's own where they are None. ``vit`` and ``convolution`` say where a
+    pyramid's two encoders lie, if not where its preset says.
+    """
+
+    source: str
+    image_size: int | None = None
+    layer: Layer | None = None
+    vit: str | None = None
+    convolution: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextEncoderShape:
+    """A BERT from scratch that reads descriptions of regions, with the language model's tokens."""
+
+    hidden: int = 128
+    layers: int = 2
+    heads: int = 4
+    intermediate: int = 256
+    longest: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class RegionChoice:
+    """Region encoders by names of one's own, and which of them each type of region takes.
+
+    As `deixis.models.regions.RegionEncodersConfig`, whose types these are. Connectors need no
+    ``text_encoder`` here: they take the model's ``describer``.
+    """
+
+    encoders: tuple[tuple[str, MaskRegionConfig | ConnectorConfig | CoordinateRegionConfig], ...]
+    routes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFormerShape:
+    """MaskFormer's own pixel decoder (see `MaskFormerPixelDecoder`)."""
+
+    width: int = 256
+    groups: int = 32
+    cells_from: Literal["backbone", "merged"] = "backbone"
+
+
+@dataclass(frozen=True, slots=True)
+class SegmenterChoice:
+    """SAM or SAM 2 as the mask decoder, prompted with hidden states (u-LLaVA; REF-VLM, stage 3).
+
+    ``source`` is a folder with its weights, which become part of the model.
+    """
+
+    source: str
+    prompted: PromptedConfig = field(default_factory=PromptedConfig)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """The model to train, from scratch: a Llama of this shape between our own parts.
+    """The model to train: a language model and a vision encoder between our own parts.
 
-    ``vocabulary`` tokens (and the concepts) are learned from ``corpus`` scenes. ``concepts`` adds
-    the auxiliary head that learns words from single cells (see `concept_loss`), ``proposals`` the
-    one that learns units from them (see `ProposalHead`). ``language_init`` is the standard
-    deviation of the language model's first weights.
+    ``language`` names a causal language model: a folder or a hub id, with safetensors and its own
+    tokenizer. Without one a Llama is made from scratch: ``hidden``, ``layers``, ``heads`` and
+    ``intermediate`` are its shape, ``language_init`` the standard deviation of its first weights,
+    and its ``vocabulary`` tokens are learned from ``corpus`` scenes. ``vision`` is the shape of our
+    own encoder, or a pretrained one: an `EncoderChoice`, or its ``source`` alone. ``load_in`` is
+    the precision of what is read; parts that train are held in float32.
+
+    ``concepts`` adds the auxiliary head that learns words of ``corpus`` scenes from single cells
+    (see `concept_loss`), ``proposals`` the one that learns units from them (see `ProposalHead`).
+
+    ``regions`` are encoders of regions, in place of one that pools cells into ``region_tokens``;
+    ``describer`` reads the descriptions for a connector: a folder with a text encoder, or the shape
+    of one from scratch. ``alignment`` makes the connector one that a stage can align. ``video``
+    is how frames become tokens, for models that take videos. ``pixel_decoder`` is MaskFormer's
+    own in place of a lighter one. Decoders that are None are not there; a box decoder may be
+    u-LLaVA's, a mask decoder a segmenter.
+
+    ``aligned`` is a folder with a released model of the LLaVA or Qwen-VL families: its encoder,
+    projector, language model and tokenizer then take the place of those described here, and image
+    tokens come ``from`` its encoder. ``aligned_canvas`` is the side of the canvas in pixels, where
+    it is not the encoder's own (see `attach_aligned`).
+
+    ``imported`` is a folder that ``deixis import`` wrote: published weights of Pink or u-LLaVA for
+    the parts of this model, which has to have their shapes.
     """
 
     hidden: int = 256
@@ -136,25 +278,57 @@ class ModelChoice:
     intermediate: int = 640
     vocabulary: int = 1024
     corpus: int = 1500
-    vision: SmallVisionConfig = field(default_factory=SmallVisionConfig)
-    box_decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    mask_decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    vision: SmallVisionConfig | EncoderChoice | str = field(default_factory=SmallVisionConfig)
+    box_decoder: DecoderConfig | LocationConfig | None = field(default_factory=DecoderConfig)
+    mask_decoder: DecoderConfig | SegmenterChoice | None = field(default_factory=DecoderConfig)
+    keypoint_decoder: KeypointConfig | None = None
+    depth_decoder: DepthConfig | None = None
     pixel_width: int = 32
     region_tokens: int = 1
     concepts: bool = True
     proposals: bool = True
     tokens_from: Literal["encoder", "cells", "objects"] = "objects"
     language_init: float = 0.06
-    notation: Literal["triplets"] = "triplets"
+    notation: Literal["triplets", "triplets_plan", "tokens", "coordinates", "coordinates_marks"] = (
+        "triplets"
+    )
     loss_weights: tuple[tuple[str, float], ...] = ()
+    language: str | None = None
+    load_in: Literal["float32", "bfloat16"] = "float32"
+    regions: RegionChoice | None = None
+    describer: TextEncoderShape | str | None = None
+    alignment: AlignmentConfig | None = None
+    projector: Literal["mlp", "linear", "linear_bias"] = "mlp"
+    pixel_decoder: MaskFormerShape | None = None
+    video: VideoPooling | None = None
+    aligned: str | None = None
+    aligned_canvas: int | None = None
+    imported: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SavedModel:
+    """A model to go on from: a shipped one's name, a folder that training wrote, or a hub id."""
+
+    name: str
+    aligned: str | None = None
+    aligned_canvas: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TrainRecipe:
-    """A whole run: a model, its stages, and what is kept on the way."""
+    """A whole run: a model, its stages, what is kept on the way and what is released.
+
+    ``release`` says what lies under ``model`` at the end: the ``whole`` model; the whole model
+    with LoRA and linear adapters ``merged`` into the maps that they change; or only the
+    ``changes`` to the saved model that the run began from.
+
+    Raises:
+        RecipeError: There are no stages, or fields do not fit one another.
+    """
 
     name: str
-    model: ModelChoice
+    model: ModelChoice | SavedModel
     stages: tuple[Stage, ...]
     seed: int = 0
     precision: Literal["float32", "bfloat16"] = "bfloat16"
@@ -162,15 +336,30 @@ class TrainRecipe:
     log_every: int = 20
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
+    release: Literal["whole", "merged", "changes"] = "whole"
 
     def __post_init__(self) -> None:
         if not self.stages:
             raise RecipeError(f"recipe {self.name} has no stages")
+        if self.release == "changes" and not isinstance(self.model, SavedModel):
+            raise RecipeError(
+                f"recipe {self.name}: release changes: expected a saved model to begin from"
+            )
+        half = isinstance(self.model, ModelChoice) and self.model.load_in == "bfloat16"
+        if half and self.precision == "float32":
+            raise RecipeError(
+                f"recipe {self.name}: parts in bfloat16: expected precision bfloat16, got float32"
+            )
 
     @property
     def total_steps(self) -> int:
         """Steps of all stages together."""
         return sum(stage.steps for stage in self.stages)
+
+
+def going_on_from(recipe: TrainRecipe, name: str) -> TrainRecipe:
+    """The recipe with a saved model in place of the one that it would make."""
+    return replace(recipe, model=SavedModel(name))
 
 
 def on_built_data(recipe: TrainRecipe, folder: Path) -> TrainRecipe:

@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -12,9 +13,12 @@ from pathlib import Path
 import torch
 
 from deixis.errors import StorageError
+from deixis.inference.load import find_model
+from deixis.models.changes import save_changes
 from deixis.models.pointing import PointingVLM
+from deixis.models.tuning import TuningReport, fold_tuning
 from deixis.processing.processor import Processor
-from deixis.training.recipe import TrainRecipe
+from deixis.training.recipe import SavedModel, TrainRecipe
 
 
 def save_model(
@@ -25,8 +29,12 @@ def save_model(
     *,
     steps: int,
     seconds: float,
+    trained: Mapping[str, TuningReport] | None = None,
 ) -> None:
-    """Write a model folder in bfloat16 with its provenance, whole or not at all.
+    """Write what a recipe releases in bfloat16 with its provenance, or nothing at all.
+
+    Where the recipe says ``merged``, the model itself is changed. ``trained`` is for the
+    provenance: what trained, by stage.
 
     Raises:
         StorageError: The folder cannot be written.
@@ -35,11 +43,24 @@ def save_model(
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-        state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
-        model.save_pretrained(staging, state_dict=state)
-        processor.save(staging)
+        # its heads have done their work
+        model.alignment, model.config.alignment = None, None
         record = provenance(recipe, steps=steps, seconds=seconds)
+        if trained:
+            record["trained"] = {
+                name: report.describe().splitlines() for name, report in trained.items()
+            }
+        if recipe.release == "merged":
+            stayed = fold_tuning(model)
+            record["not_merged"] = {name: choice.method for name, choice in stayed.items()}
         record["parameters"] = sum(p.numel() for p in model.parameters())
+        if recipe.release == "changes" and isinstance(recipe.model, SavedModel):
+            name = recipe.model.name
+            save_changes(model, find_model(name), staging, name=name)
+        else:
+            state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
+            model.save_pretrained(staging, state_dict=state)
+            processor.save(staging)
         (staging / "provenance.json").write_text(json.dumps(record, indent=1) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         staging.rename(folder)

@@ -22,7 +22,7 @@ from deixis.data.sources.registry import OpenedSource
 from deixis.data.tasks import TASKS, TaskSpec
 from deixis.errors import DeixisError, RecipeError
 from deixis.geometry import Box, Mask, Point
-from deixis.structures import Sample, Turn, Video
+from deixis.structures import Description, Sample, Turn, Video
 
 DETAIL_LIMIT = 200
 _NONE_LOST: Lost = MappingProxyType({})
@@ -285,7 +285,7 @@ class _Maker:
         for turn in turns:
             tasks.add(turn.task)
             for part in turn.question:
-                prompts.add("text" if isinstance(part, str) else _prompt_kind(part))
+                prompts.add(_prompt_kind(part))
             if turn.answer is not None:
                 words += turn.answer.text.count(" ") + 1
                 for phrase in turn.answer.phrases:
@@ -332,6 +332,10 @@ class _Maker:
 
 def _prompt_kind(part: object) -> str:
     match part:
+        case Description():
+            return "description"
+        case str():
+            return "text"
         case Box():
             return "box"
         case Mask():

@@ -16,7 +16,6 @@ from deixis.data.build.stored import to_conversation
 from deixis.errors import AnnotationError, CheckpointError
 from deixis.structures import Conversation
 
-
 _FILES_KEPT, _GROUPS_KEPT = 64, 8
 _BYTES_KEPT = 64 * 2**20
 """Of row groups with embedded images; one group is kept however large it is."""

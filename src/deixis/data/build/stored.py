@@ -19,9 +19,12 @@ from deixis.errors import AnnotationError, DeixisError
 from deixis.geometry import Box, CodedMask, DepthMap, ImageSize, Keypoints, Mask, Point, Scribble
 from deixis.structures import (
     Conversation,
+    Description,
     GroundedPhrase,
     GroundedText,
+    QuestionPart,
     Reference,
+    Region,
     Turn,
     Unit,
     UnitGroup,
@@ -48,13 +51,19 @@ def load_turns(text: str, size: ImageSize) -> tuple[Turn, ...]:
 def _turn(turn: Turn) -> dict[str, Any]:
     made: dict[str, Any] = {
         "task": turn.task,
-        "question": [part if isinstance(part, str) else region(part) for part in turn.question],
+        "question": [_part(part) for part in turn.question],
     }
     if turn.answer is not None:
         made["answer"] = _text(turn.answer)
     if turn.weight != 1.0:
         made["weight"] = turn.weight
     return made
+
+
+def _part(part: QuestionPart) -> Any:
+    if isinstance(part, Description):
+        return {"description": str(part)}
+    return part if isinstance(part, str) else region(part)
 
 
 def _text(text: GroundedText) -> dict[str, Any]:
@@ -109,9 +118,7 @@ def _depth(depth: DepthMap) -> dict[str, Any]:
 
 
 def _read_turn(fields: Mapping[str, Any], size: ImageSize) -> Turn:
-    question = tuple(
-        part if isinstance(part, str) else read_region(part, size) for part in fields["question"]
-    )
+    question = tuple(_read_part(part, size) for part in fields["question"])
     answer = fields.get("answer")
     return Turn(
         question,
@@ -119,6 +126,15 @@ def _read_turn(fields: Mapping[str, Any], size: ImageSize) -> Turn:
         fields["task"],
         fields.get("weight", 1.0),
     )
+
+
+def _read_part(part: Any, size: ImageSize) -> QuestionPart:
+    if isinstance(part, str):
+        return part
+    if part.keys() == {"description"}:
+        return Description(part["description"])
+    region: Region = read_region(part, size)
+    return region
 
 
 def _read_text(fields: Mapping[str, Any], size: ImageSize) -> GroundedText:

@@ -20,7 +20,7 @@ from deixis.data.tasks.prompts import Question, asked
 from deixis.data.tasks.rules import DEFAULT_RULES, Rules
 from deixis.data.tasks.spec import TaskSpec, single
 from deixis.data.wording import bare, definite, head_phrase, is_plural
-from deixis.structures import Expression, GroundedText, Sample, Turn
+from deixis.structures import Description, Expression, GroundedText, Sample, Turn
 
 
 def localise(
@@ -72,7 +72,10 @@ def ask(text: str, task: str, rng: np.random.Generator, rules: Rules) -> Questio
     if task == "locate" and rng.random() < rules.bare_share:
         return (text,)
     verb = "are" if is_plural(text) else "is"
-    return asked(task, rng, rules, x=definite(text), **{"is": verb})
+    words = definite(text)
+    if task == "ref_tag":
+        words = Description(words)
+    return asked(task, rng, rules, x=words, **{"is": verb})
 
 
 def point_out(

@@ -12,7 +12,7 @@ from deixis.data.tasks.inside import outlines, surely_inside
 from deixis.data.tasks.rules import RegionKind, Rules
 from deixis.errors import RecipeError
 from deixis.geometry import Box, Point, Scribble
-from deixis.structures import Instance, QuestionPart, Region, Sample
+from deixis.structures import Description, Instance, QuestionPart, Region, Sample
 
 Question = tuple[QuestionPart, ...]
 Slot = str | Region | Question
@@ -56,17 +56,17 @@ def filled(text: str, slots: dict[str, Slot]) -> Question:
                 words = _add(value, f"{words} ", parts)
     if words:
         parts.append(words)
-    if parts and isinstance(parts[0], str):
+    if parts and isinstance(parts[0], str) and not isinstance(parts[0], Description):
         parts[0] = capitalised(parts[0])
     return tuple(parts)
 
 
 def _add(value: Slot, words: str, parts: list[QuestionPart]) -> str:
     """Add a value to a question after some words, and give the words that wait for what follows."""
-    if isinstance(value, str):
+    if isinstance(value, str) and not isinstance(value, Description):
         return words + value
     for part in value if isinstance(value, tuple) else (value,):
-        if isinstance(part, str):
+        if isinstance(part, str) and not isinstance(part, Description):
             words += part
         else:
             if words:

@@ -1,5 +1,31 @@
 """Region encoders: what a person points at becomes tokens."""
 
-from deixis.models.regions.aggregation import MaskGuidedAggregation
+from deixis.models.regions.aggregation import Aggregation, MaskGuidedAggregation
+from deixis.models.regions.alignment import RegionAlignment
+from deixis.models.regions.connector import ConnectorConfig, RegionConnector
+from deixis.models.regions.encoders import (
+    CoordinateRegionConfig,
+    RegionEncoders,
+    RegionEncodersConfig,
+    build_region_encoder,
+)
+from deixis.models.regions.inputs import RegionContext, RegionInputs, RegionTokens
+from deixis.models.regions.masked import MASK_REGIONS, MaskRegionConfig, RegionEncoder
 
-__all__ = ["MaskGuidedAggregation"]
+__all__ = [
+    "MASK_REGIONS",
+    "Aggregation",
+    "ConnectorConfig",
+    "CoordinateRegionConfig",
+    "MaskGuidedAggregation",
+    "MaskRegionConfig",
+    "RegionAlignment",
+    "RegionConnector",
+    "RegionContext",
+    "RegionEncoder",
+    "RegionEncoders",
+    "RegionEncodersConfig",
+    "RegionInputs",
+    "RegionTokens",
+    "build_region_encoder",
+]

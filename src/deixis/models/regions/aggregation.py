@@ -1,6 +1,10 @@
-"""Mask-guided aggregation of REF-VLM (III-C, equations 1 to 3)."""
+"""Mask-guided aggregation of REF-VLM (IV-B, equations 1 to 3), and what its public code does."""
 
 import math
+from dataclasses import dataclass
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -8,28 +12,135 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deixis.errors import ModelError
+from deixis.models.regions.choices import check_count, check_fields, values_of
+from deixis.models.regions.grouping import group_by_image
+
+Layout = Literal["grid", "strip"]
+Pooling = Literal["sum", "embedding"]
+Coverage = Literal["half", "touched", "share"]
+Area = Literal["total", "block"]
+Positions = Literal["cosine", "learned", "none"]
+MaskCode = Literal["none", "mean", "flat"]
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregation:
+    """How features are pooled under a mask. The defaults are the paper's.
+
+    Args:
+        layout: Blocks of a true √N x √N ``grid``, or the raster order of the pixels cut in N
+            ``strip``s, which is what the public code's reshape does.
+        pooling: ``sum`` of equation 1, or an ``embedding``: each block under the mask through one
+            convolution as large as a block (public code), which takes maps of ``patch`` √N.
+        coverage: Cells that the region is: those at least ``half`` covered, those that bilinear
+            shrinking leaves above zero (``touched``, public code), or each by its ``share``.
+        area: Blocks are divided by the ``total`` area of the mask, so that an empty block is
+            nothing, or each ``block`` by its own, so that each is a mean.
+        positions: ``cosine`` of equation 2, ``learned`` (public code) or ``none``.
+        mask_code: One more token, from the mask alone (public code): ``mean``, a linear map of
+            the mean of the normalised mask, which is one over the number of cells whatever the
+            mask; or ``flat``, a linear map of the mask on a map of ``patch`` √N cells a side.
+        patch: Cells along a side of a block, where weights depend on it.
+        strength: Weight of the positions, equation 3's alpha.
+        learned_strength: Whether alpha is learned.
+        base: Equation 2's temperature, which the paper leaves open.
+    """
+
+    layout: Layout = "grid"
+    pooling: Pooling = "sum"
+    coverage: Coverage = "half"
+    area: Area = "total"
+    positions: Positions = "cosine"
+    mask_code: MaskCode = "none"
+    patch: int = 8
+    strength: float = 1.0
+    learned_strength: bool = False
+    base: float = 10_000.0
+
+    def __post_init__(self) -> None:
+        check_fields(Aggregation, values_of(self))
+        check_count("patch", self.patch)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether anything but alpha is learned, so that the features' width must be known."""
+        return (
+            self.positions == "learned" or self.pooling == "embedding" or self.mask_code != "none"
+        )
+
+
+PRESETS = MappingProxyType(
+    {
+        "paper": Aggregation(),
+        "code": Aggregation(layout="strip", coverage="touched", positions="learned"),
+        "code_mask_token": Aggregation(
+            layout="strip", coverage="touched", positions="learned", mask_code="mean"
+        ),
+        "code_embedding": Aggregation(pooling="embedding", coverage="touched", positions="learned"),
+        "code_legacy": Aggregation(
+            coverage="touched", positions="none", mask_code="flat", patch=24
+        ),
+    }
+)
+"""REF-VLM's paper, and the variants of its public code. The legacy one takes a single block; its two
+linear maps to the language model are this one's to the features' width and a linear projector."""
 
 
 class MaskGuidedAggregation(nn.Module):
     """Pool visual features under a mask, block by block of a √N x √N grid; no parameters.
 
-    V[q, n] sums X · M[q] over the pixels of block n and divides by the total area of M[q]
+    V[q, n] sums X · M[q] over the cells of block n and divides by the total area of M[q]
     (equation 1, masks normalised), and cos(n / s^(2c/C)) tells the blocks apart (equations 2
-    and 3, whose alpha is ``strength``). A region too small for the feature map keeps the one cell that
-    its largest share falls in, so none vanishes.
+    and 3). A side that does not divide is padded at the right or bottom with cells of no region. A
+    region too small for the feature map keeps the one cell that its largest share falls in, so
+    none vanishes. Sums are in float32, under autocast too.
+
+    Args:
+        num_tokens: Blocks; a square number.
+        width: Channels of the features; only variants that learn weights need it.
+        variant: What differs from the paper; ``strength`` and ``base`` take the place of its own.
+        strength: Weight of the positions.
+        base: Temperature of the positions.
 
     Raises:
-        ModelError: ``num_tokens`` is not a square number.
+        ModelError: ``num_tokens`` is not a square number, or the variant needs a ``width``.
     """
 
-    def __init__(self, num_tokens: int, *, strength: float = 1.0, base: float = 10_000.0) -> None:
+    def __init__(
+        self,
+        num_tokens: int,
+        *,
+        width: int | None = None,
+        variant: Aggregation = PRESETS["paper"],
+        strength: float | None = None,
+        base: float | None = None,
+    ) -> None:
         super().__init__()
-        self.side = math.isqrt(num_tokens)
-        if self.side**2 != num_tokens:
+        self.side = math.isqrt(max(num_tokens, 0))
+        if self.side**2 != num_tokens or not num_tokens:
             raise ModelError(f"region tokens: expected a square number, got {num_tokens}")
-        self.num_tokens = num_tokens
-        self.strength = strength
-        self.base = base
+        self.num_blocks = num_tokens
+        self.num_tokens = num_tokens + (variant.mask_code != "none")
+        self.variant = variant
+        self.base = variant.base if base is None else base
+        self.strength: float | nn.Parameter = variant.strength if strength is None else strength
+        if variant.learned_strength:
+            self.strength = nn.Parameter(torch.tensor(float(self.strength)))
+        if variant.has_weights:
+            if width is None:
+                raise ModelError("this way to aggregate learns weights: expected a width, got none")
+            self._add_weights(width)
+
+    def _add_weights(self, width: int) -> None:
+        patch = self.variant.patch
+        # names and shapes are those of the public code
+        if self.variant.pooling == "embedding":
+            self.patch_embedding = nn.Conv2d(width, width, patch, stride=patch, bias=False)
+        if self.variant.positions == "learned":
+            self.position_embedding = nn.Embedding(self.num_tokens, width)
+        if self.variant.mask_code != "none":
+            cells = (patch * self.side) ** 2 if self.variant.mask_code == "flat" else 1
+            self.mask_embedding = nn.Linear(cells, width)
 
     def forward(
         self,
@@ -37,24 +148,134 @@ class MaskGuidedAggregation(nn.Module):
         masks: Float[Tensor, "q mh mw"],
         rows: Int[Tensor, " q"],
     ) -> Float[Tensor, "q n c"]:
-        """Give ``num_tokens`` vectors for each mask; ``rows`` says whose image it lies on."""
-        height, width = features.shape[-2:]
-        channels = features.shape[1]
-        share = functional.adaptive_avg_pool2d(masks.unsqueeze(1).float(), (height, width))
-        flat = share.flatten(1)
-        inside = (flat >= 0.5).float()
-        largest = functional.one_hot(flat.argmax(1), flat.shape[1]).float()
-        # cells at least half covered; where there is none, the best covered one
-        weights = torch.where(inside.any(1, keepdim=True), inside, largest)
-        weights = weights.view(-1, 1, height, width)
-        weights = weights / weights.sum((2, 3), keepdim=True)
-        pad = (-height % self.side, -width % self.side)
-        weighted = functional.pad(features[rows] * weights, (0, pad[1], 0, pad[0]))
-        blocks = weighted.unflatten(3, (self.side, -1)).unflatten(2, (self.side, -1))
-        pooled = blocks.sum((3, 5)).flatten(2).transpose(1, 2)
-        return pooled + self.strength * self._positions(channels, features.device)
+        """Give ``num_tokens`` vectors for each mask, in order; no masks give none.
 
-    def _positions(self, channels: int, device: torch.device) -> Float[Tensor, "n c"]:
-        order = torch.arange(self.num_tokens, device=device)[:, None]
-        rate = self.base ** (2 * torch.arange(channels, device=device) / channels)
-        return torch.cos(order / rate)
+        Masks lie over the canvas, at any resolution, from 0 to 1; ``rows`` says whose image each
+        lies on.
+
+        Raises:
+            ModelError: A mask is empty, or features do not have the side that the weights are for.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            weights = self._weights(masks, (features.shape[2], features.shape[3]))
+            tokens = self._pooled(features.float(), weights, rows)
+            if self.variant.mask_code != "none":
+                tokens = torch.cat([tokens, self._told(weights)], dim=1)
+            placed = tokens + self._positions(features.shape[1], features.device)
+        return placed.to(features.dtype)
+
+    def _weights(
+        self, masks: Float[Tensor, "q mh mw"], size: tuple[int, int]
+    ) -> Float[Tensor, "q h w"]:
+        """Masks at the resolution of the features, with a sum of one."""
+        share = functional.adaptive_avg_pool2d(masks.unsqueeze(1).float(), size)[:, 0]
+        flat = share.flatten(1)
+        sound = (flat > 0).any(1) & flat.isfinite().all(1)
+        if not bool(sound.all()):
+            first = int((~sound).nonzero()[0])
+            raise ModelError(f"mask of region {first}: expected one that covers a cell, got none")
+        match self.variant.coverage:
+            case "half":
+                inside = (flat >= 0.5).float()
+            case "touched":
+                shrunk = functional.interpolate(
+                    masks.unsqueeze(1).float(), size, mode="bilinear", align_corners=False
+                )
+                inside = (shrunk.flatten(1) > 0).float()
+            case _:
+                inside = flat
+        largest = functional.one_hot(flat.argmax(1), flat.shape[1]).float()
+        # where no cell is covered enough, the best covered one
+        weights = torch.where((inside > 0).any(1, keepdim=True), inside, largest)
+        return (weights / weights.sum(1, keepdim=True)).view_as(share)
+
+    def _pooled(
+        self,
+        features: Float[Tensor, "b c h w"],
+        weights: Float[Tensor, "q h w"],
+        rows: Int[Tensor, " q"],
+    ) -> Float[Tensor, "q n c"]:
+        groups = group_by_image(rows)
+        # all of them as they are, where none is without a region
+        seen = features[groups.images] if len(groups.images) < len(features) else features
+        if self.variant.pooling == "embedding":
+            seen = self._embedded(seen)
+        sizes, inside = self._bands(features.shape[2], features.shape[3], features.device)
+        # a product for each band of blocks reads features where they lie, once for all regions
+        parts = zip(
+            seen.flatten(2).split(sizes, 2),
+            groups.line_up(weights.flatten(1)).split(sizes, 2),
+            inside.split(sizes, 1),
+            strict=True,
+        )
+        return groups.take_back(torch.cat([self._pooled_band(*part) for part in parts], dim=2))
+
+    def _pooled_band(
+        self,
+        cells: Float[Tensor, "i c p"],
+        weights: Float[Tensor, "i m p"],
+        inside: Float[Tensor, "k p"],
+    ) -> Float[Tensor, "i m k c"]:
+        """Sum a band's cells for each region of an image and each block of the band."""
+        masked = weights[:, :, None] * inside
+        if self.variant.area == "block":
+            masked = masked / masked.sum(-1, keepdim=True).clamp(min=1e-12)
+        sums = masked.flatten(1, 2) @ cells.transpose(1, 2)
+        return sums.unflatten(1, masked.shape[1:3])
+
+    def _bands(
+        self, height: int, width: int, device: torch.device
+    ) -> tuple[list[int], Float[Tensor, "k cells"]]:
+        """Cells of each run of blocks in raster order, and which of its blocks each cell is in.
+
+        A row of the grid is a run of √N blocks, a strip one of its own. The last ones are smaller
+        where sides do not divide.
+        """
+        cells = height * width
+        if self.variant.layout == "strip":
+            count, longest, blocks = self.num_blocks, math.ceil(cells / self.num_blocks), 1
+        else:
+            count, longest, blocks = self.side, math.ceil(height / self.side) * width, self.side
+        ends = [min(longest * band, cells) for band in range(count + 1)]
+        column = torch.arange(cells, device=device) % width // math.ceil(width / blocks)
+        inside = functional.one_hot(column, blocks).T.float()
+        return [end - start for start, end in pairwise(ends)], inside
+
+    def _embedded(self, features: Float[Tensor, "i c h w"]) -> Float[Tensor, "i c h w"]:
+        """What each cell adds to the convolution over its block, before any mask.
+
+        The convolution is linear, so masking comes after: cells are mapped once for all regions.
+        """
+        self._check_side(features.shape[2:])
+        sides = (self.side, self.variant.patch)
+        blocks = features.unflatten(3, sides).unflatten(2, sides)
+        mapped = torch.einsum("icyvxu,dcvu->idyvxu", blocks, self.patch_embedding.weight.float())
+        return mapped.flatten(4).flatten(2, 3)
+
+    def _told(self, weights: Float[Tensor, "q h w"]) -> Float[Tensor, "q 1 c"]:
+        if self.variant.mask_code == "mean":
+            told = weights.mean((1, 2)).unsqueeze(1)
+        else:
+            self._check_side(weights.shape[1:])
+            told = weights.flatten(1)
+        linear = self.mask_embedding
+        return functional.linear(told, linear.weight.float(), linear.bias.float()).unsqueeze(1)
+
+    def _check_side(self, size: torch.Size) -> None:
+        expected = self.variant.patch * self.side
+        if tuple(size) != (expected, expected):
+            raise ModelError(
+                f"features of {size[1]}x{size[0]} cells: the weights of this way to aggregate are "
+                f"for {expected}x{expected}"
+            )
+
+    def _positions(self, channels: int, device: torch.device) -> Float[Tensor, "#n #c"]:
+        match self.variant.positions:
+            case "learned":
+                return self.strength * self.position_embedding.weight.float()
+            case "none":
+                return torch.zeros(1, 1, device=device)
+            case "cosine":
+                order = torch.arange(self.num_tokens, device=device)[:, None]
+                rate = self.base ** (2 * torch.arange(channels, device=device) / channels)
+                return self.strength * torch.cos(order / rate)

@@ -1,0 +1,50 @@
+"""``deixis import``: weights that others have published, as parts of a deixis model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def import_weights_command(
+    system: Annotated[
+        str, typer.Argument(metavar="SYSTEM", help="pink, refvlm or ullava.", show_default=False)
+    ],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="A folder with the published files.", show_default=False
+        ),
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="A new or empty folder.", show_default=False)],
+    partial: Annotated[
+        bool,
+        typer.Option(
+            "--partial", help="Write what has a place, even where keys are missing or unknown."
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Turn published weights into parts of a deixis model.
+
+    OUT gets one safetensors file for each part and report.json, which says what became of every
+    key. Pickled files (.pth, .pt, .bin) are read by a process that knows nothing but tensors:
+    nothing in them is run.
+    """
+    from deixis.cli.outputs import output_folder, print_json, print_result
+    from deixis.models.published import import_weights
+
+    with output_folder(out) as folder:
+        report = import_weights(system, source, folder, partial=partial)
+    if as_json:
+        print_json(report.to_dict())
+        return
+    for part, count in report.parts.items():
+        print_result(f"{part}: {count} tensors in {', '.join(report.files[part])}")
+    if report.unlike_released:
+        differing = ", ".join(f"{word} {why}" for word, why in report.unlike_released.items())
+        typer.echo(f"not of the released size: {differing}", err=True)
+    if not report.complete:
+        typer.echo(f"not complete: {report.faults()}", err=True)
+    typer.echo(f"{system}: {out}", err=True)

@@ -1,0 +1,466 @@
+"""Keypoints from latent references (REF-VLM IV-C; its paper names the decoder without describing it).
+
+A reference becomes a body in three steps: a box, as `BoxDecoder` finds it; one query a joint and
+one for the whole, which attend to the feature map from there; a place and a visibility for each
+joint. REF-VLM's public code decodes in the same steps. What it trains with differs from what its
+names promise: its OKS term is the mean distance of the joints, invisible ones included. Here the
+term is what COCO scores by, and the code's is a preset beside it.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deixis.geometry import COCO_KEYPOINTS, ImageSize, Keypoints
+from deixis.models.decoders.box import moved_boxes
+from deixis.models.decoders.interface import Features, UnitLoss
+from deixis.models.decoders.layers import Anchors, Attention, MultiLayerPerceptron, QualityHead
+from deixis.models.decoders.placing import points_at_source
+from deixis.models.decoders.proposals import Proposals
+from deixis.models.decoders.scoring import (
+    anchor_loss,
+    box_coverage,
+    quality_loss,
+    reached,
+    tied_zero,
+    weighted_mean,
+)
+from deixis.models.decoders.trunk import DecoderConfig, ReferenceTrunk, Refined
+from deixis.models.losses import box_loss, focal_loss, paired_iou, to_corners
+from deixis.models.positions import BOX_CODE, box_code, sine_positions
+from deixis.models.references import LatentReferences
+from deixis.structures import UnitType
+
+CROWDPOSE_KEYPOINTS = (
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
+    "left_wrist",
+    "right_wrist",
+    "left_hip",
+    "right_hip",
+    "left_knee",
+    "right_knee",
+    "left_ankle",
+    "right_ankle",
+    "head",
+    "neck",
+)
+"""The 14 keypoints of a person in CrowdPose, in its order."""
+
+COCO_SIGMAS = (
+    *(0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072),
+    *(0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089),
+)
+"""How far apart annotators are on each of COCO's keypoints, in shares of a body's scale."""
+
+CROWDPOSE_SIGMAS = (
+    *(0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107),
+    *(0.107, 0.087, 0.087, 0.089, 0.089, 0.079, 0.079),
+)
+"""The same for CrowdPose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skeleton:
+    """Names of keypoints and their sigmas."""
+
+    names: tuple[str, ...]
+    sigmas: tuple[float, ...]
+
+
+SKELETONS = {
+    "coco": Skeleton(COCO_KEYPOINTS, COCO_SIGMAS),
+    "crowdpose": Skeleton(CROWDPOSE_KEYPOINTS, CROWDPOSE_SIGMAS),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KeypointConfig:
+    """Shape of a keypoint decoder, and what it is trained with.
+
+    ``width`` to ``num_queries`` are as in `DecoderConfig`; ``joint_layers`` refine the joints of
+    each reference. With ``from_box`` joints lie relative to the reference's box, else anywhere
+    on the canvas. ``levels`` of visibility are COCO's three (absent, occluded, visible) or two
+    (absent, visible).
+
+    ``loss`` ``paper`` reads the losses as they are named: 1 - OKS, and L1 as a mean over the
+    labelled joints. ``code`` is REF-VLM's public code: the mean distance of all joints, labelled
+    or not, in place of the first, and sums over joints in place of means.
+    """
+
+    skeleton: Literal["coco", "crowdpose"] = "coco"
+    width: int = 128
+    heads: int = 4
+    hidden: int = 256
+    layers: int = 2
+    joint_layers: int = 2
+    anchored: bool = True
+    anchor_weight: float = 1.0
+    num_queries: int = 100
+    from_box: bool = True
+    levels: Literal[2, 3] = 3
+    loss: Literal["paper", "code"] = "paper"
+    l1: float = 2.0
+    similarity: float = 2.0
+    visibility: float = 1.0
+    box_l1: float = 5.0
+    box_giou: float = 2.0
+    auxiliary: float = 0.5
+    quality: float = 0.25
+
+    @property
+    def trunk(self) -> DecoderConfig:
+        """The part that finds a reference's box."""
+        return DecoderConfig(
+            self.width,
+            self.heads,
+            self.hidden,
+            self.layers,
+            self.anchored,
+            self.anchor_weight,
+            self.num_queries,
+        )
+
+    @classmethod
+    def refvlm(cls, preset: Literal["paper", "code"] = "paper") -> "KeypointConfig":
+        """REF-VLM's shape: 6 layers each, width 256, 8 heads, from nothing but the state."""
+        return cls(
+            width=256,
+            heads=8,
+            hidden=2048,
+            layers=6,
+            joint_layers=6,
+            anchored=False,
+            from_box=False,
+            levels=2,
+            loss=preset,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KeypointPredictions:
+    """Bodies of references, in [0, 1] of the canvas.
+
+    ``steps`` are the joints (x, y) after each joint layer, of which the last one counts;
+    ``visibility`` logits of the levels; ``boxes`` (cxcywh) what the joints started from and what
+    became of it. ``quality`` is the logit of the chance that the OKS with the truth is above 0.5.
+    """
+
+    steps: tuple[Float[Tensor, "b q k 2"], ...]
+    visibility: Float[Tensor, "b q k _levels"]
+    boxes: tuple[Float[Tensor, "b q 4"], Float[Tensor, "b q 4"]]
+    quality: Float[Tensor, "b q"]
+    anchors: tuple[Anchors, ...]
+
+    @property
+    def positions(self) -> Float[Tensor, "b q k 2"]:
+        """The final joints."""
+        return self.steps[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class KeypointTruth:
+    """Truth for each filled reference, in [0, 1] of the canvas.
+
+    ``visibility`` is COCO's (0 absent, 1 occluded, 2 visible); ``areas`` are the areas that OKS
+    scales by, in shares of the canvas: of the mask in COCO. ``boxes`` are cxcywh.
+    """
+
+    positions: Float[Tensor, "n k 2"]
+    visibility: Int[Tensor, "n k"]
+    areas: Float[Tensor, " n"]
+    boxes: Float[Tensor, "n 4"]
+    known: Bool[Tensor, " n"]
+    weights: Float[Tensor, " n"]
+
+    def take(self, order: Int[Tensor, " n"]) -> "KeypointTruth":
+        """The truth that each reference takes; weights stay with the references."""
+        return KeypointTruth(
+            self.positions[order],
+            self.visibility[order],
+            self.areas[order],
+            self.boxes[order],
+            self.known[order],
+            self.weights,
+        )
+
+
+def object_keypoint_similarity(
+    predicted: Float[Tensor, "*#n k 2"],
+    target: Float[Tensor, "*#n k 2"],
+    labelled: Bool[Tensor, "*#n k"],
+    areas: Float[Tensor, "*#n"],
+    sigmas: Float[Tensor, " k"],
+) -> Float[Tensor, "*#n"]:
+    """OKS as COCO defines it: mean over labelled joints of exp(-d² / (2 s² k²)), s² the area.
+
+    k is twice the joint's sigma. Positions and areas have to be of one frame whose pixels are square; which one is then all
+    the same. A body without labelled joints has 0.
+    """
+    distance = (predicted - target).square().sum(-1)
+    spread = 2 * areas.clamp(min=1e-9)[..., None] * (2 * sigmas).square()
+    each = (-distance / spread).exp() * labelled
+    return each.sum(-1) / labelled.sum(-1).clamp(min=1)
+
+
+class JointLayer(nn.Module):
+    """Joints of one reference see one another, then the feature map, then an MLP (pre-norm)."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.self_norm, self.cross_norm, self.mlp_norm = (nn.LayerNorm(width) for _ in range(3))
+        self.self_attention = Attention(width, heads)
+        self.cross_attention = Attention(width, heads)
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+
+    def forward(
+        self,
+        joints: Float[Tensor, "b q k d"],
+        places: Float[Tensor, "b q k d"],
+        features: Float[Tensor, "b cells d"],
+        positions: Float[Tensor, "cells d"],
+    ) -> Float[Tensor, "b q k d"]:
+        """Refine joints; references never see one another."""
+        batch, count = joints.shape[:2]
+        normed = self.self_norm(joints)
+        placed = (normed + places).flatten(0, 1)
+        mixed = self.self_attention(placed, placed, normed.flatten(0, 1))
+        joints = joints + mixed.unflatten(0, (batch, count))
+        asked = (self.cross_norm(joints) + places).flatten(1, 2)
+        seen = self.cross_attention(asked, features + positions, features)
+        joints = joints + seen.unflatten(1, (count, -1))
+        return joints + self.down(functional.gelu(self.up(self.mlp_norm(joints))))
+
+
+class KeypointDecoder(nn.Module):
+    """One body and one quality for each reference."""
+
+    unit = UnitType.KEYPOINT.value
+    sigmas: Tensor
+
+    def __init__(self, config: KeypointConfig, language_width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.skeleton = SKELETONS[config.skeleton]
+        count = len(self.skeleton.names)
+        self.trunk = ReferenceTrunk(config.trunk, language_width)
+        self.norm = nn.LayerNorm(config.width)
+        self.box = MultiLayerPerceptron(config.width, 4)
+        self.feature_norm = nn.LayerNorm(config.width)
+        self.joints = nn.Parameter(torch.randn(count + 1, config.width))
+        self.place = nn.Linear(BOX_CODE, config.width)
+        self.layers = nn.ModuleList(
+            JointLayer(config.width, config.heads, config.hidden)
+            for _ in range(config.joint_layers)
+        )
+        self.joint_norm = nn.LayerNorm(config.width)
+        self.position = MultiLayerPerceptron(config.width, 2)
+        self.whole = MultiLayerPerceptron(config.width, 4)
+        self.visible = nn.Linear(config.width, config.levels)
+        self.estimate = QualityHead(config.width)
+        self.register_buffer("sigmas", torch.tensor(self.skeleton.sigmas), persistent=False)
+
+    def start_from_proposals(self) -> None:
+        """Let a fresh decoder give the boxes of proposals as they are."""
+        for head in (self.box, self.whole):
+            nn.init.zeros_(head.last.weight)
+            nn.init.zeros_(head.last.bias)
+
+    def forward(self, references: LatentReferences, features: Features) -> KeypointPredictions:
+        """Decode every reference; padding gets bodies that nobody reads."""
+        cells = features.maps.cells
+        refined = self.trunk(references, cells, features.proposals)
+        state = self.norm(refined.states[-1])
+        box = self._box(state, refined, features.proposals)
+        flat = self.feature_norm(cells.flatten(2).transpose(1, 2))
+        positions = sine_positions(cells.shape[-1], flat.shape[-1], device=cells.device)
+        joints = state[:, :, None] + self.joints
+        code = self.place(box_code(box.detach()).to(state.dtype))
+        places = code[:, :, None] + self.joints
+        steps = []
+        for layer in self.layers:
+            joints = layer(joints, places, flat, positions)
+            steps.append(self._positions(self.joint_norm(joints[:, :, :-1]), box))
+        normed = self.joint_norm(joints)
+        whole = normed[:, :, -1]
+        return KeypointPredictions(
+            tuple(steps),
+            self.visible(normed[:, :, :-1]).float(),
+            (box, moved_boxes(box.detach(), self.whole(whole).float())),
+            self.estimate(whole, refined.anchors),
+            refined.anchors,
+        )
+
+    def _box(
+        self, state: Float[Tensor, "b q d"], refined: Refined, proposals: Proposals | None
+    ) -> Float[Tensor, "b q 4"]:
+        numbers = self.box(state).float()
+        if not refined.anchors:
+            return numbers.sigmoid()
+        anchor = refined.anchors[-1]
+        if proposals is not None:
+            return moved_boxes(proposals.at(anchor.elected)[0].detach(), numbers)
+        extent = numbers[..., 2:].sub(1.5).sigmoid()
+        return torch.cat([anchor.centres + numbers[..., :2], extent], dim=-1)
+
+    def _positions(
+        self, joints: Float[Tensor, "b q k d"], box: Float[Tensor, "b q 4"]
+    ) -> Float[Tensor, "b q k 2"]:
+        numbers = self.position(joints).float()
+        if not self.config.from_box:
+            return numbers.sigmoid()
+        start = box.detach()[:, :, None]
+        return start[..., :2] + numbers * start[..., 2:]
+
+    def costs(
+        self,
+        decoded: KeypointPredictions,
+        truth: KeypointTruth,
+        filled: Bool[Tensor, "b q"],
+        members: Int[Tensor, "g most"],
+    ) -> Float[Tensor, "g most most"]:
+        """Box and joint losses of every pair; zero where the truth is not known."""
+        index = members.clamp(min=0)
+        joints = decoded.positions.detach()[filled][index][:, :, None]
+        boxes = decoded.boxes[1].detach()[filled][index][:, :, None]
+        labelled = truth.visibility[index][:, None] > 0
+        apart = (joints - truth.positions[index][:, None]).abs().sum(-1) * labelled
+        alike = object_keypoint_similarity(
+            joints,
+            truth.positions[index][:, None],
+            labelled,
+            truth.areas[index][:, None],
+            self.sigmas,
+        )
+        target = truth.boxes[index][:, None]
+        distance = (boxes - target).abs().sum(-1)
+        overlap = paired_iou(to_corners(boxes), to_corners(target))[1]
+        cost = (
+            self.config.l1 * apart.sum(-1) / labelled.sum(-1).clamp(min=1)
+            + self.config.similarity * (1 - alike) * labelled.any(-1)
+            + self.config.box_l1 * distance
+            + self.config.box_giou * (1 - overlap)
+        )
+        return cost.masked_fill(~truth.known[index][:, None], 0.0)
+
+    def losses(
+        self, decoded: KeypointPredictions, truth: KeypointTruth, filled: Bool[Tensor, "b q"]
+    ) -> UnitLoss:
+        """Boxes, joints, visibility and quality; weights as in the configuration."""
+        tied = tied_zero(self)
+        known = truth.known
+        if not bool(known.any()):
+            zero = tied.detach()
+            return UnitLoss(tied, dict.fromkeys(_PARTS, zero), {"keypoint_oks": zero})
+        scale = truth.weights[known]
+        here = filled.clone()
+        here[filled] = known
+        config = self.config
+        target, areas = truth.positions[known], truth.areas[known]
+        visibility, boxes = truth.visibility[known], truth.boxes[known]
+        labelled = visibility > 0
+        coverage = (
+            box_coverage(boxes, decoded.anchors[0].logits.shape[-1]) if decoded.anchors else None
+        )
+        found = scale * reached(decoded.anchors[-1:], here, coverage)
+        parts = {
+            "box": self._box_loss(decoded, here, boxes, found),
+            "anchor": anchor_loss(decoded.anchors, here, coverage, scale),
+            "visibility": weighted_mean(
+                self._visibility_loss(decoded.visibility[here], visibility), found
+            ),
+        }
+        counts = labelled.sum(-1).clamp(min=1)
+        distances, similarities = [], []
+        for step in decoded.steps:
+            joints = step[here]
+            apart = ((joints - target).abs().sum(-1) * labelled).sum(-1)
+            if config.loss == "code":
+                distances.append(weighted_mean(apart, found))
+                similarities.append(_mean_distance(joints, target, found))
+                continue
+            distances.append(weighted_mean(apart / counts, found))
+            alike = object_keypoint_similarity(joints, target, labelled, areas, self.sigmas)
+            similarities.append(weighted_mean(1 - alike, found * labelled.any(-1)))
+        parts["l1"] = _with_earlier(distances, config.auxiliary)
+        parts["similarity"] = _with_earlier(similarities, config.auxiliary)
+        with torch.no_grad():
+            oks = object_keypoint_similarity(
+                decoded.positions[here], target, labelled, areas, self.sigmas
+            )
+            seen = scale * labelled.any(-1)
+        parts["quality"] = quality_loss(decoded.quality[here], oks, seen)
+        loss = (
+            parts["box"]
+            + config.anchor_weight * parts["anchor"]
+            + config.visibility * parts["visibility"]
+            + config.l1 * parts["l1"]
+            + config.similarity * parts["similarity"]
+            + config.quality * parts["quality"]
+        )
+        measures = {"keypoint_oks": weighted_mean(oks, seen)}
+        return UnitLoss(loss + tied, {name: parts[name].detach() for name in _PARTS}, measures)
+
+    def _box_loss(
+        self,
+        decoded: KeypointPredictions,
+        here: Bool[Tensor, "b q"],
+        target: Float[Tensor, "n 4"],
+        scale: Float[Tensor, " n"],
+    ) -> Float[Tensor, ""]:
+        """The final box, and by ``auxiliary`` the one that the joints started from."""
+        each = []
+        for boxes in decoded.boxes:
+            distance, overlap = box_loss(boxes[here], target)
+            loss = self.config.box_l1 * distance + self.config.box_giou * overlap
+            each.append(weighted_mean(loss, scale))
+        return self.config.auxiliary * each[0] + each[1]
+
+    def _visibility_loss(
+        self, logits: Float[Tensor, "n k levels"], visibility: Int[Tensor, "n k"]
+    ) -> Float[Tensor, " n"]:
+        """Focal loss towards the level of each joint; a mean over joints, in ``code`` a sum."""
+        level = visibility.long().clamp(max=self.config.levels - 1)
+        wanted = functional.one_hot(level, self.config.levels).float()
+        each = focal_loss(logits.flatten(0, 1), wanted.flatten(0, 1))
+        each = each.unflatten(0, (len(logits), -1))
+        return each.sum(-1) if self.config.loss == "code" else each.mean(-1)
+
+    def to_unit(
+        self, decoded: KeypointPredictions, row: int, position: int, size: ImageSize
+    ) -> Keypoints:
+        """The body of one reference, in pixels of its image; joints outside it are absent.
+
+        Raises:
+            GeometryError: A position is not finite.
+        """
+        places = points_at_source(decoded.positions[row, position], size).numpy()
+        level = decoded.visibility[row, position].argmax(-1).cpu().numpy()
+        seen = (level * (2 if self.config.levels == 2 else 1)).astype(np.int8)
+        return Keypoints(places.astype(np.float32), seen, self.skeleton.names).clip(size)
+
+
+_PARTS = ("box", "anchor", "visibility", "l1", "similarity", "quality")
+
+
+def _mean_distance(
+    joints: Float[Tensor, "n k 2"], target: Float[Tensor, "n k 2"], scale: Float[Tensor, " n"]
+) -> Float[Tensor, ""]:
+    # what the public code returns as its OKS loss; the epsilon keeps the root's gradient finite
+    distance = (joints - target + 1e-6).square().sum(-1).clamp(min=1e-12).sqrt()
+    return weighted_mean(distance.mean(-1), scale)
+
+
+def _with_earlier(steps: list[Tensor], weight: float) -> Float[Tensor, ""]:
+    """The last step's loss and, by ``weight``, the mean of those before."""
+    if len(steps) == 1:
+        return steps[0]
+    return steps[-1] + weight * torch.stack(steps[:-1]).mean()

@@ -1,0 +1,386 @@
+"""SAM and SAM 2 as mask decoders (u-LLaVA 3.2, after LISA; REF-VLM IV-D, stage 3).
+
+The hidden state at `<SEG>`, or `<REF>`, passes a projector and stands where SAM has the embeddings
+of points and boxes. Images are encoded once, however many references follow; references never
+see one another. The encoder is not trained, the mask decoder is.
+
+A segmenter has a frame of its own: SAM scales the longer side to 1024 pixels and pads to the right
+and below, SAM 2 stretches to 1024 x 1024. `ImageFrame` goes there and back, and needs neither
+torchvision nor an image processor.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deixis.errors import CheckpointError, GeometryError, ModelError
+from deixis.geometry import ImageSize, Mask
+from deixis.models.decoders.interface import EncodedImages, Features, UnitLoss
+from deixis.models.decoders.layers import QualityHead
+from deixis.models.decoders.location import StateProjector
+from deixis.models.decoders.placing import map_at_source
+from deixis.models.decoders.scoring import quality_loss, tied_zero, weighted_mean
+from deixis.models.references import LatentReferences
+from deixis.structures import UnitType
+
+_MEAN, _DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+_FITS = {"sam": "corner", "sam2": "stretch", "sam2_video": "stretch"}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFrame:
+    """How a segmenter sees an image: in a square of ``side`` pixels.
+
+    It is filled from the top left ``corner``, the image's shape kept and the rest padded, or by a
+    ``stretch`` of the image.
+    """
+
+    side: int
+    fit: Literal["corner", "stretch"]
+
+    def filled(self, size: ImageSize) -> tuple[int, int]:
+        """Height and width, in the frame's pixels, of what an image of ``size`` fills."""
+        if self.fit == "stretch":
+            return self.side, self.side
+        scale = self.side / max(size)
+        height, width = size
+        return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+
+    def prepare(self, image: UInt8[Tensor, "h w 3"]) -> Float[Tensor, "3 side side"]:
+        """An RGB image as the segmenter takes it; padding is 0 after normalisation."""
+        height, width = self.filled(ImageSize(image.shape[0], image.shape[1]))
+        resized = functional.interpolate(
+            image.permute(2, 0, 1)[None].float(),
+            size=(height, width),
+            mode="bilinear",
+            antialias=True,
+            align_corners=False,
+        )[0]
+        mean = torch.tensor(_MEAN, device=image.device)[:, None, None]
+        deviation = torch.tensor(_DEVIATION, device=image.device)[:, None, None]
+        # image processors work in whole levels
+        normed = (resized.round().clamp(0, 255) - mean) / deviation
+        return functional.pad(normed, (0, self.side - width, 0, self.side - height))
+
+    def extent(self, size: ImageSize) -> tuple[float, float]:
+        """The shares of the frame's height and width that an image of ``size`` fills."""
+        height, width = self.filled(size)
+        return height / self.side, width / self.side
+
+    def to_frame(
+        self, mask: Mask, cells: int
+    ) -> tuple[Bool[Tensor, "cells cells"], Bool[Tensor, "cells cells"]]:
+        """A mask of the source in the frame, at ``cells`` a side, and where the image is.
+
+        A cell takes the source pixel that its centre lies in.
+        """
+        height, width = mask.size
+        down, across = self.extent(mask.size)
+        ticks = (torch.arange(cells) + 0.5) / cells
+        rows, columns = (ticks / down * height).long(), (ticks / across * width).long()
+        inside = (rows < height)[:, None] & (columns < width)[None]
+        array = torch.from_numpy(mask.array.copy())
+        taken = array[rows.clamp(max=height - 1)][:, columns.clamp(max=width - 1)]
+        return taken & inside, inside
+
+
+@dataclass(frozen=True, slots=True)
+class PromptedConfig:
+    """What a prompted decoder is trained with (u-LLaVA, equation 2).
+
+    ``loss`` ``paper`` has a dice loss smoothed by 1, as this package's others; ``code`` is what
+    u-LLaVA and LISA run: sums divided by 1000 and smoothed by 1e-6, which is a smoothing of
+    0.001. ``at_once`` bounds how many references are decoded together.
+    """
+
+    loss: Literal["paper", "code"] = "paper"
+    bce: float = 2.0
+    dice: float = 0.5
+    quality: float = 0.25
+    at_once: int = 32
+
+    @property
+    def smoothing(self) -> float:
+        """What the dice loss adds to intersection and sum, in pixels."""
+        return 1.0 if self.loss == "paper" else 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class PromptedPredictions:
+    """Mask logits in the segmenter's frame at a quarter of its resolution, for filled references.
+
+    ``index`` tells which mask a reference has, -1 for padding. ``quality`` is the logit of the
+    chance that the IoU with the truth is above 0.5.
+    """
+
+    logits: Float[Tensor, "n h w"]
+    index: Int[Tensor, "b q"]
+    quality: Float[Tensor, "b q"]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptedTruth:
+    """Truth for each filled reference in the segmenter's frame (see `ImageFrame.to_frame`).
+
+    ``inside`` says where the image is; padding takes no part. The resolution is free; predictions
+    are interpolated to it.
+    """
+
+    masks: Bool[Tensor, "n h w"]
+    inside: Bool[Tensor, "n h w"]
+    known: Bool[Tensor, " n"]
+    weights: Float[Tensor, " n"]
+
+    def take(self, order: Int[Tensor, " n"]) -> "PromptedTruth":
+        """The truth that each reference takes; weights and frames stay with the references."""
+        return PromptedTruth(self.masks[order], self.inside, self.known[order], self.weights)
+
+
+class PromptedMaskDecoder(nn.Module):
+    """One mask and one quality for each reference, by ``SamModel`` or ``Sam2Model``.
+
+    All of the segmenter is frozen but its mask decoder; of that, too, what nothing here learns
+    from: its own estimate of IoU, and what SAM 2 computes once an image.
+
+    Raises:
+        ModelError: The segmenter is neither of the two.
+    """
+
+    unit = UnitType.MASK.value
+
+    def __init__(self, config: PromptedConfig, segmenter: Any, language_width: int) -> None:
+        super().__init__()
+        kind = getattr(getattr(segmenter, "config", None), "model_type", type(segmenter).__name__)
+        if kind not in _FITS:
+            raise ModelError(f"prompted decoder: expected a SamModel or Sam2Model, got {kind!r}")
+        self.config = config
+        width = segmenter.config.prompt_encoder_config.hidden_size
+        self.frame = ImageFrame(
+            segmenter.config.prompt_encoder_config.image_size,
+            "corner" if kind == "sam" else "stretch",
+        )
+        self.projector = StateProjector(language_width, width)
+        self.segmenter = segmenter
+        self.estimate = QualityHead(width)
+        segmenter.requires_grad_(False)
+        segmenter.mask_decoder.requires_grad_(True)
+        segmenter.mask_decoder.iou_prediction_head.requires_grad_(False)
+        if kind != "sam":
+            for name in ("conv_s0", "conv_s1", "pred_obj_score_head"):
+                getattr(segmenter.mask_decoder, name).requires_grad_(False)
+            # or masks that no training has seen would take the place of unsteady ones
+            segmenter.mask_decoder.dynamic_multimask_via_stability = False
+
+    @torch.no_grad()
+    def see(self, pixels: Float[Tensor, "b 3 side side"]) -> EncodedImages:
+        """Encode images that `ImageFrame.prepare` has made, once for all references."""
+        encoded = self.segmenter.get_image_embeddings(pixels)
+        if isinstance(encoded, Tensor):
+            return EncodedImages(encoded)
+        return EncodedImages(encoded[-1], tuple(encoded[:-1]))
+
+    def forward(self, references: LatentReferences, features: Features) -> PromptedPredictions:
+        """Decode the filled references; memory grows with them, not with padding.
+
+        Raises:
+            ModelError: The features hold no images that the segmenter has encoded.
+        """
+        images = features.images
+        if images is None:
+            raise ModelError("prompted decoder: expected encoded images, got none")
+        filled = references.filled
+        rows = filled.nonzero()[:, 0]
+        prompts = self.projector(references.states)
+        index = torch.full(filled.shape, -1, device=filled.device)
+        index[filled] = torch.arange(len(rows), device=filled.device)
+        masks, ious = [], []
+        for start in range(0, len(rows), self.config.at_once):
+            some = slice(start, start + self.config.at_once)
+            mask, iou = self._masks(prompts[filled][some], rows[some], images)
+            masks.append(mask)
+            ious.append(iou)
+        side = self.frame.side // 4
+        logits = torch.cat(masks) if masks else prompts.new_zeros(0, side, side, dtype=torch.float)
+        sure = prompts.new_zeros(filled.shape, dtype=torch.float)
+        if ious:
+            sure = sure.masked_scatter(filled, torch.cat(ious))
+        # the segmenter's estimate stands where an anchored decoder has the votes for its cell
+        states = prompts.detach() + self.estimate.sureness(sure[..., None].to(prompts.dtype))
+        quality = self.estimate.estimate(states).squeeze(-1).float()
+        return PromptedPredictions(logits, index, quality)
+
+    def _masks(
+        self, prompts: Float[Tensor, "n d"], rows: Int[Tensor, " n"], images: EncodedImages
+    ) -> tuple[Float[Tensor, "n h w"], Float[Tensor, " n"]]:
+        """Masks and the segmenter's own estimates of their IoU; each reference is a row."""
+        embeddings = images.embeddings[rows]
+        positions = self.segmenter.get_image_wide_positional_embeddings()
+        no_mask = self.segmenter.prompt_encoder.no_mask_embed.weight
+        more: dict[str, Any] = {}
+        if images.details:
+            more["high_resolution_features"] = [each[rows] for each in images.details]
+        given = self.segmenter.mask_decoder(
+            image_embeddings=embeddings,
+            image_positional_embeddings=positions.expand(len(rows), -1, -1, -1),
+            sparse_prompt_embeddings=prompts[:, None, None],
+            dense_prompt_embeddings=no_mask.reshape(1, -1, 1, 1).expand_as(embeddings),
+            multimask_output=False,
+            **more,
+        )
+        return given[0][:, 0, 0].float(), given[1][:, 0, 0].detach().float()
+
+    def costs(
+        self,
+        decoded: PromptedPredictions,
+        truth: PromptedTruth,
+        filled: Bool[Tensor, "b q"],
+        members: Int[Tensor, "g most"],
+    ) -> Float[Tensor, "g most most"]:
+        """Cross-entropy and dice of every pair; zero where the truth is not known."""
+        del filled
+        index = members.clamp(min=0)
+        logits = resized(decoded.logits.detach(), truth.masks.shape[-1]).flatten(1)
+        inside = truth.inside.flatten(1)[index]
+        masks = truth.masks.flatten(1).float()[index]
+        # sums over pixels as products: entropy(x, t) = softplus(x) - x t
+        some = logits[index]
+        area = inside.sum(-1).clamp(min=1)[:, :, None]
+        kept = some * inside
+        entropy = (functional.softplus(some) * inside).sum(-1)[:, :, None]
+        bce = (entropy - kept @ masks.transpose(1, 2)) / area
+        chance = some.sigmoid() * inside
+        shared = 2 * chance @ masks.transpose(1, 2) + self.config.smoothing
+        whole = chance.sum(-1)[:, :, None] + masks.sum(-1)[:, None] + self.config.smoothing
+        cost = self.config.bce * bce + self.config.dice * (1 - shared / whole)
+        return cost.masked_fill(~truth.known[index][:, None], 0.0)
+
+    def losses(
+        self, decoded: PromptedPredictions, truth: PromptedTruth, filled: Bool[Tensor, "b q"]
+    ) -> UnitLoss:
+        """Cross-entropy (mean over pixels), dice and quality."""
+        tied = tied_zero(self)
+        known = truth.known & truth.inside.flatten(1).any(-1)
+        if not bool(known.any()):
+            zero = tied.detach()
+            return UnitLoss(tied, dict.fromkeys(_PARTS, zero), {"prompted_mask_iou": zero})
+        scale = truth.weights[known]
+        inside = truth.inside[known].flatten(1)
+        masks = truth.masks[known].flatten(1).float() * inside
+        logits = resized(decoded.logits[known], truth.masks.shape[-1]).flatten(1)
+        bce, dice = pixel_losses(logits, masks, inside, smoothing=self.config.smoothing)
+        with torch.no_grad():
+            hard = (logits > 0) & inside
+            shared = (hard * masks).sum(-1)
+            iou = shared / (hard.sum(-1) + masks.sum(-1) - shared).clamp(min=1)
+        parts = {
+            "bce": weighted_mean(bce, scale),
+            "dice": weighted_mean(dice, scale),
+            "quality": quality_loss(decoded.quality[filled][known], iou, scale),
+        }
+        loss = (
+            self.config.bce * parts["bce"]
+            + self.config.dice * parts["dice"]
+            + self.config.quality * parts["quality"]
+        )
+        measures = {"prompted_mask_iou": weighted_mean(iou, scale)}
+        return UnitLoss(loss + tied, {name: parts[name].detach() for name in _PARTS}, measures)
+
+    def to_unit(
+        self, decoded: PromptedPredictions, row: int, position: int, size: ImageSize
+    ) -> Mask:
+        """The mask of one reference at the size of its image.
+
+        Raises:
+            GeometryError: The mask is empty.
+        """
+        logits = decoded.logits[int(decoded.index[row, position])]
+        mask = Mask((map_at_source(logits, size, extent=self.frame.extent(size)) > 0).numpy())
+        if mask.is_empty:
+            raise GeometryError("mask is empty")
+        return mask
+
+
+def pixel_losses(
+    logits: Float[Tensor, "n p"],
+    target: Float[Tensor, "n p"],
+    inside: Bool[Tensor, "n p"],
+    *,
+    smoothing: float = 1.0,
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """Cross-entropy, a mean over the pixels inside, and 1 - (2 Σpg + s) / (Σp + Σg + s)."""
+    each = functional.binary_cross_entropy_with_logits(logits, target, reduction="none") * inside
+    chance = logits.sigmoid() * inside
+    shared = 2 * (chance * target).sum(-1) + smoothing
+    whole = chance.sum(-1) + (target * inside).sum(-1) + smoothing
+    return each.sum(-1) / inside.sum(-1).clamp(min=1), 1 - shared / whole
+
+
+def resized(logits: Float[Tensor, "n h w"], side: int) -> Float[Tensor, "n side side"]:
+    """Mask logits at another resolution, bilinearly."""
+    if logits.shape[-1] == side or not len(logits):
+        return logits if logits.shape[-1] == side else logits.new_zeros(0, side, side)
+    larger = functional.interpolate(logits[:, None], size=(side, side), mode="bilinear")
+    return larger[:, 0]
+
+
+def load_segmenter(folder: Path) -> Any:
+    """Load a ``SamModel`` or ``Sam2Model`` from a folder of config.json and safetensors.
+
+    Raises:
+        CheckpointError: There are no such files, they are damaged, or they do not fit.
+        ModelError: The folder holds another kind of model.
+    """
+    # transformers takes seconds to import, and only this needs its segmenters
+    from transformers import AutoConfig, Sam2Model, SamModel  # noqa: PLC0415
+
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        raise CheckpointError(f"segmenter {folder}: expected config.json and safetensors there")
+    try:
+        kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
+        if kind not in _FITS:
+            raise ModelError(f"segmenter {folder}: expected sam or sam2, got {kind!r}")
+        loader: Any = SamModel if kind == "sam" else Sam2Model
+        model, report = loader.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"segmenter {folder}: {str(error).splitlines()[0]}") from error
+    wrong = {key: sorted(report[key]) for key in ("missing_keys", "unexpected_keys") if report[key]}
+    if wrong:
+        raise CheckpointError(f"segmenter {folder}: weights do not fit: {wrong}")
+    return model.eval()
+
+
+def build_prompted(config: Mapping[str, Any], language_width: int) -> PromptedMaskDecoder:
+    """Make a prompted decoder from plain data: fields of `PromptedConfig`, and ``segmenter``.
+
+    That is a folder, whose weights are loaded, or a configuration as ``segmenter.config.to_dict()``
+    gives it, whose weights are random until a checkpoint of the whole decoder is loaded.
+
+    Raises:
+        CheckpointError: The folder's files are missing, damaged, or do not fit.
+        ModelError: There is no segmenter, or it is of another kind.
+    """
+    # transformers takes seconds to import
+    from transformers import AutoConfig, Sam2Model, SamModel  # noqa: PLC0415
+
+    fields = dict(config)
+    given = fields.pop("segmenter", None)
+    if isinstance(given, str | Path):
+        segmenter = load_segmenter(Path(given))
+    elif isinstance(given, Mapping) and given.get("model_type") in _FITS:
+        kind: Any = SamModel if given["model_type"] == "sam" else Sam2Model
+        segmenter = kind(AutoConfig.for_model(**given)).eval()
+    else:
+        raise ModelError("prompted decoder: expected a folder or configuration of sam or sam2")
+    return PromptedMaskDecoder(PromptedConfig(**fields), segmenter, language_width)
+
+
+_PARTS = ("bce", "dice", "quality")

@@ -1,0 +1,287 @@
+"""Published weights to parts of a deixis model, with a report of every key."""
+
+import json
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from deixis.errors import CheckpointError, ModelError, StorageError
+from deixis.models.published.pink import PINK
+from deixis.models.published.reading import WeightFile, readable_files, shapes_of, weight_files
+from deixis.models.published.refvlm import REFVLM
+from deixis.models.published.rows import Row, Table
+from deixis.models.published.ullava import ULLAVA
+
+SYSTEMS: Mapping[str, Table] = {table.system: table for table in (PINK, REFVLM, ULLAVA)}
+"""Systems whose weights can be read."""
+
+REPORT = "report.json"
+SHARD_BYTES = 2**32
+"""A part larger than this is written to several files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """A tensor that has a place."""
+
+    key: str
+    part: str
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class ImportReport:
+    """What became of every key.
+
+    Attributes:
+        system: Whose weights they are.
+        mapped: Tensors that were placed.
+        unmapped: Keys that no row of the table knows.
+        missing: Keys that their group should have, and has not; or a set of groups of which none
+            is there.
+        mismatched: Keys whose shape differs from what other tensors say, with both.
+        left_out: Keys that the table leaves out, and things in files that are no tensors.
+        passed_over: Files that are no weights.
+        groups: Groups of the table that are there.
+        sizes: What the words of the table's shapes came to.
+        unlike_released: Sizes that differ from the released weights', with both.
+        files: Files written, by part.
+    """
+
+    system: str
+    mapped: list[Mapped] = field(default_factory=list)
+    unmapped: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    mismatched: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    passed_over: dict[str, str] = field(default_factory=dict)
+    groups: list[str] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)
+    unlike_released: dict[str, str] = field(default_factory=dict)
+    files: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every key has a place and every place its key."""
+        return not (self.unmapped or self.missing or self.mismatched)
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """How many tensors each part has."""
+        return dict(sorted(Counter(each.part for each in self.mapped).items()))
+
+    def faults(self) -> str:
+        """Say how many keys of each kind have no place, and name some."""
+        told = {
+            "unmapped": self.unmapped,
+            "missing": self.missing,
+            "of another shape": [f"{key} ({why})" for key, why in self.mismatched.items()],
+        }
+        return "; ".join(
+            f"{len(keys)} {kind}: {', '.join(keys[:3])}{', …' if len(keys) > 3 else ''}"
+            for kind, keys in told.items()
+            if keys
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the report as JSON can hold it."""
+        return {**asdict(self), "parts": self.parts, "complete": self.complete}
+
+
+def import_weights(
+    system: str, source: Path, folder: Path, *, partial: bool = False
+) -> ImportReport:
+    """Write published weights as one safetensors file for each part, and a report.
+
+    Names inside a file are those of the part's own state; `deixis.models.published` lists parts.
+    Pickled files are read by another process that knows nothing but tensors. Numbers keep their
+    type.
+
+    Args:
+        system: ``pink``, ``refvlm`` or ``ullava``.
+        source: A folder with the published files; those of several downloads may lie together.
+        folder: An empty folder for the parts and ``report.json``.
+        partial: Write what has a place even where keys are unmapped, missing or of another shape.
+
+    Raises:
+        ModelError: There is no such system.
+        CheckpointError: A file is refused or damaged, two files hold the same key, or, unless
+            ``partial``, a key has no place or a place no key.
+        StorageError: The folder cannot be written.
+    """
+    if system not in SYSTEMS:
+        raise ModelError(f"weights of {system!r}: expected one of {sorted(SYSTEMS)}")
+    found, passed_over = weight_files(source)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".import.", dir=folder) as scratch:
+            files = readable_files(found, Path(scratch))
+            homes: dict[str, WeightFile] = {}
+            shapes: dict[str, tuple[int, ...]] = {}
+            left_out: dict[str, str] = {}
+            for file in files:
+                left_out |= {f"{file.path.name}: {name}": "no tensor" for name in file.beside}
+                for key, shape in shapes_of(file).items():
+                    if key in homes and not _replaces(file, homes[key]):
+                        raise CheckpointError(
+                            f"{key!r} is in {homes[key].path.name} and in {file.path.name}"
+                        )
+                    homes[key], shapes[key] = file, shape
+            report = match_keys(SYSTEMS[system], shapes)
+            report.passed_over = passed_over
+            report.left_out |= left_out
+            if not report.complete and not partial:
+                raise CheckpointError(f"{source}: not the weights of {system}: {report.faults()}")
+            report.files = _write_parts(report, homes, folder)
+        (folder / REPORT).write_text(json.dumps(report.to_dict(), indent=1) + "\n")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StorageError(f"{folder}: cannot write weights: {reason}") from error
+    return report
+
+
+def match_keys(table: Table, shapes: Mapping[str, tuple[int, ...]]) -> ImportReport:
+    """Find the place of every key, by name and shape; nothing is read but these.
+
+    A group is there where any key of it is; then all of it has to be, for every number from 0 to
+    the largest one that the same stack has.
+    """
+    report = ImportReport(table.system)
+    left_out = {_pattern(key): why for key, why in table.left_out.items()}
+    remaining = dict(shapes)
+    for key in shapes:
+        why = next((why for pattern, why in left_out.items() if pattern.fullmatch(key)), None)
+        if why is not None:
+            report.left_out[key] = why
+            del remaining[key]
+    for group, rows in table.groups.items():
+        matches = [(row, key, number) for row in rows for key, number in _keys(row, remaining)]
+        if not matches:
+            continue
+        report.groups.append(group)
+        counts: dict[str, int] = {}
+        for row, _, number in matches:
+            if number is not None:
+                stack = row.key.split("*")[0]
+                counts[stack] = max(counts.get(stack, 0), number + 1)
+        for row in rows:
+            stack = row.key.split("*")[0]
+            numbers = range(counts.get(stack, 0)) if "*" in row.key else [None]
+            report.missing += [
+                key
+                for key in (_numbered(row.key, number) for number in numbers)
+                if key not in remaining and not row.optional
+            ]
+        for row, key, number in matches:
+            wrong = _measure(row, number, remaining[key], report.sizes)
+            if wrong is None:
+                name = _numbered(row.name, number)
+                report.mapped.append(Mapped(key, row.part, name, remaining[key]))
+            else:
+                report.mismatched[key] = wrong
+    for groups in table.required:
+        if not set(groups) & set(report.groups):
+            report.missing.append(" or ".join(groups))
+    placed = {each.key for each in report.mapped} | report.mismatched.keys()
+    report.unmapped = sorted(remaining.keys() - placed)
+    report.unlike_released = {
+        word: f"{report.sizes[word]} instead of {size}"
+        for word, size in table.sizes.items()
+        if word in report.sizes and report.sizes[word] != size
+    }
+    return report
+
+
+def _replaces(later: WeightFile, earlier: WeightFile) -> bool:
+    """Whether a file holds newer weights than shards: those that training saved alone."""
+    return later.path.name.startswith("saved_parameters") and not earlier.path.name.startswith(
+        "saved_parameters"
+    )
+
+
+def _pattern(key: str) -> re.Pattern[str]:
+    return re.compile(re.escape(key).replace(r"\*", r"(0|[1-9]\d{0,3})"))
+
+
+def _keys(row: Row, shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[str, int | None]]:
+    if "*" not in row.key:
+        return [(row.key, None)] if row.key in shapes else []
+    pattern = _pattern(row.key)
+    found = ((key, pattern.fullmatch(key)) for key in shapes)
+    return sorted((key, int(match[1])) for key, match in found if match)
+
+
+def _numbered(text: str, number: int | None) -> str:
+    return text if number is None else text.replace("*", str(number))
+
+
+def _measure(
+    row: Row, number: int | None, shape: tuple[int, ...], sizes: dict[str, int]
+) -> str | None:
+    """Why a shape does not fit its row; sizes that are new are kept if it does."""
+    words = [_numbered(word, number) for word in row.shape.split()]
+    if len(words) != len(shape):
+        return f"expected {len(words)} axes, got {list(shape)}"
+    known = dict(sizes)
+    for word, size in zip(words, shape, strict=True):
+        expected = int(word) if word.isdigit() else known.setdefault(word, size)
+        if size != expected:
+            wanted = [int(each) if each.isdigit() else known.get(each, each) for each in words]
+            return f"expected {wanted}, got {list(shape)}"
+    sizes |= known
+    return None
+
+
+def _write_parts(
+    report: ImportReport, homes: Mapping[str, WeightFile], folder: Path
+) -> dict[str, list[str]]:
+    written: dict[str, list[str]] = {}
+    for part in report.parts:
+        shards: list[list[Mapped]] = [[]]
+        filled = 0
+        for each in (one for one in report.mapped if one.part == part):
+            # at most four bytes a number
+            size = 4 * torch.Size(each.shape).numel()
+            if shards[-1] and filled + size > SHARD_BYTES:
+                shards.append([])
+                filled = 0
+            shards[-1].append(each)
+            filled += size
+        names = [
+            f"{part}.safetensors"
+            if len(shards) == 1
+            else f"{part}-{n + 1:05}-of-{len(shards):05}.safetensors"
+            for n in range(len(shards))
+        ]
+        for name, shard in zip(names, shards, strict=True):
+            save_file(_tensors(shard, homes), folder / name)
+        written[part] = names
+    return written
+
+
+def _tensors(shard: list[Mapped], homes: Mapping[str, WeightFile]) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    files = dict.fromkeys(homes[each.key].readable for each in shard)
+    for path in files:
+        with safe_open(path, framework="pt") as opened:
+            tensors |= {
+                each.name: opened.get_tensor(each.key)
+                for each in shard
+                if homes[each.key].readable == path
+            }
+    wrong = [
+        name
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all())
+    ]
+    if wrong:
+        raise CheckpointError(f"numbers that are not finite in {wrong[:3]}")
+    return tensors

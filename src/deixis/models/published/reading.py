@@ -1,0 +1,186 @@
+"""Files of published weights, read without letting any of them run."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from deixis.errors import CheckpointError
+
+PICKLED = (".bin", ".pt", ".pth")
+SHORTEST = 8
+"""Bytes; a safetensors file begins with the size of its header."""
+HEADER_LIMIT = 2**24
+"""The most bytes of a safetensors header."""
+SECONDS = 3600
+"""How long the pickled files of a folder may take."""
+
+NOT_WEIGHTS = {
+    "optimizer": "the state of an optimizer",
+    "rng_state": "the state of random streams",
+    "scheduler": "the state of a schedule",
+    "training_args": "settings of a training run",
+}
+"""Files of training runs that lie beside weights, by the beginning of their names."""
+
+_PROGRAM = Path(__file__).parent / "unpickle_weights.py"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFile:
+    """One file as safetensors; ``path`` is the published one, ``readable`` what to open.
+
+    ``beside`` names what the file holds that is no tensor.
+    """
+
+    path: Path
+    readable: Path
+    beside: tuple[str, ...] = ()
+
+
+def weight_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
+    """Find the weights of a folder, and what is passed over, with the reason.
+
+    Where there is an index of shards, those are the weights, and further files are taken too.
+
+    Raises:
+        CheckpointError: There is no folder or no weight file, a shard is missing, or a file is a
+            link or lies elsewhere.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: expected a folder of published weights")
+    found: list[Path] = []
+    passed: dict[str, str] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in {*PICKLED, ".safetensors"}:
+            continue
+        reason = next(
+            (why for start, why in NOT_WEIGHTS.items() if path.name.startswith(start)), None
+        )
+        if reason is not None:
+            passed[path.name] = reason
+            continue
+        if path.is_symlink() or not path.is_file():
+            raise CheckpointError(
+                f"{path}: expected a file, not a link or anything else\n"
+                "hint: download into a folder of its own (hf download NAME --local-dir DIR)"
+            )
+        found.append(path)
+    for index in sorted(folder.glob("*.index.json")):
+        missing = _shards(index) - {path.name for path in found}
+        if missing:
+            raise CheckpointError(f"{index}: names shards that are not there: {sorted(missing)}")
+    if not found:
+        raise CheckpointError(f"{folder}: no .pth, .pt, .bin or .safetensors file in it")
+    return found, passed
+
+
+def readable_files(paths: Sequence[Path], scratch: Path) -> list[WeightFile]:
+    """Give files as safetensors, those that are pickled converted into ``scratch``.
+
+    Raises:
+        CheckpointError: A file is damaged, refers to anything but tensors, or holds a number that
+            is not finite.
+    """
+    pickled = [path for path in paths if path.suffix in PICKLED]
+    told = dict(zip(pickled, unpickled(pickled, scratch), strict=True))
+    files = []
+    for path in paths:
+        if path not in told:
+            _check_header(path)
+            files.append(WeightFile(path, path))
+            continue
+        answer = told[path]
+        if "refused" in answer:
+            raise CheckpointError(f"{path}: refused: {answer['refused']}")
+        files.append(WeightFile(path, _target(path, scratch), tuple(answer["beside"])))
+    return files
+
+
+def unpickled(paths: Sequence[Path], scratch: Path) -> list[dict[str, Any]]:
+    """Let another process convert pickled files, and give what it tells of each.
+
+    Each is told of by ``beside``, names of what is no tensor, or ``refused``, a reason; a file at
+    which the process ends is refused, with all that come after it.
+    """
+    if not paths:
+        return []
+    pairs = [str(each.resolve()) for path in paths for each in (path, _target(path, scratch))]
+    # nothing of this process's environment is handed on, and no module from where we stand
+    command = [sys.executable, "-I", str(_PROGRAM), *pairs]
+    environment = {"PATH": os.defpath, "OMP_NUM_THREADS": "1"}
+    ending = f"its reader took more than {SECONDS} seconds"
+    try:
+        done = subprocess.run(  # noqa: S603
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        output, ending = done.stdout, f"its reader ended with {done.returncode}"
+    except subprocess.TimeoutExpired as error:
+        output = error.stdout or b""
+    told = [json.loads(line) for line in output.splitlines()]
+    return told + [{"refused": ending}] * (len(paths) - len(told))
+
+
+def shapes_of(file: WeightFile) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor, by key.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
+    try:
+        with safe_open(file.readable, framework="pt") as tensors:
+            return {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file.path}: {error}") from error
+
+
+def _target(path: Path, scratch: Path) -> Path:
+    return scratch / f"{path.name}.safetensors"
+
+
+def _check_header(path: Path) -> None:
+    with path.open("rb") as opened:
+        start = opened.read(SHORTEST)
+        length = int.from_bytes(start, "little")
+        if len(start) < SHORTEST or length > min(HEADER_LIMIT, path.stat().st_size):
+            raise CheckpointError(
+                f"{path}: no safetensors file, or damaged: header of {length} bytes"
+            )
+        header = opened.read(length)
+    try:
+        json.loads(header, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: no safetensors file, or damaged: {error}") from error
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ; the safetensors library takes the last of two."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a key of its header stands there twice")
+    return made
+
+
+def _shards(index: Path) -> set[str]:
+    try:
+        read: object = json.loads(index.read_bytes())
+    except (ValueError, RecursionError, OSError) as error:
+        raise CheckpointError(f"{index}: {error}") from error
+    weights = read.get("weight_map") if isinstance(read, Mapping) else None
+    if not isinstance(weights, Mapping) or not all(isinstance(n, str) for n in weights.values()):
+        raise CheckpointError(f"{index}: expected a weight_map of keys to file names")
+    outside = sorted({name for name in weights.values() if Path(name).name != name})
+    if outside:
+        raise CheckpointError(f"{index}: expected names of files beside it, got {outside}")
+    return set(weights.values())

@@ -1,0 +1,230 @@
+"""The task-aware region connector of TAMP (2.2): ask the image for what the task speaks of.
+
+A description between ``<ref>`` and ``</ref>`` goes through a text encoder, a box between ``<loc>``
+and ``</loc>`` through a box encoder; both become queries in one space, which attend to the
+vision encoder's features. What they find takes the place of `<region>` in the text.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deixis.errors import ModelError
+from deixis.models.projector import Projector
+from deixis.models.regions.choices import check_count, check_fields, values_of
+from deixis.models.regions.grouping import group_by_image
+from deixis.models.regions.inputs import RegionContext, RegionInputs
+from deixis.models.regions.masked import Source
+from deixis.models.regions.text_branch import Summary, TextBranch, pool_by_slots
+from deixis.structures import RegionType
+
+BoxEncoding = Literal["mlp", "sincos", "sincos_linear"]
+TextQueries = Literal["summary", "tokens"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorConfig:
+    """Shape of a `RegionConnector`; the paper leaves widths and depths open.
+
+    Args:
+        width: Width of the shared query space, of attention and of region features.
+        heads: Heads of the attention; equation 1 has one.
+        hidden: Width inside the feed-forward network; 0 for four times ``width``.
+        box_encoder: ``mlp`` (the paper's choice), ``sincos`` codes alone, or ``sincos_linear``
+            (its Table 4).
+        box_layers: Linear layers of the first.
+        text_encoder: Hugging Face configuration of any text encoder, with its ``model_type`` (see
+            `read_text_config`); None for boxes alone.
+        text_summary: Which state of the text encoder stands for a description.
+        text_queries: Queries come from the ``summary`` of a description, or each from a mean of
+            its own over the description's ``tokens``.
+        num_region_tokens: Queries, and so tokens, of each region.
+        residual: Add queries to what attention finds, and that to what the feed-forward network
+            gives; equations 1 and 2 do not.
+        source: Features that queries attend to: the vision encoder's ``tokens`` or ``cells``.
+        projector_layers: Linear layers to the language model's width.
+        tags: Whether words and numbers stand between tags before a region's tokens, as in the
+            paper; else boxes are not spelled out, and words stand alone.
+    """
+
+    width: int = 768
+    heads: int = 1
+    hidden: int = 0
+    box_encoder: BoxEncoding = "mlp"
+    box_layers: int = 3
+    text_encoder: dict[str, Any] | None = None
+    text_summary: Summary = "first"
+    text_queries: TextQueries = "summary"
+    num_region_tokens: int = 1
+    residual: bool = False
+    source: Source = "tokens"
+    projector_layers: int = 2
+    tags: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(ConnectorConfig, values_of(self))
+        for name in ("width", "heads", "box_layers", "num_region_tokens", "projector_layers"):
+            check_count(name, getattr(self, name))
+        check_count("hidden", self.hidden, least=0)
+        if self.width % self.heads:
+            raise ModelError(f"width {self.width} does not divide into {self.heads} heads")
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that a region becomes."""
+        return self.num_region_tokens
+
+
+def box_sines(boxes: Float[Tensor, "*n 4"], width: int) -> Float[Tensor, "*n width"]:
+    """Sines and cosines of a box's four numbers (in [0, 1]), a quarter of ``width`` for each.
+
+    Frequencies fall by a geometric series from a turn every hundredth of the range to one for it
+    all; numbers that ``width`` has left over are zero.
+    """
+    waves = width // 8
+    exponents = torch.linspace(0, 1, waves, device=boxes.device)
+    phase = (boxes.float()[..., None] * (2 * math.pi * 100.0**exponents)).flatten(-2)
+    return functional.pad(torch.cat([phase.sin(), phase.cos()], dim=-1), (0, width - 8 * waves))
+
+
+class BoxBranch(nn.Module):
+    """Boxes (x1 y1 x2 y2 as fractions of the canvas) to vectors (TAMP Table 4)."""
+
+    def __init__(self, width: int, encoding: BoxEncoding, *, layers: int) -> None:
+        super().__init__()
+        self.width = width
+        self.encoding = encoding
+        if encoding == "mlp":
+            self.mlp = Projector(4, width, layers=layers)
+        if encoding == "sincos_linear":
+            self.linear = nn.Linear(width, width)
+
+    def forward(self, boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n w"]:
+        """Encode boxes."""
+        if self.encoding == "mlp":
+            return self.mlp(boxes)
+        codes = box_sines(boxes, self.width)
+        return self.linear(codes) if self.encoding == "sincos_linear" else codes
+
+
+class CrossAttention(nn.Module):
+    """softmax(Q W_Q (F W_K)ᵀ / √D_k) F W_V: equation 1, with no map after it."""
+
+    def __init__(self, width: int, visual_width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(visual_width, width, bias=False)
+        self.value = nn.Linear(visual_width, width, bias=False)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "r k d"],
+        visual: Float[Tensor, "b p v"],
+        rows: Int[Tensor, " r"],
+    ) -> Float[Tensor, "r k d"]:
+        """Attend from each region's queries to the features of its own image."""
+        groups = group_by_image(rows)
+        seen = visual[groups.images]
+        # regions of one image share its keys: their queries stand side by side
+        asked = groups.line_up(self.query(queries)).flatten(1, 2)
+        found = functional.scaled_dot_product_attention(
+            self._split(asked), self._split(self.key(seen)), self._split(self.value(seen))
+        )
+        side_by_side = found.transpose(1, 2).flatten(2)
+        return groups.take_back(side_by_side.unflatten(1, (groups.columns, queries.shape[1])))
+
+    def _split(self, states: Float[Tensor, "i n d"]) -> Float[Tensor, "i heads n _part"]:
+        return states.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+class RegionConnector(nn.Module):
+    """Descriptions and boxes to what the image shows of them, and on to region tokens."""
+
+    def __init__(self, visual_width: int, language_width: int, config: ConnectorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.num_tokens = config.num_region_tokens
+        width = config.width
+        self.text = (
+            None
+            if config.text_encoder is None
+            else TextBranch(config.text_encoder, summary=config.text_summary)
+        )
+        asked = width if self.text is None else self.text.width
+        self.box = BoxBranch(asked, config.box_encoder, layers=config.box_layers)
+        self.unify = nn.Linear(asked, width)
+        if self.num_tokens > 1 or config.text_queries == "tokens":
+            self.slots = nn.Parameter(torch.randn(self.num_tokens, width) / math.sqrt(width))
+        self.attention = CrossAttention(width, visual_width, config.heads)
+        hidden = config.hidden or 4 * width
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.projector = Projector(width, language_width, layers=config.projector_layers)
+
+    def encode(self, context: RegionContext, regions: RegionInputs) -> Float[Tensor, "r k d"]:
+        """Give the region tokens H_r of each region; no regions give none.
+
+        Raises:
+            ModelError: A description is empty, or there is no text encoder for it.
+        """
+        return self.projector(self.features(context, regions))
+
+    def forward(self, context: RegionContext, regions: RegionInputs) -> Float[Tensor, "r k d"]:
+        """Do what `encode` does."""
+        return self.encode(context, regions)
+
+    def features(self, context: RegionContext, regions: RegionInputs) -> Float[Tensor, "r k w"]:
+        """Give the region features F_R of equation 2, before the region projector."""
+        if self.config.source == "tokens":
+            visual = context.tokens
+        else:
+            visual = context.cells.flatten(2).transpose(1, 2)
+        queries = self.queries(regions)
+        found = self.attention(queries, visual, regions.rows)
+        if self.config.residual:
+            found = found + queries
+            return self.norm(found + self.feed_forward(found))
+        return self.norm(self.feed_forward(found))
+
+    def queries(self, regions: RegionInputs) -> Float[Tensor, "r k w"]:
+        """Give the queries Q: text branch for descriptions, box branch for what was drawn."""
+        described = regions.types == RegionType.TEXT.number
+        texts, drawn = described.nonzero()[:, 0], described.logical_not().nonzero()[:, 0]
+        parts, places = [], []
+        if len(texts):
+            parts.append(self._text_queries(regions.text_ids[texts], regions.text_mask[texts]))
+            places.append(texts)
+        if len(drawn) or not len(texts):
+            parts.append(self._with_slots(self.unify(self.box(regions.boxes[drawn]))))
+            places.append(drawn)
+        return torch.cat(parts)[torch.cat(places).argsort()]
+
+    def describe(self, ids: Int[Tensor, "n t"], mask: Bool[Tensor, "n t"]) -> Float[Tensor, "n w"]:
+        """Give the place of descriptions in the query space, one vector each."""
+        return self.unify(self._text_branch()(ids, mask)[2])
+
+    def _text_queries(
+        self, ids: Int[Tensor, "n t"], mask: Bool[Tensor, "n t"]
+    ) -> Float[Tensor, "n k w"]:
+        states, kept, summary = self._text_branch()(ids, mask)
+        if self.config.text_queries == "tokens":
+            return pool_by_slots(self.slots, self.unify(states), kept)
+        return self._with_slots(self.unify(summary))
+
+    def _with_slots(self, queries: Float[Tensor, "n w"]) -> Float[Tensor, "n k w"]:
+        if self.num_tokens == 1:
+            return queries[:, None]
+        return queries[:, None] + self.slots
+
+    def _text_branch(self) -> TextBranch:
+        if self.text is None:
+            raise ModelError("a region is described in words: the connector has no text_encoder")
+        return self.text

@@ -1,0 +1,127 @@
+"""Regions by what the image shows under their masks (REF-VLM IV-B)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from deixis.errors import ModelError
+from deixis.models.positions import sine_positions
+from deixis.models.projector import Projector
+from deixis.models.regions.aggregation import PRESETS, Aggregation, MaskGuidedAggregation
+from deixis.models.regions.choices import check_count, check_fields, values_of
+from deixis.models.regions.inputs import RegionContext, RegionInputs, RegionTokens
+from deixis.structures import RegionType
+
+Source = Literal["cells", "tokens"]
+Owner = Literal["own", "image"]
+
+
+@dataclass(frozen=True, slots=True)
+class MaskRegionConfig:
+    """Shape of a `RegionEncoder`.
+
+    Args:
+        blocks: Blocks that a mask is cut in, each a token; a square number.
+        aggregation: How features are pooled.
+        source: Features that are pooled: the ``cells`` that decoders attend to, or the vision
+            encoder's ``tokens``.
+        places: Whether features are normalised and get sine positions before they are pooled.
+        projector: The encoder's ``own``, or that of the ``image`` tokens, as in the paper, which
+            takes ``tokens``.
+        projector_layers: Linear layers of its own one.
+    """
+
+    blocks: int = 1
+    aggregation: Aggregation = PRESETS["paper"]
+    source: Source = "cells"
+    places: bool = True
+    projector: Owner = "own"
+    projector_layers: int = 2
+
+    def __post_init__(self) -> None:
+        check_fields(MaskRegionConfig, values_of(self))
+        check_count("blocks", self.blocks)
+        check_count("projector_layers", self.projector_layers)
+        if self.projector == "image" and self.source != "tokens":
+            raise ModelError("projector image: expected source tokens, whose width it takes")
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that a region becomes."""
+        return self.blocks + (self.aggregation.mask_code != "none")
+
+
+def _published(name: str, *, blocks: int = 9) -> MaskRegionConfig:
+    return MaskRegionConfig(blocks, PRESETS[name], source="tokens", places=False, projector="image")
+
+
+MASK_REGIONS = MappingProxyType(
+    {
+        "deixis": MaskRegionConfig(),
+        "paper": _published("paper"),
+        "code": _published("code"),
+        "code_mask_token": _published("code_mask_token"),
+        "code_embedding": _published("code_embedding"),
+        "code_legacy": MaskRegionConfig(
+            1, PRESETS["code_legacy"], source="tokens", places=False, projector_layers=1
+        ),
+    }
+)
+"""Ours, the encoder of REF-VLM's paper, and those of its public code."""
+
+
+class RegionEncoder(nn.Module):
+    """Regions to tokens: aggregation under the mask, then a projector."""
+
+    def __init__(self, width: int, language_width: int, config: MaskRegionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.num_tokens = config.num_tokens
+        self.aggregate = MaskGuidedAggregation(
+            config.blocks, width=width, variant=config.aggregation
+        )
+        if config.projector == "own":
+            self.projector = Projector(width, language_width, layers=config.projector_layers)
+
+    def forward(
+        self,
+        cells: Float[Tensor, "b c h w"],
+        masks: Float[Tensor, "r mh mw"],
+        rows: Int[Tensor, " r"],
+        project: Callable[[Tensor], Tensor] | None = None,
+    ) -> Float[Tensor, "r n d"]:
+        """Give ``num_tokens`` vectors for each region; ``rows`` says whose image it lies on.
+
+        Raises:
+            ModelError: The encoder shares the projector of image tokens, and none is given.
+        """
+        if self.config.places:
+            positions = sine_positions(cells.shape[-1], cells.shape[1], device=cells.device)
+            # what is large would drown the other
+            normed = nn.functional.layer_norm(cells.permute(0, 2, 3, 1), cells.shape[1:2])
+            cells = normed.permute(0, 3, 1, 2) + positions.T.unflatten(1, cells.shape[-2:])
+        project = self.projector if self.config.projector == "own" else project
+        if project is None:
+            raise ModelError("regions share the projector of image tokens: expected it, got none")
+        return project(self.aggregate(cells, masks, rows))
+
+    def encode(self, context: RegionContext, regions: RegionInputs) -> Float[Tensor, "r n d"]:
+        """Give the vectors of regions; none give none.
+
+        Raises:
+            ModelError: A region is described in words, or has an empty mask.
+        """
+        if bool((regions.types == RegionType.TEXT.number).any()):
+            raise ModelError("a region is described in words: expected one with a mask")
+        cells = context.cells if self.config.source == "cells" else context.token_map()
+        return self(cells, regions.masks, regions.rows, context.project)
+
+    def tokens(self, context: RegionContext, regions: RegionInputs) -> RegionTokens:
+        """Give what `encode` gives, for the placeholders of a batch."""
+        counts = torch.full_like(regions.rows, self.num_tokens)
+        return RegionTokens(self.encode(context, regions).flatten(0, 1), counts)

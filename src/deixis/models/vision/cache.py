@@ -1,0 +1,339 @@
+"""Features of frozen encoders on disk, found again by what they were computed from.
+
+A folder of shards, each a safetensors file with the features of many images. A shard is whole
+under its name or not there, and tells by its own header what it holds: there is no index that
+could disagree with it. Any number of processes may read and write the same folder.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import threading
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from deixis.errors import ModelError, StorageError
+
+FORMAT = "deixis-features-1"
+LOG = logging.getLogger(__name__)
+
+TOUCH_SECONDS = 60.0
+"""How long after a look at a shard another one is not worth writing down."""
+
+
+@dataclass(slots=True)
+class CacheCounts:
+    """What one process has seen of a cache so far, in entries; ``evicted`` and ``damaged`` in shards."""
+
+    hits: int = 0
+    misses: int = 0
+    stored: int = 0
+    evicted: int = 0
+    damaged: int = 0
+
+
+class FeatureCache:
+    """Named tensors by key, on disk, at most ``max_bytes`` of them.
+
+    Entries are collected in memory until they fill a shard, or until `flush`; as a context
+    manager it flushes at the end. When the folder would outgrow its bound, the shards that nobody
+    has read for longest go first. A shard that is damaged is removed, counted and logged; its
+    entries are then absent, to be computed again.
+
+    Args:
+        folder: Where shards lie; made if absent. Use it for nothing else.
+        max_bytes: Bound on the bytes of all shards together.
+        shard_bytes: Bytes of tensors after which a shard is written; by default 64 MiB, and at
+            most an eighth of the cache.
+
+    Raises:
+        ModelError: A shard would be larger than the cache may be.
+        StorageError: The folder cannot be made.
+    """
+
+    def __init__(
+        self, folder: Path, *, max_bytes: int = 20 * 2**30, shard_bytes: int | None = None
+    ) -> None:
+        if shard_bytes is None:
+            shard_bytes = max(1, min(64 * 2**20, max_bytes // 8))
+        if not 0 < shard_bytes <= max_bytes:
+            raise ModelError(
+                f"feature cache: expected 0 < shard_bytes <= max_bytes, got {shard_bytes} and "
+                f"{max_bytes}"
+            )
+        self.folder = folder
+        self.max_bytes = max_bytes
+        self.shard_bytes = shard_bytes
+        self.counts = CacheCounts()
+        self._shards = folder / "shards"
+        with _storing(folder):
+            self._shards.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.RLock()
+        self._waiting: dict[str, dict[str, Tensor]] = {}
+        self._waiting_bytes = 0
+        self._places: dict[str, str] = {}
+        self._known: set[str] = set()
+        self._touched: dict[str, float] = {}
+        self._seen_at = -1
+
+    def __enter__(self) -> "FeatureCache":
+        """Use until the block ends."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Write what is still in memory."""
+        self.flush()
+
+    def get(self, key: str) -> dict[str, Tensor] | None:
+        """The tensors stored under a key, bit for bit, or None."""
+        with self._lock:
+            found = self._waiting.get(key)
+            if found is None:
+                found = self._read(key)
+            if found is None:
+                self.counts.misses += 1
+                return None
+            self.counts.hits += 1
+            return dict(found)
+
+    def put(self, key: str, parts: Mapping[str, Tensor]) -> None:
+        """Store tensors under a key; what is stored already stays.
+
+        Raises:
+            StorageError: They are larger than the whole cache may be, or cannot be written.
+        """
+        with self._lock:
+            if key in self._waiting or key in self._places:
+                return
+            kept = {name: part.detach().cpu().contiguous().clone() for name, part in parts.items()}
+            size = sum(part.numel() * part.element_size() for part in kept.values())
+            if size > self.max_bytes:
+                raise StorageError(
+                    f"{self.folder}: one entry takes {size} bytes, the cache may hold "
+                    f"{self.max_bytes}"
+                )
+            if self._waiting and self._waiting_bytes + size > self.shard_bytes:
+                self.flush()
+            self._waiting[key] = kept
+            self._waiting_bytes += size
+            self.counts.stored += 1
+            if self._waiting_bytes >= self.shard_bytes:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write what is still in memory as a shard.
+
+        Raises:
+            StorageError: It cannot be written; what is there stays as it is.
+        """
+        with self._lock:
+            if not self._waiting:
+                return
+            keys = sorted(self._waiting)
+            name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:40] + ".safetensors"
+            data = _shard(self._waiting)
+            with _storing(self.folder), self._exclusive():
+                self._remove_drafts()
+                target = self._shards / name
+                if not target.exists():
+                    self._make_room(len(data))
+                    self._publish(target, data)
+            self._known.add(name)
+            self._places |= dict.fromkeys(keys, name)
+            self._waiting.clear()
+            self._waiting_bytes = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of all shards on disk."""
+        return sum(size for _, _, size in self._sizes())
+
+    def _read(self, key: str) -> dict[str, Tensor] | None:
+        if key not in self._places:
+            self._refresh()
+        name = self._places.get(key)
+        if name is None:
+            return None
+        try:
+            found = _entry(self._shards / name, key)
+        except FileNotFoundError:
+            # another process made room
+            self._forget(name)
+            return None
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
+            self._drop(name, error)
+            return None
+        now = time.time()
+        if now - self._touched.get(name, 0.0) > TOUCH_SECONDS:
+            self._touched[name] = now
+            with suppress(OSError):
+                os.utime(self._shards / name)
+        return found
+
+    def _refresh(self) -> None:
+        """Learn of shards that others have written since the last look."""
+        changed = self._shards.stat().st_mtime_ns
+        if changed == self._seen_at:
+            return
+        self._seen_at = changed
+        present = {path.name for path in self._shards.glob("*.safetensors")}
+        for name in self._known - present:
+            self._forget(name)
+        for name in sorted(present - self._known):
+            try:
+                keys = _keys(self._shards / name)
+            except FileNotFoundError:
+                continue
+            except (OSError, SafetensorError, ValueError, KeyError) as error:
+                self._drop(name, error)
+                continue
+            self._known.add(name)
+            self._places |= dict.fromkeys(keys, name)
+
+    def _forget(self, name: str) -> None:
+        self._known.discard(name)
+        self._touched.pop(name, None)
+        self._places = {key: place for key, place in self._places.items() if place != name}
+
+    def _drop(self, name: str, error: Exception) -> None:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        LOG.warning("feature cache: shard %s is damaged and removed: %s", name, reason)
+        self.counts.damaged += 1
+        self._forget(name)
+        with suppress(OSError):
+            (self._shards / name).unlink(missing_ok=True)
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """One writer at a time; the lock falls with the process that holds it."""
+        descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _remove_drafts(self) -> None:
+        # whoever wrote them held the lock that we hold now: it is gone
+        for draft in self.folder.glob("draft-*"):
+            draft.unlink(missing_ok=True)
+
+    def _sizes(self) -> list[tuple[int, str, int]]:
+        found = []
+        for path in self._shards.glob("*.safetensors"):
+            with suppress(FileNotFoundError):
+                stat = path.stat()
+                found.append((stat.st_mtime_ns, path.name, stat.st_size))
+        return sorted(found)
+
+    def _make_room(self, needed: int) -> None:
+        if needed > self.max_bytes:
+            raise StorageError(
+                f"{self.folder}: a shard takes {needed} bytes, the cache may hold {self.max_bytes}"
+            )
+        sizes = self._sizes()
+        total = sum(size for _, _, size in sizes)
+        for _, name, size in sizes:
+            if total + needed <= self.max_bytes:
+                return
+            (self._shards / name).unlink(missing_ok=True)
+            self._forget(name)
+            self.counts.evicted += 1
+            total -= size
+
+    def _publish(self, target: Path, data: bytes) -> None:
+        draft = self.folder / f"draft-{os.getpid()}"
+        try:
+            with draft.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(target)
+        except BaseException:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+            raise
+        descriptor = os.open(self._shards, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def tensor_bytes(tensor: Tensor) -> bytes:
+    """The bytes of a tensor's values in row-major order, whatever its type."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().tobytes()
+
+
+@contextmanager
+def _storing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StorageError(f"{folder}: cannot write features: {reason}") from error
+
+
+def _shard(entries: Mapping[str, Mapping[str, Tensor]]) -> bytes:
+    tensors = {
+        f"{key}/{name}": part
+        for key, parts in sorted(entries.items())
+        for name, part in sorted(parts.items())
+    }
+    sums = {name: zlib.crc32(tensor_bytes(part)) for name, part in tensors.items()}
+    # one field only: safetensors writes several in any order
+    return save(tensors, metadata={FORMAT: json.dumps(sums)})
+
+
+def _keys(path: Path) -> set[str]:
+    with _opened(path) as file:
+        _sums(file.metadata())
+        return {name.partition("/")[0] for name in file.keys()}  # noqa: SIM118  # no mapping
+
+
+def _entry(path: Path, key: str) -> dict[str, Tensor]:
+    with _opened(path) as file:
+        sums = _sums(file.metadata())
+        parts: dict[str, Tensor] = {}
+        for name, crc32 in sums.items():
+            if name.startswith(f"{key}/"):
+                part = file.get_tensor(name)
+                if zlib.crc32(tensor_bytes(part)) != crc32:
+                    raise ValueError(f"{name} is not what was written")
+                parts[name.removeprefix(f"{key}/")] = part
+    if not parts:
+        raise KeyError(key)
+    return parts
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    with safe_open(path, framework="pt") as file:
+        yield file
+
+
+def _sums(metadata: Mapping[str, str] | None) -> dict[str, int]:
+    if metadata is None or FORMAT not in metadata:
+        raise ValueError(f"no shard of format {FORMAT}")
+    return {str(name): int(crc32) for name, crc32 in json.loads(metadata[FORMAT]).items()}

@@ -1,0 +1,182 @@
+"""A frozen encoder that remembers: each canvas goes through the network once."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+import transformers
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from deixis.errors import ModelError
+from deixis.models.vision.cache import FORMAT, FeatureCache, tensor_bytes
+from deixis.models.vision.features import VisionFeatures
+
+
+@runtime_checkable
+class TwoStepEncoder(Protocol):
+    """An encoder that says what is worth remembering and how features come from it."""
+
+    def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> dict[str, Float[Tensor, "b ..."]]:
+        """What the network gives, image by image along the first axis."""
+
+    def assemble(self, parts: Mapping[str, Float[Tensor, "b ..."]]) -> VisionFeatures:
+        """Features from what `encode` gave."""
+
+
+class CachedEncoder(nn.Module):
+    """Wrap a frozen encoder so that features come from a cache where they are known.
+
+    An entry is found by the canvas's values and size, every weight and the configuration of the
+    encoder (so its layers and normalisation), its class, the precision in force, the kind of
+    device and the versions of torch and transformers. What comes back has the bits that were
+    stored. Weights are saved and loaded under the names that they have without the wrapper.
+
+    Args:
+        encoder: Any vision encoder whose parameters are all frozen. One with `encode` and
+            `assemble` has only the former's results stored.
+        cache: Where features are kept.
+
+    Raises:
+        ModelError: The encoder has parameters that train.
+    """
+
+    def __init__(self, encoder: nn.Module, cache: FeatureCache) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.cache = cache
+        self._state: tuple[tuple[int, int], ...] | None = None
+        self._digest = ""
+        untyped: Any = self
+        untyped.register_state_dict_post_hook(_without_wrapper)
+        untyped.register_load_state_dict_pre_hook(_with_wrapper)
+        self._check_frozen()
+        self.train(False)
+
+    def __getattr__(self, name: str) -> Any:
+        """What the wrapper has not, the encoder may: widths, grids, num_tokens, normalisation."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("encoder"), name)
+
+    def train(self, mode: bool = True) -> "CachedEncoder":  # noqa: ARG002, FBT001, FBT002  # torch's
+        """Stay in evaluation mode: remembered features hold no chance."""
+        return super().train(False)
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> VisionFeatures:
+        """Encode canvases; those seen before do not pass the network.
+
+        Raises:
+            ModelError: The encoder has parameters that train.
+            StorageError: The cache cannot be written.
+        """
+        self._check_frozen()
+        if not len(pixels):
+            return self.encoder(pixels)
+        keys = self.keys(pixels)
+        known = {key: self.cache.get(key) for key in dict.fromkeys(keys)}
+        absent = [key for key, parts in known.items() if parts is None]
+        if absent:
+            rows = torch.tensor([keys.index(key) for key in absent], device=pixels.device)
+            with torch.no_grad():
+                computed = self._encode(pixels[rows])
+            for row, key in enumerate(absent):
+                known[key] = {name: part[row] for name, part in computed.items()}
+                self.cache.put(key, known[key] or {})
+        entries = [known[key] or {} for key in keys]
+        return self._assemble(
+            {
+                name: torch.stack([entry[name].to(pixels.device) for entry in entries])
+                for name in entries[0]
+            }
+        )
+
+    def keys(self, pixels: Float[Tensor, "b 3 h w"]) -> list[str]:
+        """The key of each canvas under the encoder as it is now."""
+        device = pixels.device.type
+        told = {
+            "format": FORMAT,
+            "encoder": self.digest(),
+            "autocast": str(torch.get_autocast_dtype(device))
+            if torch.is_autocast_enabled(device)
+            else "",
+            "device": device,
+            "canvas": [*pixels.shape[1:], str(pixels.dtype)],
+            "versions": [torch.__version__, transformers.__version__],
+        }
+        context = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+        keys = []
+        for canvas in pixels:
+            key = context.copy()
+            key.update(tensor_bytes(canvas))
+            keys.append(key.hexdigest())
+        return keys
+
+    def digest(self) -> str:
+        """SHA-256 of the encoder's class, configuration and weights; read again when they change."""
+        state = tuple(
+            # counts writes in place, such as load_state_dict
+            (tensor.data_ptr(), tensor._version)  # noqa: SLF001
+            for tensor in (*self.encoder.parameters(), *self.encoder.buffers())
+        )
+        if state != self._state:
+            self._state, self._digest = state, encoder_digest(self.encoder)
+        return self._digest
+
+    def _encode(self, pixels: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
+        if isinstance(self.encoder, TwoStepEncoder):
+            return self.encoder.encode(pixels)
+        features: VisionFeatures = self.encoder(pixels)
+        levels = {f"level.{place}": level for place, level in enumerate(features.pyramid)}
+        return {"tokens": features.tokens, **levels}
+
+    def _assemble(self, parts: Mapping[str, Tensor]) -> VisionFeatures:
+        if isinstance(self.encoder, TwoStepEncoder):
+            return self.encoder.assemble(parts)
+        levels = [parts[f"level.{place}"] for place in range(len(parts) - 1)]
+        return VisionFeatures(parts["tokens"], tuple(levels))
+
+    def _check_frozen(self) -> None:
+        trained = sum(parameter.requires_grad for parameter in self.encoder.parameters())
+        if trained:
+            raise ModelError(
+                f"features of an encoder with {trained} tensors that train cannot be kept\n"
+                "hint: freeze it, or use it without a cache"
+            )
+
+
+def encoder_digest(encoder: nn.Module) -> str:
+    """SHA-256 over an encoder's class, configuration, and every weight and buffer by name."""
+    digest = hashlib.sha256(type(encoder).__qualname__.encode())
+    config = getattr(encoder, "config", None)
+    if is_dataclass(config) and not isinstance(config, type):
+        digest.update(json.dumps(asdict(config), sort_keys=True, default=str).encode())
+    named = [*encoder.named_parameters(), *encoder.named_buffers()]
+    for name, tensor in sorted(named, key=lambda each: each[0]):
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor_bytes(tensor))
+    return digest.hexdigest()
+
+
+def _without_wrapper(
+    module: nn.Module,  # noqa: ARG001  # torch's signature
+    state: dict[str, Any],
+    prefix: str,
+    metadata: dict[str, Any],  # noqa: ARG001
+) -> None:
+    for name in [name for name in state if name.startswith(f"{prefix}encoder.")]:
+        state[prefix + name.removeprefix(f"{prefix}encoder.")] = state.pop(name)
+
+
+def _with_wrapper(
+    module: nn.Module,  # noqa: ARG001  # torch's signature
+    state: dict[str, Any],
+    prefix: str,
+    *_: Any,
+) -> None:
+    for name in [name for name in state if name.startswith(prefix)]:
+        state[f"{prefix}encoder.{name.removeprefix(prefix)}"] = state.pop(name)

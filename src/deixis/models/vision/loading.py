@@ -1,0 +1,294 @@
+"""Image encoders with their weights: by preset, folder or hub name; safetensors only."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import ConvNextConfig, PreTrainedModel
+
+from deixis.errors import CheckpointError, ModelError
+from deixis.models.vision.normalisation import CLIP, Normalisation
+from deixis.models.vision.pretrained import (
+    Layer,
+    PretrainedEncoder,
+    PretrainedVisionConfig,
+    vision_config,
+)
+
+OPEN_CLIP_CONFIG = "open_clip_config.json"
+OPEN_CLIP_WEIGHTS = "open_clip_model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderPreset:
+    """A released encoder as the papers use it: where it lies, at which size and layer."""
+
+    hub: str
+    image_size: int
+    layer: Layer = -2
+
+
+ENCODER_PRESETS: dict[str, EncoderPreset] = {
+    "clip-convnext-l-320": EncoderPreset(
+        "laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup", 320, -1
+    ),
+    "clip-convnext-l-512": EncoderPreset(
+        "laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup", 512, -1
+    ),
+    "clip-vit-l-14-224": EncoderPreset("openai/clip-vit-large-patch14", 224),
+    "clip-vit-l-14-336": EncoderPreset("openai/clip-vit-large-patch14-336", 336),
+    "dinov3-vit-l-16": EncoderPreset("facebook/dinov3-vitl16-pretrain-lvd1689m", 512, "last"),
+    # BLIP-2 keeps 39 of EVA-CLIP-g's 40 blocks, so that its last is EVA's last but one
+    "eva-clip-g-14-224": EncoderPreset("Salesforce/blip2-opt-2.7b", 224, -1),
+    "siglip2-b-16-512": EncoderPreset("google/siglip2-base-patch16-512", 512),
+    # 384 px hold 27 patches of 14 px and 6 px that the encoder never sees
+    "siglip2-so400m-14-378": EncoderPreset("google/siglip2-so400m-patch14-384", 378),
+}
+"""Encoders of the papers and today's successors, by name."""
+
+
+def load_encoder(
+    name: str | Path,
+    *,
+    image_size: int | None = None,
+    layer: Layer | None = None,
+    class_token: bool = False,
+    pyramid: tuple[tuple[Layer, float], ...] = (),
+    uneven: bool = False,
+    dtype: torch.dtype = torch.float32,
+    revision: str | None = None,
+) -> PretrainedEncoder:
+    """Load an image encoder with its weights, frozen.
+
+    Args:
+        name: A preset, a folder, or a hub id ``owner/name``: a vision encoder, a whole
+            vision-language model, or an OpenCLIP ConvNeXt.
+        image_size: Side of the canvas; the preset's or the encoder's own by default.
+        layer: The layer that tokens come from; the preset's by default, else -2 (ConvNeXt: -1).
+        class_token: Whether the class token comes before the patches.
+        pyramid: Layer and magnification of each level; see `PretrainedVisionConfig`.
+        uneven: Whether cells may leave a rest of the canvas unseen.
+        dtype: Precision of the weights.
+        revision: Branch, tag or commit on the hub.
+
+    Raises:
+        ModelError: There is no such encoder, or we cannot read one like it.
+        CheckpointError: Its weights are missing, damaged, incomplete or no safetensors.
+    """
+    preset = ENCODER_PRESETS.get(str(name))
+    folder = _find(preset.hub if preset is not None else str(name), revision)
+    config = read_vision_config(
+        folder,
+        image_size=image_size if image_size is not None or preset is None else preset.image_size,
+        layer=layer if layer is not None or preset is None else preset.layer,
+        class_token=class_token,
+        pyramid=pyramid,
+        uneven=uneven,
+    )
+    encoder = PretrainedEncoder(config)
+    try:
+        if (folder / OPEN_CLIP_CONFIG).is_file():
+            _load_open_clip(encoder, folder)
+        else:
+            encoder.model = _load_library(encoder, folder)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"encoder {name}: {str(error).splitlines()[0]}") from error
+    return encoder.to(dtype).freeze()
+
+
+def read_vision_config(
+    folder: Path,
+    *,
+    image_size: int | None = None,
+    layer: Layer | None = None,
+    class_token: bool = False,
+    pyramid: tuple[tuple[Layer, float], ...] = (),
+    uneven: bool = False,
+) -> PretrainedVisionConfig:
+    """The configuration of the encoder in a folder; its weights are not read.
+
+    Raises:
+        ModelError: The folder holds no encoder that we can read.
+        CheckpointError: A configuration file is damaged.
+    """
+    try:
+        if (folder / OPEN_CLIP_CONFIG).is_file():
+            fields = json.loads((folder / OPEN_CLIP_CONFIG).read_text())
+            native = fields["model_cfg"]["vision_cfg"].get("image_size", 224)
+            seen = fields.get("preprocess_cfg", {})
+            model: Any = open_clip_convnext_config(load_file(folder / OPEN_CLIP_WEIGHTS))
+            size: int | None = image_size if image_size is not None else int(native)
+            default: Normalisation | None = CLIP
+        else:
+            model = json.loads((folder / "config.json").read_text())
+            size, default = image_size, None
+            described = folder / "preprocessor_config.json"
+            seen = json.loads(described.read_text()) if described.is_file() else {}
+        own = _normalisation(seen) or default
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise CheckpointError(f"encoder {folder}: {str(error).splitlines()[0]}") from error
+    return vision_config(
+        model,
+        image_size=size,
+        layer=layer,
+        class_token=class_token,
+        pyramid=pyramid,
+        uneven=uneven,
+        normalisation=own,
+    )
+
+
+def read_normalisation(folder: Path) -> Normalisation | None:
+    """What the encoder in a folder expects of pixels, where a file beside it says so.
+
+    Raises:
+        CheckpointError: That file is damaged.
+    """
+    for name, inner in (
+        ("preprocessor_config.json", ""),
+        ("processor_config.json", "image_processor"),
+    ):
+        if not (folder / name).is_file():
+            continue
+        try:
+            fields = json.loads((folder / name).read_text())
+            found = _normalisation(fields.get(inner, {}) if inner else fields)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{folder / name}: {str(error).splitlines()[0]}") from error
+        if found is not None:
+            return found
+    return None
+
+
+def _normalisation(fields: dict[str, Any]) -> Normalisation | None:
+    mean = fields.get("image_mean", fields.get("mean"))
+    std = fields.get("image_std", fields.get("std"))
+    if mean is None or std is None:
+        return None
+    red, green, blue = (float(value) for value in mean)
+    wide, tall, deep = (float(value) for value in std)
+    return Normalisation((red, green, blue), (wide, tall, deep))
+
+
+def _find(name: str, revision: str | None) -> Path:
+    folder = Path(name)
+    if any((folder / file).is_file() for file in ("config.json", OPEN_CLIP_CONFIG)):
+        return folder
+    if folder.exists():
+        raise ModelError(f"encoder {name}: folder without config.json or {OPEN_CLIP_CONFIG}")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise ModelError(
+            f"unknown encoder {name!r}; expected one of {sorted(ENCODER_PRESETS)}, a folder or a "
+            "hub id"
+        )
+    try:
+        return Path(
+            snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors"])
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(f"encoder {name!r} is no folder, and the hub did not give it") from error
+
+
+def _load_library(encoder: PretrainedEncoder, folder: Path) -> PreTrainedModel:
+    model_class: type[PreTrainedModel] = getattr(transformers, encoder.config.family.model)
+    loaded: Any = model_class.from_pretrained(
+        folder,
+        config=encoder.config.library,
+        dtype=torch.float32,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    model, report = loaded
+    # a whole model's file holds its text part too: only what is absent matters
+    absent = sorted(report["missing_keys"])
+    if absent:
+        raise KeyError(f"{len(absent)} weights are missing, among them {absent[0]}")
+    model.train(False)
+    return model
+
+
+def open_clip_convnext_config(weights: dict[str, Tensor]) -> ConvNextConfig:
+    """Read the shape of an OpenCLIP ConvNeXt off its weights.
+
+    Raises:
+        ModelError: The weights are of no ConvNeXt.
+    """
+    places = [
+        re.fullmatch(r"visual\.trunk\.stages\.(\d+)\.blocks\.(\d+)\.conv_dw\.weight", name)
+        for name in weights
+    ]
+    found = [(int(place[1]), int(place[2])) for place in places if place is not None]
+    if not found:
+        raise ModelError("OpenCLIP weights: expected a ConvNeXt trunk")
+    stages = 1 + max(stage for stage, _ in found)
+    sizes = [
+        len(weights[f"visual.trunk.stages.{stage}.blocks.0.conv_dw.weight"])
+        for stage in range(stages)
+    ]
+    depths = [sum(stage == wanted for stage, _ in found) for wanted in range(stages)]
+    return ConvNextConfig(
+        num_stages=stages, hidden_sizes=sizes, depths=depths, layer_norm_eps=1e-6, image_size=224
+    )
+
+
+_TIMM_TO_LIBRARY = (
+    (r"stem\.0\.(\w+)", r"embeddings.patch_embeddings.\1"),
+    (r"stem\.1\.(\w+)", r"embeddings.layernorm.\1"),
+    (
+        r"stages\.(\d+)\.downsample\.(\d)\.(\w+)",
+        r"encoder.stages.\1.downsampling_layer.\2.\3",
+    ),
+    (
+        r"stages\.(\d+)\.blocks\.(\d+)\.gamma",
+        r"encoder.stages.\1.layers.\2.layer_scale_parameter",
+    ),
+    (
+        r"stages\.(\d+)\.blocks\.(\d+)\.conv_dw\.(\w+)",
+        r"encoder.stages.\1.layers.\2.dwconv.\3",
+    ),
+    (
+        r"stages\.(\d+)\.blocks\.(\d+)\.norm\.(\w+)",
+        r"encoder.stages.\1.layers.\2.layernorm.\3",
+    ),
+    (
+        r"stages\.(\d+)\.blocks\.(\d+)\.mlp\.fc([12])\.(\w+)",
+        r"encoder.stages.\1.layers.\2.pwconv\3.\4",
+    ),
+    (r"head\.norm\.(\w+)", r"layernorm.\1"),
+)
+
+
+def convert_open_clip_convnext(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give OpenCLIP's (timm's) ConvNeXt weights the names that `ConvNextModel` has.
+
+    What is not of the image trunk is left out.
+
+    Raises:
+        ModelError: A weight of the trunk has no counterpart.
+    """
+    converted: dict[str, Tensor] = {}
+    for name, weight in weights.items():
+        if not name.startswith("visual.trunk."):
+            continue
+        short = name.removeprefix("visual.trunk.")
+        for pattern, replacement in _TIMM_TO_LIBRARY:
+            if re.fullmatch(pattern, short):
+                converted[re.sub(pattern, replacement, short)] = weight
+                break
+        else:
+            raise ModelError(f"OpenCLIP weights: no place for {name}")
+    return converted
+
+
+def _load_open_clip(encoder: PretrainedEncoder, folder: Path) -> None:
+    weights = convert_open_clip_convnext(load_file(folder / OPEN_CLIP_WEIGHTS))
+    encoder.model.load_state_dict(weights, strict=True)

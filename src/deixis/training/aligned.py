@@ -1,0 +1,75 @@
+"""From a released vision-language model to one that points."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deixis.errors import CheckpointError
+from deixis.models.aligned import read_aligned
+from deixis.models.config import PointingVLMConfig
+from deixis.models.language import grow_vocabulary
+from deixis.models.pointing import PointingVLM
+from deixis.processing.tokenizer import MarkedTokenizer, add_markers, read_tokenizer
+
+ALIGNED_PARTS = ("vision_encoder", "projector", "language_model")
+"""Parts that come from the other model."""
+
+BEFORE_IMAGES = "<|vision_start|>"
+"""What stands before an image in Qwen-VL, whose sequences begin with nothing else."""
+
+
+def attach_aligned(
+    folder: Path,
+    *,
+    image_size: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    **fields: Any,
+) -> tuple[PointingVLM, MarkedTokenizer]:
+    """Put our region encoder and decoders on a model of the LLaVA or Qwen-VL families.
+
+    Image tokens, their positions and the language model are that model's. Its parts are frozen;
+    a training stage says which of them train.
+
+    Args:
+        folder: The released model, as Hugging Face has it, with its tokenizer.
+        image_size: Side of the canvas in pixels; by default the encoder's own, or 448.
+        dtype: Precision of the released weights; what is new is float32, and the two together take
+            autocast where they differ.
+        **fields: Fields of `PointingVLMConfig` for what is new.
+
+    Raises:
+        ModelError: The model is of another family, or the new parts cannot be built.
+        CheckpointError: Files are missing or damaged, or do not fit one another.
+    """
+    parts = read_aligned(folder, image_size=image_size, dtype=dtype)
+    tokenizer, new = aligned_tokenizer(folder)
+    grow_vocabulary(parts.language_model, len(tokenizer.tokenizer), new)
+    config = PointingVLMConfig(
+        **fields,
+        # a configuration that becomes part of another forgets how attention is computed
+        **deepcopy(parts.fields),
+        marker_ids={marker.value: index for marker, index in tokenizer.marker_ids.items()},
+    )
+    model = PointingVLM(config, **parts.given())
+    for name in ALIGNED_PARTS:
+        model.get_submodule(name).requires_grad_(requires_grad=False)
+    return model, tokenizer
+
+
+def aligned_tokenizer(folder: Path) -> tuple[MarkedTokenizer, frozenset[int]]:
+    """The tokenizer of a released model with our markers, and the ids that are new.
+
+    Raises:
+        CheckpointError: Its files are missing or damaged.
+    """
+    try:
+        known = read_tokenizer(folder)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise CheckpointError(f"tokenizer {folder}: {str(error).splitlines()[0]}") from error
+    if known.bos_token_id is None and BEFORE_IMAGES in known.get_vocab():
+        known.add_special_tokens({"bos_token": BEFORE_IMAGES})
+    before = set(known.get_vocab().values())
+    tokenizer = add_markers(known)
+    return tokenizer, frozenset(tokenizer.tokenizer.get_vocab().values()) - before

@@ -1,0 +1,116 @@
+"""One step of training: the losses of a batch and their gradients, piece by piece."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import fields
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float
+from torch import Tensor, distributed, nn
+
+from deixis.models.contrastive import cached_backward
+from deixis.models.objectives import weighted_sum
+from deixis.models.pointing import PointingOutput, PointingVLM
+from deixis.models.regions.alignment import AlignmentPairs
+from deixis.models.truth import read_region_truth, read_regions
+from deixis.processing.batch import Batch
+from deixis.training.recipe import Stage
+
+
+def add_gradients(
+    stage: Stage,
+    pieces: Sequence[Batch],
+    model: PointingVLM,
+    wrapped: nn.Module,
+    accelerator: Accelerator,
+) -> PointingOutput:
+    """Add the gradients of a batch to the model's; give its losses without a graph.
+
+    Args:
+        stage: What is learned.
+        pieces: The batch of this rank.
+        model: The model.
+        wrapped: It again, as it runs on several ranks.
+        accelerator: Precision and devices.
+    """
+    placed = [piece.to(accelerator.device) for piece in pieces]
+    aligning = stage.objective == "alignment"
+    if aligning and len(placed) > 1:
+        return _align_in_pieces(placed, model, accelerator)
+    outputs = []
+    for number, piece in enumerate(placed, start=1):
+        waits = nullcontext() if number == len(placed) else accelerator.no_sync(wrapped)
+        with waits:
+            with accelerator.autocast():
+                output: PointingOutput = wrapped(**as_inputs(piece), aligning=aligning)
+            accelerator.backward(output.loss / len(placed))
+        outputs.append(output)
+    return _mean(outputs)
+
+
+def as_inputs(batch: Batch) -> dict[str, Any]:
+    """A batch's fields as keyword arguments of the model."""
+    return {f.name: getattr(batch, f.name) for f in fields(batch)}
+
+
+def _mean(outputs: Sequence[PointingOutput]) -> PointingOutput:
+    """The losses and measures of all pieces; those that some pieces lack are of the others."""
+
+    def merged(kind: str) -> dict[str, Tensor]:
+        names = {name: None for output in outputs for name in getattr(output, kind)}
+        values: dict[str, Tensor] = {}
+        for name in names:
+            found = [getattr(one, kind)[name] for one in outputs if name in getattr(one, kind)]
+            values[name] = torch.stack([value.detach().float() for value in found]).mean()
+        return values
+
+    loss = torch.stack([output.loss.detach() for output in outputs]).mean()
+    return PointingOutput(loss, merged("parts"), merged("measures"))
+
+
+def _align_in_pieces(
+    pieces: Sequence[Batch], model: PointingVLM, accelerator: Accelerator
+) -> PointingOutput:
+    """Align with the whole batch's regions as one another's negatives, encoding some at a time."""
+    alignment, connector = model.aligner, model.connector
+    given = [(read_regions(p.regions), read_region_truth(p.region_truth)) for p in pieces]
+    each = [alignment.pairs(regions, truth) for regions, truth in given]
+    pairs = AlignmentPairs(
+        *(torch.cat([getattr(one, f.name) for one in each]) for f in fields(AlignmentPairs))
+    )
+    tokens, width = connector.num_tokens, connector.config.width
+    parts: dict[str, Tensor] = {}
+
+    def found(number: int) -> Float[Tensor, "r kw"]:
+        with accelerator.autocast():
+            piece = pieces[number]
+            return model.align(piece.pixel_values, given[number][0], piece.frames).flatten(1)
+
+    def texts(number: int) -> Float[Tensor, "m w"]:
+        with accelerator.autocast():
+            return alignment.texts(connector, *given[number])
+
+    def loss(features: Tensor, words: Tensor) -> Float[Tensor, ""]:
+        with accelerator.autocast():
+            losses = alignment.losses(features.unflatten(1, (tokens, width)), words, pairs)
+        parts.update(location=losses.location, semantic=losses.semantic)
+        return weighted_sum(parts, model.config.loss_weights)
+
+    places = list(range(len(pieces)))
+    total = cached_backward((found, texts), (places, places), loss)
+    _average_gradients(model)
+    return PointingOutput(total, {name: part.detach() for name, part in parts.items()}, {})
+
+
+def _average_gradients(model: nn.Module) -> None:
+    """What data parallel training does in its backward pass, which was not used."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            distributed.all_reduce(parameter.grad)
+            parameter.grad /= distributed.get_world_size()

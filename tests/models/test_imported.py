@@ -1,0 +1,109 @@
+"""Published weights inside a model: what `deixis import` wrote, put where it belongs."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models.test_published import clip, llama, pink, sam, ullava
+from safetensors.torch import load_file, save_file
+from tiny import tiny_model
+from torch import nn
+
+from deixis.errors import CheckpointError, ModelError
+from deixis.inference import load
+from deixis.models.decoders.location import LocationConfig
+from deixis.models.pointing import PointingVLM
+from deixis.models.published import import_weights, load_imported
+from deixis.models.vision.pretrained import vision_config
+from deixis.processing.processor import Processor
+
+
+def model_for(**changes: Any) -> tuple[PointingVLM, Processor]:
+    """A model of the shapes of the small published ones, with a larger vocabulary."""
+    language = {**llama().config.to_dict(), "vocab_size": 400}
+    vision = vision_config(clip().config, image_size=28, layer=-2)
+    return tiny_model(
+        text_config=language,
+        vision={"kind": "pretrained", **asdict(vision)},
+        tokens_from="encoder",
+        proposals=False,
+        **{"projector": {"layers": 1}, **changes},
+    )
+
+
+def imported(system: str, folder: Path, tensors: dict[str, torch.Tensor]) -> Path:
+    (folder / "source").mkdir()
+    (folder / "parts").mkdir()
+    save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "source" / "x.safetensors")
+    import_weights(system, folder / "source", folder / "parts")
+    return folder / "parts"
+
+
+def test_pinks_weights_and_adapters_are_put_in_and_saved(tmp_path: Path) -> None:
+    tensors = pink()
+    parts = imported("pink", tmp_path, tensors)
+    model, processor = model_for()
+    before = model.get_parameter("language_model.lm_head.weight").detach().clone()
+    loaded = {one.part: one for one in load_imported(model, parts)}
+    assert set(loaded) == {
+        *("language_model", "vision_encoder", "projector", "language_adapters", "vision_adapters")
+    }
+    assert loaded["projector"].taken == 2
+    assert not any(one.stay for one in loaded.values())
+    # rows of our markers stay as they are
+    head = model.get_parameter("language_model.lm_head.weight")
+    assert torch.equal(head[:40], tensors["lm_head.weight"])
+    assert torch.equal(head[40:], before[40:])
+    adapter = model.get_submodule("language_model.model.layers.1.self_attn.adapter")
+    assert isinstance(adapter, nn.Module)
+    key = "model.layers.1.adapter_attn.tune_adapter_b.weight"
+    assert torch.equal(dict(adapter.named_parameters())["up.weight"], tensors[key])
+    # the last layer, which is not read, has none
+    assert not hasattr(
+        model.get_submodule("vision_encoder.model.encoder.layers.2.self_attn"), "adapter"
+    )
+    assert model.config.tuning.keys() == {"language_model", "vision_encoder"}
+    model.save_pretrained(tmp_path / "model")
+    processor.save(tmp_path / "model")
+    again = load(tmp_path / "model", device="cpu").model
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in model.state_dict().items())
+
+
+def test_ullavas_decoders_take_their_weights_and_keep_our_estimates(tmp_path: Path) -> None:
+    tensors = ullava()
+    parts = imported("ullava", tmp_path, tensors)
+    decoders = {
+        "location": asdict(LocationConfig(width=16)),
+        "segmenter": {"segmenter": sam().config.to_dict()},
+    }
+    model, _ = model_for(box_decoder=None, mask_decoder=None, decoders=decoders)
+    loaded = {one.part: one for one in load_imported(model, parts)}
+    assert loaded["location_decoder"].place == "box_decoder"
+    assert loaded["prompted_decoder"].place == "mask_decoder"
+    # the published decoders do not say how sure they are
+    for part in ("location_decoder", "prompted_decoder"):
+        assert loaded[part].stay
+        assert all("estimate" in name or "quality" in name for name in loaded[part].stay), part
+    last = model.get_parameter("box_decoder.last.weight")
+    assert torch.equal(last, tensors["det_decoder.4.weight"])
+
+
+def test_what_does_not_fit_is_refused_by_its_name(tmp_path: Path) -> None:
+    parts = imported("pink", tmp_path, pink())
+    model, _ = model_for(projector={"layers": 2})
+    projector = parts / "projector.safetensors"
+    cut = {name: tensor[:3].contiguous() for name, tensor in load_file(projector).items()}
+    save_file(cut, projector)
+    with pytest.raises(CheckpointError, match=r"part projector: layers\.0\.\w+: expected \(\d+"):
+        load_imported(model, parts)
+    with pytest.raises(CheckpointError, match=r"imported weights .*report\.json"):
+        load_imported(model, tmp_path)
+
+
+def test_a_part_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
+    parts = imported("ullava", tmp_path, ullava())
+    model, _ = model_for(mask_decoder=None, box_decoder=None)
+    with pytest.raises(ModelError, match=r"expected a model with a (box|mask)_decoder for it"):
+        load_imported(model, parts)

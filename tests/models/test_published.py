@@ -1,0 +1,511 @@
+import io
+import json
+import os
+import pickle
+import re
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers.models.detr.modeling_detr import DetrDecoder, DetrMLPPredictionHead
+from transformers.models.maskformer.modeling_maskformer import (
+    MaskformerMLPPredictionHead,
+    MaskFormerPixelDecoder,
+)
+
+from deixis.errors import CheckpointError, ModelError, StorageError
+from deixis.models.projector import Projector
+from deixis.models.published import SYSTEMS, ImportReport, import_weights, match_keys, reading
+from deixis.models.published.architectures import SAM
+from deixis.models.published.reading import unpickled
+
+State = dict[str, torch.Tensor]
+WIDTH, VISUAL = 16, 8
+
+
+def llama() -> nn.Module:
+    config = transformers.LlamaConfig(
+        hidden_size=WIDTH,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        vocab_size=40,
+    )
+    return transformers.LlamaForCausalLM(config)
+
+
+def clip() -> nn.Module:
+    config = transformers.CLIPVisionConfig(
+        hidden_size=VISUAL,
+        intermediate_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=14,
+    )
+    return transformers.CLIPVisionModel(config)
+
+
+def sam() -> nn.Module:
+    config = transformers.SamConfig(
+        vision_config={
+            "hidden_size": 8,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 32,
+            "patch_size": 16,
+            "output_channels": 16,
+            "global_attn_indexes": [1],
+            "mlp_dim": 16,
+            "num_pos_feats": 8,
+            "window_size": 1,
+        },
+        prompt_encoder_config={
+            "hidden_size": 16,
+            "image_size": 32,
+            "patch_size": 16,
+            "mask_input_channels": 4,
+        },
+        mask_decoder_config={
+            "hidden_size": 16,
+            "mlp_dim": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "iou_head_hidden_dim": 16,
+        },
+    )
+    return transformers.SamModel(config)
+
+
+def state(module: nn.Module, prefix: str = "") -> State:
+    return {prefix + key: value.clone() for key, value in module.state_dict().items()}
+
+
+def linears(prefix: str, *shapes: tuple[int, int]) -> State:
+    """What a Sequential of linear maps with something between them saves."""
+    return {
+        f"{prefix}{2 * number}.{key}": value
+        for number, (inputs, outputs) in enumerate(shapes)
+        for key, value in nn.Linear(inputs, outputs).state_dict().items()
+    }
+
+
+def as_meta_saves(tensors: State) -> State:
+    """Segment Anything under the names of Meta's code."""
+    theirs: State = {}
+    ours = {row.name: row.key for row in SAM}
+    for name, tensor in tensors.items():
+        number = next((part for part in name.split(".layers.")[1:] if part), "").split(".")[0]
+        key = ours.get(name) or ours.get(name.replace(f".layers.{number}.", ".layers.*.", 1))
+        if key is not None:
+            theirs[f"visual_model.{key.replace('*', number)}"] = tensor
+    return theirs
+
+
+def pink_adapters() -> State:
+    tensors: State = {}
+    places = {f"model.layers.{n}": WIDTH for n in range(2)}
+    # the last layer's is taken away by the public code
+    places |= {f"vision_model.vision_model.encoder.layers.{n}": VISUAL for n in range(2)}
+    for place, width in places.items():
+        for name, shape in (("a", (width, 4)), ("b", (4, width))):
+            tensors |= {
+                f"{place}.adapter_attn.tune_adapter_{name}.{key}": value
+                for key, value in nn.Linear(*shape).state_dict().items()
+            }
+    return tensors | state(nn.Linear(VISUAL, WIDTH), "mm_projector.")
+
+
+def pink() -> State:
+    return (
+        state(llama())
+        | state(clip(), "vision_model.vision_model.")
+        | pink_adapters()
+        | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
+    )
+
+
+def ullava() -> State:
+    return (
+        state(llama(), "llm.")
+        | state(clip(), "llm.vision_encoder.vision_model.")
+        | state(nn.Linear(VISUAL, WIDTH), "llm.vision_projector.")
+        | linears("seg_projector.", (WIDTH, WIDTH), (WIDTH, 16))
+        | linears("det_projector.", (WIDTH, WIDTH), (WIDTH, 16))
+        | linears("det_decoder.", (16, 16), (16, 8), (8, 4))
+        | as_meta_saves(state(sam()))
+        | {"visual_model.pixel_mean": torch.ones(3, 1, 1)}
+    )
+
+
+def detr_as_it_was(prefix: str) -> State:
+    """DETR's decoder under the names of the transformers that REF-VLM was trained with."""
+    config = transformers.DetrConfig(
+        d_model=8, decoder_layers=2, decoder_attention_heads=2, decoder_ffn_dim=16
+    )
+    return {
+        prefix + key.replace("attn.o_proj", "attn.out_proj").replace("mlp.fc", "fc"): value
+        for key, value in DetrDecoder(config).state_dict().items()
+    }
+
+
+def refvlm() -> State:
+    box, mask = "visual_decoder.box.", "visual_decoder.mask."
+    pixels = MaskFormerPixelDecoder(
+        in_features=8, feature_size=32, mask_feature_size=32, lateral_widths=[2, 4, 6]
+    )
+    return (
+        state(llama(), "llm.")
+        | linears("projector.model.", (VISUAL, WIDTH), (WIDTH, WIDTH))
+        | {"vpt_encoder.model.position_embedding.weight": torch.randn(9, VISUAL)}
+        | state(nn.Linear(VISUAL, 8), f"{box}in_proj_visual_feats.")
+        | state(nn.Linear(WIDTH, 8), f"{box}in_proj_queries.")
+        | state(nn.Embedding(5, 8), f"{box}query_position_embeddings.")
+        | detr_as_it_was(f"{box}decoder.")
+        | state(DetrMLPPredictionHead(8, 8, 4, 3), f"{box}predictor.")
+        | state(pixels, f"{mask}pixel_decoder.")
+        | state(nn.Embedding(3, 8), f"{mask}queries_embedder.")
+        | state(nn.Conv2d(8, 8, 1), f"{mask}in_proj_visual_feats.")
+        | state(nn.Linear(WIDTH, 8), f"{mask}in_proj_queries.")
+        | state(nn.Embedding(3, 8), f"{mask}query_position_embeddings.")
+        | detr_as_it_was(f"{mask}query_decoder.")
+        | state(MaskformerMLPPredictionHead(8, 8, 32), f"{mask}mask_embedder.")
+    )
+
+
+PUBLISHED: dict[str, Callable[[], State]] = {"pink": pink, "refvlm": refvlm, "ullava": ullava}
+
+
+def shapes(tensors: State) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+
+
+def imported(system: str, source: Path, out: Path, **options: bool) -> ImportReport:
+    out.mkdir()
+    return import_weights(system, source, out, **options)
+
+
+@pytest.mark.parametrize("system", sorted(SYSTEMS))
+def test_every_key_that_the_public_code_saves_has_a_place(system: str) -> None:
+    tensors = PUBLISHED[system]()
+    report = match_keys(SYSTEMS[system], shapes(tensors))
+    assert report.complete, report.faults()
+    assert {each.key for each in report.mapped} | report.left_out.keys() == tensors.keys()
+    assert len({(each.part, each.name) for each in report.mapped}) == len(report.mapped)
+    assert report.unlike_released["language"] == f"{WIDTH} instead of 4096"
+
+
+def test_names_of_parts_are_those_that_their_modules_have() -> None:
+    placed: dict[str, dict[str, set[str]]] = {}
+    for system, make in PUBLISHED.items():
+        for each in match_keys(SYSTEMS[system], shapes(make())).mapped:
+            placed.setdefault(system, {}).setdefault(each.part, set()).add(each.name)
+    language, vision = set(llama().state_dict()), {f"model.{key}" for key in clip().state_dict()}
+    for system in PUBLISHED:
+        assert placed[system]["language_model"] == language
+    assert placed["pink"]["vision_encoder"] == placed["ullava"]["vision_encoder"] == vision
+    linear, mlp = (Projector(VISUAL, WIDTH, layers=layers).state_dict() for layers in (1, 2))
+    assert placed["pink"]["projector"] == placed["ullava"]["projector"] == set(linear)
+    assert placed["refvlm"]["projector"] == set(mlp)
+    # transformers holds the same matrix twice
+    segmenter = {f"segmenter.{key}" for key in sam().state_dict() if "shared_image" not in key}
+    projector = {f"projector.{way}.{each}" for way in ("up", "down") for each in ("weight", "bias")}
+    assert placed["ullava"]["prompted_decoder"] == segmenter | projector
+    decoder = {
+        f"decoder.{key}"
+        for key in DetrDecoder(transformers.DetrConfig(d_model=8, decoder_layers=2)).state_dict()
+    }
+    assert decoder <= placed["refvlm"]["box_decoder"]
+
+
+def test_an_import_writes_parts_with_the_numbers_of_shards_and_of_what_was_trained(
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "pink"
+    source.mkdir()
+    tensors = pink()
+    trained = {**pink_adapters(), "lm_head.weight": torch.ones(40, WIDTH)}
+    base = {key: value for key, value in tensors.items() if key not in pink_adapters()}
+    keys = sorted(base)
+    index: dict[str, str] = {}
+    for number, some in enumerate((keys[::2], keys[1::2])):
+        name = f"pytorch_model-0000{number + 1}-of-00002.bin"
+        torch.save({key: base[key] for key in some}, source / name)
+        index |= dict.fromkeys(some, name)
+    (source / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
+    torch.save(trained, source / "saved_parameters.pth")
+    (source / "training_args.bin").write_bytes(b"whatever")
+    report = imported("pink", source, tmp_path / "out")
+    assert report.passed_over == {"training_args.bin": "settings of a training run"}
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"report.json", *(f"{part}.safetensors" for part in report.parts)}
+    told = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert told["complete"]
+    assert len(told["mapped"]) == len(tensors) - 1
+    model = llama()
+    model.load_state_dict(load_file(tmp_path / "out" / "language_model.safetensors"))
+    assert torch.equal(model.state_dict()["lm_head.weight"], trained["lm_head.weight"])
+    adapters = load_file(tmp_path / "out" / "vision_adapters.safetensors")
+    key = "vision_model.vision_model.encoder.layers.1.adapter_attn.tune_adapter_b.weight"
+    assert torch.equal(adapters["model.encoder.layers.1.self_attn.adapter.up.weight"], trained[key])
+
+
+def test_adapters_alone_are_an_import_too(tmp_path: Path) -> None:
+    torch.save(pink_adapters(), tmp_path / "saved_parameters.pth")
+    report = imported("pink", tmp_path, tmp_path / "out")
+    assert report.groups == ["projector", "language adapters", "vision adapters"]
+    assert list(report.parts) == ["language_adapters", "projector", "vision_adapters"]
+
+
+def test_weights_under_state_dict_are_found_and_tied_or_cut_ones_are_written_whole(
+    tmp_path: Path,
+) -> None:
+    tensors = pink_adapters()
+    tensors["mm_projector.weight"] = torch.randn(2 * WIDTH, VISUAL)[:WIDTH]
+    tensors["model.layers.1.adapter_attn.tune_adapter_b.bias"] = tensors[
+        "model.layers.0.adapter_attn.tune_adapter_b.bias"
+    ]
+    kept: dict[str, Any] = {"state_dict": {**tensors, "epoch": 3}, "meta": {"time": "now"}}
+    torch.save(kept, tmp_path / "epoch.pth")
+    report = imported("pink", tmp_path, tmp_path / "out")
+    assert report.left_out == {"epoch.pth: meta": "no tensor", "epoch.pth: epoch": "no tensor"}
+    projector = load_file(tmp_path / "out" / "projector.safetensors")
+    assert torch.equal(projector["layers.0.weight"], tensors["mm_projector.weight"])
+
+
+def test_keys_without_a_place_and_places_without_a_key_are_all_told() -> None:
+    tensors = refvlm()
+    tensors["vd_adapter.in_proj_text.lin1.weight"] = torch.ones(2)
+    del tensors["llm.model.layers.1.mlp.up_proj.weight"]
+    del tensors["visual_decoder.box.decoder.layernorm.bias"]
+    tensors["projector.model.2.bias"] = torch.ones(WIDTH + 1)
+    tensors["projector.model.0.bias"] = torch.ones(WIDTH, 1)
+    report = match_keys(SYSTEMS["refvlm"], shapes(tensors))
+    assert not report.complete
+    assert report.unmapped == ["vd_adapter.in_proj_text.lin1.weight"]
+    assert report.missing == [
+        "llm.model.layers.1.mlp.up_proj.weight",
+        "visual_decoder.box.decoder.layernorm.bias",
+    ]
+    assert report.mismatched == {
+        "projector.model.0.bias": f"expected 1 axes, got [{WIDTH}, 1]",
+        "projector.model.2.bias": f"expected [{WIDTH}], got [{WIDTH + 1}]",
+    }
+    assert report.left_out.keys() == {"visual_decoder.mask.queries_embedder.weight"}
+    assert "1 unmapped: vd_adapter" in report.faults()
+    assert "2 missing: llm.model" in report.faults()
+
+
+def test_what_does_not_fit_is_refused_unless_a_part_will_do(tmp_path: Path) -> None:
+    tensors = pink_adapters()
+    del tensors["mm_projector.bias"]
+    save_file(tensors | {"extra": torch.ones(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="not the weights of pink: 1 unmapped: extra; 1 miss"):
+        imported("pink", tmp_path, tmp_path / "refused")
+    assert list((tmp_path / "refused").iterdir()) == []
+    report = imported("pink", tmp_path, tmp_path / "out", partial=True)
+    assert not report.complete
+    assert load_file(tmp_path / "out" / "projector.safetensors").keys() == {"layers.0.weight"}
+
+
+def test_weights_of_another_system_lack_their_projector() -> None:
+    report = match_keys(SYSTEMS["pink"], shapes(refvlm()))
+    assert report.missing == ["projector"]
+    assert not report.mapped
+
+
+class Poison:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, canary: Path, how: str) -> None:
+        self.canary, self.how = canary, how
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        command = f"touch {self.canary}"
+        match self.how:
+            case "eval":
+                return (eval, (f"__import__('os').system({command!r})",))
+            case "path":
+                return (Path.touch, (self.canary,))
+            case _:
+                return (os.system, (command,))
+
+
+def poisoned_pickle(canary: Path, how: str) -> bytes:
+    return pickle.dumps({"mm_projector.weight": Poison(canary, how)}, protocol=2)
+
+
+def poisoned_archive(canary: Path, how: str) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"mm_projector.weight": torch.ones(2), "more": Poison(canary, how)}, buffer)
+    return buffer.getvalue()
+
+
+def poisoned_legacy(canary: Path, how: str) -> bytes:
+    buffer = io.BytesIO()
+    poison = {"more": Poison(canary, how)}
+    torch.save(poison, buffer, _use_new_zipfile_serialization=False)
+    return buffer.getvalue()
+
+
+def test_poison_never_runs(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    poisoned = [poisoned_pickle, poisoned_archive, poisoned_legacy]
+    paths = []
+    for number, make in enumerate(poisoned):
+        for how in ("system", "eval", "path"):
+            for suffix in (".pth", ".bin", ".pt"):
+                paths.append(tmp_path / f"{how}{number}{suffix}")
+                paths[-1].write_bytes(make(canary, how))
+    told = unpickled(paths, tmp_path)
+    for path, answer in zip(paths, told, strict=True):
+        assert re.match("it (refers to|is no file)", answer["refused"]), path
+    assert not canary.exists()
+    with pytest.raises(CheckpointError, match=r"eval0.bin: refused: it refers to"):
+        imported("pink", tmp_path, tmp_path / "out")
+    assert not canary.exists()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_canary_sings_where_a_pickle_is_trusted(tmp_path: Path) -> None:
+    for how in ("system", "eval", "path"):
+        canary = tmp_path / how
+        pickle.loads(poisoned_pickle(canary, how))  # noqa: S301
+        assert canary.exists()
+
+
+def compressed(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as given, zipfile.ZipFile(buffer, "w") as made:
+        for entry in given.infolist():
+            made.writestr(entry.filename, given.read(entry), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def saved(content: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+BROKEN: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "it is no file of tensors, or damaged"),
+    "text": (b"<html></html>", "it is no file of tensors, or damaged"),
+    "cut off": (saved({"a": torch.ones(99)})[:-400], "it is no file of tensors, or damaged"),
+    "compressed": (compressed(saved({"a": torch.ones(9)})), "its archive is compressed"),
+    "wide": (saved({"a": torch.ones(1).expand(10**9)}), "claims more numbers than it stores"),
+    "not finite": (
+        saved({"a": torch.tensor([torch.nan])}),
+        "'a' holds numbers that are not finite",
+    ),
+    "sparse": (saved({"a": torch.eye(3).to_sparse()}), "'a' is not a plain dense tensor"),
+    "list": (saved([torch.ones(1)]), "expected names with tensors"),
+    "no tensors": (saved({"a": 1}), "there is no tensor with a name in it"),
+}
+
+
+def test_files_that_are_not_sound_are_refused_one_by_one(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.pth" for name in BROKEN]
+    for path, (content, _) in zip(paths, BROKEN.values(), strict=True):
+        path.write_bytes(content)
+    told = unpickled(paths, tmp_path)
+    for (name, (_, reason)), answer in zip(BROKEN.items(), told, strict=True):
+        assert reason in answer["refused"], name
+
+
+def test_files_whose_reader_dies_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "dies.py"
+    program.write_text("print('{\"beside\": []}', flush=True); import os; os.abort()")
+    monkeypatch.setattr(reading, "_PROGRAM", program)
+    told = unpickled([tmp_path / f"{n}.pth" for n in range(3)], tmp_path)
+    assert told == [{"beside": []}, *2 * [{"refused": "its reader ended with -6"}]]
+    program.write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(reading, "SECONDS", 1)
+    assert unpickled([tmp_path / "0.pth"], tmp_path) == [
+        {"refused": "its reader took more than 1 seconds"}
+    ]
+
+
+def safetensors_file(header: str, data: bytes = b"") -> bytes:
+    return struct.pack("<Q", len(header)) + header.encode() + data
+
+
+ENTRY = '"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        struct.pack("<Q", 2**63),
+        struct.pack("<Q", 10**8 + 1) + b"{}",
+        safetensors_file("no JSON"),
+        safetensors_file(f"{{{ENTRY},{ENTRY}}}", b"\0" * 4),
+        safetensors_file(f"{{{ENTRY}}}", b"\0" * 3),
+    ],
+)
+def test_damaged_safetensors_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        imported("pink", tmp_path, tmp_path / "out")
+
+
+def test_numbers_in_safetensors_have_to_be_finite(tmp_path: Path) -> None:
+    tensors = pink_adapters()
+    tensors["mm_projector.bias"][0] = torch.inf
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"not finite in \['layers.0.bias'\]"):
+        imported("pink", tmp_path, tmp_path / "out")
+
+
+def test_files_have_to_be_there_and_in_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="expected a folder of published weights"):
+        imported("pink", tmp_path / "nothing", tmp_path / "out")
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "notes.txt").write_text("")
+    with pytest.raises(CheckpointError, match=r"no \.pth, \.pt, \.bin or \.safetensors file"):
+        imported("pink", source, tmp_path / "none")
+    torch.save(pink_adapters(), tmp_path / "elsewhere.pth")
+    link = source / "saved_parameters.pth"
+    link.symlink_to(tmp_path / "elsewhere.pth")
+    with pytest.raises(CheckpointError, match="expected a file, not a link"):
+        imported("pink", source, tmp_path / "linked")
+    link.unlink()
+    (tmp_path / "elsewhere.pth").rename(link)
+    index = source / "pytorch_model.bin.index.json"
+    for content, reason in {
+        json.dumps({"weight_map": {"a": "../elsewhere.pth"}}): "expected names of files beside it",
+        json.dumps(
+            {"weight_map": {"a": "shard.bin"}}
+        ): r"shards that are not there: \['shard.bin'\]",
+        json.dumps({"weight_map": ["shard.bin"]}): "expected a weight_map",
+        "{": "Expecting",
+    }.items():
+        index.write_text(content)
+        with pytest.raises(CheckpointError, match=reason):
+            import_weights("pink", source, tmp_path / "linked")
+
+
+def test_a_key_in_two_shards_is_refused(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        save_file(pink_adapters(), tmp_path / f"{name}.safetensors")
+    with pytest.raises(CheckpointError, match=r"is in one.safetensors and in two.safetensors"):
+        imported("pink", tmp_path, tmp_path / "out")
+
+
+def test_an_unknown_system_and_a_folder_that_is_not_there_are_said(tmp_path: Path) -> None:
+    torch.save(pink_adapters(), tmp_path / "saved_parameters.pth")
+    with pytest.raises(ModelError, match="weights of 'blip': expected one of"):
+        import_weights("blip", tmp_path, tmp_path)
+    with pytest.raises(StorageError, match="cannot write weights: no such file"):
+        import_weights("pink", tmp_path, tmp_path / "nowhere")

@@ -1,0 +1,75 @@
+"""One of two ranks that work through the same steps: ``python ranks.py RANK FOLDER``.
+
+Gradients are written to ``FOLDER``: of both ranks with the same rows (``alike``), with rows that need
+other parts (``apart``), and of an alignment whose batch is dealt to them (``align``), with what one
+process has for the first and the last.
+"""
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import save_file
+from tiny import tiny_recipe
+from torch import distributed
+from training.test_steps import aligned_model, gradients, pieces_of, rows
+
+from deixis.models.pointing import PointingVLM
+from deixis.processing.processor import Processor
+from deixis.training.build import build_model
+from deixis.training.recipe import Stage
+from deixis.training.steps import add_gradients
+
+ANSWERS = Stage(name="learn", steps=1, batch_size=2)
+ALIGN = Stage(name="align", steps=1, batch_size=4, objective="alignment", pieces=2)
+
+
+def fresh() -> tuple[PointingVLM, Processor]:
+    torch.manual_seed(0)
+    model, processor = build_model(tiny_recipe())
+    return model.train(mode=False), processor
+
+
+def main(rank: int, folder: Path) -> None:
+    """Work through the steps."""
+    accelerator = Accelerator(cpu=True)
+    if rank == 0:
+        # before there are ranks
+        model, processor = fresh()
+        batch = pieces_of(processor, rows(processor, 1, "locate", "reg"), 1)
+        add_gradients(ANSWERS, batch, model, model, accelerator)
+        save_file(gradients(model), folder / "alike-alone.safetensors")
+        model, processor = aligned_model()
+        whole = pieces_of(processor, rows(processor, 4, "ref_tag", "loc_tag"), 1)
+        add_gradients(ALIGN, whole, model, model, accelerator)
+        save_file(gradients(model), folder / "align-alone.safetensors")
+    distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder / 'store'}",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=120),
+    )
+    for kind in ("alike", "apart"):
+        model, processor = fresh()
+        wrapped = torch.nn.parallel.DistributedDataParallel(model)
+        tasks = ("locate", "reg") if kind == "alike" or rank == 0 else ("vqa",)
+        made = rows(processor, 1, *tasks)
+        batch = pieces_of(processor, made, 1)
+        add_gradients(ANSWERS, batch, model, wrapped, accelerator)
+        save_file(gradients(model), folder / f"{kind}-{rank}.safetensors")
+    model, processor = aligned_model()
+    made = rows(processor, 4, "ref_tag", "loc_tag")[2 * rank : 2 * rank + 2]
+    add_gradients(ALIGN, pieces_of(processor, made, 1), model, model, accelerator)
+    save_file(gradients(model), folder / f"align-{rank}.safetensors")
+    # or one leaves while the other still listens
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))

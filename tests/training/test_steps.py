@@ -1,0 +1,163 @@
+"""One step: what pieces of a batch and several ranks change, which is nothing but memory and time."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from tiny import tiny_choice, tiny_recipe
+
+from deixis.data.scenes import draw_scene, scene_sample
+from deixis.data.tasks import sample_turns
+from deixis.errors import ModelError, RecipeError
+from deixis.models.pointing import PointingVLM
+from deixis.models.regions import ConnectorConfig
+from deixis.models.regions.alignment import AlignmentConfig
+from deixis.processing.batch import Batch, collate
+from deixis.processing.processor import Processor
+from deixis.structures import Conversation
+from deixis.training import train
+from deixis.training.build import build_model
+from deixis.training.recipe import RegionChoice, SceneData, Stage, TextEncoderShape
+from deixis.training.steps import add_gradients
+
+DATA = SceneData(seed=5, long_side=64, turns=4, row_tokens=160)
+RANKS = Path(__file__).with_name("ranks.py")
+
+
+def aligned_model(**alignment: object) -> tuple[PointingVLM, Processor]:
+    """A model whose connector reads descriptions with the language model's tokens."""
+    choice = replace(
+        tiny_choice(),
+        tokens_from="encoder",
+        regions=RegionChoice(
+            (("task", ConnectorConfig(width=16)),), (("text", "task"), ("box", "task"))
+        ),
+        describer=TextEncoderShape(16, 1, 2, 24),
+        alignment=AlignmentConfig(**alignment),  # type: ignore[arg-type]  # checked by beartype
+    )
+    torch.manual_seed(0)
+    model, processor = build_model(tiny_recipe(model=choice))
+    return model.train(mode=False), processor
+
+
+def rows(processor: Processor, count: int, *tasks: str) -> list:
+    made = []
+    for index in range(count):
+        sample = scene_sample(draw_scene(4, index, level="plain", split="train", long_side=64))
+        turns = sample_turns(sample, np.random.default_rng(index), count=4, tasks=list(tasks))
+        conversation = Conversation(sample.id, sample.image, sample.size, turns, independent=True)
+        made.append(processor.row(conversation, instances=sample.instances))
+    return made
+
+
+def pieces_of(processor: Processor, made: list, size: int) -> list[Batch]:
+    pad = processor.tokenizer.pad_id
+    return [collate(made[at : at + size], pad_id=pad) for at in range(0, len(made), size)]
+
+
+def gradients(model: PointingVLM) -> dict[str, torch.Tensor]:
+    return {
+        name: parameter.grad.clone()
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+@pytest.mark.parametrize("target", ["description", "query"])
+def test_pieces_of_an_alignment_have_the_gradient_of_the_whole(target: str) -> None:
+    """Partners are sought in the whole batch, however little of it is encoded at a time."""
+    stage = Stage(name="align", steps=1, objective="alignment", batch_size=6)
+    found = []
+    for size in (6, 2, 1):
+        model, processor = aligned_model(target=target, rows_at_once=3)
+        made = rows(processor, 6, "ref_tag", "loc_tag")
+        batches = pieces_of(processor, made, size)
+        output = add_gradients(stage, batches, model, model, Accelerator(cpu=True))
+        found.append((output, gradients(model)))
+    whole, gradient = found[0]
+    assert whole.parts.keys() == {"location", "semantic"}
+    assert whole.parts["location"] > 0
+    assert whole.parts["semantic"] > 0
+    for output, other in found[1:]:
+        torch.testing.assert_close(output.loss, whole.loss.detach(), atol=1e-5, rtol=1e-4)
+        for name, value in gradient.items():
+            pieced = other.get(name, torch.zeros_like(value))
+            torch.testing.assert_close(pieced, value, atol=2e-5, rtol=1e-3)
+    moved = {name.split(".")[0] for name, value in gradient.items() if value.abs().sum() > 0}
+    assert {"region_encoder", "alignment", "vision_encoder"} <= moved
+    assert not moved & {"language_model", "projector"}
+
+
+def test_a_model_that_is_not_made_for_it_is_not_aligned() -> None:
+    torch.manual_seed(0)
+    model, processor = build_model(tiny_recipe())
+    stage = Stage(name="align", steps=1, objective="alignment", batch_size=2)
+    made = pieces_of(processor, rows(processor, 2, "rec"), 1)
+    with pytest.raises(ModelError, match="not made to be aligned"):
+        add_gradients(stage, made, model, model, Accelerator(cpu=True))
+    with pytest.raises(RecipeError, match="pieces: expected 1 to 2, got 3"):
+        replace(stage, pieces=3)
+
+
+def test_pieces_of_answers_have_the_mean_gradient() -> None:
+    """Rows alike, so that the mean of the pieces is the mean of the batch."""
+    found = []
+    for size in (4, 2):
+        torch.manual_seed(0)
+        model, processor = build_model(tiny_recipe())
+        model.train(mode=False)
+        made = rows(processor, 1, "locate") * 4
+        stage = Stage(name="learn", steps=1, batch_size=4, data=SceneData())
+        batches = pieces_of(processor, made, size)
+        output = add_gradients(stage, batches, model, model, Accelerator(cpu=True))
+        found.append((output, gradients(model)))
+    (whole, gradient), (pieced, other) = found
+    torch.testing.assert_close(pieced.loss, whole.loss, atol=1e-5, rtol=1e-4)
+    assert pieced.parts.keys() == whole.parts.keys()
+    for name, value in gradient.items():
+        torch.testing.assert_close(other[name], value, atol=1e-5, rtol=2e-3)
+
+
+def test_two_ranks_stay_in_step_and_have_the_gradient_of_one(tmp_path: Path) -> None:
+    """One rank points and has regions, the other shows an image without a question."""
+    processes = [
+        subprocess.Popen([sys.executable, str(RANKS), str(rank), str(tmp_path)])  # noqa: S603  # our own
+        for rank in range(2)
+    ]
+    assert [process.wait(timeout=240) for process in processes] == [0, 0]
+    for kind in ("alike", "apart", "align"):
+        first, second = (load_file(tmp_path / f"{kind}-{rank}.safetensors") for rank in range(2))
+        assert first.keys() == second.keys()
+        for name, value in first.items():
+            assert torch.equal(value, second[name]), name
+            assert torch.isfinite(value).all(), name
+        if kind == "apart":
+            continue
+        alone = load_file(tmp_path / f"{kind}-alone.safetensors")
+        for name, value in alone.items():
+            torch.testing.assert_close(first[name], value, atol=2e-5, rtol=2e-3)
+
+
+def test_features_that_are_kept_change_nothing_and_are_found_again(tmp_path: Path) -> None:
+    trained = ("projector", "language_model")
+    stages = (Stage(name="tell", steps=3, trainable=trained, batch_size=2, data=DATA),)
+    plain = train(tiny_recipe(stages=stages), tmp_path / "plain")
+    kept = replace(stages[0], features=str(tmp_path / "features"))
+    first = train(tiny_recipe(stages=(kept,)), tmp_path / "first")
+    files = sorted(path.name for path in (tmp_path / "features").rglob("*.safetensors"))
+    second = train(tiny_recipe(stages=(kept,)), tmp_path / "second")
+    assert files
+    # nothing was computed that was known
+    assert sorted(p.name for p in (tmp_path / "features").rglob("*.safetensors")) == files
+    wanted = plain.state_dict()
+    for model in (first, second):
+        assert model.state_dict().keys() == wanted.keys()
+        assert all(torch.equal(value, wanted[name]) for name, value in model.state_dict().items())
+    with pytest.raises(RecipeError, match="expected a frozen vision_encoder"):
+        replace(kept, trainable=("vision_encoder",))
