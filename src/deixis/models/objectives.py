@@ -13,12 +13,16 @@ from deixis.models.decoders import BoxPredictions, MaskPredictions, Proposals, m
 from deixis.models.decoders.interface import Decoded
 from deixis.models.decoders.layers import Anchors
 from deixis.models.decoders.registry import AnyDecoder
-from deixis.models.decoders.scoring import tied_zero
+from deixis.models.decoders.scoring import (
+    anchor_loss,
+    covered_cells,
+    quality_loss,
+    reached,
+    tied_zero,
+    weighted_mean,
+)
 from deixis.models.matching import assign_groups, pairwise_box_cost, reorder_groups
 from deixis.models.references import LatentReferences
-
-RIGHT_IOU = 0.5
-"""A unit whose IoU with the truth is above this is right, as REC's accuracy has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,35 +235,6 @@ def proposal_losses(
     return loss, measures
 
 
-def reached(
-    anchors: tuple[Anchors, ...],
-    filled: Bool[Tensor, "b q"],
-    coverage: Float[Tensor, "n cells"] | None,
-) -> Float[Tensor, " n"]:
-    """1 where the elected cell lies on the target, or where there are no anchors.
-
-    A unit that was cut from the wrong cell has nothing to learn from the right one's truth.
-    """
-    if not anchors or coverage is None:
-        return filled.new_ones(int(filled.sum()), dtype=torch.float32)
-    elected = anchors[0].elected[filled]
-    return (coverage.gather(1, elected[:, None]).squeeze(1) > 0).float()
-
-
-def weighted_mean(values: Float[Tensor, " n"], scale: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    """Mean with weights; zero, still tied to ``values``, where all weights are zero."""
-    return (values * scale).sum() / scale.sum().clamp(min=1e-6)
-
-
-def quality_loss(
-    logits: Float[Tensor, " n"], iou: Float[Tensor, " n"], scale: Float[Tensor, " n"]
-) -> Float[Tensor, ""]:
-    """Binary cross-entropy of the quality estimate towards whether the unit was right."""
-    right = (iou > RIGHT_IOU).float()
-    loss = nn.functional.binary_cross_entropy_with_logits(logits, right, reduction="none")
-    return weighted_mean(loss, scale)
-
-
 def cell_coverage(
     anchors: tuple[Anchors, ...], truth: Truth, order: Int[Tensor, " n"]
 ) -> Float[Tensor, "n cells"] | None:
@@ -268,27 +243,9 @@ def cell_coverage(
         return None
     grid = round(anchors[0].logits.shape[-1] ** 0.5)
     from_mask = nn.functional.adaptive_avg_pool2d(truth.masks[:, None], grid).flatten(1)
-    edges = torch.arange(grid + 1, device=truth.boxes.device) / grid
-    low, high = losses.to_corners(truth.boxes).split(2, dim=1)
-    share = (
-        torch.minimum(edges[1:], high[..., None]) - torch.maximum(edges[:-1], low[..., None])
-    ).clamp(min=0)
-    from_box = (share[:, 1, :, None] * share[:, 0, None, :]).flatten(1)
+    from_box = covered_cells(truth.boxes, grid)
     coverage = torch.where(truth.has_mask[:, None], from_mask, from_box)[order]
     return coverage / coverage.sum(1, keepdim=True).clamp(min=1e-9)
-
-
-def anchor_loss(
-    anchors: tuple[Anchors, ...],
-    filled: Bool[Tensor, "b q"],
-    coverage: Float[Tensor, "n cells"] | None,
-    scale: Float[Tensor, " n"],
-) -> Float[Tensor, ""]:
-    """Cross-entropy of every anchor's attention; zero where the decoder has none."""
-    if not anchors or coverage is None:
-        return scale.sum() * 0
-    each = [losses.soft_attention_loss(anchor.logits[filled], coverage) for anchor in anchors]
-    return weighted_mean(torch.stack(each).mean(0), scale)
 
 
 @torch.no_grad()

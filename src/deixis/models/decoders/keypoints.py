@@ -36,22 +36,8 @@ from deixis.models.positions import BOX_CODE, box_code, sine_positions
 from deixis.models.references import LatentReferences
 from deixis.structures import UnitType
 
-CROWDPOSE_KEYPOINTS = (
-    "left_shoulder",
-    "right_shoulder",
-    "left_elbow",
-    "right_elbow",
-    "left_wrist",
-    "right_wrist",
-    "left_hip",
-    "right_hip",
-    "left_knee",
-    "right_knee",
-    "left_ankle",
-    "right_ankle",
-    "head",
-    "neck",
-)
+# shoulders to ankles, as in COCO
+CROWDPOSE_KEYPOINTS = (*COCO_KEYPOINTS[5:], "head", "neck")
 """The 14 keypoints of a person in CrowdPose, in its order."""
 
 COCO_SIGMAS = (

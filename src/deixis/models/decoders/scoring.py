@@ -53,14 +53,18 @@ def box_coverage(boxes: Float[Tensor, "n 4"], cells: int) -> Float[Tensor, "n ce
 
     A box that lies outside the canvas has shares of 0.
     """
-    grid = math.isqrt(cells)
+    covered = covered_cells(boxes, math.isqrt(cells))
+    return covered / covered.sum(1, keepdim=True).clamp(min=1e-9)
+
+
+def covered_cells(boxes: Float[Tensor, "n 4"], grid: int) -> Float[Tensor, "n cells"]:
+    """How much of each cell boxes (cxcywh in [0, 1] of the canvas) cover, in cells' lengths squared."""
     edges = torch.arange(grid + 1, device=boxes.device) / grid
     low, high = to_corners(boxes).split(2, dim=1)
     share = (
         torch.minimum(edges[1:], high[..., None]) - torch.maximum(edges[:-1], low[..., None])
     ).clamp(min=0)
-    covered = (share[:, 1, :, None] * share[:, 0, None, :]).flatten(1)
-    return covered / covered.sum(1, keepdim=True).clamp(min=1e-9)
+    return (share[:, 1, :, None] * share[:, 0, None, :]).flatten(1)
 
 
 def anchor_loss(

@@ -22,7 +22,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from deixis.errors import ModelError
 from deixis.models.vision.features import VisionFeatures
 from deixis.models.vision.normalisation import CLIP, SIGNED, Normalisation
-from deixis.models.vision.pretrained import resample
+from deixis.models.vision.pretrained import resample, with_tuples
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +98,7 @@ class MergingVisionConfig:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "MergingVisionConfig":
         """Undo `dataclasses.asdict`, also after JSON has turned tuples into lists."""
-        values = dict(fields)
-        for name in ("mean", "std"):
-            if name in values:
-                values[name] = tuple(values[name])
-        if "pyramid" in values:
-            values["pyramid"] = tuple((layer, scale) for layer, scale in values["pyramid"])
-        return cls(**values)
+        return cls(**with_tuples(fields))
 
     @property
     def family(self) -> MergingFamily:

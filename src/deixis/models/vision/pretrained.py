@@ -81,6 +81,17 @@ def encoder_family(model_type: str) -> EncoderFamily:
     return FAMILIES[model_type]
 
 
+def with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of an encoder's configuration with tuples where JSON has lists."""
+    values = dict(fields)
+    for name in ("mean", "std"):
+        if name in values:
+            values[name] = tuple(values[name])
+    if "pyramid" in values:
+        values["pyramid"] = tuple((layer, scale) for layer, scale in values["pyramid"])
+    return values
+
+
 @dataclass(frozen=True, slots=True)
 class PretrainedVisionConfig:
     """Which encoder, which of its layers, at which resolution.
@@ -128,13 +139,7 @@ class PretrainedVisionConfig:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "PretrainedVisionConfig":
         """Undo `dataclasses.asdict`, also after JSON has turned tuples into lists."""
-        values = dict(fields)
-        for name in ("mean", "std"):
-            if name in values:
-                values[name] = tuple(values[name])
-        if "pyramid" in values:
-            values["pyramid"] = tuple((layer, scale) for layer, scale in values["pyramid"])
-        return cls(**values)
+        return cls(**with_tuples(fields))
 
     @property
     def model_type(self) -> str:
