@@ -90,7 +90,7 @@ def test_training_works_after_inference() -> None:
     Predictor(model, processor.tokenizer).ask(IMAGE, "Where?", max_new_tokens=2)
     features = model.see(torch.zeros(1, 3, 64, 64))
     features.maps.cells.sum().backward()
-    assert model.vision_encoder.stem.weight.grad is not None
+    assert model.get_parameter("vision_encoder.stem.weight").grad is not None
 
 
 def test_generation_stops_at_the_limit_and_says_so() -> None:

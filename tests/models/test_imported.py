@@ -20,10 +20,16 @@ from deixis.models.vision.pretrained import vision_config
 from deixis.processing.processor import Processor
 
 
+def shape_of(model: nn.Module) -> dict[str, Any]:
+    config: Any = model.config
+    shape: dict[str, Any] = config.to_dict()
+    return shape
+
+
 def model_for(**changes: Any) -> tuple[PointingVLM, Processor]:
     """A model of the shapes of the small published ones, with a larger vocabulary."""
-    language = {**llama().config.to_dict(), "vocab_size": 400}
-    vision = vision_config(clip().config, image_size=28, layer=-2)
+    language = {**shape_of(llama()), "vocab_size": 400}
+    vision = vision_config(shape_of(clip()), image_size=28, layer=-2)
     return tiny_model(
         text_config=language,
         vision={"kind": "pretrained", **asdict(vision)},
@@ -76,7 +82,7 @@ def test_ullavas_decoders_take_their_weights_and_keep_our_estimates(tmp_path: Pa
     parts = imported("ullava", tmp_path, tensors)
     decoders = {
         "location": asdict(LocationConfig(width=16)),
-        "segmenter": {"segmenter": sam().config.to_dict()},
+        "segmenter": {"segmenter": shape_of(sam())},
     }
     model, _ = model_for(box_decoder=None, mask_decoder=None, decoders=decoders)
     loaded = {one.part: one for one in load_imported(model, parts)}

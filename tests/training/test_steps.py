@@ -18,7 +18,7 @@ from deixis.errors import ModelError, RecipeError
 from deixis.models.pointing import PointingVLM
 from deixis.models.regions import ConnectorConfig
 from deixis.models.regions.alignment import AlignmentConfig
-from deixis.processing.batch import Batch, collate
+from deixis.processing.batch import Batch, Row, collate
 from deixis.processing.processor import Processor
 from deixis.structures import Conversation
 from deixis.training import train
@@ -46,7 +46,7 @@ def aligned_model(**alignment: object) -> tuple[PointingVLM, Processor]:
     return model.train(mode=False), processor
 
 
-def rows(processor: Processor, count: int, *tasks: str) -> list:
+def rows(processor: Processor, count: int, *tasks: str) -> list[Row]:
     made = []
     for index in range(count):
         sample = scene_sample(draw_scene(4, index, level="plain", split="train", long_side=64))
@@ -56,7 +56,7 @@ def rows(processor: Processor, count: int, *tasks: str) -> list:
     return made
 
 
-def pieces_of(processor: Processor, made: list, size: int) -> list[Batch]:
+def pieces_of(processor: Processor, made: list[Row], size: int) -> list[Batch]:
     pad = processor.tokenizer.pad_id
     return [collate(made[at : at + size], pad_id=pad) for at in range(0, len(made), size)]
 
