@@ -12,9 +12,15 @@ import torch
 from safetensors.torch import load_file
 from tiny import tiny_model, tiny_recipe
 
-from deixis.errors import CheckpointError, NumericError, RecipeError, StorageError
+from deixis.errors import (
+    AnnotationError,
+    CheckpointError,
+    NumericError,
+    RecipeError,
+    StorageError,
+)
 from deixis.inference import load
-from deixis.training import Optimizer, SceneData, Stage, train
+from deixis.training import BuiltData, Optimizer, SceneData, Stage, train
 from deixis.training.checkpoints import latest_checkpoint, read_manifest
 from deixis.training.data import RowBatches
 from deixis.training.loop import learning_rate, set_trainable
@@ -117,6 +123,16 @@ def test_a_run_is_not_overwritten_and_another_recipe_is_not_resumed(tmp_path: Pa
         train(replace(recipe, seed=1), tmp_path, resume=True)
     with pytest.raises(CheckpointError, match="holds no run to resume"):
         train(recipe, tmp_path / "nothing", resume=True)
+
+
+def test_a_run_that_could_not_begin_leaves_none_behind(tmp_path: Path) -> None:
+    nowhere = replace(STAGES[0], data=BuiltData(str(tmp_path / "nothing")))
+    with pytest.raises(AnnotationError):
+        train(tiny_recipe(stages=(nowhere,)), tmp_path / "run")
+    train(tiny_recipe(stages=STAGES[:1]), tmp_path / "run")
+    # what has begun stays, whatever ends it
+    with pytest.raises(StorageError, match="already holds a run"):
+        train(tiny_recipe(stages=(nowhere,)), tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -15,7 +15,14 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from deixis.errors import CheckpointError, ModelError, NumericError, RecipeError, StorageError
+from deixis.errors import (
+    CheckpointError,
+    DeixisError,
+    ModelError,
+    NumericError,
+    RecipeError,
+    StorageError,
+)
 from deixis.models.pointing import PointingVLM
 from deixis.models.tuning import TuningReport, apply_tuning
 from deixis.models.vision.cache import FeatureCache
@@ -64,6 +71,17 @@ def train(
         NumericError: The loss was not finite several steps in a row.
     """
     _prepare(recipe, out, resume=resume)
+    with _taken_back_if_nothing_began(out, resumed=resume):
+        return _train(recipe, out, resume=resume, report=report)
+
+
+def _train(
+    recipe: TrainRecipe,
+    out: Path,
+    *,
+    resume: bool,
+    report: Callable[[dict[str, float]], None] | None,
+) -> PointingVLM:
     accelerator = Accelerator(
         mixed_precision="bf16" if recipe.precision == "bfloat16" else "no",
         cpu=not torch.cuda.is_available(),
@@ -122,6 +140,18 @@ def train(
         trained=trained,
     )
     return model
+
+
+@contextmanager
+def _taken_back_if_nothing_began(out: Path, *, resumed: bool) -> Iterator[None]:
+    """Leave no run behind that ended for want of a model or a source before its first step."""
+    try:
+        yield
+    except DeixisError:
+        began = (out / "log.jsonl").exists() or latest_checkpoint(out / "checkpoints") is not None
+        if not resumed and not began:
+            (out / "recipe.json").unlink(missing_ok=True)
+        raise
 
 
 def _run_stage(
