@@ -58,7 +58,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     way = {
         "full": full_loss,
         "kept": partial(language_loss, tokens_at_once=10**9),
-        "pieces": language_loss,
+        "pieces": partial(language_loss, tokens_at_once=64),
     }[options.way]
     # torch loads code at its first use
     small = torch.nn.Linear(8, 16, bias=False, device=device)
