@@ -24,9 +24,9 @@ _FIELDS: tuple[tuple[str, pa.DataType], ...] = (
 _VIDEO_FIELDS = (("video", _IMAGE), ("frames", pa.int32()), ("seconds", pa.float64()))
 """After all others, and only in builds that have a source of videos."""
 QUARANTINE = pa.schema([(name, pa.string()) for name in Quarantined.__dataclass_fields__])
-ROW_GROUP = 200
-"""Rows that a reader has to take together: with 1000, a shuffled row costs five times as much, and
-shards are a quarter smaller."""
+ROW_GROUP = 1000
+"""Rows that a reader has to take together. With 200, a shuffled row costs 1.4 ms instead of 1.9, and
+shards are a quarter larger."""
 
 
 def shard_schema(*, embed: bool, videos: bool = False) -> pa.Schema:
