@@ -212,6 +212,8 @@ soup = st.lists(st.one_of(st.sampled_from(SOUP), st.sampled_from(Marker)), max_s
 @example(pieces=[Marker.PHRASE_OPEN] * 12 + ["dog"] + [Marker.PHRASE_CLOSE] * 12)
 @example(pieces=[Marker.TAG_OPEN] * 12 + ["dog", Marker.SEGMENT] + [Marker.TAG_CLOSE] * 12)
 @example(pieces=[Marker.EXPRESSION_OPEN] * 12 + ["[0.1,0.2]"] + [Marker.EXPRESSION_CLOSE] * 12)
+@example(pieces=["[0.1,0.5,0,1]", " ", Marker.PHRASE_OPEN, "[0.1,0.5,0,1]"])
+@example(pieces=["[0.1,0.5,0,1]", Marker.PHRASE_OPEN, " ", Marker.REFERENCE, "[0.1,0.5]"])
 def test_whatever_is_read_can_be_written_and_read_again(
     notation: Notation, pieces: list[Marker | str]
 ) -> None:

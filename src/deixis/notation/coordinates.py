@@ -384,6 +384,10 @@ class _Reader:
         if cut is not None:
             self._faults.add("truncated", "the text ends inside coordinates", start + end + cut)
             rest = rest[:cut].removesuffix(" ")
+        # a blank between lists is no word, also where a marker that does not belong stands there
+        after_list = end > 0 or self._target is not None
+        if not at_end and not self._notation.marks and after_list and not rest.strip():
+            rest = ""
         self._add_words(rest)
 
     def _add_words(self, words: str) -> None:
