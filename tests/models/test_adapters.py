@@ -30,6 +30,7 @@ from deixis.models.adapters import (
     save_adapters,
     self_attentions,
 )
+from deixis.models.headed import cache_argument
 from deixis.models.vision.small import SmallVisionConfig, SmallVisionEncoder
 
 TEXT: dict[str, Any] = {
@@ -313,7 +314,8 @@ def test_generation_with_a_cache_gives_what_a_whole_pass_gives() -> None:
     shake(model)
     whole = model(input_ids=IDS).logits
     first = model(input_ids=IDS[:, :3], use_cache=True)
-    rest = model(input_ids=IDS[:, 3:], past_key_values=first.past_key_values).logits
+    cached = {cache_argument(model): first.past_key_values}
+    rest = model(input_ids=IDS[:, 3:], **cached).logits
     assert torch.allclose(torch.cat([first.logits, rest], 1), whole, atol=1e-5)
 
 

@@ -1,5 +1,6 @@
 """Language models that transformers has without a head, because they are part of another model."""
 
+import inspect
 from typing import Any
 
 from torch import nn
@@ -39,3 +40,12 @@ def build_language_model(config: PreTrainedConfig) -> PreTrainedModel:
         return HeadedLanguageModel(config)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     return model
+
+
+def cache_argument(decoder: nn.Module) -> str:
+    """The name under which a language model takes its key-value cache.
+
+    Transformers renamed ``past_key_values`` to ``cache`` in 5.24, model by model; both are in range.
+    """
+    names = inspect.signature(decoder.forward).parameters
+    return "cache" if "cache" in names else "past_key_values"

@@ -40,7 +40,7 @@ from deixis.models.decoders.maskformer_pixel import MaskFormerPixelDecoder
 from deixis.models.decoders.prompted import PromptedMaskDecoder
 from deixis.models.decoders.registry import AnyDecoder, Widths, build_decoder
 from deixis.models.decoders.scoring import tied_zero
-from deixis.models.headed import build_language_model
+from deixis.models.headed import build_language_model, cache_argument
 from deixis.models.language import check_language
 from deixis.models.language_loss import language_loss
 from deixis.models.objectives import (
@@ -380,12 +380,13 @@ class PointingVLM(PreTrainedModel):
         Raises:
             ModelError: One of these is not given.
         """
-        output = self.language_model.get_decoder()(
+        decoder = self.language_model.get_decoder()
+        output = decoder(
             inputs_embeds=embeddings,
             attention_mask=attention,
-            past_key_values=cache,
             use_cache=cache is not None,
             position_ids=positions,
+            **{cache_argument(decoder): cache},
             **self._deep_features(positions, seen, image),
         )
         return output.last_hidden_state
