@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from command import Ended, Run
+from deprecations import Deprecations
 
 from deixis.cli import main
 
@@ -13,6 +14,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 _REAL_WEIGHTS = Path(__file__).parents[1] / ".real-weights"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run fail for what other libraries will change."""
+    parser.addoption("--fail-on-deprecations", action="store_true", help="see deprecations.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Collect deprecations where the results are: a worker's come to the process that began it."""
+    if not hasattr(config, "workerinput"):
+        fail = config.getoption("--fail-on-deprecations")
+        config.pluginmanager.register(Deprecations(fail=fail))
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,28 @@ def test_control_characters_of_a_name_do_not_reach_the_terminal(deixis: Run) -> 
     assert ended.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(("option", "shown"), [([], False), (["-W", "default"], True)])
+def test_what_libraries_will_change_is_shown_to_those_who_ask(
+    option: list[str], *, shown: bool
+) -> None:
+    program = (
+        "import sys, warnings, deixis.cli\n"
+        "sys.argv = ['deixis', '--version']\n"
+        "code = deixis.cli.run()\n"
+        "warnings.warn('`old` will go', FutureWarning)\n"
+        "assert code == 0\n"
+    )
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, *option, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"},
+    )
+    assert done.stdout == f"deixis {package.__version__}\n"
+    assert ("`old` will go" in done.stderr) is shown
+
+
 def test_the_reader_may_leave() -> None:
     script = Path(sys.executable).with_name("deixis")
     with subprocess.Popen(  # noqa: S603

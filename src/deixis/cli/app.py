@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType
@@ -59,6 +60,21 @@ def _root(
 ) -> None:
     """Ask about an image and get words with boxes and masks on it."""
     del version
+
+
+def run() -> int:
+    """Do what ``deixis`` on the command line does, and return the exit code.
+
+    What other libraries will change concerns whoever develops deixis, not whoever runs it: their
+    deprecations are not shown, here and in processes that are started from here, unless Python is
+    told to with ``-W`` or ``PYTHONWARNINGS``.
+    """
+    if not sys.warnoptions:
+        for kind in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", kind)
+            # a process that is spawned gets these options on its command line
+            sys.warnoptions.append(f"ignore::{kind.__name__}")
+    return main()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

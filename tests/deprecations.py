@@ -1,0 +1,43 @@
+"""What other libraries announce to change: collected over a run, told by name at its end.
+
+A run of the tests does not fail for it, since the versions are pinned and a user's run does not
+fail for it either. ``make test-latest`` runs with ``--fail-on-deprecations``.
+"""
+
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+_KINDS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
+
+
+class Deprecations:
+    """Counts each deprecation by its text and by the file that it points to."""
+
+    def __init__(self, *, fail: bool) -> None:
+        self._fail = fail
+        self._seen: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+
+    def pytest_warning_recorded(
+        self, warning_message: warnings.WarningMessage, nodeid: str
+    ) -> None:
+        """Note a warning of any test, of this process or a worker's."""
+        if not issubclass(warning_message.category, _KINDS):
+            return
+        place = "/".join(Path(warning_message.filename).parts[-3:])
+        text = f"{warning_message.category.__name__}: {warning_message.message} ({place})"
+        self._seen[text] += 1
+        self._first.setdefault(text, nodeid)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print each deprecation once, with a test that met it."""
+        for text, count in self._seen.most_common():
+            terminalreporter.write_line(f"{text}: {count} times, first in {self._first[text]}")
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Fail the run, where that was asked for."""
+        if self._fail and self._seen and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
