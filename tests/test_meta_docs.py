@@ -5,11 +5,18 @@ import re
 import shlex
 from contextlib import redirect_stdout
 from pathlib import Path
+from runpy import run_path
 
+import numpy as np
 import pytest
 from command import Run
 
+from deixis.data.scenes import draw_scene
+from deixis.geometry.boxes import box_iou
+
 ROOT = Path(__file__).parent.parent
+DRAWING = run_path(str(ROOT / "examples" / "draw.py"))
+SEED, PICTURES = DRAWING["SEED"], DRAWING["PICTURES"]
 README = (ROOT / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
@@ -126,14 +133,37 @@ def test_training_commands_of_pages_name_fields_that_exist(command: str) -> None
 
 
 @pytest.mark.slow
-def test_the_demo_prints_answers_and_draws_them(
+def test_the_demo_prints_answers_that_are_right_and_draws_them(
     readme_folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", ["demo.py", str(readme_folder / "demo")])
-    code = (ROOT / "examples" / "demo.py").read_text()
-    names = {"__name__": "__main__", "__file__": str(ROOT / "examples" / "demo.py")}
-    exec(compile(code, "demo.py", "exec"), names)  # noqa: S102
+    run_path(str(ROOT / "examples" / "demo.py"), run_name="__main__")
     overlays = sorted((readme_folder / "demo").glob("*.png"))
-    assert len(overlays) >= 4
-    printed = capfd.readouterr().out
-    assert all(str(overlay) in printed for overlay in overlays)
+    printed = capfd.readouterr()
+    assert printed.err == ""
+    answers = re.findall(r"^(scene-\d\.png): (.*)\n((?:  .*\n)*)", printed.out, re.MULTILINE)
+    assert len(answers) == len(overlays) >= 4
+    truth = {
+        name: draw_scene(SEED, index, level=level, split="test") for name, index, level in PICTURES
+    }
+    pointed: list[str] = []
+    for (picture, question, lines), overlay in zip(answers, overlays, strict=True):
+        assert lines.splitlines()[-1] == f"  drawn in {overlay}"
+        things = truth[picture].things
+        for phrase, *corners in re.findall(
+            r"^  (.*): \w+ at \((\d+), (\d+)\) to \((\d+), (\d+)\), \d+% sure$", lines, re.MULTILINE
+        ):
+            (thing,) = (one for one in things if one.name in phrase.split())
+            assert thing.box is not None
+            found = np.array([corners], dtype=float)
+            assert box_iou(found, np.array([thing.box]))[0, 0] > 0.7
+            pointed.append(thing.name)
+        if "There is no" in lines:
+            assert question == "Where is the blue square?"
+            assert not [one for one in things if (one.name, one.color) == ("square", "blue")]
+        if question.startswith("What is the thing at"):
+            (oval,) = (one for one in things if one.name == "oval")
+            assert lines.startswith("  A dotted purple oval.\n")
+            assert (oval.texture, oval.color) == ("dotted", "purple")
+    assert pointed == ["circle", "person", "basket", "moon"]
+    assert "What it does badly" in printed.out

@@ -1,6 +1,8 @@
 """Models by name: shipped, in a folder, or on the hub."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
+from transformers.utils import logging
 
 from deixis.errors import CheckpointError, ModelError
 from deixis.inference.predictor import Predictor
@@ -62,7 +65,8 @@ def load(
             raise ModelError(f"model {name}: changes alone; expected the model that they belong to")
         folder, changes = find_model(read_changes(folder).base), folder
     model: Any
-    model, tokenizer = _read(folder, str(name))
+    with _without_bars():
+        model, tokenizer = _read(folder, str(name))
     if changes is not None:
         load_changes(model, folder, changes)
     if device is None:
@@ -79,6 +83,18 @@ def load(
         detector=None if detector is None else open_detector(Path(detector), device),
         pose=None if pose is None else open_pose(Path(pose), device),
     )
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep the progress bars of transformers off stderr, which belongs to the caller."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _read(folder: Path, name: str) -> tuple[PointingVLM, MarkedTokenizer]:
