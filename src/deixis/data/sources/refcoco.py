@@ -13,7 +13,8 @@ height]`` in pixels; a ``bbox`` in Parquet is ``xyxy`` unless ``box_layout`` say
 
 Irregularities: ``file_name`` of a ref carries a number behind the image's (``..._16.jpg``), which
 is cut off; a ref may name an annotation that is not there (``unknown_annotation``); RefCLEF's test
-splits have letters; annotation numbers may be texts.
+splits have letters; annotation numbers may be texts. A list of numbers is gRefCOCO's
+(`deixis.data.sources.grefcoco`).
 
 Tried on a true record of ``refs(unc).p`` and of ``instances.json``, and on files written to the
 published format.
@@ -40,6 +41,7 @@ from deixis.data.sources.coco_records import (
     read_categories,
 )
 from deixis.data.sources.fields import (
+    as_integer,
     as_key,
     as_list,
     as_object,
@@ -53,6 +55,7 @@ from deixis.data.sources.streaming import Unparsed, list_elements, parse_json
 from deixis.errors import AnnotationError
 from deixis.geometry import ImageSize
 from deixis.geometry.boxes import BoxLayout
+from deixis.geometry.checks import shown
 from deixis.structures import Expression, Sample
 
 FAMILIES = ("location", "appearance", "long")
@@ -73,6 +76,7 @@ _FOLDERS = {
     "refcocoplus": "appearance",
     "refcocop": "appearance",
     "refcocog": "long",
+    "grefcoco": "location",
     "refclef": "location",
     "referitgame": "location",
 }
@@ -151,8 +155,8 @@ class RefCoco:
             try:
                 check_new(part, seen)
                 fields = record(part)
-                index = self._target(fields, annotated)
-                expressions += self._expressions(fields, index, part.place, annotated)
+                targets = self._targets(fields, annotated)
+                expressions += self._expressions(fields, targets, part.place, annotated)
             except BadRecord as error:
                 annotated.fault(error, part.place)
         sample = Sample(
@@ -184,8 +188,13 @@ class RefCoco:
             raise BadRecord("duplicate_image", "refs disagree about its name or size")
         return found.pop()
 
-    def _target(self, fields: Mapping[str, Any], annotated: Annotated) -> int:
+    def _targets(self, fields: Mapping[str, Any], annotated: Annotated) -> tuple[int, ...]:
         number = required(fields, "ann_id")
+        if isinstance(number, list):
+            return generalised_targets(fields, annotated)
+        return (self._target(number, fields, annotated),)
+
+    def _target(self, number: object, fields: Mapping[str, Any], annotated: Annotated) -> int:
         if self.instances is None and not annotated.knows(number):
             key = sortable(as_key(number, "ann_id"))
             own = _own(fields, "raw_anns")
@@ -196,14 +205,18 @@ class RefCoco:
         return annotated.index(number)
 
     def _expressions(
-        self, fields: Mapping[str, Any], index: int, place: str, annotated: Annotated
+        self,
+        fields: Mapping[str, Any],
+        targets: tuple[int, ...],
+        place: str,
+        annotated: Annotated,
     ) -> list[Expression]:
         made: list[Expression] = []
         name = "sentences" if fields.get("sentences") is not None else "captions"
         for sentence in as_list(required(fields, name), name):
             try:
                 text = self._text(sentence)
-                made.append(Expression(text, (index,), self.family))
+                made.append(Expression(text, targets, self.family))
             except BadRecord as error:
                 annotated.fault(error, place)
         return made
@@ -215,6 +228,30 @@ class RefCoco:
         other = "sent" if self.wording == "raw" else "raw"
         name = self.wording if fields.get(self.wording) is not None else other
         return as_text(required(fields, name), name)
+
+
+def generalised_targets(fields: Mapping[str, Any], annotated: Annotated) -> tuple[int, ...]:
+    """Indices of the annotations that a ref of gRefCOCO means; none where it has no target.
+
+    ``ann_id`` is a list; ``[-1]`` says that nothing in the image fits. An id that comes twice counts
+    once and is noted (``target_named_twice``).
+
+    Raises:
+        BadRecord: An annotation is not there or was left out, the list is empty, or ``no_target``
+            contradicts it.
+    """
+    numbers = [as_integer(one, "annotation id") for one in as_list(fields["ann_id"], "ann_id")]
+    said = fields.get("no_target")
+    if not numbers or (-1 in numbers and len(numbers) > 1):
+        raise BadRecord("bad_record", f"ann_id: expected ids, or [-1] alone, got {shown(numbers)}")
+    if said is not None and said is not (numbers == [-1]):
+        raise BadRecord("bad_record", f"ann_id {shown(numbers)} with no_target {shown(said)}")
+    if numbers == [-1]:
+        return ()
+    known = list(dict.fromkeys(numbers))
+    if len(known) < len(numbers):
+        annotated.notes["target_named_twice"] = annotated.notes.get("target_named_twice", 0) + 1
+    return tuple(annotated.index(number) for number in known)
 
 
 def coco_file_name(name: str) -> str:
@@ -382,7 +419,7 @@ def _refs_in(folder: Path, split: str, by: str, family: str) -> tuple[Path, ...]
     found = [
         file
         for file in sorted(folder.iterdir())
-        if file.name.startswith(pattern) and file.suffix in {*PICKLES, ".json"}
+        if file.name.removeprefix("g").startswith(pattern) and file.suffix in {*PICKLES, ".json"}
     ]
     # a copy in JSON beside the official file is the same
     official = {file.stem for file in found if file.suffix in PICKLES}

@@ -23,6 +23,7 @@ from deixis.data.sources.folders import open_ade20k, open_cityscapes
 from deixis.data.sources.google_refexp import open_google_refexp
 from deixis.data.sources.gqa import open_gqa_scenes
 from deixis.data.sources.grand import open_grand
+from deixis.data.sources.grefcoco import open_grefcoco
 from deixis.data.sources.grit import open_grit
 from deixis.data.sources.jsonl import open_jsonl
 from deixis.data.sources.label_studio import open_label_studio
@@ -120,6 +121,9 @@ FORMATS: dict[str, Format] = {
     "gqa": Format(open_gqa, "GQA: questions", _WRITTEN),
     "gqa_scenes": Format(open_gqa_scenes, "GQA: scene graphs", _WRITTEN),
     "grand": Format(open_grand, "GranD: objects and dense captions", _TRUE),
+    "grefcoco": Format(
+        open_grefcoco, "gRefCOCO: expressions for one thing, several or none", _WRITTEN
+    ),
     "grit": Format(open_grit, "GRIT: captions whose chunks have boxes", _WRITTEN),
     "hrwsi": Format(open_hrwsi, "HRWSI: relative depth", _WRITTEN),
     "iconqa": Format(open_iconqa, "IconQA: questions about icons", _WRITTEN),
