@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from deixis.errors import AnnotationError, GeometryError
-from deixis.geometry import Box, DepthMap, ImageSize, Keypoints, Mask
+from deixis.geometry import Box, DepthMap, ImageSize, Keypoints, Mask, OrientedBox
 from deixis.structures.units import GroundedPhrase, GroundedText, Region
 from deixis.structures.video import Video
 
@@ -27,7 +27,11 @@ Pascal VOC.
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One annotated thing: geometry of its visible part, in source pixels."""
+    """One annotated thing: geometry of its visible part, in source pixels.
+
+    ``box`` is upright. Where the annotation is a turned box, ``oriented`` keeps its corners, which may
+    leave the image, and ``box`` is the upright one around them.
+    """
 
     category: str
     box: Box
@@ -36,6 +40,7 @@ class Instance:
     attributes: tuple[str, ...] = ()
     visibility: float = 1.0
     crowd: bool = False
+    oriented: OrientedBox | None = None
 
 
 @dataclass(frozen=True, slots=True)

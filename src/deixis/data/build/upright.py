@@ -106,6 +106,7 @@ def _instance(instance: Instance, turn: Callable[[Any], Any]) -> Instance:
         box=turn(instance.box),
         mask=turn(instance.mask),
         keypoints=turn(instance.keypoints),
+        oriented=turn(instance.oriented),
     )
 
 

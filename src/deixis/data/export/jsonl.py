@@ -17,7 +17,7 @@ class JsonLinesWriter:
         {
             *("masks", "keypoints", "crowd flags", "attributes", "relations", "expressions"),
             *("captions", "phrases of captions", "questions", "absent classes"),
-            *("salient instances", "images that are not exhaustive"),
+            *("salient instances", "images that are not exhaustive", "turned boxes"),
         }
     )
     needs_look = False
@@ -117,6 +117,8 @@ def _object(instance: Instance) -> dict[str, Any]:
         fields["keypoints"] = instance.keypoints.to_annotation()
         if instance.keypoints.names != COCO_KEYPOINTS:
             fields["keypoint_names"] = list(instance.keypoints.names)
+    if instance.oriented is not None:
+        fields["oriented"] = instance.oriented.flat()
     if instance.attributes:
         fields["attributes"] = list(instance.attributes)
     if instance.crowd:

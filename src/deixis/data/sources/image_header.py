@@ -6,6 +6,7 @@ import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
@@ -56,22 +57,31 @@ def read_header(path: Path) -> ImageHeader:
         raise BadRecord("image_empty", f"{path.name}: no bytes")
     if status.st_size > MAX_BYTES:
         raise BadRecord("image_too_large", f"{path.name}: {status.st_size} bytes")
+    return read_header_of(path, path.name)
+
+
+def read_header_of(source: Path | BinaryIO, name: str) -> ImageHeader:
+    """Read the header of a picture in a file that is known to be one, or of its bytes.
+
+    Raises:
+        BadRecord: It is too large, or of none of the formats.
+    """
     try:
         with (
             # bombs are told by the extent below, junk EXIF by its value
             warnings.catch_warnings(action="ignore", category=Warning),
-            Image.open(path, formats=FORMATS) as image,
+            Image.open(source, formats=FORMATS) as image,
         ):
             width, height = image.size
             orientation = _orientation(image)
     except Image.DecompressionBombError as error:
-        raise BadRecord("image_too_large", f"{path.name}: {error}") from None
+        raise BadRecord("image_too_large", f"{name}: {error}") from None
     except (UnidentifiedImageError, OSError, *_PARSER_ERRORS) as error:
-        raise BadRecord("image_unreadable", f"{path.name}: {error}") from None
+        raise BadRecord("image_unreadable", f"{name}: {error}") from None
     if width < 1 or height < 1:
-        raise BadRecord("image_unreadable", f"{path.name}: {width}x{height} pixels")
+        raise BadRecord("image_unreadable", f"{name}: {width}x{height} pixels")
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-        raise BadRecord("image_too_large", f"{path.name}: {width}x{height} pixels")
+        raise BadRecord("image_too_large", f"{name}: {width}x{height} pixels")
     return ImageHeader(ImageSize(height, width), orientation)
 
 

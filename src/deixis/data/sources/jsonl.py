@@ -32,6 +32,7 @@ from deixis.data.sources.fields import (
 )
 from deixis.data.sources.image_header import header_size
 from deixis.data.sources.scenes import DRAWN, DrawnImage, drawn_image
+from deixis.data.sources.shapes import box_around, oriented_box
 from deixis.data.sources.streaming import json_lines, parse_json
 from deixis.errors import AnnotationError, GeometryError
 from deixis.geometry import COCO_KEYPOINTS, ImageSize, Keypoints, Point
@@ -56,7 +57,10 @@ FIELDS = frozenset(
     }
 )
 OBJECT_FIELDS = frozenset(
-    {"category", "box", "mask", "keypoints", "keypoint_names", "attributes", "crowd"}
+    {
+        *("category", "box", "mask", "keypoints", "keypoint_names", "attributes", "crowd"),
+        "oriented",
+    }
 )
 FAMILIES = ("location", "appearance", "long")
 
@@ -187,12 +191,17 @@ class _Line:
         fields = as_object(value, "object")
         _check_names(fields, OBJECT_FIELDS)
         mask = read_mask(fields["mask"], self.size) if fields.get("mask") is not None else None
+        oriented = None
+        if fields.get("oriented") is not None:
+            oriented = oriented_box(fields["oriented"])
         if fields.get("box") is not None:
             box = read_box(fields["box"], self.size, self.notes, layout=self.layout)
         elif mask is not None:
             box = mask_box(mask)
+        elif oriented is not None:
+            box = box_around(oriented, self.size, self.notes)
         else:
-            raise BadRecord("bad_record", "an object needs a box or a mask")
+            raise BadRecord("bad_record", "an object needs a box, a mask or oriented corners")
         keypoints = None
         if fields.get("keypoints") is not None:
             names = tuple(
@@ -218,6 +227,7 @@ class _Line:
                 for word in as_list(fields.get("attributes", []), "attributes")
             ),
             crowd=crowd,
+            oriented=oriented,
         )
 
     def relation(self, value: object) -> Relation:

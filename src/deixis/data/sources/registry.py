@@ -27,6 +27,7 @@ from deixis.data.sources.grefcoco import open_grefcoco
 from deixis.data.sources.grit import open_grit
 from deixis.data.sources.jsonl import open_jsonl
 from deixis.data.sources.label_studio import open_label_studio
+from deixis.data.sources.labelme import open_labelme
 from deixis.data.sources.llava import open_llava
 from deixis.data.sources.llava_grounding import open_llava_grounding
 from deixis.data.sources.lvis import open_lvis
@@ -132,6 +133,7 @@ FORMATS: dict[str, Format] = {
     "label_studio": Format(
         open_label_studio, "Label Studio: tasks with their annotations or predictions", _OWN
     ),
+    "labelme": Format(open_labelme, "labelme: a JSON file of shapes beside each picture", _WRITTEN),
     "llava": Format(open_llava, "LLaVA's CC3M and Instruct, ALLaVA: conversations", _WRITTEN),
     "llava_grounding": Format(
         open_llava_grounding, "LLaVA-Grounding: conversations that point", _WRITTEN
