@@ -10,6 +10,7 @@ from deixis.data.sources.base import Source
 from deixis.data.sources.coco import open_coco
 from deixis.data.sources.coco_interactive import open_coco_interactive
 from deixis.data.sources.coco_stuff import open_coco_stuff
+from deixis.data.sources.cvat import open_cvat
 from deixis.data.sources.depth import open_depth, open_hrwsi, open_kitti, open_nyu
 from deixis.data.sources.diagrams import (
     open_ai2d,
@@ -110,6 +111,7 @@ FORMATS: dict[str, Format] = {
         _WRITTEN,
     ),
     "coco_stuff": Format(open_coco_stuff, "COCO-Stuff: stretches of stuff", _WRITTEN),
+    "cvat": Format(open_cvat, "CVAT: its XML for images and for video", _WRITTEN),
     "depth": Format(open_depth, "depth maps that drawn scenes are exported with", _OWN),
     "docvqa": Format(open_docvqa, "DocVQA: questions about documents", _WRITTEN),
     "dvqa": Format(open_dvqa, "DVQA: questions about bar charts", _WRITTEN),
