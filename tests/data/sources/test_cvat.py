@@ -65,16 +65,28 @@ def test_boxes_have_classes_words_and_what_is_absent(root: Path) -> None:
     assert sample is not None
     words = ("occluded", "red", "parked")
     assert sample.instances == (Instance("car", Box(10, 20, 30, 40), attributes=words),)
-    assert sample.absent_categories == ("traffic light", "person")
+    # no image has any of the others: nobody may have looked
+    assert sample.absent_categories == ()
     assert (sample.size, sample.exhaustive) == (ImageSize(48, 64), True)
     assert sample.image == root / "images" / "a.png"
     assert notes(readings) == {"attributes_of_other_types": 1}
 
 
 def test_an_image_without_shapes_shows_none_of_the_labels(root: Path) -> None:
-    sample = _read(root)
+    lights = BOX.replace("car", "traffic_light")
+    readings = _readings(root, _image() + _image(BOX, lights, name="b.png"))
+    sample = readings["a.png"].sample
+    assert sample is not None
     assert (sample.instances, sample.exhaustive) == ((), True)
-    assert sample.absent_categories == ("car", "traffic light", "person")
+    assert sample.absent_categories == ("car", "traffic light")
+
+
+def test_two_things_on_one_box_cannot_be_counted(root: Path) -> None:
+    readings = _readings(root, _image(BOX, BOX))
+    assert notes(readings) == {"box_shared": 1}
+    sample = readings["a.png"].sample
+    assert sample is not None
+    assert not sample.exhaustive
 
 
 def test_turned_boxes_keep_their_corners(root: Path) -> None:
@@ -182,7 +194,7 @@ def test_a_video_is_its_frames_and_what_is_in_each(root: Path) -> None:
     }
     assert all(one.exhaustive and one.split == "val" for one in found.values())
     assert found["2"].image == root / "images" / "frame_000002.jpg"
-    assert found["2"].absent_categories == ("car", "person")
+    assert found["2"].absent_categories == ("car",)
     named = samples(open_cvat(root, frames="f{}"))
     assert named["2"].image == root / "images" / "f2.png"
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deixis.data.export.coco import CocoWriter, FiftyOneWriter
+from deixis.data.export.dota import DotaWriter
 from deixis.data.export.items import Losses, Writer
 from deixis.data.export.jsonl import JsonLinesWriter
 from deixis.data.export.label_studio import LOCAL_FILES, LabelStudioWriter
@@ -53,6 +54,13 @@ EXPORT_FORMATS: dict[str, ExportFormat] = {
         lambda folder, losses, _: CocoWriter(folder, losses),
         "instances, keypoints and captions in COCO's form",
         "images/{split}",
+    ),
+    "dota": ExportFormat(
+        lambda folder, losses, _: DotaWriter(folder, losses),
+        "turned boxes as DOTA has them",
+        "{split}/images",
+        brings_images=True,
+        flat=True,
     ),
     "fiftyone": ExportFormat(
         lambda folder, losses, _: FiftyOneWriter(folder, losses),

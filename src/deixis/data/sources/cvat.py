@@ -15,8 +15,8 @@ Of ``image`` these are used: ``name``, ``width``, ``height`` and ``subset`` (as 
 
 ``occluded`` is the attribute of that name (`MARKERS`). Attributes of a shape are words of it: the value
 of a ``select`` or ``radio``, the name of a ``checkbox`` that is set; numbers and texts are counted and
-left out. Classes are the file's labels but those of a skeleton's points, and a class that an image has
-nothing of is absent from it. An image of which a shape was left out is not exhaustive.
+left out. Classes are the file's labels but those of a skeleton's points. A class that an image has nothing of
+is absent from it, unless no image of the file has any: nobody may have looked for it. An image of which a shape was left out is not exhaustive.
 
 **Video.** A frame is a picture ``frame_000012`` (`frames` says how it is called) in the folder of the
 images; its size is ``original_size`` of the file. Shapes that are ``outside`` are not there. CVAT writes
@@ -44,6 +44,7 @@ from deixis.data.sources.file_names import IMAGE_SUFFIXES
 from deixis.data.sources.shapes import (
     around,
     category_name,
+    complete,
     count,
     elliptic,
     nonempty,
@@ -71,10 +72,11 @@ _FRAME_NAME = re.compile(r"[^{}]{0,200}\{(?::0?[0-9]{0,2}d)?\}[^{}]{0,200}")
 
 
 class Label(NamedTuple):
-    """A class: how its attributes are chosen, by their names."""
+    """A class: how its attributes are chosen, by their names, and whether the file has any of it."""
 
     name: str
     inputs: dict[str, str]
+    used: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,18 +171,24 @@ class Cvat:
             except BadRecord as error:
                 faults.append(Fault(error.code, error.detail, where))
         instances = reader.instances(faults, place)
-        complete = self.exhaustive and not faults and not reader.left_out
+        whole = complete(
+            instances,
+            reader.notes,
+            claimed=self.exhaustive,
+            faults=faults,
+            left_out=reader.left_out,
+        )
         present = {one.category for one in instances}
-        absent = [one.name for one in self.labels.values() if one.name not in present]
+        absent = [one.name for one in self.labels.values() if one.used and one.name not in present]
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
             size=size,
             instances=tuple(instances),
-            absent_categories=tuple(dict.fromkeys(absent)) if complete else (),
+            absent_categories=tuple(dict.fromkeys(absent)) if whole else (),
             source=self.name,
             split=split,
-            exhaustive=complete,
+            exhaustive=whole,
         )
         return Reading(sample, tuple(faults), tuple(sorted(reader.notes.items())))
 
@@ -483,11 +491,10 @@ def open_cvat(
     if not _FRAME_NAME.fullmatch(frames):
         raise AnnotationError(f"frames {frames!r}: expected a name with one {{:06d}} or {{}} in it")
     labels: dict[str, Label] = {}
+    used: set[str] = set()
     size: ImageSize | None = None
     for element in xml_children(file, "annotations"):
-        # it stands before the images and tracks
-        if element.tag in {"image", "track"}:
-            break
+        used |= {one.get("label", "") for one in (element, *element)}
         if element.tag == "meta":
             try:
                 labels = _labels(element)
@@ -499,7 +506,7 @@ def open_cvat(
         name=name,
         path=file,
         images=images or (folder if folder.is_dir() else file.parent),
-        labels=labels,
+        labels={key: label._replace(used=key in used) for key, label in labels.items()},
         size=size,
         frames=frames,
         split=split,

@@ -57,6 +57,7 @@ from deixis.data.sources.shapes import (
     around,
     box_around,
     category_name,
+    complete,
     count,
     elliptic,
     nonempty,
@@ -171,6 +172,13 @@ class LabelMe:
             except BadRecord as error:
                 faults.append(Fault(error.code, error.detail, f"{place}: shape {one.number}"))
         reader.leave_points()
+        whole = complete(
+            instances,
+            notes,
+            claimed=self.exhaustive,
+            faults=faults,
+            left_out=reader.left_out,
+        )
         sample = Sample(
             id=f"{self.name}/{key}",
             image=image,
@@ -178,7 +186,7 @@ class LabelMe:
             instances=tuple(instances),
             source=self.name,
             split=self.split,
-            exhaustive=self.exhaustive and not faults and not reader.left_out,
+            exhaustive=whole,
         )
         return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
 

@@ -19,6 +19,7 @@ from deixis.data.sources.diagrams import (
     open_iconqa,
     open_scienceqa,
 )
+from deixis.data.sources.dota import open_dota
 from deixis.data.sources.flickr30k import open_flickr30k
 from deixis.data.sources.folders import open_ade20k, open_cityscapes
 from deixis.data.sources.google_refexp import open_google_refexp
@@ -114,6 +115,7 @@ FORMATS: dict[str, Format] = {
     "cvat": Format(open_cvat, "CVAT: its XML for images and for video", _WRITTEN),
     "depth": Format(open_depth, "depth maps that drawn scenes are exported with", _OWN),
     "docvqa": Format(open_docvqa, "DocVQA: questions about documents", _WRITTEN),
+    "dota": Format(open_dota, "DOTA: turned boxes in text files", _WRITTEN),
     "dvqa": Format(open_dvqa, "DVQA: questions about bar charts", _WRITTEN),
     "flickr30k": Format(
         open_flickr30k, "Flickr30k Entities: captions whose phrases have boxes", _OWN

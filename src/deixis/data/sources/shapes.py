@@ -10,11 +10,12 @@ from math import ceil, cos, floor, hypot, radians, sin
 import numpy as np
 from jaxtyping import Bool
 
-from deixis.data.sources.base import BadRecord
+from deixis.data.sources.base import BadRecord, Fault
 from deixis.data.sources.fields import as_list, as_number, read_box
 from deixis.errors import GeometryError
 from deixis.geometry import Box, CodedMask, ImageSize, Mask, OrientedBox
 from deixis.geometry.checks import VERTEX_LIMIT, shown
+from deixis.structures import Instance
 
 LEAST_TURN = 1e-4
 """Degrees; a box that is turned by less, of a full turn too, is upright: tools write 1e-7 and 360."""
@@ -28,6 +29,34 @@ def count(notes: dict[str, int], note: str) -> None:
 def category_name(label: str) -> str:
     """A label as words: file names do not like blanks, sentences do."""
     return label.replace("_", " ")
+
+
+def complete(
+    instances: Sequence[Instance],
+    notes: dict[str, int],
+    *,
+    claimed: bool,
+    faults: Sequence[Fault],
+    left_out: bool = False,
+) -> bool:
+    """Whether everything of an image is among its instances, each of them once.
+
+    Args:
+        instances: What was read.
+        notes: Counts ``box_shared`` where two things of one class have one box: nobody knows then how
+            many there are.
+        claimed: The source says that it annotates everything.
+        faults: What could not be read.
+        left_out: Something else was left out.
+    """
+    seen: set[tuple[str, Box]] = set()
+    shared = 0
+    for one in instances:
+        shared += (one.category, one.box) in seen
+        seen.add((one.category, one.box))
+    if shared:
+        notes["box_shared"] = notes.get("box_shared", 0) + shared
+    return claimed and not faults and not left_out and not shared
 
 
 def point_list(value: object, name: str = "points") -> list[float]:
