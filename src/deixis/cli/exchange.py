@@ -24,7 +24,7 @@ def export_command(
         str,
         typer.Argument(
             metavar="FORMAT",
-            help="coco, dota, fiftyone, jsonl, label_studio or yolo.",
+            help="coco, dota, fiftyone, jsonl, label_studio, voc or yolo.",
             show_default=False,
         ),
     ],

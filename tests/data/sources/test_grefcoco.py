@@ -78,11 +78,13 @@ def test_what_has_no_target_is_asked_and_denied(tmp_path: Path) -> None:
     sample = samples(open_grefcoco(_write(tmp_path, *REFS), split="val"))["7"]
     rng = np.random.default_rng(0)
     turns = TASKS["absent"].make(sample, rng, DEFAULT_RULES)
-    assert [turn.answer.text for turn in turns] == ["There is no zebra."]
-    assert not any(turn.answer.phrases for turn in turns)
+    (answer,) = [turn.answer for turn in turns]
+    assert answer is not None
+    assert (answer.text, answer.phrases) == ("There is no zebra.", ())
     several = TASKS["rec"].make(
         samples(open_grefcoco(_write(tmp_path, REFS[0]), split="val"))["7"], rng, DEFAULT_RULES
     )
+    assert several[0].answer is not None
     assert len(several[0].answer.phrases[0].boxes) == 2
 
 

@@ -17,7 +17,7 @@ _HEADER = "imagesource:null\ngsd:null\n"
 class DotaWriter:
     """A text file for each picture; one without instances has its header alone."""
 
-    carries = frozenset({"turned boxes", "crowd flags"})
+    carries = frozenset({"turned boxes", "crowd flags", "attributes"})
     needs_look = False
 
     def __init__(self, folder: Path, losses: Losses) -> None:

@@ -9,6 +9,7 @@ from deixis.data.export.dota import DotaWriter
 from deixis.data.export.items import Losses, Writer
 from deixis.data.export.jsonl import JsonLinesWriter
 from deixis.data.export.label_studio import LOCAL_FILES, LabelStudioWriter
+from deixis.data.export.voc import VocWriter
 from deixis.data.export.yolo import YoloWriter
 
 LINES = "samples.jsonl"
@@ -74,6 +75,13 @@ EXPORT_FORMATS: dict[str, ExportFormat] = {
         "images",
     ),
     "label_studio": ExportFormat(_label_studio, "tasks for Label Studio", "images"),
+    "voc": ExportFormat(
+        lambda folder, losses, _: VocWriter(folder, losses),
+        "boxes and flags in Pascal VOC's XML",
+        "JPEGImages",
+        brings_images=True,
+        flat=True,
+    ),
     "yolo": ExportFormat(
         lambda folder, losses, options: YoloWriter(folder, losses, rows=options.rows),
         "labels as Ultralytics reads them",

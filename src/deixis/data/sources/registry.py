@@ -48,6 +48,7 @@ from deixis.data.sources.video_folder import open_video_folder
 from deixis.data.sources.visual7w import open_visual7w
 from deixis.data.sources.visual_genome import open_visual_genome
 from deixis.data.sources.voc import open_voc
+from deixis.data.sources.voc_segmentation import open_voc_segmentation
 from deixis.data.sources.vqa import open_aokvqa, open_gqa, open_pope, open_vqa, open_vsr
 from deixis.data.sources.yolo import open_yolo
 from deixis.errors import RecipeError
@@ -174,6 +175,9 @@ FORMATS: dict[str, Format] = {
         _TRUE,
     ),
     "voc": Format(open_voc, "Pascal VOC's XML, and what keeps to its form", _TRUE),
+    "voc_segmentation": Format(
+        open_voc_segmentation, "Pascal VOC's pictures of classes and of objects", _WRITTEN
+    ),
     "vqa": Format(open_vqa, "VQAv2 and OK-VQA: questions with ten answers", _OWN),
     "vsr": Format(open_vsr, "VSR: statements about where things are", _TRUE),
     "yolo": Format(open_yolo, "YOLO: boxes, polygons or keypoints a row", _OWN),
