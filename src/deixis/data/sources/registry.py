@@ -28,11 +28,13 @@ from deixis.data.sources.grand import open_grand
 from deixis.data.sources.grefcoco import open_grefcoco
 from deixis.data.sources.grit import open_grit
 from deixis.data.sources.jsonl import open_jsonl
+from deixis.data.sources.kitti_objects import open_kitti_objects
 from deixis.data.sources.label_studio import open_label_studio
 from deixis.data.sources.labelme import open_labelme
 from deixis.data.sources.llava import open_llava
 from deixis.data.sources.llava_grounding import open_llava_grounding
 from deixis.data.sources.lvis import open_lvis
+from deixis.data.sources.open_images import open_open_images
 from deixis.data.sources.openpsg import open_openpsg
 from deixis.data.sources.osprey import open_osprey
 from deixis.data.sources.panoptic import open_panoptic
@@ -135,6 +137,9 @@ FORMATS: dict[str, Format] = {
     "iconqa": Format(open_iconqa, "IconQA: questions about icons", _WRITTEN),
     "jsonl": Format(open_jsonl, "a JSON-lines file of one's own, one image a line", _OWN),
     "kitti": Format(open_kitti, "KITTI: depth in metres", _WRITTEN),
+    "kitti_objects": Format(
+        open_kitti_objects, "KITTI: boxes of cars, cyclists and pedestrians", _WRITTEN
+    ),
     "label_studio": Format(
         open_label_studio, "Label Studio: tasks with their annotations or predictions", _OWN
     ),
@@ -147,6 +152,9 @@ FORMATS: dict[str, Format] = {
         open_lvis, "LVIS, PACO: a thousand classes, some of them checked in each image", _WRITTEN
     ),
     "nyu": Format(open_nyu, "NYU Depth v2: depth in metres", _WRITTEN),
+    "open_images": Format(
+        open_open_images, "Open Images: tables of boxes and of verified labels", _WRITTEN
+    ),
     "openpsg": Format(open_openpsg, "OpenPSG: relations between panoptic segments", _WRITTEN),
     "osprey": Format(open_osprey, "Osprey: descriptions of masks", _TRUE),
     "panoptic": Format(open_panoptic, "COCO panoptic: things and stuff", _TRUE),
