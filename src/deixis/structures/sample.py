@@ -30,7 +30,8 @@ class Instance:
     """One annotated thing: geometry of its visible part, in source pixels.
 
     ``box`` is upright. Where the annotation is a turned box, ``oriented`` keeps its corners, which may
-    leave the image, and ``box`` is the upright one around them.
+    leave the image, and ``box`` is the upright one around them. ``score`` is how sure the model was that
+    found it; none of what people annotated.
     """
 
     category: str
@@ -41,6 +42,7 @@ class Instance:
     visibility: float = 1.0
     crowd: bool = False
     oriented: OrientedBox | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ class JsonLinesWriter:
         {
             *("masks", "keypoints", "crowd flags", "attributes", "relations", "expressions"),
             *("captions", "phrases of captions", "questions", "absent classes"),
-            *("salient instances", "images that are not exhaustive", "turned boxes"),
+            *("salient instances", "images that are not exhaustive", "turned boxes", "scores"),
         }
     )
     needs_look = False
@@ -119,6 +119,8 @@ def _object(instance: Instance) -> dict[str, Any]:
             fields["keypoint_names"] = list(instance.keypoints.names)
     if instance.oriented is not None:
         fields["oriented"] = instance.oriented.flat()
+    if instance.score is not None:
+        fields["score"] = instance.score
     if instance.attributes:
         fields["attributes"] = list(instance.attributes)
     if instance.crowd:

@@ -59,7 +59,7 @@ FIELDS = frozenset(
 OBJECT_FIELDS = frozenset(
     {
         *("category", "box", "mask", "keypoints", "keypoint_names", "attributes", "crowd"),
-        "oriented",
+        *("oriented", "score"),
     }
 )
 FAMILIES = ("location", "appearance", "long")
@@ -228,6 +228,7 @@ class _Line:
             ),
             crowd=crowd,
             oriented=oriented,
+            score=None if fields.get("score") is None else as_number(fields["score"], "score"),
         )
 
     def relation(self, value: object) -> Relation:

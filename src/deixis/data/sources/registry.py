@@ -1,6 +1,7 @@
 """Sources by name, as the command line and mixtures name them: ``coco:PATH,split=val``."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from deixis.data.sources.base import Source
 from deixis.data.sources.coco import open_coco
 from deixis.data.sources.coco_interactive import open_coco_interactive
+from deixis.data.sources.coco_results import open_coco_results
 from deixis.data.sources.coco_stuff import open_coco_stuff
 from deixis.data.sources.cvat import open_cvat
 from deixis.data.sources.depth import open_depth, open_hrwsi, open_kitti, open_nyu
@@ -55,6 +57,7 @@ from deixis.data.sources.vqa import open_aokvqa, open_gqa, open_pope, open_vqa, 
 from deixis.data.sources.yolo import open_yolo
 from deixis.errors import RecipeError
 
+_DECIMAL = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?")
 ORIENTATIONS = ("auto", "raw", "upright")
 
 
@@ -112,6 +115,11 @@ FORMATS: dict[str, Format] = {
     "coco_interactive": Format(
         open_coco_interactive,
         "COCO-Interactive: points, scribbles, boxes and masks as prompts",
+        _WRITTEN,
+    ),
+    "coco_results": Format(
+        open_coco_results,
+        "COCO's results: detections with scores, about images of a file",
         _WRITTEN,
     ),
     "coco_stuff": Format(open_coco_stuff, "COCO-Stuff: stretches of stuff", _WRITTEN),
@@ -273,6 +281,8 @@ def _typed(spec: str, opener: Callable[..., Source], options: Mapping[str, str])
             made[key] = value == "true"
         elif isinstance(default, int):
             made[key] = _number(spec, key, value)
+        elif isinstance(default, float):
+            made[key] = _share(spec, key, value)
         elif "Path" in str(known[key].annotation):
             made[key] = Path(value)
         else:
@@ -284,6 +294,12 @@ def _number(spec: str, key: str, value: str) -> int:
     if not value.isascii() or not value.isdigit() or len(value) > 18:
         raise RecipeError(f"source {spec!r}: {key}: expected a whole number, got {value!r}")
     return int(value)
+
+
+def _share(spec: str, key: str, value: str) -> float:
+    if not _DECIMAL.fullmatch(value):
+        raise RecipeError(f"source {spec!r}: {key}: expected a number such as 0.5, got {value!r}")
+    return float(value)
 
 
 def refuse_videos(sources: Iterable[OpenedSource], what: str) -> None:
