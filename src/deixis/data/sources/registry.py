@@ -12,6 +12,7 @@ from deixis.data.sources.coco import open_coco
 from deixis.data.sources.coco_interactive import open_coco_interactive
 from deixis.data.sources.coco_results import open_coco_results
 from deixis.data.sources.coco_stuff import open_coco_stuff
+from deixis.data.sources.createml import open_createml
 from deixis.data.sources.cvat import open_cvat
 from deixis.data.sources.depth import open_depth, open_hrwsi, open_kitti, open_nyu
 from deixis.data.sources.diagrams import (
@@ -48,6 +49,7 @@ from deixis.data.sources.scenes import Scenes
 from deixis.data.sources.scenes_video import open_scenes_video
 from deixis.data.sources.tgif import open_tgif
 from deixis.data.sources.vcr import open_vcr
+from deixis.data.sources.via import open_via
 from deixis.data.sources.video_folder import open_video_folder
 from deixis.data.sources.visual7w import open_visual7w
 from deixis.data.sources.visual_genome import open_visual_genome
@@ -123,6 +125,7 @@ FORMATS: dict[str, Format] = {
         _WRITTEN,
     ),
     "coco_stuff": Format(open_coco_stuff, "COCO-Stuff: stretches of stuff", _WRITTEN),
+    "createml": Format(open_createml, "Create ML: a JSON list of pictures with boxes", _WRITTEN),
     "cvat": Format(open_cvat, "CVAT: its XML for images and for video", _WRITTEN),
     "depth": Format(open_depth, "depth maps that drawn scenes are exported with", _OWN),
     "docvqa": Format(open_docvqa, "DocVQA: questions about documents", _WRITTEN),
@@ -178,6 +181,9 @@ FORMATS: dict[str, Format] = {
     "scienceqa": Format(open_scienceqa, "ScienceQA: multiple choice with lectures", _WRITTEN),
     "tgif": Format(open_tgif, "TGIF: animated GIFs with captions", _WRITTEN, videos=True),
     "vcr": Format(open_vcr, "VCR: questions about people, with answers and rationales", _WRITTEN),
+    "via": Format(
+        open_via, "VIA, the VGG Image Annotator: projects and annotations, JSON or CSV", _WRITTEN
+    ),
     "video_folder": Format(
         open_video_folder,
         "a folder of videos with captions and questions, in JSON lines or a table",

@@ -43,7 +43,8 @@ def table_rows(
             if not any(cell.strip() for cell in cells):
                 continue
             if titles is None:
-                titles = [cell.strip() for cell in cells]
+                # older tools mark the title as a remark
+                titles = [cell.strip().removeprefix("#") for cell in cells]
                 missing = sorted(set(expected) - set(titles))
                 if missing or len(set(titles)) < len(titles):
                     raise AnnotationError(
