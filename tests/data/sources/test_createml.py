@@ -82,7 +82,12 @@ def test_a_box_that_cannot_be_used_is_left_out(tmp_path: Path, one: Any, code: s
 
 def test_records_that_cannot_be_used_are_faults(tmp_path: Path) -> None:
     right = {"image": "a.png", "annotations": []}
-    wrong = ({"image": "../a.png", "annotations": []}, {"annotations": []}, 7, {"image": "b.png"})
+    wrong: tuple[Any, ...] = (
+        {"image": "../a.png", "annotations": []},
+        {"annotations": []},
+        7,
+        {"image": "b.png"},
+    )
     readings = collect(_open(tmp_path, right, right, *wrong))
     assert codes(readings) == {
         "bad_record": 2,

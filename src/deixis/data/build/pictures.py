@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from deixis.data.sources.base import BadRecord
-from deixis.data.sources.image_header import FORMATS, MAX_BYTES
+from deixis.data.sources.image_header import MAX_BYTES
 from deixis.data.sources.scenes import DrawnImage
 from deixis.errors import AnnotationError, ImageError
+from deixis.media.picture_files import HEAD, picture_kind
 from deixis.structures import ImageArray, ImageSource
 
 _DRAWN = re.compile(r"scenes://([a-z]+)/([A-Za-z]+)/(\d{1,19})/(\d{1,19})")
@@ -93,7 +94,15 @@ class _Embedded:
 
     def __call__(self) -> ImageArray:
         try:
-            with Image.open(io.BytesIO(self.data), formats=FORMATS) as image:
+            with Image.open(
+                io.BytesIO(self.data), formats=picture_kind(self.data[:HEAD]).formats
+            ) as image:
                 return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+            RuntimeError,
+            Image.DecompressionBombError,
+        ) as error:
             raise ImageError(f"image {self.name}: {error}") from error

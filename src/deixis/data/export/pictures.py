@@ -12,6 +12,7 @@ from deixis.data.export.files import copy_file, created
 from deixis.data.sources.base import BadRecord
 from deixis.data.sources.registry import OpenedSource
 from deixis.errors import RecipeError
+from deixis.media.picture_files import SUFFIXES
 from deixis.structures import ImageSource
 
 
@@ -129,7 +130,7 @@ def _taken(path: Path, *, flat: bool) -> bool:
     # labels beside flat pictures have the name without the suffix, so that has to be free too
     if flat and path.parent.is_dir():
         stem = PurePosixPath(path.name).stem
-        suffixes = (".jpg", ".jpeg", ".png", ".webp", ".bmp", path.suffix)
+        suffixes = (*SUFFIXES, path.suffix)
         return any((path.parent / f"{stem}{suffix}").exists() for suffix in suffixes)
     return path.exists()
 

@@ -9,10 +9,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from deixis.data.sources.base import BadRecord
-from deixis.data.sources.image_header import FORMATS, MAX_BYTES, read_header_of
+from deixis.data.sources.image_header import MAX_BYTES, read_header_of
 from deixis.errors import ImageError
 from deixis.geometry import ImageSize
 from deixis.geometry.checks import shown
+from deixis.media.picture_files import HEAD, picture_kind
 from deixis.structures import ImageArray
 
 
@@ -31,9 +32,16 @@ class EmbeddedImage:
             ImageError: The picture is damaged.
         """
         try:
-            with Image.open(io.BytesIO(self.data), formats=FORMATS) as image:
+            formats = picture_kind(self.data[:HEAD]).formats
+            with Image.open(io.BytesIO(self.data), formats=formats) as image:
                 return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+            RuntimeError,
+            Image.DecompressionBombError,
+        ) as error:
             raise ImageError(f"image {self.name}: {error}") from error
 
 

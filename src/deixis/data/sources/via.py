@@ -343,9 +343,11 @@ class _Project(NamedTuple):
 def _project(path: Path) -> _Project:
     try:
         fields = as_object(file_record(path, path.name).value, "project")
+        files, views, metadata = (
+            as_object(required(fields, name), name) for name in ("file", "view", "metadata")
+        )
         return _Project(
-            *(as_object(required(fields, name), name) for name in ("file", "view", "metadata")),
-            as_object(fields.get("attribute") or {}, "attribute"),
+            files, views, metadata, as_object(fields.get("attribute") or {}, "attribute")
         )
     except BadRecord as error:
         raise AnnotationError(f"{path}: {error.detail}") from None
