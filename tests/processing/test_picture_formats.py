@@ -194,7 +194,7 @@ def test_hostile_files_are_refused_in_one_line(data: bytes, words: str) -> None:
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_flipped_bytes_give_pixels_or_one_error(form: str, data: st.DataObject) -> None:
-    options = {"compression": "tiff_lzw"} if form == "TIFF" else {}
+    options: dict[str, Any] = {"compression": "tiff_lzw"} if form == "TIFF" else {}
     changed = bytearray(_bytes(form, **options))
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(changed) - 1))

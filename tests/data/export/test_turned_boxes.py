@@ -90,6 +90,8 @@ def test_dota_comes_back_as_it_was(tmp_path: Path) -> None:
     done = export(tmp_path / "out", "dota", source)
     text = (done.folder / "all" / "labelTxt" / "a.txt").read_text()
     assert text.splitlines() == ["imagesource:null", "gsd:null", *rows]
+    assert (done.folder / "classes.txt").read_text() == "large-vehicle\nsmall-vehicle\n"
+    assert done.report.not_carried == {}
     again = open_dota(done.folder, split="all")
     assert samples(again)["a"].instances == samples(source)["a"].instances
 

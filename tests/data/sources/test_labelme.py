@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data.export.exported import export
 from data.sources.pictures import picture
 from data.sources.reading import codes, collect, notes, samples, write_json
 from PIL import Image
 
+from deixis.data.build import check_sources
 from deixis.data.sources import open_source
 from deixis.data.sources.embedded import EmbeddedImage
 from deixis.data.sources.labelme import open_labelme
-from deixis.errors import AnnotationError, ImageError
+from deixis.errors import AnnotationError, ImageError, RecipeError
 from deixis.geometry import Box, ImageSize, OrientedBox
+from deixis.processing.images import read_image
 from deixis.structures import Instance, Sample
 
 
@@ -171,12 +174,21 @@ def test_the_picture_in_the_file_is_used_where_there_is_no_other(root: Path) -> 
     data = base64.b64encode((root / "a.png").read_bytes()).decode()
     write_json(root / "b.json", _file(imagePath="gone.png", imageData=data))
     write_json(root / "a.json", _file(imageData="not looked at"))
-    found = samples(open_labelme(root))
+    refused = collect(open_labelme(root))
+    assert codes(refused) == {"image_missing": 1}
+    assert "image_data=true, to be built with --embed" in refused[""].faults[0].detail
+    source = open_source(f"labelme:{root},image_data=true")
+    found = samples(source.source)
     assert found["a"].image == root / "a.png"
     image = found["b"].image
     assert isinstance(image, EmbeddedImage)
     assert image().shape == (48, 64, 3)
-    assert notes(collect(open_labelme(root))) == {"picture_of_image_data": 1}
+    assert notes(collect(source.source)) == {"picture_of_image_data": 1}
+    assert check_sources([source]).sound == 2
+    done = export(root / "out", "coco", source.source, copy_images=True)
+    assert read_image(done.folder / "images" / "all" / "b.png").size == ImageSize(48, 64)
+    with pytest.raises(RecipeError, match="hint: use deixis data export FORMAT --copy-images"):
+        export(root / "other", "coco", source.source)
     with pytest.raises(ImageError, match="image x: "):
         EmbeddedImage(b"nothing", "x", ImageSize(1, 1))()
 
@@ -209,7 +221,7 @@ def test_a_file_alone_and_one_with_a_mark_before_it_are_read(root: Path) -> None
 def test_a_file_that_cannot_be_used_is_a_fault(root: Path, content: Any, code: str) -> None:
     (root / "b.json").write_text(content if isinstance(content, str) else json.dumps(content))
     write_json(root / "a.json", _file())
-    readings = collect(open_labelme(root))
+    readings = collect(open_labelme(root, image_data=True))
     assert codes(readings) == {code: 1}
     assert readings["a"].sample is not None
 

@@ -29,7 +29,7 @@ def image_name(image: ImageSource, root: Path) -> str:
         return file_name(image, root)
     if isinstance(image, DrawnImage):
         return str(image)
-    raise BadRecord("bad_record", "an image without a file has to be embedded")
+    raise BadRecord("bad_record", "an image without a file has to be embedded: build with --embed")
 
 
 def file_name(path: Path, root: Path) -> str:

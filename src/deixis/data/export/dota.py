@@ -1,4 +1,4 @@
-"""DOTA: ``SPLIT/labelTxt/NAME.txt`` of turned boxes beside ``SPLIT/images``.
+"""DOTA: ``SPLIT/labelTxt/NAME.txt`` of turned boxes beside ``SPLIT/images``, and ``classes.txt``.
 
 A row is four corners in pixels, the class and whether it is difficult. Class names have no blanks
 there: they become hyphens, as in DOTA's own (``large-vehicle``).
@@ -17,12 +17,14 @@ _HEADER = "imagesource:null\ngsd:null\n"
 class DotaWriter:
     """A text file for each picture; one without instances has its header alone."""
 
-    carries = frozenset({"turned boxes", "crowd flags", "attributes"})
+    # what becomes of masks is counted by `corners_of`
+    carries = frozenset({"turned boxes", "crowd flags", "attributes", "masks"})
     needs_look = False
 
     def __init__(self, folder: Path, losses: Losses) -> None:
         self.folder = folder
         self.losses = losses
+        self.classes: set[str] = set()
 
     def look(self, sample: Sample) -> None:
         """Nothing is to be known before."""
@@ -36,7 +38,8 @@ class DotaWriter:
         write_text(path.with_suffix(".txt"), _HEADER + "".join(rows), synced=False)
 
     def finish(self) -> None:
-        """Nothing is to be known at the end."""
+        """Write the names of the classes, one a line."""
+        write_text(self.folder / "classes.txt", "".join(f"{one}\n" for one in sorted(self.classes)))
 
     def close(self) -> None:
         """Nothing is open."""
@@ -44,6 +47,7 @@ class DotaWriter:
     def _row(self, instance: Instance) -> str:
         name = "-".join(instance.category.split())
         self.losses.add("hyphens of class names", int("-" in instance.category))
+        self.classes.add(name)
         words = [f"{value:.12g}" for value in corners_of(instance, self.losses)]
         difficult = "difficult" in instance.attributes
         others = [one for one in instance.attributes if one != "difficult"]

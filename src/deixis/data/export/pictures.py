@@ -64,7 +64,7 @@ class Pictures:
             if not isinstance(image, Path):
                 raise RecipeError(
                     f"source {source}: its images are in no files, so they have to be written\n"
-                    "hint: add --copy-images"
+                    "hint: use deixis data export FORMAT --copy-images"
                 )
             return _inside(image, self.root)
         name = _inside(image, self._roots[source]) if isinstance(image, Path) else f"{key}.png"

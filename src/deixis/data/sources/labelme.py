@@ -20,8 +20,9 @@ of which a shape was left out is not exhaustive.
 ``imagePath`` starts from the file's folder, mostly; it may have backslashes and lead up, out of the
 folder or to another machine. With ``images=DIR`` the folder's file of that name is taken, whatever the
 path says before. Without it the picture is looked for where the path says, if that is inside the
-folder, and then by its name beside the file. ``imageData``, the picture itself in base64, is used where
-no such file is there; it is decoded once for its size, and again whenever its pixels are asked for.
+folder, and then by its name beside the file. ``imageData``, the picture itself in base64, is not looked
+at where that file is there. With ``image_data=true`` it is used where the file is not; such pictures have
+no names, so a build has to embed them (``--embed``) and an export to write them (``--copy-images``).
 
 Tried on files written to the published format.
 """
@@ -81,13 +82,15 @@ _LEFT_OUT = ("points", "line", "linestrip", "lines")
 class LabelMe:
     """A folder of JSON files, or one, and the folder that pictures are looked for in.
 
-    ``by_name`` takes the last piece of ``imagePath`` alone.
+    ``by_name`` takes the last piece of ``imagePath`` alone; ``image_data`` takes pictures out of the
+    files that have no other.
     """
 
     name: str
     path: Path
     images: Path
     by_name: bool = False
+    image_data: bool = False
     split: str = ""
     exhaustive: bool = True
 
@@ -133,7 +136,13 @@ class LabelMe:
             if name is not None and image_path(self.images, name).is_file():
                 return name
         if isinstance(fields.get("imageData"), str):
-            return None
+            if self.image_data:
+                return None
+            raise BadRecord(
+                "image_missing",
+                f"{shown(text)}: no such file; the picture in imageData is read with "
+                "image_data=true, to be built with --embed or exported with --copy-images",
+            )
         # nothing is there: the build says so of the name that is most likely meant
         image_path(self.images, last)
         return candidates[0] or candidates[-1]
@@ -412,6 +421,7 @@ def open_labelme(
     *,
     name: str = "labelme",
     images: Path | None = None,
+    image_data: bool = False,
     split: str = "",
     exhaustive: bool = True,
 ) -> LabelMe:
@@ -422,6 +432,7 @@ def open_labelme(
         name: What the samples are called after.
         images: The folder of the pictures, where the paths in the files do not lead to them: a
             picture is found there by its name alone.
+        image_data: Use the picture in a file where no other is there.
         split: The split of all samples.
         exhaustive: Every thing of the labels is annotated.
 
@@ -434,4 +445,12 @@ def open_labelme(
     elif not path.is_file():
         raise AnnotationError(f"{path}: does not exist, expected a folder of JSON files")
     root = path if path.is_dir() else path.parent
-    return LabelMe(name, path, images or root, images is not None, split, exhaustive)
+    return LabelMe(
+        name=name,
+        path=path,
+        images=images or root,
+        by_name=images is not None,
+        image_data=image_data,
+        split=split,
+        exhaustive=exhaustive,
+    )
