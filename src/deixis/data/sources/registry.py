@@ -202,7 +202,7 @@ FORMATS: dict[str, Format] = {
     ),
     "vqa": Format(open_vqa, "VQAv2 and OK-VQA: questions with ten answers", _OWN),
     "vsr": Format(open_vsr, "VSR: statements about where things are", _TRUE),
-    "yolo": Format(open_yolo, "YOLO: boxes, polygons or keypoints a row", _OWN),
+    "yolo": Format(open_yolo, "YOLO: boxes, turned boxes, polygons or keypoints a row", _OWN),
     "scenes": Format(
         _open_scenes, "drawn scenes; the path is train, val, testA, testB or test", _OWN
     ),
