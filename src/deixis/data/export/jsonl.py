@@ -40,7 +40,8 @@ class JsonLinesWriter:
         }
         if sample.split:
             line["split"] = sample.split
-        if sample.exhaustive:
+        partial = incomplete(sample)
+        if partial is not None:
             line["exhaustive"] = True
         line |= {
             name: values
@@ -54,6 +55,7 @@ class JsonLinesWriter:
                 ("captions", [self._caption(one, sample) for one in sample.captions]),
                 ("questions", self._questions(sample)),
                 ("absent", list(sample.absent_categories)),
+                ("not_exhaustive", partial),
             )
             if values
         }
@@ -92,6 +94,15 @@ class JsonLinesWriter:
                 fields["region"] = region
             made.append(fields | _rest(question))
         return made
+
+
+def incomplete(sample: Sample) -> list[str] | None:
+    """Classes that a line says are not complete; None where it cannot claim that any is."""
+    left_out = sample.left_out
+    if left_out.unknown or left_out.others:
+        return None
+    present = {one.category for one in sample.instances}
+    return sorted(left_out.categories | left_out.broader & present)
 
 
 def _rest(question: QuestionAnswer) -> dict[str, Any]:

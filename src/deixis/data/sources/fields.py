@@ -16,6 +16,10 @@ OVERSHOOT_PIXELS, OVERSHOOT_SHARE = 1.0, 0.005
 
 TEXT_LIMIT = 65_536
 
+CROWDS = ("iscrowd", "isgroupof", "is_group_of", "IsGroupOf", "group_of", "is_crowd")
+DOUBTFUL = ("ignore", "difficult", "isdifficult", "is_difficult")
+"""Flags of annotations, in the spellings that are in use."""
+
 
 def record(part: Part) -> Mapping[str, Any]:
     """The object that a part holds.
@@ -89,6 +93,23 @@ def as_integer(value: object, name: str) -> int:
     if number != int(number):
         raise BadRecord("bad_number", f"{name}: expected an integer, got {shown(value)}")
     return int(number)
+
+
+def flagged(fields: Mapping[str, Any], names: Sequence[str]) -> bool:
+    """Whether one of some flags is set: 1 or true; a missing flag, null, 0 and false are not.
+
+    Raises:
+        BadRecord: A flag is something else.
+    """
+    for name in names:
+        value = fields.get(name)
+        if value is None or isinstance(value, bool):
+            found = value is True
+        else:
+            found = as_integer(value, name) != 0
+        if found:
+            return True
+    return False
 
 
 def as_key(value: object, name: str) -> str:

@@ -39,6 +39,7 @@ from deixis.data.sources.coco_records import (
     image_in,
     image_of,
     read_categories,
+    read_taxonomy,
 )
 from deixis.data.sources.fields import (
     as_integer,
@@ -50,6 +51,7 @@ from deixis.data.sources.fields import (
     required,
     sortable,
 )
+from deixis.data.sources.inventory import NO_TAXONOMY, Taxonomy
 from deixis.data.sources.pickles import read_pickle
 from deixis.data.sources.streaming import Unparsed, list_elements, parse_json
 from deixis.errors import AnnotationError
@@ -101,6 +103,7 @@ class RefCoco:
     wording: str = "raw"
     box_layout: BoxLayout = "xyxy"
     exhaustive: bool = True
+    taxonomy: Taxonomy = NO_TAXONOMY
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -147,18 +150,25 @@ class RefCoco:
             path, size = image_of(images, self.images) if images else self._own_image(key, refs)
         except BadRecord as error:
             return Reading(None, (Fault(error.code, error.detail, parts[0].place),))
-        annotated = Annotated(size, self.categories)
+        claimed = self.exhaustive and self.instances is not None
+        annotated = Annotated(size, self.categories, claimed=claimed)
         annotated.add_parts([part for part in parts if part.kind == _ANNOTATION])
         expressions: list[Expression] = []
         seen: set[str] = set()
         for part in refs:
+            fields: Mapping[str, Any] = {}
             try:
                 check_new(part, seen)
                 fields = record(part)
                 targets = self._targets(fields, annotated)
+            except BadRecord as error:
+                # a ref to an annotation that is not there was about a thing
+                annotated.fault(error, part.place, fields)
+                continue
+            try:
                 expressions += self._expressions(fields, targets, part.place, annotated)
             except BadRecord as error:
-                annotated.fault(error, part.place)
+                annotated.remark(error, part.place)
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
@@ -167,7 +177,7 @@ class RefCoco:
             expressions=tuple(expressions),
             source=self.name,
             split="" if self.split == "all" else self.split,
-            exhaustive=self.exhaustive and self.instances is not None and not annotated.faults,
+            left_out=annotated.left_out(self.taxonomy),
         )
         return Reading(sample, tuple(annotated.faults), tuple(sorted(annotated.notes.items())))
 
@@ -218,7 +228,7 @@ class RefCoco:
                 text = self._text(sentence)
                 made.append(Expression(text, targets, self.family))
             except BadRecord as error:
-                annotated.fault(error, place)
+                annotated.remark(error, place)
         return made
 
     def _text(self, sentence: object) -> str:
@@ -404,18 +414,14 @@ def open_refcoco(
         box_layout="xywh" if box_layout == "xywh" else "xyxy",
         # RefCLEF's instances are the segments that somebody chose to draw
         exhaustive="clef" not in folder.name,
+        taxonomy=NO_TAXONOMY if instances is None else read_taxonomy(instances),
     )
 
 
 def _refs_in(folder: Path, split: str, by: str, family: str) -> tuple[Path, ...]:
     if not folder.is_dir():
         raise AnnotationError(f"{folder}: does not exist, expected a folder or file of refs")
-    if by:
-        pattern = f"refs({by})"
-    elif family:
-        pattern = f"refs_{family}_{split}"
-    else:
-        pattern = "refs"
+    pattern = f"refs({by})" if by else "refs"
     found = [
         file
         for file in sorted(folder.iterdir())
@@ -424,16 +430,21 @@ def _refs_in(folder: Path, split: str, by: str, family: str) -> tuple[Path, ...]
     # a copy in JSON beside the official file is the same
     official = {file.stem for file in found if file.suffix in PICKLES}
     found = [file for file in found if file.suffix in PICKLES or file.stem not in official]
+    # our own files say their family and split; a family is about words, and finds no other file
+    own = [file for file in found if file.name.startswith(f"refs_{family}_{split}")]
+    if family and own:
+        found = own
     if len(found) == 1:
         return tuple(found)
     if found:
         names = [file.name for file in found]
         raise AnnotationError(
-            f"{folder}: has {names}; say which, as in refcoco:PATH,split=val,by=unc"
+            f"{folder}: has {names}; say which, as in refcoco:PATH,split=val,by=unc or "
+            f"refcoco:{folder / names[0]},split=val"
         )
     shards = tuple(sorted(folder.glob("*.parquet"))) or tuple(sorted(folder.glob("data/*.parquet")))
     if not shards or by:
-        raise AnnotationError(f"{folder}: expected {pattern or 'refs'}….p, .json or .parquet")
+        raise AnnotationError(f"{folder}: expected {pattern}….p, .json or .parquet")
     return shards
 
 

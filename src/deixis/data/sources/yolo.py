@@ -30,6 +30,7 @@ from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.data.sources.fields import as_text, image_path, read_box, record, text_field
 from deixis.data.sources.file_names import IMAGE_SUFFIXES, listed, printable_name
 from deixis.data.sources.image_header import header_size
+from deixis.data.sources.inventory import Inventory
 from deixis.data.sources.shapes import box_around, oriented_box
 from deixis.data.sources.streaming import parse_json
 from deixis.data.sources.xml_files import read_small_text
@@ -118,9 +119,7 @@ class Yolo:
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of a picture and its rows."""
         place = parts[0].place
-        faults: list[Fault] = []
-        notes: dict[str, int] = {}
-        instances: list[Instance] = []
+        found = Inventory(claimed=self.exhaustive)
         try:
             fields = record(_single(parts))
             path = image_path(self.images, text_field(fields, "image"))
@@ -129,27 +128,38 @@ class Yolo:
         except BadRecord as error:
             return Reading(None, (Fault(error.code, error.detail, place),))
         for number, row in enumerate(rows.splitlines(), start=1):
-            try:
-                if row.strip():
-                    instances.append(self._instance(row.split(), size, notes))
-            except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, f"{place}: line {number}"))
+            words = row.removeprefix("\ufeff").split()
+            if words:
+                self._add(words, size, found, f"{place}: line {number}")
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
             size=size,
-            instances=tuple(instances),
+            instances=tuple(found.instances),
             source=self.name,
             split=self.split,
-            exhaustive=self.exhaustive and not faults,
+            left_out=found.left_out(),
         )
-        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+        return Reading(sample, tuple(found.faults), found.counts())
 
-    def _instance(self, words: list[str], size: ImageSize, notes: dict[str, int]) -> Instance:
-        number, *values = [_number(word) for word in words]
+    def _add(self, words: list[str], size: ImageSize, found: Inventory, place: str) -> None:
+        category: str | None = None
+        try:
+            category = self._category(words[0])
+            values = [_number(word) for word in words[1:]]
+            found.add(self._instance(category, values, size, found.notes))
+        except BadRecord as error:
+            found.fault(error, place, category=category)
+
+    def _category(self, word: str) -> str:
+        number = _number(word)
         if number not in self.classes:
-            raise BadRecord("unknown_category", f"class {shown(words[0])}")
-        category = self.classes[int(number)]
+            raise BadRecord("unknown_category", f"class {shown(word)}")
+        return self.classes[int(number)]
+
+    def _instance(
+        self, category: str, values: list[float], size: ImageSize, notes: dict[str, int]
+    ) -> Instance:
         if self.joints:
             expected = 4 + self.dimensions * len(self.joints)
             if len(values) != expected:
