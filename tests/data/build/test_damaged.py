@@ -134,7 +134,10 @@ COUNTS: dict[str, tuple[Callable[[Any], object], str]] = {
     "quarantine": (lambda one: one["quarantine"].update(rows=7), "quarantine do not add up"),
     "plan": (lambda one: one["plan"].update(seed=9), "not of its digest"),
     "twice": (lambda one: one["shards"].append(one["shards"][0]), "names a shard twice"),
-    "sources": (lambda one: one["sources"].clear(), "'jsonl' is not in the manifest|no root|folder"),
+    "sources": (
+        lambda one: one["sources"].clear(),
+        "'jsonl' is not in the manifest|no root|folder",
+    ),
 }
 
 
@@ -203,7 +206,7 @@ def test_a_missing_file_is_named(damaged: Path, name: str) -> None:
 def test_a_folder_without_shards_is_named(damaged: Path) -> None:
     shutil.rmtree(damaged / "data")
     for read in readers(damaged):
-        with pytest.raises(CheckpointError, match="missing|cannot read"):
+        with pytest.raises(CheckpointError, match=r"missing|cannot read"):
             read()
 
 
@@ -264,9 +267,7 @@ def test_a_row_that_no_build_writes_is_found_by_check_and_ends_nothing_else_badl
         assert BuiltDataset(damaged)[0]
 
 
-def test_a_picture_behind_a_link_that_leads_out_is_not_read(
-    damaged: Path, tmp_path: Path
-) -> None:
+def test_a_picture_behind_a_link_that_leads_out_is_not_read(damaged: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
     (tmp_path / "elsewhere" / "deep" / "out.png").write_bytes(b"secret")

@@ -39,7 +39,7 @@ def test_a_build_that_fills_the_disk_while_indexing_leaves_the_folder_as_it_was(
     out = tmp_path / "out"
     if known:
         out.mkdir()
-    with short_files(limit), pytest.raises(StorageError, match="file too large|File too large"):
+    with short_files(limit), pytest.raises(StorageError, match=r"file too large|File too large"):
         build(plan_of(f"jsonl:{lines}"), out)
     assert list(tmp_path.rglob("*")) == ([out] if known else [])
 
@@ -64,7 +64,7 @@ def test_what_was_done_before_is_kept(lines: Path, tmp_path: Path) -> None:
     out.mkdir()
     (out / ".build").mkdir()
     (tmp_path / "elsewhere").rename(out / ".build" / "index")
-    with short_files(largest - 1), pytest.raises(StorageError, match="train-.*file too large"):
+    with short_files(largest - 1), pytest.raises(StorageError, match=r"train-.*file too large"):
         build(plan, out)
     assert (out / "plan.json").exists()
     assert not list(out.rglob("*.tmp"))

@@ -56,7 +56,7 @@ def test_links_that_lead_out_are_refused_at_every_level(
         "circle": lambda: link(folder, "sub", folder / "sub") + "/deep/a.png",
         "parents": lambda: link(folder, "sub", Path("..")) + "/elsewhere/deep/a.png",
     }[levels]()
-    with pytest.raises(BadRecord, match="path_escape: .*a link that leads out of the image folder"):
+    with pytest.raises(BadRecord, match=r"path_escape: .*link that leads out of the image"):
         image_path(folder, name)
     with pytest.raises(BadRecord, match="path_escape"):
         check_inside(folder / name, folder)
@@ -70,7 +70,7 @@ def test_links_that_lead_out_are_refused_at_every_level(
 
 @pytest.mark.parametrize("name", ["../a.png", "/a.png", "x/../../a.png", "..", "a\x00b", "."])
 def test_names_of_shards_that_lead_out_are_refused(folder: Path, name: str) -> None:
-    with pytest.raises(AnnotationError, match="path_escape: .* is not a name inside"):
+    with pytest.raises(AnnotationError, match=r"path_escape: .* is not a name inside"):
         stored_path(name, folder)
 
 

@@ -23,11 +23,18 @@ _SHARD_FIELDS = {"name": str, "rows": int, "bytes": int, "sha256": str}
 _SOURCE_FIELDS = {
     "root": str,
     **dict.fromkeys(("images", "used", "used_without_some_records", "quarantined"), int),
-    **{"quarantined_records": int, "filtered": dict, "normalised": dict},
+    "quarantined_records": int,
+    "filtered": dict,
+    "normalised": dict,
 }
 _FIELDS = {
-    **{"digest": str, "plan": dict, "conversations": int, "tasks": dict, "sources": dict},
-    **{"shards": list, "quarantine": dict},
+    "digest": str,
+    "plan": dict,
+    "conversations": int,
+    "tasks": dict,
+    "sources": dict,
+    "shards": list,
+    "quarantine": dict,
 }
 _QUARANTINE_FIELDS = {"rows": int, "sha256": str, "reasons": dict}
 _FILLED = ("id", "source", "split", "task", "tasks", "height", "width", "independent", "turns")

@@ -274,9 +274,7 @@ class _Run:
 
     def _with_pool(self, missing: list[int], workers: int) -> None:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(
-            workers, mp_context=context, initializer=end_with_parent
-        ) as pool:
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
             waiting = iter(missing)
             running: set[Future[dict[str, Any]]] = set()
             try:

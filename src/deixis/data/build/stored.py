@@ -31,7 +31,6 @@ from deixis.structures import (
     UnitGroup,
 )
 
-
 _DAMAGE = (ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError, zlib.error)
 
 
