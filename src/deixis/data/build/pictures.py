@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from deixis.data.sources.base import BadRecord
 from deixis.data.sources.image_header import MAX_BYTES
+from deixis.data.sources.inside import stored_path
 from deixis.data.sources.scenes import DrawnImage
 from deixis.errors import AnnotationError, ImageError
 from deixis.media.picture_files import HEAD, picture_kind
@@ -69,7 +70,8 @@ def stored_image(stored: Mapping[str, Any], *, root: Path | None) -> ImageSource
     """The image of a shard's row: a path, a drawing, or pixels out of its bytes when called.
 
     Raises:
-        AnnotationError: The row has neither bytes nor a name, or no root to find the name from.
+        AnnotationError: The row has neither bytes nor a name, no root to find the name from, or
+            a name that leads out of the root.
     """
     data, name = stored["bytes"], stored["path"]
     if data is not None:
@@ -81,8 +83,7 @@ def stored_image(stored: Mapping[str, Any], *, root: Path | None) -> ImageSource
         return DrawnImage(int(drawn[3]), int(drawn[4]), drawn[1], drawn[2])
     if root is None:
         raise AnnotationError(f"image {name}: say in which folder the images are")
-    path: Path = root / name
-    return path
+    return stored_path(name, root)
 
 
 class _Embedded:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.sources.base import BadRecord, Part
+from deixis.data.sources.inside import check_inside
 from deixis.data.sources.streaming import Unparsed, parse_json
 from deixis.errors import GeometryError
 from deixis.geometry import Box, CodedMask, ImageSize, Mask
@@ -199,11 +200,11 @@ def mask_box(mask: Mask) -> Box:
 def image_path(folder: Path, name: object) -> Path:
     """The path of an image whose name an annotation gives; it stays inside the folder.
 
-    Whether it is there is not asked here. Links are followed when the file is opened, and checked
-    there.
+    Whether it is there is not asked here.
 
     Raises:
-        BadRecord: The name is absolute, leads out, is empty, or is none that a file can have.
+        BadRecord: The name is absolute, leads out, itself or by a link on the way; or it is empty,
+            or none that a file can have.
     """
     text = as_text(name, "file name")
     pieces = text.replace("\\", "/").split("/")
@@ -217,4 +218,6 @@ def image_path(folder: Path, name: object) -> Path:
         or max(len(piece.encode()) for piece in pieces) > 255
     ):
         raise BadRecord("path_escape", f"file name {shown(text)} is none inside the image folder")
-    return folder / text
+    path: Path = folder / text
+    check_inside(path, folder)
+    return path

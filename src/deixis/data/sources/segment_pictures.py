@@ -75,7 +75,7 @@ def png_pixels(data: bytes, name: str) -> Integer[np.ndarray, "height width"]:
 
 def _open_png(folder: Path, name: object, modes: tuple[str, ...]) -> Image.Image:
     path = image_path(folder, name)
-    return _decoded(_read_png(folder, path), path.name, modes)
+    return _decoded(_read_png(path), path.name, modes)
 
 
 def _decoded(data: bytes, name: str, modes: tuple[str, ...]) -> Image.Image:
@@ -99,13 +99,10 @@ def _check_kind(image: Image.Image, name: str, modes: tuple[str, ...]) -> None:
         raise BadRecord("mask_damaged", f"{name}: is {image.mode}, expected one of {modes}")
 
 
-def _read_png(folder: Path, path: Path) -> bytes:
+def _read_png(path: Path) -> bytes:
     try:
         if not path.is_file():
             raise BadRecord("mask_damaged", f"{path.name}: no such file")
-        links = path.is_symlink() or path.parent.is_symlink()
-        if links and not path.resolve().is_relative_to(folder.resolve()):
-            raise BadRecord("path_escape", f"{path.name}: a link that leads out of the folder")
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError, RuntimeError) as error:
