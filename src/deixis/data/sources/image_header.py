@@ -5,8 +5,8 @@ import struct
 import warnings
 import zlib
 from dataclasses import dataclass
+from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
@@ -71,7 +71,7 @@ def read_header(path: Path) -> ImageHeader:
         raise BadRecord("image_unreadable", f"{path.name}: {error}") from None
 
 
-def read_header_of(file: BinaryIO, name: str) -> ImageHeader:
+def read_header_of(file: BufferedReader | BytesIO, name: str) -> ImageHeader:
     """Read the header of a picture in an open file.
 
     Raises:

@@ -204,7 +204,7 @@ class _Line:
         elif mask is not None:
             box = mask_box(mask)
         elif oriented is not None:
-            box = box_around(oriented, self.size, self.notes)
+            box = box_around(oriented, self.size, self.found.notes)
         else:
             raise BadRecord("bad_record", "an object needs a box, a mask or oriented corners")
         keypoints = None
