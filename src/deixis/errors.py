@@ -69,6 +69,6 @@ class NumericError(DeixisError):
 
 
 class CheckpointError(DeixisError):
-    """Weights or a checkpoint are damaged, incomplete or do not fit the model."""
+    """Weights, a checkpoint or a built data set are damaged, incomplete or do not fit."""
 
     exit_code = 7

@@ -155,7 +155,7 @@ def test_real_photographs_are_answered(
         (["{picture}", "x", "--out", "{picture}/a.png"], 4, "is not a folder"),
         (["{picture}", "x", "--nonsense"], 2, "--nonsense"),
         (["{picture}"], 2, "Missing argument"),
-        (["{text}", "Where?"], 2, "not an image, expected JPEG, PNG, WebP or BMP"),
+        (["{text}", "Where?"], 2, "not an image, expected JPEG, PNG, WebP, BMP, TIFF or AVIF"),
         (["{cut}", "Where?"], 2, "damaged"),
     ],
 )

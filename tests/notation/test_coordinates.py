@@ -113,6 +113,64 @@ def test_brackets_that_hold_no_coordinates_stay_words(raw: str, found: list[str]
     assert codes(decoded) == found
 
 
+FOREIGN = [
+    *("[0.1 0.2 0.5 0.6]", "[0.1 0.2 0.5 0.6; 0.2 0.2 0.5 0.6]", "[12.5 3 40 50.0]"),
+    *("(0.1, 0.2, 0.5, 0.6)", "(0.1,0.2),(0.5,0.6)", "( .1 , 0.2 ) ( 1 , 0.60 )"),
+    *('<points x1="1.5" y1="2">', "<|det|>", "<12><345><67><999>", "<quad>"),
+]
+
+
+@pytest.mark.parametrize("raw", FOREIGN)
+@pytest.mark.parametrize("marks", [False, True])
+def test_a_box_of_another_notation_is_named_and_stays_in_the_text(raw: str, *, marks: bool) -> None:
+    answer = f"the dog {raw} runs"
+    decoded = read(answer, Coordinates(marks=marks))
+    assert decoded.text == GroundedText(answer)
+    (problem,) = decoded.problems
+    assert problem.code == "foreign_notation"
+    assert problem.position == len("the dog ")
+    assert problem.message.startswith(f"{raw[:80]!r} looks like coordinates of another notation")
+
+
+@pytest.mark.parametrize(
+    ("raw", "tags"),
+    [
+        ("<box>(123,456),(789,1000)</box>", 2),
+        ("<|box_start|>(1,2),(3,4)<|box_end|>", 2),
+        ("<loc_12><loc_34><loc_56><loc_78>", 4),
+        ("<loc0012><loc0034><loc0056><loc0078>", 4),
+        ("<patch_index_0044><patch_index_0863>", 2),
+        ("<BBOX>0.1 0.2 0.3 0.4</BBOX>", 2),
+        ("<box>(0.1,0.2),(0.3,0.4)</box>", 3),
+    ],
+)
+def test_tags_of_another_notation_are_named(raw: str, tags: int) -> None:
+    decoded = read(raw)
+    assert decoded.text.text == raw
+    assert codes(decoded) == ["foreign_notation"] * tags
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(
+            "in 1999 (or 2001, 2002, 2003, 2004)",
+            "[1] [2] [3]",
+            "[1 2 3 4]",
+            "[2019 2020 2021 2022]",
+        ),
+        *("(1, 2, 3, 4)", "(1,2),(3,4)", "f(0.5, 0.2)", "a 95% interval [0.45 0.67]", "(0.5)"),
+        *("a <b>box</b>", "<boxer>", "x < 3 > y", "<1><2>", "a box (0.5 m, 0.2 m)", "1. 2. 3. 4."),
+        *("scores (10.5, 20.5, 30.5, 40.5)", "[about 0.1 0.2 0.3]", "the box <locally> made"),
+    ],
+)
+@pytest.mark.parametrize("marks", [False, True])
+def test_ordinary_text_is_no_box_of_another_notation(raw: str, *, marks: bool) -> None:
+    decoded = read(raw, Coordinates(marks=marks))
+    assert decoded.text == GroundedText(raw)
+    assert codes(decoded) == []
+
+
 def test_coordinates_after_words_in_brackets_are_still_read() -> None:
     decoded = read("<ref>dog</ref>[1] [0.1,0.3]")
     assert decoded.text.text == "dog[1]"

@@ -6,7 +6,7 @@ import pytest
 from deixis.errors import NotationError
 from deixis.geometry import Box, ImageSize
 from deixis.notation import Decoded, EncodedReference, Marker, Triplets, fill
-from deixis.notation.triplets import NEXT, State
+from deixis.notation.triplets import NEXT, State, _Reader
 from deixis.structures import GroundedPhrase, GroundedText, Problem, Reference, UnitGroup
 
 SIZE = ImageSize(48, 64)
@@ -327,3 +327,35 @@ def test_triplets_carry_every_answer_as_it_is() -> None:
     text = GroundedText("dog", (phrase("dog", 0, group("anything")),))
     assert Triplets().adapt(text) is text
     assert Triplets().latents == {Marker.REFERENCE}
+
+
+class _Counted(str):
+    """Text that counts the characters of every text made by adding it to another."""
+
+    __slots__ = ()
+    copied = 0
+
+    def __radd__(self, before: str) -> "_Counted":
+        _Counted.copied += len(before) + len(self)
+        return _Counted(str(before) + str(self))
+
+
+def test_foreign_markers_inside_a_unit_do_not_copy_its_text_again_and_again() -> None:
+    def copied(times: int) -> int:
+        _Counted.copied = 0
+        reader = _Reader(Triplets())
+        reader.read("", Marker.UNIT_OPEN, 0)
+        for number in range(times):
+            reader.read(_Counted("box"), Marker.LOCATION, number)
+        reader.finish("", times)
+        assert reader.decoded().text.text == "box" * times
+        return _Counted.copied
+
+    assert copied(400) <= 2.5 * copied(200)
+
+
+@pytest.mark.parametrize("gap", [" " * 200_000 + "x", "[" + "1" * 200_000 + "x"])
+def test_long_blanks_and_indices_that_end_wrong_are_read_in_one_pass(gap: str) -> None:
+    pieces = [Marker.PHRASE_OPEN, "a", Marker.PHRASE_CLOSE, "(", Marker.UNIT_OPEN, "box"]
+    decoded = Triplets().decode([*pieces, Marker.UNIT_CLOSE, gap], ImageSize(10, 10))
+    assert "unclosed_group" in [problem.code for problem in decoded.problems]

@@ -207,11 +207,18 @@ def test_what_follows_a_whole_image_is_ignored() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "<0 bytes>: empty, expected a JPEG, PNG, WebP or BMP image"),
-        (b"<html><body>not found</body></html>", "not an image, expected JPEG, PNG, WebP or BMP"),
+        (b"", "<0 bytes>: empty, expected a JPEG, PNG, WebP, BMP, TIFF or AVIF image"),
+        (
+            b"<html><body>not found</body></html>",
+            "not an image, expected JPEG, PNG, WebP, BMP, TIFF or AVIF",
+        ),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image, expected"),
-        (b"GIF89a" + bytes(40), "is GIF, expected JPEG, PNG, WebP or BMP"),
-        (b"II*\0" + bytes(40), "is TIFF, expected"),
+        (b"GIF89a" + bytes(40), "is GIF, expected JPEG, PNG, WebP, BMP, TIFF or AVIF"),
+        (b"II*\0" + bytes(40), "expected"),
+        (bytes(3) + b" ftypheic" + bytes(40), "is HEIC, which needs the package pillow-heif"),
+        (bytes(3) + b" ftypmif1" + bytes(40), "is HEIC, which needs the package pillow-heif"),
+        (bytes(3) + b" ftypavif" + bytes(40), "expected"),
+        (bytes(3) + b" ftypmp42" + bytes(40), "is MP4, expected"),
         (b"%PDF-1.7", "is PDF, expected"),
         (bytes(12) + b"\x89PNG", "not an image, expected"),
         (b"\xff\xd8\xff", "expected"),
@@ -234,7 +241,7 @@ def test_what_is_no_sound_image_is_refused_in_one_line(data: bytes, words: str) 
     assert str(caught.value).startswith("image <")
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "WEBP"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "WEBP", "TIFF", "AVIF"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.9, 0.99])
 def test_a_file_cut_short_is_refused(form: str, share: float) -> None:
     data = _bytes(Image.fromarray(_photo()), form)
@@ -249,7 +256,7 @@ def test_a_png_with_a_wrong_checksum_is_refused() -> None:
         read_image(bytes(data))
 
 
-@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "AVIF"])
 def test_an_animation_is_refused(form: str) -> None:
     frames = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (0, 120, 240)]
     data = _bytes(frames[0], form, save_all=True, append_images=frames[1:])

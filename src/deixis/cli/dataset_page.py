@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 
 from deixis.data.build import BuiltDataset
-from deixis.data.build.stored import to_conversation
 from deixis.errors import DeixisError, RecipeError
 from deixis.geometry import ImageSize, Mask, Scribble
 from deixis.notation import Coordinates, Notation, Tokens, Triplets
@@ -137,17 +136,13 @@ def _drawn(conversation: Conversation) -> Image.Image:
     return sheet
 
 
-def _conversation(dataset: BuiltDataset, row: Mapping[str, Any]) -> Conversation:
-    return to_conversation(row, root=dataset.roots.get(row["source"]))
-
-
 def contact_sheet(
     dataset: BuiltDataset, rows: Sequence[Mapping[str, Any]], *, columns: int = 4
 ) -> bytes:
     """Conversations side by side, as a PNG."""
     pictures = []
     for row in rows:
-        picture = _drawn(_conversation(dataset, row))
+        picture = _drawn(dataset.conversation(row))
         picture.thumbnail((_THUMBNAIL, 4 * _THUMBNAIL))
         pictures.append(picture)
     lines = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
@@ -167,7 +162,7 @@ def _card(dataset: BuiltDataset, row: Mapping[str, Any]) -> str:
     title = html.escape(f"{row['task']} · {row['id']}")
     problems: list[str] = []
     try:
-        conversation = _conversation(dataset, row)
+        conversation = dataset.conversation(row)
         picture = _drawn(conversation)
     except DeixisError as error:
         return (

@@ -24,7 +24,7 @@ def export_command(
         str,
         typer.Argument(
             metavar="FORMAT",
-            help="coco, fiftyone, jsonl, label_studio or yolo.",
+            help="coco, dota, fiftyone, jsonl, label_studio, voc or yolo.",
             show_default=False,
         ),
     ],
@@ -36,7 +36,7 @@ def export_command(
     ] = False,
     rows: Annotated[
         str | None,
-        typer.Option(help="For yolo: auto, boxes, polygons or keypoints.", show_default=False),
+        typer.Option(help="For yolo: auto, boxes, polygons, keypoints or obb.", show_default=False),
     ] = None,
     results: Annotated[
         str | None,
@@ -96,7 +96,7 @@ def export_command(
         faults.written = True
     _end(failed, report, quarantine, as_json=as_json)
     typer.echo(f"{form}: {out}", err=True)
-    if report is not None and not copy_images and form not in {"yolo", "fiftyone"}:
+    if report is not None and not copy_images and not EXPORT_FORMATS[form].brings_images:
         typer.echo(f"names of images start from {report.root}", err=True)
 
 

@@ -15,7 +15,7 @@ _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 def point_command(
     image: Annotated[
-        str, typer.Argument(help="A JPEG, PNG, WebP or BMP file.", show_default=False)
+        str, typer.Argument(help="A JPEG, PNG, WebP, BMP, TIFF or AVIF file.", show_default=False)
     ],
     prompt: Annotated[
         str,

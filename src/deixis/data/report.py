@@ -9,7 +9,12 @@ from typing import Any
 import orjson
 
 from deixis.data.build.dataset import BuiltDataset
+from deixis.errors import CheckpointError
 
+_DAMAGE = (
+    *(ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError),
+    StopIteration,
+)
 _LENGTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SMALL, _MEDIUM = 32**2, 96**2
 _THIRDS = ("left", "middle", "right"), ("top", "middle", "bottom")
@@ -38,7 +43,7 @@ class Counts:
         """Count a row."""
         self.conversations += 1
         self.sources[row["source"]] += 1
-        stored = row["image"] or row["video"]
+        stored = row["image"] or row.get("video")
         name = stored["path"] or hashlib.sha256(stored["bytes"]).hexdigest()
         image = _digest(f"{row['source']}\x00{name}".encode())
         self.images.add(image)
@@ -105,10 +110,19 @@ def _bin(words: int) -> str:
 
 
 def count_rows(rows: Iterable[Mapping[str, Any]]) -> Counts:
-    """Count rows of shards."""
+    """Count rows of shards.
+
+    Raises:
+        CheckpointError: A row is not what a build writes.
+    """
     counts = Counts()
     for row in rows:
-        counts.take(row)
+        try:
+            counts.take(row)
+        except _DAMAGE as error:
+            raise CheckpointError(
+                f"row {row['id']}: damaged: {type(error).__name__}: {error}"
+            ) from error
     return counts
 
 

@@ -17,6 +17,7 @@ from deixis.geometry.boxes import (
 from deixis.geometry.depth import DepthMap
 from deixis.geometry.keypoints import COCO_FLIP_PAIRS, COCO_KEYPOINTS, Keypoints, mirrored_order
 from deixis.geometry.masks import CodedMask, Mask, mask_iou
+from deixis.geometry.oriented import OrientedBox
 from deixis.geometry.points import Point, Scribble, stack_points
 from deixis.geometry.size import ImageSize
 from deixis.geometry.transforms import (
@@ -46,6 +47,7 @@ __all__ = [
     "Letterbox",
     "Mask",
     "Orient",
+    "OrientedBox",
     "Point",
     "Resize",
     "Scribble",

@@ -23,11 +23,12 @@ from deixis.geometry.checks import checked_side, checks_itself, shown
 from deixis.geometry.depth import DepthMap
 from deixis.geometry.keypoints import Keypoints
 from deixis.geometry.masks import Mask
+from deixis.geometry.oriented import OrientedBox
 from deixis.geometry.points import Point, Scribble
 from deixis.geometry.size import ImageSize
 
-Geometry = Box | Mask | Point | Scribble | Keypoints | DepthMap
-"""Everything that a transform can move: every unit and every region."""
+Geometry = Box | Mask | Point | Scribble | Keypoints | DepthMap | OrientedBox
+"""Everything that a transform can move: every unit, every region, and turned boxes."""
 
 _G = TypeVar("_G", bound=Geometry)
 
@@ -116,6 +117,9 @@ class Move:
             case Scribble():
                 points = self.axes.move(np.array(unit.points)).tolist()
                 return Scribble(tuple((x, y) for x, y in points), unit.width * self.axes.stretch)
+            case OrientedBox():
+                corners = self.axes.move(unit.as_array()).tolist()
+                return OrientedBox(tuple((x, y) for x, y in corners))
             case Keypoints():
                 moved = Keypoints(self.axes.move(unit.positions), unit.visibility, unit.names)
                 return moved.mirrored() if self.axes.mirrors else moved

@@ -38,6 +38,19 @@ from deixis.structures.units import (
 _LIST = re.compile(r"\[([\d\s.,;+\-eE]*+)\]")
 _CUT_LIST = re.compile(r"\[[\d\s.,;+\-eE]*+\Z")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+# What other models write for a box: tags, location tokens, and numbers in parentheses. Without a tag
+# only fractions count, since whole numbers in parentheses are ordinary text. All repeats are bounded.
+_FRACTION = r"\s{0,4}(?:[01]?\.\d{1,8}|[01])\s{0,4}"
+_FOREIGN = re.compile(
+    r"<\|?/?(?:box|bbox|quad|det)(?:_start|_end)?\|?>"
+    r"|<(?:loc|bin|patch_index)_?\d{1,4}>"
+    r"|<points?\s[^<>]{0,200}>"
+    r"|<\d{1,4}><\d{1,4}><\d{1,4}><\d{1,4}>"
+    rf"|\((?=[^()]{{0,80}}\.){_FRACTION}(?:,{_FRACTION}){{3}}\)"
+    rf"|\((?=[^()]{{0,40}}\.){_FRACTION},{_FRACTION}\)\s{{0,4}}[,;]?\s{{0,4}}"
+    rf"\({_FRACTION},{_FRACTION}\)",
+    re.IGNORECASE,
+)
 # float() of a run of digits takes time with its square; no sound coordinate is this long.
 _MAX_NUMBER_LENGTH = 40
 _LENGTHS = {4: UnitType.BOX.value, 2: UnitType.POINT.value}
@@ -167,7 +180,8 @@ class Coordinates:
         """Read pieces as grounded text, with boxes and points in pixels of an image of ``size``.
 
         Never raises. Numbers outside the image are brought to its edge, corners in the wrong
-        order are exchanged, and a box without an extent is left out; each is a problem.
+        order are exchanged, and a box without an extent is left out; each is a problem. What
+        looks like a box of another notation stays in the text, and is a problem too.
         """
         reader = _Reader(self, _Grid(size, self.decimals))
         for gap, marker, offset in gaps_and_markers(pieces, self.spelling):
@@ -360,6 +374,8 @@ class _Reader:
             self._faults.add("unexpected_marker", f"{marker.value} does not belong here", position)
 
     def _read_words(self, gap: str, start: int, *, at_end: bool) -> None:
+        for foreign in _FOREIGN.finditer(gap):
+            self._add_foreign(foreign.group(), start + foreign.start())
         end = 0
         # Whether words, or brackets that are none of ours, stand between the last list and here.
         apart = False
@@ -409,6 +425,9 @@ class _Reader:
         if not text.strip():
             return DraftGroup((UnitType.BOX.value,)) if may_be_empty else None
         entries = [entry.split(",") for entry in text.split(";")]
+        if all(len(entry) == 1 and _is_blank_separated(entry[0]) for entry in entries):
+            self._add_foreign(f"[{text}]", self._position)
+            return None
         if len(entries) == 1 and len(entries[0]) == 1:
             return None
         lengths = {len(entry) for entry in entries}
@@ -431,6 +450,13 @@ class _Reader:
             if unit is not None:
                 group.references.append(DraftReference((unit,)))
         return group
+
+    def _add_foreign(self, text: str, position: int) -> None:
+        self._faults.add(
+            "foreign_notation",
+            f"{text[:80]!r} looks like coordinates of another notation, expected [x1,y1,x2,y2]",
+            position,
+        )
 
     def _unit(self, numbers: Sequence[float]) -> Box | Point | None:
         steps = self._grid.read(numbers, self._faults, self._position)
@@ -474,6 +500,17 @@ def _cut_list(text: str) -> int | None:
     if start < 0 or not _CUT_LIST.match(text, start):
         return None
     return start if any(mark in text[start:] for mark in ".,;") else None
+
+
+def _is_blank_separated(text: str) -> bool:
+    """Whether a text is four numbers between blanks, of which one is no whole number."""
+    # split() of a hostile text would make a list of all its words
+    numbers = text.split(None, 4)
+    return (
+        len(numbers) == 4
+        and "." in text
+        and all(_parse_number(number) is not None for number in numbers)
+    )
 
 
 def _parse_number(text: str) -> float | None:

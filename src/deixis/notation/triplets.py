@@ -66,9 +66,10 @@ NEXT: Mapping[tuple[State, Marker], State] = MappingProxyType(
 
 _BEFORE_UNIT = re.compile(r"[\s(,]*")
 _BETWEEN_UNITS = re.compile(r"[\s(),;]*")
-_INDEX = re.compile(r"[\s,]*(?:\[([\s\d+-]*)\]\s*)?")
-_CLOSING = re.compile(r"\s*\)")
-_CUT_INDEX = re.compile(r"[\s,]*(?:\[[\s\d+-]*\]?)?\s*")
+# Possessive, so that a hundred thousand blanks are not tried in every way they can be shared.
+_INDEX = re.compile(r"[\s,]*+(?:\[([\s\d+-]*+)\]\s*+)?+")
+_CLOSING = re.compile(r"\s*+\)")
+_CUT_INDEX = re.compile(r"[\s,]*+(?:\[[\s\d+-]*+\]?+)?+\s*+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,8 @@ class _Reader:
         self._index = ""
         self._group_references = 0
         self._parentheses = 0
-        self._unit_name = ""
+        # In pieces: a text of markers that do not belong cuts it into as many as it has.
+        self._unit_pieces: list[str] = []
         self._plan_text: list[str] = []
         self._plan: tuple[PlanEntry, ...] | None = None
         self._after_plan = False
@@ -209,7 +211,7 @@ class _Reader:
             case Marker.PHRASE_CLOSE:
                 self._close_phrase(before)
             case Marker.UNIT_OPEN:
-                self._unit_name = ""
+                self._unit_pieces.clear()
             case Marker.UNIT_CLOSE:
                 self._open_group()
             case Marker.REFERENCE:
@@ -228,7 +230,7 @@ class _Reader:
             self._plan_text.append(gap)
             return
         if self._state is State.UNIT:
-            self._unit_name += gap
+            self._unit_pieces.append(gap)
             return
         if self._state is State.GROUP:
             if marker is Marker.REFERENCE and (index := _INDEX.fullmatch(gap)):
@@ -294,15 +296,16 @@ class _Reader:
         if marker not in self._notation.markers:
             self._drop(marker)
             return False
+        unit_name = self._unit_name()
         inside = marker in {Marker.PHRASE_CLOSE, Marker.PHRASE_OPEN} and bool(self._draft.open)
         self._faults.add(
             "crossed" if inside else "unclosed_unit",
-            f"{marker.value} stands inside the unit {self._unit_name[:MAX_NAME_LENGTH]!r}",
+            f"{marker.value} stands inside the unit {unit_name[:MAX_NAME_LENGTH]!r}",
             self._position,
         )
         if marker is Marker.REFERENCE:
-            name, bracket, index = self._unit_name.partition("[")
-            self._unit_name = name
+            name, bracket, index = unit_name.partition("[")
+            self._unit_pieces[:] = [name]
             self._open_group()
             self._index = (bracket + index).strip()
             self._state = State.GROUP
@@ -315,9 +318,13 @@ class _Reader:
     def _abandon_unit(self) -> None:
         self._state = State.NAMED
         # A unit that was never closed may have swallowed a sentence; a name is not missed.
-        if len(self._unit_name) > MAX_NAME_LENGTH:
-            self._add_words(self._unit_name)
-        self._unit_name = ""
+        unit_name = self._unit_name()
+        if len(unit_name) > MAX_NAME_LENGTH:
+            self._add_words(unit_name)
+        self._unit_pieces.clear()
+
+    def _unit_name(self) -> str:
+        return "".join(self._unit_pieces)
 
     def _drop(self, marker: Marker) -> None:
         if marker is Marker.REFERENCE:
@@ -361,11 +368,12 @@ class _Reader:
     def _open_group(self) -> None:
         self._group = None
         self._group_references = 0
-        unit_types = parse_units(self._unit_name)
+        unit_name = self._unit_name()
+        unit_types = parse_units(unit_name)
         if unit_types is None:
             self._faults.add(
                 "invalid_unit",
-                f"{self._unit_name[:MAX_NAME_LENGTH]!r} is no unit name",
+                f"{unit_name[:MAX_NAME_LENGTH]!r} is no unit name",
                 self._position,
             )
             return

@@ -24,8 +24,14 @@ from PIL import Image, UnidentifiedImageError
 
 from deixis.errors import ImageError
 from deixis.geometry import ImageSize, Letterbox
+from deixis.media.picture_files import (
+    EXPECTED,
+    HEAD,
+    is_turned_by_reader,
+    num_pictures,
+    picture_kind,
+)
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 40_000_000
 MAX_SIDE = 16_384
@@ -34,7 +40,6 @@ MAX_ASPECT = 100
 # Pixels of a canvas that are rounding, not padding: no column is added that holds nothing but fill.
 _DUST = 1e-9
 
-_EXPECTED = "JPEG, PNG, WebP or BMP"
 _ORIENTATION_TAG = 0x0112
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -49,24 +54,11 @@ _DECODER_ERRORS = (
     AttributeError,
     EOFError,
     ArithmeticError,
-    NotImplementedError,
+    # of AVIF's decoder; some that are not implemented are of this kind too
+    RuntimeError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
-)
-
-# Formats that people try and that are refused by name; (offset, bytes).
-_REFUSED = (
-    (0, b"GIF8", "GIF"),
-    (0, b"II*\0", "TIFF"),
-    (0, b"MM\0*", "TIFF"),
-    (0, b"%PDF", "PDF"),
-    (0, b"8BPS", "Photoshop"),
-    (4, b"ftypavif", "AVIF"),
-    (4, b"ftypheic", "HEIC"),
-    (4, b"ftypmp4", "MP4"),
-    (4, b"ftypisom", "MP4"),
-    (0, b"\0\0\0\x0cjP", "JPEG 2000"),
 )
 
 _UPRIGHT: Mapping[int, Image.Transpose] = MappingProxyType(
@@ -113,10 +105,11 @@ def read_image(
 ) -> LoadedImage:
     """Read a picture from a file, its bytes, a Pillow image or an array.
 
-    Files and bytes are JPEG, PNG, WebP or BMP with one frame, told by their content and never by
-    their name. An EXIF orientation is obeyed, for Pillow images too. Transparency is laid on
-    white, 16-bit grey is divided by 257, palettes, grey and CMYK become RGB. Of a JPEG with
-    several pictures (a phone's gain map) the first is read.
+    Files and bytes are JPEG, PNG, WebP, BMP, TIFF or AVIF with one frame, told by their content and
+    never by their name; HEIC too where the package ``pillow-heif`` is installed. An EXIF orientation
+    is obeyed, for Pillow images too. Transparency is laid on white, 16-bit grey is divided by 257,
+    palettes, grey and CMYK become RGB. Of a JPEG with several pictures (a phone's gain map) the first
+    is read, of HEIC the primary one, of TIFF the only page that is no smaller copy of another.
 
     An array is grey ``[h w]`` or ``[h w 1]``, RGB ``[h w 3]`` or RGBA ``[h w 4]`` of uint8, or
     uint16 grey; it is taken as upright, and an RGB array is not copied.
@@ -266,19 +259,19 @@ def _too_many_bytes(name: str, count: int) -> str:
 
 def _from_bytes(data: bytes, name: str) -> LoadedImage:
     if not data:
-        raise ImageError(f"image {name}: empty, expected a {_EXPECTED} image")
+        raise ImageError(f"image {name}: empty, expected a {EXPECTED} image")
     if len(data) > MAX_BYTES:
         raise ImageError(_too_many_bytes(name, len(data)))
-    for offset, magic, format_name in _REFUSED:
-        if data.startswith(magic, offset):
-            raise ImageError(f"image {name}: is {format_name}, expected {_EXPECTED}")
+    kind = picture_kind(data[:HEAD])
+    if kind.refused:
+        raise ImageError(f"image {name}: {kind.refused}, expected {EXPECTED}")
     if data.startswith(_PNG_SIGNATURE):
         _check_png(data, name)
     try:
         with _quiet():
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(io.BytesIO(data), formats=kind.formats)
     except UnidentifiedImageError as error:
-        raise ImageError(f"image {name}: not an image, expected {_EXPECTED}") from error
+        raise ImageError(f"image {name}: not an image, expected {EXPECTED}") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"image {name}: too many pixels, expected at most {MAX_PIXELS}") from error
     except _DECODER_ERRORS as error:
@@ -310,7 +303,7 @@ def _check_png(data: bytes, name: str) -> None:
 
 def _damaged(name: str, reason: object) -> str:
     text = _printable(" ".join(str(reason).split())) or type(reason).__name__
-    return f"image {name}: damaged ({text}), expected a complete {_EXPECTED} image"
+    return f"image {name}: damaged ({text}), expected a complete {EXPECTED} image"
 
 
 def _unknown_pixels(name: str, mode: str) -> str:
@@ -340,9 +333,8 @@ def _from_pillow(image: Image.Image, name: str) -> LoadedImage:
     changes: list[str] = []
     try:
         with _quiet():
-            # MPO is a JPEG whose further pictures are depth or gain maps, not animation.
-            frames = 1 if format_name == "MPO" else getattr(image, "n_frames", 1)
             orientation = _orientation(image)
+            frames = num_pictures(image)
             if frames == 1:
                 image.load()
     except _DECODER_ERRORS as error:
@@ -354,7 +346,8 @@ def _from_pillow(image: Image.Image, name: str) -> LoadedImage:
     except _DECODER_ERRORS as error:
         raise ImageError(_unknown_pixels(name, image.mode)) from error
     if orientation in _UPRIGHT:
-        rgb = rgb.transpose(_UPRIGHT[orientation])
+        if not is_turned_by_reader(image):
+            rgb = rgb.transpose(_UPRIGHT[orientation])
         changes.append(f"turned upright from EXIF orientation {orientation}")
     return LoadedImage(np.array(rgb), name, format_name, orientation, tuple(changes))
 

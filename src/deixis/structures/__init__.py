@@ -2,6 +2,7 @@
 
 from deixis.structures.answer import Answer, Problem
 from deixis.structures.conversation import IGNORE_INDEX, Conversation, QuestionPart, Turn
+from deixis.structures.left_out import ANYTHING, NOTHING, LeftOut
 from deixis.structures.sample import (
     DIALOGUE,
     MARKERS,
@@ -27,9 +28,11 @@ from deixis.structures.units import (
 from deixis.structures.video import FrameArray, Video, VideoContent
 
 __all__ = [
+    "ANYTHING",
     "DIALOGUE",
     "IGNORE_INDEX",
     "MARKERS",
+    "NOTHING",
     "Answer",
     "Conversation",
     "Description",
@@ -40,6 +43,7 @@ __all__ = [
     "ImageArray",
     "ImageSource",
     "Instance",
+    "LeftOut",
     "Problem",
     "QuestionAnswer",
     "QuestionPart",

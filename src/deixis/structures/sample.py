@@ -1,14 +1,15 @@
 """One annotated image, as every source gives it and every task takes it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jaxtyping import UInt8
 from numpy import ndarray
 
 from deixis.errors import AnnotationError, GeometryError
-from deixis.geometry import Box, DepthMap, ImageSize, Keypoints, Mask
+from deixis.geometry import Box, DepthMap, ImageSize, Keypoints, Mask, OrientedBox
+from deixis.structures.left_out import NOTHING, LeftOut
 from deixis.structures.units import GroundedPhrase, GroundedText, Region
 from deixis.structures.video import Video
 
@@ -27,7 +28,12 @@ Pascal VOC.
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One annotated thing: geometry of its visible part, in source pixels."""
+    """One annotated thing: geometry of its visible part, in source pixels.
+
+    ``box`` is upright. Where the annotation is a turned box, ``oriented`` keeps its corners, which may
+    leave the image, and ``box`` is the upright one around them. ``score`` is how sure the model was that
+    found it; none of what people annotated.
+    """
 
     category: str
     box: Box
@@ -36,6 +42,8 @@ class Instance:
     attributes: tuple[str, ...] = ()
     visibility: float = 1.0
     crowd: bool = False
+    oriented: OrientedBox | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +98,15 @@ class Sample:
     Indices (of relations, expressions, questions, salient) point into ``instances``. Captions
     are short or long texts whose phrases own units. ``exhaustive`` says that everything of the
     named categories is annotated, so that counting and finding all of a class have one answer.
+    ``left_out`` says it class by class: where it lacks anything the sample is not exhaustive, and
+    a sample that is made with ``exhaustive=False`` alone lacks anything. `covers` is the question
+    to ask about one class.
     A `Video` holds words and nothing that would need a time: captions without phrases, and
     questions about the whole of it; ``size`` is that of its upright frames.
 
     Raises:
         AnnotationError: An index points at no instance, a box leaves the image, a mask or depth map
-            is of another size, or a video has geometry.
+            is of another size, an absent class is present or was left out, or a video has geometry.
     """
 
     id: str
@@ -112,8 +123,13 @@ class Sample:
     source: str = ""
     split: str = ""
     exhaustive: bool = True
+    left_out: LeftOut = NOTHING
 
     def __post_init__(self) -> None:
+        if self.left_out.is_nothing and not self.exhaustive:
+            object.__setattr__(self, "left_out", replace(self.left_out, unknown=True))
+        object.__setattr__(self, "exhaustive", self.left_out.is_nothing)
+        self._check_absent()
         count = len(self.instances)
         used = [
             index for relation in self.relations for index in (relation.subject, relation.object)
@@ -135,6 +151,22 @@ class Sample:
         self._check_size("the depth map", self.depth)
         if isinstance(self.image, Video):
             self._check_words_only()
+
+    def covers(self, category: str) -> bool:
+        """Whether every thing of a class is among the instances, so that it can be counted."""
+        return self.left_out.covers(category)
+
+    def _check_absent(self) -> None:
+        if not self.absent_categories:
+            return
+        doubtful = {one.category for one in self.instances}
+        doubtful |= self.left_out.categories | self.left_out.broader
+        for name in self.absent_categories:
+            if name in doubtful:
+                raise AnnotationError(
+                    f"sample {self.id}: class {name!r} is said to be absent, but it is present, was "
+                    "left out, or is broader than one that is present"
+                )
 
     def _check_words_only(self) -> None:
         pointing = [caption for caption in self.captions if caption.phrases]

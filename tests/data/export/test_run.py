@@ -155,13 +155,15 @@ def test_pictures_of_yolo_are_second_names_or_copies(
 
 
 def test_drawn_pictures_have_to_be_written(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"in no files.*\nhint: add --copy-images"):
+    with pytest.raises(
+        RecipeError, match=r"in no files.*\nhint: use deixis data export FORMAT --copy-images"
+    ):
         export(tmp_path, "coco", scenes(1))
 
 
 def test_unknown_formats_and_choices_are_refused(tmp_path: Path) -> None:
     cases: list[tuple[str, dict[str, Any], str]] = [
-        ("voc", {}, "format 'voc': expected one of"),
+        ("csv", {}, "format 'csv': expected one of"),
         ("yolo", {"rows": "ellipses"}, "rows 'ellipses': expected one of"),
         ("yolo", {"rows": "keypoints"}, "no instance has any"),
         ("label_studio", {"results": "guesses"}, "results 'guesses': expected one of"),

@@ -21,7 +21,7 @@ def _annotation(number: int, **more: Any) -> dict[str, Any]:
         "id": number,
         "image_id": 9,
         "category_id": 17,
-        "bbox": [10, 10, 20, 20],
+        "bbox": [10, 10 + number / 8, 20, 20],
         "segmentation": [[10, 10, 30, 10, 30, 30, 10, 30]],
         "iscrowd": 0,
         "area": 400,

@@ -9,6 +9,7 @@ from data.sources.reading import codes, collect, notes, samples, write_json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deixis.data.sources import open_source
 from deixis.data.sources.label_studio import open_label_studio, picture_name
 from deixis.errors import AnnotationError, RecipeError
 from deixis.geometry import Box, ImageSize, Mask
@@ -240,13 +241,141 @@ def test_a_result_that_cannot_be_used_is_left_out(
     sample = readings["5"].sample
     assert sample is not None
     assert [one.box for one in sample.instances] == [Box(20, 10, 60, 30)]
-    assert not sample.exhaustive
+    kind = result.get("type") if isinstance(result, dict) else None
+    assert sample.exhaustive == (kind in ("relation", "textarea"))
+    label = result["value"].get(kind) if isinstance(result, dict) and "value" in result else None
+    assert sample.left_out.unknown == (not sample.exhaustive and label in (None, [5], [7], [""]))
 
 
-def test_turned_boxes_are_faults(tmp_path: Path) -> None:
-    box = _box(10, 10, 10, 10)
-    box["value"]["rotation"] = 30
-    assert codes(collect(open_label_studio(_write(tmp_path, _task(box))))) == {"box_layout": 1}
+@pytest.mark.parametrize(
+    ("turn", "box"),
+    [
+        (360, Box(100, 20, 140, 40)),
+        (-720, Box(100, 20, 140, 40)),
+        (1e-7, Box(100, 20, 140, 40)),
+        (90, Box(80, 20, 100, 60)),
+        (450.0000001, Box(80, 20, 100, 60)),
+        (180, Box(60, 0, 100, 20)),
+        (-90, Box(100, 0, 120, 20)),
+    ],
+)
+def test_a_box_is_turned_about_its_top_left_corner(tmp_path: Path, turn: float, box: Box) -> None:
+    given_box = _box(50, 20, 20, 20)
+    if turn == -90:
+        given_box = _box(50, 20, 10, 20)
+    given_box["value"]["rotation"] = turn
+    (instance,) = samples(open_label_studio(_write(tmp_path, _task(given_box))))["5"].instances
+    assert instance.mask is None
+    assert instance.box == box
+
+
+def test_a_box_turned_by_any_angle_is_a_polygon(tmp_path: Path) -> None:
+    turned = _box(50, 20, 20, 20)
+    turned["value"]["rotation"] = 30
+    readings = collect(open_label_studio(_write(tmp_path, _task(turned))))
+    assert notes(readings) == {"box_turned": 1}
+    sample = readings["5"].sample
+    assert sample is not None
+    (instance,) = sample.instances
+    # 40 x 20 pixels about (100, 20)
+    across, down = 40 * np.cos(np.pi / 6), 20 * np.sin(np.pi / 6)
+    expected = (100 - down, 20, 100 + across, 20 + 20 + 20 * np.cos(np.pi / 6))
+    assert np.allclose(instance.box.as_array(), expected, atol=1e-4)
+    assert instance.mask is not None
+    assert abs(instance.mask.area - 800) < 30
+    turned["value"]["rotation"] = -60
+    assert codes(collect(open_label_studio(_write(tmp_path, _task(turned))))) == {"box_outside": 1}
+
+
+def _ellipse(*values: float, **more: Any) -> dict[str, Any]:
+    names = ("x", "y", "radiusX", "radiusY", "rotation")
+    value = {**dict(zip(names, values, strict=True)), "ellipselabels": ["coin"]}
+    return {"id": "e", "type": "ellipselabels", "value": value, **SIZE, **more}
+
+
+@pytest.mark.parametrize(("turn", "box"), [(0, Box(100, 35, 140, 65)), (90, Box(105, 30, 135, 70))])
+def test_an_ellipse_is_the_box_around_it(tmp_path: Path, turn: float, box: Box) -> None:
+    path = _write(tmp_path, _task(_ellipse(60, 50, 10, 15, turn)))
+    (instance,) = samples(open_label_studio(path))["5"].instances
+    assert (instance.category, instance.box, instance.mask) == ("coin", box, None)
+
+
+def test_an_ellipse_without_extent_is_a_fault(tmp_path: Path) -> None:
+    path = _write(tmp_path, _task(_ellipse(60, 50, 0, 15, 0)))
+    assert codes(collect(open_label_studio(path))) == {"box_degenerate": 1}
+
+
+def test_a_shape_has_its_label_in_another_result(tmp_path: Path) -> None:
+    shape = _box(10, 10, 10, 10, id_="r", label="x") | {"type": "rectangle"}
+    del shape["value"]["rectanglelabels"]
+    label = {**shape, "type": "labels", "value": {**shape["value"], "labels": ["coin"]}}
+    for results in ([shape, label], [label, shape], [label]):
+        sample = samples(open_label_studio(_write(tmp_path, _task(*results))))["5"]
+        assert [(one.category, one.box) for one in sample.instances] == [
+            ("coin", Box(20, 10, 40, 20))
+        ]
+        assert sample.exhaustive
+
+
+@pytest.mark.parametrize(
+    ("result", "note", "covered"),
+    [
+        # what marks no place leaves nothing out
+        ({"type": "choices", "value": {"choices": ["sunny"]}}, "results_of_other_types", "cup dog"),
+        ({"type": "rating", "value": {"rating": 4}}, "results_of_other_types", "cup dog"),
+        (
+            {"type": "vectorlabels", "value": {"vertices": [], "vectorlabels": ["dog"]}},
+            "results_of_other_types",
+            "cup",
+        ),
+        (
+            {"type": "bitmask", "value": {"imageDataURL": "data:"}},
+            "results_of_other_types",
+            "",
+        ),
+        (
+            {"type": "rectangle", "id": "r", "value": {"x": 1, "y": 1, "width": 5, "height": 5}},
+            "region_without_label",
+            "",
+        ),
+    ],
+)
+def test_a_region_that_is_not_read_leaves_its_class_incomplete(
+    tmp_path: Path, result: dict[str, Any], note: str, covered: str
+) -> None:
+    cup = _box(50, 50, 10, 10, id_="cup", label="cup")
+    readings = collect(open_label_studio(_write(tmp_path, _task(GOOD, cup, result))))
+    assert notes(readings) == {note: 1}
+    sample = readings["5"].sample
+    assert sample is not None
+    assert " ".join(name for name in ("cup", "dog") if sample.covers(name)) == covered
+    assert sample.exhaustive == (covered == "cup dog")
+
+
+def test_what_nobody_annotated_claims_nothing(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg", 200, 100)
+    cancelled = _task() | {"annotations": [{"result": [GOOD], "was_cancelled": True}]}
+    predicted = {"id": 5, "data": {"image": "a.jpg"}, "predictions": [{"result": [GOOD]}]}
+    for task, results in ((cancelled, "annotations"), (predicted, "predictions")):
+        sample = samples(open_label_studio(_write(tmp_path, task), results=results))["5"]
+        assert sample.left_out.unknown
+    assert samples(open_label_studio(_write(tmp_path, _task())))["5"].exhaustive
+
+
+def test_the_picture_may_have_another_name(tmp_path: Path) -> None:
+    task = {"id": 5, "data": {"img": "a.jpg", "text": "x"}, "annotations": [{"result": [GOOD]}]}
+    path = _write(tmp_path, task)
+    assert samples(open_label_studio(path))["5"].image == tmp_path / "a.jpg"
+    task["data"] = {"left": "a.jpg", "right": "b.jpg"}
+    path = _write(tmp_path, task)
+    readings = collect(open_label_studio(path))
+    (fault,) = readings["5"].faults
+    assert fault.detail == (
+        "image: missing, found ['left', 'right']; say which, as in label_studio:PATH,picture=NAME"
+    )
+    # the hint can be followed
+    source = open_source(f"label_studio:{path},picture=right").source
+    assert samples(source)["5"].image == tmp_path / "b.jpg"
 
 
 def test_several_labels_or_keypoints_of_one_name_are_faults(tmp_path: Path) -> None:

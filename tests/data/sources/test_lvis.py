@@ -61,7 +61,7 @@ def test_names_are_those_that_people_say(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("present", "absent", "partial", "names", "exhaustive"),
+    ("present", "absent", "partial", "names", "complete"),
     [
         ([4], [], [], (), True),
         ([4], [5, 1], [], ("aerosol can", "cat"), True),
@@ -85,12 +85,15 @@ def test_checked_classes_decide_what_is_known(
     partial: list[int],
     names: tuple[str, ...],
     *,
-    exhaustive: bool,
+    complete: bool,
 ) -> None:
     image = {"neg_category_ids": absent, "not_exhaustive_category_ids": partial}
     sample = _sample(_write(tmp_path, *present, image=image))
     assert sample.absent_categories == names
-    assert sample.exhaustive == exhaustive
+    # classes of which nothing is said may be there
+    assert not sample.exhaustive
+    found = {one.category for one in sample.instances}
+    assert all(sample.covers(name) == complete for name in found)
 
 
 def test_the_image_is_named_by_its_address_or_its_file_name(tmp_path: Path) -> None:
@@ -124,7 +127,7 @@ def test_an_annotation_that_cannot_be_used_is_a_fault(tmp_path: Path) -> None:
     readings = collect(open_lvis(_write(tmp_path, 4, 404)))
     assert codes(readings) == {"unknown_category": 1}
     assert readings["9"].sample is not None
-    assert not readings["9"].sample.exhaustive
+    assert readings["9"].sample.left_out.unknown
 
 
 def test_files_are_found_or_named(tmp_path: Path) -> None:

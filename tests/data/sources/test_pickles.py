@@ -1,7 +1,9 @@
 import gzip
 import os
 import pickle
+import re
 import struct
+import tracemalloc
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
@@ -200,3 +202,162 @@ def test_size_and_number_of_instructions_are_bounded(
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="does not exist"):
         read_pickle(tmp_path / "refs.p")
+
+
+def _nested_names(levels: int) -> bytes:
+    """A pickle that refers to a module whose name is a tuple of tuples, each of ten equal ones."""
+    inner = b"(" + b"]" * 10 + b"tq\x00"
+    for _ in range(levels):
+        inner += b"0(" + b"h\x00" * 10 + b"tq\x00"
+    return b"\x80\x04" + inner + b"\x8c\x01x\x93."
+
+
+@pytest.mark.parametrize("levels", [1, 8, 30])
+def test_a_name_that_is_no_text_is_never_spelled_out(written: Any, levels: int) -> None:
+    data = _nested_names(levels)
+    with pytest.raises(AnnotationError, match=r"refers to a tuple\.x, expected plain data"):
+        read_pickle(written(data))
+
+
+def test_a_long_name_is_cut_in_the_message(written: Any) -> None:
+    with pytest.raises(AnnotationError, match=r"refers to a{77}\.\.\.\.b, expected") as raised:
+        read_pickle(written(b"c" + b"a" * 100_000 + b"\nb\n."))
+    assert len(str(raised.value)) < 500
+
+
+UNITS = [
+    *(b"]", b"}", b")", b"(t", b"]\x94", b"}\x94", b")\x85", b"]K\x01a", b"}K\x01K\x01s"),
+    *(
+        b"(K\x01K\x01d",
+        b"\x8c\x02ab\x94",
+        b"\x8c\x00",
+        b"C\x02abq\x00",
+        b"N",
+        b"K\x05",
+        b"M\xff\xff",
+    ),
+    *(b"J\xff\xff\xff\x7f", b"I9\n", b"F1\n", b"V\xff\n", b"S'xy'\n", b"]0", b"h\x00", b"]q\x00"),
+    *(b"]e", b"](Ke", b"(", b"a", b"u", b"\x86", b"\x87", b"cnumpy\ndtype\n", b"(U\x02i8tR", b"R"),
+    *(
+        b"c_codecs\nencode\n(h\x00U\x06latin1tR0",
+        b"b",
+        b"0",
+        b"l",
+        b"\x93",
+        b"p9\n",
+        b"g9\n",
+        b"\x88",
+    ),
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(units=st.lists(st.sampled_from(UNITS), max_size=20), times=st.integers(1, 3))
+def test_any_instructions_are_obeyed_or_refused(
+    units: list[bytes], times: int, scratch: Path
+) -> None:
+    scratch.write_bytes(b"\x80\x04" + b"".join(units) * times + b".")
+    with suppress(AnnotationError):
+        read_pickle(scratch)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        *(b"]", b"}", b"]\x94", b")\x85", b"}K\x01K\x01s", b"(K\x01K\x01d", b"\x8c\x02ab\x94"),
+        *(b"M\xff\xff", b"N", b"](](](]", b"I1\nI0\n", b"V\xff\xff\n", b"(M\xff\xffM\xff\xfft"),
+    ],
+)
+def test_memory_grows_with_the_bytes_of_the_file_at_most(
+    unit: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pickles, "COST_SLACK", 2**14)
+    data = b"(" + unit * (3_000 // len(unit)) + b"l."
+    tracemalloc.start()
+    try:
+        with suppress(pickles._Refused):
+            pickles._Machine(data).run()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak <= pickles.COST_RATE * 3_000 + 2**14
+
+
+@pytest.mark.parametrize("unit", [b"]", b"}", b")\x85", b"](l", b"}K\x01K\x01s", b"]\x94"])
+def test_a_file_that_is_mostly_containers_is_refused_at_its_beginning(
+    written: Any, unit: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pickles, "COST_SLACK", 2**13)
+    with pytest.raises(AnnotationError, match="asks for over 40 bytes of memory") as raised:
+        read_pickle(written(b"(" + unit * (200_000 // len(unit)) + b"l."))
+    at = re.search(r"at byte (\d+)", str(raised.value))
+    assert at is not None
+    assert int(at[1]) < 2_000
+
+
+def test_a_text_that_is_encoded_again_and_again_is_charged_each_time(written: Any) -> None:
+    text = b"X" + struct.pack("<I", 100_000) + b"x" * 100_000 + b"q\x00"
+    again = b"c_codecs\nencode\n(h\x00U\x06latin1tR"
+    assert len(read_pickle(written(b"(" + text + again * 3 + b"l."))) == 4
+    with pytest.raises(AnnotationError, match="asks for over"):
+        read_pickle(written(b"(" + text + again * 1000 + b"l."))
+
+
+@pytest.mark.parametrize("opened", [b"]", b"(", b"}K\x01"])
+def test_nesting_is_bounded(written: Any, opened: bytes) -> None:
+    closed = {b"]": b"a", b"(": b"l", b"}K\x01": b"s"}[opened]
+    deepest = b"N" if opened != b"(" else b""
+
+    def nested(levels: int) -> bytes:
+        return opened * levels + deepest + closed * levels + b"."
+
+    assert read_pickle(written(nested(pickles.DEPTH_LIMIT)))
+    with pytest.raises(AnnotationError, match="nested over 64 deep"):
+        read_pickle(written(nested(pickles.DEPTH_LIMIT + 1)))
+
+
+@pytest.mark.parametrize("data", [b"F" + b"9" * 5000 + b"\n.", b"L" + b"9" * 5000 + b"L\n."])
+def test_numbers_of_thousands_of_digits_are_refused(written: Any, data: bytes) -> None:
+    with pytest.raises(AnnotationError, match="is too long"):
+        read_pickle(written(data))
+
+
+def test_a_scalar_of_a_large_text_is_refused_before_it_is_unpacked(written: Any) -> None:
+    data = (
+        b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'i8'\ntR(I3\nS'<'\ntbS'"
+        + b"x" * 80_000
+        + b"'\ntR."
+    )
+    with pytest.raises(AnnotationError, match="a NumPy scalar has 9 bytes"):
+        read_pickle(written(data))
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_refs_as_they_are_published_stay_far_below_the_limits(
+    written: Any, protocol: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["the", "man", "in", "blue", "left"]
+    refs = [
+        {
+            "sent_ids": [number * 3 + place for place in range(3)],
+            "file_name": f"COCO_train2014_{number:012d}_{number}.jpg",
+            "ann_id": 100_000 + number,
+            "ref_id": number,
+            "image_id": 500_000 + number,
+            "split": "train",
+            "sentences": [
+                {
+                    "tokens": words[place:],
+                    "raw": " ".join(words[place:]),
+                    "sent_id": number * 3 + place,
+                    "sent": " ".join(words[place:]),
+                }
+                for place in range(3)
+            ],
+            "category_id": number % 90,
+        }
+        for number in range(60)
+    ]
+    monkeypatch.setattr(pickles, "COST_RATE", pickles.COST_RATE // 2)
+    monkeypatch.setattr(pickles, "COST_SLACK", 4096)
+    assert read_pickle(written(pickle.dumps(refs, protocol=protocol))) == refs

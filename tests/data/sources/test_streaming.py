@@ -162,3 +162,33 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         )
         peaks.append(int(ended.stdout))
     assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_every_field_that_is_given_twice_is_found() -> None:
+    found = parse_json('{"a": 1, "b": 2, "c": 3, "b": 4, "c": 5, "c": 6}')
+    assert found["a"] == 1
+    assert [type(found[name]) for name in ("b", "c")] == [Unparsed, Unparsed]
+
+
+class _Key(str):
+    """A name that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        _Key.compared += 1
+        return str(self) == other
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+
+def test_fields_given_twice_among_many_are_found_without_comparing_all_with_all() -> None:
+    def compared(count: int) -> int:
+        _Key.compared = 0
+        names = [*range(count), count - 1]
+        streaming._pairs([(_Key(f"name {name}"), name) for name in names])
+        return _Key.compared
+
+    assert compared(800) <= 2.5 * compared(400) + 50

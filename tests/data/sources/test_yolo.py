@@ -139,9 +139,9 @@ def test_a_picture_without_rows_shows_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_a_row_that_cannot_be_used_is_left_out(tmp_path: Path, row: str | bytes, code: str) -> None:
-    good = b"0 0.5 0.5 0.25 0.5\n"
+    good, other = b"0 0.5 0.5 0.25 0.5\n", b"1 0.5 0.5 0.25 0.5"
     data = row.encode() if isinstance(row, str) else row
-    readings = collect(open_yolo(_dataset(tmp_path, good + data + b"\n" + good)))
+    readings = collect(open_yolo(_dataset(tmp_path, good + data + b"\n" + other)))
     assert codes(readings) == {code: 1}
     reading = readings["images/train/a.png"]
     assert reading.faults[0].place == "a.txt: line 2"

@@ -3,6 +3,7 @@
 from typing import Any
 
 from deixis.data.build.pictures import image_name
+from deixis.data.export.jsonl import incomplete
 from deixis.data.sources.base import BadRecord
 from deixis.data.sources.registry import OpenedSource
 from deixis.data.wording import REGION_SLOT
@@ -18,14 +19,17 @@ def image_fields(sample: Sample, source: OpenedSource) -> dict[str, Any]:
     """
     if isinstance(sample.image, Video):
         raise BadRecord("bad_record", "is of a video, which has no instances")
+    partial = incomplete(sample)
     fields: dict[str, Any] = {
         "id": sample.id,
         "image": image_name(sample.image, source.root),
         "width": sample.size.width,
         "height": sample.size.height,
-        "exhaustive": sample.exhaustive,
+        "exhaustive": partial is not None,
         "objects": [_object(instance) for instance in sample.instances],
     }
+    if partial:
+        fields["not_exhaustive"] = partial
     return {**fields, "split": sample.split} if sample.split else fields
 
 

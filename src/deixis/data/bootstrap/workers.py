@@ -9,6 +9,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from deixis.data.bootstrap.work import Job, read_journal, run_blocks
+from deixis.data.build.orphans import end_with_parent
 from deixis.errors import DeixisError
 
 RESPAWNS = 3
@@ -86,6 +87,7 @@ def _check(process: SpawnProcess, receiver: Connection) -> None:
 
 
 def _work(job: Job, numbers: list[int], sender: Connection) -> None:
+    end_with_parent()
     try:
         run_blocks(job, numbers)
     except DeixisError as error:

@@ -48,7 +48,13 @@ def check_sources(
         AnnotationError: A file is damaged beyond its records.
     """
     # any task will do: what it makes is not kept
-    plan = BuildPlan(tuple(sources), Mixture((("caption", 1.0),)), check_images=check_images)
+    plan = BuildPlan(
+        tuple(sources),
+        Mixture((("caption", 1.0),)),
+        check_images=check_images,
+        # pictures that the annotations hold themselves have no names that a row could give
+        embed=any(getattr(one.source, "image_data", False) for one in sources),
+    )
     findings = Findings()
     with TemporaryDirectory(prefix="deixis-check-", dir=scratch) as folder:
         index = make_index(plan, Path(folder) / "index")

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from deixis.data.build.block import Quarantined
 from deixis.data.build.cluster import run_on_cluster
+from deixis.data.build.dataset import read_manifest
 from deixis.data.build.durable import (
     append_line,
     sha256_of,
@@ -34,6 +35,7 @@ from deixis.data.build.durable import (
 )
 from deixis.data.build.index import Index, make_index
 from deixis.data.build.isolated import run_isolated
+from deixis.data.build.orphans import end_with_parent
 from deixis.data.build.plan import BuildPlan
 from deixis.data.build.shards import write_quarantine
 from deixis.data.build.work import quarantine_path, run_block, run_watched, shard_name
@@ -102,16 +104,23 @@ def build(
         BudgetError: Too much is at fault; nothing is published, and what is done is kept.
         StorageError: Something cannot be written.
         LockedError: Another process builds there.
+        CheckpointError: The build is finished, and its manifest is damaged.
     """
     _check_free(out)
+    known, begun = out.exists(), (out / "plan.json").exists()
     with locked(out):
         work = out / ".build"
         manifest = out / "manifest.json"
-        _claim(plan, out, work)
-        if manifest.exists():
-            return BuildResult(out, json.loads(manifest.read_text(encoding="utf-8")))
         tell = progress or (lambda step, done, total: None)  # noqa: ARG005
-        index = make_index(plan, work / "index", on_parts=lambda count: tell("index", count, 0))
+        try:
+            _claim(plan, out, work)
+            if manifest.exists():
+                return BuildResult(out, read_manifest(out))
+            index = make_index(plan, work / "index", on_parts=lambda count: tell("index", count, 0))
+        except BaseException:
+            if not begun:
+                _forget(out, keep=known)
+            raise
         run = _Run(plan, out, work, index, budget or Budget(), tell)
         run.clear_drafts()
         run.blocks(workers, cluster)
@@ -138,10 +147,22 @@ def locked(out: Path) -> Iterator[None]:
             handle.seek(0)
             owner = handle.read(100).strip() or "another process"
             raise LockedError(f"{out}: {owner} is building there") from None
-        handle.truncate(0)
-        handle.write(f"process {os.getpid()}")
-        handle.flush()
+        # on a full disk the lock holds without its owner's name
+        with suppress(OSError):
+            os.truncate(handle.fileno(), 0)
+            os.write(handle.fileno(), f"process {os.getpid()}".encode())
         yield
+
+
+def _forget(out: Path, *, keep: bool) -> None:
+    """Leave a folder as it was before a build that has made nothing; ``keep`` it if it was there."""
+    shutil.rmtree(out / ".build", ignore_errors=True)
+    for name in ("plan.json", ".build.lock"):
+        with suppress(OSError):
+            (out / name).unlink()
+    for folder in (out / "data", *(() if keep else (out,))):
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _check_free(out: Path) -> None:
@@ -253,7 +274,7 @@ class _Run:
 
     def _with_pool(self, missing: list[int], workers: int) -> None:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
             waiting = iter(missing)
             running: set[Future[dict[str, Any]]] = set()
             try:

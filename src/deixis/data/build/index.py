@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from deixis.data.build.durable import storing, write_file
 from deixis.data.build.plan import BuildPlan
 from deixis.data.sources.base import Fault, Part, PassedOver
-from deixis.errors import AnnotationError
+from deixis.errors import CheckpointError, StorageError
 
 MEMORY = "512MB"
 """What sorting may hold; beyond it spills."""
@@ -64,22 +64,35 @@ def make_index(
 ) -> Index:
     """Read all sources and write blocks; an index that is there already is taken as it is.
 
+    One that cannot be finished is removed: it may have filled the disk, and cannot be gone on with.
+
     Raises:
         AnnotationError: A file is damaged beyond its records.
-        StorageError: The folder cannot be written.
+        StorageError: The folder cannot be written, or the disk is full.
     """
     marker = folder / "index.json"
-    if marker.exists():
-        return _load(folder, json.loads(marker.read_text()))
+    if marker.exists() and (known := _load(marker)) is not None:
+        return known
     with storing(folder):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+    try:
+        index = _made(plan, folder, on_parts)
+        write_file(marker, _dump(index))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return index
+
+
+def _made(plan: BuildPlan, folder: Path, on_parts: Callable[[int], None] | None) -> Index:
     counts: dict[str, SourceCount] = {}
     faults: list[tuple[str, Fault]] = []
     try:
         with duckdb.connect(str(folder / "sort.duckdb")) as database:
             database.execute(f"SET memory_limit='{MEMORY}'")
-            database.execute(f"SET temp_directory='{folder / 'spill'}'")
+            spill = str(folder / "spill").replace("'", "''")
+            database.execute(f"SET temp_directory='{spill}'")
             database.execute("SET preserve_insertion_order=false")
             database.execute(
                 "CREATE TABLE parts (source SMALLINT, key VARCHAR, kind VARCHAR, "
@@ -96,17 +109,15 @@ def make_index(
                 )
             blocks, images = _write_blocks(database, plan, folder)
     except duckdb.Error as error:
-        # its own message names the file and what the disk said
-        raise AnnotationError(f"{folder}: sorting failed: {str(error).splitlines()[0]}") from error
+        # it reads no file of anybody else: whatever fails is the disk, which its message tells of
+        raise StorageError(f"{folder}: sorting failed: {str(error).splitlines()[0]}") from error
     for name, count in images.items():
         counts[name] = replace(counts[name], images=count)
     (folder / "sort.duckdb").unlink(missing_ok=True)
     shutil.rmtree(folder / "spill", ignore_errors=True)
-    index = Index(
+    return Index(
         folder, blocks, counts, tuple(sorted(faults, key=lambda one: (one[0], one[1].place)))
     )
-    write_file(marker, _dump(index))
-    return index
 
 
 class _Reading:
@@ -200,18 +211,35 @@ def _sorted_parts(database: duckdb.DuckDBPyConnection) -> Iterator[pa.Table]:
 def _write_block(folder: Path, number: int, tables: list[pa.Table]) -> int:
     path = _block_path(folder, number)
     with storing(path):
-        pq.write_table(pa.concat_tables(tables), path, compression="zstd", compression_level=1)
+        pq.write_table(
+            pa.concat_tables(tables),
+            path,
+            compression="zstd",
+            compression_level=1,
+            write_page_checksum=True,
+        )
     return number + 1
 
 
 def read_block(path: Path) -> Iterator[tuple[int, str, list[Part]]]:
-    """Yield the images of a block: source number, key, and sorted parts."""
-    table = pq.read_table(path)
-    columns = [
-        table.column(name).to_pylist() for name in ("key", "kind", "order", "place", "payload")
-    ]
+    """Yield the images of a block: source number, key, and sorted parts.
+
+    Raises:
+        CheckpointError: The file is missing or damaged.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read(use_threads=False).cast(_PARTS)
+        columns = [
+            table.column(name).to_pylist() for name in ("key", "kind", "order", "place", "payload")
+        ]
+        sources = table.column("source").to_pylist()
+    except (OSError, pa.ArrowException, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"{path}: cannot read: {reason[:300]}\nhint: delete {path.parent}, it is made again"
+        ) from error
     parts = list(map(Part, *columns))
-    sources = table.column("source").to_pylist()
     start = 0
     for row in range(1, len(parts) + 1):
         ends = row == len(parts) or parts[row].key != parts[start].key
@@ -229,13 +257,15 @@ def _dump(index: Index) -> bytes:
     return json.dumps(content).encode()
 
 
-def _load(folder: Path, content: dict[str, object]) -> Index:
-    counts, faults = content["counts"], content["faults"]
-    if not isinstance(counts, dict) or not isinstance(faults, list):
-        raise AnnotationError(f"{folder}: the index is damaged; delete the folder")
-    return Index(
-        folder,
-        int(str(content["blocks"])),
-        {name: SourceCount(**count) for name, count in counts.items()},
-        tuple((name, Fault(**fault)) for name, fault in faults),
-    )
+def _load(marker: Path) -> Index | None:
+    """A finished index; None where its file is damaged, so that it is made again, the same."""
+    try:
+        content = json.loads(marker.read_bytes())
+        return Index(
+            marker.parent,
+            int(content["blocks"]),
+            {name: SourceCount(**count) for name, count in content["counts"].items()},
+            tuple((name, Fault(**fault)) for name, fault in content["faults"]),
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None

@@ -13,6 +13,7 @@ from typing import Any
 
 from deixis.data.build.guard import IMAGE_SECONDS, ImageKey, Lost
 from deixis.data.build.index import Index
+from deixis.data.build.orphans import end_with_parent
 from deixis.data.build.plan import BuildPlan
 from deixis.data.build.work import run_block
 from deixis.data.sources.base import Fault
@@ -91,6 +92,7 @@ def _attempt(
 def _child(
     there: Connection, plan: BuildPlan, index: Index, number: int, out: Path, lost: Lost
 ) -> None:
+    end_with_parent()
     try:
         there.send(run_block(plan, index, number, out, lost=lost, watch=there.send))
     except DeixisError as error:

@@ -10,9 +10,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from deixis.data.sources.base import BadRecord
-from deixis.data.sources.image_header import FORMATS, MAX_BYTES
+from deixis.data.sources.image_header import MAX_BYTES
+from deixis.data.sources.inside import stored_path
 from deixis.data.sources.scenes import DrawnImage
 from deixis.errors import AnnotationError, ImageError
+from deixis.media.picture_files import HEAD, picture_kind
 from deixis.structures import ImageArray, ImageSource
 
 _DRAWN = re.compile(r"scenes://([a-z]+)/([A-Za-z]+)/(\d{1,19})/(\d{1,19})")
@@ -28,7 +30,7 @@ def image_name(image: ImageSource, root: Path) -> str:
         return file_name(image, root)
     if isinstance(image, DrawnImage):
         return str(image)
-    raise BadRecord("bad_record", "an image without a file has to be embedded")
+    raise BadRecord("bad_record", "an image without a file has to be embedded: build with --embed")
 
 
 def file_name(path: Path, root: Path) -> str:
@@ -68,7 +70,8 @@ def stored_image(stored: Mapping[str, Any], *, root: Path | None) -> ImageSource
     """The image of a shard's row: a path, a drawing, or pixels out of its bytes when called.
 
     Raises:
-        AnnotationError: The row has neither bytes nor a name, or no root to find the name from.
+        AnnotationError: The row has neither bytes nor a name, no root to find the name from, or
+            a name that leads out of the root.
     """
     data, name = stored["bytes"], stored["path"]
     if data is not None:
@@ -80,8 +83,7 @@ def stored_image(stored: Mapping[str, Any], *, root: Path | None) -> ImageSource
         return DrawnImage(int(drawn[3]), int(drawn[4]), drawn[1], drawn[2])
     if root is None:
         raise AnnotationError(f"image {name}: say in which folder the images are")
-    path: Path = root / name
-    return path
+    return stored_path(name, root)
 
 
 class _Embedded:
@@ -93,7 +95,15 @@ class _Embedded:
 
     def __call__(self) -> ImageArray:
         try:
-            with Image.open(io.BytesIO(self.data), formats=FORMATS) as image:
+            with Image.open(
+                io.BytesIO(self.data), formats=picture_kind(self.data[:HEAD]).formats
+            ) as image:
                 return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+            RuntimeError,
+            Image.DecompressionBombError,
+        ) as error:
             raise ImageError(f"image {self.name}: {error}") from error

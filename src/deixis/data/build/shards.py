@@ -74,7 +74,15 @@ def write_quarantine(path: Path, rows: Sequence[Quarantined]) -> int:
 
 def _write(path: Path, table: pa.Table, *, row_group: int) -> int:
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", compression_level=3, row_group_size=row_group)
+    pq.write_table(
+        table,
+        buffer,
+        compression="zstd",
+        compression_level=3,
+        row_group_size=row_group,
+        # so that whoever reads a shard finds a flipped bit, without the manifest
+        write_page_checksum=True,
+    )
     data = buffer.getvalue()
     write_file(path, data)
     return len(data)

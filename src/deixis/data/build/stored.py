@@ -17,6 +17,7 @@ from deixis.data.build.pictures import stored_image
 from deixis.data.build.videos import stored_video
 from deixis.errors import AnnotationError, DeixisError
 from deixis.geometry import Box, CodedMask, DepthMap, ImageSize, Keypoints, Mask, Point, Scribble
+from deixis.geometry.checks import shown
 from deixis.structures import (
     Conversation,
     Description,
@@ -29,6 +30,8 @@ from deixis.structures import (
     Unit,
     UnitGroup,
 )
+
+_DAMAGE = (ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError, zlib.error)
 
 
 def dump_turns(turns: tuple[Turn, ...]) -> str:
@@ -43,8 +46,10 @@ def load_turns(text: str, size: ImageSize) -> tuple[Turn, ...]:
         AnnotationError: It is not what `dump_turns` writes.
     """
     try:
-        return tuple(_read_turn(turn, size) for turn in orjson.loads(text))
-    except (ValueError, KeyError, TypeError, IndexError, DeixisError) as error:
+        return tuple(_read_turn(turn, size) for turn in _as(list, orjson.loads(text)))
+    except DeixisError as error:
+        raise AnnotationError(f"turns: {error}") from error
+    except _DAMAGE as error:
         raise AnnotationError(f"turns: {type(error).__name__}: {error}") from error
 
 
@@ -118,33 +123,40 @@ def _depth(depth: DepthMap) -> dict[str, Any]:
 
 
 def _read_turn(fields: Mapping[str, Any], size: ImageSize) -> Turn:
-    question = tuple(_read_part(part, size) for part in fields["question"])
+    question = tuple(_read_part(part, size) for part in _as(list, fields["question"]))
     answer = fields.get("answer")
     return Turn(
         question,
         None if answer is None else _read_text(answer, size),
-        fields["task"],
-        fields.get("weight", 1.0),
+        _as(str, fields["task"]),
+        _as((int, float), fields.get("weight", 1.0)),
     )
+
+
+def _as(kind: type | tuple[type, ...], value: Any) -> Any:
+    """A value that has to be of a type; a bool is no number."""
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"unexpected {shown(value)}")
+    return value
 
 
 def _read_part(part: Any, size: ImageSize) -> QuestionPart:
     if isinstance(part, str):
         return part
     if part.keys() == {"description"}:
-        return Description(part["description"])
+        return Description(_as(str, part["description"]))
     region: Region = read_region(part, size)
     return region
 
 
 def _read_text(fields: Mapping[str, Any], size: ImageSize) -> GroundedText:
-    text = fields["text"]
+    text = _as(str, fields["text"])
     phrases = []
     for phrase in fields.get("phrases", ()):
-        start, end = phrase["start"], phrase["end"]
+        start, end = _as(int, phrase["start"]), _as(int, phrase["end"])
         groups = tuple(
             UnitGroup(
-                tuple(group["units"]),
+                tuple(_as(str, name) for name in _as(list, group["units"])),
                 tuple(
                     Reference(
                         tuple(None if one is None else read_region(one, size) for one in units)
@@ -202,9 +214,15 @@ def to_conversation(row: Mapping[str, Any], *, root: Path | None = None) -> Conv
     """Make a conversation of a shard's row; the image is a path under ``root``, or drawn, or bytes.
 
     Rows of videos have one in the image's place.
+
+    Raises:
+        AnnotationError: The row holds no conversation, or names a picture outside its folder.
+        GeometryError: Its size is none.
     """
     size = ImageSize(row["height"], row["width"])
     of_video = row.get("video") is not None
+    if not of_video and row["image"] is None:
+        raise AnnotationError("a row has neither an image nor a video")
     return Conversation(
         row["id"],
         stored_video(row, root=root) if of_video else stored_image(row["image"], root=root),

@@ -7,6 +7,7 @@ from typing import Any
 
 from deixis.data.sources.base import BadRecord
 from deixis.data.sources.image_header import ImageHeader, read_header
+from deixis.data.sources.inside import check_inside
 from deixis.data.sources.video_header import video_of
 from deixis.geometry import Orient
 from deixis.structures import (
@@ -39,8 +40,7 @@ def checked_sample(
     if not isinstance(sample.image, Path):
         return sample
     header = read_header(sample.image)
-    if sample.image.is_symlink() or sample.image.parent.is_symlink():
-        _check_jail(sample.image, root)
+    check_inside(sample.image, root)
     frame = _frame(sample, header, orientation)
     if frame == "upright":
         return sample
@@ -55,9 +55,8 @@ def _check_video(sample: Sample, video: Video, root: Path) -> None:
     _, size = video_of(video.content)
     if size != sample.size:
         raise BadRecord("size_mismatch", f"said to be {sample.size}, its frames are {size}")
-    path = video.content
-    if isinstance(path, Path) and (path.is_symlink() or path.parent.is_symlink()):
-        _check_jail(path, root)
+    if isinstance(video.content, Path):
+        check_inside(video.content, root)
 
 
 def _frame(sample: Sample, header: ImageHeader, orientation: str) -> str:
@@ -73,15 +72,6 @@ def _frame(sample: Sample, header: ImageHeader, orientation: str) -> str:
     if stored == upright:
         raise BadRecord("orientation_ambiguous", f"EXIF orientation {header.orientation}, {size}")
     return "upright" if size == upright else "raw"
-
-
-def _check_jail(path: Path, root: Path) -> None:
-    try:
-        inside = path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):
-        inside = False
-    if not inside:
-        raise BadRecord("path_escape", f"{path.name}: a link that leads out of the image folder")
 
 
 def turned(sample: Sample, orient: Orient) -> Sample:
@@ -106,6 +96,7 @@ def _instance(instance: Instance, turn: Callable[[Any], Any]) -> Instance:
         box=turn(instance.box),
         mask=turn(instance.mask),
         keypoints=turn(instance.keypoints),
+        oriented=turn(instance.oriented),
     )
 
 

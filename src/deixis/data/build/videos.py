@@ -6,6 +6,7 @@ from typing import Any
 
 from deixis.data.build.pictures import file_name
 from deixis.data.sources.base import BadRecord
+from deixis.data.sources.inside import stored_path
 from deixis.data.sources.scenes_video import DRAWN_VIDEO, DrawnVideo, drawn_video
 from deixis.errors import AnnotationError, RecipeError
 from deixis.structures import Video
@@ -53,7 +54,8 @@ def stored_video(row: Mapping[str, Any], *, root: Path | None) -> Video:
     """The video of a shard's row.
 
     Raises:
-        AnnotationError: The row has neither bytes nor a name, or no root to find the name from.
+        AnnotationError: The row has neither bytes nor a name, no root to find the name from, or
+            a name that leads out of the root.
     """
     data, name = row["video"]["bytes"], row["video"]["path"]
     known = {"num_frames": row.get("frames"), "seconds": row.get("seconds")}
@@ -65,4 +67,4 @@ def stored_video(row: Mapping[str, Any], *, root: Path | None) -> Video:
         return Video(drawn_video(name), **known)
     if root is None:
         raise AnnotationError(f"video {name}: say in which folder the videos are")
-    return Video(root / name, **known)
+    return Video(stored_path(name, root), **known)

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deixis.data.export.coco import CocoWriter, FiftyOneWriter
+from deixis.data.export.dota import DotaWriter
 from deixis.data.export.items import Losses, Writer
 from deixis.data.export.jsonl import JsonLinesWriter
 from deixis.data.export.label_studio import LOCAL_FILES, LabelStudioWriter
+from deixis.data.export.voc import VocWriter
 from deixis.data.export.yolo import YoloWriter
 
 LINES = "samples.jsonl"
@@ -54,6 +56,13 @@ EXPORT_FORMATS: dict[str, ExportFormat] = {
         "instances, keypoints and captions in COCO's form",
         "images/{split}",
     ),
+    "dota": ExportFormat(
+        lambda folder, losses, _: DotaWriter(folder, losses),
+        "turned boxes as DOTA has them",
+        "{split}/images",
+        brings_images=True,
+        flat=True,
+    ),
     "fiftyone": ExportFormat(
         lambda folder, losses, _: FiftyOneWriter(folder, losses),
         "data and labels.json, which FiftyOne imports",
@@ -66,6 +75,13 @@ EXPORT_FORMATS: dict[str, ExportFormat] = {
         "images",
     ),
     "label_studio": ExportFormat(_label_studio, "tasks for Label Studio", "images"),
+    "voc": ExportFormat(
+        lambda folder, losses, _: VocWriter(folder, losses),
+        "boxes and flags in Pascal VOC's XML",
+        "JPEGImages",
+        brings_images=True,
+        flat=True,
+    ),
     "yolo": ExportFormat(
         lambda folder, losses, options: YoloWriter(folder, losses, rows=options.rows),
         "labels as Ultralytics reads them",

@@ -76,6 +76,8 @@ def content(sample: Sample) -> Counter[str]:
         "keypoints": sum(one.keypoints is not None for one in instances),
         "crowd flags": sum(one.crowd for one in instances),
         "attributes": sum(len(one.attributes) for one in instances),
+        "turned boxes": sum(one.oriented is not None for one in instances),
+        "scores": sum(one.score is not None for one in instances),
         "visible shares": sum(one.visibility != 1 for one in instances),
         "relations": len(sample.relations),
         "expressions": len(sample.expressions),

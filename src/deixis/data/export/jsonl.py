@@ -17,7 +17,7 @@ class JsonLinesWriter:
         {
             *("masks", "keypoints", "crowd flags", "attributes", "relations", "expressions"),
             *("captions", "phrases of captions", "questions", "absent classes"),
-            *("salient instances", "images that are not exhaustive"),
+            *("salient instances", "images that are not exhaustive", "turned boxes", "scores"),
         }
     )
     needs_look = False
@@ -40,7 +40,8 @@ class JsonLinesWriter:
         }
         if sample.split:
             line["split"] = sample.split
-        if sample.exhaustive:
+        partial = incomplete(sample)
+        if partial is not None:
             line["exhaustive"] = True
         line |= {
             name: values
@@ -54,6 +55,7 @@ class JsonLinesWriter:
                 ("captions", [self._caption(one, sample) for one in sample.captions]),
                 ("questions", self._questions(sample)),
                 ("absent", list(sample.absent_categories)),
+                ("not_exhaustive", partial),
             )
             if values
         }
@@ -94,6 +96,15 @@ class JsonLinesWriter:
         return made
 
 
+def incomplete(sample: Sample) -> list[str] | None:
+    """Classes that a line says are not complete; None where it cannot claim that any is."""
+    left_out = sample.left_out
+    if left_out.unknown or left_out.others:
+        return None
+    present = {one.category for one in sample.instances}
+    return sorted(left_out.categories | left_out.broader & present)
+
+
 def _rest(question: QuestionAnswer) -> dict[str, Any]:
     fields: dict[str, Any] = {"kind": question.kind}
     if question.instance is not None:
@@ -117,6 +128,10 @@ def _object(instance: Instance) -> dict[str, Any]:
         fields["keypoints"] = instance.keypoints.to_annotation()
         if instance.keypoints.names != COCO_KEYPOINTS:
             fields["keypoint_names"] = list(instance.keypoints.names)
+    if instance.oriented is not None:
+        fields["oriented"] = instance.oriented.flat()
+    if instance.score is not None:
+        fields["score"] = instance.score
     if instance.attributes:
         fields["attributes"] = list(instance.attributes)
     if instance.crowd:

@@ -1,10 +1,56 @@
-"""A mask as one polygon, for formats that have nothing else."""
+"""A mask as one polygon or turned rectangle, for formats that have nothing else."""
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float, Int64
+from scipy.spatial import ConvexHull, QhullError
 
+from deixis.data.export.items import Losses
 from deixis.geometry import Mask
 from deixis.geometry.checks import VERTEX_LIMIT
+from deixis.structures import Instance
+
+
+def corners_of(instance: Instance, losses: Losses) -> list[float]:
+    """Four corners ``[x, y, …]`` of an instance, for formats of turned boxes.
+
+    Those that it keeps; else of the smallest turned rectangle around its mask; else of its box. The
+    second and third are counted as losses.
+    """
+    if instance.oriented is not None:
+        return instance.oriented.flat()
+    rectangle = None if instance.mask is None else smallest_rectangle(instance.mask)
+    if rectangle is not None:
+        losses.add("masks, written as turned rectangles")
+        return rectangle
+    losses.add("boxes that are not turned, written as four corners")
+    box = instance.box
+    return [box.x1, box.y1, box.x2, box.y1, box.x2, box.y2, box.x1, box.y2]
+
+
+def smallest_rectangle(mask: Mask) -> list[float] | None:
+    """The corners of the turned rectangle of the least area around a mask, clockwise as one sees it.
+
+    Around the mask's polygons where it has some, else around its pixels; one side lies along a side of
+    the convex hull. None for a mask that is empty or has no extent.
+    """
+    given = mask.to_annotation().get("polygons")
+    loops = given if isinstance(given, list) else [loop.ravel() for loop in outlines(mask.array)]
+    if not loops:
+        return None
+    points = np.concatenate([np.asarray(loop, np.float64) for loop in loops]).reshape(-1, 2)
+    try:
+        hull: Float[np.ndarray, "n 2"] = points[ConvexHull(points).vertices]
+    except (QhullError, ValueError):
+        return None
+    sides = np.roll(hull, -1, axis=0) - hull
+    along = sides / np.hypot(sides[:, 0], sides[:, 1])[:, None]
+    across = np.stack((-along[:, 1], along[:, 0]), axis=1)
+    u, v = hull @ along.T, hull @ across.T
+    best = int(np.argmin(np.ptp(u, axis=0) * np.ptp(v, axis=0)))
+    (u1, u2), (v1, v2) = ((values[:, best].min(), values[:, best].max()) for values in (u, v))
+    corners = np.array(((u1, v1), (u2, v1), (u2, v2), (u1, v2)))
+    flat: list[float] = (corners @ np.stack((along[best], across[best]))).round(9).ravel().tolist()
+    return flat
 
 
 def single_polygon(mask: Mask) -> list[float] | None:

@@ -12,6 +12,7 @@ from deixis.data.export.files import copy_file, created
 from deixis.data.sources.base import BadRecord
 from deixis.data.sources.registry import OpenedSource
 from deixis.errors import RecipeError
+from deixis.media.picture_files import SUFFIXES
 from deixis.structures import ImageSource
 
 
@@ -63,7 +64,7 @@ class Pictures:
             if not isinstance(image, Path):
                 raise RecipeError(
                     f"source {source}: its images are in no files, so they have to be written\n"
-                    "hint: add --copy-images"
+                    "hint: use deixis data export FORMAT --copy-images"
                 )
             return _inside(image, self.root)
         name = _inside(image, self._roots[source]) if isinstance(image, Path) else f"{key}.png"
@@ -129,7 +130,7 @@ def _taken(path: Path, *, flat: bool) -> bool:
     # labels beside flat pictures have the name without the suffix, so that has to be free too
     if flat and path.parent.is_dir():
         stem = PurePosixPath(path.name).stem
-        suffixes = (".jpg", ".jpeg", ".png", ".webp", ".bmp", path.suffix)
+        suffixes = (*SUFFIXES, path.suffix)
         return any((path.parent / f"{stem}{suffix}").exists() for suffix in suffixes)
     return path.exists()
 

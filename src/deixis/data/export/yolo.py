@@ -2,7 +2,8 @@
 
 A row is the number of a class and fractions of the picture's sides: a box as centre, width and
 height; a polygon; or a box and keypoints. Rows of one data set are all of one kind, because whoever
-reads them tells polygons from boxes by nothing else.
+reads them tells polygons from boxes by nothing else. Rows of turned boxes are four corners, which may
+leave the picture; ``data.yaml`` says ``task: obb`` then.
 
 Fractions have 12 digits, so that they are good to a millionth of a pixel.
 """
@@ -13,12 +14,12 @@ from pathlib import Path
 from deixis.data.export.coco import MOST_SPLITS, Categories, flip_order
 from deixis.data.export.files import write_text
 from deixis.data.export.items import Item, Losses, split_name
-from deixis.data.export.outlines import single_polygon
+from deixis.data.export.outlines import corners_of, single_polygon
 from deixis.errors import RecipeError
 from deixis.geometry import Box, ImageSize, Keypoints
 from deixis.structures import Instance, Sample
 
-ROWS = ("auto", "boxes", "polygons", "keypoints")
+ROWS = ("auto", "boxes", "polygons", "keypoints", "obb")
 
 
 class YoloWriter:
@@ -27,7 +28,8 @@ class YoloWriter:
     Args:
         folder: The folder of the export.
         losses: Where to count what is left out.
-        rows: What rows hold; ``auto`` are polygons if every instance has a mask, else boxes.
+        rows: What rows hold; ``auto`` are turned boxes if every instance is one, polygons if every
+            instance has a mask, else boxes.
     """
 
     def __init__(self, folder: Path, losses: Losses, *, rows: str = "auto") -> None:
@@ -39,12 +41,16 @@ class YoloWriter:
         self.categories = Categories(first=0)
         self.names: tuple[str, ...] = ()
         self.splits: set[str] = set()
-        self._instances = self._masks = 0
+        self._instances = self._masks = self._turned = 0
 
     @property
     def carries(self) -> frozenset[str]:
         """Masks or keypoints, by the kind of rows."""
-        kinds = {"polygons": frozenset({"masks"}), "keypoints": frozenset({"keypoints"})}
+        kinds = {
+            "polygons": frozenset({"masks"}),
+            "keypoints": frozenset({"keypoints"}),
+            "obb": frozenset({"turned boxes"}),
+        }
         return kinds.get(self._kind(), frozenset()) | {"crowd flags"}
 
     @property
@@ -57,6 +63,7 @@ class YoloWriter:
         used = [one for one in sample.instances if not one.crowd]
         self._instances += len(used)
         self._masks += sum(one.mask is not None for one in used)
+        self._turned += sum(one.oriented is not None for one in used)
         for one in used:
             if one.keypoints is not None and not self.names:
                 self.names = one.keypoints.names
@@ -85,6 +92,8 @@ class YoloWriter:
             for needed in ("train", "val")
             if needed not in folders
         ]
+        if self._kind() == "obb":
+            lines.append("task: obb")
         if self._kind() == "keypoints":
             lines.append(f"kpt_shape: [{len(self.names)}, 3]")
             order = flip_order(self.names)
@@ -104,6 +113,8 @@ class YoloWriter:
     def _kind(self) -> str:
         if self.rows != "auto":
             return self.rows
+        if self._instances and self._turned == self._instances:
+            return "obb"
         return "polygons" if self._instances and self._masks == self._instances else "boxes"
 
     def _row(self, instance: Instance, size: ImageSize) -> str:
@@ -111,6 +122,11 @@ class YoloWriter:
         kind = self._kind()
         if kind == "polygons":
             return " ".join([str(number), *self._polygon(instance, size)])
+        if kind == "obb":
+            sides = (size.width, size.height)
+            corners = corners_of(instance, self.losses)
+            fractions = [value / sides[place % 2] for place, value in enumerate(corners)]
+            return " ".join([str(number), *map(_fraction, fractions)])
         box = instance.box
         values = [
             *(box.center[0] / size.width, box.center[1] / size.height),

@@ -2,10 +2,20 @@
 
 Each of the files may be missing but one. Boxes are ``[x, y, width, height]``, keypoints come in the
 order that their category declares. Panoptic files are another reader (`deixis.data.sources.panoptic`).
+Roboflow's export has a folder for each split (``train``, ``valid``, ``test``), which holds
+``_annotations.coco.json`` and the images.
+
+A category is known to be absent from an image where nothing of it was left out, where the file has
+annotations of it in other images (nobody may have looked for a category that the file only lists),
+and where no related category is present: one that it names as its ``supercategory``, one that names
+it, or one that is spelled in another way. Related categories that are present are not counted either.
+
+An annotation with ``ignore`` or ``difficult`` has the attribute ``difficult`` (`MARKERS`); one that
+says ``isgroupof`` or the like is a crowd. The same box given twice counts once (``box_twice``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +23,14 @@ import numpy as np
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.data.sources.fields import (
+    CROWDS,
+    DOUBTFUL,
     as_integer,
     as_key,
     as_list,
     as_object,
     as_text,
+    flagged,
     image_path,
     image_size,
     mask_box,
@@ -28,21 +41,29 @@ from deixis.data.sources.fields import (
     sortable,
     text_field,
 )
-from deixis.data.sources.streaming import list_elements, member_value
+from deixis.data.sources.inventory import NO_TAXONOMY, Inventory, Taxonomy
+from deixis.data.sources.streaming import Unparsed, list_elements
 from deixis.errors import AnnotationError, GeometryError
 from deixis.geometry import ImageSize, Keypoints
-from deixis.structures import GroundedText, Instance, Sample
+from deixis.structures import GroundedText, Instance, LeftOut, Sample
 
 KINDS = ("instances", "person_keypoints", "captions")
+ROBOFLOW = "_annotations.coco.json"
+ROBOFLOW_SPLITS = ("train", "valid", "test")
 _ANNOTATION, _CAPTION, _IMAGE, _KEYPOINTS = "annotation", "caption", "image", "keypoints"
 
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A category of a file: its name, and names of its keypoints where it has any."""
+    """A category of a file: its name, and names of its keypoints where it has any.
+
+    ``group`` is the supercategory; ``labelled`` says that the file has annotations of it.
+    """
 
     name: str
     keypoints: tuple[str, ...] = ()
+    group: str = ""
+    labelled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +82,7 @@ class Coco:
     categories: Mapping[int, Category] = field(default_factory=dict)
     split: str = ""
     exhaustive: bool = True
+    taxonomy: Taxonomy = NO_TAXONOMY
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -95,8 +117,6 @@ class Coco:
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an image and what its annotations say."""
-        notes: dict[str, int] = {}
-        faults: list[Fault] = []
         images = [part for part in parts if part.kind == _IMAGE]
         if not images:
             return Reading(None, (Fault("unknown_image", f"image {key}", parts[0].place),))
@@ -105,47 +125,61 @@ class Coco:
         except BadRecord as error:
             return Reading(None, (Fault(error.code, error.detail, images[0].place),))
         joints: dict[str, Part] = {part.order: part for part in parts if part.kind == _KEYPOINTS}
-        instances: list[Instance] = []
+        found = Inventory(claimed=self.exhaustive and self.instances is not None)
         captions: list[GroundedText] = []
         previous = ""
         for part in parts:
-            try:
-                if part.kind in {_ANNOTATION, _CAPTION}:
+            if part.kind == _ANNOTATION:
+                self._add(part, joints.pop(part.order, None), size, found, previous)
+                previous = part.kind + part.order
+            elif part.kind == _CAPTION:
+                try:
                     previous = _next_id(part, previous)
-                if part.kind == _ANNOTATION:
-                    instances.append(
-                        self._instance(part, joints.pop(part.order, None), size, notes)
-                    )
-                elif part.kind == _CAPTION:
                     captions.append(GroundedText(text_field(record(part), "caption")))
-            except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, part.place))
+                except BadRecord as error:
+                    found.remark(error, part.place)
         # people whose keypoints are annotated and who are in no instances file
         for part in joints.values():
-            try:
-                instances.append(self._instance(part, part, size, notes))
-            except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, part.place))
-        complete = self.exhaustive and not faults and self.instances is not None
+            self._add(part, part, size, found, "")
+        left_out = found.left_out(self.taxonomy)
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
             size=size,
-            instances=tuple(instances),
+            instances=tuple(found.instances),
             captions=tuple(captions),
-            absent_categories=self._absent(instances) if complete else (),
+            absent_categories=self._absent(found.instances, left_out),
             source=self.name,
             split=self.split,
-            exhaustive=complete,
+            left_out=left_out,
         )
-        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+        return Reading(sample, tuple(found.faults), found.counts())
 
-    def _absent(self, instances: Sequence[Instance]) -> tuple[str, ...]:
-        """Categories of the file that the image has nothing of."""
-        present = {instance.category for instance in instances}
-        return tuple(
-            category.name for category in self.categories.values() if category.name not in present
-        )
+    def _add(
+        self, part: Part, joints: Part | None, size: ImageSize, found: Inventory, previous: str
+    ) -> None:
+        """Add an annotation; one that cannot be used may have been a thing of its category."""
+        category: str | None = None
+        try:
+            fields = record(part)
+            category = self._category(fields).name
+            _next_id(part, previous)
+            found.add(self._instance(fields, joints, size, found.notes))
+        except BadRecord as error:
+            found.fault(error, part.place, category=category)
+
+    def _absent(self, instances: Sequence[Instance], left_out: LeftOut) -> tuple[str, ...]:
+        """Categories of the file that the image is known to have nothing of."""
+        if left_out.unknown:
+            return ()
+        doubtful = {instance.category for instance in instances}
+        doubtful |= left_out.categories | left_out.broader
+        names = {
+            category.name: None
+            for category in self.categories.values()
+            if category.labelled and category.name not in doubtful
+        }
+        return tuple(names)
 
     def _image(self, parts: Sequence[Part]) -> tuple[Path, ImageSize]:
         kinds = [part.order for part in parts]
@@ -162,9 +196,12 @@ class Coco:
         return found.pop()
 
     def _instance(
-        self, part: Part, joints: Part | None, size: ImageSize, notes: dict[str, int]
+        self,
+        fields: Mapping[str, Any],
+        joints: Part | None,
+        size: ImageSize,
+        notes: dict[str, int],
     ) -> Instance:
-        fields = record(part)
         category = self._category(fields)
         segmentation = fields.get("segmentation")
         # an empty list is how some files say that there is none
@@ -181,7 +218,8 @@ class Coco:
             box=box,
             mask=mask,
             keypoints=None if joints is None else self._keypoints(joints, size),
-            crowd=as_integer(fields.get("iscrowd", 0), "iscrowd") == 1,
+            attributes=("difficult",) if flagged(fields, DOUBTFUL) else (),
+            crowd=flagged(fields, CROWDS),
         )
 
     def _category(self, fields: Mapping[str, Any]) -> Category:
@@ -223,40 +261,19 @@ def open_coco(
     """Find the files of a COCO folder, or take one instances file.
 
     A folder holds ``annotations/{instances,person_keypoints,captions}_SPLIT.json`` and the images in
-    ``images/SPLIT``, ``SPLIT`` or ``images``. A file's images lie in the folder that is given, else
-    in the file's own or the one above.
+    ``images/SPLIT``, ``SPLIT`` or ``images``; or ``SPLIT/_annotations.coco.json`` with the images
+    beside it, as Roboflow exports it. A file's images lie in the folder that is given, else in the
+    file's own or the one above.
 
     Raises:
         AnnotationError: Nothing of that kind is there, or there are several splits and none is named.
     """
     if path.is_file():
         found = {"instances": path}
-        split = split or path.stem.partition("_")[2]
+        split = split or _split_of(path)
         root = path.parent.parent if path.parent.name == "annotations" else path.parent
     else:
-        folder = path / "annotations" if (path / "annotations").is_dir() else path
-        splits = sorted(
-            {
-                file.stem.removeprefix(f"{kind}_")
-                for kind in KINDS
-                for file in folder.glob(f"{kind}_*.json*")
-            }
-        )
-        if not splits:
-            raise AnnotationError(f"{folder}: expected files such as instances_train.json")
-        if not split and len(splits) > 1:
-            raise AnnotationError(
-                f"{folder}: has splits {splits}; say which, as in coco:PATH,split={splits[0]}"
-            )
-        split = split or splits[0]
-        if split not in splits:
-            raise AnnotationError(f"{folder}: has splits {splits}, not {split!r}")
-        found = {
-            kind: folder / f"{kind}_{split}.json"
-            for kind in KINDS
-            if (folder / f"{kind}_{split}.json").is_file()
-        }
-        root = path
+        found, split, root = _found(path, split)
     categories: dict[int, Category] = {}
     for kind in ("instances", "person_keypoints"):
         if kind in found:
@@ -271,17 +288,88 @@ def open_coco(
         categories=categories,
         split=split,
         exhaustive=exhaustive,
+        taxonomy=Taxonomy.of((one.name, one.group) for one in categories.values()),
     )
+
+
+def _split_of(path: Path) -> str:
+    """The split of a file, by its name or, where Roboflow wrote it, by its folder's."""
+    if path.name == ROBOFLOW:
+        return path.parent.name if path.parent.name in ROBOFLOW_SPLITS else ""
+    return path.stem.partition("_")[2]
+
+
+def _found(path: Path, split: str) -> tuple[dict[str, Path], str, Path]:
+    """The files of a folder by kind, their split, and the folder that the images start from."""
+    folder = path / "annotations" if (path / "annotations").is_dir() else path
+    splits = sorted(
+        {
+            file.stem.removeprefix(f"{kind}_")
+            for kind in KINDS
+            for file in folder.glob(f"{kind}_*.json*")
+        }
+    )
+    if not splits:
+        return _roboflow(path, split)
+    chosen = _chosen(folder, splits, split)
+    found = {
+        kind: folder / f"{kind}_{chosen}.json"
+        for kind in KINDS
+        if (folder / f"{kind}_{chosen}.json").is_file()
+    }
+    return found, chosen, path
+
+
+def _roboflow(path: Path, split: str) -> tuple[dict[str, Path], str, Path]:
+    if (path / ROBOFLOW).is_file():
+        return {"instances": path / ROBOFLOW}, split or _split_of(path / ROBOFLOW), path
+    splits = [one for one in ROBOFLOW_SPLITS if (path / one / ROBOFLOW).is_file()]
+    if not splits:
+        files = sorted(file.name for file in path.glob("*.json"))[:10] if path.is_dir() else []
+        hint = f"\nhint: name the file, as in coco:{path / files[0]}" if files else ""
+        raise AnnotationError(
+            f"{path}: expected annotations/instances_train.json or train/{ROBOFLOW}, "
+            f"found {files}{hint}"
+        )
+    if split == "val" and "valid" in splits:
+        split = "valid"
+    chosen = _chosen(path, splits, split)
+    return {"instances": path / chosen / ROBOFLOW}, chosen, path / chosen
+
+
+def _chosen(folder: Path, splits: Sequence[str], split: str) -> str:
+    if not split and len(splits) > 1:
+        raise AnnotationError(
+            f"{folder}: has splits {splits}; say which, as in coco:PATH,split={splits[0]}"
+        )
+    if split and split not in splits:
+        raise AnnotationError(f"{folder}: has splits {splits}, not {split!r}")
+    return split or splits[0]
 
 
 def _categories(path: Path, *, known: Mapping[int, Category]) -> dict[int, Category]:
     made: dict[int, Category] = {}
+    labelled: set[int] = set()
+    listed: list[object] = []
+    # one pass: the categories may stand before or behind the annotations
+    for element in list_elements(path, ("annotations", "categories")):
+        if element.member == "categories":
+            listed.append(element.value)
+        elif isinstance(element.value, dict):
+            number = element.value.get("category_id")
+            if isinstance(number, int | float) and not isinstance(number, bool):
+                labelled.add(int(number) if abs(number) < 1e15 else -1)
+    if not listed:
+        raise AnnotationError(f"{path}: expected categories, found none")
     try:
-        for value in as_list(member_value(path, "categories"), "categories"):
+        for value in listed:
             number, category = _category(value)
             if number in made or known.get(number, category).name != category.name:
                 raise AnnotationError(f"{path}: category {number} has two meanings")
-            made[number] = category
+            before = known.get(number)
+            made[number] = replace(
+                category, labelled=number in labelled or (before is not None and before.labelled)
+            )
     except BadRecord as error:
         raise AnnotationError(f"{path}: {error.detail}") from error
     return made
@@ -293,4 +381,6 @@ def _category(value: object) -> tuple[int, Category]:
     names = tuple(as_text(joint, "keypoint") for joint in as_list(joints, "keypoints"))
     # file names do not like blanks, sentences do
     name = text_field(fields, "name").replace("_", " ")
-    return as_integer(required(fields, "id"), "id"), Category(name, names)
+    group = fields.get("supercategory")
+    above = group if isinstance(group, str) and not isinstance(group, Unparsed) else ""
+    return as_integer(required(fields, "id"), "id"), Category(name, names, above.replace("_", " "))

@@ -83,13 +83,13 @@ class CocoInteractive:
                 one = as_object(value, "annotation")
                 index = annotated.add(sortable(as_key(required(one, "id"), "id")), one)
             except BadRecord as error:
-                annotated.fault(error, where)
+                annotated.fault(error, where, value if isinstance(value, dict) else None)
                 continue
             for kind in PROMPTS:
                 try:
                     asked += _prompts(one, kind, index, annotated)
                 except BadRecord as error:
-                    annotated.fault(error, f"{where}, {kind}")
+                    annotated.remark(error, f"{where}, {kind}")
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
@@ -98,7 +98,7 @@ class CocoInteractive:
             questions=tuple(asked),
             source=self.name,
             split=self.split,
-            exhaustive=not annotated.faults,
+            left_out=annotated.left_out(),
         )
         return Reading(sample, tuple(annotated.faults), tuple(sorted(annotated.notes.items())))
 

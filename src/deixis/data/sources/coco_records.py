@@ -1,17 +1,20 @@
 """COCO's records for formats that refer to them: an image, its annotations, the names of categories."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from deixis.data.sources.base import BadRecord, Fault, Part
 from deixis.data.sources.fields import (
+    CROWDS,
+    DOUBTFUL,
     as_integer,
     as_key,
     as_list,
     as_object,
     as_text,
+    flagged,
     image_path,
     image_size,
     mask_box,
@@ -22,11 +25,12 @@ from deixis.data.sources.fields import (
     sortable,
     text_field,
 )
+from deixis.data.sources.inventory import NO_TAXONOMY, Inventory, Taxonomy
 from deixis.data.sources.streaming import list_elements, member_value
 from deixis.errors import AnnotationError
 from deixis.geometry import ImageSize
 from deixis.geometry.boxes import BoxLayout
-from deixis.structures import Instance
+from deixis.structures import Instance, LeftOut
 
 _NAMES = (
     "person bicycle car motorcycle airplane bus train truck boat traffic_light fire_hydrant - "
@@ -54,22 +58,35 @@ def read_categories(path: Path) -> dict[int, str]:
     Raises:
         AnnotationError: The file has none, or they are damaged.
     """
-    made: dict[int, str] = {}
+    return {number: name for number, (name, _) in _read_categories(path).items()}
+
+
+def read_taxonomy(path: Path) -> Taxonomy:
+    """Which of a file's categories are groups of others, by their supercategories.
+
+    Raises:
+        AnnotationError: As `read_categories`.
+    """
+    return Taxonomy.of(_read_categories(path).values())
+
+
+def _read_categories(path: Path) -> dict[int, tuple[str, str]]:
+    made: dict[int, tuple[str, str]] = {}
     try:
         for value in as_list(member_value(path, "categories"), "categories"):
             fields = as_object(value, "category")
-            made |= {
-                _new(as_integer(required(fields, "id"), "id"), made): text_field(fields, "name")
-            }
+            number = as_integer(required(fields, "id"), "id")
+            _check_once(number, made)
+            group = fields.get("supercategory")
+            made[number] = (text_field(fields, "name"), group if isinstance(group, str) else "")
     except BadRecord as error:
         raise AnnotationError(f"{path}: {error.detail}") from error
     return made
 
 
-def _new(number: int, known: Mapping[int, str]) -> int:
+def _check_once(number: int, known: Collection[int]) -> None:
     if number in known:
         raise BadRecord("bad_record", f"category {number} comes twice")
-    return number
 
 
 def image_of(parts: Sequence[Part], folder: Path) -> tuple[Path, ImageSize]:
@@ -130,27 +147,58 @@ def check_new(part: Part, seen: set[str]) -> None:
 class Annotated:
     """The instances of one image, each under the number of its annotation, while others refer to them.
 
-    What cannot be used is left out and listed in ``faults``.
+    What cannot be used is left out and listed in ``faults``. Two numbers of the same box of a class
+    are one instance.
     """
 
-    def __init__(self, size: ImageSize, categories: Mapping[int, str]) -> None:
+    def __init__(
+        self, size: ImageSize, categories: Mapping[int, str], *, claimed: bool = True
+    ) -> None:
+        self._found = Inventory(claimed=claimed)
         self.size = size
         self.categories = categories
-        self.instances: list[Instance] = []
-        self.faults: list[Fault] = []
-        self.notes: dict[str, int] = {}
         self._at: dict[str, int] = {}
-        self._lost: set[str] = set()
+        self._unsound: set[str] = set()
+
+    @property
+    def instances(self) -> list[Instance]:
+        """The instances so far."""
+        return self._found.instances
+
+    @property
+    def faults(self) -> list[Fault]:
+        """What could not be used."""
+        return self._found.faults
+
+    @property
+    def notes(self) -> dict[str, int]:
+        """What was normalised."""
+        return self._found.notes
+
+    def left_out(self, taxonomy: Taxonomy = NO_TAXONOMY) -> LeftOut:
+        """What the instances lack (`Inventory.left_out`)."""
+        return self._found.left_out(taxonomy)
+
+    def fault(self, error: BadRecord, place: str, fields: Mapping[str, Any] | None = None) -> None:
+        """List what cannot be used; ``fields`` say of which category it was."""
+        category = None if fields is None else self.category_of(fields)
+        self._found.fault(error, place, category=category)
+
+    def remark(self, error: BadRecord, place: str) -> None:
+        """List what cannot be used and is no thing, such as a sentence."""
+        self._found.remark(error, place)
 
     def add_parts(self, parts: Sequence[Part]) -> None:
         """Add annotations whose order is their number; of two with one number the first is kept."""
         for part in parts:
+            fields: Mapping[str, Any] = {}
             try:
-                self.add(part.order, record(part))
+                fields = record(part)
+                self.add(part.order, fields)
             except BadRecord as error:
                 if part.order not in self._at:
-                    self._lost.add(part.order)
-                self.fault(error, part.place)
+                    self._unsound.add(part.order)
+                self.fault(error, part.place, fields)
 
     def add(self, number: str, fields: Mapping[str, Any], *, layout: BoxLayout = "xywh") -> int:
         """Add an annotation and return its index.
@@ -158,12 +206,17 @@ class Annotated:
         Raises:
             BadRecord: It is not sound.
         """
-        if number in self._at or number in self._lost:
+        if number in self._at or number in self._unsound:
             raise BadRecord("duplicate_annotation", f"annotation {number}")
-        instance = self.instance(fields, layout=layout)
-        self._at[number] = len(self.instances)
-        self.instances.append(instance)
+        self._at[number] = self._found.add(self.instance(fields, layout=layout))
         return self._at[number]
+
+    def category_of(self, fields: Mapping[str, Any]) -> str | None:
+        """The category that a record names; None where it names none that is known."""
+        try:
+            return self._category(fields)
+        except BadRecord:
+            return None
 
     def index(self, number: object) -> int:
         """The index of the annotation of a number.
@@ -173,18 +226,14 @@ class Annotated:
         """
         key = as_key(number, "annotation id")
         if sortable(key) not in self._at:
-            state = "is not sound" if sortable(key) in self._lost else "is not there"
+            state = "is not sound" if sortable(key) in self._unsound else "is not there"
             raise BadRecord("unknown_annotation", f"annotation {key} {state}")
         return self._at[sortable(key)]
 
     def knows(self, number: object) -> bool:
         """Whether an annotation of a number was added, or was lost."""
         key = sortable(as_key(number, "annotation id"))
-        return key in self._at or key in self._lost
-
-    def fault(self, error: BadRecord, place: str) -> None:
-        """List what cannot be used."""
-        self.faults.append(Fault(error.code, error.detail, place))
+        return key in self._at or key in self._unsound
 
     def instance(self, fields: Mapping[str, Any], *, layout: BoxLayout = "xywh") -> Instance:
         """Read an annotation: its box, or the one around its mask.
@@ -203,8 +252,13 @@ class Annotated:
             box = mask_box(mask)
         else:
             raise BadRecord("bad_record", "neither bbox nor segmentation")
-        crowd = as_integer(fields.get("iscrowd") or 0, "iscrowd") == 1
-        return Instance(category=category, box=box, mask=mask, crowd=crowd)
+        return Instance(
+            category=category,
+            box=box,
+            mask=mask,
+            attributes=("difficult",) if flagged(fields, DOUBTFUL) else (),
+            crowd=flagged(fields, CROWDS),
+        )
 
     def _category(self, fields: Mapping[str, Any]) -> str:
         if "category" in fields:

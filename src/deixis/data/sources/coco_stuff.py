@@ -14,7 +14,8 @@ from pathlib import Path
 
 from deixis.data.sources.base import Fault, Part, Reading
 from deixis.data.sources.coco import Category, Coco, open_coco
-from deixis.data.sources.panoptic import plain_stuff_names
+from deixis.data.sources.inventory import NO_TAXONOMY, Taxonomy
+from deixis.data.sources.panoptic import plain_group, plain_stuff_names
 from deixis.errors import AnnotationError
 
 OTHER = "other"
@@ -29,6 +30,7 @@ class CocoStuff:
     stuff: Path
     categories: Mapping[int, Category] = field(default_factory=dict)
     split: str = ""
+    taxonomy: Taxonomy = NO_TAXONOMY
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -53,7 +55,10 @@ class CocoStuff:
         left_out = len(found) - len(kept)
         notes = (("stuff_other", left_out),) if left_out else ()
         # nobody asks how many walls there are
-        sample = replace(reading.sample, instances=kept, absent_categories=())
+        before = reading.sample.left_out
+        # "other" is no class, so nothing of one is missing
+        lost = replace(before, categories=before.categories - {OTHER})
+        sample = replace(reading.sample, instances=kept, absent_categories=(), left_out=lost)
         return Reading(sample, reading.faults, (*reading.notes, *notes))
 
     def _coco(self) -> Coco:
@@ -63,6 +68,7 @@ class CocoStuff:
             instances=self.stuff,
             categories=self.categories,
             split=self.split,
+            taxonomy=self.taxonomy,
         )
 
 
@@ -81,9 +87,12 @@ def open_coco_stuff(
         images = next(place for place in places if place.is_dir())
     names = plain_stuff_names([one.name for one in found.categories.values()])
     categories = {
-        number: Category(plain) for number, plain in zip(found.categories, names, strict=True)
+        number: replace(one, name=plain)
+        for (number, one), plain in zip(found.categories.items(), names, strict=True)
     }
-    return CocoStuff(name, images or found.images, file, categories, found.split)
+    # a group that only its endings told from a class (wall, wall-other) is that class now
+    taxonomy = Taxonomy.of((one.name, plain_group(one.group)) for one in categories.values())
+    return CocoStuff(name, images or found.images, file, categories, found.split, taxonomy)
 
 
 def _file(path: Path, split: str) -> Path:

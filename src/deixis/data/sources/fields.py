@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.sources.base import BadRecord, Part
+from deixis.data.sources.inside import check_inside
 from deixis.data.sources.streaming import Unparsed, parse_json
 from deixis.errors import GeometryError
 from deixis.geometry import Box, CodedMask, ImageSize, Mask
@@ -15,6 +16,10 @@ OVERSHOOT_PIXELS, OVERSHOOT_SHARE = 1.0, 0.005
 """A box may leave its image by one pixel or this share of the side: annotators round. It is clipped."""
 
 TEXT_LIMIT = 65_536
+
+CROWDS = ("iscrowd", "isgroupof", "is_group_of", "IsGroupOf", "group_of", "is_crowd")
+DOUBTFUL = ("ignore", "difficult", "isdifficult", "is_difficult")
+"""Flags of annotations, in the spellings that are in use."""
 
 
 def record(part: Part) -> Mapping[str, Any]:
@@ -89,6 +94,23 @@ def as_integer(value: object, name: str) -> int:
     if number != int(number):
         raise BadRecord("bad_number", f"{name}: expected an integer, got {shown(value)}")
     return int(number)
+
+
+def flagged(fields: Mapping[str, Any], names: Sequence[str]) -> bool:
+    """Whether one of some flags is set: 1 or true; a missing flag, null, 0 and false are not.
+
+    Raises:
+        BadRecord: A flag is something else.
+    """
+    for name in names:
+        value = fields.get(name)
+        if value is None or isinstance(value, bool):
+            found = value is True
+        else:
+            found = as_integer(value, name) != 0
+        if found:
+            return True
+    return False
 
 
 def as_key(value: object, name: str) -> str:
@@ -178,11 +200,11 @@ def mask_box(mask: Mask) -> Box:
 def image_path(folder: Path, name: object) -> Path:
     """The path of an image whose name an annotation gives; it stays inside the folder.
 
-    Whether it is there is not asked here. Links are followed when the file is opened, and checked
-    there.
+    Whether it is there is not asked here.
 
     Raises:
-        BadRecord: The name is absolute, leads out, is empty, or is none that a file can have.
+        BadRecord: The name is absolute, leads out, itself or by a link on the way; or it is empty,
+            or none that a file can have.
     """
     text = as_text(name, "file name")
     pieces = text.replace("\\", "/").split("/")
@@ -196,4 +218,6 @@ def image_path(folder: Path, name: object) -> Path:
         or max(len(piece.encode()) for piece in pieces) > 255
     ):
         raise BadRecord("path_escape", f"file name {shown(text)} is none inside the image folder")
-    return folder / text
+    path: Path = folder / text
+    check_inside(path, folder)
+    return path

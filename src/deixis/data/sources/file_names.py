@@ -8,8 +8,9 @@ from deixis.data.sources.base import BadRecord, Fault, Part
 from deixis.data.sources.fields import as_text
 from deixis.data.sources.streaming import opened, parse_json
 from deixis.errors import AnnotationError
+from deixis.media.picture_files import SUFFIXES
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+IMAGE_SUFFIXES = SUFFIXES
 _LINE_LIMIT = 4096
 
 

@@ -10,7 +10,8 @@ does not say that the class is stuff it is a crowd; stuff has the attribute ``st
 **Cityscapes.** ``gtFine/SPLIT/CITY/NAME_gtFine_polygons.json`` and ``leftImg8bit/SPLIT/CITY/
 NAME_leftImg8bit.png``. Fields used: ``imgWidth``, ``imgHeight`` and of each object ``label``,
 ``polygon`` and ``deleted``. Polygons are drawn in the order of the file, a later one over those
-before it, with the fill of the data set's own scripts; an instance is what is left to be seen. Names
+before it, with the fill of the data set's own scripts; an instance is what is left to be seen. Those
+of ``gtCoarse`` do not claim to have everything; where there are riders nobody counts people. Names
 that end in ``group`` are crowds; classes without instances have the attribute ``stuff``; ``void``
 labels hide what is under them and are nothing.
 
@@ -46,6 +47,7 @@ from deixis.data.sources.fields import (
 )
 from deixis.data.sources.file_names import IMAGE_SUFFIXES, named_files, one_name, printable_name
 from deixis.data.sources.image_header import MAX_PIXELS
+from deixis.data.sources.inventory import Inventory, Taxonomy
 from deixis.data.sources.segment_pictures import Segments, read_numbers
 from deixis.data.sources.streaming import opened
 from deixis.data.sources.xml_files import read_small_text
@@ -68,6 +70,8 @@ THINGS = frozenset(
     }
 )
 """Labels of Cityscapes whose polygons are single things."""
+RIDERS = Taxonomy.of([("person", ""), ("rider", "person")])
+"""Who rides is a person too, and has another label."""
 _IMAGE, _MASK, _POLYGONS = "image", "mask", "polygons"
 _OBJECT_LIMIT = 10_000
 _SPLITS = {"train": "training", "val": "validation"}
@@ -106,8 +110,7 @@ class IndexPictures:
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of a picture and its classes, whose picture is read now."""
         place = parts[0].place
-        faults: list[Fault] = []
-        instances: list[Instance] = []
+        found = Inventory()
         try:
             path = image_path(self.images, one_name(parts, _IMAGE))
             numbers = read_numbers(self.annotations, one_name(parts, _MASK))
@@ -115,24 +118,24 @@ class IndexPictures:
         except BadRecord as error:
             return Reading(None, (Fault(error.code, error.detail, place),))
         for number, (mask, box) in segments.masks().items():
-            found = self.classes.get(number)
-            if found is not None:
-                marks = ("stuff",) if found.is_stuff else ()
-                instances.append(
-                    Instance(found.name, box, mask, attributes=marks, crowd=not found.is_stuff)
+            known = self.classes.get(number)
+            if known is not None:
+                marks = ("stuff",) if known.is_stuff else ()
+                found.add(
+                    Instance(known.name, box, mask, attributes=marks, crowd=not known.is_stuff)
                 )
             elif number not in NO_CLASS:
-                faults.append(Fault("unknown_category", f"class {number}", place))
+                found.fault(BadRecord("unknown_category", f"class {number}"), place)
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
             size=segments.size,
-            instances=tuple(instances),
+            instances=tuple(found.instances),
             source=self.name,
             split=self.split,
-            exhaustive=not faults,
+            left_out=found.left_out(),
         )
-        return Reading(sample, tuple(faults))
+        return Reading(sample, tuple(found.faults), found.counts())
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,7 @@ class Cityscapes:
     images: Path
     annotations: Path
     split: str = ""
+    exhaustive: bool = True
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -165,34 +169,31 @@ class Cityscapes:
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Draw the polygons of an image and make a sample of what is to be seen of each."""
         place = parts[0].place
-        notes: dict[str, int] = {}
+        found = Inventory(claimed=self.exhaustive)
         try:
             path = image_path(self.images, f"{key}_leftImg8bit.png")
             size, values = _objects(parts)
         except BadRecord as error:
             return Reading(None, (Fault(error.code, error.detail, place),))
-        labels, segments, faults = _draw(values, size, place)
-        instances: list[Instance] = []
+        labels, segments = _draw(values, size, place, found)
         masks = segments.masks()
         for number, label in labels.items():
             if number in masks:
                 mask, box = masks[number]
                 marks = () if label.name in THINGS else ("stuff",)
-                instances.append(
-                    Instance(label.name, box, mask, attributes=marks, crowd=label.is_group)
-                )
+                found.add(Instance(label.name, box, mask, attributes=marks, crowd=label.is_group))
             else:
-                notes["hidden_polygon"] = notes.get("hidden_polygon", 0) + 1
+                found.note("hidden_polygon")
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
             size=size,
-            instances=tuple(instances),
+            instances=tuple(found.instances),
             source=self.name,
             split=self.split,
-            exhaustive=not faults,
+            left_out=found.left_out(RIDERS),
         )
-        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+        return Reading(sample, tuple(found.faults), found.counts())
 
 
 def _objects(parts: Sequence[Part]) -> tuple[ImageSize, Sequence[object]]:
@@ -212,30 +213,34 @@ class _Label(NamedTuple):
 
 
 def _draw(
-    values: Sequence[object], size: ImageSize, place: str
-) -> tuple[dict[int, _Label], Segments, list[Fault]]:
+    values: Sequence[object], size: ImageSize, place: str, found: Inventory
+) -> tuple[dict[int, _Label], Segments]:
     """Draw polygons over one another, each with its number from 1; void is 0."""
     canvas = Image.new("I", (size.width, size.height))
     pen = ImageDraw.Draw(canvas)
     labels: dict[int, _Label] = {}
-    faults: list[Fault] = []
     for number, value in enumerate(values, start=1):
+        label: _Label | None = None
         try:
             fields = as_object(value, "object")
             if as_integer(fields.get("deleted", 0), "deleted"):
                 continue
-            name = text_field(fields, "label")
+            label = _label(text_field(fields, "label"))
             points = _points(required(fields, "polygon"), size)
         except BadRecord as error:
-            faults.append(Fault(error.code, error.detail, f"{place}: object {number - 1}"))
+            category = None if label is None else label.name
+            found.fault(error, f"{place}: object {number - 1}", category=category)
             continue
-        # "polegroup" is a class, and one of stuff
-        group = name.endswith("group") and name.removesuffix("group") in THINGS
-        label = _Label(name.removesuffix("group") if name.endswith("group") else name, group)
         if label.name not in VOID:
             labels[number] = label
         pen.polygon(points, fill=number if number in labels else 0)
-    return labels, Segments.from_numbers(np.asarray(canvas).astype(np.uint16)), faults
+    return labels, Segments.from_numbers(np.asarray(canvas).astype(np.uint16))
+
+
+def _label(name: str) -> _Label:
+    # "polegroup" is a class, and one of stuff
+    group = name.endswith("group") and name.removesuffix("group") in THINGS
+    return _Label(name.removesuffix("group") if name.endswith("group") else name, group)
 
 
 def _points(value: object, size: ImageSize) -> list[tuple[float, float]]:
@@ -357,4 +362,6 @@ def open_cityscapes(
         images=path / "leftImg8bit" / split,
         annotations=path / annotations / split,
         split=split,
+        # coarse polygons leave out what takes long to draw
+        exhaustive=annotations == "gtFine",
     )

@@ -133,7 +133,7 @@ class GoogleRefExp:
             path, size = image_of(kinds[_IMAGE], self.images)
         except BadRecord as error:
             return Reading(None, (Fault(error.code, error.detail, parts[0].place),))
-        annotated = Annotated(size, self.categories)
+        annotated = Annotated(size, self.categories, claimed=self.instances is not None)
         annotated.add_parts(kinds[_ANNOTATION] + kinds[_OWN])
         expressions: list[Expression] = []
         for part in kinds[_SENTENCE]:
@@ -146,7 +146,10 @@ class GoogleRefExp:
                     Expression(text_field(fields, "raw"), (annotated.index(number),), "long")
                 )
             except BadRecord as error:
-                annotated.fault(error, part.place)
+                if error.code == "bad_text":
+                    annotated.remark(error, part.place)
+                else:
+                    annotated.fault(error, part.place)
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
@@ -155,7 +158,7 @@ class GoogleRefExp:
             expressions=tuple(expressions),
             source=self.name,
             split=self.split,
-            exhaustive=self.instances is not None and not annotated.faults,
+            left_out=annotated.left_out(),
         )
         return Reading(sample, tuple(annotated.faults), tuple(sorted(annotated.notes.items())))
 

@@ -5,14 +5,21 @@ import struct
 import warnings
 import zlib
 from dataclasses import dataclass
+from io import BufferedReader, BytesIO
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
 from deixis.data.sources.base import BadRecord
 from deixis.geometry import ImageSize, Orient
+from deixis.media.picture_files import (
+    EXPECTED,
+    HEAD,
+    is_turned_by_reader,
+    num_pictures,
+    picture_kind,
+)
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 40_000_000
 MAX_SIDE = 16_384
@@ -20,7 +27,8 @@ MAX_SIDE = 16_384
 _ORIENTATION_TAG = 0x0112
 _PARSER_ERRORS = (
     *(SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError),
-    *(ArithmeticError, NotImplementedError, struct.error, zlib.error),
+    # AVIF's decoder raises RuntimeError
+    *(ArithmeticError, RuntimeError, struct.error, zlib.error),
 )
 
 
@@ -41,8 +49,8 @@ def read_header(path: Path) -> ImageHeader:
     """Read the header of an image file, trusting nothing.
 
     Raises:
-        BadRecord: There is no such regular file, it is empty, too large, or no JPEG, PNG, WebP or
-            BMP.
+        BadRecord: There is no such regular file, it is empty, too large, of several pages, or of none
+            of the formats that are read (`deixis.media.picture_files`).
     """
     try:
         status = path.stat()
@@ -57,21 +65,47 @@ def read_header(path: Path) -> ImageHeader:
     if status.st_size > MAX_BYTES:
         raise BadRecord("image_too_large", f"{path.name}: {status.st_size} bytes")
     try:
+        with path.open("rb") as file:
+            return read_header_of(file, path.name)
+    except OSError as error:
+        raise BadRecord("image_unreadable", f"{path.name}: {error}") from None
+
+
+def read_header_of(file: BufferedReader | BytesIO, name: str) -> ImageHeader:
+    """Read the header of a picture in an open file.
+
+    Raises:
+        BadRecord: It is too large, of several pages, or of none of the formats.
+    """
+    kind = picture_kind(file.read(HEAD))
+    if kind.refused:
+        raise BadRecord("image_unreadable", f"{name}: {kind.refused}, expected {EXPECTED}")
+    file.seek(0)
+    try:
         with (
             # bombs are told by the extent below, junk EXIF by its value
             warnings.catch_warnings(action="ignore", category=Warning),
-            Image.open(path, formats=FORMATS) as image,
+            Image.open(file, formats=kind.formats) as image,
         ):
             width, height = image.size
             orientation = _orientation(image)
+            if is_turned_by_reader(image):
+                pages = num_pictures(image)
+                # its extent is that of the picture as it will be turned
+                if orientation >= 5:
+                    width, height = height, width
+            else:
+                pages = 1
     except Image.DecompressionBombError as error:
-        raise BadRecord("image_too_large", f"{path.name}: {error}") from None
+        raise BadRecord("image_too_large", f"{name}: {error}") from None
     except (UnidentifiedImageError, OSError, *_PARSER_ERRORS) as error:
-        raise BadRecord("image_unreadable", f"{path.name}: {error}") from None
+        raise BadRecord("image_unreadable", f"{name}: {error}") from None
+    if pages > 1:
+        raise BadRecord("image_unreadable", f"{name}: {pages} pages or more, expected one")
     if width < 1 or height < 1:
-        raise BadRecord("image_unreadable", f"{path.name}: {width}x{height} pixels")
+        raise BadRecord("image_unreadable", f"{name}: {width}x{height} pixels")
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-        raise BadRecord("image_too_large", f"{path.name}: {width}x{height} pixels")
+        raise BadRecord("image_too_large", f"{name}: {width}x{height} pixels")
     return ImageHeader(ImageSize(height, width), orientation)
 
 

@@ -31,11 +31,14 @@ from deixis.data.sources.fields import (
     text_field,
 )
 from deixis.data.sources.image_header import header_size
+from deixis.data.sources.inventory import Inventory
 from deixis.data.sources.scenes import DRAWN, DrawnImage, drawn_image
+from deixis.data.sources.shapes import box_around, oriented_box
 from deixis.data.sources.streaming import json_lines, parse_json
 from deixis.errors import AnnotationError, GeometryError
 from deixis.geometry import COCO_KEYPOINTS, ImageSize, Keypoints, Point
 from deixis.geometry.boxes import BoxLayout
+from deixis.geometry.checks import shown
 from deixis.structures import (
     Expression,
     GroundedPhrase,
@@ -53,10 +56,14 @@ FIELDS = frozenset(
     {
         *("id", "image", "width", "height", "split", "exhaustive", "box_format", "objects"),
         *("relations", "expressions", "captions", "questions", "absent", "salient"),
+        "not_exhaustive",
     }
 )
 OBJECT_FIELDS = frozenset(
-    {"category", "box", "mask", "keypoints", "keypoint_names", "attributes", "crowd"}
+    {
+        *("category", "box", "mask", "keypoints", "keypoint_names", "attributes", "crowd"),
+        *("oriented", "score"),
+    }
 )
 FAMILIES = ("location", "appearance", "long")
 
@@ -94,67 +101,69 @@ class JsonLines:
             places = ", ".join(part.place for part in parts[:3])
             return Reading(None, (Fault("duplicate_image", f"{len(parts)} lines: {places}"),))
         place = parts[0].place
-        faults: list[Fault] = []
-        notes: dict[str, int] = {}
         try:
             fields = record(parts[0])
             _check_names(fields, FIELDS)
             image = _image(self.images, required(fields, "image"))
-            reader = _Line(fields, _size(fields, image), place, notes, faults)
+            reader = _Line(fields, _size(fields, image), place)
             sample = reader.sample(f"{self.name}/{key}", image, self.name, self.split)
         except BadRecord as error:
             return Reading(None, (Fault(error.code, error.detail, place),))
-        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+        return Reading(sample, tuple(reader.found.faults), reader.found.counts())
 
 
 class _Line:
     """One line while it is read. What cannot be used is left out, and listed."""
 
-    def __init__(
-        self,
-        fields: Mapping[str, Any],
-        size: ImageSize,
-        place: str,
-        notes: dict[str, int],
-        faults: list[Fault],
-    ) -> None:
+    def __init__(self, fields: Mapping[str, Any], size: ImageSize, place: str) -> None:
         self.fields = fields
         self.size = size
         self.place = place
-        self.notes = notes
-        self.faults = faults
+        exhaustive = fields.get("exhaustive", False)
+        if not isinstance(exhaustive, bool):
+            raise BadRecord("bad_record", "exhaustive: expected true or false")
+        self.found = Inventory(claimed=exhaustive)
         layout = fields.get("box_format", "xyxy")
         if layout not in {"xyxy", "xywh"}:
             raise BadRecord("bad_record", f"box_format: expected xyxy or xywh, got {layout!r}")
         self.layout: BoxLayout = "xywh" if layout == "xywh" else "xyxy"
-        self.instances: list[Instance] = []
         self.at: dict[int, int] = {}
 
     def sample(self, id_: str, image: Path | DrawnImage, source: str, split: str) -> Sample:
         fields = self.fields
         for number, value in enumerate(self.items("objects")):
             made = self.attempt("objects", number, lambda v=value: self.instance(v))
-            if made is not None:
-                self.at[number] = len(self.instances)
-                self.instances.append(made)
+            if made is None:
+                self.found.lose(_category(value))
+            else:
+                self.at[number] = self.found.add(made)
+        for name in self.each("not_exhaustive", lambda value: as_text(value, "not_exhaustive")):
+            self.found.lose(name)
         salient = fields.get("salient")
-        exhaustive = fields.get("exhaustive", False)
-        if not isinstance(exhaustive, bool):
-            raise BadRecord("bad_record", "exhaustive: expected true or false")
+        left_out = self.found.left_out()
+        instances = self.found.instances
+        doubtful = {one.category for one in instances} | left_out.categories | left_out.broader
+
+        def absent(value: object) -> str:
+            name = as_text(value, "absent")
+            if name in doubtful:
+                raise BadRecord("bad_record", f"absent: {shown(name)} is among the objects")
+            return name
+
         return Sample(
             id=id_,
             image=image,
             size=self.size,
-            instances=tuple(self.instances),
+            instances=tuple(instances),
             relations=self.each("relations", self.relation),
             expressions=self.each("expressions", self.expression),
             captions=self.each("captions", self.caption),
             questions=self.each("questions", self.question),
             salient=None if salient is None else self.index(salient),
-            absent_categories=self.each("absent", lambda value: as_text(value, "absent")),
+            absent_categories=self.each("absent", absent),
             source=source,
             split=text_field(fields, "split") if "split" in fields else split,
-            exhaustive=exhaustive and not self.faults,
+            left_out=left_out,
         )
 
     def items(self, name: str) -> Sequence[Any]:
@@ -171,10 +180,10 @@ class _Line:
         try:
             return make()
         except BadRecord as error:
-            place = f"{self.place}, {name}[{number}]"
-            self.faults.append(Fault(error.code, error.detail, place))
+            self.found.remark(error, f"{self.place}, {name}[{number}]")
         except GeometryError as error:
-            self.faults.append(Fault("bad_record", str(error), f"{self.place}, {name}[{number}]"))
+            bad = BadRecord("bad_record", str(error))
+            self.found.remark(bad, f"{self.place}, {name}[{number}]")
         return None
 
     def index(self, value: object) -> int:
@@ -187,12 +196,17 @@ class _Line:
         fields = as_object(value, "object")
         _check_names(fields, OBJECT_FIELDS)
         mask = read_mask(fields["mask"], self.size) if fields.get("mask") is not None else None
+        oriented = None
+        if fields.get("oriented") is not None:
+            oriented = oriented_box(fields["oriented"])
         if fields.get("box") is not None:
-            box = read_box(fields["box"], self.size, self.notes, layout=self.layout)
+            box = read_box(fields["box"], self.size, self.found.notes, layout=self.layout)
         elif mask is not None:
             box = mask_box(mask)
+        elif oriented is not None:
+            box = box_around(oriented, self.size, self.found.notes)
         else:
-            raise BadRecord("bad_record", "an object needs a box or a mask")
+            raise BadRecord("bad_record", "an object needs a box, a mask or oriented corners")
         keypoints = None
         if fields.get("keypoints") is not None:
             names = tuple(
@@ -218,6 +232,8 @@ class _Line:
                 for word in as_list(fields.get("attributes", []), "attributes")
             ),
             crowd=crowd,
+            oriented=oriented,
+            score=None if fields.get("score") is None else as_number(fields["score"], "score"),
         )
 
     def relation(self, value: object) -> Relation:
@@ -257,7 +273,7 @@ class _Line:
     def groups(self, objects: Sequence[int]) -> tuple[UnitGroup, ...]:
         if not objects:
             return ()
-        chosen = [self.instances[index] for index in objects]
+        chosen = [self.found.instances[index] for index in objects]
         masked = all(instance.mask is not None for instance in chosen)
         names = ("box", "mask") if masked else ("box",)
         return (
@@ -286,7 +302,7 @@ class _Line:
     def region(self, value: object) -> Region:
         fields = as_object(value, "region")
         if "box" in fields:
-            return read_box(fields["box"], self.size, self.notes, layout=self.layout)
+            return read_box(fields["box"], self.size, self.found.notes, layout=self.layout)
         if "point" in fields:
             numbers = as_list(fields["point"], "point")
             if len(numbers) != 2:
@@ -298,6 +314,14 @@ class _Line:
         if "mask" in fields:
             return read_mask(fields["mask"], self.size)
         raise BadRecord("bad_record", "region: expected a box, a point or a mask")
+
+
+def _category(value: object) -> str | None:
+    """The class of an object that could not be read."""
+    try:
+        return text_field(as_object(value, "object"), "category")
+    except BadRecord:
+        return None
 
 
 def _image(folder: Path, name: object) -> Path | DrawnImage:

@@ -4,20 +4,30 @@ A task is one picture. Of its annotations one is read: the one marked as ground 
 that was not cancelled; with ``results=predictions`` the last prediction. Coordinates are percent of
 the picture's sides, and become pixels rounded to a millionth.
 
-Read are results of the types ``rectanglelabels``, ``polygonlabels``, ``brushlabels``,
-``keypointlabels``, ``relation`` and ``textarea`` (one that belongs to no region is a caption each
-text). A mask or keypoint that names a box as its parent belongs to that box; a mask without one is
-an instance of its own, with the box around it. A keypoint with ``occluded`` in its notes is not
-visible. Names of keypoints that are all COCO's make COCO's keypoints; others make a set of their own.
-Boxes that are turned are faults. Results of other types are counted and left out.
+Read are regions of the types ``rectanglelabels``, ``ellipselabels``, ``polygonlabels``,
+``brushlabels`` and ``keypointlabels``; ``rectangle``, ``ellipse``, ``polygon`` and ``brush`` whose label
+is in a result ``labels`` of the same id; ``relation``; and ``textarea`` (one that belongs to no region
+is a caption each text). A mask or keypoint that names a box as its parent belongs to that box; a mask
+without one is an instance of its own, with the box around it, and so is an ellipse, which has no
+mask. A keypoint with ``occluded`` in its notes is not visible. Names of keypoints that are all COCO's
+make COCO's keypoints; others make a set of their own.
 
-The name of a picture starts from the folder of the images: what follows ``?d=`` of Label Studio's
+A box is turned about its top left corner. A multiple of 360 degrees is no turn, one of 90 degrees is a
+box again, and by any other angle it is a polygon with the box around it (``box_turned``).
+
+Results of other types are counted and left out (``results_of_other_types``). Where one of them is a
+region, or a region has no label (``region_without_label``), its class is not complete, or none is where
+it has no label. A task without an annotation, and a prediction, claim to have nothing complete.
+
+The picture is ``image`` of the data, or the only text there that names a picture; ``picture`` says which
+where there are several. Its name starts from the folder of the images: what follows ``?d=`` of Label Studio's
 local files; what follows ``/data/`` (then the folder is Label Studio's media folder); the path of an
 address without its host (``s3://``, ``gs://``), of which of ``http`` only the last piece is taken.
 
 Tried on files written to the published format.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +52,9 @@ from deixis.data.sources.fields import (
     required,
     text_field,
 )
+from deixis.data.sources.file_names import IMAGE_SUFFIXES
 from deixis.data.sources.image_header import header_size
+from deixis.data.sources.inventory import Inventory
 from deixis.data.sources.streaming import list_elements
 from deixis.data.sources.yolo import inside_box
 from deixis.errors import AnnotationError, GeometryError, RecipeError
@@ -51,13 +63,28 @@ from deixis.geometry.checks import shown
 from deixis.structures import GroundedText, Instance, Relation, Sample
 
 RESULTS = ("annotations", "predictions")
-_BOX, _POLYGON, _BRUSH, _KEYPOINT = (
+_BOX, _POLYGON, _BRUSH, _KEYPOINT, _ELLIPSE = (
     *("rectanglelabels", "polygonlabels", "brushlabels"),
-    "keypointlabels",
+    *("keypointlabels", "ellipselabels"),
 )
-_RELATION, _TEXT = "relation", "textarea"
-_READ = frozenset({_BOX, _POLYGON, _BRUSH, _KEYPOINT, _RELATION, _TEXT})
+_RELATION, _TEXT, _LABELS = "relation", "textarea", "labels"
+_SHAPES = {
+    **{kind: kind for kind in (_BOX, _POLYGON, _BRUSH, _KEYPOINT, _ELLIPSE)},
+    **{kind.removesuffix(_LABELS): kind for kind in (_BOX, _POLYGON, _BRUSH, _ELLIPSE)},
+}
+"""Types of regions that are read; those without labels of their own have them in another result."""
+_NOTES = frozenset(
+    {
+        *("choices", "rating", "number", "taxonomy", "datetime", "pairwise", "ranker", "video"),
+        *(_TEXT, _RELATION),
+    }
+)
+"""Types that mark no place, about the whole picture or about a region that has its own result."""
+_EVEN = 1e-3
+"""Degrees: angles that differ by less are the same."""
 _DIGITS = 6
+_BEYOND = 0.01
+"""A turned box may stick out of its image by this share of the sides; it is cut there."""
 _HALF = 128
 """A pixel of a brush is set where its opacity is at least half."""
 
@@ -72,6 +99,7 @@ class LabelStudio:
     results: str = "annotations"
     split: str = ""
     exhaustive: bool = True
+    picture: str = ""
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -86,7 +114,7 @@ class LabelStudio:
                 fields = as_object(element.value, "task")
                 data = _data(fields)
                 named = data.get("key", fields.get("id"))
-                key = as_key(required(data, "image") if named is None else named, "id")
+                key = as_key(_picture(data, self.picture) if named is None else named, "id")
                 yield Part(key, "image", "", place, element.text)
             except BadRecord as error:
                 yield Fault(error.code, error.detail, place)
@@ -97,16 +125,16 @@ class LabelStudio:
         if len(parts) > 1:
             places = ", ".join(part.place for part in parts[:3])
             return Reading(None, (Fault("duplicate_image", f"{len(parts)} tasks: {places}"),))
-        notes: dict[str, int] = {}
+        found = Inventory(claimed=self.exhaustive and self.results != "predictions")
         try:
             task = record(parts[0])
             data = _data(task)
-            path = image_path(self.images, picture_name(text_field(data, "image")))
-            results = _results(task, self.results, notes)
+            path = image_path(self.images, picture_name(_picture(data, self.picture)))
+            results = _results(task, self.results, found)
             size = _size(data, results, path)
         except BadRecord as error:
             return Reading(None, (Fault(error.code, error.detail, place),))
-        reader = _Task(size, place, notes)
+        reader = _Task(size, place, found)
         reader.read(results)
         try:
             sample = Sample(
@@ -118,89 +146,189 @@ class LabelStudio:
                 captions=tuple(reader.captions),
                 source=self.name,
                 split=self.split,
-                exhaustive=self.exhaustive and not reader.faults,
+                left_out=found.left_out(),
             )
         except AnnotationError as error:
             return Reading(None, (Fault("bad_record", str(error), place),))
-        return Reading(sample, tuple(reader.faults), tuple(sorted(notes.items())))
+        return Reading(sample, tuple(found.faults), found.counts())
 
 
 class _Task:
     """The results of one task while they are read. What cannot be used is left out, and listed."""
 
-    def __init__(self, size: ImageSize, place: str, notes: dict[str, int]) -> None:
+    def __init__(self, size: ImageSize, place: str, found: Inventory) -> None:
         self.size = size
         self.place = place
-        self.notes = notes
-        self.faults: list[Fault] = []
+        self.found = found
         self.captions: list[GroundedText] = []
+        self.labels: dict[str, Sequence[Any]] = {}
+        self.shaped: set[str] = set()
         self.regions: dict[str, Instance] = {}
         self.masks: dict[str, Mask] = {}
         self.joints: dict[str, dict[str, tuple[float, float, int]]] = {}
+        self.numbers: dict[str, int] = {}
         self.links: list[tuple[int, str, str, str]] = []
 
     def read(self, results: Sequence[Any]) -> None:
         # boxes first, since masks and keypoints may name one that comes later
-        order = {_BOX: 0, _POLYGON: 1, _BRUSH: 1}
+        order = {_BOX: 0, _ELLIPSE: 0, _POLYGON: 1, _BRUSH: 1}
         known = []
         for number, value in enumerate(results):
             try:
                 fields = as_object(value, "result")
-                known.append((order.get(str(fields.get("type")), 2), number, fields))
+                kind = str(fields.get("type"))
+                known.append((order.get(_SHAPES.get(kind, kind), 2), number, fields))
+                self.look(kind, fields)
             except BadRecord as error:
-                self.fault(number, error)
+                self.fault(number, error, {})
         for _, number, fields in sorted(known, key=lambda one: one[:2]):
             try:
                 self.result(number, fields)
             except BadRecord as error:
-                self.fault(number, error)
+                self.fault(number, error, fields)
             except GeometryError as error:
-                self.fault(number, BadRecord("bad_record", str(error)))
+                self.fault(number, BadRecord("bad_record", str(error)), fields)
 
-    def fault(self, number: int, error: BadRecord) -> None:
-        self.faults.append(Fault(error.code, error.detail, f"{self.place}, result {number}"))
+    def look(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """Note the labels and the shapes of ids, before any result is read."""
+        value, id_ = fields.get("value"), fields.get("id")
+        if not isinstance(id_, str):
+            return
+        if kind in _SHAPES:
+            self.shaped.add(id_)
+        elif kind == _LABELS and isinstance(value, dict) and isinstance(value.get(_LABELS), list):
+            self.labels[id_] = value[_LABELS]
+
+    def fault(self, number: int, error: BadRecord, fields: Mapping[str, Any]) -> None:
+        place = f"{self.place}, result {number}"
+        if str(fields.get("type")) in _NOTES:
+            self.found.remark(error, place)
+            return
+        said = self.said(fields)
+        self.found.fault(error, place, category=said[0] if said else None)
+        for name in said[1:]:
+            self.found.lose(name)
+
+    def said(self, fields: Mapping[str, Any]) -> list[str]:
+        """The labels of a region that is not read; none where they are not known."""
+        value = fields.get("value")
+        lists = [self.labels.get(str(fields.get("id")), ())]
+        if isinstance(value, dict):
+            lists += [one for name, one in value.items() if name.endswith(_LABELS)]
+        names = [name for one in lists if isinstance(one, list) for name in one]
+        if not names or not all(isinstance(name, str) and name.strip() for name in names):
+            return []
+        return list(dict.fromkeys(name.strip().replace("_", " ") for name in names))
+
+    def other(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """A result of a type that is not read: a region that is missing, or a remark."""
+        self.found.note("results_of_other_types")
+        value = fields.get("value")
+        marks = isinstance(value, dict) and not value.keys().isdisjoint(
+            {"x", "points", "rle", "vertices", "sequence", "imageDataURL"}
+        )
+        if kind in _NOTES or not (marks or kind.endswith(_LABELS)):
+            return
+        for name in self.said(fields) or [None]:
+            self.found.lose(name)
 
     def result(self, number: int, fields: Mapping[str, Any]) -> None:
         kind = text_field(fields, "type")
-        if kind not in _READ:
-            self.notes["results_of_other_types"] = self.notes.get("results_of_other_types", 0) + 1
-            return
+        if kind == _LABELS:
+            # the labels of a region whose shape is another result
+            if fields.get("id") in self.shaped:
+                return
+            value = fields.get("value")
+            has_sides = isinstance(value, dict) and {"x", "y", "width", "height"} <= value.keys()
+            kind = _BOX if has_sides else _LABELS
         if kind == _RELATION:
             self.relation(number, fields)
             return
+        if kind != _TEXT and kind not in _SHAPES:
+            self.other(kind, fields)
+            return
         value = as_object(required(fields, "value"), "value")
-        if as_number(fields.get("image_rotation", 0), "image_rotation") != 0:
+        turn = as_number(fields.get("image_rotation", 0), "image_rotation")
+        if kind != _TEXT and not _is_multiple(turn, 360):
             raise BadRecord("orientation_ambiguous", "results of a picture that was turned by hand")
         id_ = as_key(fields.get("id", f"result {number}"), "id")
+        if kind != _TEXT:
+            kind = _SHAPES[kind]
+            if kind not in value:
+                if id_ not in self.labels:
+                    self.found.note("region_without_label")
+                    self.found.lose(None)
+                    return
+                value = {**value, kind: self.labels[id_]}
         parent = fields.get("parentID")
         parent = parent if isinstance(parent, str) and parent in self.regions else None
-        if kind == _BOX:
+        if kind in {_BOX, _ELLIPSE}:
             if id_ in self.regions:
                 raise BadRecord("duplicate_annotation", f"region {shown(id_)}")
-            self.regions[id_] = Instance(_label(value, kind), self.box(value))
+            label = _label(value, kind)
+            self.regions[id_] = (
+                Instance(label, self.ellipse(value))
+                if kind == _ELLIPSE
+                else self.rectangle(label, value)
+            )
         elif kind in {_POLYGON, _BRUSH}:
             self.mask(value, kind, id_, parent)
         elif kind == _KEYPOINT:
             self.keypoint(fields, value, parent)
         elif fields.get("id") in self.regions:
             # a text about a region
-            self.notes["results_of_other_types"] = self.notes.get("results_of_other_types", 0) + 1
+            self.found.note("results_of_other_types")
         else:
             texts = required(value, "text")
             for text in texts if isinstance(texts, list) else [texts]:
                 self.captions.append(GroundedText(as_text(text, "text")))
 
-    def box(self, value: Mapping[str, Any]) -> Box:
-        if as_number(value.get("rotation", 0), "rotation") != 0:
-            raise BadRecord("box_layout", f"a box turned by {shown(value['rotation'])} degrees")
+    def rectangle(self, label: str, value: Mapping[str, Any]) -> Instance:
+        """A rectangle, which may be turned about its top left corner."""
+        angle = as_number(value.get("rotation", 0), "rotation")
         x, y, width, height = (
             as_number(required(value, name), name) for name in ("x", "y", "width", "height")
         )
-        edges = [
-            *(self.across(x), self.down(y)),
-            *(self.across(x + width), self.down(y + height)),
+        left, top = self.across(x), self.down(y)
+        wide, high = self.across(x + width) - left, self.down(y + height) - top
+        if not (wide > 0 and high > 0):
+            raise BadRecord("box_degenerate", f"box {x}, {y}, {width}, {height} has no extent")
+        corners = _turned(left, top, wide, high, angle)
+        xs, ys = [one[0] for one in corners], [one[1] for one in corners]
+        edges = [min(xs), min(ys), max(xs), max(ys)]
+        if _is_multiple(angle, 90):
+            return Instance(label, inside_box(edges, self.size, self.found.notes))
+        for edge, side in zip(edges, (self.size.width, self.size.height) * 2, strict=True):
+            if not -_BEYOND * side <= edge <= (1 + _BEYOND) * side:
+                raise BadRecord("box_outside", f"a box turned by {angle} degrees leaves its image")
+        self.found.note("box_turned")
+        try:
+            mask = CodedMask([[number for corner in corners for number in corner]], self.size)
+        except GeometryError as error:
+            raise BadRecord("mask_damaged", str(error)) from None
+        inner = [
+            *(max(edges[0], 0.0), max(edges[1], 0.0)),
+            *(min(edges[2], float(self.size.width)), min(edges[3], float(self.size.height))),
         ]
-        return inside_box(edges, self.size, self.notes)
+        return Instance(label, inside_box(inner, self.size, self.found.notes), mask)
+
+    def ellipse(self, value: Mapping[str, Any]) -> Box:
+        """The box around an ellipse, which may be turned about its centre."""
+        x, y, across, down = (
+            as_number(required(value, name), name) for name in ("x", "y", "radiusX", "radiusY")
+        )
+        angle = math.radians(as_number(value.get("rotation", 0), "rotation"))
+        wide, high = across * self.size.width / 100, down * self.size.height / 100
+        if not (wide > 0 and high > 0):
+            raise BadRecord("box_degenerate", f"an ellipse of the radii {across} and {down}")
+        half_width = math.hypot(wide * math.cos(angle), high * math.sin(angle))
+        half_height = math.hypot(wide * math.sin(angle), high * math.cos(angle))
+        middle = (x * self.size.width / 100, y * self.size.height / 100)
+        edges = [
+            *(middle[0] - half_width, middle[1] - half_height),
+            *(middle[0] + half_width, middle[1] + half_height),
+        ]
+        return inside_box([round(edge, _DIGITS) for edge in edges], self.size, self.found.notes)
 
     def across(self, percent: float) -> float:
         return round(percent * self.size.width / 100, _DIGITS)
@@ -264,14 +392,18 @@ class _Task:
             raise BadRecord("bad_text", "a relation without a label")
         self.links += [(number, from_, as_text(label, "label"), to) for label in labels]
 
-    def instances(self) -> Iterator[Instance]:
+    def instances(self) -> Sequence[Instance]:
         for id_, region in self.regions.items():
-            yield Instance(
-                region.category,
-                region.box,
-                mask=self.masks.get(id_),
-                keypoints=self.keypoints(self.joints.get(id_)),
+            mask = self.masks.get(id_)
+            self.numbers[id_] = self.found.add(
+                Instance(
+                    region.category,
+                    region.box,
+                    mask=region.mask if mask is None else mask,
+                    keypoints=self.keypoints(self.joints.get(id_)),
+                )
             )
+        return self.found.instances
 
     def keypoints(self, found: Mapping[str, tuple[float, float, int]] | None) -> Keypoints | None:
         if not found:
@@ -283,13 +415,14 @@ class _Task:
         return Keypoints(places, seen, names).clip(self.size)
 
     def relations(self) -> Iterator[Relation]:
-        numbers = {id_: number for number, id_ in enumerate(self.regions)}
+        numbers = self.numbers
         for number, from_, label, to in self.links:
             if from_ in numbers and to in numbers:
                 yield Relation(numbers[from_], label, numbers[to])
             else:
                 missing = from_ if from_ not in numbers else to
-                self.fault(number, BadRecord("unknown_annotation", f"region {shown(missing)}"))
+                error = BadRecord("unknown_annotation", f"region {shown(missing)}")
+                self.found.remark(error, f"{self.place}, result {number}")
 
 
 def _data(task: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -307,14 +440,54 @@ def _label(value: Mapping[str, Any], kind: str) -> str:
     return label if kind == _KEYPOINT else label.replace("_", " ")
 
 
-def _results(task: Mapping[str, Any], kind: str, notes: dict[str, int]) -> Sequence[Any]:
+def _picture(data: Mapping[str, Any], key: str) -> str:
+    """What a task says of its picture: the field that is asked for, ``image``, or the only one."""
+    if key or "image" in data:
+        return text_field(data, key or "image")
+    names = [
+        name
+        for name, value in data.items()
+        if isinstance(value, str) and picture_name(value).lower().endswith(IMAGE_SUFFIXES)
+    ]
+    if len(names) != 1:
+        raise BadRecord(
+            "bad_record",
+            f"image: missing, found {shown(sorted(data)[:10])}; say which, as in "
+            "label_studio:PATH,picture=NAME",
+        )
+    return text_field(data, names[0])
+
+
+def _is_multiple(angle: float, of: int) -> bool:
+    return abs(math.remainder(angle, of)) < _EVEN
+
+
+def _turned(
+    left: float, top: float, wide: float, high: float, angle: float
+) -> list[tuple[float, float]]:
+    """The corners of a box turned clockwise about its top left one; exact by right angles."""
+    if _is_multiple(angle, 90):
+        quarter = round(angle / 90) % 4
+        cos, sin = ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))[quarter]
+    else:
+        cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    sides = ((0.0, 0.0), (wide, 0.0), (wide, high), (0.0, high))
+    return [
+        (round(left + x * cos - y * sin, _DIGITS), round(top + x * sin + y * cos, _DIGITS))
+        for x, y in sides
+    ]
+
+
+def _results(task: Mapping[str, Any], kind: str, found: Inventory) -> Sequence[Any]:
     """The results that count: of ground truth, or the last that stand."""
     answers = [as_object(one, kind) for one in as_list(task.get(kind, []), kind)]
     standing = [one for one in answers if one.get("was_cancelled") is not True]
     truth = [one for one in standing if one.get("ground_truth") is True]
     chosen = (truth or standing)[-1:]
     if len(answers) > 1:
-        notes["one_of_several_annotations"] = 1
+        found.note("one_of_several_annotations")
+    if not chosen:
+        found.lose(None)
     return as_list(required(chosen[0], "result"), "result") if chosen else []
 
 
@@ -411,6 +584,7 @@ def open_label_studio(
     results: str = "annotations",
     split: str = "",
     exhaustive: bool = True,
+    picture: str = "",
 ) -> LabelStudio:
     """Take a file of tasks; names of pictures start from its folder, or from another one.
 
@@ -421,7 +595,8 @@ def open_label_studio(
         images: The folder of the images, or the media folder for pictures that were uploaded.
         results: Whether to read ``annotations`` or ``predictions``.
         split: The split of all samples.
-        exhaustive: Every thing of the labels is annotated.
+        exhaustive: Every thing of the labels is annotated. Predictions never claim that.
+        picture: The name of the picture among a task's data, where it is not ``image``.
 
     Raises:
         AnnotationError: There is no such file.
@@ -432,4 +607,4 @@ def open_label_studio(
     file = path / "tasks.json" if path.is_dir() else path
     if not file.is_file():
         raise AnnotationError(f"{file}: expected a JSON file of tasks")
-    return LabelStudio(name, file, images or file.parent, results, split, exhaustive)
+    return LabelStudio(name, file, images or file.parent, results, split, exhaustive, picture)

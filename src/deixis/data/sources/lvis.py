@@ -3,11 +3,12 @@
 Read as COCO's instances are (`deixis.data.sources.coco`), with these differences. The image's name
 is its ``file_name`` or, where there is none (version 1), the end of its ``coco_url``
 (``train2017/000000391895.jpg``). ``neg_category_ids`` are classes that are known to be absent and
-become ``absent_categories``. An image is exhaustive when every class that it has instances of is:
-none of them is in ``not_exhaustive_category_ids``.
+become ``absent_categories``. A class that an image has instances of is complete unless it is in
+``not_exhaustive_category_ids``; classes of which nothing is said may be there, so no image is
+exhaustive.
 
 Names lose underscores and what stands in brackets: ``bow_(weapon)`` is ``bow``. Classes that share
-such a name count as one: it is absent only where all of them are known to be, and exhaustive only
+such a name count as one: it is absent only where all of them are known to be, and complete only
 where each is annotated throughout or known to be absent.
 
 Tried on files written to the published format.
@@ -87,7 +88,7 @@ class Lvis:
         return found[0], found[1]
 
     def _with_checked(self, sample: Sample, absent: set[int], partial: set[int]) -> Sample:
-        present = {instance.category for instance in sample.instances}
+        present = {instance.category for instance in sample.instances} | sample.left_out.categories
         # of each name, how many classes are not known to be absent
         unsettled = Counter(
             one.name for number, one in self.categories.items() if number not in absent
@@ -95,10 +96,15 @@ class Lvis:
         names = {self.categories[number].name for number in absent} - unsettled.keys() - present
         doubtful = {self.categories[number].name for number in partial}
         doubtful |= {name for name, count in unsettled.items() if count > 1}
+        left_out = replace(
+            sample.left_out,
+            categories=sample.left_out.categories | doubtful & present,
+            others=True,
+        )
         return replace(
             sample,
-            absent_categories=tuple(sorted(names)),
-            exhaustive=sample.exhaustive and not present & doubtful,
+            absent_categories=tuple(sorted(names - left_out.broader)),
+            left_out=left_out,
         )
 
 

@@ -19,7 +19,7 @@ Tried on true files (53 images of COCO 2017 in both splits).
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +37,7 @@ from deixis.data.sources.fields import (
     required,
     text_field,
 )
+from deixis.data.sources.inventory import NO_TAXONOMY, Inventory, Taxonomy
 from deixis.data.sources.segment_pictures import Segments, read_colours
 from deixis.data.sources.streaming import list_elements, member_value
 from deixis.errors import AnnotationError
@@ -52,10 +53,11 @@ SegmentMasks = Mapping[int, tuple[Mask, Box]]
 
 
 class PanopticCategory(NamedTuple):
-    """A category's name, and whether it is one of things."""
+    """A category's name, whether it is one of things, and the name of its supercategory."""
 
     name: str
     is_thing: bool
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Panoptic:
     segments: Path
     categories: Mapping[int, PanopticCategory] = field(default_factory=dict)
     split: str = ""
+    taxonomy: Taxonomy = NO_TAXONOMY
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -89,8 +92,7 @@ class Panoptic:
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an image and its segments; the picture of these is read now."""
-        faults: list[Fault] = []
-        instances: list[Instance] = []
+        inventory = Inventory()
         annotations = [part for part in parts if part.kind == _ANNOTATION]
         place = parts[0].place
         try:
@@ -100,24 +102,20 @@ class Panoptic:
             return Reading(None, (Fault(error.code, error.detail, place),))
         seen: set[int] = set()
         for number, value in enumerate(values):
-            try:
-                instances.append(self._instance(value, found, seen))
-            except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, f"{place}: segment {number}"))
-        faults += [
-            Fault("unknown_annotation", f"pixels of segment {number}", place)
-            for number in sorted(found.keys() - seen)[:10]
-        ]
+            self._add(value, found, seen, inventory, f"{place}: segment {number}")
+        for number in sorted(found.keys() - seen)[:10]:
+            error = BadRecord("unknown_annotation", f"pixels of segment {number}")
+            inventory.fault(error, place)
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
             size=size,
-            instances=tuple(instances),
+            instances=tuple(inventory.instances),
             source=self.name,
             split=self.split,
-            exhaustive=not faults,
+            left_out=inventory.left_out(self.taxonomy),
         )
-        return Reading(sample, tuple(faults))
+        return Reading(sample, tuple(inventory.faults), inventory.counts())
 
     def _segments(
         self, annotations: Sequence[Part], size: ImageSize
@@ -129,14 +127,25 @@ class Panoptic:
         values = as_list(required(fields, "segments_info"), "segments_info")
         return values, panoptic_masks(self.segments, required(fields, "file_name"), size)
 
-    def _instance(self, value: object, masks: SegmentMasks, seen: set[int]) -> Instance:
-        fields = as_object(value, "segment")
-        number = as_integer(required(fields, "id"), "id")
-        if number in seen:
-            raise BadRecord("duplicate_annotation", f"segment {number}")
-        seen.add(number)
-        category = as_integer(required(fields, "category_id"), "category_id")
-        return segment_instance(fields, masks, self.categories.get(category))
+    def _add(
+        self, value: object, masks: SegmentMasks, seen: set[int], found: Inventory, place: str
+    ) -> None:
+        category: str | None = None
+        try:
+            fields = as_object(value, "segment")
+            number = as_integer(required(fields, "id"), "id")
+            _check_once(number, seen, "duplicate_annotation", "segment")
+            seen.add(number)
+            known = self.categories.get(as_integer(required(fields, "category_id"), "category_id"))
+            category = None if known is None else known.name
+            found.add(segment_instance(fields, masks, known))
+        except BadRecord as error:
+            found.fault(error, place, category=category)
+
+
+def _check_once(number: int, known: Collection[int], code: str, kind: str) -> None:
+    if number in known:
+        raise BadRecord(code, f"{kind} {number} comes twice")
 
 
 def panoptic_masks(folder: Path, name: object, size: ImageSize) -> SegmentMasks:
@@ -188,22 +197,35 @@ def plain_stuff_names(names: Sequence[str]) -> list[str]:
     return [made if counts[made] == 1 else name for made, name in zip(plain, names, strict=True)]
 
 
+def plain_group(name: str) -> str:
+    """The group of a category as people say it; two groups of one name are one.
+
+    >>> plain_group("food-stuff")
+    'food'
+    """
+    return _ENDING.sub("", name).replace("-", " ")
+
+
 def _categories(path: Path, *, plain: bool) -> dict[int, PanopticCategory]:
     found: dict[int, tuple[str, bool]] = {}
+    groups: list[str] = []
     try:
         for value in as_list(member_value(path, "categories"), "categories"):
             fields = as_object(value, "category")
             number = as_integer(required(fields, "id"), "id")
             is_thing = as_integer(required(fields, "isthing"), "isthing") == 1
+            _check_once(number, found, "bad_record", "category")
             found[number] = (text_field(fields, "name"), is_thing)
+            group = fields.get("supercategory")
+            groups.append(group if isinstance(group, str) else "")
     except BadRecord as error:
         raise AnnotationError(f"{path}: {error.detail}") from error
     names = [name for name, _ in found.values()]
     if plain:
         names = plain_stuff_names(names)
     return {
-        number: PanopticCategory(name, is_thing)
-        for name, (number, (_, is_thing)) in zip(names, found.items(), strict=True)
+        number: PanopticCategory(name, is_thing, plain_group(group))
+        for name, (number, (_, is_thing)), group in zip(names, found.items(), groups, strict=True)
     }
 
 
@@ -251,11 +273,13 @@ def open_panoptic(
     if pictures is None:
         raise AnnotationError(f"{beside[0]}: does not exist, expected a folder of PNG files")
     places = [images] if images else [root / "images" / split, root / split, root / "images", root]
+    categories = _categories(file, plain=plain_names)
     return Panoptic(
         name=name,
         images=next(place for place in places if place.is_dir() or place == places[-1]),
         annotations=file,
         segments=pictures,
-        categories=_categories(file, plain=plain_names),
+        categories=categories,
         split=split,
+        taxonomy=Taxonomy.of((one.name, one.group) for one in categories.values()),
     )

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
@@ -21,10 +21,26 @@ FILE_LIMIT = 2**28
 """The most bytes of a pickle, which has to be held whole; the largest in use have some 40 MB."""
 
 STEP_LIMIT = 2**24
-"""The most instructions of a pickle: each may make a container, which is larger than its byte."""
+"""The most instructions of a pickle."""
+
+DEPTH_LIMIT = 64
+"""How deep containers may be nested."""
+
+COST_RATE, COST_SLACK = 40, 2**20
+"""Bytes of memory that a file may ask for: so many for each byte read so far, and the slack.
+
+One byte can ask for an empty dict of 64. Refs ask for 9 to 21 bytes with each of theirs.
+"""
 
 _LONG_LIMIT = 32
 """Bytes; a longer integer is no coordinate and no id."""
+_SCALAR_LIMIT = 8
+"""Bytes of the largest number of NumPy that is read."""
+_NUMBER_LIMIT = 400
+"""Characters of a number that is written out; Python writes at most 320."""
+# What objects take, roughly, with their places on the stack or in their container.
+_STEP, _PLACE, _VALUE, _CONTAINER = 8, 8, 48, 72
+_ENTRY, _FIRST_ENTRY, _REMEMBERED = 48, 128, 80
 _DTYPE = re.compile(r"[iuf][248]|[iu]1|b1")
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.?))", re.DOTALL)
 _ESCAPES = {b"\\": b"\\", b"'": b"'", b'"': b'"', b"n": b"\n", b"r": b"\r", b"t": b"\t"}
@@ -36,11 +52,15 @@ _NUMPY = {
 }
 
 
+_TOO_COSTLY = f"asks for over {COST_RATE} bytes of memory with each of its own"
+
+
 class _Refused(Exception):  # noqa: N818
     """Why a pickle is not read."""
 
 
-class _Name(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Name:
     """One of the four names that scalars are written with; it stands for nothing callable."""
 
     name: str
@@ -62,11 +82,13 @@ _MARK: Final = _Mark()
 def read_pickle(path: Path) -> object:
     """Return the plain data of a pickle; ``.gz`` is unpacked.
 
-    Containers may be shared or hold themselves, as the file says: whoever walks them needs a limit.
+    Every instruction is charged for the memory that it asks for before it is obeyed, so time and
+    memory grow with the bytes of the file at most. Containers may be shared or hold themselves, as
+    the file says: whoever walks them needs a limit.
 
     Raises:
-        AnnotationError: The file is missing, damaged, too large, or refers to anything but plain
-            data.
+        AnnotationError: The file is missing, damaged, too large, nested too deeply, asks for more
+            memory than its size allows, or refers to anything but plain data.
     """
     with opened(path) as file:
         data = file.read(FILE_LIMIT + 1)
@@ -85,17 +107,22 @@ def read_pickle(path: Path) -> object:
 
 
 class _Machine:
-    """The stack that a pickle's instructions build its value on."""
+    """The stack that a pickle's instructions build its value on.
+
+    Beside each value stands how deep it is; one that was remembered and comes again counts as flat.
+    """
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.at = 0
         self.start = 0
+        self.cost = 0
         self.stack: list[object] = []
+        self.depths: list[int] = []
         self.memo: dict[int, object] = {}
 
     def run(self) -> object:
-        data, known = self.data, _INSTRUCTIONS
+        data, known = self.data, _PRICED
         for _ in range(STEP_LIMIT):
             self.start = self.at
             instruction = data[self.at]
@@ -103,11 +130,19 @@ class _Machine:
             if instruction == _STOP:
                 (value,) = self.stack
                 return value
-            act = known.get(instruction)
+            act, price = known[instruction]
             if act is None:
                 raise _Refused(f"instruction {bytes([instruction])!r} is none of plain data")
+            self.cost += price
+            if self.cost > COST_RATE * self.at + COST_SLACK:
+                raise _Refused(_TOO_COSTLY)
             act(self)
         raise _Refused(f"more than {STEP_LIMIT} instructions")
+
+    def charge(self, cost: int) -> None:
+        self.cost += cost
+        if self.cost > COST_RATE * self.at + COST_SLACK:
+            raise _Refused(_TOO_COSTLY)
 
     def take(self, count: int) -> bytes:
         end = self.at + count
@@ -130,20 +165,35 @@ class _Machine:
 
     def push(self, value: object) -> None:
         self.stack.append(value)
+        self.depths.append(0)
 
-    def pop(self) -> object:
+    def push_filled(self, value: object, depth: int) -> None:
+        """Push a container, and how deep what it holds is."""
+        self.push(value)
+        self.deepen(depth)
+
+    def deepen(self, depth: int) -> None:
+        """Put something of a depth into the container at the top."""
+        if depth >= self.depths[-1]:
+            if depth >= DEPTH_LIMIT:
+                raise _Refused(f"nested over {DEPTH_LIMIT} deep")
+            self.depths[-1] = depth + 1
+
+    def pop(self) -> tuple[object, int]:
+        """The value at the top and its depth."""
         value = self.stack.pop()
         if value is _MARK:
             raise _Refused("a container ends that never began")
-        return value
+        return value, self.depths.pop()
 
-    def items(self) -> list[object]:
-        """Everything above the last mark, which goes with it."""
+    def items(self) -> tuple[list[object], int]:
+        """Everything above the last mark, which goes with it, and the greatest depth of it."""
         for position in range(len(self.stack) - 1, -1, -1):
             if self.stack[position] is _MARK:
                 found = self.stack[position + 1 :]
-                del self.stack[position:]
-                return found
+                depth = max(self.depths[position:])
+                del self.stack[position:], self.depths[position:]
+                return found, depth
         raise _Refused("a container ends that never began")
 
     def list_at_top(self) -> list[object]:
@@ -152,32 +202,41 @@ class _Machine:
             raise _Refused(f"items of a list are put into a {type(top).__name__}")
         return top
 
-    def fill_dict(self, pairs: list[object]) -> None:
+    def fill_dict(self, pairs: list[object], depth: int) -> None:
         top = self.stack[-1]
         if not isinstance(top, dict):
             raise _Refused(f"items of a dict are put into a {type(top).__name__}")
         if len(pairs) % 2:
             raise _Refused("a dict has a key without a value")
+        self.charge(_ENTRY * (len(pairs) // 2) + (_FIRST_ENTRY if pairs and not top else 0))
+        self.deepen(depth)
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             if not isinstance(key, str | int):
                 raise _Refused(f"a dict has a {type(key).__name__} for a key")
             top[key] = value
 
     def named(self, module: object, name: object) -> None:
-        known = _NUMPY.get((str(module), str(name)))
+        # anything but texts may be nested, and takes long to be told or compared
+        known = (
+            _NUMPY.get((module, name))
+            if isinstance(module, str) and isinstance(name, str)
+            else None
+        )
         if known is None:
-            raise _Refused(f"refers to {module}.{name}, expected plain data")
+            raise _Refused(f"refers to {_told(module)}.{_told(name)}, expected plain data")
         self.push(_Name(known))
 
     def reduce(self) -> None:
-        arguments = self.pop()
-        name = self.pop()
+        arguments, _ = self.pop()
+        name, _ = self.pop()
         if not isinstance(name, _Name) or not isinstance(arguments, tuple) or not arguments:
             raise _Refused("calls what is none of plain data")
         first = arguments[0]
         if name.name == "dtype" and isinstance(first, str) and _DTYPE.fullmatch(first):
             self.push(_Dtype(first))
         elif name.name == "encode" and isinstance(first, str) and arguments[1:] == ("latin1",):
+            # a text that is remembered can be encoded again and again
+            self.charge(len(first))
             self.push(first.encode("latin-1"))
         elif name.name == "scalar" and isinstance(first, _Dtype) and len(arguments) == 2:
             self.push(_scalar(first, arguments[1]))
@@ -185,11 +244,11 @@ class _Machine:
             raise _Refused("a NumPy scalar is of no plain number")
 
     def build(self) -> None:
-        state = self.pop()
+        state, _ = self.pop()
         top = self.stack[-1]
         if not isinstance(top, _Dtype) or not isinstance(state, tuple) or len(state) < 2:
             raise _Refused("sets the state of what is none of plain data")
-        if state[1] not in {"<", ">", "|", "="}:
+        if state[1] not in ("<", ">", "|", "="):
             raise _Refused("a NumPy scalar is of no plain number")
         top.order = str(state[1])
 
@@ -197,15 +256,26 @@ class _Machine:
         value = self.stack[-1]
         if value is _MARK:
             raise _Refused("a mark is remembered")
+        if number not in self.memo:
+            self.charge(_REMEMBERED)
         self.memo[number] = value
+
+
+def _told(name: object) -> str:
+    """What a pickle refers to, for the message."""
+    if not isinstance(name, str):
+        return f"a {type(name).__name__}"
+    return name if len(name) <= 80 else f"{name[:77]}..."
 
 
 def _scalar(dtype: _Dtype, data: object) -> object:
     if isinstance(data, str):
         # Python 2 wrote the bytes as a text
-        data = data.encode("latin-1")
+        data = data[: _SCALAR_LIMIT + 1].encode("latin-1")
     if not isinstance(data, bytes):
         raise _Refused("a NumPy scalar has no bytes")
+    if len(data) > _SCALAR_LIMIT:
+        raise _Refused(f"a NumPy scalar has {len(data)} bytes")
     order = "<" if dtype.order == "=" else dtype.order
     (value,) = np.frombuffer(data, np.dtype(f"{order}{dtype.code}")).tolist()
     return value
@@ -255,45 +325,79 @@ def _long(machine: _Machine, length: int) -> None:
     machine.push(int.from_bytes(machine.take(length), "little", signed=True))
 
 
+def _written_float(machine: _Machine) -> None:
+    line = machine.line()
+    if len(line) > _NUMBER_LIMIT:
+        raise _Refused("a number is too long")
+    machine.push(float(line))
+
+
 def _float(machine: _Machine) -> None:
     (value,) = struct.unpack(">d", machine.take(8))
     machine.push(value)
 
 
 def _put_list(machine: _Machine) -> None:
-    machine.push(machine.items())
+    values, depth = machine.items()
+    machine.push_filled(values, depth)
 
 
 def _put_dict(machine: _Machine) -> None:
-    pairs = machine.items()
+    pairs, depth = machine.items()
     machine.push({})
-    machine.fill_dict(pairs)
+    machine.fill_dict(pairs, depth)
+
+
+def _fill_dict(machine: _Machine) -> None:
+    machine.fill_dict(*machine.items())
 
 
 def _set_item(machine: _Machine) -> None:
-    value = machine.pop()
-    key = machine.pop()
-    machine.fill_dict([key, value])
+    value, depth = machine.pop()
+    key, _ = machine.pop()
+    machine.fill_dict([key, value], depth)
 
 
 def _append(machine: _Machine) -> None:
-    value = machine.pop()
+    value, depth = machine.pop()
     machine.list_at_top().append(value)
+    machine.deepen(depth)
 
 
 def _extend(machine: _Machine) -> None:
-    values = machine.items()
+    values, depth = machine.items()
     machine.list_at_top().extend(values)
+    machine.deepen(depth)
+
+
+def _put_marked_tuple(machine: _Machine) -> None:
+    values, depth = machine.items()
+    machine.push_filled(tuple(values), depth)
 
 
 def _put_tuple(machine: _Machine, count: int) -> None:
-    values = [machine.pop() for _ in range(count)]
-    machine.push(tuple(reversed(values)))
+    above = [machine.pop() for _ in range(count)]
+    depth = max(one for _, one in above)
+    machine.push_filled(tuple(value for value, _ in reversed(above)), depth)
 
 
 def _named_above(machine: _Machine) -> None:
-    name = machine.pop()
-    machine.named(machine.pop(), name)
+    name, _ = machine.pop()
+    module, _ = machine.pop()
+    machine.named(module, name)
+
+
+def _drop(machine: _Machine) -> None:
+    machine.pop()
+
+
+def _skip(length: int) -> Callable[[_Machine], None]:
+    """Pass over what says nothing about the value."""
+
+    def act(machine: _Machine) -> None:
+        machine.take(length)
+
+    return act
 
 
 def _unicode(length: int) -> Callable[[_Machine], None]:
@@ -328,16 +432,16 @@ _STOP = ord(".")
 # Names of Python's pickletools, by protocol; what is missing here calls, imports or extends.
 _INSTRUCTIONS: Mapping[int, Callable[[_Machine], None]] = {
     ord("("): _constant(_MARK),
-    ord("0"): lambda machine: [machine.pop()].clear(),
+    ord("0"): _drop,
     ord("N"): _constant(None),
     ord("I"): _decimal,
     ord("L"): lambda machine: machine.push(_whole(machine.line().rstrip(b"L"))),
-    ord("F"): lambda machine: machine.push(float(machine.line())),
+    ord("F"): _written_float,
     ord("S"): _quoted,
     ord("V"): lambda machine: machine.push(machine.line().decode("raw-unicode-escape")),
     ord("l"): _put_list,
     ord("d"): _put_dict,
-    ord("t"): lambda machine: machine.push(tuple(machine.items())),
+    ord("t"): _put_marked_tuple,
     ord("a"): _append,
     ord("s"): _set_item,
     ord("p"): lambda machine: machine.remember(_whole(machine.line())),
@@ -357,13 +461,13 @@ _INSTRUCTIONS: Mapping[int, Callable[[_Machine], None]] = {
     ord("}"): lambda machine: machine.push({}),
     ord(")"): _constant(()),
     ord("e"): _extend,
-    ord("u"): lambda machine: machine.fill_dict(machine.items()),
+    ord("u"): _fill_dict,
     ord("q"): _put(1),
     ord("r"): _put(4),
     ord("h"): _get(1),
     ord("j"): _get(4),
     # protocol 2
-    0x80: lambda machine: [machine.number(1)].clear(),
+    0x80: _skip(1),
     0x85: lambda machine: _put_tuple(machine, 1),
     0x86: lambda machine: _put_tuple(machine, 2),
     0x87: lambda machine: _put_tuple(machine, 3),
@@ -379,5 +483,17 @@ _INSTRUCTIONS: Mapping[int, Callable[[_Machine], None]] = {
     0x8E: _bytes(8),
     0x93: _named_above,
     0x94: lambda machine: machine.remember(len(machine.memo)),
-    0x95: lambda machine: [machine.number(8)].clear(),
+    0x95: _skip(8),
 }
+_PRICES: Mapping[int, int] = {
+    **dict.fromkeys(map(ord, "]}ld"), _CONTAINER),
+    **dict.fromkeys((ord("t"), 0x85, 0x86, 0x87), _CONTAINER),
+    **dict.fromkeys(map(ord, "ILFSVcRJMGTUXBC"), _VALUE),
+    **dict.fromkeys((0x8A, 0x8B, 0x8C, 0x8D, 0x8E, 0x93), _VALUE),
+    # what they put down is there already: a constant, a small number, something remembered
+    **dict.fromkeys(map(ord, "(NK)ghj"), _PLACE),
+    **dict.fromkeys((0x88, 0x89), _PLACE),
+    # places in a list, which grows by more than it needs
+    **dict.fromkeys(map(ord, "ae"), _PLACE),
+}
+_PRICED = [(_INSTRUCTIONS.get(code), _STEP + _PRICES.get(code, 0)) for code in range(256)]

@@ -13,7 +13,8 @@ height]`` in pixels; a ``bbox`` in Parquet is ``xyxy`` unless ``box_layout`` say
 
 Irregularities: ``file_name`` of a ref carries a number behind the image's (``..._16.jpg``), which
 is cut off; a ref may name an annotation that is not there (``unknown_annotation``); RefCLEF's test
-splits have letters; annotation numbers may be texts.
+splits have letters; annotation numbers may be texts. A list of numbers is gRefCOCO's
+(`deixis.data.sources.grefcoco`).
 
 Tried on a true record of ``refs(unc).p`` and of ``instances.json``, and on files written to the
 published format.
@@ -38,8 +39,10 @@ from deixis.data.sources.coco_records import (
     image_in,
     image_of,
     read_categories,
+    read_taxonomy,
 )
 from deixis.data.sources.fields import (
+    as_integer,
     as_key,
     as_list,
     as_object,
@@ -48,11 +51,13 @@ from deixis.data.sources.fields import (
     required,
     sortable,
 )
+from deixis.data.sources.inventory import NO_TAXONOMY, Taxonomy
 from deixis.data.sources.pickles import read_pickle
 from deixis.data.sources.streaming import Unparsed, list_elements, parse_json
 from deixis.errors import AnnotationError
 from deixis.geometry import ImageSize
 from deixis.geometry.boxes import BoxLayout
+from deixis.geometry.checks import shown
 from deixis.structures import Expression, Sample
 
 FAMILIES = ("location", "appearance", "long")
@@ -73,6 +78,7 @@ _FOLDERS = {
     "refcocoplus": "appearance",
     "refcocop": "appearance",
     "refcocog": "long",
+    "grefcoco": "location",
     "refclef": "location",
     "referitgame": "location",
 }
@@ -97,6 +103,7 @@ class RefCoco:
     wording: str = "raw"
     box_layout: BoxLayout = "xyxy"
     exhaustive: bool = True
+    taxonomy: Taxonomy = NO_TAXONOMY
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -143,18 +150,25 @@ class RefCoco:
             path, size = image_of(images, self.images) if images else self._own_image(key, refs)
         except BadRecord as error:
             return Reading(None, (Fault(error.code, error.detail, parts[0].place),))
-        annotated = Annotated(size, self.categories)
+        claimed = self.exhaustive and self.instances is not None
+        annotated = Annotated(size, self.categories, claimed=claimed)
         annotated.add_parts([part for part in parts if part.kind == _ANNOTATION])
         expressions: list[Expression] = []
         seen: set[str] = set()
         for part in refs:
+            fields: Mapping[str, Any] = {}
             try:
                 check_new(part, seen)
                 fields = record(part)
-                index = self._target(fields, annotated)
-                expressions += self._expressions(fields, index, part.place, annotated)
+                targets = self._targets(fields, annotated)
             except BadRecord as error:
-                annotated.fault(error, part.place)
+                # a ref to an annotation that is not there was about a thing
+                annotated.fault(error, part.place, fields)
+                continue
+            try:
+                expressions += self._expressions(fields, targets, part.place, annotated)
+            except BadRecord as error:
+                annotated.remark(error, part.place)
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
@@ -163,7 +177,7 @@ class RefCoco:
             expressions=tuple(expressions),
             source=self.name,
             split="" if self.split == "all" else self.split,
-            exhaustive=self.exhaustive and self.instances is not None and not annotated.faults,
+            left_out=annotated.left_out(self.taxonomy),
         )
         return Reading(sample, tuple(annotated.faults), tuple(sorted(annotated.notes.items())))
 
@@ -184,8 +198,13 @@ class RefCoco:
             raise BadRecord("duplicate_image", "refs disagree about its name or size")
         return found.pop()
 
-    def _target(self, fields: Mapping[str, Any], annotated: Annotated) -> int:
+    def _targets(self, fields: Mapping[str, Any], annotated: Annotated) -> tuple[int, ...]:
         number = required(fields, "ann_id")
+        if isinstance(number, list):
+            return generalised_targets(fields, annotated)
+        return (self._target(number, fields, annotated),)
+
+    def _target(self, number: object, fields: Mapping[str, Any], annotated: Annotated) -> int:
         if self.instances is None and not annotated.knows(number):
             key = sortable(as_key(number, "ann_id"))
             own = _own(fields, "raw_anns")
@@ -196,16 +215,20 @@ class RefCoco:
         return annotated.index(number)
 
     def _expressions(
-        self, fields: Mapping[str, Any], index: int, place: str, annotated: Annotated
+        self,
+        fields: Mapping[str, Any],
+        targets: tuple[int, ...],
+        place: str,
+        annotated: Annotated,
     ) -> list[Expression]:
         made: list[Expression] = []
         name = "sentences" if fields.get("sentences") is not None else "captions"
         for sentence in as_list(required(fields, name), name):
             try:
                 text = self._text(sentence)
-                made.append(Expression(text, (index,), self.family))
+                made.append(Expression(text, targets, self.family))
             except BadRecord as error:
-                annotated.fault(error, place)
+                annotated.remark(error, place)
         return made
 
     def _text(self, sentence: object) -> str:
@@ -215,6 +238,30 @@ class RefCoco:
         other = "sent" if self.wording == "raw" else "raw"
         name = self.wording if fields.get(self.wording) is not None else other
         return as_text(required(fields, name), name)
+
+
+def generalised_targets(fields: Mapping[str, Any], annotated: Annotated) -> tuple[int, ...]:
+    """Indices of the annotations that a ref of gRefCOCO means; none where it has no target.
+
+    ``ann_id`` is a list; ``[-1]`` says that nothing in the image fits. An id that comes twice counts
+    once and is noted (``target_named_twice``).
+
+    Raises:
+        BadRecord: An annotation is not there or was left out, the list is empty, or ``no_target``
+            contradicts it.
+    """
+    numbers = [as_integer(one, "annotation id") for one in as_list(fields["ann_id"], "ann_id")]
+    said = fields.get("no_target")
+    if not numbers or (-1 in numbers and len(numbers) > 1):
+        raise BadRecord("bad_record", f"ann_id: expected ids, or [-1] alone, got {shown(numbers)}")
+    if said is not None and said is not (numbers == [-1]):
+        raise BadRecord("bad_record", f"ann_id {shown(numbers)} with no_target {shown(said)}")
+    if numbers == [-1]:
+        return ()
+    known = list(dict.fromkeys(numbers))
+    if len(known) < len(numbers):
+        annotated.notes["target_named_twice"] = annotated.notes.get("target_named_twice", 0) + 1
+    return tuple(annotated.index(number) for number in known)
 
 
 def coco_file_name(name: str) -> str:
@@ -367,36 +414,37 @@ def open_refcoco(
         box_layout="xywh" if box_layout == "xywh" else "xyxy",
         # RefCLEF's instances are the segments that somebody chose to draw
         exhaustive="clef" not in folder.name,
+        taxonomy=NO_TAXONOMY if instances is None else read_taxonomy(instances),
     )
 
 
 def _refs_in(folder: Path, split: str, by: str, family: str) -> tuple[Path, ...]:
     if not folder.is_dir():
         raise AnnotationError(f"{folder}: does not exist, expected a folder or file of refs")
-    if by:
-        pattern = f"refs({by})"
-    elif family:
-        pattern = f"refs_{family}_{split}"
-    else:
-        pattern = "refs"
+    pattern = f"refs({by})" if by else "refs"
     found = [
         file
         for file in sorted(folder.iterdir())
-        if file.name.startswith(pattern) and file.suffix in {*PICKLES, ".json"}
+        if file.name.removeprefix("g").startswith(pattern) and file.suffix in {*PICKLES, ".json"}
     ]
     # a copy in JSON beside the official file is the same
     official = {file.stem for file in found if file.suffix in PICKLES}
     found = [file for file in found if file.suffix in PICKLES or file.stem not in official]
+    # our own files say their family and split; a family is about words, and finds no other file
+    own = [file for file in found if file.name.startswith(f"refs_{family}_{split}")]
+    if family and own:
+        found = own
     if len(found) == 1:
         return tuple(found)
     if found:
         names = [file.name for file in found]
         raise AnnotationError(
-            f"{folder}: has {names}; say which, as in refcoco:PATH,split=val,by=unc"
+            f"{folder}: has {names}; say which, as in refcoco:PATH,split=val,by=unc or "
+            f"refcoco:{folder / names[0]},split=val"
         )
     shards = tuple(sorted(folder.glob("*.parquet"))) or tuple(sorted(folder.glob("data/*.parquet")))
     if not shards or by:
-        raise AnnotationError(f"{folder}: expected {pattern or 'refs'}….p, .json or .parquet")
+        raise AnnotationError(f"{folder}: expected {pattern}….p, .json or .parquet")
     return shards
 
 

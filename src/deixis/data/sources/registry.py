@@ -1,6 +1,7 @@
 """Sources by name, as the command line and mixtures name them: ``coco:PATH,split=val``."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,10 @@ from typing import Any
 from deixis.data.sources.base import Source
 from deixis.data.sources.coco import open_coco
 from deixis.data.sources.coco_interactive import open_coco_interactive
+from deixis.data.sources.coco_results import open_coco_results
 from deixis.data.sources.coco_stuff import open_coco_stuff
+from deixis.data.sources.createml import open_createml
+from deixis.data.sources.cvat import open_cvat
 from deixis.data.sources.depth import open_depth, open_hrwsi, open_kitti, open_nyu
 from deixis.data.sources.diagrams import (
     open_ai2d,
@@ -18,17 +22,22 @@ from deixis.data.sources.diagrams import (
     open_iconqa,
     open_scienceqa,
 )
+from deixis.data.sources.dota import open_dota
 from deixis.data.sources.flickr30k import open_flickr30k
 from deixis.data.sources.folders import open_ade20k, open_cityscapes
 from deixis.data.sources.google_refexp import open_google_refexp
 from deixis.data.sources.gqa import open_gqa_scenes
 from deixis.data.sources.grand import open_grand
+from deixis.data.sources.grefcoco import open_grefcoco
 from deixis.data.sources.grit import open_grit
 from deixis.data.sources.jsonl import open_jsonl
+from deixis.data.sources.kitti_objects import open_kitti_objects
 from deixis.data.sources.label_studio import open_label_studio
+from deixis.data.sources.labelme import open_labelme
 from deixis.data.sources.llava import open_llava
 from deixis.data.sources.llava_grounding import open_llava_grounding
 from deixis.data.sources.lvis import open_lvis
+from deixis.data.sources.open_images import open_open_images
 from deixis.data.sources.openpsg import open_openpsg
 from deixis.data.sources.osprey import open_osprey
 from deixis.data.sources.panoptic import open_panoptic
@@ -40,14 +49,17 @@ from deixis.data.sources.scenes import Scenes
 from deixis.data.sources.scenes_video import open_scenes_video
 from deixis.data.sources.tgif import open_tgif
 from deixis.data.sources.vcr import open_vcr
+from deixis.data.sources.via import open_via
 from deixis.data.sources.video_folder import open_video_folder
 from deixis.data.sources.visual7w import open_visual7w
 from deixis.data.sources.visual_genome import open_visual_genome
 from deixis.data.sources.voc import open_voc
+from deixis.data.sources.voc_segmentation import open_voc_segmentation
 from deixis.data.sources.vqa import open_aokvqa, open_gqa, open_pope, open_vqa, open_vsr
 from deixis.data.sources.yolo import open_yolo
 from deixis.errors import RecipeError
 
+_DECIMAL = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?")
 ORIENTATIONS = ("auto", "raw", "upright")
 
 
@@ -107,9 +119,17 @@ FORMATS: dict[str, Format] = {
         "COCO-Interactive: points, scribbles, boxes and masks as prompts",
         _WRITTEN,
     ),
+    "coco_results": Format(
+        open_coco_results,
+        "COCO's results: detections with scores, about images of a file",
+        _WRITTEN,
+    ),
     "coco_stuff": Format(open_coco_stuff, "COCO-Stuff: stretches of stuff", _WRITTEN),
+    "createml": Format(open_createml, "Create ML: a JSON list of pictures with boxes", _WRITTEN),
+    "cvat": Format(open_cvat, "CVAT: its XML for images and for video", _WRITTEN),
     "depth": Format(open_depth, "depth maps that drawn scenes are exported with", _OWN),
     "docvqa": Format(open_docvqa, "DocVQA: questions about documents", _WRITTEN),
+    "dota": Format(open_dota, "DOTA: turned boxes in text files", _WRITTEN),
     "dvqa": Format(open_dvqa, "DVQA: questions about bar charts", _WRITTEN),
     "flickr30k": Format(
         open_flickr30k, "Flickr30k Entities: captions whose phrases have boxes", _OWN
@@ -120,14 +140,21 @@ FORMATS: dict[str, Format] = {
     "gqa": Format(open_gqa, "GQA: questions", _WRITTEN),
     "gqa_scenes": Format(open_gqa_scenes, "GQA: scene graphs", _WRITTEN),
     "grand": Format(open_grand, "GranD: objects and dense captions", _TRUE),
+    "grefcoco": Format(
+        open_grefcoco, "gRefCOCO: expressions for one thing, several or none", _WRITTEN
+    ),
     "grit": Format(open_grit, "GRIT: captions whose chunks have boxes", _WRITTEN),
     "hrwsi": Format(open_hrwsi, "HRWSI: relative depth", _WRITTEN),
     "iconqa": Format(open_iconqa, "IconQA: questions about icons", _WRITTEN),
     "jsonl": Format(open_jsonl, "a JSON-lines file of one's own, one image a line", _OWN),
     "kitti": Format(open_kitti, "KITTI: depth in metres", _WRITTEN),
+    "kitti_objects": Format(
+        open_kitti_objects, "KITTI: boxes of cars, cyclists and pedestrians", _WRITTEN
+    ),
     "label_studio": Format(
         open_label_studio, "Label Studio: tasks with their annotations or predictions", _OWN
     ),
+    "labelme": Format(open_labelme, "labelme: a JSON file of shapes beside each picture", _WRITTEN),
     "llava": Format(open_llava, "LLaVA's CC3M and Instruct, ALLaVA: conversations", _WRITTEN),
     "llava_grounding": Format(
         open_llava_grounding, "LLaVA-Grounding: conversations that point", _WRITTEN
@@ -136,6 +163,9 @@ FORMATS: dict[str, Format] = {
         open_lvis, "LVIS, PACO: a thousand classes, some of them checked in each image", _WRITTEN
     ),
     "nyu": Format(open_nyu, "NYU Depth v2: depth in metres", _WRITTEN),
+    "open_images": Format(
+        open_open_images, "Open Images: tables of boxes and of verified labels", _WRITTEN
+    ),
     "openpsg": Format(open_openpsg, "OpenPSG: relations between panoptic segments", _WRITTEN),
     "osprey": Format(open_osprey, "Osprey: descriptions of masks", _TRUE),
     "panoptic": Format(open_panoptic, "COCO panoptic: things and stuff", _TRUE),
@@ -151,6 +181,9 @@ FORMATS: dict[str, Format] = {
     "scienceqa": Format(open_scienceqa, "ScienceQA: multiple choice with lectures", _WRITTEN),
     "tgif": Format(open_tgif, "TGIF: animated GIFs with captions", _WRITTEN, videos=True),
     "vcr": Format(open_vcr, "VCR: questions about people, with answers and rationales", _WRITTEN),
+    "via": Format(
+        open_via, "VIA, the VGG Image Annotator: projects and annotations, JSON or CSV", _WRITTEN
+    ),
     "video_folder": Format(
         open_video_folder,
         "a folder of videos with captions and questions, in JSON lines or a table",
@@ -164,9 +197,12 @@ FORMATS: dict[str, Format] = {
         _TRUE,
     ),
     "voc": Format(open_voc, "Pascal VOC's XML, and what keeps to its form", _TRUE),
+    "voc_segmentation": Format(
+        open_voc_segmentation, "Pascal VOC's pictures of classes and of objects", _WRITTEN
+    ),
     "vqa": Format(open_vqa, "VQAv2 and OK-VQA: questions with ten answers", _OWN),
     "vsr": Format(open_vsr, "VSR: statements about where things are", _TRUE),
-    "yolo": Format(open_yolo, "YOLO: boxes, polygons or keypoints a row", _OWN),
+    "yolo": Format(open_yolo, "YOLO: boxes, turned boxes, polygons or keypoints a row", _OWN),
     "scenes": Format(
         _open_scenes, "drawn scenes; the path is train, val, testA, testB or test", _OWN
     ),
@@ -251,6 +287,8 @@ def _typed(spec: str, opener: Callable[..., Source], options: Mapping[str, str])
             made[key] = value == "true"
         elif isinstance(default, int):
             made[key] = _number(spec, key, value)
+        elif isinstance(default, float):
+            made[key] = _share(spec, key, value)
         elif "Path" in str(known[key].annotation):
             made[key] = Path(value)
         else:
@@ -262,6 +300,12 @@ def _number(spec: str, key: str, value: str) -> int:
     if not value.isascii() or not value.isdigit() or len(value) > 18:
         raise RecipeError(f"source {spec!r}: {key}: expected a whole number, got {value!r}")
     return int(value)
+
+
+def _share(spec: str, key: str, value: str) -> float:
+    if not _DECIMAL.fullmatch(value):
+        raise RecipeError(f"source {spec!r}: {key}: expected a number such as 0.5, got {value!r}")
+    return float(value)
 
 
 def refuse_videos(sources: Iterable[OpenedSource], what: str) -> None:

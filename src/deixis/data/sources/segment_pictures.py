@@ -63,18 +63,31 @@ def read_grey(folder: Path, name: object) -> UInt8[np.ndarray, "height width"]:
     return grey
 
 
+def png_pixels(data: bytes, name: str) -> Integer[np.ndarray, "height width"]:
+    """The numbers of a grey PNG, or indices into its palette, of its bytes.
+
+    Raises:
+        BadRecord: It is no PNG of that kind, is damaged or too large.
+    """
+    _check_png(data, name)
+    return np.asarray(_decoded(data, name, _NUMBERED)).astype(np.uint16)
+
+
 def _open_png(folder: Path, name: object, modes: tuple[str, ...]) -> Image.Image:
     path = image_path(folder, name)
-    data = _read_png(folder, path)
+    return _decoded(_read_png(path), path.name, modes)
+
+
+def _decoded(data: bytes, name: str, modes: tuple[str, ...]) -> Image.Image:
     try:
         # what Pillow warns of is checked here: bombs by the extent, junk by the modes
         with warnings.catch_warnings(action="ignore", category=Warning):
             image = Image.open(io.BytesIO(data), formats=("PNG",))
-            _check_kind(image, path.name, modes)
+            _check_kind(image, name, modes)
             image.load()
     except _DECODER_ERRORS as error:
-        raise BadRecord("mask_damaged", f"{path.name}: damaged: {error}") from None
-    image.info["name"] = path.name
+        raise BadRecord("mask_damaged", f"{name}: damaged: {error}") from None
+    image.info["name"] = name
     return image
 
 
@@ -86,23 +99,24 @@ def _check_kind(image: Image.Image, name: str, modes: tuple[str, ...]) -> None:
         raise BadRecord("mask_damaged", f"{name}: is {image.mode}, expected one of {modes}")
 
 
-def _read_png(folder: Path, path: Path) -> bytes:
+def _read_png(path: Path) -> bytes:
     try:
         if not path.is_file():
             raise BadRecord("mask_damaged", f"{path.name}: no such file")
-        links = path.is_symlink() or path.parent.is_symlink()
-        if links and not path.resolve().is_relative_to(folder.resolve()):
-            raise BadRecord("path_escape", f"{path.name}: a link that leads out of the folder")
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError, RuntimeError) as error:
         raise BadRecord("mask_damaged", f"{path.name}: cannot read: {error}") from None
     if len(data) > MAX_BYTES:
         raise BadRecord("mask_damaged", f"{path.name}: over {MAX_BYTES} bytes")
-    if not data.startswith(_SIGNATURE):
-        raise BadRecord("mask_damaged", f"{path.name}: expected a PNG file")
-    _check_chunks(data, path.name)
+    _check_png(data, path.name)
     return data
+
+
+def _check_png(data: bytes, name: str) -> None:
+    if not data.startswith(_SIGNATURE):
+        raise BadRecord("mask_damaged", f"{name}: expected a PNG file")
+    _check_chunks(data, name)
 
 
 def _check_chunks(data: bytes, name: str) -> None:

@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,9 +52,8 @@ class Unparsed(str):
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        made[twice] = Unparsed("given twice")
+        times = Counter(name for name, _ in pairs)
+        made |= {name: Unparsed("given twice") for name, count in times.items() if count > 1}
     return made
 
 

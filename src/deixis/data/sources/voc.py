@@ -2,8 +2,9 @@
 
 Fields used: ``filename``, ``size``, and of each ``object`` its ``name``, ``bndbox`` and the flags
 ``difficult``, ``truncated`` and ``occluded``, which become attributes of those names (`MARKERS`).
-Parts of people (``part``), poses and segmentations are not read. The pictures of a split are those
-of ``ImageSets/Main/SPLIT.txt``.
+An object with ``ignore`` is ``difficult``, one with ``iscrowd`` a crowd. Parts of people (``part``),
+poses and segmentations are not read; a class that has the name of a part is not counted. The pictures
+of a split are those of ``ImageSets/Main/SPLIT.txt``.
 
 Boxes are ``xmin, ymin, xmax, ymax`` counted from 1, the last pixel included, so pixel 1 alone is
 ``1 1 1 1`` and becomes ``(0, 0, 1, 1)``. Tools that write edges counted from 0 need
@@ -24,6 +25,7 @@ from xml.etree import ElementTree as ET
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.data.sources.fields import as_text, image_path, image_size, read_box
 from deixis.data.sources.file_names import listed
+from deixis.data.sources.inventory import Inventory
 from deixis.data.sources.xml_files import (
     child,
     child_flag,
@@ -37,6 +39,7 @@ from deixis.geometry import ImageSize
 from deixis.structures import Instance, Sample
 
 FLAGS = ("difficult", "truncated", "occluded")
+GROUPS = ("iscrowd", "isgroupof", "crowd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +75,7 @@ class Voc:
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an annotation file."""
         place = parts[0].place
-        faults: list[Fault] = []
-        notes: dict[str, int] = {}
-        instances: list[Instance] = []
+        found = Inventory(claimed=self.exhaustive)
         try:
             root = parse_xml(_single(parts).payload)
             path = image_path(self.images, _file_name(root, key))
@@ -82,27 +83,38 @@ class Voc:
         except BadRecord as error:
             return Reading(None, (Fault(error.code, error.detail, place),))
         for number, thing in enumerate(root.findall("object")):
+            category: str | None = None
             try:
-                instances.append(self._instance(thing, size, notes))
+                category = child_text(thing, "name")
+                found.add(self._instance(thing, category, size, found.notes))
             except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, f"{place}: object {number}"))
+                found.fault(error, f"{place}: object {number}", category=category)
+            for part in thing.findall("part/name"):
+                # parts of things are not read; a class of that name would be counted wrongly
+                found.lose((part.text or "").strip() or None, "part_of_object")
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
             size=size,
-            instances=tuple(instances),
+            instances=tuple(found.instances),
             source=self.name,
             split=self.split,
-            exhaustive=self.exhaustive and not faults,
+            left_out=found.left_out(),
         )
-        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+        return Reading(sample, tuple(found.faults), found.counts())
 
-    def _instance(self, thing: ET.Element, size: ImageSize, notes: dict[str, int]) -> Instance:
+    def _instance(
+        self, thing: ET.Element, category: str, size: ImageSize, notes: dict[str, int]
+    ) -> Instance:
         corners = read_corners(child(thing, "bndbox"), inclusive=self.inclusive)
+        flags = [flag for flag in FLAGS if child_flag(thing, flag)]
+        if child_flag(thing, "ignore") and "difficult" not in flags:
+            flags.insert(0, "difficult")
         return Instance(
-            category=child_text(thing, "name"),
+            category=category,
             box=read_box(corners, size, notes, layout="xyxy"),
-            attributes=tuple(flag for flag in FLAGS if child_flag(thing, flag)),
+            attributes=tuple(flags),
+            crowd=any(child_flag(thing, flag) for flag in GROUPS),
         )
 
 

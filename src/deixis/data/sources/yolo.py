@@ -4,7 +4,9 @@ The rows of ``images/train/a.jpg`` are in ``labels/train/a.txt``: in the path of
 ``images`` becomes ``labels``. A picture without such a file shows nothing of the classes. A row is
 the number of a class and fractions of the picture's sides: ``cx cy w h`` of a box, or ``x y x y …``
 of a polygon; with ``kpt_shape`` in ``data.yaml``, a box and its keypoints. Fractions become pixels
-rounded to a millionth.
+rounded to a millionth. Turned boxes (OBB) are four corners, as a polygon of four is, so the file has to
+say so: ``task: obb`` in ``data.yaml``, or the option ``rows=obb``. Their corners are kept
+(`deixis.structures.Instance.oriented`) and may leave the picture; its middle may not.
 
 Of ``data.yaml`` these are used: ``names``, ``kpt_shape``, ``kpt_names``, and the folder, list or
 folders of a split. ``path`` is followed only inside the data set, since it mostly says where a file
@@ -28,9 +30,11 @@ from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.data.sources.fields import as_text, image_path, read_box, record, text_field
 from deixis.data.sources.file_names import IMAGE_SUFFIXES, listed, printable_name
 from deixis.data.sources.image_header import header_size
+from deixis.data.sources.inventory import Inventory
+from deixis.data.sources.shapes import box_around, oriented_box
 from deixis.data.sources.streaming import parse_json
 from deixis.data.sources.xml_files import read_small_text
-from deixis.errors import AnnotationError, GeometryError
+from deixis.errors import AnnotationError, GeometryError, RecipeError
 from deixis.geometry import COCO_KEYPOINTS, Box, CodedMask, ImageSize, Keypoints
 from deixis.geometry.checks import shown
 from deixis.structures import Instance, Sample
@@ -60,6 +64,7 @@ class Yolo:
     joints: tuple[str, ...] = ()
     dimensions: int = 3
     exhaustive: bool = True
+    oriented: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -114,9 +119,7 @@ class Yolo:
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of a picture and its rows."""
         place = parts[0].place
-        faults: list[Fault] = []
-        notes: dict[str, int] = {}
-        instances: list[Instance] = []
+        found = Inventory(claimed=self.exhaustive)
         try:
             fields = record(_single(parts))
             path = image_path(self.images, text_field(fields, "image"))
@@ -125,33 +128,46 @@ class Yolo:
         except BadRecord as error:
             return Reading(None, (Fault(error.code, error.detail, place),))
         for number, row in enumerate(rows.splitlines(), start=1):
-            try:
-                if row.strip():
-                    instances.append(self._instance(row.split(), size, notes))
-            except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, f"{place}: line {number}"))
+            words = row.removeprefix("\ufeff").split()
+            if words:
+                self._add(words, size, found, f"{place}: line {number}")
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
             size=size,
-            instances=tuple(instances),
+            instances=tuple(found.instances),
             source=self.name,
             split=self.split,
-            exhaustive=self.exhaustive and not faults,
+            left_out=found.left_out(),
         )
-        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+        return Reading(sample, tuple(found.faults), found.counts())
 
-    def _instance(self, words: list[str], size: ImageSize, notes: dict[str, int]) -> Instance:
-        number, *values = [_number(word) for word in words]
+    def _add(self, words: list[str], size: ImageSize, found: Inventory, place: str) -> None:
+        category: str | None = None
+        try:
+            category = self._category(words[0])
+            values = [_number(word) for word in words[1:]]
+            found.add(self._instance(category, values, size, found.notes))
+        except BadRecord as error:
+            found.fault(error, place, category=category)
+
+    def _category(self, word: str) -> str:
+        number = _number(word)
         if number not in self.classes:
-            raise BadRecord("unknown_category", f"class {shown(words[0])}")
-        category = self.classes[int(number)]
+            raise BadRecord("unknown_category", f"class {shown(word)}")
+        return self.classes[int(number)]
+
+    def _instance(
+        self, category: str, values: list[float], size: ImageSize, notes: dict[str, int]
+    ) -> Instance:
         if self.joints:
             expected = 4 + self.dimensions * len(self.joints)
             if len(values) != expected:
                 raise BadRecord("keypoints_damaged", f"{len(values)} numbers, expected {expected}")
             box = _box(values[:4], size, notes)
             return Instance(category, box, keypoints=self._keypoints(values[4:], size))
+        if self.oriented:
+            return _oriented(category, values, size, notes)
         if len(values) == 4:
             return Instance(category, _box(values, size, notes))
         if len(values) < 6 or len(values) % 2:
@@ -252,7 +268,27 @@ def _outlined(
     return Instance(category, inside_box(edges, size, notes), mask=mask)
 
 
-def open_yolo(path: Path, *, name: str = "yolo", split: str = "", exhaustive: bool = True) -> Yolo:
+def _oriented(
+    category: str, values: list[float], size: ImageSize, notes: dict[str, int]
+) -> Instance:
+    if len(values) != 8:
+        raise BadRecord("bad_record", f"{len(values)} numbers, expected the 8 of four corners")
+    middle = [sum(values[0::2]) / 4, sum(values[1::2]) / 4]
+    _check_fractions(middle, "middle of a turned box")
+    sides = (size.width, size.height)
+    corners = [round(value * sides[place % 2], _DIGITS) for place, value in enumerate(values)]
+    oriented = oriented_box(corners)
+    return Instance(category, box_around(oriented, size, notes), oriented=oriented)
+
+
+def open_yolo(
+    path: Path,
+    *,
+    name: str = "yolo",
+    split: str = "",
+    exhaustive: bool = True,
+    rows: str = "auto",
+) -> Yolo:
     """Read ``data.yaml``, and find the pictures of a split.
 
     Args:
@@ -260,11 +296,15 @@ def open_yolo(path: Path, *, name: str = "yolo", split: str = "", exhaustive: bo
         name: What the samples are called after.
         split: A split that the file names; where it names several, one has to be named.
         exhaustive: Every thing of the classes is annotated, as in training data.
+        rows: ``obb`` for rows of turned boxes; ``auto`` goes by ``task`` in the file.
 
     Raises:
         AnnotationError: There is no such file, it does not say what it has to, or the pictures
             are not in its folder.
+        RecipeError: ``rows`` is neither.
     """
+    if rows not in {"auto", "obb"}:
+        raise RecipeError(f"rows {rows!r}: expected auto or obb")
     config = path / "data.yaml" if path.is_dir() else path
     try:
         fields = read_yaml(read_small_text(config, "bad_record"))
@@ -296,6 +336,7 @@ def open_yolo(path: Path, *, name: str = "yolo", split: str = "", exhaustive: bo
         joints=joints,
         dimensions=dimensions,
         exhaustive=exhaustive,
+        oriented=rows == "obb" or fields.get("task") == "obb",
     )
 
 

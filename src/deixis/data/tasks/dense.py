@@ -20,8 +20,6 @@ def depth(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None
 
 def semantic(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
     """One mask of all that is of a class, things and stuff, crowds among them."""
-    if not sample.exhaustive:
-        return None
     masks: dict[str, list[Mask]] = {}
     unknown: set[str] = set()
     for instance in sample.instances:
@@ -29,7 +27,7 @@ def semantic(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | N
             unknown.add(instance.category)
         else:
             masks.setdefault(instance.category, []).append(instance.mask)
-    names = [name for name in masks if name not in unknown]
+    names = [name for name in masks if name not in unknown and sample.covers(name)]
     if not names:
         return None
     name = pick(names, rng)

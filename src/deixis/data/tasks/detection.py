@@ -20,11 +20,11 @@ from deixis.data.tasks.prompts import asked
 from deixis.data.tasks.rules import Rules
 from deixis.data.tasks.spec import TaskSpec, single
 from deixis.data.tasks.things import (
+    all_things,
     classes,
     clear_classes,
     draw_class,
     draw_name,
-    is_doubtful,
 )
 from deixis.data.wording import join
 from deixis.structures import Sample, Turn, UnitGroup
@@ -78,9 +78,7 @@ def detect_all(
     unit_types: tuple[str, ...],
 ) -> Turn | None:
     """Everything, class by class in the order of the alphabet: ``Ring and stars.``."""
-    if not sample.exhaustive or not 0 < len(sample.instances) <= rules.max_references:
-        return None
-    if any(is_doubtful(instance, rules) for instance in sample.instances):
+    if not 0 < len(sample.instances) <= rules.max_references or not all_things(sample, rules):
         return None
     items: list[list[Piece]] = []
     for name, indices in sorted(classes(sample).items()):

@@ -32,16 +32,28 @@ def is_doubtful(instance: Instance, rules: Rules) -> bool:
 def clear_classes(sample: Sample, rules: Rules) -> dict[str, list[int]]:
     """Instances of each class that can be counted: all are annotated, no crowds, all clearly seen.
 
-    None where the sample is not exhaustive.
+    Classes of which something was left out (`Sample.covers`) are not among them.
     """
-    return _without_doubtful(classes(sample), sample, rules) if sample.exhaustive else {}
+    return _without_doubtful(classes(sample), sample, rules)
 
 
 def _without_doubtful(
     members: dict[str, list[int]], sample: Sample, rules: Rules
 ) -> dict[str, list[int]]:
     doubtful = {instance.category for instance in sample.instances if is_doubtful(instance, rules)}
-    return {name: found for name, found in members.items() if name not in doubtful}
+    return {
+        name: found
+        for name, found in members.items()
+        if name not in doubtful and sample.covers(name)
+    }
+
+
+def all_things(sample: Sample, rules: Rules) -> bool:
+    """Whether the instances are all that there is, each of them clear and named without doubt."""
+    return sample.exhaustive and all(
+        sample.covers(instance.category) and not is_doubtful(instance, rules)
+        for instance in sample.instances
+    )
 
 
 def draw_name(members: dict[str, list[int]], rng: np.random.Generator, rules: Rules) -> str:
@@ -58,10 +70,10 @@ def draw_class(
     """A class name, at times with an attribute before it, and its instances.
 
     A class that is known to be absent has none. None where the image has no instance and no class
-    is known to be absent, and, mostly, where the sample is not exhaustive.
+    is known to be absent, and, mostly, where something of every class was left out.
     """
     present = classes(sample)
-    members = _without_doubtful(present, sample, rules) if sample.exhaustive else {}
+    members = _without_doubtful(present, sample, rules)
     if sample.absent_categories and rules.empty != "skip":
         never_else = not members and sample.exhaustive
         if never_else or rng.random() < rules.absent_share:
@@ -73,7 +85,8 @@ def draw_class(
     if len(present) > 1 and rng.random() < 1.0 - rules.attribute_share:
         return name, found
     attributes = adjectives(sample.instances[pick(found, rng)])
-    if not attributes:
+    # a thing without attributes was not described: it may have this one too
+    if not attributes or not all(adjectives(sample.instances[index]) for index in found):
         return name, found
     first = rng.random() < FIRST_ATTRIBUTE_SHARE
     chosen = attributes[0] if first else pick(attributes, rng)
@@ -104,7 +117,7 @@ def only_of_class(sample: Sample, index: int) -> bool:
     """Whether the image has no other thing of an instance's class."""
     category = sample.instances[index].category
     found = sum(instance.category == category for instance in sample.instances)
-    return sample.exhaustive and found == 1 and not sample.instances[index].crowd
+    return sample.covers(category) and found == 1 and not sample.instances[index].crowd
 
 
 def mention(sample: Sample, index: int) -> tuple[QuestionPart, ...]:

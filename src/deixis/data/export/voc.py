@@ -1,0 +1,105 @@
+"""Pascal VOC: ``Annotations/NAME.xml``, ``JPEGImages`` and ``ImageSets/Main/SPLIT.txt``.
+
+Boxes are counted from 1 and hold their last pixel, as VOC's do: ``(0, 0, 1, 1)`` is ``1 1 1 1``. Edges
+that lie within a pixel keep their fractions. The flags `MARKERS` but ``stuff`` are written as flags.
+"""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+from xml.etree import ElementTree as ET
+
+from deixis.data.build.durable import storing
+from deixis.data.export.coco import MOST_SPLITS
+from deixis.data.export.files import created, write_text
+from deixis.data.export.items import Item, Losses, split_name
+from deixis.errors import AnnotationError, RecipeError
+from deixis.structures import Instance, Sample
+
+_FLAGS = ("truncated", "difficult", "occluded")
+
+
+class VocWriter:
+    """A file for each picture, and a list for each split."""
+
+    # of the attributes, those that are no flags are counted one by one
+    carries = frozenset({"crowd flags", "attributes"})
+    needs_look = False
+
+    def __init__(self, folder: Path, losses: Losses) -> None:
+        self.folder = folder
+        self.losses = losses
+        self.lists: dict[str, BinaryIO] = {}
+        self._open = ExitStack()
+
+    def look(self, sample: Sample) -> None:
+        """Nothing is to be known before."""
+
+    def add(self, item: Item) -> None:
+        """Write a picture's file, and its name into the list of its split."""
+        sample = item.sample
+        root = ET.Element("annotation")
+        _texts(root, {"folder": "JPEGImages", "filename": item.file_name})
+        _texts(ET.SubElement(root, "source"), {"database": sample.source or "deixis"})
+        size = {"width": sample.size.width, "height": sample.size.height, "depth": 3}
+        _texts(ET.SubElement(root, "size"), {name: str(value) for name, value in size.items()})
+        _texts(root, {"segmented": "0"})
+        for instance in sample.instances:
+            if not instance.crowd:
+                self._object(root, instance)
+        ET.indent(root)
+        stem = Path(item.file_name).stem
+        text = f"{ET.tostring(root, encoding='unicode')}\n"
+        self.losses.add("crowds", sum(one.crowd for one in sample.instances))
+        write_text(self.folder / "Annotations" / f"{stem}.xml", text, synced=False)
+        listing = self._list(split_name(sample))
+        with storing(self.folder / "ImageSets"):
+            listing.write(f"{stem}\n".encode())
+
+    def finish(self) -> None:
+        """End the lists; without images, an empty one."""
+        if not self.lists:
+            self._list("all")
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the lists."""
+        self._open.close()
+
+    def _object(self, root: ET.Element, instance: Instance) -> None:
+        thing = ET.SubElement(root, "object")
+        _texts(thing, {"name": _xml_text(instance.category), "pose": "Unspecified"})
+        _texts(thing, {flag: str(int(flag in instance.attributes)) for flag in _FLAGS})
+        box = instance.box
+        edges = {"xmin": box.x1 + 1, "ymin": box.y1 + 1, "xmax": box.x2, "ymax": box.y2}
+        _texts(
+            ET.SubElement(thing, "bndbox"), {name: f"{value:.12g}" for name, value in edges.items()}
+        )
+        self.losses.add("attributes", sum(one not in _FLAGS for one in instance.attributes))
+
+    def _list(self, split: str) -> BinaryIO:
+        if split not in self.lists:
+            if len(self.lists) == MOST_SPLITS:
+                raise RecipeError(f"more than {MOST_SPLITS} splits: {sorted([*self.lists, split])}")
+            # names with an underscore are lists of a single class there
+            name = split.replace("_", "-")
+            path = self.folder / "ImageSets" / "Main" / f"{name}.txt"
+            self.lists[split] = self._open.enter_context(created(path))
+        return self.lists[split]
+
+
+def _texts(element: ET.Element, values: Mapping[str, str]) -> None:
+    for name, value in values.items():
+        ET.SubElement(element, name).text = value
+
+
+def _xml_text(text: str) -> str:
+    """A text that XML can hold.
+
+    Raises:
+        AnnotationError: It has a control character.
+    """
+    if any(ord(character) < 32 or character in "\ufffe\uffff" for character in text):
+        raise AnnotationError(f"class {text!r}: has a character that XML cannot hold")
+    return text

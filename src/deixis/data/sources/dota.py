@@ -1,0 +1,166 @@
+"""DOTA (1.0 to 2.0) and what keeps to its form: a text file of turned boxes for each picture.
+
+``labelTxt/P0003.txt`` is about ``images/P0003.png``. Its first lines may be ``imagesource:…`` and
+``gsd:…``, which are not read. A row is ``x1 y1 x2 y2 x3 y3 x4 y4 class difficult``: corners in pixels
+from 0, clockwise; without the last word it is not difficult. The corners are kept
+(`deixis.structures.Instance.oriented`), the box is the upright one around them, cut at the picture's
+edge. Hyphens of classes are blanks (``large-vehicle``); ``difficult`` is the attribute of that name
+(`MARKERS`). Sizes are those of the pictures.
+
+Irregularities: corners outside the picture, which are kept; a third grade of difficulty (``2``), which is
+difficult too; commas between the numbers. A box whose middle lies outside is a fault.
+
+Tried on files written to the published format.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.fields import as_text, image_path, record, text_field
+from deixis.data.sources.file_names import IMAGE_SUFFIXES, printable_name
+from deixis.data.sources.image_header import header_size
+from deixis.data.sources.shapes import box_around, complete, oriented_box
+from deixis.data.sources.xml_files import read_small_text, text_number
+from deixis.errors import AnnotationError
+from deixis.geometry import ImageSize
+from deixis.geometry.checks import shown
+from deixis.structures import Instance, Sample
+
+_LABELS = ("labelTxt", "labelTxt-v2.0", "labelTxt-v1.5", "labelTxt-v1.0", "labels")
+_HEADERS = ("imagesource:", "gsd:")
+
+
+@dataclass(frozen=True, slots=True)
+class Dota:
+    """A folder of text files and a folder of pictures."""
+
+    name: str
+    images: Path
+    labels: Path
+    split: str = ""
+    exhaustive: bool = True
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The folder of the text files."""
+        return (str(self.labels),)
+
+    def parts(self) -> Iterator[Part | Fault]:
+        """Yield each text file whole, with its picture's name."""
+        for path in sorted(self.labels.glob("*.txt")):
+            place = printable_name(path)
+            try:
+                key = as_text(path.stem, "file name")
+                found = [f"{key}{end}" for end in (".png", *IMAGE_SUFFIXES)]
+                picture = next(
+                    (one for one in found if os.path.lexists(self.images / one)), found[0]
+                )
+                rows = read_small_text(path, "bad_record")
+            except BadRecord as error:
+                yield Fault(error.code, error.detail, place)
+            else:
+                # escaped, so that bytes that are no text can travel
+                yield Part(key, "image", "", place, json.dumps({"image": picture, "rows": rows}))
+
+    def sample(self, key: str, parts: Sequence[Part]) -> Reading:
+        """Make a sample of a text file."""
+        place = parts[0].place
+        faults: list[Fault] = []
+        notes: dict[str, int] = {}
+        instances: list[Instance] = []
+        try:
+            fields = record(parts[0])
+            path = image_path(self.images, text_field(fields, "image"))
+            size = header_size(path)
+            rows: list[str] = fields["rows"].removeprefix("\ufeff").splitlines()
+        except BadRecord as error:
+            return Reading(None, (Fault(error.code, error.detail, place),))
+        for number, row in enumerate(rows, start=1):
+            words = row.replace(",", " ").split()
+            if not words or (number <= 2 and row.strip().lower().startswith(_HEADERS)):
+                continue
+            try:
+                instances.append(_instance(words, size, notes))
+            except BadRecord as error:
+                faults.append(Fault(error.code, error.detail, f"{place}: line {number}"))
+        whole = complete(instances, notes, claimed=self.exhaustive, faults=faults)
+        sample = Sample(
+            id=f"{self.name}/{key}",
+            image=path,
+            size=size,
+            instances=tuple(instances),
+            source=self.name,
+            split=self.split,
+            exhaustive=whole,
+        )
+        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+
+
+def _instance(words: list[str], size: ImageSize, notes: dict[str, int]) -> Instance:
+    if len(words) not in {9, 10}:
+        raise BadRecord(
+            "bad_record", f"{len(words)} words, expected four corners, a class and difficult"
+        )
+    oriented = oriented_box([text_number(word, "corner") for word in words[:8]])
+    difficult = words[9] if len(words) == 10 else "0"
+    if difficult not in {"0", "1", "2"}:
+        raise BadRecord("bad_number", f"difficult: expected 0 or 1, got {shown(difficult)}")
+    return Instance(
+        as_text(words[8], "class").replace("-", " "),
+        box_around(oriented, size, notes),
+        attributes=() if difficult == "0" else ("difficult",),
+        oriented=oriented,
+    )
+
+
+def open_dota(
+    path: Path,
+    *,
+    name: str = "dota",
+    split: str = "",
+    labels: Path | None = None,
+    images: Path | None = None,
+    exhaustive: bool = True,
+) -> Dota:
+    """Find the folders of a split of DOTA.
+
+    Args:
+        path: A folder with ``labelTxt`` and ``images``, or with such a folder for each split; or of
+            the text files alone.
+        name: What the samples are called after.
+        split: ``train`` or ``val``; where there are folders of splits, one has to be named.
+        labels: The folder of the text files, where it is not ``labelTxt``.
+        images: The folder of the pictures, where it is not ``images``.
+        exhaustive: Every thing of the classes is annotated, as in DOTA.
+
+    Raises:
+        AnnotationError: They are not there, or the split has to be named.
+    """
+    root = path
+    if labels is None:
+        if not path.is_dir():
+            raise AnnotationError(f"{path}: does not exist, expected a folder with labelTxt")
+        splits = sorted(
+            one.name
+            for one in path.iterdir()
+            if one.is_dir() and any((one / name).is_dir() for name in _LABELS)
+        )
+        if splits:
+            if split not in splits:
+                raise AnnotationError(
+                    f"{path}: has splits {splits}; say which, as in dota:PATH,split={splits[0]}"
+                )
+            root = path / split
+        places = [root / one for one in _LABELS]
+        labels = next((one for one in places if one.is_dir()), root)
+        if next(labels.glob("*.txt"), None) is None:
+            raise AnnotationError(f"{labels}: expected text files, found none")
+    elif not labels.is_dir():
+        raise AnnotationError(f"{labels}: does not exist, expected a folder of text files")
+    if images is None:
+        images = root / "images" if (root / "images").is_dir() else labels
+    return Dota(name, images, labels, split, exhaustive)

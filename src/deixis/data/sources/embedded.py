@@ -1,0 +1,73 @@
+"""Pictures that an annotation file holds itself, in base64."""
+
+import base64
+import binascii
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from deixis.data.sources.base import BadRecord
+from deixis.data.sources.image_header import MAX_BYTES, read_header_of
+from deixis.errors import ImageError
+from deixis.geometry import ImageSize
+from deixis.geometry.checks import shown
+from deixis.media.picture_files import HEAD, picture_kind
+from deixis.structures import ImageArray
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedImage:
+    """The bytes of a picture, decoded when it is called; ``size`` is the upright one."""
+
+    data: bytes
+    name: str
+    size: ImageSize
+
+    def __call__(self) -> ImageArray:
+        """The upright picture in RGB.
+
+        Raises:
+            ImageError: The picture is damaged.
+        """
+        try:
+            formats = picture_kind(self.data[:HEAD]).formats
+            with Image.open(io.BytesIO(self.data), formats=formats) as image:
+                return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+            RuntimeError,
+            Image.DecompressionBombError,
+        ) as error:
+            raise ImageError(f"image {self.name}: {error}") from error
+
+
+def embedded_image(value: object, name: str) -> EmbeddedImage:
+    """Take a picture out of base64, and look at its header.
+
+    Raises:
+        BadRecord: It is not base64, empty, too large, or no picture of a format that is read.
+    """
+    data = decoded(value, name, "image_unreadable")
+    if not data:
+        raise BadRecord("image_empty", f"{name}: no bytes")
+    if len(data) > MAX_BYTES:
+        raise BadRecord("image_too_large", f"{name}: {len(data)} bytes")
+    return EmbeddedImage(data, name, read_header_of(io.BytesIO(data), name).upright)
+
+
+def decoded(value: object, name: str, code: str) -> bytes:
+    """The bytes that a text holds in base64.
+
+    Raises:
+        BadRecord: It is no such text (``code``).
+    """
+    if not isinstance(value, str):
+        raise BadRecord(code, f"{name}: expected base64, got {shown(value)}")
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadRecord(code, f"{name}: not base64: {error}") from None

@@ -1,0 +1,66 @@
+"""gRefCOCO: expressions that mean one annotation of an image, several, or none (GRES, section 3).
+
+The refs are ``grefs(unc).json`` beside COCO's ``instances.json``, in RefCOCO's form with lists: an
+``ann_id`` of several numbers means all of these annotations, ``[-1]`` (with ``no_target``) means that
+nothing in the image fits. Such an expression has no instances, and is asked and denied as one that is
+absent. The rest is read as RefCOCO is (`deixis.data.sources.refcoco`), whose source reads these files
+too when it is given one.
+
+Irregularities: an annotation that is named twice by one ref counts once (``target_named_twice``); a
+ref one of whose annotations is not sound is left out, since the others alone are not what it means.
+
+Tried on files written to the published format.
+"""
+
+from pathlib import Path
+
+from deixis.data.sources.refcoco import RefCoco, open_refcoco
+from deixis.errors import AnnotationError
+
+_NAME = "grefs"
+
+
+def open_grefcoco(
+    path: Path,
+    *,
+    name: str = "grefcoco",
+    split: str = "",
+    family: str = "location",
+    instances: Path | None = None,
+    images: Path | None = None,
+    wording: str = "raw",
+) -> RefCoco:
+    """Find the files of a folder such as ``grefcoco``, or take a file of refs.
+
+    Args:
+        path: The folder, with ``grefs(unc).json`` and ``instances.json``; or the file.
+        name: What the samples are called after.
+        split: ``train``, ``val``, ``test``, ``testA``, ``testB``, ``testC``, or ``all``.
+        family: The kind of expression: ``location``, ``appearance`` or ``long``.
+        instances: The instances, where they do not lie beside the refs.
+        images: The folder of the images, where it is neither ``../images/mscoco/images/train2014``
+            nor ``images``.
+        wording: ``raw`` or ``sent``.
+
+    Raises:
+        AnnotationError: Nothing of that kind is there, there are several, or an option has to say
+            which.
+    """
+    file = path
+    if path.is_dir():
+        found = sorted(path.glob(f"{_NAME}*.json"))
+        if len(found) != 1:
+            names = [one.name for one in found]
+            raise AnnotationError(f"{path}: expected one file {_NAME}(unc).json, found {names}")
+        (file,) = found
+    elif not path.is_file():
+        raise AnnotationError(f"{path}: does not exist, expected a folder or file of refs")
+    return open_refcoco(
+        file,
+        name=name,
+        split=split,
+        family=family,
+        instances=instances,
+        images=images,
+        wording=wording,
+    )

@@ -1,0 +1,456 @@
+"""labelme: a JSON file of shapes for each picture.
+
+Fields used: ``imagePath``, ``imageWidth``, ``imageHeight``, and of each of the ``shapes`` its
+``label``, ``points``, ``shape_type``, ``group_id``, ``flags`` and ``mask``. Points are pixels from 0.
+
+=====================  ==============================================================================
+``rectangle``          two opposite corners, in any order: a box
+``oriented_rectangle`` four corners: a turned box
+``polygon``            (also without ``shape_type``): a mask, and the box around it
+``circle``             a middle and a point of the edge: a mask, and the box around it
+``mask``               two corners, and a PNG of the pixels between them in base64
+``point``              with the ``group_id`` of one instance: a keypoint of it, named by its label
+others                 (``point`` alone, ``points``, ``line``, ``linestrip``): counted and left out
+=====================  ==============================================================================
+
+Shapes of one label and one ``group_id`` are one instance in several pieces, as in labelme's own
+export to COCO. True ``flags`` of a shape become attributes; flags of the picture are counted. An image
+of which a shape was left out is not exhaustive.
+
+``imagePath`` starts from the file's folder, mostly; it may have backslashes and lead up, out of the
+folder or to another machine. With ``images=DIR`` the folder's file of that name is taken, whatever the
+path says before. Without it the picture is looked for where the path says, if that is inside the
+folder, and then by its name beside the file. ``imageData``, the picture itself in base64, is not looked
+at where that file is there. With ``image_data=true`` it is used where the file is not; such pictures have
+no names, so a build has to embed them (``--embed``) and an export to write them (``--copy-images``).
+
+Tried on files written to the published format.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import hypot
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.embedded import EmbeddedImage, decoded, embedded_image
+from deixis.data.sources.fields import (
+    as_integer,
+    as_list,
+    as_object,
+    as_text,
+    image_path,
+    image_size,
+    mask_box,
+    record,
+    required,
+    text_field,
+)
+from deixis.data.sources.image_header import header_size
+from deixis.data.sources.records import json_files, place_in
+from deixis.data.sources.segment_pictures import png_pixels
+from deixis.data.sources.shapes import (
+    around,
+    box_around,
+    category_name,
+    complete,
+    count,
+    elliptic,
+    nonempty,
+    oriented_box,
+    outlined,
+    pasted,
+    point_list,
+)
+from deixis.data.sources.streaming import opened, parse_json
+from deixis.errors import AnnotationError, GeometryError
+from deixis.geometry import COCO_KEYPOINTS, Box, CodedMask, ImageSize, Keypoints, Mask, OrientedBox
+from deixis.geometry.checks import shown
+from deixis.structures import Instance, Sample
+
+FILE_LIMIT = 2**27
+"""Bytes of one file: a picture of the largest size in base64, and shapes."""
+_LEFT_OUT = ("points", "line", "linestrip", "lines")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelMe:
+    """A folder of JSON files, or one, and the folder that pictures are looked for in.
+
+    ``by_name`` takes the last piece of ``imagePath`` alone; ``image_data`` takes pictures out of the
+    files that have no other.
+    """
+
+    name: str
+    path: Path
+    images: Path
+    by_name: bool = False
+    image_data: bool = False
+    split: str = ""
+    exhaustive: bool = True
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The folder, or the file."""
+        return (str(self.path),)
+
+    def parts(self) -> Iterator[Part | Fault]:
+        """Yield one part a file that has shapes, without the picture where a file of it is there.
+
+        JSON files of something else (without ``shapes`` and ``imagePath``) are faults.
+        """
+        files = [self.path] if self.path.is_file() else sorted(json_files(self.path))
+        root = self.path.parent if self.path.is_file() else self.path
+        for file in files:
+            place = place_in(file, root)
+            try:
+                fields = _document(file, place)
+                where = self._picture(fields, file)
+                kept = {
+                    name: value
+                    for name, value in fields.items()
+                    if name != "imageData" or where is None
+                }
+                key = as_text(place.removesuffix(".json"), "file name")
+                text = json.dumps({"image": where, "fields": kept})
+            except BadRecord as error:
+                yield Fault(error.code, error.detail, place)
+            else:
+                yield Part(key, "image", "", place, text)
+
+    def _picture(self, fields: Mapping[str, Any], file: Path) -> str | None:
+        """The picture's name from the folder of images; none where the file itself holds it."""
+        required(fields, "shapes")
+        text = text_field(fields, "imagePath").replace("\\", "/")
+        last = text.rpartition("/")[2]
+        candidates: list[str | None] = [last]
+        if not self.by_name and file.is_relative_to(self.images):
+            below = file.parent.relative_to(self.images).as_posix()
+            candidates = [_joined(below, text), _joined(below, last)]
+        for name in candidates:
+            if name is not None and image_path(self.images, name).is_file():
+                return name
+        if isinstance(fields.get("imageData"), str):
+            if self.image_data:
+                return None
+            raise BadRecord(
+                "image_missing",
+                f"{shown(text)}: no such file; the picture in imageData is read with "
+                "image_data=true, to be built with --embed or exported with --copy-images",
+            )
+        # nothing is there: the build says so of the name that is most likely meant
+        image_path(self.images, last)
+        return candidates[0] or candidates[-1]
+
+    def sample(self, key: str, parts: Sequence[Part]) -> Reading:
+        """Make a sample of a file; two files of one name are two faults."""
+        place = parts[0].place
+        faults: list[Fault] = []
+        notes: dict[str, int] = {}
+        try:
+            outer = record(_single(parts))
+            fields = as_object(outer["fields"], "file")
+            image: Path | EmbeddedImage
+            if outer["image"] is None:
+                image = embedded_image(fields["imageData"], f"imageData of {place}")
+                count(notes, "picture_of_image_data")
+            else:
+                image = image_path(self.images, outer["image"])
+            size = _size(fields, image)
+            shapes = as_list(required(fields, "shapes"), "shapes")
+            flags = _flags(fields.get("flags"))
+        except BadRecord as error:
+            return Reading(None, (Fault(error.code, error.detail, place),))
+        if True in flags.values():
+            count(notes, "flags_of_pictures")
+        reader = _Shapes(size, notes)
+        for number, value in enumerate(shapes):
+            try:
+                reader.read(as_object(value, "shape"), number)
+            except BadRecord as error:
+                faults.append(Fault(error.code, error.detail, f"{place}: shape {number}"))
+        instances = []
+        for one in (*reader.pieces.values(), *reader.single):
+            try:
+                instances.append(reader.instance(one))
+            except BadRecord as error:
+                faults.append(Fault(error.code, error.detail, f"{place}: shape {one.number}"))
+        reader.leave_points()
+        whole = complete(
+            instances,
+            notes,
+            claimed=self.exhaustive,
+            faults=faults,
+            left_out=reader.left_out,
+        )
+        sample = Sample(
+            id=f"{self.name}/{key}",
+            image=image,
+            size=size,
+            instances=tuple(instances),
+            source=self.name,
+            split=self.split,
+            exhaustive=whole,
+        )
+        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+
+
+@dataclass(slots=True)
+class _Piece:
+    """Shapes that are one instance."""
+
+    number: int
+    label: str
+    boxes: list[Box] = field(default_factory=list)
+    polygons: list[list[float]] = field(default_factory=list)
+    arrays: list[Bool[np.ndarray, "height width"]] = field(default_factory=list)
+    turned: list[OrientedBox] = field(default_factory=list)
+    flags: dict[str, None] = field(default_factory=dict)
+    group: int | None = None
+
+
+class _Shapes:
+    """The shapes of one picture while they are read."""
+
+    def __init__(self, size: ImageSize, notes: dict[str, int]) -> None:
+        self.size = size
+        self.notes = notes
+        self.pieces: dict[tuple[str, int], _Piece] = {}
+        self.single: list[_Piece] = []
+        self.joints: dict[int, dict[str, tuple[float, float]]] = {}
+        self.left_out = False
+
+    def read(self, shape: Mapping[str, Any], number: int) -> None:
+        label = text_field(shape, "label")
+        kind = shape.get("shape_type") or "polygon"
+        group = shape.get("group_id")
+        group = None if group is None else as_integer(group, "group_id")
+        points = point_list(required(shape, "points"))
+        if kind in _LEFT_OUT or (kind == "point" and group is None):
+            count(self.notes, "shapes_of_other_types")
+            self.left_out = True
+            return
+        if kind == "point":
+            self.joint(label, group, points)
+            return
+        # what is not sound must not leave half of itself in the instance of its group
+        piece = _Piece(number, category_name(label), group=group)
+        self.add(piece, str(kind), points, shape)
+        piece.flags = dict.fromkeys(
+            category_name(as_text(name, "flag"))
+            for name, value in _flags(shape.get("flags")).items()
+            if value is True
+        )
+        if group is None:
+            self.single.append(piece)
+            return
+        known = self.pieces.setdefault((piece.label, group), piece)
+        if known is not piece:
+            known.boxes += piece.boxes
+            known.polygons += piece.polygons
+            known.arrays += piece.arrays
+            known.turned += piece.turned
+            known.flags |= piece.flags
+
+    def add(self, piece: _Piece, kind: str, points: list[float], shape: Mapping[str, Any]) -> None:
+        expected = {"rectangle": 2, "circle": 2, "mask": 2, "oriented_rectangle": 4}.get(kind)
+        if expected is not None and len(points) != 2 * expected:
+            raise BadRecord(
+                "bad_record", f"{kind}: expected {expected} points, got {len(points) // 2}"
+            )
+        if kind == "rectangle":
+            piece.boxes.append(around(points, self.size, self.notes))
+        elif kind == "oriented_rectangle":
+            oriented = oriented_box(points)
+            piece.boxes.append(box_around(oriented, self.size, self.notes))
+            piece.turned.append(oriented)
+        elif kind == "polygon":
+            _, box = outlined([points], self.size, self.notes)
+            piece.boxes.append(box)
+            piece.polygons.append(points)
+        elif kind == "circle":
+            (x, y, edge_x, edge_y) = points
+            radius = hypot(edge_x - x, edge_y - y)
+            mask, box = elliptic((x, y), (radius, radius), 0, self.size, self.notes)
+            piece.boxes.append(box)
+            piece.arrays.append(mask.array)
+        elif kind == "mask":
+            mask = nonempty(self.patch(points, shape), "mask")
+            piece.boxes.append(mask_box(mask))
+            piece.arrays.append(mask.array)
+        else:
+            raise BadRecord(
+                "bad_record", f"shape_type: expected one of labelme's, got {shown(kind)}"
+            )
+
+    def patch(
+        self, points: list[float], shape: Mapping[str, Any]
+    ) -> Bool[np.ndarray, "height width"]:
+        pixels = png_pixels(decoded(required(shape, "mask"), "mask", "mask_damaged"), "mask") != 0
+        whole = all(value == int(value) for value in points)
+        left, top = (round(min(points[axis], points[axis + 2])) for axis in (0, 1))
+        extent = (round(abs(points[3] - points[1])) + 1, round(abs(points[2] - points[0])) + 1)
+        # the last pixel belongs to corners that are whole numbers; others were rounded on their own
+        if whole and pixels.shape != extent:
+            raise BadRecord(
+                "mask_damaged",
+                f"mask of {pixels.shape[1]}x{pixels.shape[0]} pixels between corners {shown(points)}",
+            )
+        return pasted(pixels, left, top, self.size)
+
+    def joint(self, label: str, group: int | None, points: list[float]) -> None:
+        if len(points) != 2 or group is None:
+            raise BadRecord("keypoints_damaged", f"point: expected one, got {len(points) // 2}")
+        x, y = points
+        if not (-1 <= x <= self.size.width + 1 and -1 <= y <= self.size.height + 1):
+            raise BadRecord("keypoints_damaged", f"point ({x:g}, {y:g}) lies outside")
+        found = self.joints.setdefault(group, {})
+        if label in found:
+            raise BadRecord("keypoints_damaged", f"a second {shown(label)} of group {group}")
+        found[label] = (x, y)
+
+    def instance(self, piece: _Piece) -> Instance:
+        oriented = piece.turned[0] if len(piece.turned) == len(piece.boxes) == 1 else None
+        if piece.turned and oriented is None:
+            raise BadRecord("bad_record", "a turned box in a group with other shapes of its label")
+        return Instance(
+            piece.label,
+            _union(piece.boxes),
+            mask=self.mask(piece),
+            keypoints=self.keypoints(piece.group),
+            attributes=tuple(piece.flags),
+            oriented=oriented,
+        )
+
+    def mask(self, piece: _Piece) -> Mask | None:
+        # a rectangle beside a mask of the same thing is its box and no more of the mask
+        if not piece.arrays and not piece.polygons:
+            return None
+        try:
+            if not piece.arrays:
+                return CodedMask(piece.polygons, self.size)
+            array = np.logical_or.reduce(piece.arrays)
+            if piece.polygons:
+                array |= Mask.from_polygons(piece.polygons, self.size).array
+        except GeometryError as error:
+            raise BadRecord("mask_damaged", str(error)) from None
+        return Mask(array)
+
+    def keypoints(self, group: int | None) -> Keypoints | None:
+        if group is None or group not in self.joints:
+            return None
+        owners = [key for key in self.pieces if key[1] == group]
+        if len(owners) != 1:
+            return None
+        found = self.joints.pop(group)
+        names = COCO_KEYPOINTS if set(found) <= set(COCO_KEYPOINTS) else tuple(found)
+        places = np.array([found.get(name, (0.0, 0.0)) for name in names], np.float32)
+        seen = np.array([2 if name in found else 0 for name in names], np.int8)
+        return Keypoints(places, seen, names).clip(self.size)
+
+    def leave_points(self) -> None:
+        """Count points of groups without an instance, or with several."""
+        for found in self.joints.values():
+            for _ in found:
+                count(self.notes, "shapes_of_other_types")
+            self.left_out = True
+
+
+def _single(parts: Sequence[Part]) -> Part:
+    if len(parts) > 1:
+        raise BadRecord("duplicate_image", f"{len(parts)} files")
+    return parts[0]
+
+
+def _union(boxes: list[Box]) -> Box:
+    corners = np.array([box.as_array() for box in boxes])
+    return Box.from_array(np.concatenate((corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0))))
+
+
+def _joined(folder: str, name: str) -> str | None:
+    """A name below a folder, its ``..`` taken away; none where it leads out or is absolute."""
+    pieces: list[str] = [] if folder == "." else folder.split("/")
+    if name.startswith("/") or name[1:2] == ":":
+        return None
+    for piece in name.split("/"):
+        if piece == ".." and not pieces:
+            return None
+        if piece == "..":
+            pieces.pop()
+        elif piece not in {"", "."}:
+            pieces.append(piece)
+    return "/".join(pieces)
+
+
+def _flags(value: object) -> Mapping[str, Any]:
+    return {} if value is None else as_object(value, "flags")
+
+
+def _size(fields: Mapping[str, Any], image: Path | EmbeddedImage) -> ImageSize:
+    width, height = fields.get("imageWidth"), fields.get("imageHeight")
+    said = None if width is None or height is None else image_size(width, height)
+    if not isinstance(image, Path):
+        if said not in {None, image.size}:
+            raise BadRecord("size_mismatch", f"annotated as {said}, imageData is {image.size}")
+        return image.size
+    return header_size(image) if said is None else said
+
+
+def _document(path: Path, place: str) -> Mapping[str, Any]:
+    try:
+        with opened(path) as file:
+            data = file.read(FILE_LIMIT + 1)
+    except AnnotationError as error:
+        raise BadRecord("bad_record", str(error)) from None
+    if len(data) > FILE_LIMIT:
+        raise BadRecord("bad_record", f"{place}: more than {FILE_LIMIT} bytes")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadRecord("bad_encoding", f"{place}: {error.reason} at byte {error.start}") from None
+    return as_object(parse_json(text), "file")
+
+
+def open_labelme(
+    path: Path,
+    *,
+    name: str = "labelme",
+    images: Path | None = None,
+    image_data: bool = False,
+    split: str = "",
+    exhaustive: bool = True,
+) -> LabelMe:
+    """Take a folder of labelme's JSON files (and of folders of them), or one file.
+
+    Args:
+        path: The folder or the file.
+        name: What the samples are called after.
+        images: The folder of the pictures, where the paths in the files do not lead to them: a
+            picture is found there by its name alone.
+        image_data: Use the picture in a file where no other is there.
+        split: The split of all samples.
+        exhaustive: Every thing of the labels is annotated.
+
+    Raises:
+        AnnotationError: There is no such folder or file, or no JSON file in it.
+    """
+    if path.is_dir():
+        if next(json_files(path), None) is None:
+            raise AnnotationError(f"{path}: expected JSON files, found none")
+    elif not path.is_file():
+        raise AnnotationError(f"{path}: does not exist, expected a folder of JSON files")
+    root = path if path.is_dir() else path.parent
+    return LabelMe(
+        name=name,
+        path=path,
+        images=images or root,
+        by_name=images is not None,
+        image_data=image_data,
+        split=split,
+        exhaustive=exhaustive,
+    )

@@ -1,0 +1,219 @@
+"""Shapes that annotation tools draw (polygons, ellipses, turned boxes) as instances and their parts.
+
+Coordinates are pixels of the picture. A shape may leave it by as much as a box may
+(`deixis.data.sources.fields.read_box`); what is outside is cut off.
+"""
+
+from collections.abc import Sequence
+from math import ceil, cos, floor, hypot, radians, sin
+
+import numpy as np
+from jaxtyping import Bool
+
+from deixis.data.sources.base import BadRecord, Fault
+from deixis.data.sources.fields import as_list, as_number, read_box
+from deixis.errors import GeometryError
+from deixis.geometry import Box, CodedMask, ImageSize, Mask, OrientedBox
+from deixis.geometry.checks import VERTEX_LIMIT, shown
+from deixis.structures import Instance
+
+LEAST_TURN = 1e-4
+"""Degrees; a box that is turned by less, of a full turn too, is upright: tools write 1e-7 and 360."""
+
+
+def count(notes: dict[str, int], note: str) -> None:
+    """Count something that is no fault."""
+    notes[note] = notes.get(note, 0) + 1
+
+
+def category_name(label: str) -> str:
+    """A label as words: file names do not like blanks, sentences do."""
+    return label.replace("_", " ")
+
+
+def complete(
+    instances: Sequence[Instance],
+    notes: dict[str, int],
+    *,
+    claimed: bool,
+    faults: Sequence[Fault],
+    left_out: bool = False,
+) -> bool:
+    """Whether everything of an image is among its instances, each of them once.
+
+    Args:
+        instances: What was read.
+        notes: Counts ``box_shared`` where two things of one class have one box: nobody knows then how
+            many there are.
+        claimed: The source says that it annotates everything.
+        faults: What could not be read.
+        left_out: Something else was left out.
+    """
+    seen: set[tuple[str, Box]] = set()
+    shared = 0
+    for one in instances:
+        shared += (one.category, one.box) in seen
+        seen.add((one.category, one.box))
+    if shared:
+        notes["box_shared"] = notes.get("box_shared", 0) + shared
+    return claimed and not faults and not left_out and not shared
+
+
+def point_list(value: object, name: str = "points") -> list[float]:
+    """Points ``[[x, y], …]`` as ``[x, y, x, y, …]``.
+
+    Raises:
+        BadRecord: It is no list of pairs of numbers, is empty, or has more than 10,000 points.
+    """
+    pairs = as_list(value, name)
+    if not 1 <= len(pairs) <= VERTEX_LIMIT:
+        raise BadRecord(
+            "mask_damaged", f"{name}: expected 1 to {VERTEX_LIMIT} points, got {len(pairs)}"
+        )
+    flat: list[float] = []
+    for pair in pairs:
+        numbers = as_list(pair, "point")
+        if len(numbers) != 2:
+            raise BadRecord("mask_damaged", f"point {shown(pair)}: expected two numbers")
+        flat += [float(as_number(number, "point")) for number in numbers]
+    return flat
+
+
+def around(flat: Sequence[float], size: ImageSize, notes: dict[str, int]) -> Box:
+    """The box around points ``[x, y, x, y, …]``.
+
+    Raises:
+        BadRecord: It has no extent, or leaves the picture.
+    """
+    xs, ys = flat[0::2], flat[1::2]
+    return read_box([min(xs), min(ys), max(xs), max(ys)], size, notes, layout="xyxy")
+
+
+def outlined(
+    polygons: Sequence[list[float]], size: ImageSize, notes: dict[str, int]
+) -> tuple[Mask, Box]:
+    """The union of polygons ``[x, y, x, y, …]``, and the box around them.
+
+    Raises:
+        BadRecord: One has fewer than three points, or they leave the picture or enclose no pixel.
+    """
+    try:
+        mask = CodedMask(list(polygons), size)
+    except GeometryError as error:
+        raise BadRecord("mask_damaged", str(error)) from None
+    box = around([value for polygon in polygons for value in polygon], size, notes)
+    if mask.is_empty:
+        raise BadRecord("mask_empty", f"polygons {shown(list(polygons))} cover no pixel")
+    return mask, box
+
+
+def elliptic(
+    centre: tuple[float, float],
+    radii: tuple[float, float],
+    degrees: float,
+    size: ImageSize,
+    notes: dict[str, int],
+) -> tuple[Mask, Box]:
+    """The pixels whose centres lie in an ellipse, turned clockwise about its middle, and its box.
+
+    Raises:
+        BadRecord: A radius is not positive, the ellipse leaves the picture, or no pixel's centre
+            lies in it.
+    """
+    (cx, cy), (rx, ry) = centre, radii
+    if not (rx > 0 and ry > 0):
+        raise BadRecord("box_degenerate", f"ellipse of radii {shown(rx)} and {shown(ry)}")
+    across, along = cos(radians(degrees)), sin(radians(degrees))
+    half = hypot(rx * across, ry * along), hypot(rx * along, ry * across)
+    edges = [cx - half[0], cy - half[1], cx + half[0], cy + half[1]]
+    box = read_box(edges, size, notes, layout="xyxy")
+    left, top = floor(box.x1), floor(box.y1)
+    ys, xs = np.mgrid[top : ceil(box.y2), left : ceil(box.x2)] + 0.5
+    dx, dy = xs - cx, ys - cy
+    inside = ((dx * across + dy * along) / rx) ** 2 + ((dy * across - dx * along) / ry) ** 2 <= 1
+    array = np.zeros(tuple(size), np.bool_)
+    array[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+    return nonempty(array, "ellipse"), box
+
+
+def nonempty(array: Bool[np.ndarray, "height width"], name: str) -> Mask:
+    """A mask that has a pixel.
+
+    Raises:
+        BadRecord: It has none.
+    """
+    if not array.any():
+        raise BadRecord("mask_empty", f"{name} covers no pixel")
+    return Mask(array)
+
+
+def pasted(
+    patch: Bool[np.ndarray, "h w"], left: int, top: int, size: ImageSize
+) -> Bool[np.ndarray, "height width"]:
+    """The pixels of a picture where a smaller one lies on it.
+
+    Raises:
+        BadRecord: It leaves the picture by more than a pixel.
+    """
+    height, width = patch.shape
+    if left < -1 or top < -1 or left + width > size.width + 1 or top + height > size.height + 1:
+        raise BadRecord(
+            "mask_damaged", f"{width}x{height} pixels at ({left}, {top}) leave the {size} image"
+        )
+    array = np.zeros(tuple(size), np.bool_)
+    rows = slice(max(top, 0), min(top + height, size.height))
+    columns = slice(max(left, 0), min(left + width, size.width))
+    array[rows, columns] = patch[
+        rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+    ]
+    return array
+
+
+def oriented_box(values: object) -> OrientedBox:
+    """A turned box of ``[x1, y1, …, x4, y4]``.
+
+    Raises:
+        BadRecord: It is not eight numbers, or encloses nothing.
+    """
+    numbers = [float(as_number(value, "corner")) for value in as_list(values, "corners")]
+    try:
+        return OrientedBox.from_flat(numbers)
+    except GeometryError as error:
+        raise BadRecord("box_degenerate", str(error)) from None
+
+
+def box_around(oriented: OrientedBox, size: ImageSize, notes: dict[str, int]) -> Box:
+    """The upright box around a turned one, cut at the picture's edges, which its corners may leave.
+
+    Raises:
+        BadRecord: The middle of the turned box lies outside the picture, or nothing of it is inside.
+    """
+    x, y = oriented.as_array().mean(axis=0).tolist()
+    if not (0 <= x <= size.width and 0 <= y <= size.height):
+        raise BadRecord("box_outside", f"turned box around ({x:g}, {y:g}) leaves its {size} image")
+    try:
+        whole = oriented.to_box()
+        inside = whole.clip(size)
+    except GeometryError as error:
+        raise BadRecord("box_degenerate", str(error)) from None
+    if inside != whole:
+        count(notes, "box_clipped")
+    return inside
+
+
+def turned_box(
+    edges: Sequence[float], degrees: float, size: ImageSize, notes: dict[str, int]
+) -> tuple[Box, OrientedBox | None]:
+    """A box ``x1 y1 x2 y2`` that is turned clockwise about its middle; upright ones have no other form.
+
+    Raises:
+        BadRecord: It has no extent, or leaves the picture.
+    """
+    turn = degrees % 360
+    if min(turn, 360 - turn) < LEAST_TURN:
+        return read_box(list(edges), size, notes, layout="xyxy"), None
+    try:
+        oriented = OrientedBox.turned(Box(*edges), degrees)
+    except GeometryError as error:
+        raise BadRecord("box_degenerate", str(error)) from None
+    return box_around(oriented, size, notes), oriented

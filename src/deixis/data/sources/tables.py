@@ -1,0 +1,61 @@
+"""Tables (CSV) read row by row, with suspicion."""
+
+import csv
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from deixis.data.sources.base import BadRecord
+from deixis.data.sources.streaming import opened
+from deixis.errors import AnnotationError
+
+ROW_LIMIT = 2**24
+
+
+def table_rows(
+    path: Path, expected: Collection[str] = (), *, titles: list[str] | None = None
+) -> Iterator[tuple[int, dict[str, str] | BadRecord]]:
+    """Yield each row with its number from 1, the title's being 1; or what is wrong with it.
+
+    Args:
+        path: The file; ``.gz`` is unpacked on the way. A byte order mark is taken off.
+        expected: Columns that the title has to name.
+        titles: The columns of a file without a title; its first row is one of the data then.
+
+    Raises:
+        AnnotationError: The file is missing, has no title or not the columns, or has a row of more
+            than 16 MiB. A row does not go over several lines.
+    """
+    with opened(path) as file:
+        number = 0
+        while line := file.readline(ROW_LIMIT + 1):
+            number += 1
+            if len(line) > ROW_LIMIT:
+                raise AnnotationError(f"{path}: row {number} has more than {ROW_LIMIT} bytes")
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                cells = next(csv.reader([text], strict=True), [])
+            except UnicodeDecodeError as error:
+                yield number, BadRecord("bad_encoding", f"{error.reason} at byte {error.start}")
+                continue
+            except csv.Error as error:
+                yield number, BadRecord("bad_record", f"no row of a table: {error}")
+                continue
+            if not any(cell.strip() for cell in cells):
+                continue
+            if titles is None:
+                # older tools mark the title as a remark
+                titles = [cell.strip().removeprefix("#") for cell in cells]
+                missing = sorted(set(expected) - set(titles))
+                if missing or len(set(titles)) < len(titles):
+                    raise AnnotationError(
+                        f"{path}: expected columns {sorted(expected)}, got {titles[:20]}"
+                    )
+            elif len(cells) != len(titles):
+                yield (
+                    number,
+                    BadRecord("bad_record", f"{len(cells)} cells, expected {len(titles)}"),
+                )
+            else:
+                yield number, dict(zip(titles, (cell.strip() for cell in cells), strict=True))
+    if titles is None:
+        raise AnnotationError(f"{path}: expected columns {sorted(expected)}, got nothing")

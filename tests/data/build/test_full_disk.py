@@ -1,0 +1,95 @@
+"""Disks that are full at some point of a build: one error of storage, and nothing left of a start."""
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from annotated import bytes_of, line, plan_of, write_lines
+
+from deixis.cli.app import main
+from deixis.data.build import build
+from deixis.data.build.index import make_index, read_block
+from deixis.errors import CheckpointError, StorageError
+
+
+@contextmanager
+def short_files(limit: int) -> Iterator[None]:
+    """No file can grow over some bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("disk") / "lines.jsonl"
+    return write_lines(path, [line(number) for number in range(60)])
+
+
+@pytest.mark.parametrize("limit", [0, 1000, 8000, 20_000])
+@pytest.mark.parametrize("known", [False, True])
+def test_a_build_that_fills_the_disk_while_indexing_leaves_the_folder_as_it_was(
+    lines: Path, tmp_path: Path, limit: int, *, known: bool
+) -> None:
+    out = tmp_path / "out"
+    if known:
+        out.mkdir()
+    with short_files(limit), pytest.raises(StorageError, match=r"file too large|File too large"):
+        build(plan_of(f"jsonl:{lines}"), out)
+    assert list(tmp_path.rglob("*")) == ([out] if known else [])
+
+
+def test_the_command_ends_with_4(
+    lines: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    job = ["data", "build", "caption", "--source", f"jsonl:{lines}", "--out", str(out)]
+    with short_files(8000):
+        code = main([*job, "--no-check-images", "--workers", "1"])
+    assert code == 4
+    assert "sorting failed" in capfd.readouterr().err.splitlines()[-1]
+
+
+def test_what_was_done_before_is_kept(lines: Path, tmp_path: Path) -> None:
+    plan = plan_of(f"jsonl:{lines}", tasks="caption,detection")
+    build(plan, tmp_path / "whole")
+    out = tmp_path / "out"
+    largest = max(path.stat().st_size for path in (tmp_path / "whole" / "data").iterdir())
+    make_index(plan, tmp_path / "elsewhere")
+    out.mkdir()
+    (out / ".build").mkdir()
+    (tmp_path / "elsewhere").rename(out / ".build" / "index")
+    with short_files(largest - 1), pytest.raises(StorageError, match=r"train-.*file too large"):
+        build(plan, out)
+    assert (out / "plan.json").exists()
+    assert not list(out.rglob("*.tmp"))
+    build(plan, out)
+    assert bytes_of(out) == bytes_of(tmp_path / "whole")
+
+
+def test_a_folder_may_have_a_quote_in_its_name(lines: Path, tmp_path: Path) -> None:
+    assert build(plan_of(f"jsonl:{lines}", tasks="caption"), tmp_path / "it's'").manifest
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"blocks": 1}', '{"blocks": {}, "counts": 1}'])
+def test_an_index_that_was_damaged_is_made_again(lines: Path, tmp_path: Path, text: str) -> None:
+    plan = plan_of(f"jsonl:{lines}")
+    first = make_index(plan, tmp_path / "index")
+    (tmp_path / "index" / "index.json").write_text(text)
+    assert make_index(plan, tmp_path / "index") == first
+    assert len(list(read_block(first.block(0)))) == 20
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.99])
+def test_a_block_with_a_flipped_bit_is_named(lines: Path, tmp_path: Path, share: float) -> None:
+    path = make_index(plan_of(f"jsonl:{lines}"), tmp_path / "index").block(1)
+    data = bytearray(path.read_bytes())
+    data[int(share * len(data))] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"block-000001.parquet: cannot read: .*\nhint: "):
+        list(read_block(path))
