@@ -26,7 +26,7 @@ from deixis.training.build import build_model
 from deixis.training.recipe import RegionChoice, SceneData, Stage, TextEncoderShape
 from deixis.training.steps import add_gradients
 
-DATA = SceneData(seed=5, long_side=64, turns=4, row_tokens=160)
+DATA = SceneData(seed=5, long_side=64, turns=4, row_tokens=128)
 RANKS = Path(__file__).with_name("ranks.py")
 
 
