@@ -62,7 +62,7 @@ def tiny_model(
 
 
 def tiny_recipe(**changes: object) -> TrainRecipe:
-    data = SceneData(seed=5, long_side=64, turns=4, row_tokens=160)
+    data = SceneData(seed=5, long_side=64, turns=4, row_tokens=128)
     stage = Stage(name="all", steps=6, batch_size=2, data=data)
     settings: dict[str, object] = {
         "name": "tiny",

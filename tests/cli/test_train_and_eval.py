@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from command import Run
+from command import Ended, Run
 
 _RECIPE = Path(__file__).parent.parent / "tiny.py"
 
@@ -12,7 +12,7 @@ _RECIPE = Path(__file__).parent.parent / "tiny.py"
 @pytest.mark.slow
 def test_a_recipe_trains_and_resumes(deixis: Run, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    small = ("stages.0.steps=2", "stages.0.batch_size=1", "stages.0.data.turns=1")
+    small = ("stages.0.steps=2", "stages.0.batch_size=1", "stages.0.data.row_tokens=400")
     changes = [part for change in small for part in ("--set", change)]
     train = ("train", f"{_RECIPE}:tiny_recipe", "--out", out, *changes)
     ended = deixis(*train)
@@ -24,6 +24,29 @@ def test_a_recipe_trains_and_resumes(deixis: Run, tmp_path: Path) -> None:
     again = deixis(*train)
     assert (again.code, again.err.splitlines()[1]) == (4, "hint: --resume continues it")
     assert deixis(*train, "--resume").code == 0
+
+    # rows whose turns do not fit are refused by name; those that lose some are told
+    def limited(folder: str, *changes: str) -> Ended:
+        options = [part for change in (*small[:2], *changes) for part in ("--set", change)]
+        command = ("train", f"{_RECIPE}:tiny_recipe", "--out", tmp_path / folder, *options)
+        return deixis(*command, "--set", "workers=1")
+
+    few = limited("few", "stages.0.data.row_tokens=250", "stages.0.data.turns=8")
+    assert few.code == 0, few.err
+    rows = [json.loads(line) for line in (tmp_path / "few" / "log.jsonl").read_text().splitlines()]
+    kept, left_out = (sum(row[name] for row in rows) for name in ("turns", "turns_left_out"))
+    assert kept >= len(rows) == 2
+    assert left_out > 0
+    assert kept + left_out == 2 * 8
+    told = f"stage all: {left_out} of 16 turns left out by row_tokens, 0 rows without a turn"
+    assert told in few.err
+    provenance = json.loads((tmp_path / "few" / "model" / "provenance.json").read_text())
+    assert provenance["turns"] == {"all": {"kept": kept, "left_out": left_out, "rows_without": 0}}
+    none = limited("none", "stages.0.data.row_tokens=5")
+    assert none.code == 2
+    (line,) = none.err.splitlines()
+    assert line.startswith("deixis: conversation scenes/train/")
+    assert "turns fits into row_tokens 5; expected at least" in line
 
 
 @pytest.mark.slow
@@ -118,3 +141,28 @@ def test_a_score_that_cannot_be_made_is_refused(
     assert ended.code == code
     assert words in ended.err.splitlines()[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_command_says_what_a_folder_is_that_is_no_deixis_model(
+    deixis: Run, tmp_path: Path
+) -> None:
+    model = tmp_path / "vicuna"
+    model.mkdir()
+    (model / "config.json").write_text('{"model_type": "llama"}')
+    image = Path(__file__).parents[2] / "examples" / "scene-1.png"
+    out, source = tmp_path / "out", ("--source", "scenes:train,count=2")
+    for command in (
+        ("point", image, "Where?", "--model", model),
+        ("eval", model, "scenes/rec:val"),
+        ("train", f"{_RECIPE}:tiny_recipe", "--from", model, "--out", out),
+        ("data", "bootstrap", model, *source, "--out", out),
+        ("data", "salient", "--captioner", f"deixis:{model}", *source, "--out", out),
+    ):
+        ended = deixis(*command)
+        assert ended.code == 2, command
+        said, hint = ended.err.splitlines()
+        assert said == (
+            f"deixis: model {model} is a language model of type 'llama'; "
+            "expected a saved deixis model"
+        )
+        assert hint == f"hint: deixis train RECIPE --set model.language={model}"

@@ -153,7 +153,60 @@ def test_cached_gradients_see_the_same_dropout_twice_and_leave_the_stream_as_it_
         assert torch.allclose(gradient, model.gradients()[name], atol=1e-12)
 
 
-COUNTS = {"even": (6, 6), "uneven": (3, 9), "one is empty": (0, 12)}
+@pytest.mark.parametrize("texts", ["detached", "none in a piece"])
+def test_pieces_that_want_no_gradient_are_left_alone(texts: str) -> None:
+    images, words = batch(6, torch.float64)
+    pieces = [[images[:4], images[4:]], [words[:4], words[4:]]]
+    gradients = []
+    for cached in (False, True):
+        model = Sides(torch.float64)
+
+        def encode(piece: torch.Tensor, model: Sides = model) -> torch.Tensor:
+            if texts == "detached":
+                return model.words(piece).detach()
+            # as many texts as before, all of them in the first piece
+            return model.words(words) if len(piece) == 4 else piece.new_zeros(0, WIDTH)
+
+        if cached:
+            cached_backward((model.regions, encode), pieces, model.loss)
+        else:
+            sides = [torch.cat([model.regions(piece) for piece in pieces[0]])]
+            sides.append(torch.cat([encode(piece) for piece in pieces[1]]))
+            model.loss(*sides).backward()
+        gradients.append(model.gradients())
+    plain, found = gradients
+    assert plain.keys() == found.keys()
+    assert ("words.weight" in plain) == (texts != "detached")
+    for name, gradient in plain.items():
+        assert torch.allclose(gradient, found[name], atol=1e-12), name
+
+
+def test_similarities_are_those_of_float32_under_autocast() -> None:
+    first, second = features(16, dtype=torch.float32)
+    scale = torch.tensor(100.0)
+    exact = contrastive_loss(first, second, scale)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = contrastive_loss(first, second, scale)
+        in_rows = contrastive_loss(first, second, scale, rows_at_once=3)
+        low = contrastive_loss(first.bfloat16(), second.bfloat16(), scale)
+    assert found.dtype == torch.float32
+    assert found.item() == exact.item()
+    assert in_rows.item() == pytest.approx(exact.item(), rel=1e-6)
+    rounded = contrastive_loss(first.bfloat16().float(), second.bfloat16().float(), scale)
+    assert low.item() == pytest.approx(rounded.item(), rel=1e-6)
+
+
+COUNTS = {
+    "even": (6, 6),
+    "uneven": (3, 9),
+    "first is empty": (0, 12),
+    "second is empty": (12, 0),
+    "both are empty": (0, 0),
+}
+
+
+def no_words(texts: torch.Tensor) -> torch.Tensor:
+    return texts.new_zeros(len(texts), WIDTH)
 
 
 def rank_gradients(rank: int, folder: str) -> None:
@@ -170,18 +223,27 @@ def rank_gradients(rank: int, folder: str) -> None:
             start = sum(counts[:rank])
             own = [each[start : start + counts[rank]] for each in (images, texts)]
             model = Sides(torch.float64)
-            encoders = (model.regions, model.words)
+            # a side that nothing was encoded for has no graph
+            words = model.words if counts[rank] else no_words
+            encoders = (model.regions, words)
             if cached:
                 pieces = [each.split(2) for each in own]
                 value = cached_backward(encoders, pieces, model.loss)
             else:
                 value = model.loss(*(encode(each) for encode, each in zip(encoders, own)))  # noqa: B905
                 value.backward()
-            torch.distributed.all_reduce(value.detach_())
-            for gradient in model.gradients().values():
-                torch.distributed.all_reduce(gradient)
-                gradient.div_(2)
+            value = value.detach()
+            torch.distributed.all_reduce(value)
+            for parameter in model.parameters():
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                torch.distributed.all_reduce(parameter.grad)
+                parameter.grad.div_(2)
             found[f"{name}, {cached}"] = (value / 2, model.gradients())
+            detached = contrastive_loss(
+                model.regions(own[0]), model.words(own[1]).detach(), model.scale()
+            )
+            detached.backward()
     if rank == 0:
         torch.save(found, f"{folder}/found.pt")
     torch.distributed.destroy_process_group()
@@ -196,7 +258,11 @@ def test_two_ranks_give_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
     expected = alone.loss(alone.regions(images), alone.words(texts))
     expected.backward()
     assert len(found) == 2 * len(COUNTS)
-    for value, gradients in found.values():
-        assert value.item() == pytest.approx(expected.item())
-        for name, gradient in alone.gradients().items():
-            assert torch.allclose(gradient, gradients[name], atol=1e-9), name
+    for name, (value, gradients) in found.items():
+        if name.startswith("both"):
+            assert value.item() == 0
+            assert not any(gradient.any() for gradient in gradients.values())
+            continue
+        assert value.item() == pytest.approx(expected.item()), name
+        for parameter, gradient in alone.gradients().items():
+            assert torch.allclose(gradient, gradients[parameter], atol=1e-9), (name, parameter)

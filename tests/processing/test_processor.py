@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -113,17 +115,52 @@ def test_empty_mask_prompt_is_refused() -> None:
         processor.row(ask("What is ", Mask(np.zeros((40, 80), bool))))
 
 
-def test_independent_turns_start_at_the_same_position_and_budget_leaves_turns_out() -> None:
-    _, processor = tiny_model()
+def eight_turns() -> Conversation:
     sample = scene_sample(draw_scene(3, 1, level="standard", split="train", long_side=64))
     turns = sample_turns(sample, np.random.default_rng(1), count=8)
-    conversation = Conversation("x", sample.image, sample.size, turns, independent=True)
+    return Conversation("x", sample.image, sample.size, turns, independent=True)
+
+
+def test_independent_turns_start_at_the_same_position_and_a_limit_leaves_turns_out() -> None:
+    _, processor = tiny_model()
+    conversation = eight_turns()
     row = processor.row(conversation)
+    assert (row.num_turns, row.left_out) == (8, 0)
     starts = {int(row.positions[row.turns == turn][0]) for turn in range(1, 9)}
     assert len(starts) == 1
-    short = processor.row(conversation, max_tokens=len(row.input_ids) // 2)
-    assert 0 < len(set(short.turns)) - 1 < 8
-    assert len(short.input_ids) <= len(row.input_ids) // 2
+    text = len(row.input_ids) - processor.image_tokens
+    short = processor.row(conversation, row_tokens=text // 2)
+    assert 0 < short.num_turns < 8
+    assert short.num_turns + short.left_out == 8
+    assert len(short.input_ids) - processor.image_tokens <= text // 2
+    # a limit that all turns reach leaves none out, one token less does
+    assert processor.row(conversation, row_tokens=text).left_out == 0
+    assert processor.row(conversation, row_tokens=text - 1).left_out > 0
+
+
+@pytest.mark.parametrize("image_tokens", [1, 576])
+def test_a_limit_counts_text_however_many_tokens_an_image_has(image_tokens: int) -> None:
+    _, processor = tiny_model()
+    few = processor.row(eight_turns(), row_tokens=60)
+    processor.image_tokens = image_tokens
+    row = processor.row(eight_turns(), row_tokens=60)
+    assert row.left_out == few.left_out
+    image = processor.tokenizer.marker_ids[Marker.IMAGE]
+    assert (row.input_ids == image).sum() == image_tokens
+    assert row.input_ids[row.turns > 0].tolist() == few.input_ids[few.turns > 0].tolist()
+
+
+def test_a_row_that_no_turn_fits_into_is_refused_by_name() -> None:
+    _, processor = tiny_model()
+    message = r"conversation x: none of its 8 turns fits into row_tokens 3; expected at least (\d+)"
+    with pytest.raises(PromptError, match=message) as raised:
+        processor.row(eight_turns(), row_tokens=3)
+    found = re.search(message, str(raised.value))
+    assert found is not None
+    needed = int(found[1])
+    assert processor.row(eight_turns(), row_tokens=needed).num_turns == 1
+    with pytest.raises(PromptError, match=f"row_tokens {needed - 1}"):
+        processor.row(eight_turns(), row_tokens=needed - 1)
 
 
 def test_left_padding_keeps_rows_whole() -> None:

@@ -1,8 +1,8 @@
 """One of two ranks that work through the same steps: ``python ranks.py RANK FOLDER``.
 
 Gradients are written to ``FOLDER``: of both ranks with the same rows (``alike``), with rows that need
-other parts (``apart``), and of an alignment whose batch is dealt to them (``align``), with what one
-process has for the first and the last.
+other parts (``apart``), and of an alignment whose batch is dealt to them (``align``), of which the
+second rank has no region (``bare``), or neither has one (``nothing``), with what one process has.
 """
 
 import sys
@@ -47,6 +47,11 @@ def main(rank: int, folder: Path) -> None:
         whole = pieces_of(processor, rows(processor, 4, "ref_tag", "loc_tag"), 1)
         add_gradients(ALIGN, whole, model, model, accelerator)
         save_file(gradients(model), folder / "align-alone.safetensors")
+        for kind, detach in (("bare", False), ("bare-detached", True)):
+            model, processor = aligned_model(detach=detach)
+            made = rows(processor, 2, "ref_tag", "loc_tag") + rows(processor, 2, "vqa")
+            add_gradients(ALIGN, pieces_of(processor, made, 4), model, model, accelerator)
+            save_file(gradients(model), folder / f"{kind}-alone.safetensors")
     distributed.init_process_group(
         "gloo",
         init_method=f"file://{folder / 'store'}",
@@ -66,6 +71,15 @@ def main(rank: int, folder: Path) -> None:
     made = rows(processor, 4, "ref_tag", "loc_tag")[2 * rank : 2 * rank + 2]
     add_gradients(ALIGN, pieces_of(processor, made, 1), model, model, accelerator)
     save_file(gradients(model), folder / f"align-{rank}.safetensors")
+    for kind, detach in (("bare", False), ("bare-detached", True), ("nothing", False)):
+        model, processor = aligned_model(detach=detach)
+        wrapped = torch.nn.parallel.DistributedDataParallel(model)
+        tasks = ("ref_tag", "loc_tag") if kind != "nothing" and rank == 0 else ("vqa",)
+        # in pieces on one rank and whole on the other
+        batch = pieces_of(processor, rows(processor, 2, *tasks), 2 - rank)
+        output = add_gradients(ALIGN, batch, model, wrapped, accelerator)
+        assert kind != "nothing" or output.loss == 0
+        save_file(gradients(model), folder / f"{kind}-{rank}.safetensors")
     # or one leaves while the other still listens
     distributed.barrier()
     distributed.destroy_process_group()

@@ -57,7 +57,7 @@ def test_a_run_on_annotations_goes_on_as_if_it_had_not_been_stopped(
 ) -> None:
     recipe = on_live_data(tiny_recipe(), "rec,res,reg", [f"jsonl:{lines}"], tmp_path / "index")
     assert recipe.stages[0].data == LiveData(
-        (f"jsonl:{lines}",), "rec,res,reg", str(tmp_path / "index"), turns=4, row_tokens=160
+        (f"jsonl:{lines}",), "rec,res,reg", str(tmp_path / "index"), turns=4, row_tokens=128
     )
     stage = replace(recipe.stages[0], steps=4)
     recipe = replace(recipe, stages=(stage,), checkpoint_every=2, log_every=1)

@@ -7,10 +7,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
-from tiny import tiny_model, tiny_recipe
+from tiny import tiny_choice, tiny_model, tiny_recipe
 
 from deixis.errors import (
     AnnotationError,
@@ -19,13 +21,16 @@ from deixis.errors import (
     RecipeError,
     StorageError,
 )
+from deixis.geometry import ImageSize
 from deixis.inference import load
+from deixis.structures import Conversation, Turn
 from deixis.training import BuiltData, Optimizer, SceneData, Stage, train
 from deixis.training.checkpoints import latest_checkpoint, read_manifest
-from deixis.training.data import RowBatches
+from deixis.training.data import RowBatches, TurnCounts, answered_row
 from deixis.training.loop import learning_rate, set_trainable
+from deixis.training.steps import add_gradients
 
-DATA = SceneData(seed=5, long_side=64, turns=4, row_tokens=160)
+DATA = SceneData(seed=5, long_side=64, turns=4, row_tokens=128)
 STAGES = (
     Stage(
         name="see",
@@ -167,9 +172,44 @@ def test_batches_do_not_depend_on_the_number_of_ranks() -> None:
         return RowBatches(processor, DATA, batch_size=4, start=0, stop=1, rank=rank, world=world)
 
     (whole,) = batches(0, 1).batch(3)
-    halves = [batches(rank, 2).batch(3)[0] for rank in range(2)]
+    halves = [batches(rank, 2).batch(3).pieces[0] for rank in range(2)]
     for rank, half in enumerate(halves):
         assert torch.equal(half.pixel_values, whole.pixel_values[rank::2])
+
+
+def test_images_without_questions_need_a_part_that_learns_from_them(tmp_path: Path) -> None:
+    stage = replace(STAGES[0], trainable=("vision_encoder",))
+    model = replace(tiny_choice(), concepts=False, proposals=False, tokens_from="encoder")
+    with pytest.raises(RecipeError, match="expected a model with concepts or proposals, got neit"):
+        train(tiny_recipe(model=model, stages=(stage,)), tmp_path)
+
+
+def test_a_row_without_an_answer_to_learn_is_refused_by_name() -> None:
+    _, processor = tiny_model()
+    image = np.zeros((8, 8, 3), np.uint8)
+    turns = (Turn(("Where is it?",)),)
+    conversation = Conversation("street-7", image, ImageSize(8, 8), turns, independent=True)
+    message = (
+        r"conversation street-7: expected a turn with an answer to learn, got 1 turns without one "
+        r"\(row_tokens 90\)"
+    )
+    with pytest.raises(AnnotationError, match=message):
+        answered_row(processor, conversation, 90)
+
+
+def test_rows_that_no_task_makes_a_turn_for_are_counted_and_learn_nothing() -> None:
+    model, processor = tiny_model(concepts=[], proposals=False, tokens_from="encoder")
+    data = replace(DATA, tasks=(("keypoint", 1.0),), levels=(("plain", 1.0),))
+    batch = RowBatches(processor, data, batch_size=2, start=0, stop=1).batch(0)
+    assert batch.turns == TurnCounts(rows_without=2)
+    bare = RowBatches(processor, replace(data, turns=0), batch_size=2, start=0, stop=1).batch(0)
+    assert bare.turns == TurnCounts()
+    stage = Stage(name="learn", steps=1, batch_size=2)
+    output = add_gradients(stage, batch.pieces, model, model, Accelerator(cpu=True))
+    assert output.loss == 0
+    assert all(
+        not parameter.grad.any() for parameter in model.parameters() if parameter.grad is not None
+    )
 
 
 def test_unknown_parts_are_refused() -> None:

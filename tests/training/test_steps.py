@@ -26,7 +26,7 @@ from deixis.training.build import build_model
 from deixis.training.recipe import RegionChoice, SceneData, Stage, TextEncoderShape
 from deixis.training.steps import add_gradients
 
-DATA = SceneData(seed=5, long_side=64, turns=4, row_tokens=160)
+DATA = SceneData(seed=5, long_side=64, turns=4, row_tokens=128)
 RANKS = Path(__file__).with_name("ranks.py")
 
 
@@ -125,19 +125,21 @@ def test_pieces_of_answers_have_the_mean_gradient() -> None:
 
 
 def test_two_ranks_stay_in_step_and_have_the_gradient_of_one(tmp_path: Path) -> None:
-    """One rank points and has regions, the other shows an image without a question."""
+    """One rank points and has regions, the other asks without any, or shows an image alone."""
     processes = [
         subprocess.Popen([sys.executable, str(RANKS), str(rank), str(tmp_path)])  # noqa: S603  # our own
         for rank in range(2)
     ]
     assert [process.wait(timeout=240) for process in processes] == [0, 0]
-    for kind in ("alike", "apart", "align"):
+    for kind in ("alike", "apart", "align", "bare", "bare-detached", "nothing"):
         first, second = (load_file(tmp_path / f"{kind}-{rank}.safetensors") for rank in range(2))
         assert first.keys() == second.keys()
         for name, value in first.items():
             assert torch.equal(value, second[name]), name
             assert torch.isfinite(value).all(), name
-        if kind == "apart":
+        if kind == "nothing":
+            assert not any(value.any() for value in first.values())
+        if kind in {"apart", "nothing"}:
             continue
         alone = load_file(tmp_path / f"{kind}-alone.safetensors")
         for name, value in alone.items():

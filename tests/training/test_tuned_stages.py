@@ -20,7 +20,7 @@ from deixis.training import SceneData, Stage, TrainRecipe, going_on_from, train
 from deixis.training.checkpoints import latest_checkpoint
 from deixis.training.loop import set_trainable
 
-DATA = SceneData(seed=5, long_side=64, turns=4, row_tokens=160)
+DATA = SceneData(seed=5, long_side=64, turns=4, row_tokens=128)
 LINEAR = Tuning("adapters", adapters=ADAPTER_PRESETS["code"])
 STAGES = (
     Stage("align", 2, ("projector",), 2, DATA, tuning=(("language_model", LINEAR),)),

@@ -62,6 +62,7 @@ def train_command(
 
     from deixis.recipes import apply_overrides, load_recipe
     from deixis.training import going_on_from, on_built_data, on_live_data, train
+    from deixis.training.release import read_turns
 
     kept = out / "recipe.json"
     # to resume without overrides means to resume what was started, overrides included
@@ -81,7 +82,18 @@ def train_command(
 
         def report(row: dict[str, float]) -> None:
             detail = f"loss {row['loss']:.4f}, {row['rows_per_second']:.3g} rows a second"
+            if row["turns_left_out"]:
+                asked = row["turns"] + row["turns_left_out"]
+                detail += f", {row['turns_left_out']:,.0f} of {asked:,.0f} turns left out"
             progress(round(row["step"]), round(row["of"]), detail)
 
         train(chosen, out, resume=resume, report=report)
+    for stage, turns in read_turns(out / "model").items():
+        if turns.left_out or turns.rows_without:
+            asked = turns.kept + turns.left_out
+            typer.echo(
+                f"stage {stage}: {turns.left_out:,} of {asked:,} turns left out by row_tokens, "
+                f"{turns.rows_without:,} rows without a turn",
+                err=True,
+            )
     typer.echo(f"model: {out / 'model'}", err=True)

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from transformers.utils import logging
 
 from deixis.errors import CheckpointError, ModelError
+from deixis.inference.foreign import check_own, refuse_path
 from deixis.inference.predictor import Predictor
 from deixis.models.changes import DESCRIPTION, load_changes, read_changes
 from deixis.models.config import PointingVLMConfig
@@ -21,6 +22,12 @@ from deixis.models.pointing import PointingVLM
 from deixis.processing.describer import FOLDER as DESCRIBER
 from deixis.processing.describer import TextEncoderTokenizer
 from deixis.processing.tokenizer import MarkedTokenizer
+
+_FAULTS = (
+    *(OSError, ValueError, TypeError, AttributeError, LookupError, RuntimeError),
+    SafetensorError,
+)
+"""What a damaged file ends in when transformers reads it."""
 
 WEIGHTS = Path(__file__).parent.parent / "models" / "weights"
 
@@ -55,7 +62,8 @@ def load(
             ask for, where the model has no decoder for them.
 
     Raises:
-        ModelError: There is no such model, or it decodes keypoints and a pose model is given.
+        ModelError: There is no such model, the path holds something else, or the model decodes
+            keypoints and a pose model is given.
         CheckpointError: Its files are damaged or do not fit one another.
     """
     folder = find_model(str(name))
@@ -98,6 +106,7 @@ def _without_bars() -> Iterator[None]:
 
 
 def _read(folder: Path, name: str) -> tuple[PointingVLM, MarkedTokenizer]:
+    check_own(folder, name)
     try:
         config = PointingVLMConfig.from_pretrained(folder)
         loaded: Any = PointingVLM.from_pretrained(
@@ -108,8 +117,9 @@ def _read(folder: Path, name: str) -> tuple[PointingVLM, MarkedTokenizer]:
             output_loading_info=True,
         )
         tokenizer = MarkedTokenizer.load(folder)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"model {name}: {str(error).splitlines()[0]}") from error
+    except _FAULTS as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"model {name}: {reason}") from error
     # the class promises a model; with output_loading_info it gives a report beside it
     model, report = loaded
     wrong = {key: sorted(report[key]) for key in ("missing_keys", "unexpected_keys") if report[key]}
@@ -132,7 +142,7 @@ def find_model(name: str) -> Path:
         if any((place / file).is_file() for file in ("config.json", DESCRIPTION)):
             return place
     if folder.exists():
-        raise ModelError(f"model {name}: folder without config.json; expected a saved deixis model")
+        raise refuse_path(folder, name)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         return _download(name)
     raise ModelError(

@@ -9,6 +9,7 @@ et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -53,7 +54,11 @@ def contrastive_loss(
     Under ``torch.distributed``, partners are sought among the rows of all ranks, which may differ
     in number. The mean of the ranks' losses is then the loss of the whole batch, and the mean of
     their gradients its gradient, as data parallel training takes it; where ranks have equally many
-    rows, each loss is the mean over its own.
+    rows, each loss is the mean over its own. Every rank takes part in the same collectives, forward
+    and backward, whatever rows it has.
+
+    Similarities are computed in float32 at least, under autocast too: a cosine of bfloat16 times a
+    scale of 100 is off by 0.4.
 
     Args:
         first: Features of one side, such as regions; their length does not matter.
@@ -65,17 +70,27 @@ def contrastive_loss(
     Returns:
         The loss; zero, tied to the features, where no rank has a row.
     """
-    first, second = functional.normalize(first, dim=-1), functional.normalize(second, dim=-1)
-    everything = [first, second]
-    start, total, ranks = 0, len(first), 1
-    if distributed.is_available() and distributed.is_initialized():
-        ranks = distributed.get_world_size()
-        counts = _counts(first)
-        start, total = sum(counts[: distributed.get_rank()]), sum(counts)
-        everything = [_gather(features, counts) for features in everything]
-    ways = ((first, everything[1]), (second, everything[0]))
-    sums = [_partner_entropy(own, every, scale, start, rows_at_once) for own, every in ways]
-    return ranks * (sums[0] + sums[1]) / (2 * max(total, 1))
+    with _without_autocast(first.device):
+        first, second = (functional.normalize(_exact(side), dim=-1) for side in (first, second))
+        every = (first, second)
+        start, total, ranks = 0, len(first), 1
+        if distributed.is_available() and distributed.is_initialized():
+            ranks = distributed.get_world_size()
+            pairs = torch.cat([first, second], dim=1)
+            counts, learned = _exchange(
+                len(pairs), learned=pairs.requires_grad, device=pairs.device
+            )
+            start, total = sum(counts[: distributed.get_rank()]), sum(counts)
+            if learned and not pairs.requires_grad:
+                # a rank without rows may have no graph, and the others wait for its backward pass
+                pairs = pairs.detach().requires_grad_()
+            first, second = pairs.chunk(2, dim=1)
+            every = _gather(pairs, counts).chunk(2, dim=1)
+        ways = ((first, every[1]), (second, every[0]))
+        sums = [
+            _partner_entropy(own, all_, _exact(scale), start, rows_at_once) for own, all_ in ways
+        ]
+        return ranks * (sums[0] + sums[1]) / (2 * max(total, 1))
 
 
 def mean_over_ranks(values: Float[Tensor, " n"]) -> Float[Tensor, ""]:
@@ -85,7 +100,8 @@ def mean_over_ranks(values: Float[Tensor, " n"]) -> Float[Tensor, ""]:
     """
     total, ranks = len(values), 1
     if distributed.is_available() and distributed.is_initialized():
-        ranks, total = distributed.get_world_size(), sum(_counts(values))
+        counts, _ = _exchange(len(values), learned=values.requires_grad, device=values.device)
+        ranks, total = distributed.get_world_size(), sum(counts)
     return ranks * values.sum() / max(total, 1)
 
 
@@ -130,7 +146,10 @@ def cached_backward(
         for piece, state in zip(side, before, strict=True):
             state.restore()
             again = encoder(piece)
-            torch.autograd.backward(again, features.grad[start : start + len(again)])
+            if again.requires_grad:
+                # else the piece is empty, or nothing of this side is learned
+                gradient = features.grad[start : start + len(again)]
+                torch.autograd.backward(again, gradient.to(again.dtype))
             start += len(again)
     after.restore()
     return value.detach()
@@ -159,13 +178,12 @@ def _partner_entropy(
     """Sum over ``own`` rows of the cross-entropy of finding row ``start + i`` in ``every``."""
 
     def entropy(rows: Tensor, partners: Tensor) -> Tensor:
-        logits = (scale * rows @ every.T).to(torch.promote_types(rows.dtype, torch.float32))
-        return functional.cross_entropy(logits, partners, reduction="sum")
+        return functional.cross_entropy(scale * rows @ every.T, partners, reduction="sum")
 
     partners = torch.arange(start, start + len(own), device=own.device)
     if rows_at_once is None or len(own) <= rows_at_once:
         return entropy(own, partners)
-    total = own.new_zeros((), dtype=torch.promote_types(own.dtype, torch.float32))
+    total = own.new_zeros(())
     for rows, some in zip(own.split(rows_at_once), partners.split(rows_at_once), strict=True):
         total = total + checkpoint(
             entropy, rows, some, use_reentrant=False, preserve_rng_state=False
@@ -173,11 +191,23 @@ def _partner_entropy(
     return total
 
 
-def _counts(features: Tensor) -> list[int]:
-    own = torch.tensor([len(features)], device=features.device)
+def _exact(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
+def _exchange(rows: int, *, learned: bool, device: torch.device) -> tuple[list[int], bool]:
+    """How many rows each rank has, and whether any of them wants a gradient."""
+    own = torch.tensor([rows, int(learned)], device=device)
     every = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
     distributed.all_gather(every, own)
-    return torch.cat(every).tolist()
+    counts, wanted = zip(*torch.stack(every).tolist(), strict=True)
+    return list(counts), any(wanted)
 
 
 def _gather(

@@ -525,7 +525,9 @@ class PointingVLM(PreTrainedModel):
 
     def _total(self, parts: dict[str, Tensor]) -> Float[Tensor, ""]:
         # what took no part in this batch still does in the backward pass: ranks wait for it
-        return weighted_sum(parts, self.config.loss_weights) + tied_zero(self)
+        # rows without questions leave nothing to learn where no head learns from images
+        total = tied_zero(self)
+        return total + weighted_sum(parts, self.config.loss_weights) if parts else total
 
 
 def wanted_by_truth(references: LatentReferences, truth: Truth) -> dict[str, Bool[Tensor, "b q"]]:

@@ -181,7 +181,10 @@ class RowTruth:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image or video and its turns as arrays, before padding; ``frames`` is 0 for an image."""
+    """One image or video and its turns as arrays, before padding.
+
+    ``frames`` is 0 for an image. ``left_out`` counts the turns that a limit kept out of the row.
+    """
 
     pixels: Float[np.ndarray, "pictures 3 canvas canvas"]
     input_ids: Int[np.ndarray, " t"]
@@ -211,6 +214,12 @@ class Row:
     framed_pixels: Float[Tensor, "3 side side"] | None = None
     frames: int = 0
     region_truth: RowTruth | None = None
+    left_out: int = 0
+
+    @property
+    def num_turns(self) -> int:
+        """How many turns are in the row."""
+        return len(np.unique(self.turns[self.turns > 0]))
 
 
 def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: int = 1) -> Batch:

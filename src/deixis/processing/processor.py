@@ -206,18 +206,25 @@ class Processor:
         self,
         conversation: Conversation,
         *,
-        max_tokens: int | None = None,
+        row_tokens: int | None = None,
         instances: Sequence[Instance] = (),
     ) -> Row:
         """Encode a conversation; turns without an answer are left open for generation.
 
-        With ``max_tokens``, independent turns that would make the row longer are left out: rows
-        of one length waste no padding. ``instances`` are what is annotated in the image; those
-        with a mask become the truth about its cells. A conversation without image and size is
-        text alone: its row has an empty canvas and no image tokens.
+        ``instances`` are what is annotated in the image; those with a mask become the truth about
+        its cells. A conversation without image and size is text alone: its row has an empty canvas
+        and no image tokens.
+
+        Args:
+            conversation: One image or video and the turns about it.
+            row_tokens: The most tokens of text in the row: all but those of the image or video,
+                which depend on the model. Turns that would exceed it are left out and counted in
+                ``Row.left_out``. No limit by default.
+            instances: What is annotated in the image.
 
         Raises:
-            PromptError: A region lies outside the image, or there is no image to point into.
+            PromptError: A region lies outside the image, there is no image to point into, or no
+                turn fits into ``row_tokens``.
             ImageError: The image cannot be read, or is a video.
         """
         pictures, frames = self._pictures(conversation)
@@ -232,20 +239,30 @@ class Processor:
                 "expected turns that see one another"
             )
         prefix = [] if self.tokenizer.begin_id is None else [self.tokenizer.begin_id]
-        if conversation.image is not None and not late:
+        shows = conversation.image is not None
+        if shows and not late:
             prefix += shown
         shared = build.extend(prefix, turn=0, start=0)
+        most = None if row_tokens is None else row_tokens + (len(shown) if shows else 0)
         position = shared
+        left_out: list[int] = []
         for number, turn in enumerate(conversation.turns, start=1):
             start = shared if conversation.independent else position
             encoded = self._encode_turn(turn, letterbox, shown if late and number == 1 else ())
-            if max_tokens is not None and len(build.ids) + encoded.length > max_tokens:
+            if most is not None and len(build.ids) + encoded.length > most:
+                left_out.append(encoded.length)
                 continue
             position = self._add_turn(build, turn, encoded, number, start, letterbox)
+        if left_out and len(left_out) == len(conversation.turns):
+            needed = len(build.ids) + min(left_out) - (len(shown) if shows else 0)
+            raise PromptError(
+                f"conversation {conversation.id}: none of its {len(left_out)} turns fits into "
+                f"row_tokens {row_tokens}; expected at least {needed}"
+            )
         things = self._things(instances, letterbox)
         pixels = np.stack([self.pixels(picture, letterbox) for picture in pictures])
         row = self._finish(build, pixels, things, conversation.independent)
-        row = replace(row, frames=frames)
+        row = replace(row, frames=frames, left_out=len(left_out))
         return self._with_more_truth(row, build.references, image, letterbox, instances)
 
     def frames(self, video: Video, *, id_: str = "question") -> FrameArray:

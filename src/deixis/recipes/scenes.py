@@ -32,7 +32,7 @@ def scenes_tiny() -> TrainRecipe:
     """
     decoder = DecoderConfig(width=128, heads=4, hidden=384, layers=2)
     model = ModelChoice(vision=SmallVisionConfig(), box_decoder=decoder, mask_decoder=decoder)
-    questions = SceneData(seed=1, tasks=TASKS)
+    questions = SceneData(seed=1, tasks=TASKS, row_tokens=288)
     return TrainRecipe(
         name="scenes_tiny",
         model=model,

@@ -19,6 +19,7 @@ from deixis.models.vision.video import VIDEO_PRESETS
 from deixis.training import ModelChoice, Optimizer, SceneData, Stage, TrainRecipe
 from deixis.training.recipe import MaskFormerShape, RegionChoice, TextEncoderShape
 
+_ROW_TOKENS = 256
 _DRAWN = ("point", "box", "scribble", "mask")
 _DECODER = DecoderConfig(width=128, heads=4, hidden=384, layers=2, anchored=False)
 
@@ -39,6 +40,7 @@ def pink_scenes() -> TrainRecipe:
     )
     data = SceneData(
         seed=1,
+        row_tokens=_ROW_TOKENS,
         tasks=(
             ("rec", 0.3),
             ("reg", 0.2),
@@ -81,7 +83,9 @@ def tamp_scenes() -> TrainRecipe:
         describer=TextEncoderShape(),
         alignment=AlignmentConfig(),
     )
-    data = SceneData(seed=1, tasks=(("ref_tag", 0.5), ("loc_tag", 0.3), ("vqa", 0.2)))
+    data = SceneData(
+        seed=1, row_tokens=_ROW_TOKENS, tasks=(("ref_tag", 0.5), ("loc_tag", 0.3), ("vqa", 0.2))
+    )
     return TrainRecipe(
         name="tamp_scenes",
         model=model,
@@ -129,6 +133,7 @@ def ullava_scenes() -> TrainRecipe:
     )
     data = SceneData(
         seed=1,
+        row_tokens=_ROW_TOKENS,
         tasks=(("locate", 0.4), ("res", 0.2), ("salient", 0.1), ("caption", 0.1), ("vqa", 0.2)),
     )
     return TrainRecipe(
@@ -139,7 +144,9 @@ def ullava_scenes() -> TrainRecipe:
                 name="tell",
                 steps=800,
                 trainable=("vision_encoder", "projector", "region_encoder", "language_model"),
-                data=SceneData(seed=2, tasks=(("caption", 0.5), ("vqa", 0.5))),
+                data=SceneData(
+                    seed=2, row_tokens=_ROW_TOKENS, tasks=(("caption", 0.5), ("vqa", 0.5))
+                ),
                 optimizer=_optimizer(),
             ),
             Stage(name="point", steps=1200, data=data, optimizer=_optimizer()),
@@ -182,13 +189,17 @@ def refvlm_scenes() -> TrainRecipe:
                 name="tell",
                 steps=800,
                 trainable=("vision_encoder", "projector", "region_encoder", "language_model"),
-                data=SceneData(seed=2, tasks=(("caption", 0.4), ("vqa", 0.3), ("reg", 0.3))),
+                data=SceneData(
+                    seed=2,
+                    row_tokens=_ROW_TOKENS,
+                    tasks=(("caption", 0.4), ("vqa", 0.3), ("reg", 0.3)),
+                ),
                 optimizer=_optimizer(),
             ),
             Stage(
                 name="point",
                 steps=1200,
-                data=SceneData(seed=1, tasks=pointing),
+                data=SceneData(seed=1, row_tokens=_ROW_TOKENS, tasks=pointing),
                 optimizer=_optimizer(),
             ),
         ),

@@ -16,10 +16,10 @@ from deixis.data.order import ShuffledOrder
 from deixis.data.scenes import draw_scene, scene_sample
 from deixis.data.sources import named_apart, open_source
 from deixis.data.tasks import TASKS, parse_rules, sample_turns
-from deixis.errors import AnnotationError
+from deixis.errors import AnnotationError, DeixisError
 from deixis.processing.batch import Batch, Row, collate
 from deixis.processing.processor import Processor
-from deixis.structures import Conversation
+from deixis.structures import IGNORE_INDEX, Conversation
 from deixis.training.recipe import BuiltData, Data, LiveData, SceneData
 
 LENGTH_MULTIPLE = 64
@@ -34,7 +34,7 @@ def scene_row(processor: Processor, data: SceneData, index: int) -> Row:
     sample = scene_sample(scene)
     turns = sample_turns(sample, rng, count=data.turns, tasks=dict(data.tasks) or None)
     conversation = Conversation(sample.id, sample.image, sample.size, turns, independent=True)
-    return processor.row(conversation, max_tokens=data.row_tokens, instances=sample.instances)
+    return processor.row(conversation, row_tokens=data.row_tokens, instances=sample.instances)
 
 
 @runtime_checkable
@@ -73,8 +73,7 @@ class BuiltRows:
     def row(self, index: int) -> Row:
         """Read a conversation and encode it."""
         conversation = self.dataset[self.order.at(index)]
-        limit = self.data.row_tokens if conversation.independent else None
-        return self.processor.row(conversation, max_tokens=limit)
+        return answered_row(self.processor, conversation, self.data.row_tokens)
 
 
 class LiveRows:
@@ -96,8 +95,24 @@ class LiveRows:
     def row(self, index: int) -> Row:
         """Make a conversation and encode it."""
         conversation = self.dataset.visit(index)
-        limit = self.data.row_tokens if conversation.independent else None
-        return self.processor.row(conversation, max_tokens=limit)
+        return answered_row(self.processor, conversation, self.data.row_tokens)
+
+
+def answered_row(processor: Processor, conversation: Conversation, row_tokens: int | None) -> Row:
+    """Encode a conversation to learn from; only independent turns are limited by ``row_tokens``.
+
+    Raises:
+        AnnotationError: No turn of the row has an answer.
+        PromptError: No turn fits into ``row_tokens``.
+    """
+    limit = row_tokens if conversation.independent else None
+    row = processor.row(conversation, row_tokens=limit)
+    if not (row.labels != IGNORE_INDEX).any():
+        raise AnnotationError(
+            f"conversation {conversation.id}: expected a turn with an answer to learn, got "
+            f"{len(conversation.turns)} turns without one (row_tokens {limit})"
+        )
+    return row
 
 
 def row_stream(processor: Processor, data: Data) -> RowStream:
@@ -114,7 +129,40 @@ def row_stream(processor: Processor, data: Data) -> RowStream:
     return SceneRows(processor, data)
 
 
-class RowBatches(IterableDataset[list[Batch]]):
+@dataclass(frozen=True, slots=True)
+class TurnCounts:
+    """How many turns are in some rows, and what is not.
+
+    Args:
+        kept: Turns in the rows.
+        left_out: Turns that would have made a row longer than its ``row_tokens``.
+        rows_without: Rows with no turn, where some were asked for: no task made one of the image.
+    """
+
+    kept: int = 0
+    left_out: int = 0
+    rows_without: int = 0
+
+    def __add__(self, other: "TurnCounts") -> "TurnCounts":
+        return TurnCounts(
+            self.kept + other.kept,
+            self.left_out + other.left_out,
+            self.rows_without + other.rows_without,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StepBatch:
+    """What one rank learns from in one step: its rows in pieces, and the turns in them."""
+
+    pieces: tuple[Batch, ...]
+    turns: TurnCounts
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.pieces)
+
+
+class RowBatches(IterableDataset[StepBatch]):
     """Batches from global step ``start`` on, for one rank of ``world``, each in ``pieces``.
 
     Global batches do not depend on the number of ranks or workers: row *i* of step *s* is row
@@ -136,13 +184,14 @@ class RowBatches(IterableDataset[list[Batch]]):
         super().__init__()
         self.pieces = pieces
         self.processor = processor
+        self.data = data
         self.stream = row_stream(processor, data)
         self.batch_size = batch_size
         self.steps = range(start, stop)
         self.rank = rank
         self.world = world
 
-    def batch(self, step: int) -> list[Batch]:
+    def batch(self, step: int) -> StepBatch:
         """The batch of a step, in pieces; fewer where the rank has fewer rows."""
         first = step * self.batch_size
         rows = [
@@ -151,16 +200,45 @@ class RowBatches(IterableDataset[list[Batch]]):
         ]
         size = -(-len(rows) // self.pieces)
         pad = self.processor.tokenizer.pad_id
-        return [
+        pieces = tuple(
             collate(rows[start : start + size], pad_id=pad, multiple=LENGTH_MULTIPLE)
             for start in range(0, len(rows), size)
-        ]
+        )
+        kept = [row.num_turns for row in rows]
+        turns = TurnCounts(
+            sum(kept),
+            sum(row.left_out for row in rows),
+            kept.count(0) if self.asks else 0,
+        )
+        return StepBatch(pieces, turns)
 
-    def __iter__(self) -> Iterator[list[Batch]]:
+    @property
+    def asks(self) -> bool:
+        """Whether rows are meant to have turns; scenes may be shown without any."""
+        return not isinstance(self.data, SceneData) or self.data.turns > 0
+
+    def __iter__(self) -> Iterator[StepBatch]:
         worker = get_worker_info()
         skip, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
         for step in self.steps[skip::stride]:
             yield self.batch(step)
+
+
+class _WithErrors(IterableDataset[StepBatch | DeixisError]):
+    """Batches, and an error as the last item.
+
+    Raised in a worker, an error would reach the loop with a traceback as its message.
+    """
+
+    def __init__(self, batches: RowBatches) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[StepBatch | DeixisError]:
+        try:
+            yield from self.batches
+        except DeixisError as error:
+            yield error
 
 
 def _leave_signals_to_the_loop(_worker: int) -> None:
@@ -169,13 +247,21 @@ def _leave_signals_to_the_loop(_worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def batch_loader(batches: RowBatches, *, workers: int) -> DataLoader[list[Batch]]:
-    """Load batches in order; workers take steps in turn, so their number changes nothing."""
-    return DataLoader(
-        batches,
+def batch_loader(batches: RowBatches, *, workers: int) -> Iterator[StepBatch]:
+    """Load batches in order; workers take steps in turn, so their number changes nothing.
+
+    Raises:
+        DeixisError: A row cannot be made, in this process or in a worker.
+    """
+    loader: DataLoader[StepBatch | DeixisError] = DataLoader(
+        _WithErrors(batches),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),
         worker_init_fn=_leave_signals_to_the_loop,
     )
+    for made in loader:
+        if isinstance(made, DeixisError):
+            raise made
+        yield made

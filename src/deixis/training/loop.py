@@ -40,7 +40,7 @@ from deixis.training.checkpoints import (
 from deixis.training.data import RowBatches, batch_loader
 from deixis.training.optimizers import OptimizerSet, build_optimizer
 from deixis.training.progress import TrainLog
-from deixis.training.recipe import Optimizer, Stage, TrainRecipe
+from deixis.training.recipe import Optimizer, SceneData, Stage, TrainRecipe
 from deixis.training.release import save_model
 from deixis.training.steps import add_gradients
 
@@ -138,6 +138,7 @@ def _train(
         steps=state.step,
         seconds=log.seconds,
         trained=trained,
+        turns=log.turns,
     )
     return model
 
@@ -169,6 +170,7 @@ def _run_stage(
     stopping: list[int],
 ) -> TrainingState:
     first, last = bounds
+    _check_learnable(stage, model)
     batches = RowBatches(
         processor,
         stage.data,
@@ -182,10 +184,10 @@ def _run_stage(
     wrapped = accelerator.prepare_model(model)
     bad_steps = 0
     step = state.step
-    for pieces in batch_loader(batches, workers=recipe.workers):
+    for batch in batch_loader(batches, workers=recipe.workers):
         lr = learning_rate(stage.optimizer, step - first, stage.steps)
         optimizer.set_rate(lr)
-        output = add_gradients(stage, pieces, model, wrapped, accelerator)
+        output = add_gradients(stage, batch.pieces, model, wrapped, accelerator)
         norm = accelerator.clip_grad_norm_(model.parameters(), stage.optimizer.clip)
         finite = bool(torch.isfinite(output.loss) & torch.isfinite(norm))
         if finite:
@@ -198,7 +200,7 @@ def _run_stage(
                 raise NumericError(f"step {step}: {bad_steps} steps in a row were not finite")
         optimizer.zero_grad()
         step += 1
-        log.add(stage.name, lr, output, float(norm), stage.batch_size)
+        log.add(stage.name, lr, output, float(norm), stage.batch_size, batch.turns)
         if step % recipe.log_every == 0 or step == last:
             log.flush(step)
         if step % recipe.checkpoint_every == 0 or step == last or stopping:
@@ -212,6 +214,16 @@ def _run_stage(
         if stopping:
             break
     return TrainingState(step, number + (step == last))
+
+
+def _check_learnable(stage: Stage, model: PointingVLM) -> None:
+    """Refuse images without questions where no part of the model learns from them."""
+    bare = isinstance(stage.data, SceneData) and stage.data.turns == 0
+    if bare and model.concept_head is None and model.proposal_head is None:
+        raise RecipeError(
+            f"stage {stage.name}: images without questions (data.turns 0): expected a model with "
+            "concepts or proposals, got neither"
+        )
 
 
 def _prepare(recipe: TrainRecipe, out: Path, *, resume: bool) -> None:

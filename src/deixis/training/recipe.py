@@ -41,14 +41,15 @@ class Optimizer:
 class SceneData:
     """A mixture of questions about drawn scenes, one image with up to ``turns`` of them a row.
 
-    ``levels`` and ``tasks`` are weights by name. Turns that would make a row longer than
-    ``row_tokens`` are left out of it.
+    ``levels`` and ``tasks`` are weights by name. ``row_tokens`` are the most tokens of text in a
+    row, those of the image not counted, as many as these are; turns that would exceed them are left
+    out, and counted in the log.
     """
 
     seed: int = 0
     long_side: int = 224
     turns: int = 16
-    row_tokens: int = 320
+    row_tokens: int = 288
     levels: tuple[tuple[str, float], ...] = (
         ("plain", 0.4),
         ("standard", 0.45),
@@ -61,8 +62,8 @@ class SceneData:
 class BuiltData:
     """Conversations of a data set that `deixis data build` wrote, each epoch in another order.
 
-    ``root`` says where the images of all its sources are, where they have moved since. Turns that
-    would make a row longer than ``row_tokens`` are left out of a row of independent turns.
+    ``root`` says where the images of all its sources are, where they have moved since.
+    ``row_tokens`` are the most tokens of text in a row of independent turns (see `SceneData`).
     """
 
     folder: str
@@ -84,7 +85,7 @@ class LiveData:
         index: Folder for the index of the sources, which is made where it is missing.
         seed: Of the first epoch.
         turns: Most turns of a row; more than one are independent of one another.
-        row_tokens: Turns that would make a row of independent turns longer are left out of it.
+        row_tokens: The most tokens of text in a row of independent turns (see `SceneData`).
         rules: A name of `deixis.data.tasks.RULE_SETS`.
         changed_rules: Rules that are otherwise, each as ``rule=value``.
         check_images: Look at the header of every image file.

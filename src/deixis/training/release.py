@@ -12,12 +12,13 @@ from pathlib import Path
 
 import torch
 
-from deixis.errors import StorageError
+from deixis.errors import CheckpointError, StorageError
 from deixis.inference.load import find_model
 from deixis.models.changes import save_changes
 from deixis.models.pointing import PointingVLM
 from deixis.models.tuning import TuningReport, fold_tuning
 from deixis.processing.processor import Processor
+from deixis.training.data import TurnCounts
 from deixis.training.recipe import SavedModel, TrainRecipe
 
 
@@ -30,11 +31,12 @@ def save_model(
     steps: int,
     seconds: float,
     trained: Mapping[str, TuningReport] | None = None,
+    turns: Mapping[str, TurnCounts] | None = None,
 ) -> None:
     """Write what a recipe releases in bfloat16 with its provenance, or nothing at all.
 
-    Where the recipe says ``merged``, the model itself is changed. ``trained`` is for the
-    provenance: what trained, by stage.
+    Where the recipe says ``merged``, the model itself is changed. ``trained`` and ``turns`` are for
+    the provenance: what trained, and how many turns it saw or were left out, by stage.
 
     Raises:
         StorageError: The folder cannot be written.
@@ -50,6 +52,8 @@ def save_model(
             record["trained"] = {
                 name: report.describe().splitlines() for name, report in trained.items()
             }
+        if turns:
+            record["turns"] = {name: asdict(counts) for name, counts in turns.items()}
         if recipe.release == "merged":
             stayed = fold_tuning(model)
             record["not_merged"] = {name: choice.method for name, choice in stayed.items()}
@@ -81,6 +85,19 @@ def provenance(recipe: TrainRecipe, *, steps: int, seconds: float) -> dict[str, 
         "torch": torch.__version__,
         "hardware": hardware(),
     }
+
+
+def read_turns(folder: Path) -> dict[str, TurnCounts]:
+    """The turns that a model in ``folder`` was trained on, by stage; empty if it does not say.
+
+    Raises:
+        CheckpointError: Its ``provenance.json`` is missing or damaged.
+    """
+    try:
+        record = json.loads((folder / "provenance.json").read_text())
+        return {name: TurnCounts(**counts) for name, counts in record.get("turns", {}).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"model {folder}: provenance.json: {error}") from error
 
 
 def hardware() -> str:

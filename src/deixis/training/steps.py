@@ -37,14 +37,16 @@ def add_gradients(
     """
     placed = [piece.to(accelerator.device) for piece in pieces]
     aligning = stage.objective == "alignment"
-    if aligning and len(placed) > 1:
-        return _align_in_pieces(placed, model, accelerator)
+    if aligning:
+        # both take part in the same collectives: ranks may differ in their number of pieces
+        align = _align_whole if len(placed) == 1 else _align_in_pieces
+        return align(placed, model, accelerator)
     outputs = []
     for number, piece in enumerate(placed, start=1):
         waits = nullcontext() if number == len(placed) else accelerator.no_sync(wrapped)
         with waits:
             with accelerator.autocast():
-                output: PointingOutput = wrapped(**as_inputs(piece), aligning=aligning)
+                output: PointingOutput = wrapped(**as_inputs(piece))
             accelerator.backward(output.loss / len(placed))
         outputs.append(output)
     return _mean(outputs)
@@ -68,6 +70,23 @@ def _mean(outputs: Sequence[PointingOutput]) -> PointingOutput:
 
     loss = torch.stack([output.loss.detach() for output in outputs]).mean()
     return PointingOutput(loss, merged("parts"), merged("measures"))
+
+
+def _align_whole(
+    pieces: Sequence[Batch], model: PointingVLM, accelerator: Accelerator
+) -> PointingOutput:
+    """Align with one batch, past what averages gradients during the backward pass.
+
+    The loss has a collective in its own backward pass. Between those of data parallel training, its
+    place would depend on which parameters the rows of a rank use, and ranks would wait for one
+    another in different places.
+    """
+    (batch,) = pieces
+    with accelerator.autocast():
+        output: PointingOutput = model(**as_inputs(batch), aligning=True)
+    accelerator.backward(output.loss)
+    _average_gradients(model)
+    return _mean([output])
 
 
 def _align_in_pieces(
