@@ -28,7 +28,7 @@ from deixis.models.tuning import TuningReport, apply_tuning
 from deixis.models.vision.cache import FeatureCache
 from deixis.models.vision.cached import CachedEncoder
 from deixis.processing.processor import Processor
-from deixis.training.build import build_model
+from deixis.training.build import align_memory, build_model
 from deixis.training.checkpoints import (
     TrainingState,
     latest_checkpoint,
@@ -89,6 +89,7 @@ def _train(
     torch.manual_seed(recipe.seed)
     model, processor = build_model(recipe)
     model.to(accelerator.device)
+    align_memory(model)
     newest = latest_checkpoint(out / "checkpoints") if resume else None
     begun = TrainingState(0, 0) if newest is None else read_state(newest)
     state = begun
