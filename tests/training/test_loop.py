@@ -21,7 +21,7 @@ from deixis.errors import (
 )
 from deixis.inference import load
 from deixis.training import BuiltData, Optimizer, SceneData, Stage, train
-from deixis.training.checkpoints import latest_checkpoint, read_manifest
+from deixis.training.checkpoints import latest_checkpoint, read_checkpoint
 from deixis.training.data import RowBatches
 from deixis.training.loop import learning_rate, set_trainable
 
@@ -89,7 +89,7 @@ def test_sigterm_saves_at_the_next_step_and_ends_with_143(tmp_path: Path) -> Non
     assert child.returncode == 143
     newest = latest_checkpoint(tmp_path / "run" / "checkpoints")
     assert newest is not None
-    assert read_manifest(newest)["step"] >= 1
+    assert read_checkpoint(newest).state.step >= 1
 
 
 @pytest.mark.slow
