@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         PromptError,
         RecipeError,
         StorageError,
+        WorkerError,
     )
     from deixis.geometry import (
         Box,
@@ -70,6 +71,7 @@ _HOMES = {
         "PromptError",
         "RecipeError",
         "StorageError",
+        "WorkerError",
     ),
     "deixis.geometry": (
         "Box",
@@ -132,6 +134,7 @@ __all__ = [
     "UnitGroup",
     "UnitType",
     "Video",
+    "WorkerError",
     "draw_answer",
     "load",
     "read_image",

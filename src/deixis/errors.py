@@ -69,6 +69,12 @@ class NumericError(DeixisError):
 
 
 class CheckpointError(DeixisError):
-    """Weights, a checkpoint or a built data set are damaged, incomplete or do not fit."""
+    """Weights, a checkpoint or a data set are damaged, incomplete or do not fit the model."""
 
     exit_code = 7
+
+
+class WorkerError(DeixisError):
+    """A process that loads data was ended from outside, or failed in a way that has no class."""
+
+    exit_code = 1

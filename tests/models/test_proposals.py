@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from closeness import assert_same_outputs
 from tiny import tiny_choice, tiny_model, tiny_tokenizer
 
 from deixis.errors import ModelError
@@ -110,7 +111,7 @@ def test_fresh_decoders_give_what_the_elected_cell_proposes() -> None:
     assert units.masks is not None
     assert seen.proposals is not None
     box, _ = seen.proposals.at(units.boxes.anchors[-1].elected)
-    assert torch.equal(units.boxes.boxes, box)
+    assert_same_outputs(units.boxes.boxes, box)
     around, embedding = seen.proposals.at(units.masks.anchors[-1].elected)
     flat = embedding[..., :-1] @ seen.maps.pixels.flatten(2) + embedding[..., -1:]
     expected = flat.unflatten(2, (32, 32)) - outside_penalty(around, 32)

@@ -12,7 +12,7 @@ from tiny import tiny_model, tiny_recipe
 from deixis.errors import RecipeError
 from deixis.recipes.overrides import apply_overrides
 from deixis.training import LiveData, on_live_data, train
-from deixis.training.data import RowBatches, batch_loader
+from deixis.training.data import RowBatches, loaded_batches
 
 _RECIPE = Path(__file__).parent.parent / "tiny.py"
 
@@ -40,7 +40,8 @@ def test_batches_made_on_the_way_do_not_depend_on_ranks_or_workers(
         return RowBatches(processor, data, batch_size=4, start=2, stop=5, **options)
 
     alone = [batch for (batch,) in batches()]
-    loaded = [batch for (batch,) in batch_loader(batches(), workers=2)]
+    with loaded_batches(batches(), workers=2) as steps:
+        loaded = [batch for (batch,) in steps]
     for one, other in zip(alone, loaded, strict=True):
         assert torch.equal(one.input_ids, other.input_ids)
         assert torch.equal(one.pixel_values, other.pixel_values)

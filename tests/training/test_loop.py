@@ -25,7 +25,7 @@ from deixis.geometry import ImageSize
 from deixis.inference import load
 from deixis.structures import Conversation, Turn
 from deixis.training import BuiltData, Optimizer, SceneData, Stage, train
-from deixis.training.checkpoints import latest_checkpoint, read_manifest
+from deixis.training.checkpoints import latest_checkpoint, read_checkpoint
 from deixis.training.data import RowBatches, TurnCounts, answered_row
 from deixis.training.loop import learning_rate, set_trainable
 from deixis.training.steps import add_gradients
@@ -94,7 +94,7 @@ def test_sigterm_saves_at_the_next_step_and_ends_with_143(tmp_path: Path) -> Non
     assert child.returncode == 143
     newest = latest_checkpoint(tmp_path / "run" / "checkpoints")
     assert newest is not None
-    assert read_manifest(newest)["step"] >= 1
+    assert read_checkpoint(newest).state.step >= 1
 
 
 @pytest.mark.slow

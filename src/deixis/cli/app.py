@@ -34,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 ok, 2 usage or configuration, 3 error budget spent, 4 storage, 5 locked, "
-    "6 not finite, 7 integrity, 143 ended.",
+    "6 not finite, 7 integrity, 1 a loading process failed, 143 ended.",
 )
 app.command("point")(point_command)
 app.command("eval")(evaluate_command)

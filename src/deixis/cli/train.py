@@ -60,15 +60,15 @@ def train_command(
     if (mixture is None) != (not source) or (mixture is not None and data is not None):
         raise RecipeError("expected --data, or --mixture with at least one --source")
 
-    from deixis.recipes import apply_overrides, load_recipe
-    from deixis.training import going_on_from, on_built_data, on_live_data, train
+    from deixis.recipes import apply_overrides, load_kept, load_recipe
+    from deixis.training import going_on_from, on_built_data, on_live_data, train, with_moved_index
     from deixis.training.release import read_turns
 
     kept = out / "recipe.json"
-    # to resume without overrides means to resume what was started, overrides included
-    unchanged = all(one is None for one in (begin, data, mixture)) and not overrides
+    # to resume means to resume what was started, options included; --set changes that
+    unchanged = all(one is None for one in (begin, data, mixture))
     same = resume and unchanged and kept.is_file()
-    chosen = load_recipe(str(kept)) if same else load_recipe(recipe)
+    chosen = with_moved_index(load_kept(out), out) if same else load_recipe(recipe)
     if begin is not None:
         chosen = going_on_from(chosen, begin)
     chosen = apply_overrides(chosen, overrides or ())
@@ -81,8 +81,9 @@ def train_command(
     with shown_progress(f"train {chosen.name}", "steps") as progress:
 
         def report(row: dict[str, float]) -> None:
-            detail = f"loss {row['loss']:.4f}, {row['rows_per_second']:.3g} rows a second"
-            if row["turns_left_out"]:
+            loss = f"loss {row['loss']:.4f}" if "loss" in row else "no finite step"
+            detail = f"{loss}, {row['rows_per_second']:.3g} rows a second"
+            if row.get("turns_left_out"):
                 asked = row["turns"] + row["turns_left_out"]
                 detail += f", {row['turns_left_out']:,.0f} of {asked:,.0f} turns left out"
             progress(round(row["step"]), round(row["of"]), detail)

@@ -1,14 +1,11 @@
 """Models by name: shipped, in a folder, or on the hub."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from transformers.utils import logging
 
@@ -18,7 +15,9 @@ from deixis.inference.predictor import Predictor
 from deixis.models.changes import DESCRIPTION, load_changes, read_changes
 from deixis.models.config import PointingVLMConfig
 from deixis.models.decoders.grounding import open_detector, open_pose
+from deixis.models.hub import checked_name, download, is_hub_id
 from deixis.models.pointing import PointingVLM
+from deixis.models.weight_files import check_folder
 from deixis.processing.describer import FOLDER as DESCRIBER
 from deixis.processing.describer import TextEncoderTokenizer
 from deixis.processing.tokenizer import MarkedTokenizer
@@ -107,6 +106,7 @@ def _without_bars() -> Iterator[None]:
 
 def _read(folder: Path, name: str) -> tuple[PointingVLM, MarkedTokenizer]:
     check_own(folder, name)
+    kinds = check_folder(folder)
     try:
         config = PointingVLMConfig.from_pretrained(folder)
         loaded: Any = PointingVLM.from_pretrained(
@@ -114,6 +114,8 @@ def _read(folder: Path, name: str) -> tuple[PointingVLM, MarkedTokenizer]:
             config=config,
             dtype=torch.float32,
             use_safetensors=True,
+            # those are refused below, by name
+            ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
         tokenizer = MarkedTokenizer.load(folder)
@@ -122,10 +124,38 @@ def _read(folder: Path, name: str) -> tuple[PointingVLM, MarkedTokenizer]:
         raise CheckpointError(f"model {name}: {reason}") from error
     # the class promises a model; with output_loading_info it gives a report beside it
     model, report = loaded
-    wrong = {key: sorted(report[key]) for key in ("missing_keys", "unexpected_keys") if report[key]}
+    wrong = {
+        kind: sorted(map(str, report[kind]))
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
+        if report.get(kind)
+    }
     if wrong:
         raise CheckpointError(f"model {name}: weights do not fit the configuration: {wrong}")
+    _check_fit(model, tokenizer, kinds, name)
     return model, tokenizer
+
+
+def _check_fit(
+    model: PointingVLM, tokenizer: MarkedTokenizer, kinds: dict[str, str], name: str
+) -> None:
+    """See that files which are sound belong together."""
+    for key, tensor in model.state_dict().items():
+        kind = kinds.get(key, "F32")
+        if tensor.is_floating_point() != ("F" in kind):
+            raise CheckpointError(f"model {name}: {key}: expected {tensor.dtype}, got {kind}")
+    rows = len(model.get_input_embeddings().get_parameter("weight"))
+    if len(tokenizer) > rows:
+        raise CheckpointError(
+            f"model {name}: tokenizer of {len(tokenizer)} tokens, expected at most the {rows} of "
+            "the model"
+        )
+    ids = {marker.value: index for marker, index in tokenizer.marker_ids.items()}
+    known = {marker: index for marker, index in model.config.marker_ids.items() if marker in ids}
+    if known != ids:
+        raise CheckpointError(
+            f"model {name}: markers of the tokenizer are not those of the model: expected {known}, "
+            f"got {ids}"
+        )
 
 
 def find_model(name: str) -> Path:
@@ -134,6 +164,7 @@ def find_model(name: str) -> Path:
     Raises:
         ModelError: There is none.
     """
+    checked_name(name)
     shipped = WEIGHTS / name
     if name in shipped_models():
         return shipped
@@ -143,16 +174,9 @@ def find_model(name: str) -> Path:
             return place
     if folder.exists():
         raise refuse_path(folder, name)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        return _download(name)
+    if is_hub_id(name):
+        patterns = ["*.json", "*.safetensors", "*.txt", "*.model", f"{DESCRIBER}/*"]
+        return download(name, patterns)
     raise ModelError(
         f"unknown model {name!r}; expected one of {list(shipped_models())}, a folder or a hub id"
     )
-
-
-def _download(name: str) -> Path:
-    try:
-        patterns = ["*.json", "*.safetensors", "*.txt", "*.model", f"{DESCRIBER}/*"]
-        return Path(snapshot_download(name, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(f"model {name!r} is no folder, and the hub did not give it") from error

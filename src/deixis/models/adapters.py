@@ -16,10 +16,11 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deixis.errors import CheckpointError, ModelError, StorageError
+from deixis.models.weight_files import read_weights
 
 ADAPTER = "adapter"
 """The name of an adapter inside its attention module."""
@@ -232,8 +233,8 @@ def save_adapters(model: nn.Module, folder: Path) -> None:
         (folder / "adapters.json").unlink(missing_ok=True)
         (staging / "adapters.safetensors").replace(folder / "adapters.safetensors")
         (staging / "adapters.json").replace(folder / "adapters.json")
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+    except (OSError, SafetensorError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise StorageError(f"{folder}: cannot write adapters: {reason}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -251,9 +252,9 @@ def load_adapters(model: nn.Module, folder: Path) -> dict[str, Adapter]:
             raise ValueError(f"format {described['format']!r}")  # noqa: TRY301
         config = AdapterConfig(**described["config"])
         places = [str(place) for place in described["places"]]
-        tensors = load_file(folder / "adapters.safetensors")
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"adapters {folder}: {str(error).splitlines()[0]}") from error
+    tensors = read_weights(folder / "adapters.safetensors")
     _check_fit(model, config, places, tensors, folder)
     if not adapters_of(model):
         attentions = self_attentions(model)

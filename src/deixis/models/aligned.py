@@ -33,6 +33,7 @@ from deixis.models.vision.pretrained import (
     encoder_family,
     vision_config,
 )
+from deixis.models.weight_files import check_folder
 
 CANVAS = 448
 """Side of the canvas for models that take any: 16 x 16 merged patches of 14 px, 14 x 14 of 16."""
@@ -179,6 +180,7 @@ def _reading(config: Any) -> tuple[int, bool]:
 
 
 def _load(folder: Path, config: PreTrainedConfig, dtype: torch.dtype) -> Any:
+    check_folder(folder)
     try:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True

@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from deixis.errors import CheckpointError
 from deixis.models.tuning import note_tuning, plain_name, restore_tuning, tuned_state, write_tuning
+from deixis.models.weight_files import read_weights
 
 WEIGHTS = "changes.safetensors"
 DESCRIPTION = "changes.json"
@@ -98,10 +99,7 @@ def load_changes(model: PreTrainedModel, base: Path, folder: Path) -> None:
             f"changes {folder} belong to other weights than those of {base}: expected "
             f"{changes.base} of sha256 {changes.digest[:12]}"
         )
-    try:
-        tensors = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"changes {folder}: {str(error).splitlines()[0]}") from error
+    tensors = read_weights(folder / WEIGHTS)
     before = tuned_state(model).keys()
     restore_tuning(model, changes.tuning)
     note_tuning(model)

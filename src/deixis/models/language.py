@@ -1,19 +1,18 @@
 """Language models with their weights: any causal one of transformers; safetensors only."""
 
 import json
-import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from deixis.errors import CheckpointError, ModelError
+from deixis.models.hub import checked_name, download, is_hub_id
+from deixis.models.weight_files import check_folder
 
 NEW_ROW_NOISE = 0.1
 """Spread of new rows around the mean of the old ones, as a share of the old rows' own."""
@@ -25,19 +24,14 @@ def find_language(name: str) -> Path:
     Raises:
         ModelError: There is none, or it is of no type that transformers has itself.
     """
-    folder = Path(name)
+    folder = Path(checked_name(name, "language model"))
     if not (folder / "config.json").is_file():
         if folder.exists():
             raise ModelError(f"language model {name}: expected a folder with config.json")
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        if not is_hub_id(name):
             raise ModelError(f"unknown language model {name!r}; expected a folder or a hub id")
-        try:
-            patterns = ["*.json", "*.safetensors", "tokenizer.model", "merges.txt", "vocab.txt"]
-            folder = Path(snapshot_download(name, allow_patterns=patterns))
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            raise ModelError(
-                f"language model {name!r} is no folder, and the hub did not give it"
-            ) from error
+        patterns = ["*.json", "*.safetensors", "tokenizer.model", "merges.txt", "vocab.txt"]
+        folder = download(name, patterns, what="language model")
     try:
         kind = json.loads((folder / "config.json").read_text()).get("model_type")
     except (OSError, ValueError, AttributeError) as error:
@@ -56,6 +50,7 @@ def load_language(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTra
         ModelError: The folder holds none that the composite could use.
         CheckpointError: Its weights are missing, damaged, incomplete or no safetensors.
     """
+    check_folder(folder)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         loaded: Any = AutoModelForCausalLM.from_pretrained(

@@ -239,7 +239,7 @@ def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: i
         return out
 
     def joined(name: str) -> Tensor:
-        return torch.from_numpy(np.concatenate([getattr(row, name) for row in rows]))
+        return _concatenated([getattr(row, name) for row in rows])
 
     groups: list[tuple[int, ...]] = []
     cells: list[np.ndarray] = []
@@ -286,7 +286,7 @@ def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: i
             others=_joined_others([row.others for row in rows], starts),
         ),
         things=Things(
-            cells=torch.from_numpy(np.stack(cells)),
+            cells=_concatenated([one[None] for one in cells]),
             boxes=joined("thing_boxes"),
             masks=joined("thing_masks"),
             concepts=joined("concepts"),
@@ -299,13 +299,18 @@ def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: i
     )
 
 
+def _concatenated(arrays: Sequence[np.ndarray]) -> Tensor:
+    """One tensor in memory that torch allocates, so that a batch is aligned wherever it is made."""
+    return torch.cat([torch.from_numpy(array) for array in arrays])
+
+
 def _region_truth(rows: Sequence[RowTruth | None]) -> RegionTruth | None:
     given = [row for row in rows if row is not None]
     if not given:
         return None
     return RegionTruth(
-        boxes=torch.from_numpy(np.concatenate([row.boxes for row in given])),
-        known=torch.from_numpy(np.concatenate([row.known for row in given])),
+        boxes=_concatenated([row.boxes for row in given]),
+        known=_concatenated([row.known for row in given]),
         **_texts([text for row in given for text in row.descriptions], "description"),
     )
 

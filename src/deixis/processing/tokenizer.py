@@ -9,12 +9,15 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from deixis.errors import ModelError, PromptError
+from deixis.errors import CheckpointError, ModelError, PromptError
 from deixis.notation import Marker
 
 USER = "<|user|>"
 ASSISTANT = "<|assistant|>"
 PAD, BEGIN, END = "<pad>", "<s>", "</s>"
+
+SAMPLE = "a picture of 7 cats"
+"""What any vocabulary can encode."""
 
 
 class MarkedTokenizer:
@@ -130,9 +133,15 @@ class MarkedTokenizer:
 
         Raises:
             ModelError: It lacks tokens that we need, or would bring code of its own.
+            CheckpointError: A file is damaged, or its vocabulary encodes no text.
             OSError: There is none.
         """
-        return cls(read_tokenizer(folder))
+        loaded = cls(read_tokenizer(folder))
+        if not loaded.encode_text(SAMPLE):
+            raise CheckpointError(
+                f"tokenizer {folder}: its vocabulary is empty: it encodes {SAMPLE!r} as nothing"
+            )
+        return loaded
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -140,10 +149,16 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
     Raises:
         ModelError: It would bring code of its own.
+        CheckpointError: A file is damaged.
         OSError: There is none.
     """
     described = folder / "tokenizer_config.json"
-    fields = json.loads(described.read_text()) if described.is_file() else {}
+    try:
+        fields = json.loads(described.read_text()) if described.is_file() else {}
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{described}: damaged: {str(error).splitlines()[0]}") from error
+    if not isinstance(fields, dict):
+        raise CheckpointError(f"{described}: damaged: expected an object")
     if "auto_map" in fields:
         raise ModelError(f"tokenizer {folder} brings code of its own: expected one of transformers")
     if (folder / "tokenizer.json").is_file():
@@ -151,7 +166,13 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         reader: type[PreTrainedTokenizerFast] | type[AutoTokenizer] = PreTrainedTokenizerFast
     else:
         reader = AutoTokenizer
-    tokenizer: PreTrainedTokenizerBase = reader.from_pretrained(folder)
+    try:
+        tokenizer: PreTrainedTokenizerBase = reader.from_pretrained(folder)
+    except OSError:
+        raise
+    except Exception as error:
+        words = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"tokenizer {folder}: damaged: {words}") from error
     return tokenizer
 
 

@@ -1,6 +1,7 @@
 """Recipes by name, by file and function, or as the JSON that a run kept."""
 
 import importlib.util
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from deixis.recipes.overrides import apply_overrides, recipe_from_json
 from deixis.recipes.scenes import scenes_tiny
 from deixis.recipes.systems import pink_scenes, refvlm_scenes, tamp_scenes, ullava_scenes
 from deixis.training import TrainRecipe
+from deixis.training.loop import damaged_recipe, kept_recipe
 
 RECIPES: dict[str, Callable[[], TrainRecipe]] = {
     recipe.__name__: recipe
@@ -29,6 +31,19 @@ def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> TrainRecipe
         RecipeError: There is no such recipe, the file does not give one, or an override is wrong.
     """
     return apply_overrides(_find(name_or_file), overrides)
+
+
+def load_kept(out: Path) -> TrainRecipe:
+    """Return the recipe of the run in a folder.
+
+    Raises:
+        CheckpointError: Its ``recipe.json`` is missing or damaged; a hint says how to go on.
+    """
+    text = json.dumps(kept_recipe(out))
+    try:
+        return recipe_from_json(TrainRecipe, text)
+    except RecipeError as error:
+        raise damaged_recipe(out, f"{out / 'recipe.json'}: damaged: {error}") from error
 
 
 def _find(name_or_file: str) -> TrainRecipe:

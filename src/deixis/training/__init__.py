@@ -14,6 +14,7 @@ from deixis.training.recipe import (
     going_on_from,
     on_built_data,
     on_live_data,
+    with_moved_index,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "on_built_data",
     "on_live_data",
     "train",
+    "with_moved_index",
 ]

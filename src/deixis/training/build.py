@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import LlamaConfig, PreTrainedConfig, PreTrainedModel
 
 from deixis.data.scenes import draw_scene, scene_sample
@@ -79,6 +80,18 @@ def build_model(recipe: TrainRecipe) -> tuple[PointingVLM, Processor]:
             stay = f", {len(loaded.stay)} of the model's stay" if loaded.stay else ""
             logger.info("%s: %d tensors%s", loaded.part, loaded.taken, stay)
     return model, build_processor(config, tokenizer, load_parts(choice, model))
+
+
+def align_memory(model: nn.Module) -> None:
+    """Copy weights that are mapped from a file into memory that torch allocates.
+
+    A mapped weight starts at any byte that its file gives it. Kernels of the processor choose
+    their order of sums by the alignment of what they read, so a model that was just read and the
+    same model restored from a checkpoint would differ in the last bits.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
+            tensor.data = tensor.data.clone()
 
 
 def load_marked_language(
@@ -192,6 +205,9 @@ def model_config(
 
 
 logger = logging.getLogger(__name__)
+
+ALIGNMENT = 64
+"""Bytes; torch allocates at multiples of it on the processor."""
 
 PROJECTORS: dict[str, dict[str, Any]] = {
     "mlp": {},

@@ -1,29 +1,75 @@
-"""Training checkpoints: whole or not there, and nothing in them can run code."""
+"""Training checkpoints: whole or not there, and nothing in them can run code.
+
+A checkpoint is a folder ``step-N`` with the model, the optimizer, the random state and the recipe
+of its run. ``manifest.json`` names each of these files with its SHA-256, and holds a SHA-256 of
+itself. ``docs/resuming.md`` says what is checked and what a damaged checkpoint leads to.
+"""
 
 import json
+import logging
 import os
+import re
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from deixis.data.build.durable import sha256_of, sync_folder
 from deixis.errors import CheckpointError, StorageError
 from deixis.training.optimizers import OptimizerSet
 
+logger = logging.getLogger(__name__)
+
 MANIFEST = "manifest.json"
+RECIPE = "recipe.json"
+FORMAT = 2
+
+_TENSORS = ("model.safetensors", "optimizer.safetensors", "random.safetensors")
+_FILES = {1: {*_TENSORS}, FORMAT: {*_TENSORS, RECIPE}}
+"""What a checkpoint of each format holds beside its manifest."""
+
+_LONGEST_MANIFEST = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """Where a run stands: global step over all stages, and the stage that it is in."""
+    """Where a run stands.
+
+    Args:
+        step: Steps that are done, over all stages.
+        stage: The stage that comes next: the number of stages where all are done.
+        quarantined: Rows so far whose sample was damaged and replaced by another.
+        data: What the stage's data set is, for data sets that can tell; else empty.
+    """
 
     step: int
     stage: int
+    quarantined: int = 0
+    data: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint whose files are whole; ``recipe`` is None in those of earlier versions."""
+
+    path: Path
+    state: TrainingState
+    recipe: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The newest whole checkpoint of a run, and what is wrong with each newer one, by its path."""
+
+    newest: Checkpoint | None = None
+    damaged: Mapping[Path, str] = field(default_factory=dict)
 
 
 def save_checkpoint(
@@ -33,6 +79,7 @@ def save_checkpoint(
     optimizer: OptimizerSet,
     *,
     keep: int,
+    recipe: Mapping[str, Any],
 ) -> Path:
     """Write ``folder/step-N`` by way of a staging folder; older ones past ``keep`` are removed.
 
@@ -44,33 +91,49 @@ def save_checkpoint(
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-        save_file(contiguous(model.state_dict()), staging / "model.safetensors")
-        save_file(optimizer.tensors(), staging / "optimizer.safetensors")
-        save_file(_random_state(), staging / "random.safetensors")
-        files = {path.name: _digest(path) for path in sorted(staging.iterdir())}
-        manifest = {"format": 1, "step": state.step, "stage": state.stage, "files": files}
-        with (staging / MANIFEST).open("w") as file:
-            json.dump(manifest, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        shutil.rmtree(target, ignore_errors=True)
+        for name, tensors in zip(
+            _TENSORS,
+            (contiguous(model.state_dict()), optimizer.tensors(), _random_state()),
+            strict=True,
+        ):
+            save_file(tensors, staging / name)
+        (staging / RECIPE).write_text(json.dumps(recipe, indent=1))
+        files = {path.name: sha256_of(path) for path in sorted(staging.iterdir())}
+        manifest: dict[str, Any] = {
+            "format": FORMAT,
+            "step": state.step,
+            "stage": state.stage,
+            "quarantined": state.quarantined,
+            "data": state.data,
+            "files": files,
+        }
+        manifest["digest"] = _manifest_digest(manifest)
+        (staging / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        for path in staging.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(staging)
+        if target.exists():
+            shutil.rmtree(target)
         staging.rename(target)
-    except OSError as error:
+        sync_folder(folder)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"checkpoint {target}: cannot write: {_reason(error)}") from error
+    finally:
         shutil.rmtree(staging, ignore_errors=True)
-        raise StorageError(f"checkpoint {target}: cannot write: {error}") from error
-    complete = sorted(folder.glob("step-*"))
-    for old in complete[:-keep]:
+    # newer ones are damaged: a run that goes on from an older one writes them again
+    done = [path for path in _by_step(folder) if _step_of(path) <= state.step]
+    for old in done[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: OptimizerSet | None) -> None:
-    """Restore model, optimizer and random state from a checkpoint.
+    """Restore model, optimizer and random state from a checkpoint that `find_checkpoint` gave.
 
     Raises:
         CheckpointError: A file is missing, damaged, or does not fit the model.
     """
-    read_manifest(path)
     try:
         tensors = load_file(path / "model.safetensors")
         model.load_state_dict(tensors, strict=True)
@@ -80,53 +143,199 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: OptimizerSet | None
         torch.set_rng_state(random["torch"])
         if "cuda" in random and torch.cuda.is_available():
             torch.cuda.set_rng_state(random["cuda"])
-    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
-        raise CheckpointError(f"checkpoint {path}: {str(error).splitlines()[0]}") from error
+    except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"checkpoint {path}: {_reason(error)}") from error
 
 
-def read_state(path: Path) -> TrainingState:
-    """Where the run stood that a checkpoint was saved from.
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Check every file of a checkpoint and read where its run stood.
 
-    Raises:
-        CheckpointError: The manifest or a file is missing, or a digest differs.
-    """
-    manifest = read_manifest(path)
-    return TrainingState(int(manifest["step"]), int(manifest["stage"]))
-
-
-def read_manifest(path: Path) -> dict[str, int]:
-    """Check a checkpoint's files against their digests and return its manifest.
+    A checkpoint of an earlier version has no digest of its manifest; that is logged as a warning.
 
     Raises:
-        CheckpointError: The manifest or a file is missing, or a digest differs.
+        CheckpointError: The manifest is missing, damaged or holds a wrong value; a file is missing,
+            is not listed, or is not what was written.
     """
-    try:
-        manifest = json.loads((path / MANIFEST).read_text())
-        files = dict(manifest["files"])
-        for name, digest in files.items():
-            if _digest(path / name) != digest:
-                raise CheckpointError(f"checkpoint {path}: {name} is not what was written")
-        return {"step": int(manifest["step"]), "stage": int(manifest["stage"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"checkpoint {path}: incomplete: {error}") from error
+    manifest = _manifest(path)
+    number = manifest["format"]
+    found = {one.name for one in path.iterdir() if not one.name.startswith(".")} - {MANIFEST}
+    for problem, names in (
+        ("missing", _FILES[number] - found),
+        ("not of a checkpoint", found - _FILES[number]),
+    ):
+        if names:
+            raise CheckpointError(f"checkpoint {path}: {min(names)} is {problem}")
+    for name, digest in manifest["files"].items():
+        if _digest(path / name) != digest:
+            raise CheckpointError(f"checkpoint {path}: {name} is not what was written")
+    state = TrainingState(
+        manifest["step"],
+        manifest["stage"],
+        manifest.get("quarantined", 0),
+        manifest.get("data", ""),
+    )
+    if number == FORMAT:
+        return Checkpoint(path, state, read_recipe(path / RECIPE))
+    logger.warning(
+        "checkpoint %s: written by an earlier version, whose manifest has no digest: "
+        "a change of its step or stage cannot be noticed",
+        path,
+    )
+    return Checkpoint(path, state)
+
+
+def find_checkpoint(
+    folder: Path, check: Callable[[Checkpoint], None] = lambda _found: None
+) -> Found:
+    """The newest whole checkpoint under a folder; leftovers of an interrupted save are removed.
+
+    Args:
+        folder: Where `save_checkpoint` wrote; it need not exist.
+        check: Raises CheckpointError where a checkpoint does not belong to the run.
+    """
+    for leftover in folder.glob(".staging-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    damaged: dict[Path, str] = {}
+    for path in reversed(_by_step(folder)):
+        try:
+            checkpoint = read_checkpoint(path)
+            check(checkpoint)
+        except CheckpointError as error:
+            damaged[path] = str(error).removeprefix(f"checkpoint {path}: ")
+            continue
+        return Found(checkpoint, damaged)
+    return Found(None, damaged)
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint; leftovers of an interrupted save are removed."""
-    for leftover in folder.glob(".staging-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    for path in sorted(folder.glob("step-*"), reverse=True):
-        try:
-            read_manifest(path)
-        except CheckpointError:
-            continue
-        return path
-    return None
+    """The path of the newest whole checkpoint under a folder; None where there is none."""
+    newest = find_checkpoint(folder).newest
+    return None if newest is None else newest.path
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged checkpoint, so that it neither counts as one nor is lost.
+
+    Raises:
+        StorageError: It cannot be renamed.
+    """
+    aside = path.with_name(f"damaged-{path.name}")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        return path.rename(aside)
+    except OSError as error:
+        raise StorageError(f"checkpoint {path}: cannot rename: {_reason(error)}") from error
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Read the recipe that a run kept, as JSON; its stages have names and steps.
+
+    Raises:
+        CheckpointError: The file is missing or damaged.
+    """
+    try:
+        recipe = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged: {_reason(error)}") from error
+    if isinstance(recipe, dict) and recipe.get("stages"):
+        stages = recipe["stages"]
+        if isinstance(stages, list) and all(
+            isinstance(stage, dict) and _is_count(stage.get("steps"), 1) for stage in stages
+        ):
+            return recipe
+    raise CheckpointError(f"{path}: damaged: expected a recipe with stages and their steps")
 
 
 def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors as safetensors wants them; tied weights are written once under each name."""
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint, each value of it checked."""
+
+    def refused(expected: str, got: object) -> CheckpointError:
+        shown = repr(got)
+        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+        return CheckpointError(f"checkpoint {path}: {MANIFEST}: expected {expected}, got {shown}")
+
+    try:
+        with (path / MANIFEST).open("rb") as file:
+            text = file.read(_LONGEST_MANIFEST + 1)
+        if len(text) > _LONGEST_MANIFEST:
+            raise refused(f"at most {_LONGEST_MANIFEST} bytes", "more")
+        manifest = json.loads(text, object_pairs_hook=_each_key_once)
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"checkpoint {path}: incomplete: {_reason(error)}") from error
+    if not isinstance(manifest, dict):
+        raise refused("an object", manifest)
+    number = manifest.get("format")
+    if type(number) is not int or number not in _FILES:
+        raise refused(f"format {' or '.join(map(str, _FILES))}", number)
+    keys = {"format", "step", "stage", "files"}
+    if number == FORMAT:
+        keys |= {"quarantined", "data", "digest"}
+        rest = {name: value for name, value in manifest.items() if name != "digest"}
+        if manifest.get("digest") != _manifest_digest(rest):
+            raise CheckpointError(f"checkpoint {path}: {MANIFEST} is not what was written")
+    if manifest.keys() != keys:
+        raise refused(f"the fields {sorted(keys)}", sorted(manifest))
+    for name in ("step", "stage", "quarantined"):
+        if not _is_count(manifest.get(name, 0), 0):
+            raise refused(f"{name}: a whole number from 0 on", manifest[name])
+    if manifest["step"] != _step_of(path):
+        raise refused(f"step {_step_of(path)}, as the folder is named", manifest["step"])
+    if not isinstance(manifest.get("data", ""), str):
+        raise refused("data: text", manifest["data"])
+    files = manifest["files"]
+    if not isinstance(files, dict) or files.keys() != _FILES[number]:
+        raise refused(f"files: digests of {sorted(_FILES[number])}", files)
+    for name, digest in files.items():
+        if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+            raise refused(f"files: a SHA-256 of {name}", digest)
+    return manifest
+
+
+def _manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest in canonical JSON, without its own digest."""
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return sha256(text.encode()).hexdigest()
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key comes twice")
+    return found
+
+
+def _is_count(value: object, least: int) -> bool:
+    return type(value) is int and value >= least
+
+
+def _step_of(path: Path) -> int:
+    found = re.fullmatch(r"step-(\d{8,18})", path.name)
+    return int(found[1]) if found else -1
+
+
+def _by_step(folder: Path) -> list[Path]:
+    return sorted((p for p in folder.glob("step-*") if _step_of(p) >= 0), key=_step_of)
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        name, folder = path.name, path.parent
+        raise CheckpointError(f"checkpoint {folder}: {name}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line: the system's words, or all of a library's."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    words = " ".join(str(error).split())
+    return words if len(words) <= 300 else f"{words[:297]}..."
 
 
 def _random_state() -> dict[str, Tensor]:
@@ -135,7 +344,3 @@ def _random_state() -> dict[str, Tensor]:
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
-
-
-def _digest(path: Path) -> str:
-    return sha256(path.read_bytes()).hexdigest()

@@ -2,27 +2,48 @@
 
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from traceback import extract_tb
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from deixis.data.build import BuildPlan, BuiltDataset, LiveDataset
+from deixis.data.build.durable import sha256_of
 from deixis.data.mixture import parse_mixture
 from deixis.data.order import ShuffledOrder
 from deixis.data.scenes import draw_scene, scene_sample
 from deixis.data.sources import named_apart, open_source
 from deixis.data.tasks import TASKS, parse_rules, sample_turns
-from deixis.errors import AnnotationError, DeixisError
+from deixis.errors import (
+    AnnotationError,
+    CheckpointError,
+    DeixisError,
+    GeometryError,
+    ImageError,
+    NotationError,
+    PromptError,
+    WorkerError,
+)
 from deixis.processing.batch import Batch, Row, collate
 from deixis.processing.processor import Processor
 from deixis.structures import IGNORE_INDEX, Conversation
 from deixis.training.recipe import BuiltData, Data, LiveData, SceneData
 
 LENGTH_MULTIPLE = 64
+
+QUARANTINED = (AnnotationError, GeometryError, ImageError, NotationError, PromptError)
+"""What one damaged sample raises; everything else ends the run."""
+
+MOST_REPLACEMENTS = 32
+"""Other samples that are tried in place of a damaged one: where all are damaged, no data is there."""
 
 
 def scene_row(processor: Processor, data: SceneData, index: int) -> Row:
@@ -41,6 +62,17 @@ def scene_row(processor: Processor, data: SceneData, index: int) -> Row:
 class RowStream(Protocol):
     """An endless stream of rows; a row is a pure function of its place."""
 
+    @property
+    def epoch(self) -> int:
+        """How many places in a row have each sample once."""
+
+    @property
+    def digest(self) -> str:
+        """What the data is, where that can be told from files; else empty."""
+
+    def name(self, index: int) -> str:
+        """The sample at a place in words."""
+
     def row(self, index: int) -> Row:
         """The row at a place."""
 
@@ -51,6 +83,12 @@ class SceneRows:
 
     processor: Processor
     data: SceneData
+    epoch: int = 2**31
+    digest: str = ""
+
+    def name(self, index: int) -> str:
+        """The scene's number."""
+        return f"scene {index}"
 
     def row(self, index: int) -> Row:
         """Draw a scene and ask about it."""
@@ -69,10 +107,26 @@ class BuiltRows:
         if not len(self.dataset):
             raise AnnotationError(f"{data.folder}: the data set has no conversations")
         self.order = ShuffledOrder(len(self.dataset), data.seed)
+        self.epoch = len(self.dataset)
+        self.digest = sha256_of(Path(data.folder) / "manifest.json")
+
+    def name(self, index: int) -> str:
+        """The row of the data set."""
+        return f"row {self.order.at(index)} of {self.data.folder}"
 
     def row(self, index: int) -> Row:
-        """Read a conversation and encode it."""
-        conversation = self.dataset[self.order.at(index)]
+        """Read a conversation and encode it.
+
+        Raises:
+            CheckpointError: A shard cannot be read.
+            AnnotationError: No turn of the row has an answer.
+            PromptError: No turn fits into ``row_tokens``.
+        """
+        try:
+            conversation = self.dataset[self.order.at(index)]
+        except (OSError, pa.ArrowException) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise CheckpointError(f"{self.name(index)}: cannot read its shard: {reason}") from error
         return answered_row(self.processor, conversation, self.data.row_tokens)
 
 
@@ -91,6 +145,12 @@ class LiveRows:
             rules=parse_rules(data.rules, data.changed_rules),
         )
         self.dataset = LiveDataset(plan, Path(data.index), budget=data.budget)
+        self.epoch = self.dataset.images
+        self.digest = ""
+
+    def name(self, index: int) -> str:
+        """The visit's number."""
+        return f"visit {index} of {', '.join(self.data.sources)}"
 
     def row(self, index: int) -> Row:
         """Make a conversation and encode it."""
@@ -152,21 +212,41 @@ class TurnCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class StepBatch:
-    """What one rank learns from in one step: its rows in pieces, and the turns in them."""
+class Fault:
+    """A row whose sample is damaged: its place in the stream, the sample and what is wrong."""
 
-    pieces: tuple[Batch, ...]
-    turns: TurnCounts
-
-    def __iter__(self) -> Iterator[Batch]:
-        return iter(self.pieces)
+    row: int
+    sample: str
+    reason: str
 
 
-class RowBatches(IterableDataset[StepBatch]):
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What one rank learns from in one step, or the error that ends the run.
+
+    An error is a value here: an exception that leaves a worker process would lose its class.
+
+    Args:
+        pieces: The rows of the rank, in pieces.
+        turns: How many turns are in them.
+        faults: Rows whose sample is damaged; another sample has the place of each.
+        error: What ends the run.
+    """
+
+    pieces: tuple[Batch, ...] = ()
+    turns: TurnCounts = TurnCounts()
+    faults: tuple[Fault, ...] = ()
+    error: DeixisError | None = None
+
+
+class RowBatches(IterableDataset[Loaded]):
     """Batches from global step ``start`` on, for one rank of ``world``, each in ``pieces``.
 
     Global batches do not depend on the number of ranks or workers: row *i* of step *s* is row
     ``s * batch_size + i`` of the stream, dealt to ranks in turn.
+
+    A sample that is damaged gives its row to another one of the same epoch, which follows from the
+    row's place alone. So a run that goes on makes the batches that it would have made.
     """
 
     def __init__(
@@ -191,11 +271,24 @@ class RowBatches(IterableDataset[StepBatch]):
         self.rank = rank
         self.world = world
 
-    def batch(self, step: int) -> StepBatch:
-        """The batch of a step, in pieces; fewer where the rank has fewer rows."""
+    def batch(self, step: int) -> list[Batch]:
+        """The batch of a step, in pieces; fewer where the rank has fewer rows.
+
+        Raises:
+            CheckpointError: A shard cannot be read, or every sample tried for a row is damaged.
+        """
+        return list(self.load(step).pieces)
+
+    def load(self, step: int) -> Loaded:
+        """The batch of a step, in pieces, with the faults of its rows.
+
+        Raises:
+            CheckpointError: As `batch`.
+        """
         first = step * self.batch_size
+        faults: list[Fault] = []
         rows = [
-            self.stream.row(index)
+            self._row(index, faults)
             for index in range(first + self.rank, first + self.batch_size, self.world)
         ]
         size = -(-len(rows) // self.pieces)
@@ -210,35 +303,60 @@ class RowBatches(IterableDataset[StepBatch]):
             sum(row.left_out for row in rows),
             kept.count(0) if self.asks else 0,
         )
-        return StepBatch(pieces, turns)
+        return Loaded(pieces, turns, tuple(faults))
 
     @property
     def asks(self) -> bool:
         """Whether rows are meant to have turns; scenes may be shown without any."""
         return not isinstance(self.data, SceneData) or self.data.turns > 0
 
-    def __iter__(self) -> Iterator[StepBatch]:
+    def _row(self, index: int, faults: list[Fault]) -> Row:
+        """The row at a place; where its sample is damaged, that of another place of its epoch."""
+        epoch, own = divmod(index, self.stream.epoch)
+        dice = np.random.default_rng([index, 0x7265706C])
+        tried: list[Fault] = []
+        place = own
+        for _ in range(1 + MOST_REPLACEMENTS):
+            number = epoch * self.stream.epoch + place
+            try:
+                row = self.stream.row(number)
+            except QUARANTINED as error:
+                reason = str(error).splitlines()[0]
+                tried.append(Fault(index, self.stream.name(number), reason))
+                place = int(dice.integers(self.stream.epoch))
+            else:
+                faults += tried[:1]
+                return row
+        raise CheckpointError(
+            f"{tried[0].sample}: {tried[0].reason}; {MOST_REPLACEMENTS} other samples that were "
+            "tried in its place are damaged too"
+        )
+
+    def __iter__(self) -> Iterator[Loaded]:
         worker = get_worker_info()
         skip, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
         for step in self.steps[skip::stride]:
-            yield self.batch(step)
+            try:
+                loaded = self.load(step)
+            except DeixisError as error:
+                yield Loaded(error=error)
+                return
+            except Exception as error:  # noqa: BLE001 - what it is goes to the loop, in words
+                yield Loaded(error=_unexpected(step, error))
+                return
+            yield loaded
 
 
-class _WithErrors(IterableDataset[StepBatch | DeixisError]):
-    """Batches, and an error as the last item.
-
-    Raised in a worker, an error would reach the loop with a traceback as its message.
-    """
-
-    def __init__(self, batches: RowBatches) -> None:
-        super().__init__()
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[StepBatch | DeixisError]:
-        try:
-            yield from self.batches
-        except DeixisError as error:
-            yield error
+def _unexpected(step: int, error: Exception) -> WorkerError:
+    """An error that no class of ours describes, as one line that says where it came from."""
+    where = extract_tb(error.__traceback__)[-1]
+    words = " ".join(str(error).split())[:200]
+    return WorkerError(
+        f"batch of step {step}: {type(error).__name__}: {words} "
+        f"({Path(where.filename).name}, line {where.lineno})\n"
+        "hint: this is a fault of deixis: please report it; --resume goes on from the last "
+        "checkpoint"
+    )
 
 
 def _leave_signals_to_the_loop(_worker: int) -> None:
@@ -247,21 +365,72 @@ def _leave_signals_to_the_loop(_worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def batch_loader(batches: RowBatches, *, workers: int) -> Iterator[StepBatch]:
-    """Load batches in order; workers take steps in turn, so their number changes nothing.
+@contextmanager
+def loaded_batches(batches: RowBatches, *, workers: int) -> Iterator[Iterator[Loaded]]:
+    """Load batches in order while the block lasts; no worker outlives it.
+
+    Workers take steps in turn, so their number changes nothing.
 
     Raises:
-        DeixisError: A row cannot be made, in this process or in a worker.
+        DeixisError: What the loading of a batch raised, once its turn has come.
+        WorkerError: A worker was ended from outside, or failed in a way that has no class. It is
+            raised anywhere in the block.
     """
-    loader: DataLoader[StepBatch | DeixisError] = DataLoader(
-        _WithErrors(batches),
+    if not workers:
+        yield _sound(iter(batches))
+        return
+    loader = DataLoader(
+        batches,
         batch_size=None,
         num_workers=workers,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=4,
         generator=torch.Generator(),
         worker_init_fn=_leave_signals_to_the_loop,
     )
-    for made in loader:
-        if isinstance(made, DeixisError):
-            raise made
-        yield made
+    others = set(active_children())
+    iterator: Any = iter(loader)
+    processes = [child for child in active_children() if child not in others]
+    try:
+        yield _sound(iterator)
+    except RuntimeError as error:
+        # torch tells of the death of a worker by one of these, wherever the block stands
+        ended = [process.exitcode for process in processes if process.exitcode]
+        if not ended:
+            raise
+        raise WorkerError(_how_ended(ended[0])) from error
+    finally:
+        _end_workers(iterator, processes)
+
+
+def _sound(loaded: Iterator[Loaded]) -> Iterator[Loaded]:
+    for one in loaded:
+        if one.error is not None:
+            raise one.error
+        yield one
+
+
+def _how_ended(code: int) -> str:
+    hint = "\nhint: --resume goes on from the last checkpoint"
+    if code > 0:
+        return f"a process that loads data ended with exit code {code}{hint}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    likely = {
+        "SIGKILL": ", as the system does where memory runs out",
+        "SIGBUS": ", as the system does where shared memory (/dev/shm) runs out",
+    }.get(name, "")
+    return (
+        f"a process that loads data was ended by {name}{likely}{hint}; fewer workers or a smaller "
+        "batch take less memory: --set workers=1"
+    )
+
+
+def _end_workers(iterator: Any, processes: list[BaseProcess]) -> None:
+    """End the workers for certain: they ignore SIGTERM, and the interpreter would wait for them."""
+    iterator._shutdown_workers()  # noqa: SLF001 - torch ends them only when nothing refers to it
+    for process in processes:
+        if process.is_alive():
+            process.kill()
+        process.join()

@@ -1,12 +1,14 @@
 """The training loop: stages of named parts, on Accelerate, resumable to the step."""
 
+import fcntl
 import json
 import logging
 import math
+import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
+from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,9 +17,11 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from deixis.data.build.durable import append_line, write_file
 from deixis.errors import (
     CheckpointError,
     DeixisError,
+    LockedError,
     ModelError,
     NumericError,
     RecipeError,
@@ -28,18 +32,20 @@ from deixis.models.tuning import TuningReport, apply_tuning
 from deixis.models.vision.cache import FeatureCache
 from deixis.models.vision.cached import CachedEncoder
 from deixis.processing.processor import Processor
-from deixis.training.build import build_model
+from deixis.training.build import align_memory, build_model
 from deixis.training.checkpoints import (
+    RECIPE,
+    Checkpoint,
     TrainingState,
-    latest_checkpoint,
+    find_checkpoint,
     load_checkpoint,
-    read_manifest,
-    read_state,
+    read_recipe,
     save_checkpoint,
+    set_aside,
 )
-from deixis.training.data import RowBatches, batch_loader
+from deixis.training.data import Loaded, RowBatches, loaded_batches
 from deixis.training.optimizers import OptimizerSet, build_optimizer
-from deixis.training.progress import TrainLog
+from deixis.training.progress import TrainLog, rows_until
 from deixis.training.recipe import Optimizer, SceneData, Stage, TrainRecipe
 from deixis.training.release import save_model
 from deixis.training.steps import add_gradients
@@ -47,6 +53,18 @@ from deixis.training.steps import add_gradients
 logger = logging.getLogger(__name__)
 
 MAX_BAD_STEPS = 3
+
+BUDGET_FROM = 100
+"""Rows after which the budget for damaged samples counts: one of the first ten is no tenth."""
+
+QUARANTINE = "quarantine.jsonl"
+"""Rows whose sample was damaged: step, row, sample and reason."""
+
+FREE = ("workers", "log_every", "checkpoint_every", "keep_checkpoints", "budget")
+"""Fields of a recipe that change no weight: a run that goes on may have others."""
+
+FREE_PLACES = ("root", "index", "features")
+"""Fields of stages and their data that say where something lies: it may have moved."""
 
 
 def train(
@@ -58,28 +76,34 @@ def train(
 ) -> PointingVLM:
     """Run a recipe and write checkpoints, a log and at last the model under ``out``.
 
+    Damaged samples are replaced within the recipe's budget, and named in ``quarantine.jsonl``.
+
     Args:
         recipe: The whole run.
         out: Folder for ``recipe.json``, ``log.jsonl``, ``checkpoints/`` and ``model/``.
-        resume: Continue the newest complete checkpoint under ``out``. The recipe may have changed
-            in stages that have not begun.
+        resume: Continue the newest whole checkpoint under ``out``. The recipe may have changed in
+            stages that have not begun, and in the fields `FREE` and `FREE_PLACES`.
         report: Called with every logged row.
 
     Raises:
         StorageError: ``out`` cannot be written, or holds a run and ``resume`` is off.
-        CheckpointError: ``resume`` finds nothing to continue, or another recipe.
+        LockedError: Another process trains into ``out``.
+        CheckpointError: ``resume`` finds nothing to continue, another recipe, or no checkpoint
+            that is whole; or more samples are damaged than the budget allows.
         NumericError: The loss was not finite several steps in a row.
+        WorkerError: A process that loads data was ended from outside.
     """
-    _prepare(recipe, out, resume=resume)
-    with _taken_back_if_nothing_began(out, resumed=resume):
-        return _train(recipe, out, resume=resume, report=report)
+    with _alone(out, resume=resume):
+        newest = _prepare(recipe, out, resume=resume)
+        with _taken_back_if_nothing_began(out, resumed=resume):
+            return _train(recipe, out, newest, report=report)
 
 
 def _train(
     recipe: TrainRecipe,
     out: Path,
+    resumed_from: Checkpoint | None,
     *,
-    resume: bool,
     report: Callable[[dict[str, float]], None] | None,
 ) -> PointingVLM:
     accelerator = Accelerator(
@@ -89,10 +113,12 @@ def _train(
     torch.manual_seed(recipe.seed)
     model, processor = build_model(recipe)
     model.to(accelerator.device)
-    newest = latest_checkpoint(out / "checkpoints") if resume else None
-    begun = TrainingState(0, 0) if newest is None else read_state(newest)
+    align_memory(model)
+    newest = None if resumed_from is None else resumed_from.path
+    begun = TrainingState(0, 0) if resumed_from is None else resumed_from.state
     state = begun
-    log = TrainLog(out / "log.jsonl", report, total=recipe.total_steps)
+    log = TrainLog(out / "log.jsonl", report, total=recipe.total_steps, step=begun.step)
+    rows_until(out / QUARANTINE, begun.step)
     first = 0
     trained: dict[str, TuningReport] = {}
     with stop_requests() as stopping:
@@ -139,7 +165,15 @@ def _train(
         seconds=log.seconds,
         trained=trained,
         turns=log.turns,
+        quarantined=state.quarantined,
     )
+    if state.quarantined:
+        logger.warning(
+            "%d of %d rows have the place of another whose sample is damaged: see %s",
+            state.quarantined,
+            _rows_before(recipe, state.step),
+            out / QUARANTINE,
+        )
     return model
 
 
@@ -149,10 +183,37 @@ def _taken_back_if_nothing_began(out: Path, *, resumed: bool) -> Iterator[None]:
     try:
         yield
     except DeixisError:
-        began = (out / "log.jsonl").exists() or latest_checkpoint(out / "checkpoints") is not None
+        began = (out / "log.jsonl").exists() or any((out / "checkpoints").glob("step-*"))
         if not resumed and not began:
-            (out / "recipe.json").unlink(missing_ok=True)
+            for name in (RECIPE, QUARANTINE):
+                (out / name).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def _alone(out: Path, *, resume: bool) -> Iterator[None]:
+    """Keep other processes from training into a folder."""
+    if resume and not out.is_dir():
+        raise CheckpointError(f"{out} holds no run to resume")
+    path = out / ".lock"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        handle = path.open("w")
+    except OSError as error:
+        raise StorageError(f"{out}: cannot write: {error}") from error
+    with handle:
+        try:
+            # held by the process: workers do not inherit it, so a killed run leaves none behind
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise LockedError(f"{out}: another process is training into it") from error
+        if not path.exists() or os.fstat(handle.fileno()).st_ino != path.stat().st_ino:
+            raise LockedError(f"{out}: another process was training into it until now")
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                path.unlink()
 
 
 def _run_stage(
@@ -181,39 +242,69 @@ def _run_stage(
         world=accelerator.num_processes,
         pieces=stage.pieces,
     )
+    digest = batches.stream.digest
+    if state.step > first and state.data not in {"", digest}:
+        raise CheckpointError(
+            f"stage {stage.name}: its data set is not the one that the run was trained on until "
+            f"step {state.step}\nhint: deixis train --from {out / 'model'} begins a run on other data"
+        )
     wrapped = accelerator.prepare_model(model)
     bad_steps = 0
-    step = state.step
-    for batch in batch_loader(batches, workers=recipe.workers):
-        lr = learning_rate(stage.optimizer, step - first, stage.steps)
-        optimizer.set_rate(lr)
-        output = add_gradients(stage, batch.pieces, model, wrapped, accelerator)
-        norm = accelerator.clip_grad_norm_(model.parameters(), stage.optimizer.clip)
-        finite = bool(torch.isfinite(output.loss) & torch.isfinite(norm))
-        if finite:
-            optimizer.step()
-            bad_steps = 0
-        else:
-            bad_steps += 1
-            logger.warning("step %d: loss or gradient is not finite; step left out", step)
-            if bad_steps > MAX_BAD_STEPS:
-                raise NumericError(f"step {step}: {bad_steps} steps in a row were not finite")
-        optimizer.zero_grad()
-        step += 1
-        log.add(stage.name, lr, output, float(norm), stage.batch_size, batch.turns)
-        if step % recipe.log_every == 0 or step == last:
-            log.flush(step)
-        if step % recipe.checkpoint_every == 0 or step == last or stopping:
-            save_checkpoint(
-                out / "checkpoints",
-                TrainingState(step, number + (step == last)),
-                model,
-                optimizer,
-                keep=recipe.keep_checkpoints,
-            )
-        if stopping:
-            break
-    return TrainingState(step, number + (step == last))
+    saved = state.step
+
+    def place(step: int) -> TrainingState:
+        """The state after a step of this stage."""
+        done = step == last
+        return replace(state, step=step, stage=number + done, data="" if done else digest)
+
+    def save() -> None:
+        save_checkpoint(
+            out / "checkpoints",
+            state,
+            model,
+            optimizer,
+            keep=recipe.keep_checkpoints,
+            recipe=_resolved(recipe),
+        )
+
+    with loaded_batches(batches, workers=recipe.workers) as loading:
+        while state.step < last:
+            step = state.step
+            try:
+                pieces = next(loading)
+                state = _with_faults(recipe, state, pieces, stage.batch_size, out)
+            except (DeixisError, RuntimeError):
+                # the last step is whole, whatever has happened to the next one's data
+                if step > saved:
+                    log.flush(step, state.quarantined)
+                    save()
+                raise
+            lr = learning_rate(stage.optimizer, step - first, stage.steps)
+            optimizer.set_rate(lr)
+            output = add_gradients(stage, pieces.pieces, model, wrapped, accelerator)
+            norm = accelerator.clip_grad_norm_(model.parameters(), stage.optimizer.clip)
+            if bool(torch.isfinite(output.loss) & torch.isfinite(norm)):
+                optimizer.step()
+                bad_steps = 0
+                log.add(stage.name, lr, output, float(norm), stage.batch_size, pieces.turns)
+            else:
+                bad_steps += 1
+                logger.warning("step %d: loss or gradient is not finite; step left out", step)
+                if bad_steps > MAX_BAD_STEPS:
+                    raise NumericError(f"step {step}: {bad_steps} steps in a row were not finite")
+                log.leave_out(stage.name, lr, stage.batch_size)
+            optimizer.zero_grad()
+            state = place(step + 1)
+            due = state.step % recipe.checkpoint_every == 0 or state.step == last or bool(stopping)
+            # before the checkpoint, so that the log has each of its steps
+            if due or state.step % recipe.log_every == 0:
+                log.flush(state.step, state.quarantined)
+            if due:
+                save()
+                saved = state.step
+            if stopping:
+                break
+    return state
 
 
 def _check_learnable(stage: Stage, model: PointingVLM) -> None:
@@ -226,39 +317,179 @@ def _check_learnable(stage: Stage, model: PointingVLM) -> None:
         )
 
 
-def _prepare(recipe: TrainRecipe, out: Path, *, resume: bool) -> None:
-    path = out / "recipe.json"
-    # through JSON once, so that tuples and lists compare equal
-    resolved = json.loads(json.dumps(asdict(recipe)))
+def _with_faults(
+    recipe: TrainRecipe, state: TrainingState, loaded: Loaded, batch_size: int, out: Path
+) -> TrainingState:
+    """Count the damaged samples of the next step's batch and write them down.
+
+    Raises:
+        CheckpointError: They are more than the budget allows.
+    """
+    if not loaded.faults:
+        return state
+    count = state.quarantined + len(loaded.faults)
+    for fault in loaded.faults:
+        append_line(out / QUARANTINE, json.dumps({"step": state.step + 1, **asdict(fault)}))
+        logger.warning(
+            "step %d: %s: %s; another sample has its place", state.step, fault.sample, fault.reason
+        )
+    rows = _rows_before(recipe, state.step) + batch_size
+    over = count > recipe.budget * rows
+    if over and (rows >= BUDGET_FROM or not recipe.budget):
+        last = loaded.faults[-1]
+        raise CheckpointError(
+            f"{count} of {rows} samples are damaged, more than the budget of {recipe.budget:.3%}; "
+            f"the last: {last.sample}: {last.reason}\n"
+            "hint: `deixis data check` finds them; --set budget=0.1 allows a tenth of all samples"
+        )
+    return replace(state, quarantined=count)
+
+
+def _rows_before(recipe: TrainRecipe, step: int) -> int:
+    """Rows of the first ``step`` steps."""
+    rows = 0
+    for stage in recipe.stages:
+        rows += stage.batch_size * min(step, stage.steps)
+        step -= min(step, stage.steps)
+    return rows
+
+
+def _resolved(recipe: TrainRecipe) -> dict[str, Any]:
+    """A recipe as its file holds it: through JSON once, so that tuples and lists compare equal."""
+    resolved: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return resolved
+
+
+def _prepare(recipe: TrainRecipe, out: Path, *, resume: bool) -> Checkpoint | None:
+    """Check what lies under ``out`` and keep the recipe; give the checkpoint to go on from."""
+    path = out / RECIPE
+    resolved = _resolved(recipe)
+    newest = None
     if path.exists():
         if not resume:
             raise StorageError(f"{out} already holds a run\nhint: --resume continues it")
-        newest = latest_checkpoint(out / "checkpoints")
-        step = 0 if newest is None else read_manifest(newest)["step"]
-        if _so_far(json.loads(path.read_text()), step) != _so_far(resolved, step):
+        kept = _with_defaults(kept_recipe(out), recipe)
+        newest = _checkpoint_of(out, kept, recipe)
+        step = 0 if newest is None else newest.state.step
+        if _so_far(kept, step) != _so_far(resolved, step):
             raise CheckpointError(
                 f"{path} is another recipe than the one to resume: only stages that have not begun "
-                "may differ"
+                f"may differ, and {', '.join((*FREE, *FREE_PLACES))}"
             )
     elif resume:
         raise CheckpointError(f"{out} holds no run to resume")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(resolved, indent=1))
-        temporary.rename(path)
     except OSError as error:
         raise StorageError(f"{out}: cannot write: {error}") from error
+    write_file(path, json.dumps(resolved, indent=1).encode())
+    return newest
+
+
+def kept_recipe(out: Path) -> dict[str, Any]:
+    """The recipe of the run in a folder, as JSON.
+
+    Raises:
+        CheckpointError: It is missing or damaged; a hint says how to go on.
+    """
+    try:
+        return read_recipe(out / RECIPE)
+    except CheckpointError as error:
+        raise damaged_recipe(out, str(error)) from error
+
+
+def damaged_recipe(out: Path, message: str) -> CheckpointError:
+    """The error of a run whose recipe is damaged, with the way to put it back."""
+    newest = find_checkpoint(out / "checkpoints").newest
+    hint = (
+        f"cp {newest.path / RECIPE} {out / RECIPE} puts back the one of the last checkpoint"
+        if newest is not None and newest.recipe is not None
+        else "put back a copy of it, or begin a run in another folder"
+    )
+    return CheckpointError(f"{message}\nhint: {hint}")
+
+
+def _checkpoint_of(out: Path, kept: dict[str, Any], recipe: TrainRecipe) -> Checkpoint | None:
+    """The newest whole checkpoint of the run that kept a recipe; damaged ones are set aside.
+
+    Raises:
+        CheckpointError: There are checkpoints and all are damaged.
+    """
+
+    def check(found: Checkpoint) -> None:
+        state, first = found.state, 0
+        begins = [0]
+        for stage in kept["stages"]:
+            first += stage["steps"]
+            begins.append(first)
+        if state.stage >= len(begins):
+            raise CheckpointError(f"stage {state.stage}, expected at most {len(begins) - 1}")
+        low = begins[state.stage]
+        high = begins[state.stage + 1] - 1 if state.stage + 1 < len(begins) else low
+        if not low <= state.step <= high:
+            raise CheckpointError(
+                f"step {state.step} in stage {state.stage}, expected {low} to {high}"
+            )
+        own = kept if found.recipe is None else _with_defaults(found.recipe, recipe)
+        if _so_far(own, state.step) != _so_far(kept, state.step):
+            raise CheckpointError(f"its recipe is not the one in {out / RECIPE}")
+
+    found = find_checkpoint(out / "checkpoints", check)
+    if found.newest is None and found.damaged:
+        listed = "; ".join(f"{path.name}: {reason}" for path, reason in found.damaged.items())
+        raise CheckpointError(
+            f"{out / 'checkpoints'}: no checkpoint is whole: {listed}\n"
+            "hint: put back a copy of one, or begin a run in another folder"
+        )
+    if found.newest is None:
+        logger.warning("%s: no checkpoint yet: the run begins again at its first step", out)
+        return None
+    for path, reason in found.damaged.items():
+        logger.warning(
+            "checkpoint %s is damaged (%s): set aside as %s; the run goes on from %s",
+            path,
+            reason,
+            set_aside(path).name,
+            found.newest.path.name,
+        )
+    return found.newest
+
+
+def _with_defaults(kept: Any, wanted: Any) -> Any:
+    """A kept recipe with the fields that its version of deixis did not have, at their defaults."""
+    if is_dataclass(wanted) and isinstance(kept, dict):
+        filled = dict(kept)
+        for field in fields(wanted):
+            if field.name in kept:
+                filled[field.name] = _with_defaults(kept[field.name], getattr(wanted, field.name))
+            elif field.default is not MISSING:
+                filled[field.name] = json.loads(json.dumps(field.default))
+            elif field.default_factory is not MISSING:
+                made = field.default_factory()
+                plain = asdict(made) if is_dataclass(made) else made
+                filled[field.name] = json.loads(json.dumps(plain))
+        return filled
+    if isinstance(wanted, tuple) and isinstance(kept, list):
+        given = [_with_defaults(one, other) for one, other in zip(kept, wanted, strict=False)]
+        return [*given, *kept[len(given) :]]
+    return kept
 
 
 def _so_far(recipe: dict[str, Any], step: int) -> dict[str, Any]:
-    """A recipe without the stages that have not begun at ``step``."""
+    """A recipe without the stages that have not begun at ``step``, and without what is `FREE`."""
     begun, first = [], 0
     for stage in recipe["stages"]:
         if first == 0 or first < step:
-            begun.append(stage)
+            data = stage.get("data")
+            if isinstance(data, dict):
+                data = {name: value for name, value in data.items() if name not in FREE_PLACES}
+            rest = {name: value for name, value in stage.items() if name not in FREE_PLACES}
+            begun.append({**rest, "data": data})
         first += stage["steps"]
-    return {**recipe, "stages": begun}
+    return {
+        **{name: value for name, value in recipe.items() if name not in FREE},
+        "stages": begun,
+    }
 
 
 def set_trainable(model: nn.Module, stage: Stage) -> TuningReport:

@@ -65,7 +65,8 @@ class OptimizerSet:
         states: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in self.members}
         for key, tensor in tensors.items():
             member, index, name = key.split(".", 2)
-            states[member].setdefault(int(index), {})[name] = tensor
+            # a copy: the tensors may be mapped from a file that is removed or written over
+            states[member].setdefault(int(index), {})[name] = tensor.clone()
         for member, optimizer in self.members.items():
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": states[member], "param_groups": groups})

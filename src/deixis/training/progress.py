@@ -1,47 +1,64 @@
 """The training log: one JSON line per logged step, means since the last one."""
 
 import json
+import logging
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from deixis.data.build.durable import append_line, write_file
+from deixis.errors import StorageError
 from deixis.models.pointing import PointingOutput
 from deixis.training.data import TurnCounts
+
+logger = logging.getLogger(__name__)
 
 
 class TrainLog:
     """Collect losses and measures; write and report their means.
 
-    ``turns`` counts the turns of each stage so far, those of earlier sittings included.
+    A log that is there is cut back to ``step``, where the run goes on: rows of later steps were
+    written after the checkpoint, and come again. ``turns`` counts the turns of each stage so far,
+    those of earlier sittings included.
+
+    Args:
+        path: A file of JSON lines, which need not exist.
+        report: Called with the numbers of every row.
+        total: Steps of the whole run.
+        step: Steps that are done.
+
+    Raises:
+        StorageError: The file cannot be read or written.
     """
 
     def __init__(
-        self, path: Path, report: Callable[[dict[str, float]], None] | None, *, total: int
+        self,
+        path: Path,
+        report: Callable[[dict[str, float]], None] | None,
+        *,
+        total: int,
+        step: int = 0,
     ) -> None:
         self.path = path
         self.report = report
         self.total = total
         self._sums: dict[str, float] = defaultdict(float)
         self._count = 0
+        self._left_out = 0
         self._samples = 0
         self._fixed: dict[str, float | str] = {}
         self._turns = TurnCounts()
         self.turns: dict[str, TurnCounts] = defaultdict(TurnCounts)
-        for row in self._rows():
-            self.turns[row["stage"]] += _counts(row)
-        self._before = self._last_seconds()
+        rows = rows_until(path, step, once=True)
+        for row in rows:
+            self.turns[str(row.get("stage"))] += _counts(row)
+        before = rows[-1].get("seconds") if rows else 0.0
+        sound = isinstance(before, int | float) and math.isfinite(before)
+        self._before = float(before) if before is not None and sound else 0.0
         self._start = self._since = time.monotonic()
-
-    def _rows(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
-        return [json.loads(line) for line in self.path.read_text().splitlines()]
-
-    def _last_seconds(self) -> float:
-        rows = self._rows()
-        return float(rows[-1]["seconds"]) if rows else 0.0
 
     @property
     def seconds(self) -> float:
@@ -68,8 +85,22 @@ class TrainLog:
         self._turns += turns
         self.turns[stage] += turns
 
-    def flush(self, step: int) -> None:
-        """Write a line: means of losses and measures since the last one, and sums of turns."""
+    def leave_out(self, stage: str, lr: float, samples: int) -> None:
+        """Count a step whose loss or gradient was not finite: it has no part in any mean."""
+        self._fixed = {"stage": stage, "lr": lr}
+        self._left_out += 1
+        self._samples += samples
+
+    def flush(self, step: int, quarantined: int = 0) -> None:
+        """Write a line: means of losses and measures since the last one, and sums of turns.
+
+        Nothing is written where no step was added.
+
+        Raises:
+            StorageError: The file cannot be written.
+        """
+        if not self._count and not self._left_out:
+            return
         now = time.monotonic()
         means = {name: total / self._count for name, total in self._sums.items()}
         row: dict[str, float | str] = {
@@ -80,20 +111,66 @@ class TrainLog:
             "turns": self._turns.kept,
             "turns_left_out": self._turns.left_out,
             "rows_without_turns": self._turns.rows_without,
-            "rows_per_second": round(self._samples / (now - self._since), 2),
+            **({"left_out": self._left_out} if self._left_out else {}),
+            **({"quarantined": quarantined} if quarantined else {}),
+            "rows_per_second": round(self._samples / max(now - self._since, 1e-9), 2),
             "seconds": round(self.seconds, 1),
         }
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_line(self.path, json.dumps(row))
         if self.report is not None:
             self.report({k: v for k, v in row.items() if not isinstance(v, str)})
         self._sums.clear()
-        self._count = self._samples = 0
+        self._count = self._samples = self._left_out = 0
         self._turns = TurnCounts()
         self._since = now
 
 
 def _counts(row: Mapping[str, Any]) -> TurnCounts:
-    # logs of earlier versions have no turns
-    names = ("turns", "turns_left_out", "rows_without_turns")
-    return TurnCounts(*(int(row.get(name, 0)) for name in names))
+    # logs of earlier versions have no turns, and a damaged one may hold anything
+    found = [row.get(name) for name in ("turns", "turns_left_out", "rows_without_turns")]
+    return TurnCounts(*(value if type(value) is int else 0 for value in found))
+
+
+def rows_until(path: Path, step: int, *, once: bool = False) -> list[dict[str, Any]]:
+    """Cut a file of JSON lines back to the rows of the first ``step`` steps, and give these.
+
+    A kill may leave a last line that ends early: it goes. Any other line that is not a row is left
+    out too, with a warning that names it. With ``once`` a step has one row, the first. The file
+    stays as it is where nothing has to go.
+
+    Raises:
+        StorageError: The file cannot be read or written.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StorageError(f"{path}: cannot read: {(error.strerror or '').lower()}") from error
+    lines = data.split(b"\n")
+    rows: list[dict[str, Any]] = []
+    kept: list[bytes] = []
+    last = 0
+    for number, line in enumerate(lines, start=1):
+        row = _row(line)
+        if row is None:
+            if line.strip() and number < len(lines):
+                logger.warning("%s: line %d is not a row of the log: left out", path, number)
+        elif row["step"] <= step and (row["step"] > last or not once):
+            last = row["step"]
+            rows.append(row)
+            kept.append(line + b"\n")
+    whole = b"".join(kept)
+    if whole != data:
+        write_file(path, whole)
+    return rows
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict) or type(row.get("step")) is not int:
+        return None
+    return row

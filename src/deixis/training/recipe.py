@@ -324,8 +324,13 @@ class TrainRecipe:
     with LoRA and linear adapters ``merged`` into the maps that they change; or only the
     ``changes`` to the saved model that the run began from.
 
+    ``budget`` is the share of rows whose sample may be damaged, such as a picture that is gone;
+    another sample takes the row (see `deixis.training.data.RowBatches`). It counts from the 100th
+    row on; a budget of 0 allows none at all.
+
     Raises:
-        RecipeError: There are no stages, or fields do not fit one another.
+        RecipeError: There are no stages, a number is out of its range, or fields do not fit one
+            another.
     """
 
     name: str
@@ -338,10 +343,26 @@ class TrainRecipe:
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
     release: Literal["whole", "merged", "changes"] = "whole"
+    budget: float = 0.01
 
     def __post_init__(self) -> None:
         if not self.stages:
             raise RecipeError(f"recipe {self.name} has no stages")
+        for name, least in (
+            ("workers", 0),
+            ("log_every", 1),
+            ("checkpoint_every", 1),
+            ("keep_checkpoints", 1),
+        ):
+            if getattr(self, name) < least:
+                raise RecipeError(
+                    f"recipe {self.name}: {name}: expected {least} or more, "
+                    f"got {getattr(self, name)}"
+                )
+        if not 0 <= self.budget <= 1:
+            raise RecipeError(
+                f"recipe {self.name}: budget: expected a share from 0 to 1, got {self.budget}"
+            )
         if self.release == "changes" and not isinstance(self.model, SavedModel):
             raise RecipeError(
                 f"recipe {self.name}: release changes: expected a saved model to begin from"
@@ -384,6 +405,23 @@ def on_live_data(
         )
 
     return _on(recipe, live)
+
+
+def with_moved_index(recipe: TrainRecipe, out: Path) -> TrainRecipe:
+    """The recipe with the index under ``out`` where the one that it names is not there any more.
+
+    So a run whose folder was moved goes on with its own index.
+    """
+    index = out.resolve() / "index"
+    stages = [
+        replace(stage, data=replace(stage.data, index=str(index)))
+        if isinstance(stage.data, LiveData)
+        and index.is_dir()
+        and not Path(stage.data.index).is_dir()
+        else stage
+        for stage in recipe.stages
+    ]
+    return replace(recipe, stages=tuple(stages))
 
 
 def _on(recipe: TrainRecipe, made: Callable[[Data], BuiltData | LiveData]) -> TrainRecipe:

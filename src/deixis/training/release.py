@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from deixis.errors import CheckpointError, StorageError
 from deixis.inference.load import find_model
@@ -32,11 +33,13 @@ def save_model(
     seconds: float,
     trained: Mapping[str, TuningReport] | None = None,
     turns: Mapping[str, TurnCounts] | None = None,
+    quarantined: int = 0,
 ) -> None:
     """Write what a recipe releases in bfloat16 with its provenance, or nothing at all.
 
-    Where the recipe says ``merged``, the model itself is changed. ``trained`` and ``turns`` are for
-    the provenance: what trained, and how many turns it saw or were left out, by stage.
+    Where the recipe says ``merged``, the model itself is changed. ``trained``, ``turns`` and
+    ``quarantined`` are for the provenance: what trained and how many turns it saw or were left out,
+    by stage, and how many rows were replaced because their sample was damaged.
 
     Raises:
         StorageError: The folder cannot be written.
@@ -48,6 +51,7 @@ def save_model(
         # its heads have done their work
         model.alignment, model.config.alignment = None, None
         record = provenance(recipe, steps=steps, seconds=seconds)
+        record["quarantined"] = quarantined
         if trained:
             record["trained"] = {
                 name: report.describe().splitlines() for name, report in trained.items()
@@ -68,9 +72,10 @@ def save_model(
         (staging / "provenance.json").write_text(json.dumps(record, indent=1) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         staging.rename(folder)
-    except OSError as error:
-        shutil.rmtree(staging, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
         raise StorageError(f"model {folder}: cannot write: {error}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def provenance(recipe: TrainRecipe, *, steps: int, seconds: float) -> dict[str, object]:

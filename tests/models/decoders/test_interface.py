@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from closeness import assert_same_outputs
 from models.decoders.cases import CASES, Case, module_of
 from models.decoders.small import LANGUAGE, gradients_are_finite, largest_difference, references
 from safetensors.torch import load_file, save_file
@@ -128,7 +129,7 @@ def test_what_is_saved_is_what_is_loaded(case: Case, tmp_path: Path) -> None:
             case.outputs(other(asked, given), asked.filled),
             strict=True,
         ):
-            assert torch.equal(first, second)
+            assert_same_outputs(first, second)
 
 
 @every_decoder

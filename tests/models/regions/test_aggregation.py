@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from closeness import assert_same_outputs
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
@@ -214,7 +215,7 @@ def test_saved_weights_are_those_that_are_loaded(name: str, tmp_path: Path) -> N
     other = MaskGuidedAggregation(module.num_blocks, width=WIDTH, variant=SMALL[name])
     other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
     features, masks, rows = scene(6, regions=3)
-    assert torch.equal(module(features, masks, rows), other(features, masks, rows))
+    assert_same_outputs(module(features, masks, rows), other(features, masks, rows))
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -223,7 +224,7 @@ def test_autocast_keeps_the_sums_exact(name: str) -> None:
     features, masks, rows = scene(7, regions=6)
     exact = module(features, masks, rows)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(module(features, masks, rows), exact)
+        assert_same_outputs(module(features, masks, rows), exact)
         low = module(features.bfloat16(), masks, rows)
     assert low.dtype == torch.bfloat16
     torch.testing.assert_close(low.float(), exact, atol=0.05, rtol=0.02)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from closeness import assert_same_outputs
 from encoders import MAPS, SMALL, VIT, canvases, small_config, small_encoder
 from transformers import AutoModel, CLIPConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.siglip2.image_processing_pil_siglip2 import convert_image_to_patches
@@ -184,7 +185,7 @@ def test_a_configuration_and_its_weights_survive_json_and_a_state_dict(kind: str
     again = PretrainedEncoder(config).train(mode=False)
     again.load_state_dict(encoder.state_dict(), strict=True)
     pixels = canvases(1, encoder.config.image_size)
-    assert torch.equal(again(pixels).tokens, encoder(pixels).tokens)
+    assert_same_outputs(again(pixels).tokens, encoder(pixels).tokens)
     assert config == encoder.config
 
 
@@ -221,7 +222,7 @@ def test_inside_a_composite_it_survives_saving_as_the_library_does(
     again = Composite.from_pretrained(tmp_path)
     assert again.vision_encoder.config == encoder.config
     pixels = canvases(1, encoder.config.image_size)
-    assert torch.equal(again.vision_encoder(pixels).tokens, encoder(pixels).tokens)
+    assert_same_outputs(again.vision_encoder(pixels).tokens, encoder(pixels).tokens)
 
 
 def test_a_frozen_encoder_stays_in_evaluation_mode() -> None:
@@ -230,7 +231,7 @@ def test_a_frozen_encoder_stays_in_evaluation_mode() -> None:
     assert parent.training
     assert not any(module.training for module in encoder.modules())
     pixels = canvases(1, 32)
-    assert torch.equal(encoder(pixels).tokens, encoder(pixels).tokens)
+    assert_same_outputs(encoder(pixels).tokens, encoder(pixels).tokens)
     encoder.requires_grad_(requires_grad=True)
     assert encoder.train().model.training
 
@@ -239,7 +240,7 @@ def test_positions_are_not_stretched_at_random_when_a_dino_trains() -> None:
     config = small_config("dinov3_vit", pos_embed_rescale=2.0)
     encoder = PretrainedEncoder(vision_config(config, layer="last")).train()
     pixels = canvases(1, 32)
-    assert torch.equal(encoder(pixels).tokens, encoder(pixels).tokens)
+    assert_same_outputs(encoder(pixels).tokens, encoder(pixels).tokens)
 
 
 def test_a_whole_models_configuration_gives_its_vision_part() -> None:

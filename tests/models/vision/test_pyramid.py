@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from closeness import assert_same_outputs
 from encoders import canvases, small_encoder
 from torch.nn import functional
 
@@ -36,10 +37,10 @@ def test_features_are_the_first_stages_and_the_vits_map() -> None:
     small = functional.interpolate(pixels, size=(32, 32), mode="bicubic", antialias=True)
     words = vit(small.clamp(-1, 1))
     detail = convolution(pixels)
-    assert torch.equal(features.tokens, words.tokens)
+    assert_same_outputs(features.tokens, words.tokens)
     expected = [*detail.pyramid[:3], words.pyramid[-1]]
     for mine, theirs in zip(features.pyramid, expected, strict=True):
-        assert torch.equal(mine, theirs)
+        assert_same_outputs(mine, theirs)
     assert encoder.widths == (8, 16, 24, 32)
     assert encoder.grids == (16, 8, 4, 4)
     assert (encoder.num_tokens, encoder.token_width) == (16, 32)
@@ -70,8 +71,8 @@ def test_the_vits_own_canvas_can_be_given() -> None:
     encoder = pyramid()
     pixels, own = canvases(1, 64), canvases(1, 32, seed=9)
     features = encoder(pixels, own)
-    assert torch.equal(features.tokens, encoder.vit(own).tokens)
-    assert torch.equal(features.pyramid[0], encoder(pixels).pyramid[0])
+    assert_same_outputs(features.tokens, encoder.vit(own).tokens)
+    assert_same_outputs(features.pyramid[0], encoder(pixels).pyramid[0])
 
 
 def test_both_encoders_look_at_the_same_place() -> None:
@@ -107,7 +108,7 @@ def test_a_pyramid_survives_json_and_a_state_dict() -> None:
     again.load_state_dict(encoder.state_dict(), strict=True)
     pixels = canvases(1, 64)
     for mine, theirs in zip(again(pixels).pyramid, encoder(pixels).pyramid, strict=True):
-        assert torch.equal(mine, theirs)
+        assert_same_outputs(mine, theirs)
     assert PyramidConfig.from_dict(
         json.loads(json.dumps(join_encoders(encoder.vit, None, index=(0,)).config.to_dict()))
     ).widths == (32,)
@@ -134,7 +135,7 @@ def test_levels_are_joined_at_the_first_ones_resolution() -> None:
     assert torch.equal(joined[:, :3], levels[0])
     assert torch.equal(joined[:, 8:], levels[2])
     expected = functional.interpolate(levels[1], (8, 8), mode="bilinear", align_corners=False)
-    assert torch.equal(joined[:, 3:8], expected)
+    assert_same_outputs(joined[:, 3:8], expected)
 
 
 def large(size: int) -> dict[str, Any]:
@@ -187,10 +188,10 @@ def test_a_preset_is_loaded_from_folders(tmp_path: Path) -> None:
     assert encoder.grids == (80, 40, 20, 4)
     assert not any(p.requires_grad for p in encoder.parameters())
     pixels = canvases(1, 32)
-    assert torch.equal(encoder.vit(pixels).tokens, vit(pixels).tokens)
+    assert_same_outputs(encoder.vit(pixels).tokens, vit(pixels).tokens)
     alone = load_pyramid("refvlm-vit-336", vit=tmp_path / "vit")
     assert alone.convolution is None
-    assert torch.equal(alone(pixels).pyramid[0], vit(pixels).pyramid[-1])
+    assert_same_outputs(alone(pixels).pyramid[0], vit(pixels).pyramid[-1])
 
 
 def test_what_a_pyramid_cannot_give_is_refused() -> None:

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from deixis.errors import CheckpointError, GeometryError, PromptError
 from deixis.geometry import COCO_KEYPOINTS, Box, ImageSize, Keypoints
 from deixis.models.decoders.keypoints import CROWDPOSE_KEYPOINTS
+from deixis.models.weight_files import check_folder
 
 _U = TypeVar("_U", Box, Keypoints)
 _NAMES = {17: COCO_KEYPOINTS, 14: CROWDPOSE_KEYPOINTS}
@@ -226,6 +227,7 @@ def open_pose(folder: Path, device: str = "cpu") -> PoseEstimator:
 def _check(folder: Path, what: str) -> None:
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise CheckpointError(f"{what} {folder}: expected config.json and safetensors there")
+    check_folder(folder)
 
 
 def _model(loader: Any, folder: Path) -> Any:

@@ -28,6 +28,7 @@ from deixis.models.decoders.location import StateProjector
 from deixis.models.decoders.placing import map_at_source
 from deixis.models.decoders.scoring import quality_loss, tied_zero, weighted_mean
 from deixis.models.references import LatentReferences
+from deixis.models.weight_files import check_folder
 from deixis.structures import UnitType
 
 _MEAN, _DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -342,6 +343,7 @@ def load_segmenter(folder: Path) -> Any:
 
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise CheckpointError(f"segmenter {folder}: expected config.json and safetensors there")
+    check_folder(folder)
     try:
         kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
         if kind not in _FITS:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -142,8 +142,8 @@ def import_weights(
                 raise CheckpointError(f"{source}: not the weights of {system}: {report.faults()}")
             report.files = _write_parts(report, homes, folder)
         (folder / REPORT).write_text(json.dumps(report.to_dict(), indent=1) + "\n")
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+    except (OSError, SafetensorError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise StorageError(f"{folder}: cannot write weights: {reason}") from error
     return report
 

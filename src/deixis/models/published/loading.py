@@ -7,14 +7,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from deixis.errors import CheckpointError, ModelError
 from deixis.models.adapters import ADAPTER_PRESETS, AdapterConfig, adapters_of, self_attentions
 from deixis.models.published.importing import REPORT
 from deixis.models.tuning import Tuning, apply_tuning
+from deixis.models.weight_files import read_weights
 
 PLACES: Mapping[str, str] = MappingProxyType(
     {
@@ -64,11 +63,11 @@ def load_imported(model: nn.Module, folder: Path) -> tuple[LoadedPart, ...]:
             part: {
                 name: tensor
                 for file in names
-                for name, tensor in load_file(folder / Path(file).name).items()
+                for name, tensor in read_weights(folder / Path(file).name).items()
             }
             for part, names in files.items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         message = str(error).splitlines()[0]
         raise CheckpointError(f"imported weights {folder}: {message}") from error
     own = {part: places_of(model, part) for part in parts}

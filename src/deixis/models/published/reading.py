@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from deixis.errors import CheckpointError
+from deixis.models.weight_files import check_header, shards
 
 PICKLED = (".bin", ".pt", ".pth")
-SHORTEST = 8
-"""Bytes; a safetensors file begins with the size of its header."""
-HEADER_LIMIT = 2**24
-"""The most bytes of a safetensors header."""
 SECONDS = 3600
 """How long the pickled files of a folder may take."""
 
@@ -73,7 +70,7 @@ def weight_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
             )
         found.append(path)
     for index in sorted(folder.glob("*.index.json")):
-        missing = _shards(index) - {path.name for path in found}
+        missing = set(shards(index).values()) - {path.name for path in found}
         if missing:
             raise CheckpointError(f"{index}: names shards that are not there: {sorted(missing)}")
     if not found:
@@ -93,7 +90,7 @@ def readable_files(paths: Sequence[Path], scratch: Path) -> list[WeightFile]:
     files = []
     for path in paths:
         if path not in told:
-            _check_header(path)
+            check_header(path)
             files.append(WeightFile(path, path))
             continue
         answer = told[path]
@@ -147,40 +144,3 @@ def shapes_of(file: WeightFile) -> dict[str, tuple[int, ...]]:
 
 def _target(path: Path, scratch: Path) -> Path:
     return scratch / f"{path.name}.safetensors"
-
-
-def _check_header(path: Path) -> None:
-    with path.open("rb") as opened:
-        start = opened.read(SHORTEST)
-        length = int.from_bytes(start, "little")
-        if len(start) < SHORTEST or length > min(HEADER_LIMIT, path.stat().st_size):
-            raise CheckpointError(
-                f"{path}: no safetensors file, or damaged: header of {length} bytes"
-            )
-        header = opened.read(length)
-    try:
-        json.loads(header, object_pairs_hook=_without_repeats)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: no safetensors file, or damaged: {error}") from error
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys differ; the safetensors library takes the last of two."""
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a key of its header stands there twice")
-    return made
-
-
-def _shards(index: Path) -> set[str]:
-    try:
-        read: object = json.loads(index.read_bytes())
-    except (ValueError, RecursionError, OSError) as error:
-        raise CheckpointError(f"{index}: {error}") from error
-    weights = read.get("weight_map") if isinstance(read, Mapping) else None
-    if not isinstance(weights, Mapping) or not all(isinstance(n, str) for n in weights.values()):
-        raise CheckpointError(f"{index}: expected a weight_map of keys to file names")
-    outside = sorted({name for name in weights.values() if Path(name).name != name})
-    if outside:
-        raise CheckpointError(f"{index}: expected names of files beside it, got {outside}")
-    return set(weights.values())

@@ -10,6 +10,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModelForTextEncoding, PreTrainedConfig, PreTrainedModel
 
 from deixis.errors import ModelError
+from deixis.models.weight_files import check_folder
 
 Summary = Literal["first", "mean", "last"]
 
@@ -76,7 +77,9 @@ class TextBranch(nn.Module):
 
         Raises:
             ModelError: The folder holds none, or its shape is another.
+            CheckpointError: Its weights are damaged.
         """
+        check_folder(folder)
         try:
             found = AutoModelForTextEncoding.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True

@@ -8,14 +8,12 @@ from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import ConvNextConfig, PreTrainedModel
 
 from deixis.errors import CheckpointError, ModelError
+from deixis.models.hub import checked_name, download, is_hub_id
 from deixis.models.vision.normalisation import CLIP, Normalisation
 from deixis.models.vision.pretrained import (
     Layer,
@@ -23,6 +21,7 @@ from deixis.models.vision.pretrained import (
     PretrainedVisionConfig,
     vision_config,
 )
+from deixis.models.weight_files import check_folder, read_weights
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 OPEN_CLIP_WEIGHTS = "open_clip_model.safetensors"
@@ -95,6 +94,8 @@ def load_encoder(
         uneven=uneven,
     )
     encoder = PretrainedEncoder(config)
+    if not (folder / OPEN_CLIP_CONFIG).is_file():
+        check_folder(folder)
     try:
         if (folder / OPEN_CLIP_CONFIG).is_file():
             _load_open_clip(encoder, folder)
@@ -125,7 +126,7 @@ def read_vision_config(
             fields = json.loads((folder / OPEN_CLIP_CONFIG).read_text())
             native = fields["model_cfg"]["vision_cfg"].get("image_size", 224)
             seen = fields.get("preprocess_cfg", {})
-            model: Any = open_clip_convnext_config(load_file(folder / OPEN_CLIP_WEIGHTS))
+            model: Any = open_clip_convnext_config(read_weights(folder / OPEN_CLIP_WEIGHTS))
             size: int | None = image_size if image_size is not None else int(native)
             default: Normalisation | None = CLIP
         else:
@@ -180,22 +181,17 @@ def _normalisation(fields: dict[str, Any]) -> Normalisation | None:
 
 
 def _find(name: str, revision: str | None) -> Path:
-    folder = Path(name)
+    folder = Path(checked_name(name, "encoder"))
     if any((folder / file).is_file() for file in ("config.json", OPEN_CLIP_CONFIG)):
         return folder
     if folder.exists():
         raise ModelError(f"encoder {name}: folder without config.json or {OPEN_CLIP_CONFIG}")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if not is_hub_id(name):
         raise ModelError(
             f"unknown encoder {name!r}; expected one of {sorted(ENCODER_PRESETS)}, a folder or a "
             "hub id"
         )
-    try:
-        return Path(
-            snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors"])
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(f"encoder {name!r} is no folder, and the hub did not give it") from error
+    return download(name, ["*.json", "*.safetensors"], what="encoder", revision=revision)
 
 
 def _load_library(encoder: PretrainedEncoder, folder: Path) -> PreTrainedModel:
@@ -290,5 +286,5 @@ def convert_open_clip_convnext(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _load_open_clip(encoder: PretrainedEncoder, folder: Path) -> None:
-    weights = convert_open_clip_convnext(load_file(folder / OPEN_CLIP_WEIGHTS))
+    weights = convert_open_clip_convnext(read_weights(folder / OPEN_CLIP_WEIGHTS))
     encoder.model.load_state_dict(weights, strict=True)
