@@ -25,6 +25,8 @@ from deixis.geometry import Box, Mask, Point
 from deixis.structures import Description, Sample, Turn, Video
 
 DETAIL_LIMIT = 200
+Look = Callable[[Sample], None]
+"""Looks at the pixels of a sample's image; raises `BadRecord` where they are not sound."""
 _NONE_LOST: Lost = MappingProxyType({})
 EMBED_LIMIT = 2**30
 """The most bytes of all videos that are embedded in one shard, which is made in memory."""
@@ -66,6 +68,7 @@ def make_block(
     *,
     lost: Lost = _NONE_LOST,
     watch: Callable[[ImageKey], None] | None = None,
+    look: Look | None = None,
 ) -> BlockContent:
     """Read a block's images and make their conversations.
 
@@ -76,9 +79,10 @@ def make_block(
         path: The block.
         lost: Images that are known to end whoever reads them, which are quarantined unread.
         watch: Told of each image before it is read.
+        look: Looks at the pixels of each image that was read; what it raises is a fault of the image.
     """
     content = BlockContent()
-    make_parts(plan, read_block(path), content, lost=lost, watch=watch)
+    make_parts(plan, read_block(path), content, lost=lost, watch=watch, look=look)
     return content
 
 
@@ -89,9 +93,10 @@ def make_parts(
     *,
     lost: Lost = _NONE_LOST,
     watch: Callable[[ImageKey], None] | None = None,
+    look: Look | None = None,
 ) -> None:
     """Add to ``content`` what images become: the number of a source, a key, and sorted parts."""
-    maker = _Maker(plan, content)
+    maker = _Maker(plan, content, look)
     # nothing here makes cycles, and looking for them takes a tenth of the time
     collecting = gc.isenabled()
     gc.disable()
@@ -108,8 +113,9 @@ def make_parts(
 
 
 class _Maker:
-    def __init__(self, plan: BuildPlan, content: BlockContent) -> None:
+    def __init__(self, plan: BuildPlan, content: BlockContent, look: Look | None) -> None:
         self.plan = plan
+        self.look = look
         self.content = content
         self.dice = Dice(plan.seed)
         self.embedded = 0
@@ -136,6 +142,8 @@ class _Maker:
         for note, count in reading.notes:
             self.content.notes[name, note] += count
         try:
+            if self.look is not None:
+                self.look(sample)
             stored = self._image(source, sample)
         except BadRecord as error:
             fault = Fault(error.code, error.detail, parts[0].place)
