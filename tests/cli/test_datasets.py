@@ -36,7 +36,7 @@ def test_a_data_set_is_built_checked_reported_and_shown(
     )
     assert ended.code == 0, ended.err
     assert "12 images, 12 used" in ended.out
-    assert deixis("data", "check", out).out.strip().endswith("whole")
+    assert deixis("data", "check", out, "--quick").out.strip().endswith("whole")
     page, sheet = tmp_path / "report.html", tmp_path / "sheet.png"
     report = json.loads(deixis("data", "report", out, "--html", page, "--json").out)
     assert report["images"] == 12
@@ -119,9 +119,41 @@ def test_check_says_what_is_wrong_and_where(deixis: Run, tmp_path: Path, mine: P
     assert "bad.jsonl: line 2" in ended.out
     assert "image_missing" in ended.out
     assert "bad.jsonl: line 4" in ended.out
-    found = json.loads(deixis("data", "check", path, "--json").out)
+    found = json.loads(deixis("data", "check", path, "--quick", "--json").out)
     assert found["faults"] == {"bad_number": 1, "image_missing": 1, "bad_json": 1}
     assert found["sound_images"] == 1
+
+
+def test_check_decodes_the_pictures_unless_it_has_to_be_quick(
+    deixis: Run, tmp_path: Path, mine: Path
+) -> None:
+    out = tmp_path / "out"
+    built = deixis(
+        *("data", "build", "rec", "--source", f"jsonl:{mine}", "--out", out, "--workers", 1)
+    )
+    assert built.code == 0, built.err
+    ended = deixis("data", "check", out)
+    assert (ended.code, "12 pictures, 12 without a fault" in ended.out) == (0, True)
+    whole = (tmp_path / "000004.png").read_bytes()
+    (tmp_path / "000004.png").write_bytes(whole[: len(whole) - 30])
+    # the header is sound
+    assert deixis("data", "check", mine, "--quick").code == 0
+    ended = deixis("data", "check", mine)
+    assert ended.code == 3
+    assert "image_unreadable: 1" in ended.out
+    assert "000004.png" in ended.out
+    (tmp_path / "000005.png").unlink()
+    Image.new("RGB", (100, 200)).save(tmp_path / "000006.png")
+    assert deixis("data", "check", out, "--quick").code == 0
+    ended = deixis("data", "check", out, "--json")
+    assert ended.code == 7
+    found = json.loads(ended.out)
+    assert (found["pictures"], found["sound_pictures"]) == (12, 9)
+    assert found["faults"] == {"image_unreadable": 1, "image_missing": 1, "size_mismatch": 1}
+    assert found["examples"]["image_missing"] == ["jsonl/000005.png: 000005.png: no such file"]
+    assert found["examples"]["size_mismatch"] == [
+        "jsonl/000006.png: built as 200x100, it is 100x200"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@
 
 import pytest
 
-from deixis.cli.regions import place_regions
-from deixis.errors import PromptError
-from deixis.geometry import Box, Point
+from deixis.cli.regions import place_regions, read_regions
+from deixis.errors import GeometryError, PromptError
+from deixis.geometry import Box, ImageSize, Point, Scribble
+from deixis.structures import Region
 
 BOX, POINT = Box(1, 2, 3, 4), Point(5, 6)
 
@@ -32,3 +33,57 @@ def test_regions_are_placed(prompt: str, regions: tuple[Box, ...], parts: tuple[
 def test_too_many_or_too_few_places_are_refused(prompt: str) -> None:
     with pytest.raises(PromptError, match=r"times, expected 3, once for each region"):
         place_regions(prompt, (BOX, POINT, BOX))
+
+
+SIZE = ImageSize(120, 200)
+
+
+def _read(normalized: bool = False, **given: list[str]) -> tuple[Region, ...]:  # noqa: FBT001, FBT002
+    named = {"boxes": [], "points": [], "scribbles": []} | given
+    return read_regions(SIZE, masks=[], normalized=normalized, **named)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"boxes": ["0.34,0.31,0.75,0.68"]}, r"box .* looks like fractions, expected pixels"),
+        ({"boxes": ["0,0,1,1"]}, "looks like fractions, expected pixels of a 200x120 image"),
+        ({"points": ["0.5,0.5"]}, r"point \(0.5, 0.5\) looks like fractions"),
+        ({"points": ["1,0.2"]}, "looks like fractions"),
+        ({"scribbles": ["0.1,0.2,0.3,0.4@5"]}, r"scribble .* looks like fractions"),
+        ({"boxes": ["34%,31%,75%,68%"]}, "'34%,31%,75%,68%': looks like per cents"),
+        ({"points": ["50%,50%"]}, "looks like per cents, expected pixels"),
+    ],
+)
+def test_fractions_are_refused_with_a_hint_that_helps(
+    given: dict[str, list[str]], message: str
+) -> None:
+    with pytest.raises(GeometryError, match=message) as caught:
+        _read(**given)
+    assert "hint: give pixels, or fractions of the sides (0 to 1) with --normalized" in str(
+        caught.value
+    )
+    if "%" not in str(given):
+        assert len(_read(normalized=True, **given)) == 1
+
+
+def test_pixels_near_the_corner_are_pixels() -> None:
+    given = {"boxes": ["0,0,2,1"], "points": ["0,0", "1,1", "1.5,0.5"], "scribbles": ["0,0,1,1"]}
+    assert len(_read(**given)) == 5
+
+
+def test_normalized_numbers_are_shares_of_the_sides() -> None:
+    assert _read(
+        normalized=True,
+        boxes=["0.25,0.5,0.75,1"],
+        points=["0.5,0.5", "1,1"],
+        scribbles=["0,0,0.5,0.25@7"],
+    ) == (
+        Box(50, 60, 150, 120),
+        Point(100, 60),
+        Point(199.5, 119.5),
+        Scribble(((0, 0), (100, 30)), 7),
+    )
+    for wrong in ({"boxes": ["10,10,50,50"]}, {"points": ["-0.1,0.5"]}):
+        with pytest.raises(GeometryError, match=r"fractions .* expected numbers of 0 to 1"):
+            _read(normalized=True, **wrong)

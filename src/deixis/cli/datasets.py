@@ -3,9 +3,12 @@
 import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from deixis.data.build import Findings
 
 SourceSpecs = Annotated[
     list[str],
@@ -171,26 +174,36 @@ def check_command(
     check_images: Annotated[
         bool, typer.Option(help="Look at the header of every image file.")
     ] = True,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Decode no picture: of sources look at headers only.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Say what is wrong with annotations and where, or whether a built data set is whole.
 
-    Ends with 3 where annotations are at fault, and with 7 where a built data set has changed.
+    Every picture is decoded unless --quick is given. Ends with 3 where annotations or their
+    pictures are at fault, and with 7 where a built data set or a picture of it has changed.
     """
     from deixis.cli.outputs import print_json, print_result
-    from deixis.data.build import check_sources, verify
+    from deixis.data.build import check_pictures, check_sources, verify
     from deixis.data.sources import open_source
+    from deixis.processing.images import read_image
 
     path = Path(what)
     if path.is_dir() and ((path / "manifest.json").exists() or (path / "plan.json").exists()):
         found = verify(path)
+        looked = None if quick or not check_images else check_pictures(path, read_image)
         if as_json:
-            print_json(found)
+            print_json(found if looked is None else found | _pictures_json(looked))
         else:
-            print_result(", ".join(f"{count} {name}" for name, count in found.items()) + ": whole")
+            text = ", ".join(f"{count} {name}" for name, count in found.items()) + ": whole"
+            print_result(text if looked is None else f"{text}\n{_pictures_text(looked)}")
+        if looked is not None and looked.reasons:
+            raise typer.Exit(7)
         return
     spec = f"jsonl:{what}" if path.is_file() and ":" not in what else what
-    findings = check_sources([open_source(spec)], check_images=check_images)
+    read = None if quick or not check_images else read_image
+    findings = check_sources([open_source(spec)], check_images=check_images, read=read)
     if as_json:
         print_json(
             {
@@ -209,21 +222,37 @@ def check_command(
         raise typer.Exit(3)
 
 
-def _findings_text(findings: object) -> str:
-    from deixis.data.build import Findings
-    from deixis.data.sources import REASONS
+def _pictures_json(findings: "Findings") -> dict[str, object]:
+    return {
+        "pictures": findings.images,
+        "sound_pictures": findings.sound,
+        "faults": dict(findings.reasons.most_common()),
+        "examples": findings.examples,
+    }
 
-    if not isinstance(findings, Findings):
-        return ""
+
+def _pictures_text(findings: "Findings") -> str:
+    lines = [f"{findings.images} pictures, {findings.sound} without a fault"]
+    return "\n".join([*lines, *_faults(findings)])
+
+
+def _findings_text(findings: "Findings") -> str:
     lines = [
         f"{findings.images} images of {findings.records} records, {findings.sound} without a fault"
     ]
     lines += [f"passed over: {rule}: {count}" for rule, count in findings.passed_over.items()]
     lines += [f"normalised: {note}: {count}" for note, count in findings.normalised.items()]
+    return "\n".join([*lines, *_faults(findings)])
+
+
+def _faults(findings: "Findings") -> list[str]:
+    from deixis.data.sources import REASONS
+
+    lines: list[str] = []
     for code, count in findings.reasons.most_common():
         lines += ["", f"{code}: {count}: {REASONS.get(code, '')}"]
         lines += [f"  {example}" for example in findings.examples[code]]
-    return "\n".join(lines)
+    return lines
 
 
 def report_command(

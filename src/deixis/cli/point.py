@@ -35,6 +35,13 @@ def point_command(
         list[Path] | None,
         typer.Option(help="An image of the same size; pixels that are not black are the region."),
     ] = None,
+    normalized: Annotated[
+        bool,
+        typer.Option(
+            "--normalized",
+            help="Numbers of --box, --point and --scribble are fractions of the sides, 0 to 1.",
+        ),
+    ] = False,
     video: Annotated[
         bool,
         typer.Option(
@@ -97,6 +104,7 @@ def point_command(
             points=point or (),
             scribbles=scribble or (),
             masks=mask or (),
+            normalized=normalized,
         )
         parts = place_regions(prompt, regions)
 

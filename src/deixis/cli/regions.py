@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deixis.errors import GeometryError, PromptError
-from deixis.geometry import Box, ImageSize, Mask, Point, Scribble
+from deixis.geometry import (
+    Box,
+    ImageSize,
+    Mask,
+    Point,
+    Scribble,
+    check_pixels,
+    from_fractions,
+)
 from deixis.processing.images import read_image
 from deixis.structures import QuestionPart, Region
 
@@ -15,6 +23,7 @@ _PLACE = "{region}"
 # "What is this?": the word that points, where the sentence or a clause ends after it.
 _THIS = re.compile(r"\bthis\b(?=\s*(?:[?.!,;:]|$))", re.IGNORECASE)
 _DEFAULT_STROKE = 4.0
+_HINT = "hint: give pixels, or fractions of the sides (0 to 1) with --normalized"
 
 
 def read_regions(
@@ -24,10 +33,13 @@ def read_regions(
     points: Sequence[str],
     scribbles: Sequence[str],
     masks: Sequence[Path],
+    normalized: bool = False,
 ) -> tuple[Region, ...]:
     """Return the regions in the order boxes, points, scribbles, masks, checked against ``size``.
 
-    A box may reach over the edge by a pixel or half a percent and is then clipped.
+    A box may reach over the edge by a pixel or half a percent and is then clipped. With
+    ``normalized`` the numbers are fractions of the image's sides; without it, what looks like
+    fractions is refused.
 
     Raises:
         GeometryError: A region has the wrong form, is not finite or does not fit the image.
@@ -38,9 +50,9 @@ def read_regions(
     if count > MAX_REGIONS:
         raise PromptError(f"{count} regions given, expected at most {MAX_REGIONS}")
     return (
-        *(_box(text, size) for text in boxes),
-        *(_point(text, size) for text in points),
-        *(_scribble(text, size) for text in scribbles),
+        *(_box(text, size, normalized=normalized) for text in boxes),
+        *(_point(text, size, normalized=normalized) for text in points),
+        *(_scribble(text, size, normalized=normalized) for text in scribbles),
         *(_mask(path, size) for path in masks),
     )
 
@@ -78,6 +90,8 @@ def place_regions(prompt: str, regions: Sequence[Region]) -> tuple[QuestionPart,
 
 
 def _numbers(text: str, option: str, form: str) -> list[float]:
+    if "%" in text:
+        raise GeometryError(f"{option} {text!r}: looks like per cents, expected pixels\n{_HINT}")
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError as error:
@@ -87,11 +101,21 @@ def _numbers(text: str, option: str, form: str) -> list[float]:
     return numbers
 
 
-def _box(text: str, size: ImageSize) -> Region:
+def _checked(region: Box | Point | Scribble, size: ImageSize) -> None:
+    try:
+        check_pixels(region, size)
+    except GeometryError as error:
+        raise GeometryError(f"{error}\n{_HINT}") from None
+
+
+def _box(text: str, size: ImageSize, *, normalized: bool) -> Region:
     numbers = _numbers(text, "--box", "x1,y1,x2,y2")
     if len(numbers) != 4:
         raise GeometryError(f"--box {text!r}: expected x1,y1,x2,y2, got {len(numbers)} numbers")
     box = Box(*numbers)
+    if normalized:
+        return from_fractions(box, size)
+    _checked(box, size)
     slack_x, slack_y = max(1.0, 0.005 * size.width), max(1.0, 0.005 * size.height)
     within = (
         box.x1 >= -slack_x
@@ -104,16 +128,19 @@ def _box(text: str, size: ImageSize) -> Region:
     return box.clip(size)
 
 
-def _point(text: str, size: ImageSize) -> Region:
+def _point(text: str, size: ImageSize, *, normalized: bool) -> Region:
     numbers = _numbers(text, "--point", "x,y")
     if len(numbers) != 2:
         raise GeometryError(f"--point {text!r}: expected x,y, got {len(numbers)} numbers")
     point = Point(*numbers)
+    if normalized:
+        return from_fractions(point, size)
+    _checked(point, size)
     point.check_inside(size)
     return point
 
 
-def _scribble(text: str, size: ImageSize) -> Region:
+def _scribble(text: str, size: ImageSize, *, normalized: bool) -> Region:
     form = "x,y,x,y,... or x,y,x,y,...@width"
     stroke, at, width = text.partition("@")
     numbers = _numbers(stroke, "--scribble", form)
@@ -122,6 +149,9 @@ def _scribble(text: str, size: ImageSize) -> Region:
     thick = _numbers(width, "--scribble", form)[0] if at else _DEFAULT_STROKE
     points = tuple(zip(numbers[::2], numbers[1::2], strict=True))
     scribble = Scribble(points, thick)
+    if normalized:
+        return from_fractions(scribble, size)
+    _checked(scribble, size)
     scribble.to_mask(size)
     return scribble
 

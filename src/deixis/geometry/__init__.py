@@ -15,6 +15,7 @@ from deixis.geometry.boxes import (
     stack_boxes,
 )
 from deixis.geometry.depth import DepthMap
+from deixis.geometry.fractions import check_pixels, from_fractions
 from deixis.geometry.keypoints import COCO_FLIP_PAIRS, COCO_KEYPOINTS, Keypoints, mirrored_order
 from deixis.geometry.masks import CodedMask, Mask, mask_iou
 from deixis.geometry.oriented import OrientedBox
@@ -55,8 +56,10 @@ __all__ = [
     "box_area",
     "box_iou",
     "boxes_from_masks",
+    "check_pixels",
     "clip_boxes",
     "convert_boxes",
+    "from_fractions",
     "generalized_box_iou",
     "mask_iou",
     "mirrored_order",

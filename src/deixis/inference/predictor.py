@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deixis.errors import GeometryError, ModelError, PromptError
-from deixis.geometry import Box, ImageSize, Letterbox, Mask
+from deixis.geometry import Box, ImageSize, Letterbox, Mask, Point, Scribble, check_pixels
 from deixis.inference.answer import PointingAnswer
 from deixis.inference.fusing import BodyModel, Detector, add_bodies, fuse_answer, own_boxes
 from deixis.inference.fusion import FusionStrategy, read_strategy
@@ -137,6 +137,8 @@ class Predictor:
             ImageError: The image cannot be read.
             PromptError: The question is empty, a region does not lie on the image, or there is no
                 such unit type or strategy.
+            GeometryError: A region looks like fractions of the image's sides; regions are pixels,
+                and `deixis.geometry.from_fractions` makes them of fractions.
         """
         asked = [(image, prompt)]
         return self.ask_many(asked, units=units, fuse=fuse, max_new_tokens=max_new_tokens)[0]
@@ -169,6 +171,9 @@ class Predictor:
         else:
             array = read_image(image).array
         size = ImageSize(*array.shape[:2])
+        for part in parts:
+            if isinstance(part, Box | Point | Scribble):
+                check_pixels(part, size)
         source = Video(lambda: frames) if isinstance(image, Video) else array
         row = self.processor.row(Conversation("question", source, size, (Turn(parts),)))
         words = " ".join(part for part in parts if isinstance(part, str))

@@ -187,10 +187,19 @@ def test_faults_without_an_image_count_against_the_whole_source(tmp_path: Path) 
 
 
 def test_an_image_with_a_fault_is_not_taken_for_exhaustive(tmp_path: Path) -> None:
-    broken = line(4, objects=[*line(4)["objects"], {"category": "cat", "box": [5, 5, 5, 5]}])
+    broken = line(4, objects=[*line(4)["objects"], {"category": 5, "box": [5, 5, 5, 5]}])
     path = write_lines(tmp_path / "lines.jsonl", [broken])
     build(plan_of(f"jsonl:{path}", tasks="count,detection,rec"), tmp_path / "out")
     assert [row["task"] for row in BuiltDataset(tmp_path / "out").rows()] == ["rec"]
+
+
+def test_a_fault_of_a_known_class_costs_that_class_alone(tmp_path: Path) -> None:
+    broken = line(4, objects=[*line(4)["objects"], {"category": "cat", "box": [5, 5, 5, 5]}])
+    path = write_lines(tmp_path / "lines.jsonl", [broken])
+    build(plan_of(f"jsonl:{path}", tasks="count*20,detection_all"), tmp_path / "out")
+    dataset = BuiltDataset(tmp_path / "out")
+    answers = {turn.answer.text for one in dataset for turn in one.turns if turn.answer is not None}
+    assert answers == {f"There is one {name}." for name in ("dog", "cup", "chair", "tree")}
 
 
 def test_a_source_over_its_budget_stops_the_build(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from deixis.data.bootstrap.lines import corners, description, image_fields
 from deixis.data.bootstrap.plan import BootstrapPlan
 from deixis.data.bootstrap.round_trip import Asker, RoundTrip, ask_in_batches, round_trips
 from deixis.data.build.durable import storing, whole_lines
+from deixis.data.build.framed import read_framed
 from deixis.data.build.index import Index, read_block
-from deixis.data.build.upright import checked_sample
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.data.sources.registry import OpenedSource
 from deixis.data.wording import sentence
@@ -191,18 +191,15 @@ def read_sample(source: OpenedSource, key: str, parts: Sequence[Part]) -> Readin
     """Read an image's parts and look at its file; what is wrong is told, not raised."""
     place = parts[0].place
     try:
-        reading = source.source.sample(key, parts)
+        reading = read_framed(source, key, parts)
         if reading.sample is None:
             return reading
-        sample = checked_sample(
-            reading.sample, root=source.root, orientation=source.orientation, notes={}
-        )
-        image_fields(sample, source)
+        image_fields(reading.sample, source)
     except BadRecord as error:
         return Reading(None, (Fault(error.code, error.detail, place),))
     except DeixisError as error:
         return Reading(None, (Fault("bad_record", str(error), place),))
-    return Reading(sample, reading.faults)
+    return reading
 
 
 def _ask(job: Job, asker: Asker, group: Sequence[_Image]) -> list[dict[str, Any]]:

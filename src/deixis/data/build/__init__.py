@@ -1,6 +1,6 @@
 """The engine: sources and tasks to shards of conversations, on any number of machines."""
 
-from deixis.data.build.check import Findings, check_sources
+from deixis.data.build.check import Findings, check_pictures, check_sources
 from deixis.data.build.dataset import BuiltDataset, verify
 from deixis.data.build.engine import Budget, BuildResult, build
 from deixis.data.build.live import LiveDataset
@@ -15,6 +15,7 @@ __all__ = [
     "Findings",
     "LiveDataset",
     "build",
+    "check_pictures",
     "check_sources",
     "verify",
     "with_wordings",

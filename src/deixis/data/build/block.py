@@ -10,12 +10,12 @@ from types import MappingProxyType
 from typing import Any
 
 from deixis.data.build.dice import Dice
+from deixis.data.build.framed import read_framed
 from deixis.data.build.guard import IMAGE_SECONDS, ImageKey, Lost, TooSlowError, time_limit
 from deixis.data.build.index import read_block
 from deixis.data.build.pictures import image_bytes, image_name
 from deixis.data.build.plan import BuildPlan
 from deixis.data.build.stored import dump_turns
-from deixis.data.build.upright import checked_sample
 from deixis.data.build.videos import video_bytes, video_name
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.data.sources.registry import OpenedSource
@@ -25,6 +25,8 @@ from deixis.geometry import Box, Mask, Point
 from deixis.structures import Description, Sample, Turn, Video
 
 DETAIL_LIMIT = 200
+Look = Callable[[Sample], None]
+"""Looks at the pixels of a sample's image; raises `BadRecord` where they are not sound."""
 _NONE_LOST: Lost = MappingProxyType({})
 EMBED_LIMIT = 2**30
 """The most bytes of all videos that are embedded in one shard, which is made in memory."""
@@ -66,6 +68,7 @@ def make_block(
     *,
     lost: Lost = _NONE_LOST,
     watch: Callable[[ImageKey], None] | None = None,
+    look: Look | None = None,
 ) -> BlockContent:
     """Read a block's images and make their conversations.
 
@@ -76,9 +79,10 @@ def make_block(
         path: The block.
         lost: Images that are known to end whoever reads them, which are quarantined unread.
         watch: Told of each image before it is read.
+        look: Looks at the pixels of each image that was read; what it raises is a fault of the image.
     """
     content = BlockContent()
-    make_parts(plan, read_block(path), content, lost=lost, watch=watch)
+    make_parts(plan, read_block(path), content, lost=lost, watch=watch, look=look)
     return content
 
 
@@ -89,9 +93,10 @@ def make_parts(
     *,
     lost: Lost = _NONE_LOST,
     watch: Callable[[ImageKey], None] | None = None,
+    look: Look | None = None,
 ) -> None:
     """Add to ``content`` what images become: the number of a source, a key, and sorted parts."""
-    maker = _Maker(plan, content)
+    maker = _Maker(plan, content, look)
     # nothing here makes cycles, and looking for them takes a tenth of the time
     collecting = gc.isenabled()
     gc.disable()
@@ -108,8 +113,9 @@ def make_parts(
 
 
 class _Maker:
-    def __init__(self, plan: BuildPlan, content: BlockContent) -> None:
+    def __init__(self, plan: BuildPlan, content: BlockContent, look: Look | None) -> None:
         self.plan = plan
+        self.look = look
         self.content = content
         self.dice = Dice(plan.seed)
         self.embedded = 0
@@ -122,9 +128,8 @@ class _Maker:
         self, source: OpenedSource, key: str, parts: Sequence[Part], lost: Fault | None
     ) -> None:
         name = source.source.name
-        notes: dict[str, int] = {}
         reading = (
-            self._read(source, key, parts, notes)
+            self._read(source, key, parts)
             if lost is None
             else Reading(None, (replace(lost, place=parts[0].place),))
         )
@@ -134,9 +139,11 @@ class _Maker:
         if sample is None:
             self.content.images[name, "quarantined"] += 1
             return
-        for note, count in (*reading.notes, *notes.items()):
+        for note, count in reading.notes:
             self.content.notes[name, note] += count
         try:
+            if self.look is not None:
+                self.look(sample)
             stored = self._image(source, sample)
         except BadRecord as error:
             fault = Fault(error.code, error.detail, parts[0].place)
@@ -159,29 +166,22 @@ class _Maker:
         fate = "no_task_applies" if not used else "partly" if reading.faults else "used"
         self.content.images[name, fate] += 1
 
-    def _read(
-        self, source: OpenedSource, key: str, parts: Sequence[Part], notes: dict[str, int]
-    ) -> Reading:
+    def _read(self, source: OpenedSource, key: str, parts: Sequence[Part]) -> Reading:
         """Read an image's parts, and look at its file; nothing gets out but a reading."""
         place = parts[0].place
         try:
             with time_limit(IMAGE_SECONDS):
-                return self._checked(source, key, parts, notes)
+                return self._checked(source, key, parts)
         except TooSlowError:
             detail = f"not read in {IMAGE_SECONDS:g} s"
             return Reading(None, (Fault("decode_timeout", detail, place),))
 
-    def _checked(
-        self, source: OpenedSource, key: str, parts: Sequence[Part], notes: dict[str, int]
-    ) -> Reading:
+    def _checked(self, source: OpenedSource, key: str, parts: Sequence[Part]) -> Reading:
         place = parts[0].place
         try:
-            reading = source.source.sample(key, parts)
-            if reading.sample is None or not self.plan.check_images:
-                return reading
-            sample = checked_sample(
-                reading.sample, root=source.root, orientation=source.orientation, notes=notes
-            )
+            if not self.plan.check_images:
+                return source.source.sample(key, parts)
+            reading = read_framed(source, key, parts)
         except BadRecord as error:
             return Reading(None, (Fault(error.code, error.detail, place),))
         except RecipeError:
@@ -192,7 +192,7 @@ class _Maker:
         except Exception as error:  # noqa: BLE001  # counted apart, with a budget of its own
             detail = f"{type(error).__name__}: {error}"
             return Reading(None, (Fault("code_error", detail, place),))
-        return Reading(sample, reading.faults, reading.notes)
+        return reading
 
     def _image(self, source: OpenedSource, sample: Sample) -> dict[str, Any]:
         """The columns of a row that say what it is about."""

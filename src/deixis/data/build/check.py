@@ -1,16 +1,25 @@
-"""Read sources without building anything, and say what is wrong with them and where."""
+"""Read sources without building anything, or what was built, and say what is wrong and where."""
 
+import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from deixis.data.build.block import BlockContent, make_block
+from deixis.data.build.block import BlockContent, Look, make_block
+from deixis.data.build.dataset import BuiltDataset
 from deixis.data.build.index import make_index
+from deixis.data.build.looking import PictureReader, ReadPicture
+from deixis.data.build.pictures import stored_image
 from deixis.data.build.plan import BuildPlan
 from deixis.data.mixture import Mixture
+from deixis.data.sources.base import BadRecord
 from deixis.data.sources.registry import OpenedSource
+from deixis.geometry import ImageSize
+from deixis.structures import Sample
 
 SHOWN = 20
 
@@ -39,10 +48,14 @@ def check_sources(
     sources: Sequence[OpenedSource],
     *,
     check_images: bool = True,
+    read: ReadPicture | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     scratch: Path | None = None,
 ) -> Findings:
     """Read every record of some sources, and look at every image's header.
+
+    With ``read`` (`deixis.processing.images.read_image`) the pixels of every image are decoded too,
+    in a process of their own; videos and drawn pictures are not.
 
     Raises:
         AnnotationError: A file is damaged beyond its records.
@@ -65,11 +78,76 @@ def check_sources(
         for count in index.counts.values():
             findings.passed_over.update(count.passed_over)
         findings.records += findings.passed_over.total()
-        for number in range(index.blocks):
-            _add(findings, make_block(plan, index.block(number)))
-            if progress is not None:
-                progress("check", number + 1, index.blocks)
+        with _looking(read) as look:
+            for number in range(index.blocks):
+                _add(findings, make_block(plan, index.block(number), look=look))
+                if progress is not None:
+                    progress("check", number + 1, index.blocks)
     return findings
+
+
+@contextmanager
+def _looking(read: ReadPicture | None) -> Iterator[Look | None]:
+    if read is None:
+        yield None
+        return
+    with PictureReader(read) as reader:
+
+        def look(sample: Sample) -> None:
+            if isinstance(sample.image, Path):
+                reader.look(sample.image)
+
+        yield look
+
+
+def check_pictures(folder: Path, read: ReadPicture) -> Findings:
+    """Look at every picture that a built data set names or holds: is it there, whole, and the same?
+
+    Each picture is decoded once, in a process of its own; videos and drawn pictures are not. The
+    set itself is checked by `deixis.data.build.verify`.
+
+    Args:
+        folder: What `deixis.data.build.build` wrote.
+        read: What decodes, such as `deixis.processing.images.read_image`.
+
+    Raises:
+        AnnotationError: There is no finished data set.
+        CheckpointError: A shard is missing or damaged.
+    """
+    dataset = BuiltDataset(folder)
+    findings = Findings()
+    seen: set[bytes] = set()
+    with PictureReader(read) as reader:
+        for row in dataset.rows():
+            findings.records += 1
+            stored = row["image"]
+            if stored is None:
+                continue
+            image = stored_image(stored, root=dataset.roots.get(row["source"]))
+            picture = image if isinstance(image, Path) else stored["bytes"]
+            if picture is None:
+                continue
+            name = f"{row['source']}/{stored['path']}"
+            # embedded pictures of one name may differ
+            key = picture if isinstance(picture, bytes) else str(picture).encode("utf-8", "replace")
+            digest = hashlib.blake2b(key, digest_size=16).digest()
+            if digest in seen:
+                continue
+            seen.add(digest)
+            findings.images += 1
+            try:
+                _check_size(reader.look(picture), row)
+            except BadRecord as error:
+                findings.fault(error.code, name, error.detail)
+            else:
+                findings.sound += 1
+    return findings
+
+
+def _check_size(size: ImageSize, row: Mapping[str, Any]) -> None:
+    built = ImageSize(row["height"], row["width"])
+    if size != built:
+        raise BadRecord("size_mismatch", f"built as {built}, it is {size}")
 
 
 def _add(findings: Findings, content: BlockContent) -> None:

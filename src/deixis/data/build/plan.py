@@ -12,6 +12,7 @@ from deixis.data.sources.registry import OpenedSource
 from deixis.data.tasks import DEFAULT_RULES, Rules, changed_rules
 from deixis.errors import RecipeError
 
+_AS_SAID = ("auto", "declared")
 VERSION = 1
 """Of the shards' form; a reader refuses what it does not know."""
 
@@ -46,6 +47,12 @@ class BuildPlan:
         names = [plan.source.name for plan in self.sources]
         if not names or len(set(names)) < len(names):
             raise RecipeError(f"sources {names}: expected at least one, and each name once")
+        framed = [one.spec for one in self.sources if (one.orientation, one.sizes) != _AS_SAID]
+        if framed and not self.check_images:
+            raise RecipeError(
+                f"source {framed[0]!r}: orientation and sizes are told by the images, which are not "
+                "to be looked at"
+            )
         if not 0 <= self.seed < 2**63:
             raise RecipeError(f"seed {self.seed}: expected 0 to 2^63 - 1")
         if not 1 <= self.turns <= 64 or not 1 <= self.shard_images <= 1_000_000:
@@ -65,6 +72,7 @@ class BuildPlan:
                     "name": plan.source.name,
                     "spec": plan.spec,
                     "orientation": plan.orientation,
+                    **({} if plan.sizes == "declared" else {"sizes": plan.sizes}),
                     "files": [_stamp(Path(name)) for name in plan.source.files],
                 }
                 for plan in self.sources

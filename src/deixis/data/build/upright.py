@@ -9,7 +9,7 @@ from deixis.data.sources.base import BadRecord
 from deixis.data.sources.image_header import ImageHeader, read_header
 from deixis.data.sources.inside import check_inside
 from deixis.data.sources.video_header import video_of
-from deixis.geometry import Orient
+from deixis.geometry import Orient, Transform
 from deixis.structures import (
     GroundedPhrase,
     GroundedText,
@@ -67,22 +67,26 @@ def _frame(sample: Sample, header: ImageHeader, orientation: str) -> str:
         return "upright"
     if orientation != "auto":
         if size != (stored if orientation == "raw" else upright):
-            raise BadRecord("size_mismatch", f"annotated as {size}, {orientation} it is {stored}")
+            expected = stored if orientation == "raw" else upright
+            raise BadRecord("size_mismatch", f"annotated as {size}, {orientation} it is {expected}")
         return orientation
     if stored == upright:
-        raise BadRecord("orientation_ambiguous", f"EXIF orientation {header.orientation}, {size}")
+        raise BadRecord(
+            "orientation_ambiguous",
+            f"EXIF orientation {header.orientation}, {size}; say orientation=raw or upright",
+        )
     return "upright" if size == upright else "raw"
 
 
-def turned(sample: Sample, orient: Orient) -> Sample:
-    """Return a sample with all its geometry turned."""
+def turned(sample: Sample, move: Transform) -> Sample:
+    """Return a sample with all its geometry turned, or scaled."""
 
     def turn(unit: Any) -> Any:
-        return None if unit is None else orient.apply(unit)
+        return None if unit is None else move.apply(unit)
 
     return replace(
         sample,
-        size=orient.target,
+        size=move.target,
         instances=tuple(_instance(one, turn) for one in sample.instances),
         captions=tuple(_text(caption, turn) for caption in sample.captions),
         questions=tuple(_question(one, turn) for one in sample.questions),

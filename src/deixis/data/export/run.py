@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 
 import pyarrow.parquet as pq
 
+from deixis.data.build.framed import read_framed
 from deixis.data.build.index import Index, make_index, read_block
 from deixis.data.build.plan import BuildPlan
-from deixis.data.build.upright import checked_sample
 from deixis.data.export.files import Records
 from deixis.data.export.formats import EXPORT_FORMATS, ExportOptions
 from deixis.data.export.items import Item, Losses, Writer, content, split_name
@@ -212,20 +212,15 @@ class _Run:
 
     def _read(self, source: OpenedSource, key: str, parts: list[Part]) -> Reading:
         place = parts[0].place
-        notes: dict[str, int] = {}
         try:
-            reading = source.source.sample(key, parts)
-            if reading.sample is None or not self.plan.check_images:
-                return reading
-            sample = checked_sample(
-                reading.sample, root=source.root, orientation=source.orientation, notes=notes
-            )
+            if not self.plan.check_images:
+                return source.source.sample(key, parts)
+            return read_framed(source, key, parts)
         except DeixisError as error:
             return Reading(None, (_as_fault(error, place),))
         except Exception as error:  # noqa: BLE001  # one image must not end an export of a million
             detail = f"{type(error).__name__}: {error}"
             return Reading(None, (Fault("code_error", detail, place),))
-        return Reading(sample, reading.faults, (*reading.notes, *notes.items()))
 
     def _fault(self, source: str, key: str, fault: Fault, scope: str) -> None:
         self.report.reasons[fault.code] += 1

@@ -8,7 +8,8 @@ Roboflow's export has a folder for each split (``train``, ``valid``, ``test``), 
 A category is known to be absent from an image where nothing of it was left out, where the file has
 annotations of it in other images (nobody may have looked for a category that the file only lists),
 and where no related category is present: one that it names as its ``supercategory``, one that names
-it, or one that is spelled in another way. Related categories that are present are not counted either.
+it, or one that is spelled in another way. Related categories that are present are not counted either;
+notes count those that are not denied (``group_not_denied``).
 
 An annotation with ``ignore`` or ``difficult`` has the attribute ``difficult`` (`MARKERS`); one that
 says ``isgroupof`` or the like is a crowd. The same box given twice counts once (``box_twice``).
@@ -16,6 +17,7 @@ says ``isgroupof`` or the like is a crowd. The same box given twice counts once 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,7 @@ from deixis.geometry import ImageSize, Keypoints
 from deixis.structures import GroundedText, Instance, LeftOut, Sample
 
 KINDS = ("instances", "person_keypoints", "captions")
+_LOOKED_AT = 5
 ROBOFLOW = "_annotations.coco.json"
 ROBOFLOW_SPLITS = ("train", "valid", "test")
 _ANNOTATION, _CAPTION, _IMAGE, _KEYPOINTS = "annotation", "caption", "image", "keypoints"
@@ -120,12 +123,12 @@ class Coco:
         images = [part for part in parts if part.kind == _IMAGE]
         if not images:
             return Reading(None, (Fault("unknown_image", f"image {key}", parts[0].place),))
+        found = Inventory(claimed=self.exhaustive and self.instances is not None)
         try:
-            path, size = self._image(images)
+            path, size = self._image(images, found.notes)
         except BadRecord as error:
             return Reading(None, (Fault(error.code, error.detail, images[0].place),))
         joints: dict[str, Part] = {part.order: part for part in parts if part.kind == _KEYPOINTS}
-        found = Inventory(claimed=self.exhaustive and self.instances is not None)
         captions: list[GroundedText] = []
         previous = ""
         for part in parts:
@@ -142,6 +145,10 @@ class Coco:
         for part in joints.values():
             self._add(part, part, size, found, "")
         left_out = found.left_out(self.taxonomy)
+        present = {instance.category for instance in found.instances}
+        spared = {one.name for one in self.categories.values()} & left_out.broader - present
+        if spared:
+            found.note("group_not_denied", len(spared))
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
@@ -181,14 +188,14 @@ class Coco:
         }
         return tuple(names)
 
-    def _image(self, parts: Sequence[Part]) -> tuple[Path, ImageSize]:
+    def _image(self, parts: Sequence[Part], notes: dict[str, int]) -> tuple[Path, ImageSize]:
         kinds = [part.order for part in parts]
         if len(set(kinds)) < len(kinds):
             raise BadRecord("duplicate_image", f"{len(kinds)} records in {len(set(kinds))} files")
         found = set()
         for part in parts:
             fields = record(part)
-            path = image_path(self.images, required(fields, "file_name"))
+            path = image_path(self.images, required(fields, "file_name"), notes)
             size = image_size(required(fields, "width"), required(fields, "height"))
             found.add((path, size))
         if len(found) > 1:
@@ -281,7 +288,7 @@ def open_coco(
     places = [images] if images else [root / "images" / split, root / split, root / "images", root]
     return Coco(
         name=name,
-        images=next(place for place in places if place.is_dir() or place == places[-1]),
+        images=_folder_of(places, next(iter(found.values()))),
         instances=found.get("instances"),
         keypoints=found.get("person_keypoints"),
         captions=found.get("captions"),
@@ -290,6 +297,21 @@ def open_coco(
         exhaustive=exhaustive,
         taxonomy=Taxonomy.of((one.name, one.group) for one in categories.values()),
     )
+
+
+def _folder_of(places: Sequence[Path], file: Path) -> Path:
+    """The folder that the names of a file's first images start from; else the first that is there."""
+    if len(places) > 1:
+        names = islice(list_elements(file, ("images",)), _LOOKED_AT)
+        for element in names:
+            fields = element.value if isinstance(element.value, dict) else {}
+            for place in places:
+                try:
+                    if image_path(place, fields.get("file_name")).is_file():
+                        return place
+                except BadRecord:
+                    break
+    return next(place for place in places if place.is_dir() or place == places[-1])
 
 
 def _split_of(path: Path) -> str:

@@ -1,10 +1,12 @@
 """Fields of foreign records, read with suspicion: what is wrong is named, nothing is guessed."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from deixis.data.sources.base import BadRecord, Part
+from deixis.data.sources.frames import current_frame
 from deixis.data.sources.inside import check_inside
 from deixis.data.sources.streaming import Unparsed, parse_json
 from deixis.errors import GeometryError
@@ -126,13 +128,13 @@ def sortable(key: str) -> str:
 
 
 def image_size(width: object, height: object) -> ImageSize:
-    """A size of fields that have to be positive integers."""
+    """A size of fields that have to be positive integers; in another frame, the frame's size."""
     try:
         size = ImageSize(as_integer(height, "height"), as_integer(width, "width"))
         size.check_area()
     except GeometryError as error:
         raise BadRecord("bad_number", f"size: {error}") from None
-    return size
+    return current_frame().size or size
 
 
 def read_box(
@@ -197,10 +199,11 @@ def mask_box(mask: Mask) -> Box:
         raise BadRecord("mask_empty", str(error)) from None
 
 
-def image_path(folder: Path, name: object) -> Path:
+def image_path(folder: Path, name: object, notes: dict[str, int] | None = None) -> Path:
     """The path of an image whose name an annotation gives; it stays inside the folder.
 
-    Whether it is there is not asked here.
+    Backslashes between folders, as Windows writes them, are read as slashes unless a file has them
+    in its name; ``notes`` counts them as ``backslashes``. Whether it is there is not asked here.
 
     Raises:
         BadRecord: The name is absolute, leads out, itself or by a link on the way; or it is empty,
@@ -218,6 +221,10 @@ def image_path(folder: Path, name: object) -> Path:
         or max(len(piece.encode()) for piece in pieces) > 255
     ):
         raise BadRecord("path_escape", f"file name {shown(text)} is none inside the image folder")
+    if "\\" in text and not os.path.lexists(folder / text):
+        text = text.replace("\\", "/")
+        if notes is not None:
+            notes["backslashes"] = notes.get("backslashes", 0) + 1
     path: Path = folder / text
     check_inside(path, folder)
     return path

@@ -17,8 +17,10 @@ _LINE_LIMIT = 4096
 def listed(listing: Path | None, folder: Path, suffix: str) -> Iterator[tuple[str, str]]:
     """Yield place and name of each line of a list; or of each file of a folder, in order.
 
+    A line is a name to its end: names may have blanks.
+
     Raises:
-        AnnotationError: The list or folder is missing, or a line is no name.
+        AnnotationError: The list or folder is missing, or a line is longer than any name.
     """
     if listing is None:
         if not folder.is_dir():
@@ -30,8 +32,8 @@ def listed(listing: Path | None, folder: Path, suffix: str) -> Iterator[tuple[st
         number = 0
         while line := file.readline(_LINE_LIMIT + 1):
             number += 1
-            text = line.decode("utf-8", "surrogateescape").strip()
-            if len(line) > _LINE_LIMIT or len(text.split()) > 1:
+            text = line.decode("utf-8", "surrogateescape").removeprefix("\ufeff").strip()
+            if len(line) > _LINE_LIMIT:
                 raise AnnotationError(f"{listing}: line {number}: expected one name a line")
             if text:
                 yield f"{listing.name}: line {number}", text

@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from deixis.data.sources.base import BadRecord
+from deixis.data.sources.frames import current_frame
 from deixis.geometry import ImageSize, Orient
 from deixis.media.picture_files import (
     EXPECTED,
@@ -112,10 +113,16 @@ def read_header_of(file: BufferedReader | BytesIO, name: str) -> ImageHeader:
 def header_size(path: Path) -> ImageSize:
     """Extent of an image as a viewer shows it, for annotations that do not say it.
 
+    Where the source declares the frame of its annotations, or they are read in another one, it is the
+    extent of that frame.
+
     Raises:
         BadRecord: As `read_header`.
     """
-    return read_header(path).upright
+    header, frame = read_header(path), current_frame()
+    if frame.size is not None:
+        return frame.size
+    return header.stored if frame.orientation == "raw" else header.upright
 
 
 def _orientation(image: Image.Image) -> int:

@@ -104,8 +104,10 @@ class JsonLines:
         try:
             fields = record(parts[0])
             _check_names(fields, FIELDS)
-            image = _image(self.images, required(fields, "image"))
+            notes: dict[str, int] = {}
+            image = _image(self.images, required(fields, "image"), notes)
             reader = _Line(fields, _size(fields, image), place)
+            reader.found.notes |= notes
             sample = reader.sample(f"{self.name}/{key}", image, self.name, self.split)
         except BadRecord as error:
             return Reading(None, (Fault(error.code, error.detail, place),))
@@ -324,10 +326,10 @@ def _category(value: object) -> str | None:
         return None
 
 
-def _image(folder: Path, name: object) -> Path | DrawnImage:
+def _image(folder: Path, name: object, notes: dict[str, int]) -> Path | DrawnImage:
     if isinstance(name, str) and name.startswith(DRAWN):
         return drawn_image(name)
-    return image_path(folder, name)
+    return image_path(folder, name, notes)
 
 
 def _size(fields: Mapping[str, Any], image: Path | DrawnImage) -> ImageSize:

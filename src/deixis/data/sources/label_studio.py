@@ -129,7 +129,7 @@ class LabelStudio:
         try:
             task = record(parts[0])
             data = _data(task)
-            path = image_path(self.images, picture_name(_picture(data, self.picture)))
+            path = image_path(self.images, picture_name(_picture(data, self.picture)), found.notes)
             results = _results(task, self.results, found)
             size = _size(data, results, path)
         except BadRecord as error:

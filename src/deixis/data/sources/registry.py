@@ -61,6 +61,7 @@ from deixis.errors import RecipeError
 
 _DECIMAL = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?")
 ORIENTATIONS = ("auto", "raw", "upright")
+SIZES = ("declared", "scaled", "file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,9 @@ class Format:
 class OpenedSource:
     """A source, how it was named, where its image names start, and which way its images stand.
 
-    ``videos`` says that it has videos, and nothing else.
+    ``orientation`` is the frame of the annotations; ``sizes`` says what a size means that is not
+    the file's: a mistake (``declared``), that of the copy which was annotated (``scaled``), or
+    nothing (``file``). ``videos`` says that it has videos, and nothing else.
     """
 
     source: Source
@@ -90,8 +93,11 @@ class OpenedSource:
     root: Path
     orientation: str = "auto"
     videos: bool = False
+    sizes: str = "declared"
 
     def __post_init__(self) -> None:
+        if self.sizes not in SIZES:
+            raise RecipeError(f"sizes {self.sizes!r}: expected one of {list(SIZES)}")
         if self.orientation not in ORIENTATIONS:
             raise RecipeError(
                 f"orientation {self.orientation!r}: expected one of {list(ORIENTATIONS)}"
@@ -219,8 +225,9 @@ FORMATS: dict[str, Format] = {
 def open_source(spec: str) -> OpenedSource:
     """Open ``FORMAT:PATH[,option=value…]``.
 
-    Every format takes ``name`` (what its samples are called after) and ``orientation`` (``auto``,
-    ``raw`` or ``upright``); the rest are the format's own.
+    Every format takes ``name`` (what its samples are called after), ``orientation`` (``auto``,
+    ``raw`` or ``upright``) and ``sizes`` (``declared``, ``scaled`` or ``file``); the rest are the
+    format's own.
 
     Raises:
         RecipeError: The format or an option is unknown, or a value is of the wrong type.
@@ -241,6 +248,7 @@ def open_source(spec: str) -> OpenedSource:
             raise RecipeError(f"source {spec!r}: expected option=value, got {pair!r}")
         options[key] = value
     orientation = options.pop("orientation", "auto")
+    sizes = options.pop("sizes", "declared")
     opener = FORMATS[form].open
     if form == "scenes":
         options = _scene_options(spec, options, path_text)
@@ -256,6 +264,7 @@ def open_source(spec: str) -> OpenedSource:
         Path(root) if root is not None else Path(),
         orientation,
         videos=FORMATS[form].videos,
+        sizes=sizes,
     )
 
 

@@ -13,7 +13,8 @@ from deixis.data.sources.fields import (
     as_number,
     as_text,
 )
-from deixis.data.sources.image_header import read_header
+from deixis.data.sources.frames import Frame, current_frame
+from deixis.data.sources.image_header import header_size, read_header
 from deixis.errors import GeometryError
 from deixis.geometry import Box, ImageSize
 from deixis.geometry.checks import shown
@@ -104,12 +105,15 @@ def located_size(path: Path) -> ImageSize:
 
     Raises:
         BadRecord: As `deixis.data.sources.image_header.read_header`, and where the image is stored
-            turned: the annotations may be of either frame.
+            turned and its source does not declare the frame: the annotations may be of either.
     """
     header = read_header(path)
-    if header.orientation != 1:
-        raise BadRecord("orientation_ambiguous", f"EXIF orientation {header.orientation}, no size")
-    return header.upright
+    if header.orientation != 1 and current_frame() == Frame():
+        raise BadRecord(
+            "orientation_ambiguous",
+            f"EXIF orientation {header.orientation}, no size; say orientation=raw or upright",
+        )
+    return header_size(path)
 
 
 def fraction_box(values: object, size: ImageSize, notes: dict[str, int]) -> Box:

@@ -18,6 +18,9 @@ ELEMENT_LIMIT = 2**26
 """The most characters of one record; a file's own structure has no limit."""
 LINE_LIMIT = 2**26
 
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+"""How files begin that some editors write as Unicode."""
+
 _BLANK = re.compile(r"[ \t\n\r]*")
 _BIG = 400
 """Digits; a longer integer is no coordinate and no id."""
@@ -152,7 +155,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, str]]:
             number += 1
             if len(line) > LINE_LIMIT:
                 raise AnnotationError(f"{path}: line {number} has more than {LINE_LIMIT} bytes")
-            text = line.decode("utf-8", errors="surrogateescape")
+            text = line.decode("utf-8", errors="surrogateescape").removeprefix("\ufeff")
             if text.strip():
                 yield number, text.rstrip("\r\n")
 
@@ -169,7 +172,10 @@ def opened(path: Path) -> Iterator[Readable]:
             kind = "is a folder" if path.is_dir() else "does not exist"
             raise AnnotationError(f"{path}: {kind}, expected an annotation file")
         with path.open("rb") as raw:
-            zipped = raw.read(2) == b"\x1f\x8b"
+            start = raw.read(2)
+            zipped = start == b"\x1f\x8b"
+            if start in UTF_16:
+                raise AnnotationError(f"{path}: is UTF-16, expected UTF-8: save it as that")
             raw.seek(0)
             if zipped:
                 with gzip.open(raw, "rb") as file:

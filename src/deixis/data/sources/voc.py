@@ -36,6 +36,7 @@ from deixis.data.sources.xml_files import (
 )
 from deixis.errors import AnnotationError
 from deixis.geometry import ImageSize
+from deixis.geometry.checks import shown
 from deixis.structures import Instance, Sample
 
 FLAGS = ("difficult", "truncated", "occluded")
@@ -68,6 +69,11 @@ class Voc:
         for place, key in listed(self.listing, self.annotations, ".xml"):
             try:
                 path = image_path(self.annotations, f"{as_text(key, 'name')}.xml")
+                if self.listing is not None and _is_about_class(key) and not path.is_file():
+                    raise AnnotationError(
+                        f"{self.listing}: {place}: expected a name a line, got a list of the "
+                        f"pictures that have a class: {shown(key)}"
+                    )
                 yield Part(key, "image", "", path.name, read_small_text(path, "bad_xml"))
             except BadRecord as error:
                 yield Fault(error.code, error.detail, place)
@@ -78,7 +84,7 @@ class Voc:
         found = Inventory(claimed=self.exhaustive)
         try:
             root = parse_xml(_single(parts).payload)
-            path = image_path(self.images, _file_name(root, key))
+            path = image_path(self.images, _file_name(root, key), found.notes)
             size = read_size(root)
         except BadRecord as error:
             return Reading(None, (Fault(error.code, error.detail, place),))
@@ -142,6 +148,12 @@ def _single(parts: Sequence[Part]) -> Part:
     if len(parts) > 1:
         raise BadRecord("duplicate_image", f"is listed {len(parts)} times")
     return parts[0]
+
+
+def _is_about_class(line: str) -> bool:
+    """Whether a line says that a picture has a class (1), has it not (-1) or hardly has it (0)."""
+    name, _, flag = line.rpartition(" ")
+    return bool(name.strip()) and flag in {"-1", "0", "1"}
 
 
 def _file_name(root: ET.Element, key: str) -> str:

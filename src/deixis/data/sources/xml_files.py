@@ -24,6 +24,8 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?
 def read_small_text(path: Path, code: str) -> str:
     """The text of a small file; bytes that are not UTF-8 stay as surrogates, for `as_text` to find.
 
+    A byte order mark is no text.
+
     Raises:
         BadRecord: There is no such regular file (``unknown_annotation``), or it is too large or
             cannot be read (``code``).
@@ -37,7 +39,7 @@ def read_small_text(path: Path, code: str) -> str:
         raise BadRecord(code, f"{path.name}: cannot read: {error}") from None
     if len(data) > FILE_LIMIT:
         raise BadRecord(code, f"{path.name}: over {FILE_LIMIT} bytes")
-    return data.decode("utf-8", "surrogateescape")
+    return data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
 
 
 def parse_xml(text: str) -> ET.Element:

@@ -8,10 +8,18 @@ rounded to a millionth. Turned boxes (OBB) are four corners, as a polygon of fou
 say so: ``task: obb`` in ``data.yaml``, or the option ``rows=obb``. Their corners are kept
 (`deixis.structures.Instance.oriented`) and may leave the picture; its middle may not.
 
+Rows may also lie beside their picture, where ``labels`` has none of them. A row that comes twice is
+one thing (``box_twice``).
+
+Without ``data.yaml`` (or another file of YAML, if it is the only one) the classes are those of
+``classes.txt`` or ``obj.names``, a name a line, or of the file that ``obj.data`` names. The pictures of a
+split are those of the lists or folders that ``obj.data`` names, of the lists ``train.txt``, ``val.txt``
+(``valid.txt``) and ``test.txt``, of folders of these names, or all that lie there.
+
 Of ``data.yaml`` these are used: ``names``, ``kpt_shape``, ``kpt_names``, and the folder, list or
 folders of a split. ``path`` is followed only inside the data set, since it mostly says where a file
 was on another machine. Only the YAML that such files are written in is read: names with values, lists
-and blocks of them; anchors, tags and nested blocks are refused where they matter.
+and blocks of them, and both in brackets; anchors, tags and nested blocks are refused where they matter.
 
 Seventeen keypoints without names are those of COCO. Those of other numbers are ``keypoint 1`` and on.
 
@@ -40,6 +48,8 @@ from deixis.geometry.checks import shown
 from deixis.structures import Instance, Sample
 
 SPLITS = ("train", "val", "test")
+YAML = (".yaml", ".yml")
+CLASS_FILES = ("obj.data", "classes.txt", "obj.names")
 _CLASS_LIMIT = 100_000
 _DIGITS = 6
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
@@ -88,7 +98,9 @@ class Yolo:
             return
         for path in _walk(labels, (".txt",)):
             stem = place / path.relative_to(labels)
-            if not any(stem.with_suffix(end).exists() for end in _SUFFIXES):
+            if path.name not in NOT_ROWS and not any(
+                stem.with_suffix(end).exists() for end in _SUFFIXES
+            ):
                 yield Fault("unknown_image", "rows without a picture", printable_name(path))
 
     def _listed(self, place: Path, where: str, name: str) -> Part | Fault:
@@ -104,7 +116,7 @@ class Yolo:
 
     def _part(self, path: Path) -> Part | Fault:
         key = path.relative_to(self.images).as_posix()
-        label = _beside(path)
+        label = _rows_of(path)
         try:
             key.encode()
         except UnicodeEncodeError:
@@ -195,6 +207,8 @@ def _single(parts: Sequence[Part]) -> Part:
     return parts[0]
 
 
+NOT_ROWS = frozenset({"classes.txt", "notes.txt", "train.txt", "val.txt", "valid.txt", "test.txt"})
+"""Files of text among rows that are none."""
 _SUFFIXES = (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES))
 
 
@@ -213,6 +227,14 @@ def _beside(image: Path) -> Path:
         last = len(pieces) - 2 - pieces[-2::-1].index("images")
         pieces[last] = "labels"
     return Path(*pieces).with_suffix(".txt")
+
+
+def _rows_of(image: Path) -> Path:
+    """The file of a picture's rows that is there; beside the picture, where ``labels`` has none."""
+    label, beside = _beside(image), image.with_suffix(".txt")
+    if label != beside and not os.path.lexists(label) and beside.name not in NOT_ROWS:
+        return beside if os.path.lexists(beside) else label
+    return label
 
 
 def _number(word: str) -> float:
@@ -292,7 +314,8 @@ def open_yolo(
     """Read ``data.yaml``, and find the pictures of a split.
 
     Args:
-        path: ``data.yaml``, or the folder that holds it.
+        path: ``data.yaml``, ``obj.data``, ``classes.txt`` or ``obj.names``, or the folder that holds
+            one of them.
         name: What the samples are called after.
         split: A split that the file names; where it names several, one has to be named.
         exhaustive: Every thing of the classes is annotated, as in training data.
@@ -305,14 +328,17 @@ def open_yolo(
     """
     if rows not in {"auto", "obb"}:
         raise RecipeError(f"rows {rows!r}: expected auto or obb")
-    config = path / "data.yaml" if path.is_dir() else path
+    config = _config(path) if path.is_dir() else path
     try:
-        fields = read_yaml(read_small_text(config, "bad_record"))
+        text = read_small_text(config, "bad_record")
+        fields = read_yaml(text) if config.suffix in YAML else _without_yaml(config, text)
         classes = _classes(fields.get("names"))
         joints, dimensions = _joints(fields)
     except BadRecord as error:
         raise AnnotationError(f"{config}: {error.detail}") from None
     root = config.parent
+    if config.suffix == ".data" and not any(fields.get(key) for key in SPLITS):
+        fields |= _pictures_in(root)
     found = {key: _places(root, fields, fields[key]) for key in SPLITS if fields.get(key)}
     if split and split not in found and fields.get(split):
         found[split] = _places(root, fields, fields[split])
@@ -338,6 +364,62 @@ def open_yolo(
         exhaustive=exhaustive,
         oriented=rows == "obb" or fields.get("task") == "obb",
     )
+
+
+def _config(folder: Path) -> Path:
+    """The file of a folder that says the classes."""
+    if (folder / "data.yaml").is_file():
+        return folder / "data.yaml"
+    found = sorted(file for file in folder.glob("*.y*ml") if file.suffix in YAML)
+    if len(found) > 1:
+        names = [file.name for file in found]
+        raise AnnotationError(f"{folder}: has {names}; name one, as in yolo:{found[0]}")
+    found += [folder / name for name in CLASS_FILES if (folder / name).is_file()]
+    if not found:
+        raise AnnotationError(
+            f"{folder}: expected data.yaml, or one of {list(CLASS_FILES)}, found neither"
+        )
+    return found[0]
+
+
+def _without_yaml(config: Path, text: str) -> dict[str, Any]:
+    """What ``data.yaml`` would say, of a list of classes or of darknet's ``obj.data``."""
+    root = config.parent
+    if config.suffix != ".data":
+        return {"names": _lines(text), **_pictures_in(root)}
+    fields: dict[str, Any] = {}
+    for line in _lines(text):
+        key, equals, value = line.partition("=")
+        if not equals:
+            raise BadRecord("bad_record", f"expected name = value, got {shown(line)}")
+        fields[{"valid": "val"}.get(key.strip(), key.strip())] = value.strip()
+    named = fields.get("names")
+    if not isinstance(named, str) or not named:
+        raise BadRecord("bad_record", "names: expected a file of class names")
+    # darknet names files from where it was started, which is mostly above this folder
+    places = [image_path(root, named), image_path(root, PurePosixPath(named).name)]
+    path = next((one for one in places if one.is_file()), places[0])
+    fields["names"] = _lines(read_small_text(path, "bad_record"))
+    for key in SPLITS:
+        value = fields.get(key)
+        if isinstance(value, str) and not (root / value).exists():
+            fields[key] = PurePosixPath(value).name
+    return fields
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _pictures_in(root: Path) -> dict[str, str]:
+    """Where the pictures of each split are, in a folder that has no file to say it."""
+    found: dict[str, str] = {}
+    for split in (*SPLITS, "valid"):
+        for name in (f"{split}.txt", f"images/{split}", f"{split}/images", split):
+            if (root / name).exists():
+                found.setdefault("val" if split == "valid" else split, name)
+                break
+    return found or {"train": "images" if (root / "images").is_dir() else "."}
 
 
 def _classes(names: object) -> dict[int, str]:
@@ -392,7 +474,7 @@ def _places(root: Path, fields: Mapping[str, Any], value: object) -> tuple[Path,
             names.insert(0, f"{base}/{one}")
         for name in names:
             try:
-                place = image_path(root, name)
+                place = root if name == "." else image_path(root, name)
             except BadRecord:
                 continue
             if place.exists() and place.resolve().is_relative_to(root.resolve()):
@@ -406,6 +488,10 @@ def _places(root: Path, fields: Mapping[str, Any], value: object) -> tuple[Path,
 _YAML_LIMIT = 2**20
 _QUOTED = re.compile(r"""\"(?:[^"\\]|\\.)*\"|'(?:[^']|'')*'""")
 _PIECE = re.compile(r"""[^\s,\[\]{}"'&*!|>%@`#][^,\[\]{}]*""")
+_FLOW_PAIR = re.compile(
+    rf"""(?:{_QUOTED.pattern}|[^\s,\[\]{{}}"':]+)\s*:\s+(?:{_QUOTED.pattern}|{_PIECE.pattern})"""
+)
+_CLOSING = {"[": "]", "{": "}"}
 _SIGNS = "{}[]&*!|>%@`,#-"
 """What a plain name does not begin with: signs of YAML that is not read."""
 
@@ -436,10 +522,11 @@ def read_yaml(text: str) -> dict[str, Any]:
         while at < len(lines) and (lines[at][0] == " " or lines[at].startswith("- ")):
             block.append(lines[at])
             at += 1
-        if value.startswith("[") and not value.endswith("]"):
-            # a list in brackets that goes on
+        closing = _CLOSING.get(value[:1])
+        if closing is not None and not value.endswith(closing):
+            # a list or a map in brackets that goes on
             value, block = " ".join([value, *(one.strip() for one in block)]), []
-            while at < len(lines) and "]" not in value:
+            while at < len(lines) and closing not in value:
                 value += f" {lines[at].strip()}"
                 at += 1
         if block and value[:1] in {"|", ">"}:
@@ -485,7 +572,7 @@ def _pair(line: str) -> tuple[str, str]:
 def _uncommented(value: str) -> str:
     """A value without the comment behind it."""
     quoted = _QUOTED.match(value)
-    end = quoted.end() if quoted else value.rfind("]") + 1 if value.startswith("[") else 0
+    end = quoted.end() if quoted else value.rfind(_CLOSING.get(value[:1], "\n")) + 1
     if end and (not value[end:].strip() or value[end:].lstrip().startswith("#")):
         return value[:end]
     return re.split(r"(?:^|\s)#", value, maxsplit=1)[0].strip()
@@ -496,29 +583,35 @@ def _value(text: str) -> Any:
         return None
     if text[0] == "[":
         return [_value(piece) for piece in _pieces(text)]
+    if text[0] == "{":
+        pairs = [_pair(piece) for piece in _pieces(text)]
+        if len({name for name, _ in pairs}) < len(pairs):
+            raise BadRecord("bad_record", f"a name comes twice: {shown(text)}")
+        return {name: _value(value) for name, value in pairs}
     if text[0] in "\"'":
         if not _QUOTED.fullmatch(text):
             raise BadRecord("bad_record", f"a quote that does not end: {shown(text)}")
         if text[0] == '"':
             return as_text(parse_json(text), "a text in quotes", empty=True)
         return text[1:-1].replace("''", "'")
-    if text[0] in "{&*!|>%@`":
+    if text[0] in "&*!|>%@`":
         raise BadRecord("bad_record", f"YAML that is not read: {shown(text)}")
     return text
 
 
 def _pieces(text: str) -> list[str]:
-    """The elements of a list in brackets."""
+    """The elements of a list in brackets, or the pairs of a map."""
     inner = text[1:-1].strip()
     at, found = 0, []
     while at < len(inner):
-        match = _QUOTED.match(inner, at) or _PIECE.match(inner, at)
+        pair = _FLOW_PAIR.match(inner, at) if text[0] == "{" else None
+        match = pair or _QUOTED.match(inner, at) or _PIECE.match(inner, at)
         end = len(inner) if match is None else _past_blanks(inner, match.end())
         if match is None or inner[end : end + 1] not in {",", ""}:
             raise BadRecord("bad_record", f"a list that is not read: {shown(text)}")
         found.append(match[0].strip())
         at = _past_blanks(inner, end + 1)
-    if not text.endswith("]"):
+    if not text.endswith(_CLOSING[text[0]]):
         raise BadRecord("bad_record", f"a list that does not end: {shown(text)}")
     return found
 

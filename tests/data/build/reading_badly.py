@@ -1,0 +1,21 @@
+"""Ways to decode a picture that end badly; they travel to another process."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+from deixis.geometry import ImageSize
+
+
+def by_name(picture: Path | bytes) -> object:
+    """Hang or die over a picture, as its bytes say."""
+    word = picture if isinstance(picture, bytes) else picture.read_bytes()
+    if word == b"hang":
+        time.sleep(600)
+    if word == b"die":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if word == b"end":
+        os._exit(3)
+    return SimpleNamespace(size=ImageSize(2, 3))
