@@ -338,10 +338,10 @@ def _check_plan(folder: Path, manifest: Mapping[str, Any]) -> None:
     if not (folder / "plan.json").exists():
         return
     try:
-        digest = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["digest"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder / 'plan.json'}: damaged: {error}") from error
-    if digest != manifest["digest"]:
+    if plan != {"digest": manifest["digest"], **manifest["plan"]}:
         raise CheckpointError(f"{folder}: plan.json and the manifest are of different builds")
 
 
