@@ -525,10 +525,13 @@ def read_yaml(text: str) -> dict[str, Any]:
         closing = _CLOSING.get(value[:1])
         if closing is not None and not value.endswith(closing):
             # a list or a map in brackets that goes on
-            value, block = " ".join([value, *(one.strip() for one in block)]), []
-            while at < len(lines) and closing not in value:
-                value += f" {lines[at].strip()}"
+            parts, block = [value, *(one.strip() for one in block)], []
+            closed = any(closing in part for part in parts)
+            while at < len(lines) and not closed:
+                parts.append(lines[at].strip())
+                closed = closing in lines[at]
                 at += 1
+            value = " ".join(parts)
         if block and value[:1] in {"|", ">"}:
             made[key] = None
         elif block and not value:
