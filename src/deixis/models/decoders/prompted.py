@@ -181,7 +181,7 @@ class PromptedMaskDecoder(nn.Module):
     @torch.no_grad()
     def see(self, pixels: Float[Tensor, "b 3 side side"]) -> EncodedImages:
         """Encode images that `ImageFrame.prepare` has made, once for all references."""
-        encoded = self.segmenter.get_image_embeddings(pixels)
+        encoded = self.segmenter.get_image_embeddings(pixels.to(self.segmenter.dtype))
         if isinstance(encoded, Tensor):
             return EncodedImages(encoded)
         return EncodedImages(encoded[-1], tuple(encoded[:-1]))

@@ -1,0 +1,359 @@
+"""A pretend accelerator on the processor: real values inside, a device label outside.
+
+A tensor on the pretend device is a wrapper that says ``meta`` and computes on the processor. An
+operation that mixes it with a tensor of the processor raises, as CUDA's kernels do, and every read
+of its values is written down with the place in the source that asked for it, since each one makes
+an accelerator's queue run empty. Results can be compared with those of the processor.
+
+    with PretendDevice() as device:
+        predictor = deixis.load("scenes-tiny", device="meta")
+        answer = predictor.ask(image, "Where is the circle?")
+    assert {read.place for read in device.reads} <= KNOWN
+
+What it does not show: kernels that a real device lacks, memory, speed, and the numbers of autocast,
+which is off here.
+"""
+
+import functools
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+DEVICE = torch.device("meta")
+
+_MOVES = frozenset({"aten::copy_", "aten::_to_copy", "aten::to", "aten::set_"})
+_INDEXED = frozenset({"aten::index", "aten::index_put", "aten::index_put_"})
+# results whose size depends on values, and values that become Python's
+_WAITS = frozenset(
+    {
+        "aten::_local_scalar_dense",
+        "aten::_unique",
+        "aten::_unique2",
+        "aten::bincount",
+        "aten::equal",
+        "aten::is_nonzero",
+        "aten::item",
+        "aten::masked_select",
+        "aten::nonzero",
+        "aten::unique_consecutive",
+        "aten::unique_dim",
+    }
+)
+_NOT_PLACES = ("torch", "jaxtyping", "beartype", "pretend_device", "contextlib", "functools")
+
+
+class MixedDevicesError(RuntimeError):
+    """An operation was given tensors of the pretend device and of the processor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A read of values that makes an accelerator wait, and the function that asked for it."""
+
+    operation: str
+    place: str
+
+    @property
+    def own(self) -> bool:
+        """Whether deixis asked for it, and not a library that it calls."""
+        return self.place.startswith("deixis.")
+
+
+class OnDevice(Tensor):
+    """A tensor on the pretend device; ``inner`` holds its values."""
+
+    inner: Tensor
+
+    @staticmethod
+    def __new__(cls, inner: Tensor, *, requires_grad: bool = False) -> "OnDevice":  # noqa: PYI034
+        """Wrap a tensor of the processor."""
+        made: OnDevice = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]  # torch's own
+            cls,
+            inner.size(),
+            strides=inner.stride(),
+            storage_offset=inner.storage_offset(),
+            dtype=inner.dtype,
+            layout=inner.layout,
+            device=DEVICE,
+            requires_grad=requires_grad,
+        )
+        made.inner = inner.detach()
+        return made
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        del tensor_contents
+        return f"OnDevice({self.inner})"
+
+    def data_ptr(self) -> int:
+        """Where the values are."""
+        return self.inner.data_ptr()
+
+    def tolist(self) -> Any:
+        """The values as Python has them, which is a read."""
+        _note("tolist")
+        return self.inner.tolist()
+
+    def numpy(self, *, force: bool = False) -> Any:
+        """Raise, as a tensor on any accelerator does."""
+        del force
+        raise TypeError("can't convert a tensor on the device to numpy: use .cpu() first")
+
+    def __array__(self, dtype: Any = None) -> Any:
+        del dtype
+        return self.numpy()
+
+    @classmethod
+    def __torch_dispatch__(
+        cls,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Compute on the values inside."""
+        del types
+        return _run(func, args, dict(kwargs or {}))
+
+
+class PretendDevice:
+    """While entered, ``device="meta"`` is an accelerator with values.
+
+    Attributes:
+        reads: Reads of values so far, in order.
+    """
+
+    _active: "list[PretendDevice]" = []  # noqa: RUF012  # the innermost one notes reads
+
+    def __init__(self) -> None:
+        self.reads: list[Read] = []
+        self._modes: list[Any] = []
+        self._undo: list[Callable[[], None]] = []
+
+    def __enter__(self) -> "PretendDevice":
+        """Let the device be there."""
+        self._undo = [_without_autocast(), _with_fused_kernels()]
+        self._modes = [_Constructors(), _Dispatch()]
+        for mode in self._modes:
+            mode.__enter__()
+        self._active.append(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let it be gone."""
+        self._active.remove(self)
+        for mode in reversed(self._modes):
+            mode.__exit__(kind, error, trace)
+        for undo in self._undo:
+            undo()
+
+    def places(self) -> dict[str, int]:
+        """How many reads each function has asked for."""
+        counts: dict[str, int] = {}
+        for read in self.reads:
+            counts[read.place] = counts.get(read.place, 0) + 1
+        return counts
+
+    @contextmanager
+    def counted(self) -> Iterator[list[Read]]:
+        """Collect the reads of a block."""
+        start = len(self.reads)
+        found: list[Read] = []
+        yield found
+        found += self.reads[start:]
+
+
+def on_device(module: nn.Module) -> nn.Module:
+    """Put parameters and buffers on the pretend device in place; shared ones stay shared."""
+    moved: dict[int, Tensor] = {}
+    for part in module.modules():
+        for name, parameter in list(part._parameters.items()):
+            if parameter is not None and not isinstance(parameter, OnDevice):
+                if id(parameter) not in moved:
+                    inner = OnDevice(parameter.detach(), requires_grad=parameter.requires_grad)
+                    moved[id(parameter)] = nn.Parameter(inner, parameter.requires_grad)
+                part._parameters[name] = moved[id(parameter)]  # type: ignore[assignment]  # made so
+        for name, buffer in list(part._buffers.items()):
+            if buffer is not None and not isinstance(buffer, OnDevice):
+                part._buffers[name] = OnDevice(buffer.detach())
+    return module
+
+
+def values(tensor: Tensor) -> Tensor:
+    """A tensor's values on the processor, without a read being counted."""
+    return tensor.inner if isinstance(tensor, OnDevice) else tensor.detach()
+
+
+def _note(operation: str) -> None:
+    if PretendDevice._active:
+        PretendDevice._active[-1].reads.append(Read(operation, _place()))
+
+
+def _place() -> str:
+    """The innermost function that is neither torch's nor ours here."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.split(".")[0] not in _NOT_PLACES and not frame.f_code.co_filename.startswith("<"):
+            return f"{module}:{frame.f_code.co_qualname}"
+        frame = frame.f_back
+    return "?"
+
+
+def _is_device(value: Any) -> bool:
+    return value is not None and torch.device(value).type == DEVICE.type
+
+
+def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    name = func._schema.name
+    tensors = [one for one in tree_flatten((args, kwargs))[0] if isinstance(one, Tensor)]
+    here = [one for one in tensors if isinstance(one, OnDevice)]
+    _check_devices(name, args, tensors, here)
+    if here and _waits(name, args, kwargs):
+        _note(name.removeprefix("aten::"))
+
+    def unwrap(one: Any) -> Any:
+        if isinstance(one, OnDevice):
+            return one.inner
+        is_device = isinstance(one, torch.device) and one.type == DEVICE.type
+        return torch.device("cpu") if is_device else one
+
+    plain_args, plain_kwargs = tree_map(unwrap, (args, kwargs))
+    if "pin_memory" in plain_kwargs:
+        plain_kwargs["pin_memory"] = False
+    result = func(*plain_args, **plain_kwargs)
+    if "out" in kwargs:
+        return kwargs["out"]
+    if func._schema.is_mutable and name.endswith("_") and isinstance(args[0], Tensor):
+        changed = args[0]
+        if isinstance(changed, OnDevice) and changed.shape != changed.inner.shape:
+            raise NotImplementedError(f"{name}: a shape that changes in place is not followed")
+        return changed
+    target = _target(args, kwargs)
+    if not (_is_device(target) if target is not None else bool(here)):
+        return result
+    return tree_map(lambda one: OnDevice(one) if isinstance(one, Tensor) else one, result)
+
+
+def _check_devices(
+    name: str, args: tuple[Any, ...], tensors: list[Tensor], here: list[OnDevice]
+) -> None:
+    other = [one for one in tensors if not isinstance(one, OnDevice)]
+    if any(_is_device(one.device) and one.numel() for one in other):
+        raise NotImplementedError(f"{name}: a tensor was made on the device in a way not followed")
+    if not here or name in _MOVES:
+        return
+    if name in _INDEXED and isinstance(args[0], OnDevice):
+        # an accelerator takes indices from the processor, not the other way round
+        indices = {id(one) for one in args[1] if one is not None}
+        other = [one for one in other if id(one) not in indices]
+    # a single number may come from the processor, as on CUDA
+    strangers = [one for one in other if one.dim() and not _is_device(one.device)]
+    if strangers:
+        shape = tuple(strangers[0].shape)
+        raise MixedDevicesError(f"{name}: expected one device, got {DEVICE} and cpu of {shape}")
+
+
+def _waits(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether an operation on the device needs values before it can go on."""
+    match name:
+        case "aten::_to_copy" | "aten::to":
+            target = _target(args, kwargs)
+            return isinstance(args[0], OnDevice) and target is not None and not _is_device(target)
+        case "aten::copy_":
+            return not isinstance(args[0], OnDevice)
+        case "aten::index":
+            return _by_truth(args[1])
+        case "aten::index_put" | "aten::index_put_":
+            # one value under a mask is filled in without a list of places
+            return _by_truth(args[1]) and args[2].numel() != 1
+        case "aten::repeat_interleave":
+            return kwargs.get("output_size") is None
+        case _:
+            return name in _WAITS
+
+
+def _target(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.device | None:
+    """The device that an operation is told to leave its result on."""
+    told = [*args, kwargs.get("device")]
+    return next((one for one in told if isinstance(one, torch.device)), None)
+
+
+def _by_truth(indices: Any) -> bool:
+    return any(isinstance(one, OnDevice) and one.dtype == torch.bool for one in indices)
+
+
+class _Constructors(TorchFunctionMode):
+    """What native code fills with data of Python is made on the processor, then moved."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        del types
+        named = dict(kwargs or {})
+        if func in {torch.tensor, torch.as_tensor} and _is_device(named.get("device")):
+            device = named.pop("device")
+            return func(*args, **named).to(device)
+        if func is Tensor.new_tensor and isinstance(args[0], OnDevice):
+            named.setdefault("dtype", args[0].dtype)
+            named.pop("device", None)
+            return torch.tensor(*args[1:], **named).to(DEVICE)
+        indexes = {Tensor.__getitem__, Tensor.__setitem__}
+        if func in indexes and isinstance(args[0], OnDevice):
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            index = tuple(torch.tensor(one).to(DEVICE) if isinstance(one, list) else one for one in index)
+            args = (args[0], index, *args[2:])
+        return func(*args, **named)
+
+
+class _Dispatch(TorchDispatchMode):
+    """Follows what is made on the device without a tensor that is there already."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        del types
+        return _run(func, args, dict(kwargs or {}))
+
+
+def _without_autocast() -> Callable[[], None]:
+    """Let the device take autocast and not do it: the processor's casts would happen inside."""
+    kind = torch.amp.autocast_mode.autocast
+    before = kind.__init__
+
+    @functools.wraps(before)
+    def made(self: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
+        if device_type == DEVICE.type:
+            before(self, "cpu", enabled=False)
+        else:
+            before(self, device_type, *args, **kwargs)
+
+    kind.__init__ = made  # type: ignore[method-assign]  # as the device's own would be
+
+    def undo() -> None:
+        kind.__init__ = before  # type: ignore[method-assign]
+
+    return undo
+
+
+def _with_fused_kernels() -> Callable[[], None]:
+    """Let optimizers have one kernel for all parameters, as on CUDA."""
+    home = import_module("torch.optim.optimizer")
+    name = "_get_fused_kernels_supported_devices"
+    before: Callable[[], list[str]] = getattr(home, name)
+    setattr(home, name, lambda: [*before(), DEVICE.type])
+    return lambda: setattr(home, name, before)
