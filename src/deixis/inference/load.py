@@ -10,6 +10,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 
 from deixis.errors import CheckpointError, ModelError
+from deixis.inference.placement import choose_device, choose_precision
 from deixis.inference.predictor import Predictor
 from deixis.models.changes import DESCRIPTION, load_changes, read_changes
 from deixis.models.config import PointingVLMConfig
@@ -32,6 +33,7 @@ def load(
     *,
     adapters: str | Path | None = None,
     device: str | None = None,
+    dtype: str = "auto",
     second_look: bool = True,
     detector: str | Path | None = None,
     pose: str | Path | None = None,
@@ -43,7 +45,12 @@ def load(
             folder that holds only changes to a model loads that model by the name that it knows.
         adapters: A folder that holds changes to the model: adapters, LoRA, other weights (see
             `deixis.models.changes`).
-        device: Torch device; the accelerator where there is one, else the processor.
+        device: Torch device, such as ``cuda:1`` or ``mps``; CUDA's where there is one, else the
+            processor. Questions go there and answers come back by themselves.
+        dtype: Type of weights and states: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is
+            bfloat16 on an accelerator and float32 on the processor. Weights are read in it one by
+            one, so that a model is never held in a wider type. Boxes, scores and what masks are cut
+            from are float32 in all of them. Detector and pose model stay in float32.
         second_look: Check by what is seen whether there is anything to point at, where the
             language model is in doubt (see `deixis.inference.second_look`).
         detector: A folder with a GroundingDINO of transformers, which is asked where answers are
@@ -52,9 +59,12 @@ def load(
             ask for, where the model has no decoder for them.
 
     Raises:
-        ModelError: There is no such model, or it decodes keypoints and a pose model is given.
+        ModelError: There is no such model, device or dtype, or it decodes keypoints and a pose
+            model is given.
         CheckpointError: Its files are damaged or do not fit one another.
     """
+    place = choose_device(device)
+    precision = choose_precision(dtype, place)
     folder = find_model(str(name))
     changes = None if adapters is None else find_model(str(adapters))
     if (folder / DESCRIPTION).is_file():
@@ -62,32 +72,30 @@ def load(
             raise ModelError(f"model {name}: changes alone; expected the model that they belong to")
         folder, changes = find_model(read_changes(folder).base), folder
     model: Any
-    model, tokenizer = _read(folder, str(name))
+    model, tokenizer = _read(folder, str(name), precision)
     if changes is not None:
         load_changes(model, folder, changes)
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     describer = None
     if (folder / DESCRIBER).is_dir():
         describer = TextEncoderTokenizer.load(folder / DESCRIBER)
     return Predictor(
-        model.to(device).eval(),
+        model.to(place).eval(),
         tokenizer,
         name=str(name),
         second_look=second_look,
         describer=describer,
-        detector=None if detector is None else open_detector(Path(detector), device),
-        pose=None if pose is None else open_pose(Path(pose), device),
+        detector=None if detector is None else open_detector(Path(detector), str(place)),
+        pose=None if pose is None else open_pose(Path(pose), str(place)),
     )
 
 
-def _read(folder: Path, name: str) -> tuple[PointingVLM, MarkedTokenizer]:
+def _read(folder: Path, name: str, dtype: torch.dtype) -> tuple[PointingVLM, MarkedTokenizer]:
     try:
         config = PointingVLMConfig.from_pretrained(folder)
         loaded: Any = PointingVLM.from_pretrained(
             folder,
             config=config,
-            dtype=torch.float32,
+            dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
         )

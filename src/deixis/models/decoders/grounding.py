@@ -229,8 +229,13 @@ def _check(folder: Path, what: str) -> None:
 
 
 def _model(loader: Any, folder: Path) -> Any:
+    # whatever it was saved in: pixels and boxes go in as float32
     model, report = loader.from_pretrained(
-        folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+        folder,
+        dtype=torch.float32,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
     )
     wrong = {key: sorted(report[key]) for key in ("missing_keys", "unexpected_keys") if report[key]}
     if wrong:

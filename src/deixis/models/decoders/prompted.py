@@ -331,7 +331,7 @@ def resized(logits: Float[Tensor, "n h w"], side: int) -> Float[Tensor, "n side 
 
 
 def load_segmenter(folder: Path) -> Any:
-    """Load a ``SamModel`` or ``Sam2Model`` from a folder of config.json and safetensors.
+    """Load a ``SamModel`` or ``Sam2Model`` in float32 from a folder of config.json and safetensors.
 
     Raises:
         CheckpointError: There are no such files, they are damaged, or they do not fit.
@@ -348,7 +348,11 @@ def load_segmenter(folder: Path) -> Any:
             raise ModelError(f"segmenter {folder}: expected sam or sam2, got {kind!r}")
         loader: Any = SamModel if kind == "sam" else Sam2Model
         model, report = loader.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"segmenter {folder}: {str(error).splitlines()[0]}") from error
