@@ -246,7 +246,15 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     target = _target(args, kwargs)
     if not (_is_device(target) if target is not None else bool(here)):
         return result
-    return tree_map(lambda one: OnDevice(one) if isinstance(one, Tensor) else one, result)
+    # a view of a tensor that autograd may follow is one too, in inference mode as well
+    followed = _is_view(func) and any(not one.is_inference() for one in here)
+    with torch.inference_mode(mode=torch.is_inference_mode_enabled() and not followed):
+        return tree_map(lambda one: OnDevice(one) if isinstance(one, Tensor) else one, result)
+
+
+def _is_view(func: Any) -> bool:
+    aliases = [each.alias_info for each in func._schema.returns]
+    return any(alias is not None and not alias.is_write for alias in aliases)
 
 
 def _check_devices(
