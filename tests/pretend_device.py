@@ -27,7 +27,6 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 DEVICE = torch.device("meta")
 
@@ -215,46 +214,78 @@ def _place() -> str:
 
 
 def _is_device(value: Any) -> bool:
+    if isinstance(value, torch.device):
+        return value.type == DEVICE.type
     return value is not None and torch.device(value).type == DEVICE.type
 
 
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What an operation's schema says of it."""
+
+    name: str
+    changes_first: bool
+    is_view: bool
+
+
+@functools.cache
+def _facts(func: Any) -> _Facts:
+    schema = func._schema
+    aliases = [each.alias_info for each in schema.returns]
+    return _Facts(
+        schema.name,
+        schema.is_mutable and schema.name.endswith("_"),
+        any(alias is not None and not alias.is_write for alias in aliases),
+    )
+
+
 def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    name = func._schema.name
-    tensors = [one for one in tree_flatten((args, kwargs))[0] if isinstance(one, Tensor)]
+    facts = _facts(func)
+    tensors: list[Tensor] = []
+    plain_args = tuple(_unwrapped(each, tensors) for each in args)
+    plain_kwargs = {key: _unwrapped(each, tensors) for key, each in kwargs.items()}
     here = [one for one in tensors if isinstance(one, OnDevice)]
-    _check_devices(name, args, tensors, here)
-    if here and _waits(name, args, kwargs):
-        _note(name.removeprefix("aten::"))
-
-    def unwrap(one: Any) -> Any:
-        if isinstance(one, OnDevice):
-            return one.inner
-        is_device = isinstance(one, torch.device) and one.type == DEVICE.type
-        return torch.device("cpu") if is_device else one
-
-    plain_args, plain_kwargs = tree_map(unwrap, (args, kwargs))
+    _check_devices(facts.name, args, tensors, here)
+    if here and _waits(facts.name, args, kwargs):
+        _note(facts.name.removeprefix("aten::"))
     if "pin_memory" in plain_kwargs:
         plain_kwargs["pin_memory"] = False
     result = func(*plain_args, **plain_kwargs)
     if "out" in kwargs:
         return kwargs["out"]
-    if func._schema.is_mutable and name.endswith("_") and isinstance(args[0], Tensor):
+    if facts.changes_first and isinstance(args[0], Tensor):
         changed = args[0]
         if isinstance(changed, OnDevice) and changed.shape != changed.inner.shape:
-            raise NotImplementedError(f"{name}: a shape that changes in place is not followed")
+            raise NotImplementedError(f"{facts.name}: a shape that changes in place is not followed")
         return changed
     target = _target(args, kwargs)
-    if not (_is_device(target) if target is not None else bool(here)):
+    if not (_is_device(target) if target is not None else here):
         return result
     # a view of a tensor that autograd may follow is one too, in inference mode as well
-    followed = _is_view(func) and any(not one.is_inference() for one in here)
-    with torch.inference_mode(mode=torch.is_inference_mode_enabled() and not followed):
-        return tree_map(lambda one: OnDevice(one) if isinstance(one, Tensor) else one, result)
+    if facts.is_view and torch.is_inference_mode_enabled():
+        with torch.inference_mode(mode=all(one.is_inference() for one in here)):
+            return _wrapped(result)
+    return _wrapped(result)
 
 
-def _is_view(func: Any) -> bool:
-    aliases = [each.alias_info for each in func._schema.returns]
-    return any(alias is not None and not alias.is_write for alias in aliases)
+def _unwrapped(value: Any, tensors: list[Tensor]) -> Any:
+    """A value with what is inside tensors of the device; all tensors are noted."""
+    if isinstance(value, Tensor):
+        tensors.append(value)
+        return value.inner if isinstance(value, OnDevice) else value
+    if isinstance(value, list | tuple):
+        return type(value)([_unwrapped(each, tensors) for each in value])
+    if isinstance(value, torch.device) and value.type == DEVICE.type:
+        return torch.device("cpu")
+    return value
+
+
+def _wrapped(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return OnDevice(value)
+    if isinstance(value, list | tuple):
+        return type(value)([_wrapped(each) for each in value])
+    return value
 
 
 def _check_devices(
