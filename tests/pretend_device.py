@@ -74,7 +74,7 @@ class OnDevice(Tensor):
     inner: Tensor
 
     @staticmethod
-    def __new__(cls, inner: Tensor, *, requires_grad: bool = False) -> "OnDevice":  # noqa: PYI034
+    def __new__(cls, inner: Tensor, *, requires_grad: bool = False) -> "OnDevice":
         """Wrap a tensor of the processor."""
         made: OnDevice = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]  # torch's own
             cls,
@@ -140,7 +140,7 @@ class PretendDevice:
 
     def __enter__(self) -> "PretendDevice":
         """Let the device be there."""
-        self._undo = [_without_autocast(), _with_fused_kernels()]
+        self._undo = [*_without_autocast(), *_with_fused_kernels()]
         self._modes = [_Constructors(), _Dispatch()]
         for mode in self._modes:
             mode.__enter__()
@@ -207,7 +207,9 @@ def _place() -> str:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
-        if module.split(".")[0] not in _NOT_PLACES and not frame.f_code.co_filename.startswith("<"):
+        if module.split(".", maxsplit=1)[
+            0
+        ] not in _NOT_PLACES and not frame.f_code.co_filename.startswith("<"):
             return f"{module}:{frame.f_code.co_qualname}"
         frame = frame.f_back
     return "?"
@@ -245,6 +247,9 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     plain_args = tuple(_unwrapped(each, tensors) for each in args)
     plain_kwargs = {key: _unwrapped(each, tensors) for key, each in kwargs.items()}
     here = [one for one in tensors if isinstance(one, OnDevice)]
+    if facts.name == "aten::_has_compatible_shallow_copy_type" and len(here) == 1:
+        # a parameter that moves is made anew
+        return False
     _check_devices(facts.name, args, tensors, here)
     if here and _waits(facts.name, args, kwargs):
         _note(facts.name.removeprefix("aten::"))
@@ -256,7 +261,9 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if facts.changes_first and isinstance(args[0], Tensor):
         changed = args[0]
         if isinstance(changed, OnDevice) and changed.shape != changed.inner.shape:
-            raise NotImplementedError(f"{facts.name}: a shape that changes in place is not followed")
+            raise NotImplementedError(
+                f"{facts.name}: a shape that changes in place is not followed"
+            )
         return changed
     target = _target(args, kwargs)
     if not (_is_device(target) if target is not None else here):
@@ -354,7 +361,9 @@ class _Constructors(TorchFunctionMode):
         indexes = {Tensor.__getitem__, Tensor.__setitem__}
         if func in indexes and isinstance(args[0], OnDevice):
             index = args[1] if isinstance(args[1], tuple) else (args[1],)
-            index = tuple(torch.tensor(one).to(DEVICE) if isinstance(one, list) else one for one in index)
+            index = tuple(
+                torch.tensor(one).to(DEVICE) if isinstance(one, list) else one for one in index
+            )
             args = (args[0], index, *args[2:])
         return func(*args, **named)
 
@@ -369,30 +378,38 @@ class _Dispatch(TorchDispatchMode):
         return _run(func, args, dict(kwargs or {}))
 
 
-def _without_autocast() -> Callable[[], None]:
+def _without_autocast() -> list[Callable[[], None]]:
     """Let the device take autocast and not do it: the processor's casts would happen inside."""
     kind = torch.amp.autocast_mode.autocast
-    before = kind.__init__
+    begin = kind.__init__
 
-    @functools.wraps(before)
+    @functools.wraps(begin)
     def made(self: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
         if device_type == DEVICE.type:
-            before(self, "cpu", enabled=False)
+            begin(self, "cpu", enabled=False)
         else:
-            before(self, device_type, *args, **kwargs)
+            begin(self, device_type, *args, **kwargs)
 
-    kind.__init__ = made  # type: ignore[method-assign]  # as the device's own would be
+    enabled = torch.is_autocast_enabled
 
-    def undo() -> None:
-        kind.__init__ = before  # type: ignore[method-assign]
+    def asked(*device_type: str) -> bool:
+        return device_type != (DEVICE.type,) and enabled(*device_type)
 
-    return undo
+    return [
+        _replaced(kind, "__init__", made),
+        _replaced(torch, "is_autocast_enabled", asked),
+    ]
 
 
-def _with_fused_kernels() -> Callable[[], None]:
+def _with_fused_kernels() -> list[Callable[[], None]]:
     """Let optimizers have one kernel for all parameters, as on CUDA."""
     home = import_module("torch.optim.optimizer")
     name = "_get_fused_kernels_supported_devices"
     before: Callable[[], list[str]] = getattr(home, name)
-    setattr(home, name, lambda: [*before(), DEVICE.type])
-    return lambda: setattr(home, name, before)
+    return [_replaced(home, name, lambda: [*before(), DEVICE.type])]
+
+
+def _replaced(owner: Any, name: str, new: Any) -> Callable[[], None]:
+    before = getattr(owner, name)
+    setattr(owner, name, new)
+    return lambda: setattr(owner, name, before)

@@ -101,9 +101,7 @@ class Whole:
 
     def made(self, folder: Path) -> Made:
         """The model with the same weights each time; ``folder`` is for released ones."""
-        model, processor = (
-            tiny_model(**self.changes) if self.build is None else self.build(folder)
-        )
+        model, processor = tiny_model(**self.changes) if self.build is None else self.build(folder)
         if self.pointing:
             reference = Reference((Box(5, 5, 30, 30),))
             phrase = GroundedPhrase("it", 0, 2, (UnitGroup(("box",), (reference,)),))

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import torch
 from every_part import RUNS, Given, Run
 from models.decoders.small import largest_difference
 from pretend_device import OnDevice, PretendDevice, on_device, values
@@ -43,7 +42,11 @@ def test_every_part_gives_the_processors_numbers_on_a_device(run: Run) -> None:
         assert largest_difference(wanted[name], gradient) < 1e-4, name
 
 
-@pytest.mark.parametrize("name", WHOLES)
+SPOKEN = {"triplets with a plan", "tokens", "coordinates"}
+"""Models that differ from the first in what they say alone."""
+
+
+@pytest.mark.parametrize("name", [name for name in WHOLES if name not in SPOKEN])
 def test_losses_and_gradients_are_those_of_the_processor(name: str, tmp_path: Path) -> None:
     whole = WHOLES[name]
     model, processor = whole.made(tmp_path)

@@ -112,9 +112,7 @@ def point_command(
 
         from deixis.cli.model import load_quietly
 
-        predictor = load_quietly(
-            model, device=device, dtype=dtype, detector=detector, pose=pose
-        )
+        predictor = load_quietly(model, device=device, dtype=dtype, detector=detector, pose=pose)
         shown = Video(Path(image)) if loaded is None else loaded.array
         answer = predictor.ask(shown, parts, units=units, fuse=fuse)
         if drawing is not None:

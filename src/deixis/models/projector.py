@@ -110,6 +110,8 @@ class ObjectProjector(nn.Module):
         looks = self.norm(features.gather(1, chosen[..., None].expand(-1, -1, features.shape[2])))
         boxes = proposals.at(chosen)[0].detach()
         sure = proposals.objectness.detach().sigmoid().gather(1, chosen)[..., None]
-        things = self.out(self.projector(torch.cat([looks, box_code(boxes).to(looks.dtype)], dim=-1)))
+        things = self.out(
+            self.projector(torch.cat([looks, box_code(boxes).to(looks.dtype)], dim=-1))
+        )
         things = things * sure.to(things.dtype) + self.sureness(sure.to(things.dtype))
         return torch.cat([things, self.whole(cells)], dim=1)

@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from deixis.models.pointing import PointingOutput
 
 
@@ -39,10 +41,12 @@ class TrainLog:
     def add(self, stage: str, lr: float, output: PointingOutput, norm: float, samples: int) -> None:
         """Add one step."""
         self._fixed = {"stage": stage, "lr": lr}
-        self._sums["loss"] += float(output.loss.detach())
+        told = {"loss": output.loss, **output.parts, **output.measures}
+        # one read for all of them: an accelerator waits for each
+        values = torch.stack([value.detach().float() for value in told.values()]).tolist()
+        for name, value in zip(told, values, strict=True):
+            self._sums[name] += value
         self._sums["norm"] += norm
-        for name, value in {**output.parts, **output.measures}.items():
-            self._sums[name] += float(value.detach())
         self._count += 1
         self._samples += samples
 

@@ -84,8 +84,8 @@ class GroundingDetector:
         pixels = processor(images=image, return_tensors="pt").to(self.device)
         text = tokenizer(f"{words}.", return_tensors="pt").to(self.device)
         given = model(**pixels, **text)
-        scores = given.logits[0].sigmoid().amax(-1).double().cpu()
-        boxes = given.pred_boxes[0].double().cpu()
+        scores = given.logits[0].sigmoid().amax(-1).cpu().double()
+        boxes = given.pred_boxes[0].cpu().double()
         found = []
         for index in scores.argsort(descending=True, stable=True).tolist():
             score = float(scores[index])

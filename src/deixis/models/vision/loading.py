@@ -200,9 +200,7 @@ def _find(name: str, revision: str | None) -> Path:
         raise ModelError(f"encoder {name!r} is no folder, and the hub did not give it") from error
 
 
-def _load_library(
-    encoder: PretrainedEncoder, folder: Path, dtype: torch.dtype
-) -> PreTrainedModel:
+def _load_library(encoder: PretrainedEncoder, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     model_class: type[PreTrainedModel] = getattr(transformers, encoder.config.family.model)
     loaded: Any = model_class.from_pretrained(
         folder,
