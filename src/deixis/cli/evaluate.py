@@ -41,6 +41,16 @@ def evaluate_command(
             metavar="DIR", help="A GroundingDINO of transformers, one more source of boxes."
         ),
     ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")
+    ] = None,
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="Precision: auto (bfloat16 on an accelerator, float32 on the processor), float32, "
+            "bfloat16 or float16."
+        ),
+    ] = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the report to this JSON file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -63,7 +73,9 @@ def evaluate_command(
         strategies = () if fuse is None else read_strategies(fuse.split(","))
         if strategies:
             check_fusible(resolved)
-        predictor = load_quietly(model, second_look=second_look, detector=detector)
+        predictor = load_quietly(
+            model, device=device, dtype=dtype, second_look=second_look, detector=detector
+        )
         with shown_progress("eval", "answers") as progress:
 
             def tell(benchmark: str, done: int, total: int) -> None:

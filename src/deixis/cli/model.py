@@ -11,6 +11,8 @@ from deixis.inference.load import load
 def load_quietly(
     name: str,
     *,
+    device: str | None = None,
+    dtype: str = "auto",
     second_look: bool = True,
     detector: Path | None = None,
     pose: Path | None = None,
@@ -18,9 +20,16 @@ def load_quietly(
     """Load a model by its name, folder or hub id; the others are folders (see `load`).
 
     Raises:
-        ModelError: There is no such model, or it takes no pose model.
+        ModelError: There is no such model, device or dtype, or it takes no pose model.
         CheckpointError: Its files are damaged.
     """
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    return load(name, second_look=second_look, detector=detector, pose=pose)
+    return load(
+        name,
+        device=device,
+        dtype=dtype,
+        second_look=second_look,
+        detector=detector,
+        pose=pose,
+    )

@@ -74,6 +74,16 @@ def point_command(
     model: Annotated[
         str, typer.Option(help="A shipped model, a folder or a hub id.")
     ] = "scenes-tiny",
+    device: Annotated[
+        str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")
+    ] = None,
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="Precision: auto (bfloat16 on an accelerator, float32 on the processor), float32, "
+            "bfloat16 or float16."
+        ),
+    ] = "auto",
     out: Annotated[
         Path | None, typer.Option(help="Draw the answer into this PNG, JPEG or WebP file.")
     ] = None,
@@ -110,7 +120,7 @@ def point_command(
 
         from deixis.cli.model import load_quietly
 
-        predictor = load_quietly(model, detector=detector, pose=pose)
+        predictor = load_quietly(model, device=device, dtype=dtype, detector=detector, pose=pose)
         shown = Video(Path(image)) if loaded is None else loaded.array
         answer = predictor.ask(shown, parts, units=units, fuse=fuse)
         if drawing is not None:

@@ -46,18 +46,17 @@ def generate(
     fed = model.embed(batch.input_ids, seen, batch.regions)
     image = batch.input_ids == model.config.marker_ids["<image>"]
     positions, mask = model.place(batch.positions, image), batch.turns >= 0
-    hidden = torch.zeros(0)
     cache = DynamicCache(config=model.config.text_config) if cached else None
     head = model.language_model.get_output_embeddings()
     embed = model.language_model.get_input_embeddings()
     rows = _Rows(len(fed), end_id, frozenset(model.config.reference_ids))
     whole, whole_positions = fed, positions
-    for _ in range(max_new_tokens + 1):
-        if cached:
-            here = image[:, -fed.shape[1] :]
-            states = model.read(fed, positions, mask, cache=cache, seen=seen, image=here)
-        else:
-            states = model.read(whole, whole_positions, mask, seen=seen, image=image)
+    # a library asks a mask at every step whether it hides anything, and an accelerator waits
+    padded = not (cached and bool(mask.all()))
+    states = model.read(
+        fed, positions, mask if padded else None, cache=cache, seen=seen, image=image
+    )
+    while True:
         hidden = states[:, -1]
         rows.note_states(hidden)
         if rows.done or rows.length == max_new_tokens:
@@ -71,10 +70,15 @@ def generate(
         fed = embed(chosen)[:, None]
         positions = positions[..., -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        if cached:
+            # what is generated is text
+            states = model.read(fed, positions, mask if padded else None, cache=cache)
+            continue
         image = torch.cat([image, image.new_zeros(len(image), 1)], dim=1)
         whole = torch.cat([whole, fed], dim=1)
         whole_positions = torch.cat([whole_positions, positions], dim=-1)
-    return rows.finish(hidden.shape[-1]), seen
+        states = model.read(whole, whole_positions, mask, seen=seen, image=image)
+    return rows.finish(hidden), seen
 
 
 class _Rows:
@@ -105,7 +109,7 @@ class _Rows:
 
     def note_runners_up(self, logits: Float[Tensor, "b v"]) -> None:
         """Keep the second likeliest first token of every row."""
-        chances, tokens = logits.softmax(-1).topk(2)
+        chances, tokens = (best.cpu() for best in logits.softmax(-1).topk(2))
         self.runners_up = list(zip(tokens[:, 1].tolist(), chances[:, 1].tolist(), strict=True))
 
     def note_states(self, hidden: Float[Tensor, "b d"]) -> None:
@@ -115,11 +119,13 @@ class _Rows:
             if read and ids[-1] in self.reference_ids:
                 self.states[row].append(hidden[row])
 
-    def finish(self, width: int) -> list[Generated]:
+    def finish(self, hidden: Float[Tensor, "b d"]) -> list[Generated]:
+        """Give the answers; their states lie where ``hidden`` does, in its precision."""
+        none = hidden.new_zeros(0, hidden.shape[1])
         return [
             Generated(
                 tuple(ids),
-                torch.stack(states) if states else torch.zeros(0, width),
+                torch.stack(states) if states else none,
                 "length" if still_open else "stop",
                 runner_up,
             )
@@ -132,11 +138,11 @@ class _Rows:
 def pad_references(
     generated: list[Generated],
 ) -> tuple[Float[Tensor, "b most d"], Bool[Tensor, "b most"]]:
-    """Pad generated references into one batch."""
-    most = max(max((len(g.references) for g in generated), default=0), 1)
-    width = generated[0].references.shape[1]
-    states = torch.zeros(len(generated), most, width)
-    filled = torch.zeros(len(generated), most, dtype=torch.bool)
+    """Pad generated references into one batch, where they lie and in their precision."""
+    first = generated[0].references
+    most = max(*(len(one.references) for one in generated), 1)
+    states = first.new_zeros(len(generated), most, first.shape[1])
+    filled = first.new_zeros(len(generated), most, dtype=torch.bool)
     for row, answer in enumerate(generated):
         count = len(answer.references)
         states[row, :count] = answer.references

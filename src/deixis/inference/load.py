@@ -11,6 +11,7 @@ from transformers.utils import logging
 
 from deixis.errors import CheckpointError, ModelError
 from deixis.inference.foreign import check_own, refuse_path
+from deixis.inference.placement import choose_device, choose_precision
 from deixis.inference.predictor import Predictor
 from deixis.models.changes import DESCRIPTION, load_changes, read_changes
 from deixis.models.config import PointingVLMConfig
@@ -41,6 +42,7 @@ def load(
     *,
     adapters: str | Path | None = None,
     device: str | None = None,
+    dtype: str = "auto",
     second_look: bool = True,
     detector: str | Path | None = None,
     pose: str | Path | None = None,
@@ -52,7 +54,12 @@ def load(
             folder that holds only changes to a model loads that model by the name that it knows.
         adapters: A folder that holds changes to the model: adapters, LoRA, other weights (see
             `deixis.models.changes`).
-        device: Torch device; the accelerator where there is one, else the processor.
+        device: Torch device, such as ``cuda:1`` or ``mps``; CUDA's where there is one, else the
+            processor. Questions go there and answers come back by themselves.
+        dtype: Type of weights and states: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is
+            bfloat16 on an accelerator and float32 on the processor. Weights are read in it one by
+            one, so that a model is never held in a wider type. Boxes, scores and what masks are cut
+            from are float32 in all of them. Detector and pose model stay in float32.
         second_look: Check by what is seen whether there is anything to point at, where the
             language model is in doubt (see `deixis.inference.second_look`).
         detector: A folder with a GroundingDINO of transformers, which is asked where answers are
@@ -61,10 +68,12 @@ def load(
             ask for, where the model has no decoder for them.
 
     Raises:
-        ModelError: There is no such model, the path holds something else, or the model decodes
-            keypoints and a pose model is given.
+        ModelError: There is no such model, device or dtype, the path holds something else, or the
+            model decodes keypoints and a pose model is given.
         CheckpointError: Its files are damaged or do not fit one another.
     """
+    place = choose_device(device)
+    precision = choose_precision(dtype, place)
     folder = find_model(str(name))
     changes = None if adapters is None else find_model(str(adapters))
     if (folder / DESCRIPTION).is_file():
@@ -73,22 +82,20 @@ def load(
         folder, changes = find_model(read_changes(folder).base), folder
     model: Any
     with _without_bars():
-        model, tokenizer = _read(folder, str(name))
+        model, tokenizer = _read(folder, str(name), precision)
     if changes is not None:
         load_changes(model, folder, changes)
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     describer = None
     if (folder / DESCRIBER).is_dir():
         describer = TextEncoderTokenizer.load(folder / DESCRIBER)
     return Predictor(
-        model.to(device).eval(),
+        model.to(place).eval(),
         tokenizer,
         name=str(name),
         second_look=second_look,
         describer=describer,
-        detector=None if detector is None else open_detector(Path(detector), device),
-        pose=None if pose is None else open_pose(Path(pose), device),
+        detector=None if detector is None else open_detector(Path(detector), str(place)),
+        pose=None if pose is None else open_pose(Path(pose), str(place)),
     )
 
 
@@ -104,7 +111,7 @@ def _without_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _read(folder: Path, name: str) -> tuple[PointingVLM, MarkedTokenizer]:
+def _read(folder: Path, name: str, dtype: torch.dtype) -> tuple[PointingVLM, MarkedTokenizer]:
     check_own(folder, name)
     kinds = check_folder(folder)
     try:
@@ -112,7 +119,7 @@ def _read(folder: Path, name: str) -> tuple[PointingVLM, MarkedTokenizer]:
         loaded: Any = PointingVLM.from_pretrained(
             folder,
             config=config,
-            dtype=torch.float32,
+            dtype=dtype,
             use_safetensors=True,
             # those are refused below, by name
             ignore_mismatched_sizes=True,

@@ -17,6 +17,7 @@ from deixis.inference.fusing import BodyModel, Detector, add_bodies, fuse_answer
 from deixis.inference.fusion import FusionStrategy, read_strategy
 from deixis.inference.generation import Generated, generate, pad_references
 from deixis.inference.second_look import SecondLook, Seen
+from deixis.inference.transfer import to_processor
 from deixis.models.objectives import DecodedUnits
 from deixis.models.pointing import PointingVLM
 from deixis.models.references import LatentReferences
@@ -222,10 +223,11 @@ class Predictor:
             begin=None if begin is None else torch.tensor(begin, device=self.model.device),
         )
         states, filled = pad_references(generated)
-        turns = torch.ones(filled.shape, dtype=torch.long)
+        turns = torch.ones_like(filled, dtype=torch.long)
         wanted = self._wanted(questions, generated, filled, units)
         decoded = self.model.decode(LatentReferences(states, filled, turns), seen, wanted=wanted)
         known = self.model.recognise(seen) if self.second_look.words else None
+        decoded, known = to_processor((decoded, known))
         return [_Looked(one, row, decoded, known) for row, one in enumerate(generated)]
 
     def _wanted(
@@ -271,7 +273,7 @@ class Predictor:
         for slot in parsed.slots:
             words = self.second_look.concepts(parsed.text.phrases[slot.phrase_index].text)
             elected = anchors[-1].elected[looked.row, slot.position]
-            centre = anchors[-1].centres[looked.row, slot.position].double().cpu().numpy()
+            centre = anchors[-1].centres[looked.row, slot.position].double().numpy()
             x, y = letterbox.invert_points(centre[None] * letterbox.canvas)[0].tolist()
             seen.append(
                 Seen(
@@ -405,7 +407,7 @@ class _Placer:
         rows = ((torch.arange(size.height) + 0.5) * scale + top) / canvas * 2 - 1
         grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1)
         sampled = functional.grid_sample(
-            logits[None, None].float().cpu(),
+            logits[None, None].float(),
             grid[None].float(),
             mode="bilinear",
             padding_mode="border",

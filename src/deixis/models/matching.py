@@ -58,7 +58,8 @@ def assign_groups(
         sizes: References in each group.
         target_sizes: Targets in each group; as many as references by default.
     """
-    table = cost.detach().double().cpu().contiguous().numpy()
+    # not every accelerator has doubles
+    table = cost.detach().cpu().double().contiguous().numpy()
     if not np.isfinite(table.sum()):
         table = np.where(np.isfinite(table), table, _NOT_FINITE)
     target_sizes = sizes if target_sizes is None else target_sizes

@@ -80,7 +80,7 @@ class SeenImages:
     """
 
     tokens: Float[Tensor, "n d"]
-    counts: Int[Tensor, " b"]
+    counts: tuple[int, ...]
     visual: Float[Tensor, "b p v"]
     maps: PixelFeatures
     proposals: Proposals | None
@@ -195,12 +195,7 @@ class PointingVLM(PreTrainedModel):
         self.all_tied_weights_keys.update(tied_inside(self))
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Keep each part's own initialisation: parts differ too much for one rule.
-
-        Only what is no weight is made again: loading begins with a model that has no numbers.
-        """
-        if isinstance(module, KeypointDecoder):
-            module.sigmas.copy_(torch.tensor(module.skeleton.sigmas))
+        """Keep each part's own initialisation: parts differ too much for one rule."""
 
     def _add_decoder(self, name: str, fields: Mapping[str, Any], widths: Widths) -> str:
         """Make one more decoder a part and give the unit type that it decodes."""
@@ -284,7 +279,7 @@ class PointingVLM(PreTrainedModel):
         if frames is not None:
             rows = self._pooled(features.tokens, frames)
             tokens = self.projector(torch.cat(rows))
-            counts = torch.tensor([len(row) for row in rows], device=tokens.device)
+            counts = tuple(len(row) for row in rows)
         else:
             match self.projector:
                 case ObjectProjector():
@@ -293,8 +288,7 @@ class PointingVLM(PreTrainedModel):
                     each = self.projector(maps.cells)
                 case _:
                     each = self.projector(visual)
-            tokens = each.flatten(0, 1)
-            counts = torch.full((len(each),), each.shape[1], device=tokens.device)
+            tokens, counts = each.flatten(0, 1), (each.shape[1],) * len(each)
         framed = self._framed(framed_pixels)
         return SeenImages(tokens, counts, visual, maps, proposals, framed, features.deep)
 
@@ -305,10 +299,11 @@ class PointingVLM(PreTrainedModel):
         pooling = self.config.video_pooling
         if pooling is None:
             raise ModelError("the model takes no videos; expected images alone")
-        parts = tokens.split(frames.clamp(min=1).tolist())
+        counts = frames.tolist()
+        parts = tokens.split([max(count, 1) for count in counts])
         return [
             part.flatten(0, 1) if not count else pooling.pool(part[None])[0].flatten(0, 1)
-            for part, count in zip(parts, frames.tolist(), strict=True)
+            for part, count in zip(parts, counts, strict=True)
         ]
 
     def _framed(self, pixels: Float[Tensor, "b 3 side side"] | None) -> EncodedImages | None:
@@ -336,36 +331,29 @@ class PointingVLM(PreTrainedModel):
             ModelError: Placeholders and features differ in number.
         """
         embeddings = self.language_model.get_input_embeddings()(input_ids)
+        image, region = (
+            input_ids == self.config.marker_ids[marker] for marker in ("<image>", "<region>")
+        )
+        # the one read of values here: of an accelerator's, once a prompt
+        *images, regions_told = torch.cat([image.sum(1), region.sum()[None]]).tolist()
         # a row without a placeholder is about no image
-        shown = (input_ids == self.config.marker_ids["<image>"]).any(1)
-        tokens = seen.tokens[shown.repeat_interleave(seen.counts)]
-        embeddings = self._splice(embeddings, input_ids, "<image>", tokens)
+        each = zip(seen.tokens.split(list(seen.counts)), images, strict=True)
+        shown = [_checked(tokens, told, "<image>") for tokens, told in each if told]
+        if shown:
+            embeddings = _splice(embeddings, image, torch.cat(shown))
         if not len(regions):
+            _checked(embeddings[:0], regions_told, "<region>")
             return embeddings
         shared = self.projector if isinstance(self.projector, Projector) else None
         context = RegionContext(seen.maps.cells, seen.visual, shared)
         found = self.region_encoder.tokens(context, read_regions(regions))
-        return self._splice(embeddings, input_ids, "<region>", found.vectors)
-
-    def _splice(
-        self,
-        embeddings: Float[Tensor, "b t d"],
-        input_ids: Int[Tensor, "b t"],
-        marker: str,
-        tokens: Float[Tensor, "n d"],
-    ) -> Float[Tensor, "b t d"]:
-        places = input_ids == self.config.marker_ids[marker]
-        if int(places.sum()) != len(tokens):
-            raise ModelError(
-                f"{int(places.sum())} {marker} tokens in the text, {len(tokens)} given"
-            )
-        return embeddings.masked_scatter(places[..., None], tokens.to(embeddings.dtype))
+        return _splice(embeddings, region, _checked(found.vectors, regions_told, "<region>"))
 
     def read(
         self,
         embeddings: Float[Tensor, "b t d"],
         positions: Int[Tensor, "*rows b t"],
-        attention: Bool[Tensor, "b ..."],
+        attention: Bool[Tensor, "b ..."] | None,
         *,
         cache: Cache | None = None,
         seen: SeenImages | None = None,
@@ -375,11 +363,13 @@ class PointingVLM(PreTrainedModel):
 
         A language model that sees image tokens on a grid takes positions as `place` gives them; one
         that adds features after its first layers takes what was ``seen``, and which of the tokens
-        are of an ``image``.
+        are of an ``image``. What goes on from a cache has none unless it says so. ``attention`` may
+        be None with a cache, where no row is padded.
 
         Raises:
             ModelError: One of these is not given.
         """
+        begun = cache is not None and cache.get_seq_length() > 0
         decoder = self.language_model.get_decoder()
         output = decoder(
             inputs_embeds=embeddings,
@@ -387,7 +377,7 @@ class PointingVLM(PreTrainedModel):
             use_cache=cache is not None,
             position_ids=positions,
             **{cache_argument(decoder): cache},
-            **self._deep_features(positions, seen, image),
+            **self._deep_features(positions, seen, image, begun=begun),
         )
         return output.last_hidden_state
 
@@ -404,12 +394,13 @@ class PointingVLM(PreTrainedModel):
         positions: Int[Tensor, "*rows b t"],
         seen: SeenImages | None,
         image: Bool[Tensor, "b t"] | None,
+        *,
+        begun: bool,
     ) -> dict[str, Any]:
         """What the language model adds to image tokens after its first layers, where it does."""
         if self.image_positions is not None and positions.dim() == 2:
             raise ModelError("image tokens on a grid: expected positions as `place` gives them")
-        on_image = positions != positions[:1] if image is None else image
-        if not self.deep_layers or not bool(on_image.any()):
+        if not self.deep_layers or (begun and image is None):
             return {}
         if seen is None or image is None:
             raise ModelError("features after the first layers: expected what was seen, and where")
@@ -528,6 +519,19 @@ class PointingVLM(PreTrainedModel):
         # rows without questions leave nothing to learn where no head learns from images
         total = tied_zero(self)
         return total + weighted_sum(parts, self.config.loss_weights) if parts else total
+
+
+def _checked(tokens: Tensor, told: int, marker: str) -> Tensor:
+    """Tokens, of which the text has as many places."""
+    if told != len(tokens):
+        raise ModelError(f"{told} {marker} tokens in the text, {len(tokens)} given")
+    return tokens
+
+
+def _splice(
+    embeddings: Float[Tensor, "b t d"], places: Bool[Tensor, "b t"], tokens: Float[Tensor, "n d"]
+) -> Float[Tensor, "b t d"]:
+    return embeddings.masked_scatter(places[..., None], tokens.to(embeddings.dtype))
 
 
 def wanted_by_truth(references: LatentReferences, truth: Truth) -> dict[str, Bool[Tensor, "b q"]]:

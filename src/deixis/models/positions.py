@@ -2,18 +2,27 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypedDict
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
+class _Made(TypedDict):
+    dtype: torch.dtype
+    device: torch.device
+
+
 @lru_cache(maxsize=32)
 @torch.inference_mode(mode=False)  # kept for training too, whoever asks first
 def _sine_table(grid: int, width: int) -> Tensor:
+    # kept for every model: neither the default precision nor the device of whoever asks first
+    exact: _Made = {"dtype": torch.float32, "device": torch.device("cpu")}
     quarter = width // 4
-    rates = torch.pi * torch.exp2(torch.linspace(0, 1, quarter) * torch.tensor(float(grid)).log2())
-    centres = (torch.arange(grid) + 0.5) / grid
+    octaves = torch.tensor(float(grid), **exact).log2()
+    rates = torch.pi * torch.exp2(torch.linspace(0, 1, quarter, **exact) * octaves)
+    centres = (torch.arange(grid, **exact) + 0.5) / grid
     phase = centres[:, None] * rates
     code = torch.cat([phase.sin(), phase.cos()], dim=1)
     rows = code[:, None].expand(grid, grid, -1)
@@ -23,22 +32,29 @@ def _sine_table(grid: int, width: int) -> Tensor:
 
 
 def sine_positions(
-    grid: int, width: int, *, device: torch.device | None = None
+    grid: int,
+    width: int,
+    *,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "cells width"]:
-    """Two-dimensional sine codes of a ``grid`` x ``grid`` map, cells in row-major order."""
-    return _sine_table(grid, width).to(device)
+    """Two-dimensional sine codes of a ``grid`` x ``grid`` map, cells in row-major order.
+
+    They are computed in float32 and given in the ``dtype`` of the states that they are added to.
+    """
+    return _sine_table(grid, width).to(device, dtype)
 
 
 @lru_cache(maxsize=32)
 @torch.inference_mode(mode=False)
 def _centre_table(grid: int) -> Tensor:
-    ticks = (torch.arange(grid) + 0.5) / grid
+    ticks = (torch.arange(grid, dtype=torch.float32, device="cpu") + 0.5) / grid
     rows, columns = torch.meshgrid(ticks, ticks, indexing="ij")
     return torch.stack([columns, rows], dim=-1).flatten(0, 1)
 
 
 def cell_centres(grid: int, *, device: torch.device | None = None) -> Float[Tensor, "cells 2"]:
-    """Centres (x, y) of the cells of a square grid over [0, 1]², row-major."""
+    """Centres (x, y) of the cells of a square grid over [0, 1]², row-major, in float32."""
     return _centre_table(grid).to(device)
 
 

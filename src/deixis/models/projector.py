@@ -42,6 +42,11 @@ class Projector(nn.Module):
             blocks += [between, nn.Linear(language_width, language_width, bias=bias)]
         self.layers = nn.Sequential(*blocks)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
+        return next(self.parameters()).dtype
+
     def forward(self, features: Float[Tensor, "*n visual"]) -> Float[Tensor, "*n language"]:
         """Map visual features to the language model's width."""
         return self.layers(features)
@@ -70,7 +75,9 @@ class CellProjector(nn.Module):
         normed = self.norm(cells.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         merged = functional.pixel_unshuffle(normed, self.merge).flatten(2).transpose(1, 2)
         grid, width = cells.shape[-1] // self.merge, cells.shape[1]
-        places = self.place(sine_positions(grid, width, device=cells.device))
+        places = self.place(
+            sine_positions(grid, width, device=cells.device, dtype=self.place.weight.dtype)
+        )
         return self.out(self.projector(merged)) + places
 
 
@@ -103,6 +110,8 @@ class ObjectProjector(nn.Module):
         looks = self.norm(features.gather(1, chosen[..., None].expand(-1, -1, features.shape[2])))
         boxes = proposals.at(chosen)[0].detach()
         sure = proposals.objectness.detach().sigmoid().gather(1, chosen)[..., None]
-        things = self.out(self.projector(torch.cat([looks, box_code(boxes)], dim=-1)))
+        things = self.out(
+            self.projector(torch.cat([looks, box_code(boxes).to(looks.dtype)], dim=-1))
+        )
         things = things * sure.to(things.dtype) + self.sureness(sure.to(things.dtype))
         return torch.cat([things, self.whole(cells)], dim=1)

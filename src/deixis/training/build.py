@@ -52,12 +52,12 @@ def build_model(recipe: TrainRecipe) -> tuple[PointingVLM, Processor]:
     """
     choice = recipe.model
     if isinstance(choice, SavedModel):
-        saved = load(choice.name, device="cpu")
+        saved = load(choice.name, device="cpu", dtype="float32")
         return saved.model, saved.processor
     dtype = torch.float32 if choice.load_in == "float32" else torch.bfloat16
     concepts = scene_concepts(recipe.seed, choice.corpus) if choice.concepts else []
     if choice.aligned is not None:
-        return build_aligned(choice, choice.aligned, concepts)
+        return build_aligned(choice, choice.aligned, concepts, dtype=dtype)
     language, encoder = None, None
     if choice.language is None:
         texts = scene_texts(recipe.seed, choice.corpus)
@@ -142,7 +142,7 @@ def load_vision(choice: EncoderChoice | str, *, dtype: torch.dtype) -> VisionEnc
 
 
 def build_aligned(
-    choice: ModelChoice, folder: str, concepts: list[str]
+    choice: ModelChoice, folder: str, concepts: list[str], *, dtype: torch.dtype
 ) -> tuple[PointingVLM, Processor]:
     """Attach what a choice describes to the released model in a folder.
 
@@ -157,7 +157,10 @@ def build_aligned(
         )
     known, _ = aligned_tokenizer(Path(folder))
     model, tokenizer = attach_aligned(
-        Path(folder), image_size=choice.aligned_canvas, **new_fields(choice, concepts, known)
+        Path(folder),
+        image_size=choice.aligned_canvas,
+        dtype=dtype,
+        **new_fields(choice, concepts, known),
     )
     return model, build_processor(model.config, tokenizer, load_parts(choice, model))
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from deixis.data.build.durable import append_line, write_file
 from deixis.errors import StorageError
 from deixis.models.pointing import PointingOutput
@@ -76,10 +78,12 @@ class TrainLog:
     ) -> None:
         """Add one step."""
         self._fixed = {"stage": stage, "lr": lr}
-        self._sums["loss"] += float(output.loss.detach())
+        told = {"loss": output.loss, **output.parts, **output.measures}
+        # one read for all of them: an accelerator waits for each
+        values = torch.stack([value.detach().float() for value in told.values()]).tolist()
+        for name, value in zip(told, values, strict=True):
+            self._sums[name] += value
         self._sums["norm"] += norm
-        for name, value in {**output.parts, **output.measures}.items():
-            self._sums[name] += float(value.detach())
         self._count += 1
         self._samples += samples
         self._turns += turns

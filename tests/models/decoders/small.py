@@ -60,4 +60,5 @@ def largest_difference(first: Tensor, second: Tensor) -> float:
     """Give the largest difference, in shares of the largest number where that is above 1."""
     if not first.numel():
         return 0.0
+    first, second = first.detach(), second.detach()
     return float((first - second).abs().max() / first.abs().max().clamp(min=1))

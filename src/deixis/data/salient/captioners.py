@@ -111,7 +111,7 @@ class FolderCaptioner:
             safely = {"local_files_only": True}
             try:
                 model: Any = AutoModelForImageTextToText.from_pretrained(
-                    self.folder, use_safetensors=True, **safely
+                    self.folder, use_safetensors=True, dtype="float32", **safely
                 )
                 processor = AutoProcessor.from_pretrained(self.folder, **safely)
             except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:

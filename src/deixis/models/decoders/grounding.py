@@ -85,8 +85,8 @@ class GroundingDetector:
         pixels = processor(images=image, return_tensors="pt").to(self.device)
         text = tokenizer(f"{words}.", return_tensors="pt").to(self.device)
         given = model(**pixels, **text)
-        scores = given.logits[0].sigmoid().amax(-1).double().cpu()
-        boxes = given.pred_boxes[0].double().cpu()
+        scores = given.logits[0].sigmoid().amax(-1).cpu().double()
+        boxes = given.pred_boxes[0].cpu().double()
         found = []
         for index in scores.argsort(descending=True, stable=True).tolist():
             score = float(scores[index])
@@ -231,8 +231,13 @@ def _check(folder: Path, what: str) -> None:
 
 
 def _model(loader: Any, folder: Path) -> Any:
+    # whatever it was saved in: pixels and boxes go in as float32
     model, report = loader.from_pretrained(
-        folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+        folder,
+        dtype=torch.float32,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
     )
     wrong = {key: sorted(report[key]) for key in ("missing_keys", "unexpected_keys") if report[key]}
     if wrong:

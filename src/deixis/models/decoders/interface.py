@@ -114,6 +114,9 @@ class UnitDecoder(Protocol[D, T_contra]):
     def to_unit(self, decoded: D, row: int, position: int, size: ImageSize) -> Unit:
         """The unit of one reference on its source image of ``size``, in its pixels.
 
+        ``decoded`` lies on the processor, wherever the decoder computes; inside it, dataclasses,
+        tuples, lists and mappings are followed.
+
         Raises:
             GeometryError: What was decoded is no sound unit.
         """

@@ -230,7 +230,6 @@ class KeypointDecoder(nn.Module):
     """One body and one quality for each reference."""
 
     unit = UnitType.KEYPOINT.value
-    sigmas: Tensor
 
     def __init__(self, config: KeypointConfig, language_width: int) -> None:
         super().__init__()
@@ -252,7 +251,6 @@ class KeypointDecoder(nn.Module):
         self.whole = MultiLayerPerceptron(config.width, 4)
         self.visible = nn.Linear(config.width, config.levels)
         self.estimate = QualityHead(config.width)
-        self.register_buffer("sigmas", torch.tensor(self.skeleton.sigmas), persistent=False)
 
     def start_from_proposals(self) -> None:
         """Let a fresh decoder give the boxes of proposals as they are."""
@@ -267,7 +265,9 @@ class KeypointDecoder(nn.Module):
         state = self.norm(refined.states[-1])
         box = self._box(state, refined, features.proposals)
         flat = self.feature_norm(cells.flatten(2).transpose(1, 2))
-        positions = sine_positions(cells.shape[-1], flat.shape[-1], device=cells.device)
+        positions = sine_positions(
+            cells.shape[-1], flat.shape[-1], device=cells.device, dtype=flat.dtype
+        )
         joints = state[:, :, None] + self.joints
         code = self.place(box_code(box.detach()).to(state.dtype))
         places = code[:, :, None] + self.joints
@@ -324,7 +324,7 @@ class KeypointDecoder(nn.Module):
             truth.positions[index][:, None],
             labelled,
             truth.areas[index][:, None],
-            self.sigmas,
+            self._sigmas(joints.device),
         )
         target = truth.boxes[index][:, None]
         distance = (boxes - target).abs().sum(-1)
@@ -365,6 +365,7 @@ class KeypointDecoder(nn.Module):
             ),
         }
         counts = labelled.sum(-1).clamp(min=1)
+        sigmas = self._sigmas(target.device)
         distances, similarities = [], []
         for step in decoded.steps:
             joints = step[here]
@@ -374,13 +375,13 @@ class KeypointDecoder(nn.Module):
                 similarities.append(_mean_distance(joints, target, found))
                 continue
             distances.append(weighted_mean(apart / counts, found))
-            alike = object_keypoint_similarity(joints, target, labelled, areas, self.sigmas)
+            alike = object_keypoint_similarity(joints, target, labelled, areas, sigmas)
             similarities.append(weighted_mean(1 - alike, found * labelled.any(-1)))
         parts["l1"] = _with_earlier(distances, config.auxiliary)
         parts["similarity"] = _with_earlier(similarities, config.auxiliary)
         with torch.no_grad():
             oks = object_keypoint_similarity(
-                decoded.positions[here], target, labelled, areas, self.sigmas
+                decoded.positions[here], target, labelled, areas, sigmas
             )
             seen = scale * labelled.any(-1)
         parts["quality"] = quality_loss(decoded.quality[here], oks, seen)
@@ -394,6 +395,10 @@ class KeypointDecoder(nn.Module):
         )
         measures = {"keypoint_oks": weighted_mean(oks, seen)}
         return UnitLoss(loss + tied, {name: parts[name].detach() for name in _PARTS}, measures)
+
+    def _sigmas(self, device: torch.device) -> Float[Tensor, " k"]:
+        # no buffer, which would take on the precision of the weights
+        return torch.tensor(self.skeleton.sigmas, dtype=torch.float32, device=device)
 
     def _box_loss(
         self,

@@ -17,7 +17,7 @@ def points_at_source(points: Float[Tensor, "*n 2"], size: ImageSize) -> Float[Te
     """Points (x, y) in [0, 1] of the canvas, in pixels of an image of ``size``, unclipped."""
     letterbox = Letterbox(size, max(size))
     offset = torch.tensor(letterbox.offset, dtype=torch.float64)
-    return points.detach().double().cpu() * letterbox.canvas - offset
+    return points.detach().cpu().double() * letterbox.canvas - offset
 
 
 def box_at_source(box: Float[Tensor, " 4"], size: ImageSize) -> Box:
@@ -27,7 +27,7 @@ def box_at_source(box: Float[Tensor, " 4"], size: ImageSize) -> Box:
         GeometryError: It is not finite, is empty or lies outside the image.
     """
     letterbox = Letterbox(size, max(size))
-    x, y, width, height = (box.detach().double().cpu() * letterbox.canvas).tolist()
+    x, y, width, height = (box.detach().cpu().double() * letterbox.canvas).tolist()
     corners = np.array([[x - width / 2, y - height / 2, x + width / 2, y + height / 2]])
     placed = letterbox.invert_boxes(corners)[0]
     return Box(*(float(value) for value in placed)).clip(size)

@@ -182,7 +182,7 @@ class PromptedMaskDecoder(nn.Module):
     @torch.no_grad()
     def see(self, pixels: Float[Tensor, "b 3 side side"]) -> EncodedImages:
         """Encode images that `ImageFrame.prepare` has made, once for all references."""
-        encoded = self.segmenter.get_image_embeddings(pixels)
+        encoded = self.segmenter.get_image_embeddings(pixels.to(self.segmenter.dtype))
         if isinstance(encoded, Tensor):
             return EncodedImages(encoded)
         return EncodedImages(encoded[-1], tuple(encoded[:-1]))
@@ -332,7 +332,7 @@ def resized(logits: Float[Tensor, "n h w"], side: int) -> Float[Tensor, "n side 
 
 
 def load_segmenter(folder: Path) -> Any:
-    """Load a ``SamModel`` or ``Sam2Model`` from a folder of config.json and safetensors.
+    """Load a ``SamModel`` or ``Sam2Model`` in float32 from a folder of config.json and safetensors.
 
     Raises:
         CheckpointError: There are no such files, they are damaged, or they do not fit.
@@ -350,7 +350,11 @@ def load_segmenter(folder: Path) -> Any:
             raise ModelError(f"segmenter {folder}: expected sam or sam2, got {kind!r}")
         loader: Any = SamModel if kind == "sam" else Sam2Model
         model, report = loader.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"segmenter {folder}: {str(error).splitlines()[0]}") from error

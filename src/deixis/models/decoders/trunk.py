@@ -77,7 +77,9 @@ class ReferenceTrunk(nn.Module):
         looks; without them, the expected place and the mean look of where it attends.
         """
         features = self.feature_norm(cells.flatten(2).transpose(1, 2))
-        positions = sine_positions(cells.shape[-1], features.shape[-1], device=cells.device)
+        positions = sine_positions(
+            cells.shape[-1], features.shape[-1], device=cells.device, dtype=features.dtype
+        )
         together = self._together(references)
         state = self.input_norm(self.input(references.states))
         states: list[Tensor] = []

@@ -105,11 +105,13 @@ class BoxBranch(nn.Module):
             self.linear = nn.Linear(width, width)
 
     def forward(self, boxes: Float[Tensor, "n 4"]) -> Float[Tensor, "n w"]:
-        """Encode boxes."""
+        """Encode boxes; codes without weights are in float32."""
         if self.encoding == "mlp":
-            return self.mlp(boxes)
+            return self.mlp(boxes.to(self.mlp.dtype))
         codes = box_sines(boxes, self.width)
-        return self.linear(codes) if self.encoding == "sincos_linear" else codes
+        if self.encoding == "sincos":
+            return codes
+        return self.linear(codes.to(self.linear.weight.dtype))
 
 
 class CrossAttention(nn.Module):
@@ -203,7 +205,8 @@ class RegionConnector(nn.Module):
             parts.append(self._text_queries(regions.text_ids[texts], regions.text_mask[texts]))
             places.append(texts)
         if len(drawn) or not len(texts):
-            parts.append(self._with_slots(self.unify(self.box(regions.boxes[drawn]))))
+            boxes = self.box(regions.boxes[drawn]).to(self.unify.weight.dtype)
+            parts.append(self._with_slots(self.unify(boxes)))
             places.append(drawn)
         return torch.cat(parts)[torch.cat(places).argsort()]
 

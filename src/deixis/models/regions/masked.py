@@ -101,7 +101,9 @@ class RegionEncoder(nn.Module):
             ModelError: The encoder shares the projector of image tokens, and none is given.
         """
         if self.config.places:
-            positions = sine_positions(cells.shape[-1], cells.shape[1], device=cells.device)
+            positions = sine_positions(
+                cells.shape[-1], cells.shape[1], device=cells.device, dtype=cells.dtype
+            )
             # what is large would drown the other
             normed = nn.functional.layer_norm(cells.permute(0, 2, 3, 1), cells.shape[1:2])
             cells = normed.permute(0, 3, 1, 2) + positions.T.unflatten(1, cells.shape[-2:])

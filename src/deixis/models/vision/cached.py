@@ -110,7 +110,7 @@ class CachedEncoder(nn.Module):
         }
         context = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
         keys = []
-        for canvas in pixels:
+        for canvas in pixels.cpu():
             key = context.copy()
             key.update(tensor_bytes(canvas))
             keys.append(key.hexdigest())

@@ -76,7 +76,7 @@ def load_encoder(
         class_token: Whether the class token comes before the patches.
         pyramid: Layer and magnification of each level; see `PretrainedVisionConfig`.
         uneven: Whether cells may leave a rest of the canvas unseen.
-        dtype: Precision of the weights.
+        dtype: Precision of the weights, which are read in it one by one.
         revision: Branch, tag or commit on the hub.
 
     Raises:
@@ -93,17 +93,19 @@ def load_encoder(
         pyramid=pyramid,
         uneven=uneven,
     )
-    encoder = PretrainedEncoder(config)
     if not (folder / OPEN_CLIP_CONFIG).is_file():
         check_folder(folder)
     try:
         if (folder / OPEN_CLIP_CONFIG).is_file():
+            encoder = PretrainedEncoder(config).to(dtype)
             _load_open_clip(encoder, folder)
         else:
-            encoder.model = _load_library(encoder, folder)
+            with torch.device("meta"):
+                encoder = PretrainedEncoder(config)
+            encoder.model = _load_library(encoder, folder, dtype)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"encoder {name}: {str(error).splitlines()[0]}") from error
-    return encoder.to(dtype).freeze()
+    return encoder.freeze()
 
 
 def read_vision_config(
@@ -194,12 +196,12 @@ def _find(name: str, revision: str | None) -> Path:
     return download(name, ["*.json", "*.safetensors"], what="encoder", revision=revision)
 
 
-def _load_library(encoder: PretrainedEncoder, folder: Path) -> PreTrainedModel:
+def _load_library(encoder: PretrainedEncoder, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     model_class: type[PreTrainedModel] = getattr(transformers, encoder.config.family.model)
     loaded: Any = model_class.from_pretrained(
         folder,
         config=encoder.config.library,
-        dtype=torch.float32,
+        dtype=dtype,
         use_safetensors=True,
         output_loading_info=True,
     )

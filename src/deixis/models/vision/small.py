@@ -114,15 +114,17 @@ class SmallVisionEncoder(nn.Module):
         return self.config.grid**2
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> VisionFeatures:
-        """Encode canvases of ``image_size``; ``pixels`` lie in [-1, 1]."""
-        pixels = pixels.to(memory_format=torch.channels_last)
+        """Encode canvases of ``image_size``; ``pixels`` lie in [-1, 1], in any precision."""
+        pixels = pixels.to(self.stem.weight.dtype, memory_format=torch.channels_last)
         half = functional.gelu(self.norms[0](self.stem(pixels)))
         quarter = self.quarter(functional.gelu(self.norms[1](self.to_quarter(half))))
         eighth = self.eighth(functional.gelu(self.norms[2](self.to_eighth(quarter))))
         coarse = self.to_sixteenth(eighth)
         grid = coarse.shape[-1]
         tokens = coarse.flatten(2).transpose(1, 2)
-        tokens = tokens + sine_positions(grid, tokens.shape[-1], device=tokens.device)
+        tokens = tokens + sine_positions(
+            grid, tokens.shape[-1], device=tokens.device, dtype=tokens.dtype
+        )
         for layer in self.layers:
             tokens = layer(tokens)
         tokens = self.norm(tokens)

@@ -1,0 +1,51 @@
+"""Where a model computes, and in which precision: what users write, checked and resolved."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+import torch
+
+from deixis.errors import ModelError
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+"""``auto`` is bfloat16 on an accelerator and float32 on the processor."""
+
+PRECISIONS: Mapping[str, torch.dtype] = MappingProxyType(
+    {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+)
+"""Types of weights and states by name."""
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device of a name; without one CUDA's (or ROCm's) where there is one, else the processor.
+
+    Raises:
+        ModelError: Torch has no such device here.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    # what torch raises depends on how it was built: a missing driver is an AssertionError
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        accelerator = torch.accelerator.current_accelerator()
+        known = ["cpu"] if accelerator is None else ["cpu", accelerator.type]
+        raise ModelError(
+            f"device {name!r}: torch has none of that name here: expected one of {known}"
+        ) from error
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """The type that weights are read in.
+
+    Raises:
+        ModelError: There is no such precision.
+    """
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if name not in PRECISIONS:
+        raise ModelError(f"dtype {name!r}: expected one of {['auto', *PRECISIONS]}")
+    return PRECISIONS[name]

@@ -1,0 +1,374 @@
+"""Every part that computes, at tiny size, with what it takes: run on any device, in any precision.
+
+States (features, hidden states, queries) go in with the precision of the weights; geometry (boxes,
+masks of regions, truth) stays in float32, as in the model.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from encoders import canvases, small_encoder
+from models.decoders.cases import CASES, Case
+from models.decoders.small import LANGUAGE, PIXELS, SHAPE, WIDTH, features, references
+from region_batches import TEXT_ENCODERS, context, mixed_regions, texts
+from released import RELEASED
+from torch import Tensor, nn
+from transformers import AutoConfig
+
+from deixis.models.adapters import adapters_of, insert_adapters
+from deixis.models.contrastive import SimilarityScale
+from deixis.models.decoders import (
+    BoxDecoder,
+    DecoderConfig,
+    MaskDecoder,
+    PixelDecoder,
+    ProposalHead,
+)
+from deixis.models.decoders.interface import Features
+from deixis.models.decoders.location import StateProjector
+from deixis.models.decoders.maskformer_pixel import MaskFormerPixelDecoder
+from deixis.models.headed import build_language_model
+from deixis.models.projector import CellProjector, ObjectProjector, Projector
+from deixis.models.regions import (
+    MASK_REGIONS,
+    ConnectorConfig,
+    MaskGuidedAggregation,
+    MaskRegionConfig,
+    RegionAlignment,
+    RegionConnector,
+    RegionContext,
+    RegionEncoder,
+    RegionEncoders,
+    RegionEncodersConfig,
+    RegionInputs,
+)
+from deixis.models.regions.aggregation import PRESETS
+from deixis.models.regions.alignment import AlignmentConfig, AlignmentTruth
+from deixis.models.regions.text_branch import TextBranch
+from deixis.models.tuning import LoraChoice, insert_lora
+from deixis.models.vision import SmallVisionConfig, SmallVisionEncoder, VisionFeatures
+from deixis.models.vision.merging import MergingEncoder, merging_config
+from deixis.models.vision.normalisation import CLIP
+from deixis.models.vision.pyramid import join_encoders
+from deixis.structures import RegionType
+
+Outputs = dict[str, Tensor]
+"""What a part gives. Names that begin with ``exact`` are geometry, scores and losses."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """How inputs are given: where they lie, and which precision states have."""
+
+    place: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    dtype: torch.dtype = torch.float32
+
+    def states(self, value: Any) -> Any:
+        """Tensors of a structure in place, numbers in the precision of the weights."""
+        return self._mapped(value, lambda t: t.to(self.dtype) if t.is_floating_point() else t)
+
+    def exact(self, value: Any) -> Any:
+        """Tensors of a structure in place."""
+        return self._mapped(value, lambda tensor: tensor)
+
+    def features(self, given: Features) -> Features:
+        """Maps as states; boxes and scores of proposals as they are."""
+        proposals = given.proposals
+        if proposals is not None:
+            embeddings = self.states(proposals.embeddings)
+            proposals = replace(self.exact(proposals), embeddings=embeddings)
+        return Features(self.states(given.maps), proposals, self.states(given.images))
+
+    def _mapped(self, value: Any, cast: Callable[[Tensor], Tensor]) -> Any:
+        if isinstance(value, Tensor):
+            return self.place(cast(value))
+        if isinstance(value, tuple):
+            return tuple(self._mapped(each, cast) for each in value)
+        if is_dataclass(value) and not isinstance(value, type):
+            named = {f.name: self._mapped(getattr(value, f.name), cast) for f in fields(value)}
+            return replace(value, **named)
+        return value
+
+
+@dataclass(frozen=True)
+class Run:
+    """A part, what it is given, and what it gives; ``parts`` are classes that this exercises."""
+
+    build: Callable[[], nn.Module]
+    call: Callable[[Any, Given], Outputs]
+    parts: tuple[type[nn.Module], ...]
+
+    def built(self) -> nn.Module:
+        """The part with the same random weights each time."""
+        torch.manual_seed(0)
+        return self.build().eval()
+
+
+def _vision(features: VisionFeatures) -> Outputs:
+    levels = {f"level {number}": level for number, level in enumerate(features.pyramid)}
+    deep = {f"deep {number}": each for number, each in enumerate(features.deep)}
+    return {"tokens": features.tokens, **levels, **deep}
+
+
+def _encoder(build: Callable[[], Any], size: int, part: type[nn.Module] | None = None) -> Run:
+    def call(encoder: Any, given: Given) -> Outputs:
+        # canvases come in float32, whatever the precision of the weights
+        return _vision(encoder(given.exact(canvases(2, size))))
+
+    return Run(build, call, (part or type(build()),))
+
+
+def _small_vision() -> SmallVisionEncoder:
+    shape = SmallVisionConfig(64, (8, 16, 24, 32), (1, 1), 1, 2)
+    return SmallVisionEncoder(shape)
+
+
+def _merging() -> MergingEncoder:
+    config = AutoConfig.for_model("qwen3_vl", **RELEASED["qwen3_vl"])
+    return MergingEncoder(merging_config(config.vision_config, image_size=32))
+
+
+def _pyramid() -> nn.Module:
+    convolution = small_encoder("convnext", normalisation=CLIP)
+    return join_encoders(small_encoder("clip_vision_model"), convolution, index=(0, 1, 2, 4))
+
+
+def _with_adapters() -> nn.Module:
+    encoder = small_encoder("clip_vision_model")
+    insert_adapters(encoder)
+    with torch.no_grad():
+        for adapter in adapters_of(encoder).values():
+            adapter.up.weight.normal_()
+    return encoder
+
+
+def _with_lora() -> nn.Module:
+    encoder = small_encoder("clip_vision_model")
+    insert_lora(encoder, LoraChoice())
+    with torch.no_grad():
+        for name, parameter in encoder.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.1)
+    return encoder
+
+
+def _language(model: Any, given: Given) -> Outputs:
+    embeddings = given.states(torch.randn(2, 7, 32, generator=torch.Generator().manual_seed(1)))
+    positions = given.exact(torch.arange(7).expand(3, 2, 7).contiguous())
+    return {"logits": model(inputs_embeds=embeddings, position_ids=positions)}
+
+
+def _numbers(*shape: int, seed: int = 3) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _maps(module: Any, given: Given) -> Outputs:
+    levels = [given.states(_numbers(2, 6, side, side)) for side in (16, 8, 4)]
+    made = module(levels)
+    return {"cells": made.cells, "pixels": made.pixels}
+
+
+def _proposals(module: Any, given: Given) -> Outputs:
+    made = module(given.states(_numbers(2, WIDTH, 4, 4)))
+    exact = {"boxes": made.boxes, "objectness": made.objectness, "overlaps": made.overlaps}
+    return {"embeddings": made.embeddings, **{f"exact {name}": x for name, x in exact.items()}}
+
+
+def _objects(module: Any, given: Given) -> Outputs:
+    seen = given.features(features(2, proposals=True))
+    return {"tokens": module(seen.maps.cells, seen.proposals)}
+
+
+def _context(given: Given) -> RegionContext:
+    made = context(16, cell_width=WIDTH)
+    return RegionContext(given.states(made.cells), given.states(made.tokens))
+
+
+def _drawn(count: int = 6) -> RegionInputs:
+    made = mixed_regions(count)
+    return made.select((made.types != RegionType.TEXT.number).nonzero()[:, 0])
+
+
+def _aggregation(module: Any, given: Given) -> Outputs:
+    drawn = given.exact(_drawn())
+    return {"tokens": module(_context(given).cells, drawn.masks, drawn.rows)}
+
+
+def _regions(module: Any, given: Given, *, drawn: bool = False) -> Outputs:
+    regions = _drawn() if drawn else mixed_regions(10)
+    shared = _context(given)
+    found = module.encode if hasattr(module, "encode") else lambda *x: module(*x).vectors
+    return {"tokens": found(shared, given.exact(regions))}
+
+
+class _Aligned(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.connector = _connector("mlp")
+        self.alignment = RegionAlignment(16, AlignmentConfig())
+
+
+def _alignment(module: Any, given: Given) -> Outputs:
+    ids, mask = texts(10, seed=4)
+    boxes = torch.tensor([[0.1, 0.2, 0.5, 0.6]]).expand(10, 4)
+    truth = given.exact(AlignmentTruth(boxes, torch.ones(10, dtype=torch.bool), ids, mask))
+    regions = given.exact(mixed_regions(10))
+    found = module.alignment(module.connector, _context(given), regions, truth)
+    return {"exact location": found.location, "loss semantic": found.semantic}
+
+
+def _connector(box_encoder: str, **changes: Any) -> RegionConnector:
+    config = ConnectorConfig(
+        width=16,
+        box_encoder=box_encoder,  # type: ignore[arg-type]  # checked by the configuration
+        text_encoder=TEXT_ENCODERS["bert"],
+        **changes,
+    )
+    return RegionConnector(16, LANGUAGE, config)
+
+
+def _text(module: Any, given: Given) -> Outputs:
+    ids, mask = given.exact(texts(4))
+    states, _, summary = module(ids, mask)
+    return {"states": states, "summary": summary}
+
+
+def _mix() -> RegionEncoders:
+    encoders = {"task": _connector("mlp").config, "masks": MaskRegionConfig(4)}
+    routes = {"text": "task", "box": "task", "mask": "masks", "scribble": "masks", "point": "masks"}
+    return RegionEncoders(
+        RegionEncodersConfig(encoders, routes),
+        cell_width=WIDTH,
+        visual_width=16,
+        language_width=LANGUAGE,
+    )
+
+
+def _box_or_mask(module: Any, given: Given, *, proposals: bool = False) -> Outputs:
+    asked = references([3, 2])
+    asked = replace(given.exact(asked), states=given.states(asked.states))
+    seen = given.features(features(2, proposals=proposals))
+    if isinstance(module, BoxDecoder):
+        boxes = module(asked, seen.maps.cells, seen.proposals)
+        exact = {"boxes": boxes.boxes[asked.filled], "quality": boxes.quality[asked.filled]}
+    else:
+        masks = module(asked, seen.maps, seen.proposals)
+        exact = {"logits": masks.logits[asked.filled], "quality": masks.quality[asked.filled]}
+    return {f"exact {name}": value for name, value in exact.items()}
+
+
+def _unit_decoder(case: Case, module: Any, given: Given) -> Outputs:
+    asked, seen = references([3, 2]), given.features(case.features(2))
+    asked = replace(given.exact(asked), states=given.states(asked.states))
+    truth = given.exact(case.truth(5))
+    decoded = module(asked, seen)
+    members = given.exact(torch.tensor([[0, 1, 2], [3, 4, -1]]))
+    outputs = {
+        f"exact {number}": output
+        for number, output in enumerate(case.outputs(decoded, asked.filled))
+    }
+    loss = module.losses(decoded, truth, asked.filled)
+    costs = module.costs(decoded, truth, asked.filled, members)[0]
+    return {**outputs, "exact costs": costs, "loss": loss.loss, **loss.measures}
+
+
+def _case_run(case: Case) -> Run:
+    return Run(case.build, partial(_unit_decoder, case), (type(case.build()),))
+
+
+_DECODER = DecoderConfig(**SHAPE)
+_PLAIN = DecoderConfig(**{**SHAPE, "anchored": False})
+_WIDTHS: dict[str, Any] = {"cell_level": 1, "pixel_level": 0, "cell_width": 8, "pixel_width": 8}
+
+RUNS: Mapping[str, Run] = {
+    "clip": _encoder(lambda: small_encoder("clip_vision_model"), 32),
+    "convnext": _encoder(lambda: small_encoder("convnext"), 64),
+    "siglip2": _encoder(lambda: small_encoder("siglip2_vision_model"), 32),
+    "small vision": _encoder(_small_vision, 64),
+    "pyramid": _encoder(_pyramid, 64),
+    "qwen vision": _encoder(_merging, 32),
+    "adapters": _encoder(_with_adapters, 32),
+    "lora": _encoder(_with_lora, 32),
+    "language with a head": Run(
+        lambda: build_language_model(
+            AutoConfig.for_model("qwen2_vl", **RELEASED["qwen2_vl"]).text_config
+        ),
+        _language,
+        (),
+    ),
+    "projector": Run(
+        lambda: Projector(16, LANGUAGE),
+        lambda module, given: {"tokens": module(given.states(_numbers(2, 5, 16)))},
+        (Projector,),
+    ),
+    "cell projector": Run(
+        lambda: CellProjector(WIDTH, LANGUAGE),
+        lambda module, given: {"tokens": module(given.states(_numbers(2, WIDTH, 4, 4)))},
+        (CellProjector,),
+    ),
+    "object projector": Run(
+        lambda: ObjectProjector(WIDTH, LANGUAGE, cell_grid=4, objects=3),
+        _objects,
+        (ObjectProjector,),
+    ),
+    **{
+        f"aggregation {name}": Run(
+            partial(
+                MaskGuidedAggregation,
+                1 if name == "code_legacy" else 4,
+                width=WIDTH,
+                variant=replace(PRESETS[name], patch=4 if name == "code_legacy" else 2),
+            ),
+            _aggregation,
+            (MaskGuidedAggregation,),
+        )
+        for name in PRESETS
+    },
+    "regions deixis": Run(
+        lambda: RegionEncoder(WIDTH, LANGUAGE, MASK_REGIONS["deixis"]),
+        partial(_regions, drawn=True),
+        (RegionEncoder,),
+    ),
+    **{
+        f"connector {name}": Run(partial(_connector, name), _regions, (RegionConnector,))
+        for name in ("mlp", "sincos", "sincos_linear")
+    },
+    "connector of tokens": Run(
+        partial(_connector, "mlp", text_queries="tokens", num_region_tokens=2, residual=True),
+        _regions,
+        (RegionConnector,),
+    ),
+    "text branch": Run(lambda: TextBranch(TEXT_ENCODERS["bert"]), _text, (TextBranch,)),
+    "mix of regions": Run(_mix, _regions, (RegionEncoders,)),
+    "alignment": Run(_Aligned, _alignment, (RegionAlignment, SimilarityScale)),
+    "pixel decoder": Run(lambda: PixelDecoder([6, 6, 6], **_WIDTHS), _maps, (PixelDecoder,)),
+    "maskformer pixel decoder": Run(
+        lambda: MaskFormerPixelDecoder([6, 6, 6], **_WIDTHS, width=8, groups=2),
+        _maps,
+        (MaskFormerPixelDecoder,),
+    ),
+    "proposal head": Run(lambda: ProposalHead(WIDTH, PIXELS), _proposals, (ProposalHead,)),
+    "boxes": Run(lambda: BoxDecoder(_DECODER, LANGUAGE), _box_or_mask, (BoxDecoder,)),
+    "boxes plain": Run(lambda: BoxDecoder(_PLAIN, LANGUAGE), _box_or_mask, (BoxDecoder,)),
+    "boxes of proposals": Run(
+        lambda: BoxDecoder(_DECODER, LANGUAGE),
+        partial(_box_or_mask, proposals=True),
+        (BoxDecoder,),
+    ),
+    "masks": Run(lambda: MaskDecoder(_DECODER, LANGUAGE, PIXELS), _box_or_mask, (MaskDecoder,)),
+    "masks of proposals": Run(
+        lambda: MaskDecoder(_DECODER, LANGUAGE, PIXELS),
+        partial(_box_or_mask, proposals=True),
+        (MaskDecoder,),
+    ),
+    "state projector": Run(
+        lambda: StateProjector(LANGUAGE, 16),
+        lambda module, given: {"states": module(given.states(_numbers(4, LANGUAGE)))},
+        (StateProjector,),
+    ),
+    **{f"unit {name}": _case_run(case) for name, case in CASES.items()},
+}
+"""Every part by name."""
