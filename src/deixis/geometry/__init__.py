@@ -26,6 +26,7 @@ from deixis.geometry.transforms import (
     Geometry,
     Letterbox,
     Orient,
+    Padding,
     Resize,
     Transform,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "Letterbox",
     "Mask",
     "Orient",
+    "Padding",
     "Point",
     "Resize",
     "Scribble",

@@ -15,6 +15,7 @@ from deixis.models.changes import DESCRIPTION, load_changes, read_changes
 from deixis.models.config import PointingVLMConfig
 from deixis.models.decoders.grounding import open_detector, open_pose
 from deixis.models.pointing import PointingVLM
+from deixis.notation import notation_named
 from deixis.processing.describer import FOLDER as DESCRIBER
 from deixis.processing.describer import TextEncoderTokenizer
 from deixis.processing.tokenizer import MarkedTokenizer
@@ -91,7 +92,8 @@ def _read(folder: Path, name: str) -> tuple[PointingVLM, MarkedTokenizer]:
             use_safetensors=True,
             output_loading_info=True,
         )
-        tokenizer = MarkedTokenizer.load(folder)
+        spelling = notation_named(config.notation).spelling
+        tokenizer = MarkedTokenizer.load(folder, spelling)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"model {name}: {str(error).splitlines()[0]}") from error
     # the class promises a model; with output_loading_info it gives a report beside it

@@ -5,7 +5,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -53,8 +53,11 @@ def recipe_to_json(recipe: object) -> str:
 def recipe_from_json(kind: type[_Recipe], text: str) -> _Recipe:
     """Make a recipe of type ``kind`` from what `recipe_to_json` wrote.
 
+    A field that an earlier release did not have takes its default.
+
     Raises:
-        RecipeError: The text is not JSON, lacks a field, has an unknown one or a wrong type.
+        RecipeError: The text is not JSON, lacks a field without a default, has an unknown one or a
+            wrong type.
     """
     try:
         data = json.loads(text)
@@ -230,8 +233,10 @@ def _from_data(data: Any, hint: Any, where: str) -> Any:
     choices = _choices(hint)
     classes = [choice for choice in choices if is_dataclass(choice)]
     if isinstance(data, Mapping) and classes:
-        # Of several classes the one with exactly these fields is meant.
-        fitting = [kind for kind in classes if {f.name for f in fields(kind)} == data.keys()]
+        # Of several classes the one with these fields is meant, and the fewest more.
+        names = {kind: {field.name for field in fields(kind)} for kind in classes}
+        fitting = [kind for kind in classes if names[kind] >= data.keys()]
+        fitting.sort(key=lambda kind: len(names[kind] - data.keys()))
         return _build((fitting or classes)[0], data, where)
     for choice in choices:
         if get_origin(choice) is tuple and isinstance(data, list):
@@ -251,16 +256,21 @@ def _from_data(data: Any, hint: Any, where: str) -> Any:
 
 def _build(kind: Any, data: Mapping[str, Any], where: str) -> Any:
     known = [field.name for field in fields(kind) if field.init]
+    needed = [
+        field.name
+        for field in fields(kind)
+        if field.init and field.default is MISSING and field.default_factory is MISSING
+    ]
     for name in data:
         if name not in known:
             raise RecipeError(
                 f"{where}: {kind.__name__} has no field {name!r}; it has {', '.join(known)}"
             )
-    for name in known:
+    for name in needed:
         if name not in data:
             raise RecipeError(f"{where}: {kind.__name__} lacks its field {name!r}")
     hints = get_type_hints(kind)
-    values = {name: _from_data(data[name], hints[name], f"{where}.{name}") for name in known}
+    values = {name: _from_data(data[name], hints[name], f"{where}.{name}") for name in data}
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:
