@@ -1,10 +1,11 @@
 """u-LLaVA's tokens as its public code spells them: in rows, in a saved model, in answers."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny import TEXTS, tiny_choice, tiny_recipe, tiny_tokenizer
 
 from deixis.errors import ModelError
@@ -13,6 +14,7 @@ from deixis.inference import load
 from deixis.models.config import PointingVLMConfig
 from deixis.models.vision.video import VIDEO_PRESETS, VideoPooling
 from deixis.notation import Marker, Tokens, notation_named
+from deixis.processing.batch import collate
 from deixis.processing.processor import Processor
 from deixis.processing.tokenizer import train_tokenizer
 from deixis.recipes import apply_overrides
@@ -105,6 +107,17 @@ def test_a_model_with_the_tokens_of_the_public_code_is_saved_and_asked(tmp_path:
     )
     model, made = build_model(recipe)
     assert model.config.offset == "prev"
+    row = made.row(Conversation("q", IMAGE, SIZE, (Turn(("Where is it?",), DOG),)))
+    batch = collate([row], pad_id=made.tokenizer.pad_id)
+    given = {each.name: getattr(batch, each.name) for each in fields(batch)}
+    model.train(mode=False)
+    output = model(**given)
+    output.loss.backward()
+    # the loss learns from the state before the token alone
+    model.config.offset = "at"
+    assert not torch.isclose(model(**given).parts["box"], output.parts["box"])
+    assert torch.isclose(model(**given).parts["language"], output.parts["language"])
+    model.config.offset = "prev"
     model.save_pretrained(tmp_path)
     made.save(tmp_path)
     loaded = load(tmp_path, device="cpu")

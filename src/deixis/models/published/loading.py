@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import get_args
 
 import torch
 from safetensors import SafetensorError
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from deixis.errors import CheckpointError, ModelError
 from deixis.models.adapters import ADAPTER_PRESETS, AdapterConfig, adapters_of, self_attentions
-from deixis.models.published.importing import REPORT, Activation
+from deixis.models.published.importing import REPORT
 from deixis.models.published.words import Words
 from deixis.models.tuning import Tuning, apply_tuning
 
@@ -204,12 +203,13 @@ def _adapters(
     """The adapters that the weights were those of."""
     first = next(tensor for name, tensor in tensors.items() if name.endswith("down.weight"))
     preset = ADAPTER_PRESETS["code" if any(n.endswith("bias") for n in tensors) else "paper"]
-    activation = settings.get(part)
-    if activation not in get_args(Activation):
-        raise CheckpointError(
-            f"imported part {part}: expected identity or silu between the maps, got {activation}\n"
-            "hint: import the weights again, with --activation where config.json does not say it"
-        )
-    shape = AdapterConfig(len(first), activation, preset.bias, preset.dropout)
+    match settings.get(part):
+        case "identity" | "silu" as activation:
+            shape = AdapterConfig(len(first), activation, preset.bias, preset.dropout)
+        case other:
+            raise CheckpointError(
+                f"imported part {part}: expected identity or silu between the maps, got {other}\n"
+                "hint: import the weights again, with --activation where config.json does not say it"
+            )
     layers = sum(name.endswith("down.weight") for name in tensors)
     return Tuning("adapters", adapters=shape, skip_last=len(self_attentions(module)) - layers)

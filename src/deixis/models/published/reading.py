@@ -88,7 +88,7 @@ def weight_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
         inside = sorted(
             path.name
             for path in folder.iterdir()
-            if path.is_dir() and any(one.suffix in _SUFFIXES for one in path.iterdir())
+            if path.is_dir() and any(one.suffix in _SUFFIXES for one in path.glob("*"))
         )
         hint = f"\nhint: there are some in its folders {inside}" if inside else ""
         raise CheckpointError(f"{folder}: no .pth, .pt, .bin or .safetensors file in it{hint}")
@@ -271,8 +271,11 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_pointer(path: Path) -> None:
-    with path.open("rb") as opened:
-        start = opened.read(len(LFS_POINTER))
+    try:
+        with path.open("rb") as opened:
+            start = opened.read(len(LFS_POINTER))
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     if start == LFS_POINTER:
         raise CheckpointError(
             f"{path}: a pointer of Git LFS, not the file itself\n"
