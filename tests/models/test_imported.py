@@ -19,7 +19,7 @@ from torch import nn
 from deixis.errors import CheckpointError, ModelError
 from deixis.geometry import Box, ImageSize
 from deixis.inference import load
-from deixis.models.decoders.location import LocationConfig
+from deixis.models.decoders.location import LocationConfig, LocationPredictions
 from deixis.models.pointing import PointingVLM, training_attention
 from deixis.models.published import (
     Activation,
@@ -35,7 +35,7 @@ from deixis.processing.batch import collate
 from deixis.processing.processor import Processor
 from deixis.recipes import load_recipe
 from deixis.structures import Conversation, GroundedPhrase, GroundedText, Reference, Turn, UnitGroup
-from deixis.training import EncoderChoice
+from deixis.training import EncoderChoice, ModelChoice
 from deixis.training.build import build_model
 
 
@@ -236,7 +236,7 @@ SIZE = ImageSize(40, 80)
 def download(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
     """A published checkpoint for the language model and CLIP that lie beside it."""
     language_folder("llama", folder / "vicuna")
-    clip_config = small_config("clip_vision_model")
+    clip_config: Any = small_config("clip_vision_model")
     torch.manual_seed(3)
     transformers.CLIPVisionModel(clip_config).save_pretrained(folder / "clip")
     base = transformers.AutoConfig.from_pretrained(folder / "vicuna")
@@ -267,8 +267,10 @@ def test_a_published_checkpoint_of_ullava_points_where_its_code_does(tmp_path: P
     assert report.settings == {"offset": "prev"}
     assert report.tokens == numbers
     assert read_report(tmp_path / "parts").tokens == numbers
+    drawn = load_recipe("ullava_scenes").model
+    assert isinstance(drawn, ModelChoice)
     choice = replace(
-        load_recipe("ullava_scenes").model,
+        drawn,
         language=str(tmp_path / "vicuna"),
         vision=EncoderChoice(str(tmp_path / "clip"), layer=-2),
         notation="tokens_code",
@@ -314,10 +316,10 @@ def test_a_published_checkpoint_of_ullava_points_where_its_code_does(tmp_path: P
         reference.load_state_dict(
             {k[4:]: v for k, v in tensors.items() if k.startswith(("llm.model.", "llm.lm_head."))}
         )
-        hidden = reference.model(inputs_embeds=embedded[None]).last_hidden_state[0]
+        hidden: torch.Tensor = reference.model(inputs_embeds=embedded[None]).last_hidden_state[0]
 
         def boxed(at: int) -> torch.Tensor:
-            value = hidden[at]
+            value: torch.Tensor = hidden[at]
             for name, bends in (
                 *(("det_projector.0", True), ("det_projector.2", False)),
                 *(("det_decoder.0", True), ("det_decoder.2", True), ("det_decoder.4", False)),
@@ -335,7 +337,9 @@ def test_a_published_checkpoint_of_ullava_points_where_its_code_does(tmp_path: P
         )
         marked = batch.input_ids == processor.tokenizer.marker_ids[Marker.LOCATION]
         latent = route_references(read, marked, batch.turns, offset=model.config.offset)
-        found = model.decode(latent, seen).more["box"].decoded.corners[0, 0]
+        decoded = model.decode(latent, seen).more["box"].decoded
+    assert isinstance(decoded, LocationPredictions)
+    found = decoded.corners[0, 0]
     assert torch.allclose(found, boxed(place - 1), atol=1e-5)
     assert (boxed(place) - found).abs().max() > 1e-3
     # a choice of one's own comes before the import's
