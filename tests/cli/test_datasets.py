@@ -95,6 +95,45 @@ def test_drawn_scenes_are_a_source(deixis: Run, tmp_path: Path) -> None:
     assert deixis("data", "check", out).code == 0
 
 
+PINK_FAMILIES = {
+    "relation": ("relation", "relation_object_box", "relation_object_class"),
+    "quadrant": ("quadrant_box", "quadrant_class", "quadrant_both"),
+    "counting": ("count_words", "count_example"),
+    "detection": ("detection", "detection_example"),
+    "grounding": ("rec", "reg_box"),
+}
+
+
+def test_pinks_mixture_of_visual_genome_has_every_family(deixis: Run, tmp_path: Path) -> None:
+    genome = tmp_path / "genome"
+    drawn = ("--split", "val", "--count", 40, "--seed", 3)
+    ended = deixis("data", "scenes", "--format", "visual_genome", "--out", genome, *drawn)
+    assert ended.code == 0, ended.err
+
+    def families(*options: str) -> tuple[dict[str, int], str]:
+        out = tmp_path / f"out{len(options)}"
+        source = ("--source", f"visual_genome:{genome}")
+        told = deixis("data", "build", "pink", *source, "--out", out, "--workers", 1, *options)
+        assert told.code == 0, told.err
+        made = json.loads((out / "manifest.json").read_text())["tasks"]
+        counts = {
+            family: sum(made.get(name, 0) for name in names)
+            for family, names in PINK_FAMILIES.items()
+        }
+        return counts, told.err
+
+    counts, told = families("--rules", "pink")
+    assert min(counts.values()) >= 3, counts
+    # what the source has nothing for is said, and needs no option
+    assert "no image gave a question of" in told
+    assert "hint" not in told
+    counts, told = families()
+    assert {family for family, count in counts.items() if not count} == {
+        *("quadrant", "counting", "detection")
+    }
+    assert f"hint: visual_genome:{genome},exhaustive=true counts its objects as all" in told
+
+
 def test_wordings_of_ones_own_are_used(deixis: Run, tmp_path: Path, mine: Path) -> None:
     words = tmp_path / "words.json"
     words.write_text(json.dumps({"caption": ["Tell me of this picture."]}))

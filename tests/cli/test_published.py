@@ -33,6 +33,7 @@ def test_import_refuses_other_weights_and_writes_nothing(
     ended = deixis("import", "refvlm", str(weights), "--out", str(out))
     assert ended.code == 7
     assert "not the weights of refvlm: 2 unmapped: mm_projector.bias" in ended.err
+    assert "hint: 2 of its 2 keys are those of pink" in ended.err
     assert not out.exists()
     ended = deixis("import", "refvlm", str(weights), "--out", str(out), "--partial", "--json")
     assert ended.code == 0
@@ -40,3 +41,26 @@ def test_import_refuses_other_weights_and_writes_nothing(
     assert told["unmapped"] == ["mm_projector.bias", "mm_projector.weight"]
     assert told["missing"] == ["projector"]
     assert not told["complete"]
+
+
+def test_import_asks_what_stands_in_adapters(deixis: Run, weights: Path, tmp_path: Path) -> None:
+    tensors = torch.load(weights / "saved_parameters.pth", weights_only=True)
+    for name, shape in (("a", (2, 4)), ("b", (4, 2))):
+        place = f"model.layers.0.adapter_attn.tune_adapter_{name}"
+        tensors |= {f"{place}.weight": torch.ones(shape), f"{place}.bias": torch.ones(shape[0])}
+    torch.save(tensors, weights / "saved_parameters.pth")
+    out = tmp_path / "out"
+    ended = deixis("import", "pink", str(weights), "--out", str(out))
+    assert ended.code == 7
+    assert (
+        "hint: --activation identity (the public code's default) or --activation silu" in ended.err
+    )
+    ended = deixis("import", "pink", str(weights), "--out", str(out), "--activation", "gelu")
+    assert ended.code == 2
+    assert "activation 'gelu': expected one of ['identity', 'silu']" in ended.err
+    ended = deixis("import", "pink", str(weights), "--out", str(out), "--activation", "silu")
+    assert ended.code == 0, ended.err
+    assert "language_adapters: silu\n" in ended.out
+    assert (
+        json.loads((out / "report.json").read_text())["settings"]["vision_adapters"] == "identity"
+    )

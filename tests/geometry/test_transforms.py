@@ -1,3 +1,5 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ from deixis.geometry import (
     Letterbox,
     Mask,
     Orient,
+    Padding,
     Point,
     Resize,
     Scribble,
@@ -46,7 +49,8 @@ def _of(draw: st.DrawFn, source: ImageSize, depth: int) -> Transform:
     if kind == 0:
         return Resize(source, draw(sizes))
     if kind == 1:
-        return Letterbox(source, draw(sides))
+        padding = draw(st.sampled_from(get_args(Padding)))
+        return Letterbox(source, draw(sides), padding)
     if kind == 2:
         return draw(crops(source))
     if kind == 3:
@@ -188,6 +192,13 @@ def test_a_mask_is_resized_by_the_nearest_centre() -> None:
 
 
 def test_a_letterbox_centres_with_exact_offsets() -> None:
+    for padding in get_args(Padding):
+        assert Letterbox(ImageSize(640, 480), 224, padding).offset == (28.0, 0.0)
+    # an odd padding of 3 source pixels: one and a half before the image, or one
+    assert Letterbox(ImageSize(7, 10), 20).offset == (0.0, 3.0)
+    assert Letterbox(ImageSize(7, 10), 20, "floor").offset == (0.0, 2.0)
+    with pytest.raises(GeometryError, match="letterbox padding: expected one of"):
+        Letterbox(ImageSize(7, 10), 20, "ceiling")  # type: ignore[arg-type]  # no such padding
     transform = Letterbox(ImageSize(480, 640), 224)
     assert transform.scale == 0.35
     assert transform.offset == (0.0, 28.0)

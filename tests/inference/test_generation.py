@@ -2,18 +2,24 @@ import numpy as np
 import pytest
 import torch
 from tiny import tiny_model
+from torch import nn
 from transformers import DynamicCache
 
 from deixis.errors import PromptError
-from deixis.geometry import Box, ImageSize
+from deixis.geometry import Box, ImageSize, Mask
 from deixis.inference import Predictor, generate
+from deixis.inference.generation import Generated
 from deixis.models import positions
+from deixis.models.pointing import PointingVLM, training_attention
+from deixis.models.references import route_references
 from deixis.notation import Marker
-from deixis.processing.batch import collate
+from deixis.processing.batch import Batch, collate
 from deixis.structures import Conversation, GroundedPhrase, GroundedText, Reference, Turn, UnitGroup
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (40, 80, 3), dtype=np.uint8)
 SIZE = ImageSize(40, 80)
+BOX = Box(10, 10, 30, 30)
+MASK = Mask.from_box(BOX, SIZE)
 
 
 def predictor() -> Predictor:
@@ -35,6 +41,62 @@ def test_cached_generation_equals_uncached() -> None:
     for first, second in zip(cached, plain, strict=True):
         assert first.ids == second.ids
         assert torch.allclose(first.references, second.references, atol=1e-4)
+
+
+def forced_generation(
+    model: PointingVLM, batch: Batch, answer: list[int], *, cached: bool
+) -> Generated:
+    """Generate with a head that names the next token of ``answer``, whatever it sees."""
+    written = iter(answer)
+
+    def name_next(_: nn.Module, __: tuple[torch.Tensor, ...], logits: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(logits).index_fill(-1, torch.tensor([next(written)]), 1.0)
+
+    hook = model.language_model.get_output_embeddings().register_forward_hook(name_next)
+    try:
+        generated, _ = generate(
+            model, batch, end_id=answer[-1], max_new_tokens=len(answer), cached=cached
+        )
+    finally:
+        hook.remove()
+    return generated[0]
+
+
+@pytest.mark.parametrize("offset", ["at", "prev"])
+def test_generated_states_are_those_of_training_with_and_without_a_cache(offset: str) -> None:
+    """Boxes of an answer forced through training's path and generated token by token are the same."""
+    phrase = GroundedPhrase("it", 0, 2, (UnitGroup(("box", "mask"), (Reference((BOX, MASK)),)),))
+    truth = GroundedText("it", (phrase,))
+    model, processor = tiny_model(notation="tokens", offset=offset)
+    tokenizer = processor.tokenizer
+    asked = Conversation("q", IMAGE, SIZE, (Turn(("Where?",)),))
+    told = Conversation("q", IMAGE, SIZE, (Turn(("Where?",), truth),))
+    whole = processor.row(told)
+    taught = collate([whole], pad_id=tokenizer.pad_id)
+    with torch.no_grad():
+        embedded = model.embed(taught.input_ids, model.see(taught.pixel_values), taught.regions)
+        attention = training_attention(taught.turns, taught.independent)
+        hidden = model.read(embedded, taught.positions, attention)
+    ids = torch.tensor(model.config.reference_ids)
+    forced = route_references(
+        hidden, torch.isin(taught.input_ids, ids), taught.turns, offset=model.config.offset
+    )
+    assert len(forced) == 2
+    batch = collate([processor.row(asked)], pad_id=tokenizer.pad_id, left=True)
+    answer = taught.input_ids[0, batch.input_ids.shape[1] :].tolist()
+    assert answer[-1] == tokenizer.end_id
+    for cached in (True, False):
+        generated = forced_generation(model, batch, answer, cached=cached)
+        assert generated.ids == tuple(answer[:-1])
+        assert generated.finish_reason == "stop"
+        assert torch.allclose(generated.references, forced.states[0], atol=1e-5)
+    other = route_references(
+        hidden,
+        torch.isin(taught.input_ids, ids),
+        taught.turns,
+        offset="at" if offset == "prev" else "prev",
+    )
+    assert not torch.allclose(other.states, forced.states, atol=1e-2)
 
 
 def test_an_answer_does_not_depend_on_its_neighbours() -> None:

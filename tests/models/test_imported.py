@@ -1,23 +1,42 @@
 """Published weights inside a model: what `deixis import` wrote, put where it belongs."""
 
-from dataclasses import asdict
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from models.test_published import clip, llama, pink, sam, ullava
+import transformers
+from encoders import small_config
+from languages import language_folder
+from models.test_published import clip, linears, llama, pink, sam, state, ullava
 from safetensors.torch import load_file, save_file
-from tiny import tiny_model
+from tiny import tiny_model, tiny_recipe
 from torch import nn
 
 from deixis.errors import CheckpointError, ModelError
+from deixis.geometry import Box, ImageSize
 from deixis.inference import load
-from deixis.models.decoders.location import LocationConfig
-from deixis.models.pointing import PointingVLM
-from deixis.models.published import import_weights, load_imported
+from deixis.models.decoders.location import LocationConfig, LocationPredictions
+from deixis.models.pointing import PointingVLM, training_attention
+from deixis.models.published import (
+    Activation,
+    import_weights,
+    load_imported,
+    read_activation,
+    read_report,
+)
+from deixis.models.references import route_references
 from deixis.models.vision.pretrained import vision_config
+from deixis.notation import Marker
+from deixis.processing.batch import collate
 from deixis.processing.processor import Processor
+from deixis.recipes import load_recipe
+from deixis.structures import Conversation, GroundedPhrase, GroundedText, Reference, Turn, UnitGroup
+from deixis.training import EncoderChoice, ModelChoice
+from deixis.training.build import build_model
 
 
 def shape_of(model: nn.Module) -> dict[str, Any]:
@@ -26,30 +45,47 @@ def shape_of(model: nn.Module) -> dict[str, Any]:
     return shape
 
 
+MARKERS = {marker.value: 50 + number for number, marker in enumerate(Marker)}
+"""Markers after the 40 tokens of the published vocabularies, as they are where a tokenizer is extended."""
+
+
 def model_for(**changes: Any) -> tuple[PointingVLM, Processor]:
     """A model of the shapes of the small published ones, with a larger vocabulary."""
     language = {**shape_of(llama()), "vocab_size": 400}
     vision = vision_config(shape_of(clip()), image_size=28, layer=-2)
     return tiny_model(
-        text_config=language,
         vision={"kind": "pretrained", **asdict(vision)},
         tokens_from="encoder",
         proposals=False,
-        **{"projector": {"layers": 1}, **changes},
+        **{
+            "text_config": language,
+            "projector": {"layers": 1},
+            "marker_ids": MARKERS,
+            **changes,
+        },
     )
 
 
-def imported(system: str, folder: Path, tensors: dict[str, torch.Tensor]) -> Path:
+def imported(
+    system: str,
+    folder: Path,
+    tensors: dict[str, torch.Tensor],
+    *,
+    config: dict[str, Any] | None = None,
+    activation: Activation | None = None,
+) -> Path:
     (folder / "source").mkdir()
     (folder / "parts").mkdir()
     save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "source" / "x.safetensors")
-    import_weights(system, folder / "source", folder / "parts")
+    if config is not None:
+        (folder / "source" / "config.json").write_text(json.dumps(config))
+    import_weights(system, folder / "source", folder / "parts", activation=activation)
     return folder / "parts"
 
 
 def test_pinks_weights_and_adapters_are_put_in_and_saved(tmp_path: Path) -> None:
     tensors = pink()
-    parts = imported("pink", tmp_path, tensors)
+    parts = imported("pink", tmp_path, tensors, activation="identity")
     model, processor = model_for()
     before = model.get_parameter("language_model.lm_head.weight").detach().clone()
     loaded = {one.part: one for one in load_imported(model, parts)}
@@ -97,7 +133,7 @@ def test_ullavas_decoders_take_their_weights_and_keep_our_estimates(tmp_path: Pa
 
 
 def test_what_does_not_fit_is_refused_by_its_name(tmp_path: Path) -> None:
-    parts = imported("pink", tmp_path, pink())
+    parts = imported("pink", tmp_path, pink(), activation="identity")
     model, _ = model_for(projector={"layers": 2})
     projector = parts / "projector.safetensors"
     cut = {name: tensor[:3].contiguous() for name, tensor in load_file(projector).items()}
@@ -113,3 +149,199 @@ def test_a_part_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
     model, _ = model_for(mask_decoder=None, box_decoder=None)
     with pytest.raises(ModelError, match=r"expected a model with a (box|mask)_decoder for it"):
         load_imported(model, parts)
+
+
+@pytest.mark.parametrize("activation", ["identity", "silu"])
+def test_pinks_language_adapters_have_between_their_maps_what_the_config_says(
+    tmp_path: Path, activation: str
+) -> None:
+    tensors = pink()
+    config = {"adapter_non_linear": activation == "silu"}
+    parts = imported("pink", tmp_path, tensors, config=config)
+    model, _ = model_for()
+    load_imported(model, parts)
+    state = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
+    place = "model.layers.1.adapter_attn.tune_adapter_"
+    down, up = (
+        (tensors[f"{place}{name}.weight"], tensors[f"{place}{name}.bias"]) for name in ("a", "b")
+    )
+    narrow = state @ down[0].T + down[1]
+    narrow = narrow * narrow.sigmoid() if activation == "silu" else narrow
+    expected = state + narrow @ up[0].T + up[1]
+    adapter = model.get_submodule("language_model.model.layers.1.self_attn.adapter")
+    assert torch.allclose(adapter(state), expected, atol=1e-6)
+    # the public code never gives the vision encoder's an activation
+    adapters = model.get_submodule("vision_encoder.model.encoder.layers.0.self_attn.adapter")
+    assert isinstance(adapters.get_submodule("activation"), nn.Identity)
+
+
+def test_adapters_of_which_nothing_says_the_activation_are_asked_about(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"is in no tensor.*\nhint: --activation identity"):
+        imported("pink", tmp_path, pink())
+    folder = tmp_path / "source"
+    (folder / "config.json").write_text('{"adapter_non_linear": true}')
+    with pytest.raises(CheckpointError, match=r"config\.json says silu, got --activation identity"):
+        import_weights("pink", folder, tmp_path / "parts", activation="identity")
+    (folder / "config.json").write_text('{"adapter_non_linear": "yes"}')
+    with pytest.raises(CheckpointError, match="adapter_non_linear: expected true or false"):
+        import_weights("pink", folder, tmp_path / "parts")
+    with pytest.raises(ModelError, match="weights of refvlm have no adapters"):
+        import_weights("refvlm", folder, tmp_path / "parts", activation="silu")
+    with pytest.raises(ModelError, match="activation 'gelu': expected one of"):
+        read_activation("gelu")
+    # what was imported before the question was asked does not say it either
+    (folder / "config.json").write_text('{"adapter_non_linear": true}')
+    import_weights("pink", folder, tmp_path / "parts")
+    told = json.loads((tmp_path / "parts" / "report.json").read_text())
+    del told["settings"]
+    (tmp_path / "parts" / "report.json").write_text(json.dumps(told))
+    with pytest.raises(CheckpointError, match=r"expected identity or silu.*\nhint: import"):
+        load_imported(model_for()[0], tmp_path / "parts")
+
+
+def test_a_model_with_more_layers_than_the_weights_is_refused(tmp_path: Path) -> None:
+    tensors = {k: v for k, v in ullava().items() if k.startswith("llm.")}
+    parts = imported("ullava", tmp_path, tensors)
+    language = {**shape_of(llama()), "vocab_size": 400, "num_hidden_layers": 3}
+    with pytest.raises(CheckpointError, match="weights of 2 layers, the model has 3"):
+        load_imported(model_for(text_config=language)[0], parts)
+
+
+def test_rows_without_a_name_do_not_take_the_place_of_markers(tmp_path: Path) -> None:
+    parts = imported("ullava", tmp_path, {k: v for k, v in ullava().items() if "llm." in k})
+    model, _ = model_for(marker_ids={**MARKERS, "<SEG>": 39})
+    with pytest.raises(CheckpointError, match=r"row 39 of 40 .* is the marker <SEG> here\nhint: "):
+        load_imported(model, parts)
+    told = json.loads((parts / "report.json").read_text())
+    told["tokens"] = {"[LOC]": 38, "[SEG]": 37, "<image_patch>": 39, "<s>": 1}
+    (parts / "report.json").write_text(json.dumps(told))
+    (loaded,) = [one for one in load_imported(model, parts) if one.part == "language_model"]
+    assert loaded.no_row == ("<image_patch>",)
+    table = load_file(parts / "language_model.safetensors")["lm_head.weight"]
+    head = model.get_parameter("language_model.lm_head.weight")
+    assert torch.equal(head[39], table[37])
+    assert torch.equal(head[MARKERS["<LOC>"]], table[38])
+    assert torch.equal(head[:37], table[:37])
+
+
+ADDED = (
+    *("<image_patch>", "<video_patch>", "<img_beg>", "</img_end>", "<vid_beg>", "</vid_end>"),
+    *("[SEG]", "[LOC]", "[tag]", "[/tag]"),
+)
+"""Tokens that u-LLaVA's public code adds to LLaMA's, in its order."""
+IMAGE = np.random.default_rng(0).integers(0, 255, (40, 80, 3), dtype=np.uint8)
+SIZE = ImageSize(40, 80)
+
+
+def download(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
+    """A published checkpoint for the language model and CLIP that lie beside it."""
+    language_folder("llama", folder / "vicuna")
+    clip_config: Any = small_config("clip_vision_model")
+    torch.manual_seed(3)
+    transformers.CLIPVisionModel(clip_config).save_pretrained(folder / "clip")
+    base = transformers.AutoConfig.from_pretrained(folder / "vicuna")
+    numbers = {token: base.vocab_size + at for at, token in enumerate(ADDED)}
+    config = transformers.LlamaConfig(
+        **{**base.to_dict(), "vocab_size": base.vocab_size + len(ADDED)}
+    )
+    width, visual = base.hidden_size, clip_config.hidden_size
+    tensors = (
+        state(transformers.LlamaForCausalLM(config), "llm.")
+        | state(transformers.CLIPVisionModel(clip_config), "llm.vision_encoder.vision_model.")
+        | state(nn.Linear(visual, width), "llm.vision_projector.")
+        | linears("det_projector.", (width, width), (width, 16))
+        | linears("det_decoder.", (16, 16), (16, 8), (8, 4))
+    )
+    tensors = {key: value + 0.05 * torch.randn_like(value) for key, value in tensors.items()}
+    source = folder / "source"
+    source.mkdir()
+    torch.save(tensors, source / "pytorch_model.bin")
+    (source / "added_tokens.json").write_text(json.dumps(numbers))
+    return tensors, numbers
+
+
+def test_a_published_checkpoint_of_ullava_points_where_its_code_does(tmp_path: Path) -> None:
+    tensors, numbers = download(tmp_path)
+    (tmp_path / "parts").mkdir()
+    report = import_weights("ullava", tmp_path / "source", tmp_path / "parts")
+    assert report.settings == {"offset": "prev"}
+    assert report.tokens == numbers
+    assert read_report(tmp_path / "parts").tokens == numbers
+    drawn = load_recipe("ullava_scenes").model
+    assert isinstance(drawn, ModelChoice)
+    choice = replace(
+        drawn,
+        language=str(tmp_path / "vicuna"),
+        vision=EncoderChoice(str(tmp_path / "clip"), layer=-2),
+        notation="tokens_code",
+        box_decoder=LocationConfig(width=16),
+        mask_decoder=None,
+        imported=str(tmp_path / "parts"),
+    )
+    model, processor = build_model(tiny_recipe(model=choice))
+    model.train(mode=False)
+    assert model.config.offset == "prev"
+    box = Box(10, 10, 30, 30)
+    dog = GroundedPhrase("dog", 0, 3, (UnitGroup(("box",), (Reference((box,)),)),))
+    row = processor.row(
+        Conversation("q", IMAGE, SIZE, (Turn(("Where?",), GroundedText("dog", (dog,))),))
+    )
+    batch = collate([row], pad_id=processor.tokenizer.pad_id)
+    ids = batch.input_ids[0].tolist()
+    vocabulary = processor.tokenizer.tokenizer.get_vocab()
+    words = [next(text for text, number in vocabulary.items() if number == each) for each in ids]
+    assert words[-2] == "[LOC]"
+    assert [word for word in words if word.startswith("[")] == ["[tag]", "[/tag]", "[LOC]"]
+    first = words.index("<img_beg>")
+    count = words.index("</img_end>") - first - 1
+    assert words[first + 1 : first + 1 + count] == ["<image>"] * count == ["<image>"] * 16
+
+    # the public code's forward pass, with its own numbers of tokens
+    table = tensors["llm.model.embed_tokens.weight"]
+    rows = []
+    own = model.language_model.get_input_embeddings().get_parameter("weight")
+    for number, word in zip(ids, words, strict=True):
+        published = numbers.get(word, number if number < len(table) - len(ADDED) else None)
+        rows.append(own[number] if published is None else table[published])
+    embedded = torch.stack(rows)
+    with torch.no_grad():
+        patches = model.vision_encoder(batch.pixel_values).tokens[0]
+        embedded[first + 1 : first + 1 + count] = (
+            patches @ tensors["llm.vision_projector.weight"].T
+            + tensors["llm.vision_projector.bias"]
+        )
+        config = transformers.AutoConfig.from_pretrained(tmp_path / "vicuna")
+        config.vocab_size = len(table)
+        reference = transformers.LlamaForCausalLM(config).eval()
+        reference.load_state_dict(
+            {k[4:]: v for k, v in tensors.items() if k.startswith(("llm.model.", "llm.lm_head."))}
+        )
+        hidden: torch.Tensor = reference.model(inputs_embeds=embedded[None]).last_hidden_state[0]
+
+        def boxed(at: int) -> torch.Tensor:
+            value: torch.Tensor = hidden[at]
+            for name, bends in (
+                *(("det_projector.0", True), ("det_projector.2", False)),
+                *(("det_decoder.0", True), ("det_decoder.2", True), ("det_decoder.4", False)),
+            ):
+                value = value @ tensors[f"{name}.weight"].T + tensors[f"{name}.bias"]
+                value = value.relu() if bends else value
+            return value
+
+        place = words.index("[LOC]")
+        seen = model.see(batch.pixel_values)
+        read = model.read(
+            model.embed(batch.input_ids, seen, batch.regions),
+            batch.positions,
+            training_attention(batch.turns, batch.independent),
+        )
+        marked = batch.input_ids == processor.tokenizer.marker_ids[Marker.LOCATION]
+        latent = route_references(read, marked, batch.turns, offset=model.config.offset)
+        decoded = model.decode(latent, seen).more["box"].decoded
+    assert isinstance(decoded, LocationPredictions)
+    found = decoded.corners[0, 0]
+    assert torch.allclose(found, boxed(place - 1), atol=1e-5)
+    assert (boxed(place) - found).abs().max() > 1e-3
+    # a choice of one's own comes before the import's
+    model, _ = build_model(tiny_recipe(model=replace(choice, offset="at")))
+    assert model.config.offset == "at"

@@ -22,9 +22,16 @@ from transformers.models.maskformer.modeling_maskformer import (
 
 from deixis.errors import CheckpointError, ModelError, StorageError
 from deixis.models.projector import Projector
-from deixis.models.published import SYSTEMS, ImportReport, import_weights, match_keys, reading
+from deixis.models.published import (
+    SYSTEMS,
+    Activation,
+    ImportReport,
+    import_weights,
+    match_keys,
+    reading,
+)
 from deixis.models.published.architectures import SAM
-from deixis.models.published.reading import unpickled
+from deixis.models.published.reading import added_tokens, unpickled
 
 State = dict[str, torch.Tensor]
 WIDTH, VISUAL = 16, 8
@@ -187,9 +194,10 @@ def shapes(tensors: State) -> dict[str, tuple[int, ...]]:
     return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
 
 
-def imported(system: str, source: Path, out: Path, **options: bool) -> ImportReport:
+def imported(system: str, source: Path, out: Path, *, partial: bool = False) -> ImportReport:
     out.mkdir()
-    return import_weights(system, source, out, **options)
+    activation: Activation | None = "identity" if system == "pink" else None
+    return import_weights(system, source, out, partial=partial, activation=activation)
 
 
 @pytest.mark.parametrize("system", sorted(SYSTEMS))
@@ -313,6 +321,102 @@ def test_what_does_not_fit_is_refused_unless_a_part_will_do(tmp_path: Path) -> N
     report = imported("pink", tmp_path, tmp_path / "out", partial=True)
     assert not report.complete
     assert load_file(tmp_path / "out" / "projector.safetensors").keys() == {"layers.0.weight"}
+
+
+def test_keys_that_do_not_fit_come_with_what_helps(tmp_path: Path) -> None:
+    save_file({k: v.contiguous() for k, v in ullava().items()}, tmp_path / "model.safetensors")
+    count = len(ullava())
+    hint = rf"\nhint: {count - 1} of its {count} keys are those of ullava$"
+    with pytest.raises(CheckpointError, match=f"not the weights of refvlm: .*{hint}"):
+        imported("refvlm", tmp_path, tmp_path / "other")
+    tensors = pink_adapters()
+    del tensors["mm_projector.bias"]
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"\nhint: --partial writes what has a place$"):
+        imported("pink", tmp_path, tmp_path / "part")
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(pink_adapters(), tmp_path / "saved_parameters.pth")
+    index = {"weight_map": {"model.layers.0.mlp.up_proj.weight": "saved_parameters.pth"}}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    with pytest.raises(
+        CheckpointError, match=r"1 missing: model\.layers\.0\.mlp\.up_proj\.weight \(of saved_par"
+    ):
+        imported("pink", tmp_path, tmp_path / "index")
+
+
+def test_folders_that_hold_no_weights_are_refused_with_the_cause(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "checkpoint-9").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"no \.pth, .* file in it$"):
+        imported("pink", source, tmp_path / "empty")
+    torch.save(pink_adapters(), source / "checkpoint-9" / "saved_parameters.pth")
+    with pytest.raises(CheckpointError, match=r"\nhint: there are some in its folders \['check"):
+        imported("pink", source, tmp_path / "inside")
+    file = source / "checkpoint-9" / "saved_parameters.pth"
+    with pytest.raises(CheckpointError, match=r"\nhint: name the folder of that file, .*point-9$"):
+        imported("pink", file, tmp_path / "file")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 13476835328\n"
+    for name in ("pytorch_model.bin", "model.safetensors"):
+        (source / name).write_text(pointer)
+        with pytest.raises(CheckpointError, match=rf"{name}: a pointer of Git LFS.*\nhint: fetch"):
+            import_weights("pink", source, tmp_path / "empty")
+        (source / name).unlink()
+    save_file(pink_adapters(), source / "model.safetensors")
+    whole = (source / "model.safetensors").read_bytes()
+    (source / "model.safetensors").write_bytes(whole[:-5])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: damaged or cut off: "):
+        import_weights("pink", source, tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("added_tokens.json", '["[SEG]"]', "expected a JSON object"),
+        ("added_tokens.json", '{"[SEG]": "last"}', "expected added tokens with numbers"),
+        ("tokenizer.json", '{"added_tokens": [{"id": 3}]}', "expected added tokens with numbers"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": []}', "expected added tokens with num"),
+        ("config.json", "{", "config.json: Expecting"),
+    ],
+)
+def test_damaged_files_beside_weights_are_named(
+    tmp_path: Path, name: str, content: str, words: str
+) -> None:
+    save_file(pink_adapters(), tmp_path / "model.safetensors")
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CheckpointError, match=words):
+        imported("pink", tmp_path, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_tokens_are_read_from_each_file_that_has_them_and_must_agree(tmp_path: Path) -> None:
+    assert added_tokens(tmp_path) == {}
+    (tmp_path / "added_tokens.json").write_text('{"[SEG]": 7}')
+    one = {"8": {"content": "[LOC]", "special": True}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": one}))
+    more = [{"id": 1, "content": "<s>"}, {"id": 7, "content": "[SEG]"}]
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"added_tokens": more}))
+    assert added_tokens(tmp_path) == {"[SEG]": 7, "[LOC]": 8, "<s>": 1}
+    (tmp_path / "added_tokens.json").write_text('{"[SEG]": 9}')
+    with pytest.raises(CheckpointError, match=r"token '\[SEG\]' has number 7, in another file 9"):
+        added_tokens(tmp_path)
+
+
+def test_numbers_of_tokens_are_found_in_the_configuration_too(tmp_path: Path) -> None:
+    tensors = {k: v.contiguous() for k, v in ullava().items() if k.startswith("llm.")}
+    save_file(tensors, tmp_path / "model.safetensors")
+    mm = {"IMG_START": 33, "IMG_END": 34, "VID_START": 35, "VID_END": 36, "IMG_PATCH": 31}
+    config = {"seg_token_idx": 37, "loc_token_idx": 38, "llm_config": {"mm_token_ids": mm}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    report = imported("ullava", tmp_path, tmp_path / "out")
+    assert report.tokens == {
+        "[SEG]": 37,
+        "[LOC]": 38,
+        "<img_beg>": 33,
+        "</img_end>": 34,
+        "<vid_beg>": 35,
+        "</vid_end>": 36,
+    }
+    assert report.settings == {"offset": "prev"}
 
 
 def test_weights_of_another_system_lack_their_projector() -> None:

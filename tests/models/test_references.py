@@ -14,6 +14,20 @@ def test_row_i_is_reference_i_and_none_is_lost() -> None:
     assert len(found) == 4
 
 
+def test_the_state_before_a_reference_is_the_one_that_predicted_it() -> None:
+    hidden = torch.arange(2 * 6 * 2, dtype=torch.float32).view(2, 6, 2)
+    marked = torch.tensor([[0, 0, 1, 1, 0, 1], [0, 1, 0, 0, 0, 0]], dtype=torch.bool)
+    turns = torch.tensor([[1, 1, 1, 1, 2, 2], [1, 1, 0, 0, 0, 0]])
+    found = route_references(hidden, marked, turns, offset="prev")
+    # two references side by side: the second is predicted at the first
+    expected = torch.stack([hidden[0, 1], hidden[0, 2], hidden[0, 4], hidden[1, 0]])
+    assert torch.equal(found.states[found.filled], expected)
+    assert torch.equal(found.turns[found.filled], torch.tensor([1, 1, 2, 1]))
+    at = route_references(hidden, marked, turns)
+    assert torch.equal(at.filled, found.filled)
+    assert not torch.equal(at.states, found.states)
+
+
 def test_no_reference_at_all_gives_one_empty_column() -> None:
     found = route_references(
         torch.ones(2, 3, 4),

@@ -1,8 +1,10 @@
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from deixis.errors import NotationError
 from deixis.geometry import Box, ImageSize, Letterbox, Mask, Point
-from deixis.notation import Coordinates, Decoded, Marker
+from deixis.notation import Coordinates, Decoded, Marker, notation_named
 from deixis.structures import GroundedPhrase, GroundedText, Problem, Reference, Unit, UnitGroup
 
 SIZE = ImageSize(100, 200)
@@ -40,6 +42,51 @@ def test_the_square_is_the_one_that_images_are_padded_to(size: ImageSize) -> Non
     numbers = [float(number) for number in raw[raw.index("[") + 1 : raw.index("]")].split(",")]
     on_square = Letterbox(size, 1000).apply_boxes(box.as_array()[None])[0]
     assert numbers == pytest.approx((on_square / 1000).tolist(), abs=0.0005001)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 2000), st.integers(1, 2000)),
+    shares=st.lists(st.floats(0, 1), min_size=4, max_size=4),
+    whole=st.booleans(),
+)
+def test_the_padding_of_pinks_public_code_gives_its_numbers_to_the_digit(
+    size: tuple[int, int],
+    shares: list[float],
+    *,
+    whole: bool,
+) -> None:
+    height, width = size
+    extents = (width, height, width, height)
+    values = [share * extent for share, extent in zip(shares, extents, strict=True)]
+    values = [float(round(value)) for value in values] if whole else values
+    x1, x2 = sorted(values[::2])
+    y1, y2 = sorted(values[1::2])
+    side = max(size)
+    # whole pixels before the image, as where it is pasted into a square
+    left, top = (side - width) // 2, (side - height) // 2
+    pads = (left, top, left, top)
+    expected = [f"{(v + pad) / side:.3f}" for v, pad in zip((x1, y1, x2, y2), pads, strict=True)]
+    # thinner boxes get one step, which they need to be boxes
+    assume(x1 < x2 and y1 < y2 and expected[0] < expected[2] and expected[1] < expected[3])
+    notation, extent = Coordinates(marks=False, padding="floor"), ImageSize(height, width)
+    (piece,) = notation.write_region(Box(x1, y1, x2, y2), extent)
+    assert piece == f"[{','.join(expected)}]"
+    read = notation.read_region(str(piece), extent)
+    assert isinstance(read, Box)
+    assert read.as_array() == pytest.approx([x1, y1, x2, y2], abs=0.5 * side / 1000 + 1e-6)
+
+
+def test_the_named_notation_of_pinks_padding_moves_odd_images_by_half_a_pixel() -> None:
+    half, floor = notation_named("coordinates"), notation_named("coordinates_floor")
+    assert isinstance(half, Coordinates)
+    assert isinstance(floor, Coordinates)
+    box = Box(0, 0, 5, 10)
+    for size, same in ((ImageSize(10, 5), False), (ImageSize(10, 4), True)):
+        written = [one.write_region(box.clip(size), size) for one in (half, floor)]
+        assert (written[0] == written[1]) == same
+    assert floor.write_region(box, ImageSize(10, 5)) == ("[0.200,0.000,0.700,1.000]",)
+    assert half.write_region(box, ImageSize(10, 5)) == ("[0.250,0.000,0.750,1.000]",)
 
 
 def test_the_form_of_pink_has_no_marks_around_phrases() -> None:

@@ -21,6 +21,7 @@ NOTATIONS: tuple[Notation, ...] = (
     Tokens(surface="code"),
     Coordinates(),
     Coordinates(marks=False),
+    Coordinates(marks=False, padding="floor"),
 )
 WORDS = ["dog", " ", "\n", "(", ")", "((box)", "[0]", "[", "]", ",", ";", ".", " Num: 3", "é\uff11"]
 MARKUP = ["<REF>", "<Phrase>", "(<Unit>box</Unit>[0]<REF>)", "<LOC>", "[SEG]", "</tag>", "<Task>\n"]

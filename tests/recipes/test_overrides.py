@@ -149,6 +149,24 @@ def test_a_recipe_survives_json(run: Run) -> None:
     assert recipe_from_json(Run, recipe_to_json(run)) == run
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Has a field that nothing stands in for."""
+
+    name: str
+    shape: Linear | Cosine = field(default_factory=Linear)
+
+
+def test_a_field_that_an_earlier_release_did_not_have_takes_its_default() -> None:
+    text = recipe_to_json(Run()).replace('  "resume": false,\n', "", 1)
+    assert recipe_from_json(Run, text) == Run()
+    # of several classes, the one that has what is there
+    text = '{"name": "x", "shape": {"high": 0.5}}'
+    assert recipe_from_json(Named, text) == Named("x", Cosine(high=0.5))
+    with pytest.raises(RecipeError, match="Named lacks its field 'name'"):
+        recipe_from_json(Named, "{}")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -1,6 +1,7 @@
 """``deixis data tasks|sources|build|check|report``: conversations of annotations."""
 
 import os
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -109,7 +110,7 @@ def build_command(
 
     check_creatable(out)
     mixture = parse_mixture(tasks, known=TASKS)
-    opened = named_apart([open_source(spec) for spec in source])
+    opened = named_apart([open_source(spec, rules=rules) for spec in source])
     obeyed, extra = with_wordings(wordings, parse_rules(rules, rule or ()))
     plan = BuildPlan(
         tuple(opened),
@@ -141,7 +142,23 @@ def build_command(
         print_json(manifest)
     else:
         print_result(_summary(manifest))
+    asked = [name for entry, _ in mixture.rates for name in entry.split("|")]
+    unmade = [name for name in asked if name not in manifest["tasks"]]
+    if unmade:
+        typer.echo(f"no image gave a question of {', '.join(unmade)}", err=True)
+        _hint_exhaustive([one.spec for one in opened])
     typer.echo(f"data set: {out}", err=True)
+
+
+def _hint_exhaustive(specs: Sequence[str]) -> None:
+    """Name the option that makes questions of numbers, quadrants and all of a class."""
+    for spec in specs:
+        if spec.startswith("visual_genome:") and ",exhaustive=" not in spec:
+            typer.echo(
+                f"hint: {spec},exhaustive=true counts its objects as all there are, as "
+                "--rules pink does",
+                err=True,
+            )
 
 
 def _summary(manifest: object) -> str:

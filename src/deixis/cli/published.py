@@ -24,19 +24,29 @@ def import_weights_command(
             "--partial", help="Write what has a place, even where keys are missing or unknown."
         ),
     ] = False,
+    activation: Annotated[
+        str | None,
+        typer.Option(
+            help="What stands between the maps of Pink's adapters, where no config.json says it: "
+            "identity or silu.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Turn published weights into parts of a deixis model.
 
     OUT gets one safetensors file for each part and report.json, which says what became of every
     key. Pickled files (.pth, .pt, .bin) are read by a process that knows nothing but tensors:
-    nothing in them is run.
+    nothing in them is run. A model that is built with the parts takes from the report what no
+    tensor says: which hidden state u-LLaVA points with, and what stands in Pink's adapters.
     """
     from deixis.cli.outputs import output_folder, print_json, print_result
-    from deixis.models.published import import_weights
+    from deixis.models.published import import_weights, read_activation
 
+    chosen = read_activation(activation)
     with output_folder(out) as folder:
-        report = import_weights(system, source, folder, partial=partial)
+        report = import_weights(system, source, folder, partial=partial, activation=chosen)
     if as_json:
         print_json(report.to_dict())
         return
@@ -45,6 +55,8 @@ def import_weights_command(
     if report.unlike_released:
         differing = ", ".join(f"{word} {why}" for word, why in report.unlike_released.items())
         typer.echo(f"not of the released size: {differing}", err=True)
+    for name, value in report.settings.items():
+        print_result(f"{name}: {value}")
     if not report.complete:
         typer.echo(f"not complete: {report.faults()}", err=True)
     typer.echo(f"{system}: {out}", err=True)

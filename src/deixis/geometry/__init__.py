@@ -28,6 +28,7 @@ from deixis.geometry.transforms import (
     Geometry,
     Letterbox,
     Orient,
+    Padding,
     Resize,
     Transform,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "Mask",
     "Orient",
     "OrientedBox",
+    "Padding",
     "Point",
     "Resize",
     "Scribble",

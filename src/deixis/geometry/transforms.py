@@ -12,7 +12,7 @@ pixels falls on, in rows and columns each.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, Shaped
@@ -26,6 +26,9 @@ from deixis.geometry.masks import Mask
 from deixis.geometry.oriented import OrientedBox
 from deixis.geometry.points import Point, Scribble
 from deixis.geometry.size import ImageSize
+
+Padding = Literal["half", "floor"]
+"""How much of a letterbox's padding lies before the image: half of it, or as many whole source pixels."""
 
 Geometry = Box | Mask | Point | Scribble | Keypoints | DepthMap | OrientedBox
 """Everything that a transform can move: every unit, every region, and turned boxes."""
@@ -297,17 +300,24 @@ class Resize(Transform):
 class Letterbox(Transform):
     """Scale an image to fit a square canvas, keeping its shape, and centre it.
 
-    Offsets are exact, so they may be fractions of a pixel.
+    Offsets are exact, so they may be fractions of a pixel. With ``padding`` ``floor`` they are whole
+    pixels of the source, as where an image is pasted into a square of its longer side before that is
+    scaled (Pink's public code): of an odd padding the smaller half comes first.
 
     Raises:
-        GeometryError: ``canvas`` is not a positive integer.
+        GeometryError: ``canvas`` is not a positive integer, or there is no such padding.
     """
 
     source: ImageSize = field()
     canvas: int
+    padding: Padding = "half"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "canvas", checked_side(self.canvas, "letterbox canvas"))
+        if self.padding not in get_args(Padding):
+            raise GeometryError(
+                f"letterbox padding: expected one of {get_args(Padding)}, got {shown(self.padding)}"
+            )
 
     @property
     def target(self) -> ImageSize:
@@ -323,6 +333,10 @@ class Letterbox(Transform):
     def offset(self) -> tuple[float, float]:
         """Left and top padding, in canvas pixels."""
         height, width = self.source
+        if self.padding == "floor":
+            longer = max(self.source)
+            left, top = (longer - width) // 2, (longer - height) // 2
+            return left * self.scale, top * self.scale
         return (self.canvas - width * self.scale) / 2, (self.canvas - height * self.scale) / 2
 
     @property

@@ -15,7 +15,7 @@ from deixis.processing.batch import Batch
 class Generated:
     """One generated answer.
 
-    ``references`` are hidden states at the reference tokens, in order. ``finish_reason`` is
+    ``references`` are hidden states of the reference tokens, in order (see `Offset`). ``finish_reason`` is
     ``stop`` or ``length``. ``runner_up`` is the second likeliest first token and its probability:
     the other way in which the answer could have begun.
     """
@@ -38,8 +38,8 @@ def generate(
 ) -> tuple[list[Generated], SeenImages]:
     """Continue every row of a left-padded batch until ``end_id``.
 
-    The state of a reference is the one at its own token, so it is known one step after the token
-    was chosen. Without ``cached`` each step reads the whole sequence again; the result is the
+    Where the state of a reference is the one at its own token, it is known one step after the token
+    was chosen; the one before is what the token was chosen by. Without ``cached`` each step reads the whole sequence again; the result is the
     same and serves as its check. ``begin`` gives the first token of each row.
     """
     seen = model.see(batch.pixel_values, batch.framed_pixels, batch.frames)
@@ -51,6 +51,7 @@ def generate(
     embed = model.language_model.get_input_embeddings()
     rows = _Rows(len(fed), end_id, frozenset(model.config.reference_ids))
     whole, whole_positions = fed, positions
+    before = model.config.offset == "prev"
     # a library asks a mask at every step whether it hides anything, and an accelerator waits
     padded = not (cached and bool(mask.all()))
     states = model.read(
@@ -58,7 +59,8 @@ def generate(
     )
     while True:
         hidden = states[:, -1]
-        rows.note_states(hidden)
+        if not before:
+            rows.note_states(hidden)
         if rows.done or rows.length == max_new_tokens:
             break
         logits = head(hidden)
@@ -67,6 +69,8 @@ def generate(
             rows.note_runners_up(logits.float())
             chosen = chosen if begin is None else begin
         rows.append(chosen)
+        if before:
+            rows.note_states(hidden)
         fed = embed(chosen)[:, None]
         positions = positions[..., -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
@@ -113,7 +117,7 @@ class _Rows:
         self.runners_up = list(zip(tokens[:, 1].tolist(), chances[:, 1].tolist(), strict=True))
 
     def note_states(self, hidden: Float[Tensor, "b d"]) -> None:
-        """Keep states of rows whose last token was a reference and has just been read."""
+        """Keep states of rows whose last token is a reference."""
         for row, ids in enumerate(self.ids):
             read = self.open[row] and len(ids) == self.length and ids
             if read and ids[-1] in self.reference_ids:

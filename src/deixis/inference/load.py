@@ -19,6 +19,7 @@ from deixis.models.decoders.grounding import open_detector, open_pose
 from deixis.models.hub import checked_name, download, is_hub_id
 from deixis.models.pointing import PointingVLM
 from deixis.models.weight_files import check_folder
+from deixis.notation import notation_named
 from deixis.processing.describer import FOLDER as DESCRIBER
 from deixis.processing.describer import TextEncoderTokenizer
 from deixis.processing.tokenizer import MarkedTokenizer
@@ -125,7 +126,8 @@ def _read(folder: Path, name: str, dtype: torch.dtype) -> tuple[PointingVLM, Mar
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-        tokenizer = MarkedTokenizer.load(folder)
+        spelling = notation_named(config.notation).spelling
+        tokenizer = MarkedTokenizer.load(folder, spelling)
     except _FAULTS as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"model {name}: {reason}") from error

@@ -21,7 +21,7 @@ from deixis.inference.transfer import to_processor
 from deixis.models.objectives import DecodedUnits
 from deixis.models.pointing import PointingVLM
 from deixis.models.references import LatentReferences
-from deixis.notation import Decoded, Marker, fill
+from deixis.notation import Decoded, fill
 from deixis.processing.batch import Row, collate
 from deixis.processing.build import build_processor
 from deixis.processing.describer import TextEncoderTokenizer
@@ -302,7 +302,7 @@ class Predictor:
         ]
         scores = [placer.score(slot.position, slot.unit_types) for slot in parsed.slots]
         grounded = fill(parsed, units, scores)
-        raw = "".join(p.value if isinstance(p, Marker) else p for p in pieces)
+        raw = processor.notation.render(pieces)
         answer = PointingAnswer(
             grounded,
             size,

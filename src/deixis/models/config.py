@@ -16,6 +16,7 @@ from deixis.models.decoders.prompted import ImageFrame
 from deixis.models.headed import GRID_LANGUAGE_MODELS
 from deixis.models.positions import GridPositions
 from deixis.models.projector import CellProjector, ObjectProjector
+from deixis.models.references import read_offset
 from deixis.models.regions.alignment import AlignmentConfig
 from deixis.models.regions.choices import build_config
 from deixis.models.regions.encoders import RegionEncodersConfig
@@ -61,6 +62,7 @@ class PointingVLMConfig(PreTrainedConfig):
         alignment: How a connector is aligned by itself before the language model learns (TAMP's
             stage 1), an `AlignmentConfig` as a dict; None for models that are not, or no more.
         loss_weights: Weights of the losses by name.
+        offset: Which hidden state stands for a reference (see `deixis.models.references.Offset`).
         tuning: Adapters and LoRA that have been put into parts, by the part's name (see
             `deixis.models.tuning.write_tuning`).
     """
@@ -91,6 +93,7 @@ class PointingVLMConfig(PreTrainedConfig):
         video: dict[str, Any] | None = None,
         alignment: dict[str, Any] | None = None,
         tuning: dict[str, dict[str, Any]] | None = None,
+        offset: str = "at",
         **kwargs: Any,
     ) -> None:
         if isinstance(text_config, dict):
@@ -118,6 +121,7 @@ class PointingVLMConfig(PreTrainedConfig):
         self.decoders = decoders if decoders is not None else {}
         self.projector = projector if projector is not None else {}
         self.tuning = tuning if tuning is not None else {}
+        self.offset = read_offset(offset)
         # those of boxes and masks have the weights of boxes and masks
         more = dict.fromkeys(self.decoders.keys() - {"location", "segmenter"}, MORE_LOSS_WEIGHT)
         self.loss_weights = {**DEFAULT_LOSS_WEIGHTS, **more, **(loss_weights or {})}

@@ -6,7 +6,8 @@ A forward pass, in order:
 2. the pixel decoder merges the pyramid into cells (to attend to) and pixels (to cut masks from);
 3. image tokens pass the projector, region tokens the region encoder, and both take the place of
    their placeholder tokens among the text;
-4. the language model reads the sequence; the hidden state at each reference (`<REF>`) is gathered;
+4. the language model reads the sequence; the hidden state at each reference (`<REF>`) is gathered,
+   or the one before it (see `Offset`);
 5. the unit decoders turn each gathered state into a box and a mask, and those references that ask
    for other units into these;
 6. with truth given, references of a group take their truth by Hungarian matching, and the losses
@@ -489,7 +490,7 @@ class PointingVLM(PreTrainedModel):
         # markers in a question are plain text, so a reference token is always labelled
         latents = torch.tensor(self.config.reference_ids, dtype=torch.long, device=input_ids.device)
         is_reference = torch.isin(input_ids, latents) & (turns > 0)
-        latent = route_references(hidden, is_reference, turns)
+        latent = route_references(hidden, is_reference, turns, offset=self.config.offset)
         truth = read_truth(references, self.more_decoders)
         if len(latent) != len(truth.boxes):
             raise ModelError(f"{len(latent)} references, truth for {len(truth.boxes)}")

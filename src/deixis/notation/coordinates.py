@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from deixis.errors import GeometryError, NotationError
-from deixis.geometry import Box, ImageSize, Mask, Point, Scribble
+from deixis.geometry import Box, ImageSize, Letterbox, Mask, Padding, Point, Scribble
 from deixis.notation.drafts import (
     MAX_DEPTH,
     Draft,
@@ -62,12 +62,14 @@ class Coordinates:
 
     Without ``marks`` (Pink's form) coordinates follow their phrase after a blank and nothing says
     where the phrase began: it is read back as an empty phrase. Numbers are rounded to
-    ``decimals``, so geometry comes back within half a step of the longer side's grid.
+    ``decimals``, so geometry comes back within half a step of the longer side's grid. ``padding`` says
+    where in the square the image lies: ``floor`` and its numbers are those of Pink's public code.
     """
 
     marks: bool = True
     decimals: int = 3
     max_references: int = 256
+    padding: Padding = "half"
 
     markers: ClassVar[tuple[Marker, ...]] = (
         Marker.EXPRESSION_OPEN,
@@ -137,7 +139,7 @@ class Coordinates:
                 unit, or is empty in a form that cannot say so; the words would be read as
                 coordinates; phrases nest too deep; there are too many references.
         """
-        grid = _Grid(size, self.decimals)
+        grid = _Grid(size, self.decimals, self.padding)
         pieces: list[Marker | str] = []
         anything = False
         num_references = 0
@@ -183,7 +185,7 @@ class Coordinates:
         order are exchanged, and a box without an extent is left out; each is a problem. What
         looks like a box of another notation stays in the text, and is a problem too.
         """
-        reader = _Reader(self, _Grid(size, self.decimals))
+        reader = _Reader(self, _Grid(size, self.decimals, self.padding))
         for gap, marker, offset in gaps_and_markers(pieces, self.spelling):
             reader.read(gap, marker, offset)
         return reader.decoded()
@@ -199,7 +201,7 @@ class Coordinates:
         """
         unit = _drawn_unit(region, size)
         group = UnitGroup((_LENGTHS[4 if isinstance(unit, Box) else 2],), (Reference((unit,)),))
-        numbers = _Grid(size, self.decimals).format(group, GroundedPhrase("", 0, 0))
+        numbers = _Grid(size, self.decimals, self.padding).format(group, GroundedPhrase("", 0, 0))
         return (Marker.BOX_OPEN, numbers, Marker.BOX_CLOSE) if self.marks else (numbers,)
 
     def read_region(self, text: str, size: ImageSize) -> Box | Point:
@@ -268,17 +270,22 @@ class _Grid:
     Steps are whole numbers, ``10**decimals`` of them along the square.
     """
 
-    def __init__(self, size: ImageSize, decimals: int) -> None:
+    def __init__(self, size: ImageSize, decimals: int, padding: Padding) -> None:
         self._decimals = decimals
         self._steps: int = 10**decimals
         self._side: int = max(size)
         self._lengths = (float(size.width), float(size.height))
-        self._offsets = tuple((self._side - length) / 2 for length in self._lengths)
+        self._padding = padding
+        self._offsets = Letterbox(size, self._side, padding).offset
 
     def step(self, value: float, axis: int) -> int:
         """Return the step that a pixel coordinate falls on, brought into the image."""
         inside = min(max(value, 0.0), self._lengths[axis])
-        return round((inside + self._offsets[axis]) / self._side * self._steps)
+        share = (inside + self._offsets[axis]) / self._side
+        if self._padding == "floor":
+            # to the digit what "%.3f" prints, also where a share lies halfway
+            share = round(share, self._decimals)
+        return round(share * self._steps)
 
     def edges(self, axis: int) -> tuple[int, int]:
         """Return the steps of the image's edges, which may be one and the same."""

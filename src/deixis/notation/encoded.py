@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from deixis.errors import NotationError
-from deixis.geometry import ImageSize
+from deixis.geometry import ImageSize, Padding
 from deixis.notation.vocabulary import Marker
 from deixis.structures.answer import Problem
 from deixis.structures.units import GroundedText, Unit
@@ -75,6 +75,10 @@ class Notation(Protocol):
     @property
     def latents(self) -> frozenset[Marker]:
         """The markers that carry a latent."""
+
+    @property
+    def padding(self) -> Padding:
+        """How images lie on the square that the notation's numbers are fractions of."""
 
     def encode(self, answer: GroundedText, size: ImageSize) -> Encoded:
         """Write a grounded text about an image of ``size``.

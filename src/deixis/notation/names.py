@@ -14,11 +14,14 @@ NOTATIONS: Mapping[str, Notation] = MappingProxyType(
         "triplets": Triplets(),
         "triplets_plan": Triplets(plan=True),
         "tokens": Tokens(),
+        "tokens_code": Tokens("code"),
         "coordinates": Coordinates(marks=False),
+        "coordinates_floor": Coordinates(marks=False, padding="floor"),
         "coordinates_marks": Coordinates(),
     }
 )
-"""REF-VLM's, without and with the plan before an answer; u-LLaVA's; Pink's; TAMP's."""
+"""REF-VLM's, without and with the plan before an answer; u-LLaVA's, as its paper and as its public code
+spell it; Pink's, and with the whole pixels of padding that its public code has; TAMP's."""
 
 
 def notation_named(name: str) -> Notation:

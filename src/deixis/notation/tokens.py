@@ -1,6 +1,8 @@
 """The notation of u-LLaVA: a tag with its name, and a token for each thing to decode.
 
-``<tag>dog</tag><LOC><SEG>`` is a dog with a box and a mask. Several references repeat the tokens
+``<tag>dog</tag><LOC><SEG>`` is a dog with a box and a mask, ``[tag]dog[/tag][LOC][SEG]`` in the
+public code, which also sets images and videos between ``<img_beg>`` and ``</img_end>``, ``<vid_beg>``
+and ``</vid_end>``. Several references repeat the tokens
 (``<LOC><SEG><LOC><SEG>``), and a comma parts two groups of one phrase (``<LOC>,<SEG>``). The
 paper and its public code spell the tokens differently.
 """
@@ -13,7 +15,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from deixis.errors import NotationError
-from deixis.geometry import ImageSize
+from deixis.geometry import ImageSize, Padding
 from deixis.notation.drafts import (
     MAX_DEPTH,
     Draft,
@@ -25,7 +27,7 @@ from deixis.notation.drafts import (
 )
 from deixis.notation.encoded import Decoded, Encoded, EncodedReference
 from deixis.notation.faults import FaultLog
-from deixis.notation.vocabulary import Marker, gaps_and_markers, join_pieces, split_markers
+from deixis.notation.vocabulary import FRAMES, Marker, gaps_and_markers, join_pieces, split_markers
 from deixis.structures.units import (
     GroundedPhrase,
     GroundedText,
@@ -38,7 +40,10 @@ _MARKERS = (Marker.TAG_OPEN, Marker.TAG_CLOSE, Marker.LOCATION, Marker.SEGMENT)
 _SPELLINGS: Mapping[str, Mapping[Marker, str]] = MappingProxyType(
     {
         "paper": {marker: marker.value for marker in _MARKERS},
-        "code": dict(zip(_MARKERS, ("[tag]", "[/tag]", "[LOC]", "[SEG]"), strict=True)),
+        "code": {
+            **dict(zip(_MARKERS, ("[tag]", "[/tag]", "[LOC]", "[SEG]"), strict=True)),
+            **{marker: marker.value for marker in Marker if marker in FRAMES},
+        },
     }
 )
 _UNIT_OF = MappingProxyType(
@@ -88,6 +93,11 @@ class Tokens:
     def spelling(self) -> Mapping[Marker, str]:
         """The markers of the chosen surface."""
         return _SPELLINGS[self.surface]
+
+    @property
+    def padding(self) -> Padding:
+        """Geometry is latent, so that any would do."""
+        return "half"
 
     @property
     def latents(self) -> frozenset[Marker]:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from deixis.errors import NotationError
-from deixis.geometry import ImageSize
+from deixis.geometry import ImageSize, Padding
 from deixis.notation.drafts import (
     MAX_DEPTH,
     Draft,
@@ -98,6 +98,11 @@ class Triplets:
     def spelling(self) -> Mapping[Marker, str]:
         """The markers that triplets use, spelled as in the paper."""
         return {marker: marker.value for marker in self.markers}
+
+    @property
+    def padding(self) -> Padding:
+        """Geometry is latent, so that any would do."""
+        return "half"
 
     @property
     def latents(self) -> frozenset[Marker]:

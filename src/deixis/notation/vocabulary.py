@@ -25,6 +25,24 @@ class Marker(StrEnum):
     EXPRESSION_CLOSE = "</ref>"
     BOX_OPEN = "<loc>"
     BOX_CLOSE = "</loc>"
+    IMAGE_OPEN = "<img_beg>"
+    IMAGE_CLOSE = "</img_end>"
+    VIDEO_OPEN = "<vid_beg>"
+    VIDEO_CLOSE = "</vid_end>"
+
+
+FRAMES = frozenset({Marker.IMAGE_OPEN, Marker.IMAGE_CLOSE, Marker.VIDEO_OPEN, Marker.VIDEO_CLOSE})
+"""Markers that only some notations have: a tokenizer goes without them unless its notation spells them."""
+
+
+def spellings(notation: Mapping[Marker, str] | None = None) -> dict[Marker, str]:
+    """The markers that a tokenizer needs and how each is spelled, by a notation's own spelling."""
+    known = notation or {}
+    return {
+        marker: known.get(marker, marker.value)
+        for marker in Marker
+        if marker not in FRAMES or marker in known
+    }
 
 
 def split_markers(raw: str, spelling: Mapping[Marker, str]) -> list[Marker | str]:

@@ -195,7 +195,7 @@ class Processor:
 
     def letterbox(self, size: ImageSize) -> Letterbox:
         """The transform from an image of ``size`` to the canvas."""
-        return Letterbox(size, self.canvas)
+        return Letterbox(size, self.canvas, self.notation.padding)
 
     def pixels(self, image: ImageArray, letterbox: Letterbox) -> Float[np.ndarray, "3 c c"]:
         """Place an image on the canvas; values in [-1, 1], ``fill`` around it."""
@@ -231,7 +231,7 @@ class Processor:
         image = pictures[(len(pictures) - 1) // 2]
         letterbox = self.letterbox(ImageSize(*image.shape[:2]))
         build = _Builder()
-        shown = [self.tokenizer.marker_ids[Marker.IMAGE]] * self._picture_tokens(frames)
+        shown = self._shown_tokens(frames)
         late = frames > 0 and self.video is not None and self.video.placement == "end"
         if late and conversation.independent and len(conversation.turns) > 1:
             raise PromptError(
@@ -298,6 +298,19 @@ class Processor:
         if points or source is not None or conversation.size is not None:
             raise PromptError(f"conversation {conversation.id} has no image")
         return [np.full((self.canvas, self.canvas, 3), self.fill, np.uint8)], 0
+
+    def _shown_tokens(self, frames: int) -> list[int]:
+        """Placeholders of an image or a video, between the markers that the notation has for it."""
+        ids = [self.tokenizer.marker_ids[Marker.IMAGE]] * self._picture_tokens(frames)
+        opening, closing = (
+            (Marker.VIDEO_OPEN, Marker.VIDEO_CLOSE)
+            if frames
+            else (Marker.IMAGE_OPEN, Marker.IMAGE_CLOSE)
+        )
+        if opening not in self.notation.spelling:
+            return ids
+        known = self.tokenizer.marker_ids
+        return [known[opening], *ids, known[closing]]
 
     def _picture_tokens(self, frames: int) -> int:
         if not frames or self.video is None:

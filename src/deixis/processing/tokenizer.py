@@ -1,7 +1,7 @@
 """Text and markers to token ids, so that no text can ever become a marker."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from deixis.errors import CheckpointError, ModelError, PromptError
 from deixis.notation import Marker
+from deixis.notation.vocabulary import spellings
 
 USER = "<|user|>"
 ASSISTANT = "<|assistant|>"
@@ -28,20 +29,27 @@ class MarkedTokenizer:
     the token; decoding gives the text back. ``begin_id`` is None where sequences begin with
     nothing, as Qwen's do.
 
+    Args:
+        tokenizer: One of transformers, markers added.
+        spelling: How the model's notation spells its markers, where it is not by their values.
+
     Raises:
         ModelError: The tokenizer lacks one of the markers, or tokens that pad and end.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, spelling: Mapping[Marker, str] | None = None
+    ) -> None:
         self.tokenizer = tokenizer
         vocabulary = tokenizer.get_vocab()
-        wanted = [USER, ASSISTANT, *(marker.value for marker in Marker)]
+        spelled = spellings(spelling)
+        wanted = [USER, ASSISTANT, *spelled.values()]
         missing = [token for token in wanted if token not in vocabulary]
         if missing:
             raise ModelError(f"tokenizer has no tokens {missing}; expected all markers added")
         if tokenizer.pad_token_id is None or tokenizer.eos_token_id is None:
             raise ModelError("tokenizer: expected a token that pads and one that ends, got none")
-        self.marker_ids = {marker: vocabulary[marker.value] for marker in Marker}
+        self.marker_ids = {marker: vocabulary[text] for marker, text in spelled.items()}
         self._markers = {index: marker for marker, index in self.marker_ids.items()}
         # runs of blanks, which some tokenizers add, are text
         added = {token: at for token, at in tokenizer.get_added_vocab().items() if token.strip()}
@@ -128,15 +136,15 @@ class MarkedTokenizer:
         self.tokenizer.save_pretrained(folder)
 
     @classmethod
-    def load(cls, folder: Path) -> "MarkedTokenizer":
-        """Read a tokenizer that `save` wrote.
+    def load(cls, folder: Path, spelling: Mapping[Marker, str] | None = None) -> "MarkedTokenizer":
+        """Read a tokenizer that `save` wrote, for a notation with a ``spelling``.
 
         Raises:
             ModelError: It lacks tokens that we need, or would bring code of its own.
             CheckpointError: A file is damaged, or its vocabulary encodes no text.
             OSError: There is none.
         """
-        loaded = cls(read_tokenizer(folder))
+        loaded = cls(read_tokenizer(folder), spelling)
         if not loaded.encode_text(SAMPLE):
             raise CheckpointError(
                 f"tokenizer {folder}: its vocabulary is empty: it encodes {SAMPLE!r} as nothing"
@@ -176,22 +184,24 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def add_markers(tokenizer: PreTrainedTokenizerBase) -> MarkedTokenizer:
+def add_markers(
+    tokenizer: PreTrainedTokenizerBase, spelling: Mapping[Marker, str] | None = None
+) -> MarkedTokenizer:
     """Give a language model's tokenizer our markers, and tokens that pad and end if it has none.
 
-    Tokens that it has already keep their ids.
+    Tokens that it has already keep their ids. ``spelling`` is as in `MarkedTokenizer`.
     """
     named = {"pad_token": PAD} if tokenizer.pad_token_id is None else {}
     if tokenizer.eos_token_id is None:
         named["eos_token"] = END
     if named:
         tokenizer.add_special_tokens(dict(named))
-    wanted = [USER, ASSISTANT, *(marker.value for marker in Marker)]
+    wanted = [USER, ASSISTANT, *spellings(spelling).values()]
     tokenizer.add_tokens(
         [AddedToken(token, special=True, normalized=False) for token in wanted],
         special_tokens=True,
     )
-    return MarkedTokenizer(tokenizer)
+    return MarkedTokenizer(tokenizer, spelling)
 
 
 def _without_added(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
@@ -207,12 +217,15 @@ def _without_added(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
     return plain
 
 
-def train_tokenizer(texts: Iterable[str], *, size: int) -> MarkedTokenizer:
+def train_tokenizer(
+    texts: Iterable[str], *, size: int, spelling: Mapping[Marker, str] | None = None
+) -> MarkedTokenizer:
     """Learn a byte-level BPE vocabulary of at most ``size`` tokens, markers included.
 
-    Any text survives it byte for byte, since every byte is a token.
+    Any text survives it byte for byte, since every byte is a token. ``spelling`` is as in
+    `MarkedTokenizer`.
     """
-    special = [PAD, BEGIN, END, USER, ASSISTANT, *(marker.value for marker in Marker)]
+    special = [PAD, BEGIN, END, USER, ASSISTANT, *spellings(spelling).values()]
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -230,5 +243,6 @@ def train_tokenizer(texts: Iterable[str], *, size: int) -> MarkedTokenizer:
             bos_token=BEGIN,
             eos_token=END,
             extra_special_tokens=special[3:],
-        )
+        ),
+        spelling,
     )

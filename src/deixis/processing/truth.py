@@ -5,6 +5,7 @@ are whole groups, since a group shares its unit types; None where there are none
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -83,7 +84,7 @@ def depth_references(
         return None
     values = np.zeros((len(asked), grid, grid), np.float32)
     relative, known = np.zeros(len(asked), bool), np.zeros(len(asked), bool)
-    cells = Letterbox(letterbox.source, grid)
+    cells = replace(letterbox, canvas=grid)
     for row, index in enumerate(asked):
         depth = _unit(references[index], DepthMap)
         if depth is not None:

@@ -11,6 +11,7 @@ from deixis.models.aligned import read_aligned
 from deixis.models.config import PointingVLMConfig
 from deixis.models.language import grow_vocabulary
 from deixis.models.pointing import PointingVLM
+from deixis.notation import notation_named
 from deixis.processing.tokenizer import MarkedTokenizer, add_markers, read_tokenizer
 
 ALIGNED_PARTS = ("vision_encoder", "projector", "language_model")
@@ -24,6 +25,7 @@ def attach_aligned(
     folder: Path,
     *,
     image_size: int | None = None,
+    notation: str = "triplets",
     dtype: torch.dtype = torch.float32,
     **fields: Any,
 ) -> tuple[PointingVLM, MarkedTokenizer]:
@@ -35,6 +37,7 @@ def attach_aligned(
     Args:
         folder: The released model, as Hugging Face has it, with its tokenizer.
         image_size: Side of the canvas in pixels; by default the encoder's own, or 448.
+        notation: How grounded phrases are written; a name of `deixis.notation.NOTATIONS`.
         dtype: Precision of the released weights; what is new is float32, and the two together take
             autocast where they differ.
         **fields: Fields of `PointingVLMConfig` for what is new.
@@ -44,10 +47,11 @@ def attach_aligned(
         CheckpointError: Files are missing or damaged, or do not fit one another.
     """
     parts = read_aligned(folder, image_size=image_size, dtype=dtype)
-    tokenizer, new = aligned_tokenizer(folder)
+    tokenizer, new = aligned_tokenizer(folder, notation)
     grow_vocabulary(parts.language_model, len(tokenizer.tokenizer), new)
     config = PointingVLMConfig(
         **fields,
+        notation=notation,
         # a configuration that becomes part of another forgets how attention is computed
         **deepcopy(parts.fields),
         marker_ids={marker.value: index for marker, index in tokenizer.marker_ids.items()},
@@ -58,10 +62,13 @@ def attach_aligned(
     return model, tokenizer
 
 
-def aligned_tokenizer(folder: Path) -> tuple[MarkedTokenizer, frozenset[int]]:
+def aligned_tokenizer(
+    folder: Path, notation: str = "triplets"
+) -> tuple[MarkedTokenizer, frozenset[int]]:
     """The tokenizer of a released model with our markers, and the ids that are new.
 
     Raises:
+        NotationError: There is no notation of that name.
         CheckpointError: Its files are missing or damaged.
     """
     try:
@@ -71,5 +78,5 @@ def aligned_tokenizer(folder: Path) -> tuple[MarkedTokenizer, frozenset[int]]:
     if known.bos_token_id is None and BEFORE_IMAGES in known.get_vocab():
         known.add_special_tokens({"bos_token": BEFORE_IMAGES})
     before = set(known.get_vocab().values())
-    tokenizer = add_markers(known)
+    tokenizer = add_markers(known, notation_named(notation).spelling)
     return tokenizer, frozenset(tokenizer.tokenizer.get_vocab().values()) - before

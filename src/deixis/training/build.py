@@ -25,10 +25,12 @@ from deixis.models.vision.kinds import VisionEncoder, write_vision
 from deixis.models.vision.loading import load_encoder
 from deixis.models.vision.pyramid import PYRAMID_PRESETS, load_pyramid
 from deixis.models.vision.small import SmallVisionConfig
-from deixis.notation import Marker, Triplets
+from deixis.notation import Marker, Triplets, notation_named
 from deixis.processing.build import build_processor
 from deixis.processing.processor import Processor
 from deixis.processing.tokenizer import (
+    ASSISTANT,
+    USER,
     MarkedTokenizer,
     add_markers,
     read_tokenizer,
@@ -36,7 +38,12 @@ from deixis.processing.tokenizer import (
 )
 from deixis.structures import GroundedText
 from deixis.training.aligned import aligned_tokenizer, attach_aligned
-from deixis.training.choices import decoder_fields, load_parts, region_fields
+from deixis.training.choices import (
+    decoder_fields,
+    load_parts,
+    reference_offset,
+    region_fields,
+)
 from deixis.training.recipe import EncoderChoice, ModelChoice, SavedModel, TrainRecipe
 
 
@@ -61,9 +68,12 @@ def build_model(recipe: TrainRecipe) -> tuple[PointingVLM, Processor]:
     language, encoder = None, None
     if choice.language is None:
         texts = scene_texts(recipe.seed, choice.corpus)
-        tokenizer = train_tokenizer(texts, size=choice.vocabulary)
+        spelling = notation_named(choice.notation).spelling
+        tokenizer = train_tokenizer(texts, size=choice.vocabulary, spelling=spelling)
     else:
-        language, tokenizer = load_marked_language(choice.language, dtype=dtype)
+        language, tokenizer = load_marked_language(
+            choice.language, dtype=dtype, notation=choice.notation
+        )
     if not isinstance(choice.vision, SmallVisionConfig):
         encoder = load_vision(choice.vision, dtype=dtype)
     config = model_config(
@@ -76,9 +86,16 @@ def build_model(recipe: TrainRecipe) -> tuple[PointingVLM, Processor]:
     )
     model = PointingVLM(config, vision_encoder=encoder, language_model=language)
     if choice.imported is not None:
-        for loaded in load_imported(model, Path(choice.imported)):
+        turns = {USER: tokenizer.user_id, ASSISTANT: tokenizer.assistant_id}
+        for loaded in load_imported(
+            model,
+            Path(choice.imported),
+            vocabulary=tokenizer.tokenizer.get_vocab(),
+            turns=turns,
+        ):
             stay = f", {len(loaded.stay)} of the model's stay" if loaded.stay else ""
-            logger.info("%s: %d tensors%s", loaded.part, loaded.taken, stay)
+            lost = f", no place for the tokens {list(loaded.no_row)}" if loaded.no_row else ""
+            logger.info("%s: %d tensors%s%s", loaded.part, loaded.taken, stay, lost)
     return model, build_processor(config, tokenizer, load_parts(choice, model))
 
 
@@ -95,11 +112,12 @@ def align_memory(model: nn.Module) -> None:
 
 
 def load_marked_language(
-    name: str, *, dtype: torch.dtype
+    name: str, *, dtype: torch.dtype, notation: str = "triplets"
 ) -> tuple[PreTrainedModel, MarkedTokenizer]:
-    """Read a language model and its tokenizer, and give both our markers.
+    """Read a language model and its tokenizer, and give both our markers as a notation spells them.
 
     Raises:
+        NotationError: There is no notation of that name.
         ModelError: There is none, or it cannot be used.
         CheckpointError: Its files are damaged or missing.
     """
@@ -110,7 +128,7 @@ def load_marked_language(
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"tokenizer of language model {name}: {reason}") from error
     known = set(bare.get_vocab().values())
-    tokenizer = add_markers(bare)
+    tokenizer = add_markers(bare, notation_named(notation).spelling)
     model = load_language(folder, dtype=dtype)
     added = set(tokenizer.tokenizer.get_vocab().values()) - known
     grow_vocabulary(model, len(tokenizer), added)
@@ -155,7 +173,7 @@ def build_aligned(
             f"tokens_from {choice.tokens_from!r}: an aligned model reads its encoder's tokens\n"
             "hint: --set model.tokens_from=encoder"
         )
-    known, _ = aligned_tokenizer(Path(folder))
+    known, _ = aligned_tokenizer(Path(folder), choice.notation)
     model, tokenizer = attach_aligned(
         Path(folder),
         image_size=choice.aligned_canvas,
@@ -234,6 +252,7 @@ def new_fields(
         "pixel_width": choice.pixel_width,
         "region_tokens": choice.region_tokens,
         "notation": choice.notation,
+        "offset": reference_offset(choice),
         "concepts": concepts,
         "proposals": choice.proposals,
         "tokens_from": choice.tokens_from,

@@ -8,6 +8,7 @@ from deixis.errors import ModelError
 from deixis.models.decoders.location import LocationConfig
 from deixis.models.decoders.prompted import load_segmenter
 from deixis.models.pointing import PointingVLM
+from deixis.models.published import read_report
 from deixis.models.regions import ConnectorConfig, RegionEncodersConfig
 from deixis.models.regions.text_branch import read_text_config
 from deixis.processing.describer import TextEncoderTokenizer
@@ -72,6 +73,19 @@ def decoder_fields(choice: ModelChoice) -> dict[str, dict[str, Any]]:
         shape = segmenter.config.to_dict()
         fields["segmenter"] = {**asdict(choice.mask_decoder.prompted), "segmenter": shape}
     return fields
+
+
+def reference_offset(choice: ModelChoice) -> str:
+    """Which hidden state stands for a reference: as chosen, or as imported weights were trained.
+
+    Raises:
+        CheckpointError: The folder of imported weights was not written by an import.
+    """
+    if choice.offset is not None:
+        return choice.offset
+    if choice.imported is None:
+        return "at"
+    return read_report(Path(choice.imported)).settings.get("offset", "at")
 
 
 def load_parts(choice: ModelChoice, model: PointingVLM) -> TextEncoderTokenizer | None:

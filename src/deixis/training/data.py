@@ -137,7 +137,7 @@ class LiveRows:
         self.processor = processor
         self.data = data
         plan = BuildPlan(
-            tuple(named_apart([open_source(spec) for spec in data.sources])),
+            tuple(named_apart([open_source(spec, rules=data.rules) for spec in data.sources])),
             parse_mixture(data.mixture, known=TASKS),
             seed=data.seed,
             turns=data.turns,

@@ -11,6 +11,7 @@ from deixis.models.decoders.depth import DepthConfig
 from deixis.models.decoders.keypoints import KeypointConfig
 from deixis.models.decoders.location import LocationConfig
 from deixis.models.decoders.prompted import PromptedConfig
+from deixis.models.references import Offset
 from deixis.models.regions import ConnectorConfig, CoordinateRegionConfig, MaskRegionConfig
 from deixis.models.regions.alignment import AlignmentConfig
 from deixis.models.tuning import Method, Tuning
@@ -271,6 +272,10 @@ class ModelChoice:
 
     ``imported`` is a folder that ``deixis import`` wrote: published weights of Pink or u-LLaVA for
     the parts of this model, which has to have their shapes.
+
+    ``offset`` says which hidden state stands for a reference: the one ``at`` its token or the one
+    before, ``prev``. Where it is None, it is what the ``imported`` weights were trained with, else
+    ``at``.
     """
 
     hidden: int = 256
@@ -290,9 +295,15 @@ class ModelChoice:
     proposals: bool = True
     tokens_from: Literal["encoder", "cells", "objects"] = "objects"
     language_init: float = 0.06
-    notation: Literal["triplets", "triplets_plan", "tokens", "coordinates", "coordinates_marks"] = (
-        "triplets"
-    )
+    notation: Literal[
+        "triplets",
+        "triplets_plan",
+        "tokens",
+        "tokens_code",
+        "coordinates",
+        "coordinates_floor",
+        "coordinates_marks",
+    ] = "triplets"
     loss_weights: tuple[tuple[str, float], ...] = ()
     language: str | None = None
     load_in: Literal["float32", "bfloat16"] = "float32"
@@ -305,6 +316,7 @@ class ModelChoice:
     aligned: str | None = None
     aligned_canvas: int | None = None
     imported: str | None = None
+    offset: Offset | None = None
 
 
 @dataclass(frozen=True, slots=True)

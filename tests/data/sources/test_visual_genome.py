@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from deixis.data.scenes import draw_scene, scene_sample
 from deixis.data.scenes.export import write_scenes
+from deixis.data.sources import open_source
 from deixis.data.sources.visual_genome import FILES, open_visual_genome
 from deixis.data.wording import REGION_SLOT
 from deixis.errors import AnnotationError
@@ -146,6 +147,36 @@ def test_the_irregularities_of_both_versions_are_one_thing(tmp_path: Path) -> No
     )
     assert [one.answer for one in sample.questions] == ["a dog"]
     assert notes(readings) == {"blank_attribute": 1, "relation_merged": 2, "relation_twice": 1}
+
+
+def test_objects_count_as_all_there_are_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    whole, faulty, unlisted = tmp_path / "whole", tmp_path / "faulty", tmp_path / "unlisted"
+    objects = [_object(1), _object(2, names=["cat"])]
+    _write(whole, objects=objects)
+    _write(faulty, objects=[*objects, _object(3, w=0)])
+    # attributes speak of an object, and nothing lists them all
+    _write(unlisted, attributes=[_object(1)])
+    found = {
+        (folder.name, exhaustive): reading.sample.exhaustive
+        for folder in (whole, faulty, unlisted)
+        for exhaustive in (False, True)
+        for reading in collect(open_visual_genome(folder, exhaustive=exhaustive)).values()
+        if reading.sample is not None
+    }
+    assert found == dict.fromkeys(found, False) | {("whole", True): True}
+    assert len(found) == 6
+
+
+def test_the_rules_of_pink_set_the_option_and_a_spec_may_say_otherwise(tmp_path: Path) -> None:
+    _write(tmp_path, objects=[_object(1)])
+    spec = f"visual_genome:{tmp_path}"
+    plain, pink = open_source(spec), open_source(spec, rules="pink")
+    assert (plain.spec, pink.spec) == (spec, f"{spec},exhaustive=true")
+    refused = open_source(f"{spec},exhaustive=false", rules="pink")
+    found = [samples(one.source)["1"].exhaustive for one in (plain, pink, refused)]
+    assert found == [False, True, False]
+    # the option is of this format alone
+    assert open_source("scenes:val,count=1", rules="pink").spec == "scenes:val,count=1"
 
 
 def test_a_box_a_little_outside_is_clipped(tmp_path: Path) -> None:

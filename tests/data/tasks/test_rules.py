@@ -12,6 +12,7 @@ import pytest
 from deixis.data.tasks import DEFAULT_RULES, RULE_SETS, TASKS, Rules, point_out
 from deixis.data.tasks.quadrants import QUADRANTS, quadrant_members
 from deixis.data.tasks.rules import Order
+from deixis.data.tasks.things import draw_class
 from deixis.data.wording import Wordings
 from deixis.geometry import Box, ImageSize, Keypoints, Point, Scribble
 from deixis.structures import (
@@ -335,7 +336,17 @@ def test_descriptions_of_regions_belong_to_their_regions() -> None:
 def test_the_rules_of_pink_are_a_set_of_their_own() -> None:
     pink = RULE_SETS["pink"]
     assert (pink.order, pink.empty, pink.class_by_count) == ("area", "group", True)
+    assert pink.attribute_share == 0
     assert RULE_SETS["deixis"] == DEFAULT_RULES
+
+
+def test_a_share_of_no_attributes_asks_for_classes_by_their_names_alone() -> None:
+    dog = Instance("dog", Box(10, 10, 30, 30), attributes=("brown",))
+    alone = _sample(instances=(dog,), relations=())
+    for share, words in ((0.0, "dog"), (1.0, "brown dog")):
+        rules = Rules(attribute_share=share)
+        drawn = [draw_class(alone, np.random.default_rng(seed), rules) for seed in range(20)]
+        assert drawn == [(words, [0])] * 20
 
 
 def test_tasks_that_need_masks_leave_box_data_alone() -> None:

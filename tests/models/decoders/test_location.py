@@ -57,8 +57,28 @@ def test_losses_equal_a_loop(loss: Literal["paper", "code"]) -> None:
         pair = (corners[index].double().numpy()[None], truth.corners[index].double().numpy()[None])
         overlap += weight * (1 - float(generalized_box_iou(*pair)[0, 0]))
     total = float(truth.weights.sum())
+    # the public code divides the mean of an image by the number of all boxes once more
+    total *= 1 if loss == "paper" else 4
     assert parts["l1"].item() == pytest.approx(distance / total, rel=1e-5)
     assert parts["giou"].item() == pytest.approx(overlap / total, rel=1e-5)
+
+
+def test_the_loss_of_the_public_code_is_the_sum_of_images_means_over_all_boxes() -> None:
+    decoder = LocationDecoder(LocationConfig(width=16, loss="code"), LANGUAGE)
+    truth = replace(location_truth(4), weights=torch.ones(4))
+    filled = torch.tensor([[True, False, False], [True, True, True]])
+    away = torch.tensor([0.1, 0.2, 0.0, 0.3])
+    corners = torch.zeros(2, 3, 4)
+    corners[filled] = truth.corners + away[:, None]
+    decoded = LocationPredictions(corners, torch.zeros(2, 3))
+    found = decoder.losses(decoded, truth, filled).parts["l1"].item()
+    # four numbers are away by as much; the first image has one box, the second three
+    means = 4 * 0.1, 4 * (0.2 + 0.0 + 0.3) / 3
+    assert found == pytest.approx(sum(means) / 4, rel=1e-5)
+    # a box that is not known counts nowhere
+    some = replace(truth, known=torch.tensor([False, True, True, True]))
+    found = decoder.losses(decoded, some, filled).parts["l1"].item()
+    assert found == pytest.approx(means[1] / 3, rel=1e-5)
 
 
 @pytest.mark.parametrize("size", [(480, 640), (99, 20)])

@@ -222,12 +222,26 @@ FORMATS: dict[str, Format] = {
 """Every format by name."""
 
 
-def open_source(spec: str) -> OpenedSource:
+RULE_OPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
+    "pink": {"visual_genome": {"exhaustive": "true"}}
+}
+"""Options that a rule set gives the sources of a format, by its name, unless they are given otherwise.
+
+Pink takes the objects of Visual Genome as all there are (section 3.2).
+"""
+
+
+def open_source(spec: str, *, rules: str = "deixis") -> OpenedSource:
     """Open ``FORMAT:PATH[,option=value…]``.
 
     Every format takes ``name`` (what its samples are called after), ``orientation`` (``auto``,
     ``raw`` or ``upright``) and ``sizes`` (``declared``, ``scaled`` or ``file``); the rest are the
-    format's own.
+    format's own. Options that a rule set gives the format (see `RULE_OPTIONS`) become part of the
+    spec, where it does not say otherwise.
+
+    Args:
+        spec: As above.
+        rules: The name of the rule set that the samples are for.
 
     Raises:
         RecipeError: The format or an option is unknown, or a value is of the wrong type.
@@ -247,6 +261,10 @@ def open_source(spec: str) -> OpenedSource:
         if not equals or not value:
             raise RecipeError(f"source {spec!r}: expected option=value, got {pair!r}")
         options[key] = value
+    for key, value in RULE_OPTIONS.get(rules, {}).get(form, {}).items():
+        if key not in options:
+            options[key] = value
+            spec = f"{spec},{key}={value}"
     orientation = options.pop("orientation", "auto")
     sizes = options.pop("sizes", "declared")
     opener = FORMATS[form].open

@@ -15,7 +15,9 @@ Irregularities: the first of several names is the class; numbers that were merge
 mean that object, so two files may name it differently; ``attributes`` may be missing or blank;
 blanks around and within phrases; predicates in capitals; the same relation twice, and a relation
 that merging made one of a thing with itself, which are left out and counted (``relation_twice``,
-``relation_merged``). Not everything in an image is annotated, so no sample is exhaustive.
+``relation_merged``). Not everything in an image is annotated, so no sample is exhaustive; with the
+option ``exhaustive=true`` the objects of an image count as all there are, as Pink takes them, unless
+one of its records is at fault or no ``objects`` record speaks of it. ``--rules pink`` sets the option.
 
 Tried on true records of one image (without an objects file), and on files written to the published
 format.
@@ -62,6 +64,7 @@ class VisualGenome:
     images: Path
     folder: Path
     split: str = ""
+    exhaustive: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -110,7 +113,7 @@ class VisualGenome:
             questions=tuple(graph.questions),
             source=self.name,
             split=self.split,
-            exhaustive=False,
+            exhaustive=self.exhaustive and bool(by_kind["objects"]) and not graph.faults,
         )
         return Reading(sample, tuple(graph.faults), tuple(sorted(graph.notes.items())))
 
@@ -253,7 +256,12 @@ def _name(fields: Mapping[str, Any]) -> str:
 
 
 def open_visual_genome(
-    path: Path, *, name: str = "visual_genome", split: str = "", images: Path | None = None
+    path: Path,
+    *,
+    name: str = "visual_genome",
+    split: str = "",
+    images: Path | None = None,
+    exhaustive: bool = False,
 ) -> VisualGenome:
     """Find the files of a folder.
 
@@ -262,6 +270,8 @@ def open_visual_genome(
         name: What the samples are called after.
         split: What the split is called; Visual Genome has none of its own.
         images: The folder that holds ``VG_100K`` and ``VG_100K_2``, where it is not the same.
+        exhaustive: The objects of an image count as all there are (Pink, section 3.2). That makes
+            questions about numbers, quadrants and all of a class, some with wrong answers.
 
     Raises:
         AnnotationError: ``image_data.json`` or all of the others are not there.
@@ -271,4 +281,6 @@ def open_visual_genome(
         raise AnnotationError(
             f"{path}: expected image_data.json and some of {list(FILES[1:])}, found {found}"
         )
-    return VisualGenome(name=name, images=images or path, folder=path, split=split)
+    return VisualGenome(
+        name=name, images=images or path, folder=path, split=split, exhaustive=exhaustive
+    )

@@ -222,7 +222,13 @@ DEFAULT_RULES = Rules()
 RULE_SETS: Mapping[str, Rules] = MappingProxyType(
     {
         "deixis": DEFAULT_RULES,
-        "pink": Rules(order="area", empty="group", class_by_count=True, region_kinds=("box",)),
+        "pink": Rules(
+            order="area",
+            empty="group",
+            class_by_count=True,
+            attribute_share=0.0,
+            region_kinds=("box",),
+        ),
     }
 )
 """Named rules: our own, and those of Pink's paper."""

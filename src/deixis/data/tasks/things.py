@@ -82,6 +82,8 @@ def draw_class(
         return None
     name = draw_name(members, rng, rules)
     found = members[name]
+    if not rules.attribute_share:
+        return name, found
     if len(present) > 1 and rng.random() < 1.0 - rules.attribute_share:
         return name, found
     attributes = adjectives(sample.instances[pick(found, rng)])

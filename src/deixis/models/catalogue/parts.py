@@ -310,7 +310,7 @@ PARTS: tuple[Part, ...] = (
         "models/regions/test_encoders.py",
     ),
     _router(
-        "router: hidden states at `<REF>`, none dropped",
+        "router: hidden states at `<REF>` or one token before, none dropped",
         "references.route_references",
         'REF-VLM IV-C, "Latent Embeddings Router"',
         "models/test_references.py",

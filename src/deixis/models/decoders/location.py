@@ -38,8 +38,9 @@ class StateProjector(nn.Module):
 class LocationConfig:
     """Shape of a location decoder, and what it is trained with (u-LLaVA, equation 2).
 
-    ``loss`` ``paper`` scores every box by L1 and generalized IoU; ``code`` leaves boxes with
-    corners out of order out of the second, as the public code does, and still divides by all.
+    ``loss`` ``paper`` scores every box by L1 and generalized IoU, and both are means over boxes.
+    ``code`` is what the public code runs: boxes with corners out of order take no part in the
+    second, means are of the boxes of each image, and their sum is divided by all boxes once more.
     """
 
     width: int = 256
@@ -136,9 +137,11 @@ class LocationDecoder(nn.Module):
         if self.config.loss == "code":
             in_order = (corners[:, 2:] >= corners[:, :2]).all(-1)
             apart = apart.where(in_order, torch.zeros_like(apart))
+        distance = (corners - target).abs().sum(-1)
+        images = filled.nonzero()[:, 0][known]
         parts = {
-            "l1": weighted_mean((corners - target).abs().sum(-1), scale),
-            "giou": weighted_mean(apart, scale),
+            "l1": self._mean(distance, scale, images),
+            "giou": self._mean(apart, scale, images),
             "quality": quality_loss(decoded.quality[filled][known], iou, scale),
         }
         loss = (
@@ -148,6 +151,19 @@ class LocationDecoder(nn.Module):
         )
         measures = {"location_iou": weighted_mean(iou, scale)}
         return UnitLoss(loss + tied, {name: parts[name].detach() for name in _PARTS}, measures)
+
+    def _mean(
+        self,
+        values: Float[Tensor, " n"],
+        scale: Float[Tensor, " n"],
+        images: Int[Tensor, " n"],
+    ) -> Float[Tensor, ""]:
+        """The mean over boxes or, as the public code has it, of means over each image's."""
+        if self.config.loss == "paper":
+            return weighted_mean(values, scale)
+        sums = values.new_zeros(int(images.max()) + 1).index_add(0, images, values * scale)
+        weights = scale.new_zeros(len(sums)).index_add(0, images, scale)
+        return (sums / weights.clamp(min=1e-6)).sum() / len(values)
 
     def to_unit(
         self, decoded: LocationPredictions, row: int, position: int, size: ImageSize

@@ -18,12 +18,19 @@ The tables of names are `PINK`, `REFVLM` and `ULLAVA`.
 
 from deixis.models.published.importing import (
     SYSTEMS,
+    Activation,
     ImportReport,
     Mapped,
     import_weights,
     match_keys,
+    read_activation,
 )
-from deixis.models.published.loading import LoadedPart, load_imported
+from deixis.models.published.loading import (
+    ImportedReport,
+    LoadedPart,
+    load_imported,
+    read_report,
+)
 from deixis.models.published.pink import PINK
 from deixis.models.published.refvlm import REFVLM
 from deixis.models.published.rows import Row, Table
@@ -34,7 +41,9 @@ __all__ = [
     "REFVLM",
     "SYSTEMS",
     "ULLAVA",
+    "Activation",
     "ImportReport",
+    "ImportedReport",
     "LoadedPart",
     "Mapped",
     "Row",
@@ -42,4 +51,6 @@ __all__ = [
     "import_weights",
     "load_imported",
     "match_keys",
+    "read_activation",
+    "read_report",
 ]

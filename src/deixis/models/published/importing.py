@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,7 +16,16 @@ from torch import Tensor
 
 from deixis.errors import CheckpointError, ModelError, StorageError
 from deixis.models.published.pink import PINK
-from deixis.models.published.reading import WeightFile, readable_files, shapes_of, weight_files
+from deixis.models.published.reading import (
+    WeightFile,
+    added_tokens,
+    config_field,
+    indexed_keys,
+    published_config,
+    readable_files,
+    shapes_of,
+    weight_files,
+)
 from deixis.models.published.refvlm import REFVLM
 from deixis.models.published.rows import Row, Table
 from deixis.models.published.ullava import ULLAVA
@@ -24,8 +34,23 @@ SYSTEMS: Mapping[str, Table] = {table.system: table for table in (PINK, REFVLM, 
 """Systems whose weights can be read."""
 
 REPORT = "report.json"
+Activation = Literal["identity", "silu"]
+"""What may stand between the two maps of Pink's adapters."""
 SHARD_BYTES = 2**32
 """A part larger than this is written to several files."""
+
+
+def read_activation(name: str | None) -> Activation | None:
+    """An activation by its name; None where none is given.
+
+    Raises:
+        ModelError: There is no such activation.
+    """
+    match name:
+        case None | "identity" | "silu":
+            return name
+        case _:
+            raise ModelError(f"activation {name!r}: expected one of {list(get_args(Activation))}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +80,9 @@ class ImportReport:
         sizes: What the words of the table's shapes came to.
         unlike_released: Sizes that differ from the released weights', with both.
         files: Files written, by part.
+        settings: What a model has to be told that no tensor says: the ``offset`` of hidden states,
+            what stands between the maps of ``language_adapters`` and ``vision_adapters``.
+        tokens: Tokens that were added to the published vocabulary, with the numbers of their rows.
     """
 
     system: str
@@ -68,6 +96,8 @@ class ImportReport:
     sizes: dict[str, int] = field(default_factory=dict)
     unlike_released: dict[str, str] = field(default_factory=dict)
     files: dict[str, list[str]] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -98,7 +128,12 @@ class ImportReport:
 
 
 def import_weights(
-    system: str, source: Path, folder: Path, *, partial: bool = False
+    system: str,
+    source: Path,
+    folder: Path,
+    *,
+    partial: bool = False,
+    activation: Activation | None = None,
 ) -> ImportReport:
     """Write published weights as one safetensors file for each part, and a report.
 
@@ -111,15 +146,21 @@ def import_weights(
         source: A folder with the published files; those of several downloads may lie together.
         folder: An empty folder for the parts and ``report.json``.
         partial: Write what has a place even where keys are unmapped, missing or of another shape.
+        activation: What stands between the two maps of Pink's language adapters. No tensor tells;
+            ``config.json`` beside the weights does where it is there. Those of the vision encoder
+            have nothing between them in the public code.
 
     Raises:
-        ModelError: There is no such system.
-        CheckpointError: A file is refused or damaged, two files hold the same key, or, unless
-            ``partial``, a key has no place or a place no key.
+        ModelError: There is no such system, or an activation is given for one without adapters.
+        CheckpointError: A file is refused or damaged, two files hold the same key, nothing says
+            what the activation is, or, unless ``partial``, a key has no place or a place no key.
         StorageError: The folder cannot be written.
     """
     if system not in SYSTEMS:
         raise ModelError(f"weights of {system!r}: expected one of {sorted(SYSTEMS)}")
+    table = SYSTEMS[system]
+    if activation is not None and not table.non_linear:
+        raise ModelError(f"weights of {system} have no adapters: expected no activation")
     found, passed_over = weight_files(source)
     try:
         with tempfile.TemporaryDirectory(prefix=".import.", dir=folder) as scratch:
@@ -135,11 +176,20 @@ def import_weights(
                             f"{key!r} is in {homes[key].path.name} and in {file.path.name}"
                         )
                     homes[key], shapes[key] = file, shape
-            report = match_keys(SYSTEMS[system], shapes)
+            report = match_keys(table, shapes)
             report.passed_over = passed_over
             report.left_out |= left_out
+            lost = {k: name for k, name in indexed_keys(source).items() if k not in shapes}
+            report.missing = [key for key in report.missing if key not in lost]
+            report.missing += [f"{key} (of {name})" for key, name in lost.items()]
             if not report.complete and not partial:
-                raise CheckpointError(f"{source}: not the weights of {system}: {report.faults()}")
+                raise CheckpointError(
+                    f"{source}: not the weights of {system}: {report.faults()}\n"
+                    f"hint: {_way_out(report, shapes)}"
+                )
+            config = published_config(source)
+            report.settings = _settings(table, report, config, activation)
+            report.tokens = added_tokens(source) or _tokens_of(table, config)
             report.files = _write_parts(report, homes, folder)
         (folder / REPORT).write_text(json.dumps(report.to_dict(), indent=1) + "\n")
     except (OSError, SafetensorError) as error:
@@ -198,6 +248,52 @@ def match_keys(table: Table, shapes: Mapping[str, tuple[int, ...]]) -> ImportRep
         if word in report.sizes and report.sizes[word] != size
     }
     return report
+
+
+def _way_out(report: ImportReport, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """What helps where keys do not fit: another system, or to do with what is there."""
+    placed = {name: len(match_keys(table, shapes).mapped) for name, table in SYSTEMS.items()}
+    best = max(placed, key=lambda name: placed[name])
+    if placed[best] > len(report.mapped):
+        return f"{placed[best]} of its {len(shapes)} keys are those of {best}"
+    return "--partial writes what has a place"
+
+
+def _settings(
+    table: Table, report: ImportReport, config: Mapping[str, Any], activation: Activation | None
+) -> dict[str, str]:
+    """What a model has to be told that is in no tensor."""
+    settings = dict(table.settings)
+    if not any(part.endswith("_adapters") for part in report.parts):
+        return settings
+    said = config_field(config, table.non_linear)
+    if said is not None and not isinstance(said, bool):
+        raise CheckpointError(f"config.json: {table.non_linear}: expected true or false")
+    found = None if said is None else "silu" if said else "identity"
+    if found is None and activation is None:
+        raise CheckpointError(
+            f"adapters of {table.system}: whether SiLU stands between their maps is in no tensor, "
+            f"and no config.json beside them has {table.non_linear}\n"
+            "hint: --activation identity (the public code's default) or --activation silu"
+        )
+    if found is not None and activation not in {None, found}:
+        raise CheckpointError(
+            f"adapters of {table.system}: config.json says {found}, got --activation {activation}"
+        )
+    biased = any(each.name.endswith("adapter.down.bias") for each in report.mapped)
+    language = found or activation or "identity"
+    # the public code, whose adapters have biases, never gives the vision encoder's an activation
+    return {
+        **settings,
+        "language_adapters": language,
+        "vision_adapters": "identity" if biased else language,
+    }
+
+
+def _tokens_of(table: Table, config: Mapping[str, Any]) -> dict[str, int]:
+    """The tokens whose numbers ``config.json`` holds."""
+    numbers = [(token, config_field(config, name)) for name, token in table.tokens.items()]
+    return {token: number for token, number in numbers if isinstance(number, int)}
 
 
 def _replaces(later: WeightFile, earlier: WeightFile) -> bool:

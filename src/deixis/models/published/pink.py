@@ -68,5 +68,6 @@ PINK = Table(
         "positions": 257,
         "adapter": 8,
     },
+    non_linear="adapter_non_linear",
 )
 """How Pink's published weights become parts."""

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from deixis.errors import CheckpointError
 from deixis.models.weight_files import check_header, shards
 
 PICKLED = (".bin", ".pt", ".pth")
+_SUFFIXES = {*PICKLED, ".safetensors"}
 SECONDS = 3600
 """How long the pickled files of a folder may take."""
 
@@ -25,6 +26,11 @@ NOT_WEIGHTS = {
     "training_args": "settings of a training run",
 }
 """Files of training runs that lie beside weights, by the beginning of their names."""
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""What a file begins with that only says where Git LFS has the true one."""
+JSON_LIMIT = 2**26
+"""The most bytes of a JSON file beside weights."""
 
 _PROGRAM = Path(__file__).parent / "unpickle_weights.py"
 
@@ -48,14 +54,15 @@ def weight_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
 
     Raises:
         CheckpointError: There is no folder or no weight file, a shard is missing, or a file is a
-            link or lies elsewhere.
+            link, lies elsewhere or is a pointer of Git LFS.
     """
     if not folder.is_dir():
-        raise CheckpointError(f"{folder}: expected a folder of published weights")
+        hint = f"\nhint: name the folder of that file, {folder.parent}" if folder.is_file() else ""
+        raise CheckpointError(f"{folder}: expected a folder of published weights{hint}")
     found: list[Path] = []
     passed: dict[str, str] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix not in {*PICKLED, ".safetensors"}:
+        if path.suffix not in _SUFFIXES:
             continue
         reason = next(
             (why for start, why in NOT_WEIGHTS.items() if path.name.startswith(start)), None
@@ -68,14 +75,102 @@ def weight_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
                 f"{path}: expected a file, not a link or anything else\n"
                 "hint: download into a folder of its own (hf download NAME --local-dir DIR)"
             )
+        _check_pointer(path)
         found.append(path)
     for index in sorted(folder.glob("*.index.json")):
         missing = set(shards(index).values()) - {path.name for path in found}
         if missing:
             raise CheckpointError(f"{index}: names shards that are not there: {sorted(missing)}")
     if not found:
-        raise CheckpointError(f"{folder}: no .pth, .pt, .bin or .safetensors file in it")
+        inside = sorted(
+            path.name
+            for path in folder.iterdir()
+            if path.is_dir() and any(one.suffix in _SUFFIXES for one in path.glob("*"))
+        )
+        hint = f"\nhint: there are some in its folders {inside}" if inside else ""
+        raise CheckpointError(f"{folder}: no .pth, .pt, .bin or .safetensors file in it{hint}")
     return found, passed
+
+
+def indexed_keys(folder: Path) -> dict[str, str]:
+    """The keys that indexes of shards name, each with the file that should hold it."""
+    return {
+        key: name
+        for index in sorted(folder.glob("*.index.json"))
+        for key, name in shards(index).items()
+    }
+
+
+def published_config(folder: Path) -> Mapping[str, Any]:
+    """What ``config.json`` beside weights says; nothing where there is none.
+
+    Raises:
+        CheckpointError: It is damaged.
+    """
+    path = folder / "config.json"
+    return read_object(path) if path.is_file() else {}
+
+
+def config_field(config: Mapping[str, Any], name: str) -> object:
+    """A field by its dotted name; None where it is not there."""
+    value: object = config
+    for step in name.split("."):
+        value = value.get(step) if isinstance(value, Mapping) else None
+    return value
+
+
+def added_tokens(folder: Path) -> dict[str, int]:
+    """Tokens that were added to a published tokenizer, with their numbers.
+
+    Read from ``added_tokens.json``, ``tokenizer_config.json`` and ``tokenizer.json``, as far as they
+    are there.
+
+    Raises:
+        CheckpointError: A file is damaged, or two of them disagree.
+    """
+    found: dict[str, int] = {}
+    for name, read in _TOKEN_READERS.items():
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            tokens = read(read_object(path))
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise CheckpointError(f"{path}: expected added tokens with numbers") from error
+        for token, number in tokens.items():
+            if found.setdefault(token, number) != number:
+                raise CheckpointError(
+                    f"{path}: token {token!r} has number {number}, in another file {found[token]}"
+                )
+    return found
+
+
+def read_object(path: Path) -> Mapping[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        CheckpointError: The file is something else, or too large.
+    """
+    if path.stat().st_size > JSON_LIMIT:
+        raise CheckpointError(f"{path}: expected at most {JSON_LIMIT} bytes")
+    try:
+        read: object = json.loads(path.read_bytes())
+    except (ValueError, RecursionError, OSError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if not isinstance(read, Mapping):
+        raise CheckpointError(f"{path}: expected a JSON object")
+    return read
+
+
+_TOKEN_READERS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, int]]] = {
+    "added_tokens.json": lambda read: {str(token): int(n) for token, n in read.items()},
+    "tokenizer_config.json": lambda read: {
+        str(one["content"]): int(n) for n, one in read.get("added_tokens_decoder", {}).items()
+    },
+    "tokenizer.json": lambda read: {
+        str(one["content"]): int(one["id"]) for one in read.get("added_tokens", [])
+    },
+}
 
 
 def readable_files(paths: Sequence[Path], scratch: Path) -> list[WeightFile]:
@@ -95,7 +190,10 @@ def readable_files(paths: Sequence[Path], scratch: Path) -> list[WeightFile]:
             continue
         answer = told[path]
         if "refused" in answer:
-            raise CheckpointError(f"{path}: refused: {answer['refused']}")
+            raise CheckpointError(
+                f"{path}: refused: {answer['refused']}\n"
+                "hint: where its origin is trusted, save its tensors as .safetensors"
+            )
         files.append(WeightFile(path, _target(path, scratch), tuple(answer["beside"])))
     return files
 
@@ -139,8 +237,21 @@ def shapes_of(file: WeightFile) -> dict[str, tuple[int, ...]]:
         with safe_open(file.readable, framework="pt") as tensors:
             return {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file.path}: {error}") from error
+        raise CheckpointError(f"{file.path}: damaged or cut off: {error}") from error
 
 
 def _target(path: Path, scratch: Path) -> Path:
     return scratch / f"{path.name}.safetensors"
+
+
+def _check_pointer(path: Path) -> None:
+    try:
+        with path.open("rb") as opened:
+            start = opened.read(len(LFS_POINTER))
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if start == LFS_POINTER:
+        raise CheckpointError(
+            f"{path}: a pointer of Git LFS, not the file itself\n"
+            "hint: fetch it (git lfs pull), or download with hf download NAME --local-dir DIR"
+        )

@@ -6,7 +6,7 @@ have to agree. A word with ``*`` is a size that each number has for itself.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,10 @@ class Table:
         required: Of each set of groups, one has to be there.
         left_out: Keys that become nothing, with the reason.
         sizes: What the words come to in the weights that are released.
+        settings: What a model has to be told of that is in no tensor, by the name of the setting.
+        tokens: Fields of ``config.json``, dotted, that hold the number of a token, and the token.
+        non_linear: The field of ``config.json`` that says whether SiLU stands between the maps of
+            the system's adapters, which no tensor tells; empty where it has no adapters.
     """
 
     system: str
@@ -47,6 +51,9 @@ class Table:
     required: tuple[tuple[str, ...], ...]
     left_out: Mapping[str, str]
     sizes: Mapping[str, int]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    tokens: Mapping[str, str] = field(default_factory=dict)
+    non_linear: str = ""
 
 
 def linear(

@@ -81,5 +81,21 @@ ULLAVA = Table(
         "sam": 1280,
         "sam_hidden": 5120,
     },
+    # the mask of `[SEG]` and `[LOC]` is shifted by one, in training and generation
+    settings={"offset": "prev"},
+    tokens={
+        "seg_token_idx": "[SEG]",
+        "loc_token_idx": "[LOC]",
+        **{
+            f"{place}mm_token_ids.{key}": token
+            for place in ("llm_config.", "")
+            for key, token in (
+                ("IMG_START", "<img_beg>"),
+                ("IMG_END", "</img_end>"),
+                ("VID_START", "<vid_beg>"),
+                ("VID_END", "</vid_end>"),
+            )
+        },
+    },
 )
 """How u-LLaVA's published weights become parts."""
