@@ -11,7 +11,20 @@ import torch
 import transformers
 from encoders import small_config
 from languages import language_folder
-from models.test_published import clip, linears, llama, pink, sam, state, ullava
+from models.decoders import official
+from models.test_published import (
+    DECODER,
+    PYRAMID,
+    WIDTH,
+    clip,
+    linears,
+    llama,
+    pink,
+    refvlm,
+    sam,
+    state,
+    ullava,
+)
 from safetensors.torch import load_file, save_file
 from tiny import tiny_model, tiny_recipe
 from torch import nn
@@ -19,6 +32,7 @@ from torch import nn
 from deixis.errors import CheckpointError, ModelError
 from deixis.geometry import Box, ImageSize
 from deixis.inference import load
+from deixis.models.decoders.keypoints import KeypointPredictions
 from deixis.models.decoders.location import LocationConfig, LocationPredictions
 from deixis.models.pointing import PointingVLM, training_attention
 from deixis.models.published import (
@@ -28,8 +42,12 @@ from deixis.models.published import (
     read_activation,
     read_report,
 )
-from deixis.models.references import route_references
+from deixis.models.published.loading import places_of
+from deixis.models.references import LatentReferences, route_references
+from deixis.models.regions import MASK_REGIONS, RegionEncodersConfig
+from deixis.models.vision import SmallVisionConfig
 from deixis.models.vision.pretrained import vision_config
+from deixis.models.vision.pyramid import PyramidConfig
 from deixis.notation import Marker
 from deixis.processing.batch import collate
 from deixis.processing.processor import Processor
@@ -54,11 +72,11 @@ def model_for(**changes: Any) -> tuple[PointingVLM, Processor]:
     language = {**shape_of(llama()), "vocab_size": 400}
     vision = vision_config(shape_of(clip()), image_size=28, layer=-2)
     return tiny_model(
-        vision={"kind": "pretrained", **asdict(vision)},
         tokens_from="encoder",
         proposals=False,
         **{
             "text_config": language,
+            "vision": {"kind": "pretrained", **asdict(vision)},
             "projector": {"layers": 1},
             "marker_ids": MARKERS,
             **changes,
@@ -345,3 +363,93 @@ def test_a_published_checkpoint_of_ullava_points_where_its_code_does(tmp_path: P
     # a choice of one's own comes before the import's
     model, _ = build_model(tiny_recipe(model=replace(choice, offset="at")))
     assert model.config.offset == "at"
+
+
+DETR: dict[str, Any] = {
+    "width": DECODER,
+    "heads": 2,
+    "hidden": 24,
+    "layers": 2,
+    "anchored": False,
+    "design": "detr",
+    "dropout": 0.1,
+}
+BODIES = {"joint_layers": 2, "from_box": False, "levels": 2, "num_queries": 4, "loss": "code"}
+
+
+def model_for_refvlm(**changes: Any) -> tuple[PointingVLM, Processor]:
+    """A model of the shapes of the small published REF-VLM, with an encoder of its pyramid."""
+    vision = SmallVisionConfig(image_size=64, widths=PYRAMID, blocks=(1, 1), layers=1, heads=2)
+    regions = RegionEncodersConfig({"mask": MASK_REGIONS["code"]})
+    return model_for(
+        **{
+            "vision": asdict(vision),
+            "projector": {},
+            "concepts": [],
+            "box_decoder": {**DETR, "num_queries": 5},
+            "mask_decoder": {**DETR, "num_queries": 3},
+            "decoders": {"keypoint": {**DETR, **BODIES}},
+            "pixel_decoder": {"width": 32, "cells": "coarsest"},
+            "pixel_width": 32,
+            "regions": regions.to_json(),
+            "mask_target": "canvas",
+            **changes,
+        }
+    )
+
+
+@torch.no_grad()
+def test_refvlms_decoders_take_their_weights_and_decode_as_the_public_code(tmp_path: Path) -> None:
+    tensors = refvlm()
+    parts = imported("refvlm", tmp_path, tensors)
+    model, processor = model_for_refvlm()
+    loaded = {one.part: one for one in load_imported(model, parts)}
+    assert {one.part: one.place for one in loaded.values()} == {
+        "language_model": "language_model",
+        "projector": "projector",
+        "region_encoder": "region_encoder",
+        "box_decoder": "box_decoder",
+        "mask_decoder": "mask_decoder",
+        "pixel_decoder": "pixel_decoder",
+        "pose_decoder": "keypoint_decoder",
+    }
+    assert sum(one.taken for one in loaded.values()) == len(tensors) - 1
+    for one in loaded.values():
+        assert all(name.startswith(("quality.", "estimate.")) for name in one.stay), one
+    model.save_pretrained(tmp_path / "model")
+    processor.save(tmp_path / "model")
+    again = load(tmp_path / "model", device="cpu").model
+    seen = again.see(torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(3)) * 2 - 1)
+    states = torch.randn(2, 3, WIDTH, generator=torch.Generator().manual_seed(4))
+    filled = torch.ones(2, 3, dtype=torch.bool)
+    units = again.decode(LatentReferences(states, filled, filled.long()), seen)
+    state = official.below(tensors, "visual_decoder.box.")
+    _, boxes = official.boxes(state, states, seen.pyramid)
+    assert units.boxes is not None
+    official.close(units.boxes.boxes, boxes[:, :3])
+    state = official.below(tensors, "visual_decoder.mask.")
+    masks = official.masks(state, states, seen.pyramid)
+    assert units.masks is not None
+    official.close(units.masks.logits, masks[:, :3])
+    state = official.below(tensors, "visual_decoder.pose.")
+    bodies = official.bodies(state, states, seen.pyramid)
+    found = units.more["keypoint"].decoded
+    assert isinstance(found, KeypointPredictions)
+    official.close(found.positions, bodies["joints"][:, :3])
+    official.close(found.boxes[1], bodies["box"][:, :3])
+
+
+def test_decoders_of_another_design_take_no_published_weights(tmp_path: Path) -> None:
+    parts = imported("refvlm", tmp_path, refvlm())
+    own = {"width": DECODER, "heads": 2, "hidden": 24, "layers": 2, "anchored": False}
+    model, _ = model_for_refvlm(box_decoder=own)
+    message = "imported part box_decoder: expected a model whose box_decoder has the design detr"
+    with pytest.raises(ModelError, match=message):
+        load_imported(model, parts)
+
+
+def test_clips_weights_go_into_the_vit_of_a_pyramid() -> None:
+    shape = vision_config(shape_of(clip()), image_size=28, layer=-2)
+    vision = PyramidConfig(shape, None, (0,))
+    model, _ = model_for(vision={"kind": "pyramid", **vision.to_dict()})
+    assert places_of(model, "vision_encoder") == "vision_encoder.vit"

@@ -209,7 +209,9 @@ def test_more_references_than_queries_can_be_about_other_units() -> None:
     one[0, 7] = True
     decoded = model.decode(references, seen, wanted={"depth": one})
     assert decoded.more["depth"].places[0, 7] == 0
-    with pytest.raises(ModelError, match="9 references, the decoder 4 queries"):
+    with pytest.raises(
+        ModelError, match="asks for 9 units of type depth, their decoder has 4 queries"
+    ):
         model.decode(references, seen)
 
 

@@ -120,7 +120,10 @@ def test_order_of_targets_in_a_group_does_not_change_the_loss() -> None:
     for group in groups:
         order[group] = group.flip(0)
     truth = batch.references
-    turned = replace(truth, boxes=truth.boxes[order], masks=truth.masks[order])
+    own = torch.zeros_like(order)
+    own[truth.mask_index] = torch.arange(len(truth.mask_index))
+    masks = truth.masks[own[order[truth.mask_index]]]
+    turned = replace(truth, boxes=truth.boxes[order], masks=masks)
     before, after = run(model, batch), run(model, replace(batch, references=turned))
     for name in before.parts:
         assert torch.allclose(before.parts[name], after.parts[name], atol=1e-5), name
@@ -157,5 +160,7 @@ def test_plain_decoder_refuses_more_references_than_queries() -> None:
         torch.ones(1, 25, dtype=torch.long),
     )
     seen = model.see(torch.zeros(1, 3, 64, 64))
-    with pytest.raises(ModelError, match="25 references, the decoder 24 queries"):
+    with pytest.raises(
+        ModelError, match="asks for 25 units of type box, their decoder has 24 queries"
+    ):
         model.decode(many, seen)

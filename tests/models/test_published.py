@@ -34,7 +34,8 @@ from deixis.models.published.architectures import SAM
 from deixis.models.published.reading import added_tokens, unpickled
 
 State = dict[str, torch.Tensor]
-WIDTH, VISUAL = 16, 8
+WIDTH, VISUAL, DECODER = 16, 8, 20
+PYRAMID = (2, 4, 6, VISUAL)
 
 
 def llama() -> nn.Module:
@@ -155,7 +156,7 @@ def ullava() -> State:
 def detr_as_it_was(prefix: str) -> State:
     """DETR's decoder under the names of the transformers that REF-VLM was trained with."""
     config = transformers.DetrConfig(
-        d_model=8, decoder_layers=2, decoder_attention_heads=2, decoder_ffn_dim=16
+        d_model=DECODER, decoder_layers=2, decoder_attention_heads=2, decoder_ffn_dim=24
     )
     return {
         prefix + key.replace("attn.o_proj", "attn.out_proj").replace("mlp.fc", "fc"): value
@@ -163,27 +164,58 @@ def detr_as_it_was(prefix: str) -> State:
     }
 
 
+def box_decoder_of_refvlm(prefix: str, queries: int) -> State:
+    return (
+        state(nn.Linear(sum(PYRAMID), DECODER), f"{prefix}in_proj_visual_feats.")
+        | state(nn.Linear(WIDTH, DECODER), f"{prefix}in_proj_queries.")
+        | state(nn.Embedding(queries, DECODER), f"{prefix}query_position_embeddings.")
+        | detr_as_it_was(f"{prefix}decoder.")
+        | state(DetrMLPPredictionHead(DECODER, DECODER, 4, 3), f"{prefix}predictor.")
+    )
+
+
+def joints_of_refvlm(prefix: str, queries: int) -> State:
+    places = nn.Embedding(18 * queries, DECODER)
+    heads = {"box_predictor": 4, "kpt_predictor": 2}
+    return (
+        state(nn.Linear(sum(PYRAMID), DECODER), f"{prefix}in_proj_visual_feats.")
+        | state(nn.Linear(DECODER, DECODER), f"{prefix}in_proj_queries.")
+        | state(nn.Embedding(18, DECODER), f"{prefix}kpt_embedding.")
+        | state(places, f"{prefix}query_position_embeddings.")
+        | detr_as_it_was(f"{prefix}decoder.")
+        | {
+            key: value
+            for name, outputs in heads.items()
+            for key, value in state(
+                DetrMLPPredictionHead(DECODER, DECODER, outputs, 3), f"{prefix}{name}."
+            ).items()
+        }
+        | state(nn.Linear(DECODER, 2), f"{prefix}kpt_classifier.")
+    )
+
+
 def refvlm() -> State:
-    box, mask = "visual_decoder.box.", "visual_decoder.mask."
+    mask, pose = "visual_decoder.mask.", "visual_decoder.pose."
     pixels = MaskFormerPixelDecoder(
-        in_features=8, feature_size=32, mask_feature_size=32, lateral_widths=[2, 4, 6]
+        in_features=PYRAMID[-1],
+        feature_size=32,
+        mask_feature_size=32,
+        lateral_widths=list(PYRAMID[:-1]),
     )
     return (
         state(llama(), "llm.")
         | linears("projector.model.", (VISUAL, WIDTH), (WIDTH, WIDTH))
         | {"vpt_encoder.model.position_embedding.weight": torch.randn(9, VISUAL)}
-        | state(nn.Linear(VISUAL, 8), f"{box}in_proj_visual_feats.")
-        | state(nn.Linear(WIDTH, 8), f"{box}in_proj_queries.")
-        | state(nn.Embedding(5, 8), f"{box}query_position_embeddings.")
-        | detr_as_it_was(f"{box}decoder.")
-        | state(DetrMLPPredictionHead(8, 8, 4, 3), f"{box}predictor.")
+        | box_decoder_of_refvlm("visual_decoder.box.", 5)
         | state(pixels, f"{mask}pixel_decoder.")
-        | state(nn.Embedding(3, 8), f"{mask}queries_embedder.")
-        | state(nn.Conv2d(8, 8, 1), f"{mask}in_proj_visual_feats.")
-        | state(nn.Linear(WIDTH, 8), f"{mask}in_proj_queries.")
-        | state(nn.Embedding(3, 8), f"{mask}query_position_embeddings.")
+        | state(nn.Embedding(3, DECODER), f"{mask}queries_embedder.")
+        | state(nn.Conv2d(PYRAMID[-1], DECODER, 1), f"{mask}in_proj_visual_feats.")
+        | state(nn.Linear(WIDTH, DECODER), f"{mask}in_proj_queries.")
+        | state(nn.Embedding(3, DECODER), f"{mask}query_position_embeddings.")
         | detr_as_it_was(f"{mask}query_decoder.")
-        | state(MaskformerMLPPredictionHead(8, 8, 32), f"{mask}mask_embedder.")
+        | state(MaskformerMLPPredictionHead(DECODER, DECODER, 32), f"{mask}mask_embedder.")
+        | box_decoder_of_refvlm(f"{pose}box_decoder.", 4)
+        | joints_of_refvlm(f"{pose}kpt_decoder.", 4)
     )
 
 

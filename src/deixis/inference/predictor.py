@@ -187,7 +187,9 @@ class Predictor:
         limit: int,
         strategy: FusionStrategy | None,
     ) -> list[PointingAnswer]:
-        looked = self._look(questions, limit, wanted)
+        # boxes that no reference asks for are fused, or looked into for a body
+        beside = strategy is not None or self.pose is not None
+        looked = self._look(questions, limit, wanted, beside=beside)
         doubtful = [
             index
             for index, one in enumerate(looked)
@@ -195,7 +197,8 @@ class Predictor:
         ]
         if doubtful:
             others = [looked[index].generated.runner_up[0] for index in doubtful]
-            again = self._look([questions[index] for index in doubtful], limit, wanted, others)
+            asked = [questions[index] for index in doubtful]
+            again = self._look(asked, limit, wanted, others, beside=beside)
             for index, other in zip(doubtful, again, strict=True):
                 looked[index] = self._believed(questions[index], looked[index], other)
         return [
@@ -210,8 +213,13 @@ class Predictor:
         limit: int,
         units: tuple[str, ...] | None,
         begin: Sequence[int] | None = None,
+        *,
+        beside: bool = False,
     ) -> list[_Looked]:
-        """Generate answers and decode their references; ``begin`` gives the first tokens."""
+        """Generate answers and decode their references; ``begin`` gives the first tokens.
+
+        With ``beside``, references get a box and a mask beside what they ask for.
+        """
         tokenizer = self.processor.tokenizer
         rows = [question.row for question in questions]
         batch = collate(rows, pad_id=tokenizer.pad_id, left=True).to(self.model.device)
@@ -224,7 +232,7 @@ class Predictor:
         )
         states, filled = pad_references(generated)
         turns = torch.ones_like(filled, dtype=torch.long)
-        wanted = self._wanted(questions, generated, filled, units)
+        wanted = self._wanted(questions, generated, filled, units, beside=beside)
         decoded = self.model.decode(LatentReferences(states, filled, turns), seen, wanted=wanted)
         known = self.model.recognise(seen) if self.second_look.words else None
         decoded, known = to_processor((decoded, known))
@@ -236,16 +244,26 @@ class Predictor:
         generated: list[Generated],
         filled: Bool[Tensor, "b most"],
         units: tuple[str, ...] | None,
+        *,
+        beside: bool = False,
     ) -> dict[str, Bool[Tensor, "b most"]]:
-        """Which references need which of the decoders that only some references need."""
-        wanted = {unit: torch.zeros_like(filled) for unit in self.model.more_units}
-        if not wanted:
-            return {}
+        """Which references need which decoder, by unit type."""
+        wanted = {unit: torch.zeros_like(filled) for unit in self.model.units}
         for row, (question, one) in enumerate(zip(questions, generated, strict=True)):
             pieces = self.processor.tokenizer.decode_pieces(one.ids)
             for slot in self.processor.notation.decode(pieces, question.size).slots:
                 for unit in wanted.keys() & set(units or slot.unit_types):
                     wanted[unit][row, slot.position] = True
+        counts = filled.sum(1, keepdim=True)
+        for unit in wanted.keys() & set(DECODED) if beside else ():
+            queries = self.model.capacity(unit)
+            # what nobody asked for is not worth an error
+            fits = counts <= queries if queries is not None else torch.ones_like(counts).bool()
+            wanted[unit] |= filled & fits
+        first = self.model.anchored_unit
+        if self.second_look.words and first is not None:
+            # it judges an answer by where its references attend
+            wanted[first] |= filled
         return wanted
 
     def _believed(self, question: _Question, first: _Looked, other: _Looked) -> _Looked:
@@ -263,17 +281,20 @@ class Predictor:
 
     def _seen(self, question: _Question, looked: _Looked) -> list[Seen]:
         """What is seen where each reference points."""
-        anchors = looked.decoded.anchors
-        if looked.known is None or not anchors:
+        if looked.known is None:
             return []
         letterbox = self.processor.letterbox(question.size)
         pieces = self.processor.tokenizer.decode_pieces(looked.generated.ids)
         parsed = self.processor.notation.decode(pieces, question.size)
         seen = []
         for slot in parsed.slots:
+            attended = looked.decoded.attended(looked.row, slot.position)
+            if attended is None:
+                continue
+            anchors, place = attended
             words = self.second_look.concepts(parsed.text.phrases[slot.phrase_index].text)
-            elected = anchors[-1].elected[looked.row, slot.position]
-            centre = anchors[-1].centres[looked.row, slot.position].double().numpy()
+            elected = anchors.elected[looked.row, place]
+            centre = anchors.centres[looked.row, place].double().numpy()
             x, y = letterbox.invert_points(centre[None] * letterbox.canvas)[0].tolist()
             seen.append(
                 Seen(
@@ -364,28 +385,33 @@ class _Placer:
 
     def chance(self, reference: int, name: str) -> float | None:
         """The chance that a box or a mask is right; None where nothing estimates it."""
-        units = {UnitType.BOX: self.decoded.boxes, UnitType.MASK: self.decoded.masks}
-        decoded = units.get(UnitType(name))
-        return None if decoded is None else float(decoded.quality[self.row, reference].sigmoid())
+        logit = self._quality(reference, name)
+        return None if logit is None else float(logit.sigmoid())
+
+    def _quality(self, reference: int, name: str) -> Float[Tensor, ""] | None:
+        units = {UnitType.BOX.value: self.decoded.boxes, UnitType.MASK.value: self.decoded.masks}
+        decoded, place = units.get(name), self.decoded.place(name, self.row, reference)
+        if decoded is None or place is None:
+            return None
+        return decoded.quality[self.row, place]
 
     def _place(self, reference: int, name: str) -> Unit | None:
-        if name == UnitType.BOX and self.decoded.boxes is not None:
-            return self._box(self.decoded.boxes.boxes[self.row, reference])
-        if name == UnitType.MASK and self.decoded.masks is not None:
-            return self._mask(self.decoded.masks.logits[self.row, reference])
+        own = self.decoded.place(name, self.row, reference)
+        if name == UnitType.BOX and self.decoded.boxes is not None and own is not None:
+            return self._box(self.decoded.boxes.boxes[self.row, own])
+        if name == UnitType.MASK and self.decoded.masks is not None and own is not None:
+            return self._mask(self.decoded.masks.logits[self.row, own])
         if name in self.decoded.more:
             more = self.decoded.more[name]
             place = int(more.places[self.row, reference])
-            return more.decoder.to_unit(more.decoded, self.row, place, self.letterbox.source)
+            if place >= 0:
+                return more.decoder.to_unit(more.decoded, self.row, place, self.letterbox.source)
         return None
 
     def score(self, reference: int, names: Sequence[str]) -> float | None:
         """Mean chance of being right of the units that a reference was decoded to."""
-        logits = []
-        if UnitType.BOX in names and self.decoded.boxes is not None:
-            logits.append(self.decoded.boxes.quality[self.row, reference])
-        if UnitType.MASK in names and self.decoded.masks is not None:
-            logits.append(self.decoded.masks.quality[self.row, reference])
+        own = [self._quality(reference, name) for name in DECODED if name in names]
+        logits = [logit for logit in own if logit is not None]
         for name in [name for name in names if name in self.decoded.more]:
             more = self.decoded.more[name]
             logits.append(more.decoded.quality[self.row, int(more.places[self.row, reference])])

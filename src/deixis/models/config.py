@@ -57,10 +57,14 @@ class PointingVLMConfig(PreTrainedConfig):
         projector: ``layers``, ``bias`` and ``activation`` of what the encoder's tokens pass, where
             they are not those of `Projector`: two layers in TAMP and REF-VLM, one in Pink (without a
             bias) and u-LLaVA.
-        pixel_decoder: MaskFormer's own, by what it is built from; None for a lighter one.
+        pixel_decoder: MaskFormer's own, by what it is built from; None for a lighter one. Its
+            ``cells`` say which of the pyramid's maps references attend to: the coarsest but one
+            (``second``), or, as in MaskFormer and REF-VLM, the ``coarsest``.
         video: How frames become tokens, a `VideoPooling` as a dict; None for images alone.
         alignment: How a connector is aligned by itself before the language model learns (TAMP's
             stage 1), an `AlignmentConfig` as a dict; None for models that are not, or no more.
+        mask_target: Where masks are learned: at the ``grid`` that they are cut from, or, as in
+            REF-VLM, on the whole ``canvas``, with predictions interpolated to it.
         loss_weights: Weights of the losses by name.
         offset: Which hidden state stands for a reference (see `deixis.models.references.Offset`).
         tuning: Adapters and LoRA that have been put into parts, by the part's name (see
@@ -92,6 +96,7 @@ class PointingVLMConfig(PreTrainedConfig):
         pixel_decoder: dict[str, Any] | None = None,
         video: dict[str, Any] | None = None,
         alignment: dict[str, Any] | None = None,
+        mask_target: Literal["grid", "canvas"] = "grid",
         tuning: dict[str, dict[str, Any]] | None = None,
         offset: str = "at",
         **kwargs: Any,
@@ -108,6 +113,7 @@ class PointingVLMConfig(PreTrainedConfig):
         self.pixel_decoder = pixel_decoder
         self.video = video
         self.alignment = alignment
+        self.mask_target = mask_target
         if video is not None and tokens_from != "encoder":
             raise ModelError(f"videos: expected tokens_from encoder, got {tokens_from}")
         # now, not when the first one comes
@@ -209,10 +215,21 @@ class PointingVLMConfig(PreTrainedConfig):
         return sizes.grids[sizes.pixel_level]
 
     @property
-    def cell_grid(self) -> int:
-        """Side of the map that references attend to: the pyramid's coarsest but one."""
+    def mask_grid(self) -> int:
+        """Side at which masks are learned."""
+        return self.canvas if self.mask_target == "canvas" else self.pixel_grid
+
+    @property
+    def cell_level(self) -> int:
+        """The pyramid's level that references attend to."""
         sizes = self.vision_sizes
-        return sizes.grids[sizes.cell_level]
+        coarsest = self.pixel_decoder is not None and self.pixel_decoder.get("cells") == "coarsest"
+        return len(sizes.grids) - 1 if coarsest else sizes.cell_level
+
+    @property
+    def cell_grid(self) -> int:
+        """Side of the map that references attend to."""
+        return self.vision_sizes.grids[self.cell_level]
 
     @property
     def box_decoder_config(self) -> DecoderConfig | None:
@@ -233,10 +250,13 @@ class PointingVLMConfig(PreTrainedConfig):
         """
         own = {"box": self.box_decoder_config, "mask": self.mask_decoder_config}
         asked = {name: config.width for name, config in own.items() if config is not None}
+        # boxes and bodies of this design look at the pyramid itself
+        if own["box"] is not None and own["box"].design == "detr":
+            del asked["box"]
         defaults = {"keypoint": KeypointConfig().width, "depth": DepthConfig().width}
         for name in self.decoders.keys() - {"location", "segmenter"}:
             width = self.decoders[name].get("width", defaults.get(name))
-            if width is not None:
+            if width is not None and self.decoders[name].get("design") != "detr":
                 asked[name] = int(width)
         if len(set(asked.values())) > 1:
             raise ModelError(f"decoders attend to one map: expected one width, got {asked}")

@@ -16,9 +16,10 @@ from itertools import permutations
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torch.nn import functional
 
 UNMATCHED = -1
 """Stands for the target of a reference that has none."""
@@ -129,6 +130,34 @@ def pairwise_box_cost(
     apart = overlap.div_(union).add_(union.div_(enclosing)).neg_().add_(2)
     cost = spread[0].add_(spread[1]).mul_(l1).add_(apart, alpha=giou)
     return cost.permute(2, 0, 1)
+
+
+def pairwise_mask_cost(
+    logits: Float[Tensor, "groups references pixels"],
+    target: Float[Tensor, "groups targets pixels"],
+    inside: Bool[Tensor, "groups pixels"],
+    *,
+    focal: float,
+    dice: float,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+) -> Float[Tensor, "groups references targets"]:
+    """Give ``focal · focal + dice · dice`` of every pair of a group (REF-VLM IV-C; its public code).
+
+    The terms are those of `deixis.models.losses.focal_loss` and `dice_loss` over the pixels
+    ``inside``; both are linear in the target, so that pairs are products over pixels. Targets lie
+    in [0, 1]: at a coarser grid than they are known at, shares of cells.
+    """
+    chance = logits.sigmoid()
+    inside = inside[:, None]
+    present = alpha * (1 - chance) ** gamma * functional.softplus(-logits) * inside
+    absent = (1 - alpha) * chance**gamma * functional.softplus(logits) * inside
+    area = inside.sum(-1, keepdim=True).clamp(min=1)
+    wanted = (target * inside).transpose(1, 2)
+    focal_cost = (absent.sum(-1, keepdim=True) + (present - absent) @ wanted) / area
+    chance = chance * inside
+    whole = chance.sum(-1, keepdim=True) + wanted.sum(1, keepdim=True) + 1
+    return focal * focal_cost + dice * (1 - (2 * chance @ wanted + 1) / whole)
 
 
 def _assign_rows(

@@ -8,8 +8,7 @@ A forward pass, in order:
    their placeholder tokens among the text;
 4. the language model reads the sequence; the hidden state at each reference (`<REF>`) is gathered,
    or the one before it (see `Offset`);
-5. the unit decoders turn each gathered state into a box and a mask, and those references that ask
-   for other units into these;
+5. each unit decoder turns the states of the references that ask for its units into these;
 6. with truth given, references of a group take their truth by Hungarian matching, and the losses
    of language, units, proposals and concepts are added (see `objectives`).
 """
@@ -28,6 +27,8 @@ from deixis.models import losses
 from deixis.models.config import PointingVLMConfig, segmenter_frame
 from deixis.models.decoders import (
     BoxDecoder,
+    DetrBoxDecoder,
+    DetrMaskDecoder,
     MaskDecoder,
     PixelDecoder,
     PixelFeatures,
@@ -47,6 +48,7 @@ from deixis.models.language_loss import language_loss
 from deixis.models.objectives import (
     DecodedUnits,
     MoreUnits,
+    Route,
     Things,
     Truth,
     proposal_losses,
@@ -69,6 +71,9 @@ from deixis.models.vision.kinds import build_vision_encoder
 from deixis.models.vision.merging import MergingVisionConfig
 from deixis.structures import UnitType
 
+OwnDecoder = BoxDecoder | DetrBoxDecoder | MaskDecoder | DetrMaskDecoder
+"""Decoders of boxes and masks whose losses are the model's own."""
+
 
 @dataclass(frozen=True, slots=True)
 class SeenImages:
@@ -77,7 +82,8 @@ class SeenImages:
     ``tokens`` are those of all rows, one row after the other, ``counts`` of them each; ``visual``
     are the vision encoder's own. Of a video, maps and ``visual`` show the frame in the middle.
     ``framed`` are the images as a segmenter has encoded them, where the model has one; ``deep`` is
-    what the language model adds to the tokens after its first layers, where it does.
+    what the language model adds to the tokens after its first layers, where it does. ``pyramid``
+    are the vision encoder's maps as they are, from fine to coarse.
     """
 
     tokens: Float[Tensor, "n d"]
@@ -87,6 +93,7 @@ class SeenImages:
     proposals: Proposals | None
     framed: EncodedImages | None = None
     deep: tuple[Float[Tensor, "b seen width"], ...] = ()
+    pyramid: tuple[Float[Tensor, "b _c _h _w"], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +155,7 @@ class PointingVLM(PreTrainedModel):
         self.vision_encoder, self.language_model = vision_encoder, language_model
         self.image_positions, self.deep_layers = config.image_positions, config.deep_layers
         sizes = config.vision_sizes
-        cell_width = config.cell_width or sizes.widths[sizes.cell_level]
+        cell_width = config.cell_width or sizes.widths[config.cell_level]
         if projector is None:
             projector = build_projector(config, sizes.token_width, cell_width, width)
         self.projector = projector
@@ -163,12 +170,17 @@ class PointingVLM(PreTrainedModel):
             language_width=width,
         )
         box, mask = config.box_decoder_config, config.mask_decoder_config
-        self.box_decoder: BoxDecoder | LocationDecoder | None = (
-            None if box is None else BoxDecoder(box, width)
-        )
-        self.mask_decoder: MaskDecoder | PromptedMaskDecoder | None = (
-            None if mask is None else MaskDecoder(mask, width, config.pixel_width)
-        )
+        self.box_decoder: BoxDecoder | DetrBoxDecoder | LocationDecoder | None = None
+        if box is not None:
+            self.box_decoder = (
+                DetrBoxDecoder(box, width, sizes.widths)
+                if box.design == "detr"
+                else BoxDecoder(box, width)
+            )
+        self.mask_decoder: MaskDecoder | DetrMaskDecoder | PromptedMaskDecoder | None = None
+        if mask is not None:
+            kind = DetrMaskDecoder if mask.design == "detr" else MaskDecoder
+            self.mask_decoder = kind(mask, width, config.pixel_width)
         self.concept_head = (
             ConceptHead(cell_width, len(config.concepts)) if config.concepts else None
         )
@@ -177,7 +189,7 @@ class PointingVLM(PreTrainedModel):
         if aligned is not None:
             self.alignment = RegionAlignment(self.connector.config.width, aligned)
         self.more_units = tuple(
-            self._add_decoder(name, fields, Widths(width, config.pixel_width))
+            self._add_decoder(name, fields, Widths(width, config.pixel_width, sizes.widths))
             for name, fields in config.decoders.items()
         )
         if self.proposal_head is not None:
@@ -220,6 +232,21 @@ class PointingVLM(PreTrainedModel):
         own = {UnitType.BOX.value: self.box_decoder, UnitType.MASK.value: self.mask_decoder}
         first = tuple(unit for unit, decoder in own.items() if decoder is not None)
         return first + tuple(unit for unit in self.more_units if unit not in own)
+
+    @property
+    def anchored_unit(self) -> str | None:
+        """The unit type, box or mask, of the first anchored decoder; None where none is."""
+        for unit, decoder in ((UnitType.BOX, self.box_decoder), (UnitType.MASK, self.mask_decoder)):
+            if isinstance(decoder, OwnDecoder) and decoder.config.anchored:
+                return unit.value
+        return None
+
+    def capacity(self, unit: str) -> int | None:
+        """How many references of a turn the decoder of boxes or masks takes; None for any number."""
+        decoder = getattr(self, f"{unit}_decoder", None)
+        if not isinstance(decoder, OwnDecoder) or decoder.config.anchored:
+            return None
+        return decoder.config.num_queries
 
     @property
     def connector(self) -> RegionConnector:
@@ -291,7 +318,7 @@ class PointingVLM(PreTrainedModel):
                     each = self.projector(visual)
             tokens, counts = each.flatten(0, 1), (each.shape[1],) * len(each)
         framed = self._framed(framed_pixels)
-        return SeenImages(tokens, counts, visual, maps, proposals, framed, features.deep)
+        return SeenImages(tokens, counts, visual, maps, proposals, framed, features.deep, pyramid)
 
     def _pooled(
         self, tokens: Float[Tensor, "pictures p v"], frames: Int[Tensor, " b"]
@@ -418,23 +445,66 @@ class PointingVLM(PreTrainedModel):
     ) -> DecodedUnits:
         """Step 5: units of every reference.
 
-        Boxes and masks are decoded of every reference, the caller keeps what was asked for; with
-        ``wanted``, other units only of the references that it names by their type.
+        With ``wanted``, each decoder is given the references that it names by unit type, and none
+        where it does not name the type; without it, every decoder is given all of them.
+
+        Raises:
+            ModelError: A turn asks a decoder for more units than it has queries.
         """
+
+        def chosen(unit: str) -> tuple[LatentReferences, Route]:
+            asked = references.filled
+            if wanted is not None:
+                asked = asked & wanted.get(unit, torch.zeros_like(asked))
+            some, places = pick_references(references, asked)
+            return some, Route(some.filled, places)
+
         boxes = masks = None
-        if isinstance(self.box_decoder, BoxDecoder):
-            boxes = self.box_decoder(references, seen.maps.cells, seen.proposals)
-        if isinstance(self.mask_decoder, MaskDecoder):
-            masks = self.mask_decoder(references, seen.maps, seen.proposals)
-        features = Features(seen.maps, seen.proposals, seen.framed)
+        routes = {}
+        features = Features(seen.maps, seen.proposals, seen.framed, seen.pyramid)
+        if isinstance(self.box_decoder, OwnDecoder):
+            some, routes[UnitType.BOX.value] = chosen(UnitType.BOX)
+            match self.box_decoder:
+                case DetrBoxDecoder():
+                    boxes = self.box_decoder(some, features)
+                case _:
+                    boxes = self.box_decoder(some, seen.maps.cells, seen.proposals)
+        if isinstance(self.mask_decoder, OwnDecoder):
+            some, routes[UnitType.MASK.value] = chosen(UnitType.MASK)
+            match self.mask_decoder:
+                case DetrMaskDecoder():
+                    masks = self.mask_decoder(some, features)
+                case _:
+                    masks = self.mask_decoder(some, seen.maps, seen.proposals)
         more = {}
         for unit, decoder in self.more_decoders.items():
-            chosen = references.filled
-            if wanted is not None:
-                chosen = chosen & wanted.get(unit, torch.zeros_like(chosen))
-            some, places = pick_references(references, chosen)
-            more[unit] = MoreUnits(decoder, decoder(some, features), some.filled, places)
-        return DecodedUnits(references, boxes, masks, more)
+            some, route = chosen(unit)
+            more[unit] = MoreUnits(decoder, decoder(some, features), route.filled, route.places)
+        return DecodedUnits(references, boxes, masks, more, routes)
+
+    def wanted_by_truth(
+        self, references: LatentReferences, truth: Truth
+    ) -> dict[str, Bool[Tensor, "b q"]]:
+        """Which references learn from which decoder, by unit type: those that ask for its units.
+
+        Anchored decoders learn where to attend from every reference: the place is the same,
+        whatever unit was asked for, and no number of queries bounds them.
+        """
+        asked = {unit: known.index for unit, known in truth.more.items()}
+        every = torch.arange(len(truth.boxes), device=truth.boxes.device)
+        if isinstance(self.box_decoder, OwnDecoder):
+            boxes = truth.asks_box.nonzero()[:, 0]
+            asked[UnitType.BOX.value] = every if self.box_decoder.config.anchored else boxes
+        if isinstance(self.mask_decoder, OwnDecoder):
+            anchored = self.mask_decoder.config.anchored
+            asked[UnitType.MASK.value] = every if anchored else truth.mask_index
+        wanted = {}
+        for unit, index in asked.items():
+            named = torch.zeros(len(every), dtype=torch.bool, device=every.device)
+            named[index] = True
+            blank = torch.zeros_like(references.filled)
+            wanted[unit] = blank.masked_scatter(references.filled, named)
+        return wanted
 
     def forward(
         self,
@@ -451,6 +521,7 @@ class PointingVLM(PreTrainedModel):
         framed_pixels: Float[Tensor, "b 3 side side"] | None = None,
         frames: Int[Tensor, " b"] | None = None,
         region_truth: Any = None,
+        extents: Float[Tensor, "b 4"] | None = None,
         *,
         aligning: bool = False,
     ) -> PointingOutput:
@@ -471,7 +542,7 @@ class PointingVLM(PreTrainedModel):
             parts["concept"] = losses.concept_loss(logits, shown.cells, shown.concepts)
         if seen.proposals is not None:
             parts["proposals"], found = proposal_losses(
-                seen.proposals, seen.maps.pixels, shown, weights
+                seen.proposals, seen.maps.pixels, shown, weights, extents
             )
             measures |= found
         if not bool((turns > 0).any()):
@@ -491,10 +562,10 @@ class PointingVLM(PreTrainedModel):
         latents = torch.tensor(self.config.reference_ids, dtype=torch.long, device=input_ids.device)
         is_reference = torch.isin(input_ids, latents) & (turns > 0)
         latent = route_references(hidden, is_reference, turns, offset=self.config.offset)
-        truth = read_truth(references, self.more_decoders)
+        truth = read_truth(references, self.more_decoders, extents)
         if len(latent) != len(truth.boxes):
             raise ModelError(f"{len(latent)} references, truth for {len(truth.boxes)}")
-        units = self.decode(latent, seen, wanted=wanted_by_truth(latent, truth))
+        units = self.decode(latent, seen, wanted=self.wanted_by_truth(latent, truth))
         unit_parts, unit_measures = unit_losses(units, truth, weights)
         parts |= unit_parts
         measures |= unit_measures
@@ -533,16 +604,6 @@ def _splice(
     embeddings: Float[Tensor, "b t d"], places: Bool[Tensor, "b t"], tokens: Float[Tensor, "n d"]
 ) -> Float[Tensor, "b t d"]:
     return embeddings.masked_scatter(places[..., None], tokens.to(embeddings.dtype))
-
-
-def wanted_by_truth(references: LatentReferences, truth: Truth) -> dict[str, Bool[Tensor, "b q"]]:
-    """Which references have truth for the units of further decoders, by unit type."""
-    wanted = {}
-    for unit, known in truth.more.items():
-        chosen = torch.zeros(len(references), dtype=torch.bool, device=references.filled.device)
-        chosen[known.index] = True
-        wanted[unit] = torch.zeros_like(references.filled).masked_scatter(references.filled, chosen)
-    return wanted
 
 
 def tied_inside(model: nn.Module) -> dict[str, str]:
@@ -587,13 +648,14 @@ def build_pixel_decoder(
             cell_width=cell_width,
             pixel_width=config.pixel_width,
         )
+    fields = {name: value for name, value in config.pixel_decoder.items() if name != "cells"}
     return MaskFormerPixelDecoder(
         sizes.widths,
-        cell_level=sizes.cell_level,
+        cell_level=config.cell_level,
         pixel_level=sizes.pixel_level,
         cell_width=cell_width,
         pixel_width=config.pixel_width,
-        **config.pixel_decoder,
+        **fields,
     )
 
 

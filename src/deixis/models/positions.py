@@ -47,6 +47,29 @@ def sine_positions(
 
 @lru_cache(maxsize=32)
 @torch.inference_mode(mode=False)
+def _detr_table(grid: int, width: int) -> Tensor:
+    half = width // 2
+    places = torch.arange(1, grid + 1) / (grid + 1e-6) * 2 * torch.pi
+    rates = 10_000.0 ** (2 * (torch.arange(half) // 2) / half)
+    phase = places[:, None] / rates
+    code = torch.stack([phase[:, 0::2].sin(), phase[:, 1::2].cos()], dim=2).flatten(1)
+    rows = code[:, None].expand(grid, grid, -1)
+    columns = code[None].expand(grid, grid, -1)
+    return torch.cat([rows, columns], dim=2).flatten(0, 1)
+
+
+def detr_positions(
+    grid: int, width: int, *, device: torch.device | None = None
+) -> Float[Tensor, "cells width"]:
+    """DETR's normalised sine codes of a ``grid`` x ``grid`` map, cells in row-major order.
+
+    ``width`` is a multiple of four.
+    """
+    return _detr_table(grid, width).to(device)
+
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(mode=False)
 def _centre_table(grid: int) -> Tensor:
     ticks = (torch.arange(grid, dtype=torch.float32, device="cpu") + 0.5) / grid
     rows, columns = torch.meshgrid(ticks, ticks, indexing="ij")
@@ -73,6 +96,21 @@ def cell_boxes(grid: int, *, device: torch.device | None = None) -> Float[Tensor
     """The cells of a square grid over [0, 1]² as boxes (cxcywh), row-major."""
     centres = cell_centres(grid, device=device)
     return torch.cat([centres, torch.full_like(centres, 1 / grid)], dim=-1)
+
+
+def cells_of_images(extents: Float[Tensor, "n 4"], grid: int) -> Bool[Tensor, "n grid grid"]:
+    """Which cells of a ``grid`` x ``grid`` canvas show the image: those whose centre lies in it.
+
+    ``extents`` (x1 y1 x2 y2 in [0, 1] of the canvas) say where images lie. An image too thin for
+    the grid has the row or column of cells that its middle lies in.
+    """
+    ticks = torch.arange(grid, device=extents.device)
+    centres = (ticks + 0.5) / grid
+    low, high = extents.split(2, dim=1)
+    middle = ((low + high) / 2 * grid).long().clamp(max=grid - 1)[..., None] == ticks
+    inside = (centres >= low[..., None]) & (centres < high[..., None])
+    inside = inside | (middle & ~inside.any(-1, keepdim=True))
+    return inside[:, 1, :, None] & inside[:, 0, None, :]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The reference router: hidden states at `<REF>` become latent references (REF-VLM III-D)."""
+"""The reference router: hidden states at `<REF>` become latent references (REF-VLM IV-C)."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -31,6 +31,37 @@ def read_offset(name: str) -> Offset:
 
 
 @dataclass(frozen=True, slots=True)
+class QuerySets:
+    """Places of references in sets of ``queries``, a set for each turn that has any.
+
+    ``places`` number the queries of all ``count`` sets of a row one after the other; padding has
+    the place after the last.
+    """
+
+    places: Int[Tensor, "batch most"]
+    count: int
+    queries: int
+
+    def line_up(
+        self, states: Float[Tensor, "batch most width"]
+    ) -> Float[Tensor, "batch sets queries width"]:
+        """Put the states of references into their sets; queries without a reference are zero."""
+        total = self.count * self.queries
+        rows, _, width = states.shape
+        where = self.places[..., None].expand(-1, -1, width)
+        lined = states.new_zeros(rows, total + 1, width).scatter(1, where, states)
+        return lined[:, :total].unflatten(1, (self.count, self.queries))
+
+    def take_back(
+        self, states: Float[Tensor, "batch sets queries *rest"]
+    ) -> Float[Tensor, "batch most *rest"]:
+        """Give each reference the state of its query; padding gets that of any."""
+        flat = states.flatten(1, 2)
+        rows = torch.arange(len(flat), device=flat.device)[:, None]
+        return flat[rows, self.places.clamp(max=flat.shape[1] - 1)]
+
+
+@dataclass(frozen=True, slots=True)
 class LatentReferences:
     """Hidden states of references, padded to the most that one row has.
 
@@ -45,6 +76,43 @@ class LatentReferences:
 
     def __len__(self) -> int:
         return int(self.filled.sum())
+
+    @property
+    def ranks(self) -> Int[Tensor, "batch most"]:
+        """The place of each reference among those of its turn, from 0; of padding any number."""
+        same = self.turns[:, :, None] == self.turns[:, None, :]
+        return (same & self.filled[:, None, :]).tril(-1).sum(2)
+
+    def in_sets(self, unit: str, queries: int) -> QuerySets:
+        """Give each turn that has references a set of ``queries`` for units of a type.
+
+        Raises:
+            ModelError: A turn has more references than ``queries``.
+        """
+        self.check_capacity(unit, queries)
+        ranks = self.ranks
+        first = (ranks == 0) & self.filled
+        same = self.turns[:, :, None] == self.turns[:, None, :]
+        number = ((same & first[:, None]) * (first.cumsum(1) - 1)[:, None]).sum(2)
+        # the one value that is read from a device: how many sets there are
+        count = int(first.sum(1).max())
+        places = (number * queries + ranks).masked_fill(~self.filled, count * queries)
+        return QuerySets(places, count, queries)
+
+    def check_capacity(self, unit: str, queries: int) -> None:
+        """Check that a decoder has a query for each reference of a turn.
+
+        Raises:
+            ModelError: A turn has more references than ``queries``.
+        """
+        # the width of the table bounds every turn, and nothing is read from a device for that
+        if self.filled.shape[1] <= queries:
+            return
+        most = int((self.ranks + 1).masked_fill(~self.filled, 0).max())
+        if most > queries:
+            raise ModelError(
+                f"an answer asks for {most} units of type {unit}, their decoder has {queries} queries"
+            )
 
 
 def pick_references(

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from deixis.models.decoders.depth import DepthDecoder, DepthTruth
 from deixis.models.decoders.interface import ReadsUnits
@@ -17,22 +18,30 @@ from deixis.models.regions import RegionInputs
 from deixis.models.regions.alignment import AlignmentTruth
 
 
-def read_truth(references: Any, decoders: Mapping[str, AnyDecoder]) -> Truth:
+def read_truth(
+    references: Any,
+    decoders: Mapping[str, AnyDecoder],
+    extents: Float[Tensor, "b 4"] | None = None,
+) -> Truth:
     """Truth for a model with these further decoders, by unit type.
 
     Args:
         references: Truth of a batch, fields as in `deixis.processing.batch.References`.
         decoders: What decodes the units beyond boxes and masks.
+        extents: Where on the canvas each row's image lies; None where it fills it.
     """
     more = {name: _more_truth(references, decoder) for name, decoder in decoders.items()}
     return Truth(
         references.boxes,
+        references.asks_box,
         references.has_box,
-        references.masks.float(),
+        references.masks,
+        references.mask_index,
         references.has_mask,
         references.groups,
         references.weights,
         {name: truth for name, truth in more.items() if truth is not None},
+        extents,
     )
 
 
@@ -89,10 +98,11 @@ def _more_truth(references: Any, decoder: AnyDecoder) -> MoreTruth | None:
                 masks.index, PromptedTruth(masks.masks, masks.inside, masks.known, weights)
             )
         case LocationDecoder():
-            every = torch.arange(len(references.boxes), device=references.boxes.device)
-            corners = to_corners(references.boxes)
-            truth = LocationTruth(corners, references.has_box, references.weights)
-            return MoreTruth(every, truth) if len(every) else None
+            asked = references.asks_box.nonzero()[:, 0]
+            corners = to_corners(references.boxes[asked])
+            known, weights = references.has_box[asked], references.weights[asked]
+            truth = LocationTruth(corners, known, weights)
+            return MoreTruth(asked, truth) if len(asked) else None
         case ReadsUnits():
             others = references.others.get(decoder.unit)
             if others is None:

@@ -70,8 +70,8 @@ class Regions:
     """Regions that questions point with, in the order of their places in the text.
 
     ``rows`` says whose image each lies on, ``types`` how it was given (`RegionType.number`).
-    ``masks`` lie over the canvas at the resolution of the pixel features; ``boxes`` are x1 y1 x2 y2
-    in [0, 1] of the canvas. A region in words has neither, and tokens in ``text_ids`` where
+    ``masks`` are the shares of cells that they cover, over the canvas at the resolution of the
+    pixel features; ``boxes`` are x1 y1 x2 y2 in [0, 1] of the canvas. A region in words has neither, and tokens in ``text_ids`` where
     ``text_mask`` says so.
     """
 
@@ -105,15 +105,20 @@ class RegionTruth:
 class References:
     """Truth for the references of a batch, in the order of their tokens.
 
-    ``boxes`` are cxcywh in [0, 1] of the canvas; ``masks`` lie at the resolution of the pixel
-    features. ``groups`` holds the reference indices of each group, padded with -1. The next three
+    ``boxes`` are cxcywh in [0, 1] of the canvas. ``masks`` lie over the canvas, one for each of
+    the references ``mask_index``, which are those that ask for a mask; ``asks_box`` are those
+    that ask for a box. What is asked for and not annotated is False in ``has_box`` or
+    ``has_mask``. ``groups`` holds the reference indices of each group, padded with -1; a group
+    shares its unit types. The next three
     are None where no reference asks for such a unit, or the model decodes none; ``others`` has
     units of other types that the model decodes, by their type.
     """
 
     boxes: Float[Tensor, "n 4"]
+    asks_box: Bool[Tensor, " n"]
     has_box: Bool[Tensor, " n"]
-    masks: UInt8[Tensor, "n mh mw"]
+    masks: UInt8[Tensor, "m mh mw"]
+    mask_index: Int[Tensor, " m"]
     has_mask: Bool[Tensor, " n"]
     groups: Int[Tensor, "g most"]
     weights: Float[Tensor, " n"]
@@ -128,8 +133,8 @@ class Things:
     """Everything that is annotated in the images of a batch, asked about or not.
 
     ``cells`` says which thing the centre of each cell shows, -1 for none. ``concepts`` says which
-    of the words that the model learns from cells hold for a thing. Boxes and masks are as in
-    `References`.
+    of the words that the model learns from cells hold for a thing. Boxes are as in `References`,
+    masks lie at the resolution of the pixel features.
     """
 
     cells: Int[Tensor, "b cells"]
@@ -147,7 +152,8 @@ class Batch:
     ``framed_pixels`` are the images as a segmenter takes them, where the model has one. ``frames``
     says how many of the pictures in ``pixel_values`` are the frames of each row's video, 0 for a
     row with an image; it is None where all have one. ``region_truth`` is there for models whose
-    region encoder is aligned.
+    region encoder is aligned. ``extents`` say where on the canvas each row's image lies: x1 y1 x2
+    y2 in [0, 1]; what is around it is padding.
     """
 
     pixel_values: Float[Tensor, "pictures 3 canvas canvas"]
@@ -163,6 +169,7 @@ class Batch:
     framed_pixels: Float[Tensor, "b 3 side side"] | None = None
     frames: Int[Tensor, " b"] | None = None
     region_truth: RegionTruth | None = None
+    extents: Float[Tensor, "b 4"] | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """Move every tensor."""
@@ -198,8 +205,10 @@ class Row:
     region_boxes: Float[np.ndarray, "r 4"]
     region_texts: tuple[tuple[int, ...], ...]
     boxes: Float[np.ndarray, "n 4"]
+    asks_box: Bool[np.ndarray, " n"]
     has_box: Bool[np.ndarray, " n"]
-    masks: UInt8[np.ndarray, "n mh mw"]
+    masks: UInt8[np.ndarray, "asked fine fine"]
+    mask_index: Int[np.ndarray, " asked"]
     has_mask: Bool[np.ndarray, " n"]
     groups: tuple[tuple[int, ...], ...]
     weights: Float[np.ndarray, " n"]
@@ -214,6 +223,7 @@ class Row:
     framed_pixels: Float[Tensor, "3 side side"] | None = None
     frames: int = 0
     region_truth: RowTruth | None = None
+    extent: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     left_out: int = 0
 
     @property
@@ -275,8 +285,15 @@ def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: i
         ),
         references=References(
             boxes=joined("boxes"),
+            asks_box=joined("asks_box"),
             has_box=joined("has_box"),
             masks=joined("masks"),
+            mask_index=torch.cat(
+                [
+                    torch.from_numpy(row.mask_index) + start
+                    for row, start in zip(rows, starts, strict=True)
+                ]
+            ),
             has_mask=joined("has_mask"),
             groups=table,
             weights=joined("weights"),
@@ -296,6 +313,7 @@ def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: i
         if any(row.frames for row in rows)
         else None,
         region_truth=_region_truth([row.region_truth for row in rows]),
+        extents=torch.tensor([row.extent for row in rows]),
     )
 
 

@@ -30,6 +30,10 @@ class ModelSizes(Protocol):
         """Side of the map that masks are cut from."""
 
     @property
+    def mask_grid(self) -> int:
+        """Side at which masks are learned."""
+
+    @property
     def cell_grid(self) -> int:
         """Side of the map that references attend to."""
 
@@ -86,6 +90,7 @@ def build_processor(
         image_tokens=sizes.image_tokens,
         regions=sizes.region_forms,
         pixel_grid=sizes.pixel_grid,
+        mask_grid=sizes.mask_grid,
         cell_grid=sizes.cell_grid,
         concepts=sizes.concepts,
         keypoint_names=sizes.keypoint_names,

@@ -36,6 +36,7 @@ from deixis.structures import (
     Region,
     RegionType,
     Turn,
+    UnitType,
     Video,
 )
 
@@ -89,8 +90,10 @@ class _Builder:
         default_factory=list
     )
     boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
+    asks_box: list[bool] = field(default_factory=list)
     has_box: list[bool] = field(default_factory=list)
     masks: list[UInt8[np.ndarray, "mh mw"]] = field(default_factory=list)
+    mask_index: list[int] = field(default_factory=list)
     has_mask: list[bool] = field(default_factory=list)
     groups: list[tuple[int, ...]] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
@@ -144,6 +147,7 @@ class Processor:
         regions: How the regions of each type stand in a question, by `RegionType`; a type that
             is not there cannot be given, and words that are set apart stay words.
         pixel_grid: Side of the map that masks are cut from.
+        mask_grid: Side at which masks are learned; that of ``pixel_grid`` by default.
         cell_grid: Side of the map that references attend to.
         concepts: Words that the model learns to tell from a cell alone.
         keypoint_names: Keypoints of the bodies that the model decodes; none where it decodes none.
@@ -175,6 +179,7 @@ class Processor:
         video: VideoForm | None = None,
         aligns: bool = False,
         other_units: Sequence[str] = (),
+        mask_grid: int | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.notation = notation
@@ -187,6 +192,7 @@ class Processor:
         self.aligns = aligns
         self.other_units = tuple(other_units)
         self.pixel_grid = pixel_grid
+        self.mask_grid = pixel_grid if mask_grid is None else mask_grid
         self.cell_grid = cell_grid
         self.concepts = {word: index for index, word in enumerate(concepts)}
         self.keypoint_names = tuple(keypoint_names)
@@ -262,7 +268,7 @@ class Processor:
         things = self._things(instances, letterbox)
         pixels = np.stack([self.pixels(picture, letterbox) for picture in pictures])
         row = self._finish(build, pixels, things, conversation.independent)
-        row = replace(row, frames=frames, left_out=len(left_out))
+        row = replace(row, frames=frames, left_out=len(left_out), extent=_extent(letterbox))
         return self._with_more_truth(row, build.references, image, letterbox, instances)
 
     def frames(self, video: Video, *, id_: str = "question") -> FrameArray:
@@ -340,7 +346,7 @@ class Processor:
             return row
         return replace(
             row,
-            framed_masks=framed_masks(references, frame.to_frame, self.pixel_grid),
+            framed_masks=framed_masks(references, frame.to_frame, self.mask_grid),
             framed_pixels=frame.prepare(torch.from_numpy(np.array(image))),
         )
 
@@ -454,10 +460,13 @@ class Processor:
             groups.setdefault(key, []).append(len(build.boxes))
             box = next((unit for unit in reference.units if isinstance(unit, Box)), None)
             mask = next((unit for unit in reference.units if isinstance(unit, Mask)), None)
+            if UnitType.MASK in reference.unit_types:
+                build.mask_index.append(len(build.boxes))
+                build.masks.append(self._canvas_mask(mask, letterbox, grid=self.mask_grid))
+            build.asks_box.append(UnitType.BOX in reference.unit_types)
             build.has_box.append(box is not None)
             build.has_mask.append(mask is not None)
             build.boxes.append(self._canvas_box(box, letterbox))
-            build.masks.append(self._canvas_mask(mask, letterbox))
             build.weights.append(weight)
             build.references.append(reference)
         build.groups += [tuple(members) for members in groups.values()]
@@ -477,13 +486,16 @@ class Processor:
             box.height * scale,
         )
 
-    def _canvas_mask(self, mask: Mask | None, letterbox: Letterbox) -> UInt8[np.ndarray, "g g"]:
+    @staticmethod
+    def _canvas_mask(
+        mask: Mask | None, letterbox: Letterbox, *, grid: int
+    ) -> UInt8[np.ndarray, "g g"]:
         if mask is None:
-            return np.zeros((self.pixel_grid, self.pixel_grid), np.uint8)
-        return (sample_mask(mask.array, letterbox, self.pixel_grid) >= 0.5).astype(np.uint8)
+            return np.zeros((grid, grid), np.uint8)
+        return (sample_mask(mask.array, letterbox, grid) >= 0.5).astype(np.uint8)
 
     def region_mask(self, region: Region, letterbox: Letterbox) -> Float[np.ndarray, "g g"]:
-        """Turn a region into a mask over the pixel grid; never empty.
+        """Turn a region into the share of each cell of the pixel grid that it covers; never empty.
 
         Boxes are filled, points become discs, scribbles strokes (REF-VLM's public code).
 
@@ -497,11 +509,7 @@ class Processor:
     ) -> Float[np.ndarray, "g g"]:
         if painted.is_empty:
             raise PromptError(f"{type(region).__name__.lower()} covers no pixel of the image")
-        share = sample_mask(painted.array, letterbox, self.pixel_grid)
-        inside = (share >= 0.5).astype(np.float32)
-        if not inside.any():
-            inside.flat[int(share.argmax())] = 1.0
-        return inside
+        return sample_mask(painted.array, letterbox, self.pixel_grid)
 
     def _painted(self, region: Region, letterbox: Letterbox) -> Mask:
         size = letterbox.source
@@ -551,7 +559,7 @@ class Processor:
             if instance.mask is None:
                 continue
             boxes[index] = self._canvas_box(instance.box, letterbox)
-            masks[index] = self._canvas_mask(instance.mask, letterbox)
+            masks[index] = self._canvas_mask(instance.mask, letterbox, grid=self.pixel_grid)
             words = (instance.category, *instance.attributes)
             concepts[index, [self.concepts[word] for word in words if word in self.concepts]] = True
             shown = instance.mask.array[at] & inside
@@ -583,7 +591,7 @@ class Processor:
         things: _Things,
         independent: bool,  # noqa: FBT001
     ) -> Row:
-        grid = self.pixel_grid
+        grid, fine = self.pixel_grid, self.mask_grid
         return Row(
             pixels=pixels,
             input_ids=np.array(build.ids, np.int64),
@@ -600,8 +608,10 @@ class Processor:
             region_texts=tuple(build.region_texts),
             region_truth=self._region_truth(build) if self.aligns else None,
             boxes=np.array(build.boxes, np.float32).reshape(-1, 4),
+            asks_box=np.array(build.asks_box, bool),
             has_box=np.array(build.has_box, bool),
-            masks=np.stack(build.masks) if build.masks else np.zeros((0, grid, grid), np.uint8),
+            masks=np.stack(build.masks) if build.masks else np.zeros((0, fine, fine), np.uint8),
+            mask_index=np.array(build.mask_index, np.int64),
             has_mask=np.array(build.has_mask, bool),
             groups=tuple(build.groups),
             weights=np.array(build.weights, np.float32),
@@ -624,6 +634,14 @@ class Processor:
         self.tokenizer.save(folder)
         if self.describer is not None:
             self.describer.save(folder)
+
+
+def _extent(letterbox: Letterbox) -> tuple[float, float, float, float]:
+    """Where on the canvas the image lies: x1 y1 x2 y2 in [0, 1]."""
+    height, width = letterbox.source
+    whole = letterbox.apply_boxes(np.array([[0.0, 0.0, width, height]]))[0] / letterbox.canvas
+    left, top, right, bottom = whole.tolist()
+    return (left, top, right, bottom)
 
 
 def _corners(

@@ -9,13 +9,26 @@ from pathlib import Path
 from deixis.errors import RecipeError
 from deixis.recipes.overrides import apply_overrides, recipe_from_json
 from deixis.recipes.scenes import scenes_tiny
-from deixis.recipes.systems import pink_scenes, refvlm_scenes, tamp_scenes, ullava_scenes
+from deixis.recipes.systems import (
+    pink_scenes,
+    refvlm_code_scenes,
+    refvlm_scenes,
+    tamp_scenes,
+    ullava_scenes,
+)
 from deixis.training import TrainRecipe
 from deixis.training.loop import damaged_recipe, kept_recipe
 
 RECIPES: dict[str, Callable[[], TrainRecipe]] = {
     recipe.__name__: recipe
-    for recipe in (scenes_tiny, pink_scenes, tamp_scenes, ullava_scenes, refvlm_scenes)
+    for recipe in (
+        scenes_tiny,
+        pink_scenes,
+        tamp_scenes,
+        ullava_scenes,
+        refvlm_scenes,
+        refvlm_code_scenes,
+    )
 }
 
 

@@ -169,20 +169,50 @@ def refvlm_scenes() -> TrainRecipe:
         regions=RegionChoice(
             (("mask", MASK_REGIONS["paper"]),), tuple((kind, "mask") for kind in _DRAWN)
         ),
+        mask_target="canvas",
     )
-    pointing = (
-        ("locate", 0.25),
-        ("rec", 0.1),
-        ("res", 0.1),
-        ("reg", 0.1),
-        ("gcg", 0.1),
-        ("detection", 0.1),
-        ("keypoint", 0.1),
-        ("depth", 0.05),
-        ("vqa", 0.1),
+    return _refvlm("refvlm_scenes", model, (*_POINTING, ("depth", 0.05)))
+
+
+def refvlm_code_scenes() -> TrainRecipe:
+    """REF-VLM's regions and decoders as its public code has them, at their own size.
+
+    Published weights have a place in it (``--set model.imported=FOLDER``) with the language model
+    and the encoders that they were made for. On two cores it is slow.
+    """
+    model = ModelChoice(
+        notation="triplets",
+        tokens_from="encoder",
+        box_decoder=DecoderConfig.refvlm("box", "code"),
+        mask_decoder=DecoderConfig.refvlm("mask", "code"),
+        keypoint_decoder=KeypointConfig.refvlm("code"),
+        concepts=False,
+        proposals=False,
+        pixel_decoder=MaskFormerShape(cells="coarsest"),
+        pixel_width=256,
+        regions=RegionChoice(
+            (("mask", MASK_REGIONS["code"]),), tuple((kind, "mask") for kind in _DRAWN)
+        ),
+        mask_target="canvas",
     )
+    return _refvlm("refvlm_code_scenes", model, _POINTING)
+
+
+_POINTING = (
+    ("locate", 0.25),
+    ("rec", 0.1),
+    ("res", 0.1),
+    ("reg", 0.1),
+    ("gcg", 0.1),
+    ("detection", 0.1),
+    ("keypoint", 0.1),
+    ("vqa", 0.1),
+)
+
+
+def _refvlm(name: str, model: ModelChoice, tasks: tuple[tuple[str, float], ...]) -> TrainRecipe:
     return TrainRecipe(
-        name="refvlm_scenes",
+        name=name,
         model=model,
         stages=(
             Stage(
@@ -199,7 +229,7 @@ def refvlm_scenes() -> TrainRecipe:
             Stage(
                 name="point",
                 steps=1200,
-                data=SceneData(seed=1, row_tokens=_ROW_TOKENS, tasks=pointing),
+                data=SceneData(seed=1, row_tokens=_ROW_TOKENS, tasks=tasks),
                 optimizer=_optimizer(),
             ),
         ),

@@ -250,6 +250,7 @@ def new_fields(
         "box_decoder": shapes.get("box"),
         "mask_decoder": shapes.get("mask"),
         "pixel_width": choice.pixel_width,
+        "mask_target": choice.mask_target,
         "region_tokens": choice.region_tokens,
         "notation": choice.notation,
         "offset": reference_offset(choice),

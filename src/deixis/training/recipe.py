@@ -226,11 +226,16 @@ class RegionChoice:
 
 @dataclass(frozen=True, slots=True)
 class MaskFormerShape:
-    """MaskFormer's own pixel decoder (see `MaskFormerPixelDecoder`)."""
+    """MaskFormer's own pixel decoder (see `MaskFormerPixelDecoder`).
+
+    References attend to the coarsest map but one (``second``) or, as in MaskFormer and REF-VLM's
+    public code, to the ``coarsest``.
+    """
 
     width: int = 256
     groups: int = 32
     cells_from: Literal["backbone", "merged"] = "backbone"
+    cells: Literal["second", "coarsest"] = "second"
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +268,8 @@ class ModelChoice:
     of one from scratch. ``alignment`` makes the connector one that a stage can align. ``video``
     is how frames become tokens, for models that take videos. ``pixel_decoder`` is MaskFormer's
     own in place of a lighter one. Decoders that are None are not there; a box decoder may be
-    u-LLaVA's, a mask decoder a segmenter.
+    u-LLaVA's, a mask decoder a segmenter. Masks are learned at the ``grid`` that they are cut
+    from or, as in REF-VLM, on the whole ``canvas`` (``mask_target``).
 
     ``aligned`` is a folder with a released model of the LLaVA or Qwen-VL families: its encoder,
     projector, language model and tokenizer then take the place of those described here, and image
@@ -317,6 +323,7 @@ class ModelChoice:
     aligned_canvas: int | None = None
     imported: str | None = None
     offset: Offset | None = None
+    mask_target: Literal["grid", "canvas"] = "grid"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from models.decoders.segmenters import SIDE, tiny_sam, tiny_sam2
 from models.decoders.small import (
     FINE,
     LANGUAGE,
+    LEVELS,
     PIXELS,
     SHAPE,
     features,
@@ -119,7 +120,7 @@ def keypoints(**changes: Any) -> Case:
     config = KeypointConfig(**{**SHAPE, "joint_layers": 2, **changes})
     joints = 14 if config.skeleton == "crowdpose" else 17
     return Case(
-        seeded(lambda: KeypointDecoder(config, LANGUAGE)),
+        seeded(lambda: KeypointDecoder(config, LANGUAGE, tuple(LEVELS))),
         features,
         rows_of,
         lambda count: keypoint_truth(count, joints),
@@ -137,6 +138,9 @@ CASES = {
     "keypoint": keypoints(),
     "keypoint-refvlm": keypoints(anchored=False, from_box=False, levels=2, skeleton="crowdpose"),
     "keypoint-code": keypoints(anchored=False, from_box=False, levels=2, loss="code"),
+    "keypoint-detr": keypoints(
+        anchored=False, from_box=False, levels=2, loss="code", design="detr", joint_layers=1
+    ),
     "depth": Case(
         seeded(lambda: DepthDecoder(DepthConfig(**SHAPE), LANGUAGE, PIXELS)),
         features,

@@ -11,6 +11,8 @@ from deixis.models.decoders.interface import Features
 from deixis.models.references import LatentReferences
 
 LANGUAGE, WIDTH, PIXELS, GRID, FINE = 12, 16, 8, 4, 16
+LEVELS = {3: 8, 5: 4}
+"""Channels of a pyramid's levels, and the side of each."""
 SHAPE: dict[str, Any] = {"width": WIDTH, "heads": 2, "hidden": 24, "layers": 1, "num_queries": 9}
 
 
@@ -33,8 +35,12 @@ def features(rows: int, *, proposals: bool = False, seed: int = 1) -> Features:
         torch.randn(rows, WIDTH, GRID, GRID, generator=dice),
         torch.randn(rows, PIXELS, FINE, FINE, generator=dice),
     )
+    own = generator(seed + 100)
+    pyramid = tuple(
+        torch.randn(rows, width, side, side, generator=own) for width, side in LEVELS.items()
+    )
     if not proposals:
-        return Features(maps)
+        return Features(maps, pyramid=pyramid)
     cells = GRID**2
     boxes = torch.rand(rows, cells, 4, generator=dice) * 0.4 + 0.2
     embeddings = torch.randn(rows, cells, PIXELS + 1, generator=dice)
@@ -48,7 +54,7 @@ def some_boxes(count: int, seed: int = 2) -> Tensor:
 def rows_of(given: Features, rows: list[int]) -> Features:
     """Give the features of some rows."""
     maps = PixelFeatures(given.maps.cells[rows], given.maps.pixels[rows])
-    return replace(given, maps=maps)
+    return replace(given, maps=maps, pyramid=tuple(level[rows] for level in given.pyramid))
 
 
 def gradients_are_finite(module: torch.nn.Module) -> bool:

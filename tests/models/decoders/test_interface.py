@@ -89,7 +89,7 @@ def test_truth_follows_the_order_of_a_matching_and_weights_stay(case: Case) -> N
 
 def learned_positions(decoder: object) -> bool:
     """DETR's queries have positions, so places in the sequence differ."""
-    return any("query_positions" in name for name, _ in module_of(decoder).named_parameters())
+    return any("query_position" in name for name, _ in module_of(decoder).named_parameters())
 
 
 @every_decoder

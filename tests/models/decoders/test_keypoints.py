@@ -230,10 +230,11 @@ def test_two_bodies_are_learned() -> None:
     assert losses[-1] < 0.4 * losses[0]
 
 
-def test_presets_of_refvlm_differ_in_the_loss_alone() -> None:
+def test_presets_of_refvlm_differ_in_the_layers_and_the_loss() -> None:
     paper, code = KeypointConfig.refvlm(), KeypointConfig.refvlm("code")
     assert (paper.loss, code.loss) == ("paper", "code")
-    assert replace(code, loss="paper") == paper
+    assert (paper.design, code.design) == ("deixis", "detr")
+    assert replace(code, loss="paper", design="deixis", dropout=0.0) == paper
     assert (paper.width, paper.layers, paper.heads, paper.hidden) == (256, 6, 8, 2048)
 
 

@@ -141,6 +141,35 @@ def test_switches_can_be_mixed(variant: Aggregation) -> None:
         torch.testing.assert_close(token, brute_force(module, features[row], mask))
 
 
+def test_a_thin_region_is_the_whole_of_it_and_not_one_cell() -> None:
+    # a line as wide as 5 of 336 pixels over cells of 14, of which it covers at most a third
+    masks, rows = torch.zeros(1, 96, 96), torch.tensor([0])
+    masks[0, 49] = 0.6
+    features = torch.randn(1, WIDTH, 24, 24, generator=torch.Generator().manual_seed(1))
+    paper = MaskGuidedAggregation(9, strength=0.0)
+    weights = paper._weights(masks, (24, 24))
+    assert (weights > 0).sum() == 24
+    torch.testing.assert_close(weights[0, 12], torch.full((24,), 1 / 24))
+    tokens = paper(features, masks, rows)[0]
+    expected = features[0, :, 12].unflatten(1, (3, 8)).sum(2).T / 24
+    torch.testing.assert_close(tokens[3:6], expected)
+    assert not tokens[[0, 1, 2, 6, 7, 8]].any()
+    half = MaskGuidedAggregation(9, variant=PRESETS["deixis"], strength=0.0)
+    assert (half._weights(masks, (24, 24)) > 0).sum() == 1
+
+
+def test_half_covered_cells_are_those_of_half_covered_pixels() -> None:
+    _, whole, _ = scene(10, regions=9)
+    generator = torch.Generator().manual_seed(2)
+    shares = whole * (0.5 + 0.5 * torch.rand(whole.shape, generator=generator))
+    shares += (whole == 0) * 0.49 * torch.rand(whole.shape, generator=generator)
+    for name in ("deixis", "code", "code_legacy"):
+        module = build(name)
+        torch.testing.assert_close(
+            module._weights(shares, (GRID, GRID)), module._weights(whole, (GRID, GRID))
+        )
+
+
 def test_strips_are_not_a_grid() -> None:
     features, masks, rows = scene(3, regions=4)
     grid, strip = (

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from deixis.errors import ModelError
+from deixis.models.config import PointingVLMConfig
 from deixis.models.positions import sine_positions
 from deixis.models.regions import (
     MASK_REGIONS,
@@ -157,6 +158,33 @@ def test_presets_of_masks_give_tokens_of_the_language_model(name: str) -> None:
         assert not [name for name in model.state_dict() if name.startswith("projector")]
         with pytest.raises(ModelError, match="share the projector of image tokens"):
             model.tokens(replace(where, project=None), regions)
+
+
+def test_the_legacy_mask_token_is_a_map_of_the_mask_alone_and_passes_no_projector() -> None:
+    where = replace(seen(), tokens=torch.randn(3, 24**2, VISUAL))
+    routes = dict.fromkeys(["point", "box", "scribble", "mask"], "one")
+    model = build(RegionEncodersConfig({"one": MASK_REGIONS["code_legacy"]}, routes))
+    assert isinstance(model, RegionEncoder)
+    assert model.aggregate.mask_embedding.weight.shape == (LANGUAGE, 24**2)
+    masks = torch.zeros(2, 24, 24)
+    masks[0, 3:9, 5:20], masks[1, 11, 11] = 1, 1
+    regions = RegionInputs.drawn(masks, torch.tensor([0, 2]))
+    with torch.no_grad():
+        found = model.encode(where, regions)
+        flat = masks.flatten(1)
+        normed = flat / flat.sum(1, keepdim=True)
+        under = (where.token_map()[[0, 2]].flatten(2) * normed[:, None]).sum(2)
+        torch.testing.assert_close(found[:, 1], model.aggregate.mask_embedding(normed))
+        torch.testing.assert_close(found[:, 0], model.projector(under))
+
+
+def test_configurations_saved_before_shares_keep_their_half_covered_cells() -> None:
+    stored = {"encoders": {"one": {"kind": "mask", "blocks": 4}}, "routes": {"mask": "one"}}
+    one = RegionEncodersConfig.from_json(stored).encoders["one"]
+    assert isinstance(one, MaskRegionConfig)
+    assert one.aggregation.coverage == "half"
+    assert PointingVLMConfig(text_config=None).regions_config.encoders["mask"] == MaskRegionConfig()
+    assert MASK_REGIONS["paper"].aggregation.coverage == "share"
 
 
 @pytest.mark.parametrize("config", [MIX, RegionEncodersConfig()])

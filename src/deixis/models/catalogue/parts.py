@@ -8,7 +8,15 @@ from deixis.models.catalogue import shapes
 from deixis.models.catalogue.part import Built, Part, Size
 from deixis.models.catalogue.shapes import BOXES, LANGUAGE, LEVELS, MASKS, VISUAL
 from deixis.models.contrastive import SimilarityScale
-from deixis.models.decoders import BoxDecoder, MaskDecoder, PixelDecoder, ProposalHead
+from deixis.models.decoders import (
+    BoxDecoder,
+    DecoderConfig,
+    DetrBoxDecoder,
+    DetrMaskDecoder,
+    MaskDecoder,
+    PixelDecoder,
+    ProposalHead,
+)
 from deixis.models.decoders.depth import DepthConfig, DepthDecoder
 from deixis.models.decoders.keypoints import KeypointConfig, KeypointDecoder
 from deixis.models.decoders.location import LocationConfig, LocationDecoder, StateProjector
@@ -48,7 +56,7 @@ def _presets(build: Callable[[str], Built], *names: str) -> tuple[Size, ...]:
 
 def _aggregation(preset: str) -> MaskGuidedAggregation:
     blocks = 1 if preset == "code_legacy" else 9
-    return MaskGuidedAggregation(blocks, width=VISUAL, variant=PRESETS[preset])
+    return MaskGuidedAggregation(blocks, width=VISUAL, code_width=LANGUAGE, variant=PRESETS[preset])
 
 
 def _region_encoder(preset: str) -> RegionEncoder:
@@ -334,6 +342,12 @@ PARTS: tuple[Part, ...] = (
         "models/test_matching.py",
     ),
     _router(
+        "costs of pairs of masks",
+        "matching.pairwise_mask_cost",
+        "REF-VLM IV-C; public code",
+        "models/test_objectives.py",
+    ),
+    _router(
         "Hungarian matching inside groups",
         "matching.assign_groups",
         "REF-VLM IV-C, eqs. 5 to 8",
@@ -352,6 +366,26 @@ PARTS: tuple[Part, ...] = (
         "REF-VLM IV-C, figure 4",
         "models/decoders/test_interface.py",
         Size("REF-VLM's shape", lambda: MaskDecoder(MASKS, LANGUAGE, 256)),
+    ),
+    _units(
+        "boxes, by the layers of REF-VLM's public code",
+        "decoders.detr.DetrBoxDecoder",
+        "REF-VLM IV-C, figure 4; public code",
+        "models/decoders/test_detr.py",
+        Size(
+            "REF-VLM's shape",
+            lambda: DetrBoxDecoder(DecoderConfig.refvlm("box", "code"), LANGUAGE, LEVELS),
+        ),
+    ),
+    _units(
+        "masks, by the layers of REF-VLM's public code, without the pixel decoder",
+        "decoders.detr.DetrMaskDecoder",
+        "REF-VLM IV-C, figure 4; public code",
+        "models/decoders/test_detr.py",
+        Size(
+            "REF-VLM's shape",
+            lambda: DetrMaskDecoder(DecoderConfig.refvlm("mask", "code"), LANGUAGE, 256),
+        ),
     ),
     _units(
         "MaskFormer's pixel decoder",
@@ -384,7 +418,7 @@ PARTS: tuple[Part, ...] = (
         "models/decoders/test_keypoints.py",
         *_presets(
             lambda name: KeypointDecoder(
-                KeypointConfig.refvlm("code" if name == "code" else "paper"), LANGUAGE
+                KeypointConfig.refvlm("code" if name == "code" else "paper"), LANGUAGE, LEVELS
             ),
             "paper",
             "code",

@@ -32,8 +32,7 @@ VISUAL = 1024
 LEVELS = (192, 384, 768, VISUAL)
 """Channels of REF-VLM's features 0, 1, 2 and 4."""
 
-BOXES = DecoderConfig(256, 8, 2048, 6, anchored=False, num_queries=100)
-MASKS = DecoderConfig(256, 8, 2048, 6, anchored=False, num_queries=30)
+BOXES, MASKS = DecoderConfig.refvlm("box"), DecoderConfig.refvlm("mask")
 """REF-VLM's decoders (public code); the paper does not give their shapes."""
 
 _CLIP = {

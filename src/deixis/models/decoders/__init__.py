@@ -1,6 +1,7 @@
 """Unit decoders: latent references and features become boxes and masks."""
 
 from deixis.models.decoders.box import BoxDecoder, BoxPredictions
+from deixis.models.decoders.detr import DetrBoxDecoder, DetrMaskDecoder
 from deixis.models.decoders.mask import MaskDecoder, MaskPredictions, mask_logits
 from deixis.models.decoders.pixel import PixelDecoder, PixelFeatures
 from deixis.models.decoders.proposals import ProposalHead, Proposals
@@ -10,6 +11,8 @@ __all__ = [
     "BoxDecoder",
     "BoxPredictions",
     "DecoderConfig",
+    "DetrBoxDecoder",
+    "DetrMaskDecoder",
     "MaskDecoder",
     "MaskPredictions",
     "PixelDecoder",

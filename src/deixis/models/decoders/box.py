@@ -10,6 +10,7 @@ from deixis.models.decoders.layers import Anchors, MultiLayerPerceptron, Quality
 from deixis.models.decoders.proposals import Proposals
 from deixis.models.decoders.trunk import DecoderConfig, ReferenceTrunk
 from deixis.models.references import LatentReferences
+from deixis.structures import UnitType
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class BoxDecoder(nn.Module):
     def __init__(self, config: DecoderConfig, language_width: int) -> None:
         super().__init__()
         self.config = config
-        self.trunk = ReferenceTrunk(config, language_width)
+        self.trunk = ReferenceTrunk(config, language_width, UnitType.BOX.value)
         self.norm = nn.LayerNorm(config.width)
         self.box = MultiLayerPerceptron(config.width, 4)
         self.quality = QualityHead(config.width)

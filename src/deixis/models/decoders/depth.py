@@ -211,7 +211,7 @@ class DepthDecoder(nn.Module):
                 f"got {config.nearest} and {config.farthest}"
             )
         self.config = config
-        self.trunk = ReferenceTrunk(config.trunk, language_width)
+        self.trunk = ReferenceTrunk(config.trunk, language_width, self.unit)
         self.norm = nn.LayerNorm(config.width)
         self.cells = nn.Conv2d(config.width, pixel_width, 1)
         self.modulation = MultiLayerPerceptron(config.width, 2 * pixel_width)

@@ -33,11 +33,15 @@ class EncodedImages:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """All that decoders may look at; each takes what it needs."""
+    """All that decoders may look at; each takes what it needs.
+
+    ``pyramid`` are the vision encoder's own maps, from fine to coarse.
+    """
 
     maps: PixelFeatures
     proposals: Proposals | None = None
     images: EncodedImages | None = None
+    pyramid: tuple[Float[Tensor, "b _c _h _w"], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ names promise: its OKS term is the mean distance of the joints, invisible ones i
 term is what COCO scores by, and the code's is a preset beside it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,8 +17,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deixis.errors import ModelError
 from deixis.geometry import COCO_KEYPOINTS, ImageSize, Keypoints
 from deixis.models.decoders.box import moved_boxes
+from deixis.models.decoders.detr import DetrBoxDecoder, DetrJoints
 from deixis.models.decoders.interface import Features, UnitLoss
 from deixis.models.decoders.layers import Anchors, Attention, MultiLayerPerceptron, QualityHead
 from deixis.models.decoders.placing import points_at_source
@@ -30,8 +33,9 @@ from deixis.models.decoders.scoring import (
     tied_zero,
     weighted_mean,
 )
-from deixis.models.decoders.trunk import DecoderConfig, ReferenceTrunk, Refined
+from deixis.models.decoders.trunk import DecoderConfig, Design, ReferenceTrunk, Refined
 from deixis.models.losses import box_loss, focal_loss, paired_iou, to_corners
+from deixis.models.matching import pairwise_box_cost
 from deixis.models.positions import BOX_CODE, box_code, sine_positions
 from deixis.models.references import LatentReferences
 from deixis.structures import UnitType
@@ -71,14 +75,20 @@ SKELETONS = {
 class KeypointConfig:
     """Shape of a keypoint decoder, and what it is trained with.
 
-    ``width`` to ``num_queries`` are as in `DecoderConfig`; ``joint_layers`` refine the joints of
+    ``width`` to ``num_queries``, ``design`` and ``dropout`` are as in `DecoderConfig`;
+    ``joint_layers`` refine the joints of
     each reference. With ``from_box`` joints lie relative to the reference's box, else anywhere
     on the canvas. ``levels`` of visibility are COCO's three (absent, occluded, visible) or two
-    (absent, visible).
+    (absent, visible). The design ``detr`` has as many layers for joints as for boxes, joints
+    anywhere and two levels.
 
     ``loss`` ``paper`` reads the losses as they are named: 1 - OKS, and L1 as a mean over the
     labelled joints. ``code`` is REF-VLM's public code: the mean distance of all joints, labelled
-    or not, in place of the first, and sums over joints in place of means.
+    or not, in place of the first, sums over joints in place of means, and references of a group
+    matched by their boxes alone.
+
+    Raises:
+        ModelError: Fields do not fit the design.
     """
 
     skeleton: Literal["coco", "crowdpose"] = "coco"
@@ -100,6 +110,18 @@ class KeypointConfig:
     box_giou: float = 2.0
     auxiliary: float = 0.5
     quality: float = 0.25
+    design: Design = "deixis"
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        # the box decoder's shape is checked there
+        trunk = self.trunk
+        fits = (self.joint_layers, self.from_box, self.levels) == (trunk.layers, False, 2)
+        if self.design == "detr" and not fits:
+            raise ModelError(
+                "a keypoint decoder of the design detr: expected as many joint_layers as layers, "
+                "from_box false and 2 levels"
+            )
 
     @property
     def trunk(self) -> DecoderConfig:
@@ -112,11 +134,16 @@ class KeypointConfig:
             self.anchored,
             self.anchor_weight,
             self.num_queries,
+            self.design,
+            self.dropout,
         )
 
     @classmethod
     def refvlm(cls, preset: Literal["paper", "code"] = "paper") -> "KeypointConfig":
-        """REF-VLM's shape: 6 layers each, width 256, 8 heads, from nothing but the state."""
+        """REF-VLM's shape: 6 layers each, width 256, 8 heads, from nothing but the state.
+
+        ``code`` has the layers and the losses of its public code, ``paper`` those of this package.
+        """
         return cls(
             width=256,
             heads=8,
@@ -127,6 +154,8 @@ class KeypointConfig:
             from_box=False,
             levels=2,
             loss=preset,
+            design="detr" if preset == "code" else "deixis",
+            dropout=0.1 if preset == "code" else 0.0,
         )
 
 
@@ -231,12 +260,23 @@ class KeypointDecoder(nn.Module):
 
     unit = UnitType.KEYPOINT.value
 
-    def __init__(self, config: KeypointConfig, language_width: int) -> None:
+    def __init__(
+        self, config: KeypointConfig, language_width: int, pyramid: Sequence[int] = ()
+    ) -> None:
         super().__init__()
         self.config = config
         self.skeleton = SKELETONS[config.skeleton]
         count = len(self.skeleton.names)
-        self.trunk = ReferenceTrunk(config.trunk, language_width)
+        if config.design == "detr":
+            self.box_decoder = DetrBoxDecoder(config.trunk, language_width, pyramid, scored=False)
+            self.keypoint_decoder = DetrJoints(config.trunk, pyramid, count)
+        else:
+            self._add_own_layers(config, language_width, count)
+        self.estimate = QualityHead(config.width)
+        self.register_buffer("sigmas", torch.tensor(self.skeleton.sigmas), persistent=False)
+
+    def _add_own_layers(self, config: KeypointConfig, language_width: int, count: int) -> None:
+        self.trunk = ReferenceTrunk(config.trunk, language_width, self.unit)
         self.norm = nn.LayerNorm(config.width)
         self.box = MultiLayerPerceptron(config.width, 4)
         self.feature_norm = nn.LayerNorm(config.width)
@@ -250,7 +290,6 @@ class KeypointDecoder(nn.Module):
         self.position = MultiLayerPerceptron(config.width, 2)
         self.whole = MultiLayerPerceptron(config.width, 4)
         self.visible = nn.Linear(config.width, config.levels)
-        self.estimate = QualityHead(config.width)
 
     def start_from_proposals(self) -> None:
         """Let a fresh decoder give the boxes of proposals as they are."""
@@ -259,7 +298,13 @@ class KeypointDecoder(nn.Module):
             nn.init.zeros_(head.last.bias)
 
     def forward(self, references: LatentReferences, features: Features) -> KeypointPredictions:
-        """Decode every reference; padding gets bodies that nobody reads."""
+        """Decode every reference; padding gets bodies that nobody reads.
+
+        Raises:
+            ModelError: Not anchored, and a turn has more references than ``num_queries``.
+        """
+        if self.config.design == "detr":
+            return self._decode_as_detr(references, features)
         cells = features.maps.cells
         refined = self.trunk(references, cells, features.proposals)
         state = self.norm(refined.states[-1])
@@ -283,6 +328,28 @@ class KeypointDecoder(nn.Module):
             (box, moved_boxes(box.detach(), self.whole(whole).float())),
             self.estimate(whole, refined.anchors),
             refined.anchors,
+        )
+
+    def _decode_as_detr(
+        self, references: LatentReferences, features: Features
+    ) -> KeypointPredictions:
+        sets = references.in_sets(self.unit, self.config.num_queries)
+        if not sets.count:
+            shape = (*references.filled.shape, len(self.skeleton.names), 2)
+            joints = references.states.new_zeros(shape, dtype=torch.float32)
+            box, quality = joints[..., 0, :1].expand(-1, -1, 4), joints[..., 0, 0]
+            return KeypointPredictions((joints,), joints, (box, box), quality, ())
+        boxes, bodies = self.box_decoder, self.keypoint_decoder
+        refined = boxes.refine(references, sets, features)
+        start = boxes.predictor(sets.take_back(refined)).float().sigmoid()
+        states = sets.take_back(bodies(refined, features))
+        whole, joints = states[:, :, 0], states[:, :, 1:]
+        return KeypointPredictions(
+            (bodies.position(joints).float().sigmoid(),),
+            bodies.visible(joints).float(),
+            (start, bodies.box(whole).float().sigmoid()),
+            self.estimate(whole, ()),
+            (),
         )
 
     def _box(
@@ -313,8 +380,19 @@ class KeypointDecoder(nn.Module):
         filled: Bool[Tensor, "b q"],
         members: Int[Tensor, "g most"],
     ) -> Float[Tensor, "g most most"]:
-        """Box and joint losses of every pair; zero where the truth is not known."""
+        """Box and joint losses of every pair; zero where the truth is not known.
+
+        With the losses of the public code, those of boxes alone.
+        """
         index = members.clamp(min=0)
+        if self.config.loss == "code":
+            cost = pairwise_box_cost(
+                decoded.boxes[1].detach()[filled][index],
+                truth.boxes[index],
+                l1=self.config.box_l1,
+                giou=self.config.box_giou,
+            )
+            return cost.masked_fill(~truth.known[index][:, None], 0.0)
         joints = decoded.positions.detach()[filled][index][:, :, None]
         boxes = decoded.boxes[1].detach()[filled][index][:, :, None]
         labelled = truth.visibility[index][:, None] > 0

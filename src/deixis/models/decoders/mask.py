@@ -11,6 +11,7 @@ from deixis.models.decoders.proposals import Proposals, outside_penalty
 from deixis.models.decoders.trunk import DecoderConfig, ReferenceTrunk
 from deixis.models.positions import cell_centres
 from deixis.models.references import LatentReferences
+from deixis.structures import UnitType
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class MaskDecoder(nn.Module):
     def __init__(self, config: DecoderConfig, language_width: int, pixel_width: int) -> None:
         super().__init__()
         self.config = config
-        self.trunk = ReferenceTrunk(config, language_width)
+        self.trunk = ReferenceTrunk(config, language_width, UnitType.MASK.value)
         self.norm = nn.LayerNorm(config.width)
         self.embedding = MultiLayerPerceptron(config.width, pixel_width + 1)
         self.bell = nn.Linear(config.width, 4) if config.anchored else None

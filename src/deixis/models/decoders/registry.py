@@ -22,16 +22,20 @@ AnyDecoder = UnitDecoder[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Widths:
-    """What decoders are given: channels of hidden states, and of the map masks are cut from."""
+    """What decoders are given: channels of hidden states, and of the map masks are cut from.
+
+    ``pyramid`` are those of the vision encoder's own maps, from fine to coarse.
+    """
 
     language: int
     pixels: int
+    pyramid: tuple[int, ...] = ()
 
 
 Builder = Callable[[Mapping[str, Any], Widths], AnyDecoder]
 
 BUILDERS: dict[str, Builder] = {
-    UnitType.KEYPOINT: lambda c, w: KeypointDecoder(KeypointConfig(**c), w.language),
+    UnitType.KEYPOINT: lambda c, w: KeypointDecoder(KeypointConfig(**c), w.language, w.pyramid),
     UnitType.DEPTH: lambda c, w: DepthDecoder(DepthConfig(**c), w.language, w.pixels),
     "segmenter": lambda c, w: build_prompted(c, w.language),
     "location": lambda c, w: LocationDecoder(LocationConfig(**c), w.language),

@@ -1,6 +1,7 @@
 """What box and mask decoders have in common: references refined over the feature map."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,15 +13,22 @@ from deixis.models.decoders.proposals import Proposals
 from deixis.models.positions import box_code, cell_boxes, sine_positions
 from deixis.models.references import LatentReferences
 
+Design = Literal["deixis", "detr"]
+"""Whose layers a decoder has: this package's, or those that REF-VLM's public code runs."""
+
 
 @dataclass(frozen=True, slots=True)
 class DecoderConfig:
-    """Shape of a unit decoder.
+    """Shape of a decoder of boxes or masks.
 
+    ``design`` is that of this package, or ``detr``: what REF-VLM's public code runs (see
+    `deixis.models.decoders.detr`), which is not anchored and may drop states in training.
     ``anchored`` turns on the anchor (see `Anchor`) and its loss, weighted by ``anchor_weight``;
-    without it the decoder is DETR's: ``num_queries`` learned positions and boxes from nothing but
-    the decoded state. REF-VLM's are 6 layers, width 256, hidden 2048, 100 (box) and 30 (mask)
-    queries, not anchored.
+    without it there are ``num_queries`` learned positions, and boxes come from nothing but the
+    decoded state, as in DETR.
+
+    Raises:
+        ModelError: Fields do not fit the design.
     """
 
     width: int = 128
@@ -30,6 +38,33 @@ class DecoderConfig:
     anchored: bool = True
     anchor_weight: float = 1.0
     num_queries: int = 100
+    design: Design = "deixis"
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.design == "detr" and self.anchored:
+            raise ModelError("a decoder of the design detr: expected anchored false, got true")
+        if self.design == "detr" and self.width % 4:
+            raise ModelError(
+                f"a decoder of the design detr: expected a width in fours, got {self.width}"
+            )
+        if self.design == "deixis" and self.dropout:
+            raise ModelError(
+                f"a decoder of the design deixis: expected dropout 0, got {self.dropout}"
+            )
+
+    @classmethod
+    def refvlm(
+        cls, unit: Literal["box", "mask"], preset: Literal["paper", "code"] = "paper"
+    ) -> "DecoderConfig":
+        """REF-VLM's shape (public code): 6 layers, width 256, 100 queries for boxes, 30 for masks.
+
+        The paper describes no layer; ``paper`` has those of this package.
+        """
+        queries = {"box": 100, "mask": 30}[unit]
+        if preset == "code":
+            return cls(256, 8, 2048, 6, False, 1.0, queries, "detr", 0.1)
+        return cls(256, 8, 2048, 6, False, 1.0, queries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +78,17 @@ class Refined:
 class ReferenceTrunk(nn.Module):
     """Latent references in, refined states out, one per layer.
 
+    Without anchors, the n-th reference of a turn has the n-th learned position. ``unit`` is the
+    unit type that errors name.
+
     Raises:
-        ModelError: Not anchored, and an image has more references than ``num_queries``.
+        ModelError: Not anchored, and a turn has more references than ``num_queries``.
     """
 
-    def __init__(self, config: DecoderConfig, language_width: int) -> None:
+    def __init__(self, config: DecoderConfig, language_width: int, unit: str) -> None:
         super().__init__()
         self.config = config
+        self.unit = unit
         self.input = nn.Linear(language_width, config.width)
         self.input_norm = nn.LayerNorm(config.width)
         self.feature_norm = nn.LayerNorm(config.width)
@@ -85,12 +124,9 @@ class ReferenceTrunk(nn.Module):
         states: list[Tensor] = []
         anchors: list[Anchors] = []
         if not self.config.anchored:
-            most = references.states.shape[1]
-            if most > self.config.num_queries:
-                raise ModelError(
-                    f"an answer has {most} references, the decoder {self.config.num_queries} queries"
-                )
-            places = self.query_positions[:most].expand_as(state)
+            references.check_capacity(self.unit, self.config.num_queries)
+            ranks = references.ranks.clamp(max=self.config.num_queries - 1)
+            places = self.query_positions[ranks]
             states.append(state)
             for layer in self.layers:
                 state = layer(state, places, features, positions, together)

@@ -11,7 +11,8 @@
 | ``location_decoder`` | u-LLaVA's box decoder |
 | ``prompted_decoder`` | a projector and Segment Anything as ``segmenter`` |
 | ``region_encoder`` | REF-VLM's mask-guided aggregation |
-| ``box_decoder``, ``mask_decoder``, ``pose_decoder`` | REF-VLM's, of DETR's and MaskFormer's parts |
+| ``box_decoder``, ``mask_decoder``, ``pose_decoder`` | REF-VLM's, of the design ``detr`` |
+| ``pixel_decoder`` | MaskFormer's, from which REF-VLM's mask decoder cuts |
 
 The tables of names are `PINK`, `REFVLM` and `ULLAVA`.
 """

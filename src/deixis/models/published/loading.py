@@ -15,6 +15,7 @@ from deixis.models.adapters import ADAPTER_PRESETS, AdapterConfig, adapters_of, 
 from deixis.models.published.importing import REPORT
 from deixis.models.published.words import Words
 from deixis.models.tuning import Tuning, apply_tuning
+from deixis.models.vision.pyramid import PyramidEncoder
 from deixis.models.weight_files import read_weights
 
 PLACES: Mapping[str, str] = MappingProxyType(
@@ -25,11 +26,18 @@ PLACES: Mapping[str, str] = MappingProxyType(
         "location_decoder": "box_decoder",
         "prompted_decoder": "mask_decoder",
         "region_encoder": "region_encoder",
+        "box_decoder": "box_decoder",
+        "mask_decoder": "mask_decoder",
+        "pixel_decoder": "pixel_decoder",
+        "pose_decoder": "keypoint_decoder",
         "language_adapters": "language_model",
         "vision_adapters": "vision_encoder",
     }
 )
 """Which part of a model takes an imported one; adapters go into it."""
+
+DETR_PARTS = ("box_decoder", "mask_decoder", "pose_decoder")
+"""Parts that only decoders of the design ``detr`` take."""
 
 WHOLE_STACKS = ("language_model", "vision_encoder")
 """Parts that take weights of all their layers or of none."""
@@ -141,9 +149,15 @@ def places_of(model: nn.Module, part: str) -> str:
         ModelError: The model has none.
     """
     place = PLACES.get(part)
-    if place is None or not isinstance(getattr(model, place, None), nn.Module):
+    module = None if place is None else getattr(model, place, None)
+    if place is None or not isinstance(module, nn.Module):
         raise ModelError(f"imported part {part}: expected a model with a {place or 'part'} for it")
-    return place
+    if part in DETR_PARTS and getattr(getattr(module, "config", None), "design", None) != "detr":
+        raise ModelError(
+            f"imported part {part}: expected a model whose {place} has the design detr"
+        )
+    # of two encoders, the one that image tokens come from
+    return "vision_encoder.vit" if isinstance(module, PyramidEncoder) else place
 
 
 def _load(

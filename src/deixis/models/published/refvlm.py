@@ -1,9 +1,10 @@
 """REF-VLM: the ``.pth`` of ``REFVLMModel``, by the names of its public code; no weights are released.
 
 Parts: ``language_model``, ``vision_encoder`` (CLIP), ``projector``, ``region_encoder``, ``box_decoder``,
-``mask_decoder``, ``pose_decoder``, ``prompted_decoder`` (Segment Anything as a plug-in). Box, mask and
-pose decoders are Hugging Face's DETR and MaskFormer with maps before and after them; their names
-are those of transformers 5 inside ``decoder``, ``query_decoder`` and ``pixel_decoder``.
+``mask_decoder``, ``pixel_decoder`` (of masks), ``pose_decoder``, ``prompted_decoder`` (Segment Anything
+as a plug-in). Box, mask and pose decoders are Hugging Face's DETR and MaskFormer with maps before
+and after them; their names are those of transformers 5 inside ``decoder``, ``query_decoder`` and
+``pixel_decoder``. They go into decoders of the design ``detr`` (`deixis.models.decoders.detr`).
 
 The public code saves keys with ``ref_adapter.`` where its module is called ``vd_adapter``, so files
 have no weights of that adapter; keys of it that are there all the same are reported.
@@ -24,9 +25,11 @@ def _head(key: str, part: str, name: str, output: str) -> tuple[Row, ...]:
     )
 
 
-def _queries(key: str, part: str, name: str, count: str) -> tuple[Row, ...]:
+def _queries(
+    key: str, part: str, name: str, count: str, shape: str = "decoder language"
+) -> tuple[Row, ...]:
     return joined(
-        linear(f"{key}in_proj_queries", part, f"{name}in_proj_queries", "decoder language"),
+        linear(f"{key}in_proj_queries", part, f"{name}in_proj_queries", shape),
         linear(
             f"{key}query_position_embeddings",
             part,
@@ -97,36 +100,36 @@ REFVLM = Table(
             _queries(_MASK, "mask_decoder", "", "mask_queries"),
             linear(
                 f"{_MASK}in_proj_visual_feats",
-                "mask_decoder",
-                "in_proj_visual_feats",
+                "pixel_decoder",
+                "input_projection",
                 "decoder coarsest 1 1",
             ),
             linear(
                 f"{_MASK}pixel_decoder.fpn.stem.0",
-                "mask_decoder",
-                "pixel_decoder.fpn.stem.0",
+                "pixel_decoder",
+                "fpn.stem.0",
                 "merged coarsest 3 3",
                 bias=False,
             ),
             norm(
                 f"{_MASK}pixel_decoder.fpn.stem.1",
-                "mask_decoder",
-                "pixel_decoder.fpn.stem.1",
+                "pixel_decoder",
+                "fpn.stem.1",
                 "merged",
             ),
             *(
                 joined(
                     linear(
                         f"{_MASK}pixel_decoder.fpn.layers.*.{each}.0",
-                        "mask_decoder",
-                        f"pixel_decoder.fpn.layers.*.{each}.0",
+                        "pixel_decoder",
+                        f"fpn.layers.*.{each}.0",
                         shape,
                         bias=False,
                     ),
                     norm(
                         f"{_MASK}pixel_decoder.fpn.layers.*.{each}.1",
-                        "mask_decoder",
-                        f"pixel_decoder.fpn.layers.*.{each}.1",
+                        "pixel_decoder",
+                        f"fpn.layers.*.{each}.1",
                         "merged",
                     ),
                 )
@@ -134,8 +137,8 @@ REFVLM = Table(
             ),
             linear(
                 f"{_MASK}pixel_decoder.mask_projection",
-                "mask_decoder",
-                "pixel_decoder.mask_projection",
+                "pixel_decoder",
+                "mask_projection",
                 "pixels merged 3 3",
             ),
             renamed(DETR_DECODER, f"{_MASK}query_decoder.", "mask_decoder", "query_decoder."),
@@ -153,7 +156,10 @@ REFVLM = Table(
             _box_decoder(
                 "visual_decoder.pose.box_decoder.", "pose_decoder", "box_decoder.", "pose_queries"
             ),
-            _queries(_KEYPOINTS, "pose_decoder", "keypoint_decoder.", "joint_queries"),
+            # these queries are what the box decoder gives
+            _queries(
+                _KEYPOINTS, "pose_decoder", "keypoint_decoder.", "joint_queries", "decoder decoder"
+            ),
             linear(
                 f"{_KEYPOINTS}in_proj_visual_feats",
                 "pose_decoder",

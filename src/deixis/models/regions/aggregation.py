@@ -32,14 +32,17 @@ class Aggregation:
             ``strip``s, which is what the public code's reshape does.
         pooling: ``sum`` of equation 1, or an ``embedding``: each block under the mask through one
             convolution as large as a block (public code), which takes maps of ``patch`` √N.
-        coverage: Cells that the region is: those at least ``half`` covered, those that bilinear
-            shrinking leaves above zero (``touched``, public code), or each by its ``share``.
+        coverage: Cells that the region is: each by its ``share``, which is equation 1 for a mask
+            of any shape; those at least ``half`` covered, or those that bilinear shrinking leaves
+            above zero (``touched``, public code). The last two begin with the pixels of the given
+            mask that are at least half covered, so a thin region is what is left of it.
         area: Blocks are divided by the ``total`` area of the mask, so that an empty block is
             nothing, or each ``block`` by its own, so that each is a mean.
         positions: ``cosine`` of equation 2, ``learned`` (public code) or ``none``.
         mask_code: One more token, from the mask alone (public code): ``mean``, a linear map of
             the mean of the normalised mask, which is one over the number of cells whatever the
-            mask; or ``flat``, a linear map of the mask on a map of ``patch`` √N cells a side.
+            mask; or ``flat``, a linear map of the mask on a map of ``patch`` √N cells a side,
+            which gives what a projector gives and has no position.
         patch: Cells along a side of a block, where weights depend on it.
         strength: Weight of the positions, equation 3's alpha.
         learned_strength: Whether alpha is learned.
@@ -48,7 +51,7 @@ class Aggregation:
 
     layout: Layout = "grid"
     pooling: Pooling = "sum"
-    coverage: Coverage = "half"
+    coverage: Coverage = "share"
     area: Area = "total"
     positions: Positions = "cosine"
     mask_code: MaskCode = "none"
@@ -72,6 +75,7 @@ class Aggregation:
 PRESETS = MappingProxyType(
     {
         "paper": Aggregation(),
+        "deixis": Aggregation(coverage="half"),
         "code": Aggregation(layout="strip", coverage="touched", positions="learned"),
         "code_mask_token": Aggregation(
             layout="strip", coverage="touched", positions="learned", mask_code="mean"
@@ -82,8 +86,8 @@ PRESETS = MappingProxyType(
         ),
     }
 )
-"""REF-VLM's paper, and the variants of its public code. The legacy one takes a single block; its two
-linear maps to the language model are this one's to the features' width and a linear projector."""
+"""REF-VLM's paper, what the shipped model was trained with, and the variants of REF-VLM's public code.
+The legacy one takes a single block."""
 
 
 class MaskGuidedAggregation(nn.Module):
@@ -98,6 +102,7 @@ class MaskGuidedAggregation(nn.Module):
     Args:
         num_tokens: Blocks; a square number.
         width: Channels of the features; only variants that learn weights need it.
+        code_width: Channels of a ``flat`` mask code; those of the features by default.
         variant: What differs from the paper; ``strength`` and ``base`` take the place of its own.
         strength: Weight of the positions.
         base: Temperature of the positions.
@@ -111,6 +116,7 @@ class MaskGuidedAggregation(nn.Module):
         num_tokens: int,
         *,
         width: int | None = None,
+        code_width: int | None = None,
         variant: Aggregation = PRESETS["paper"],
         strength: float | None = None,
         base: float | None = None,
@@ -129,18 +135,27 @@ class MaskGuidedAggregation(nn.Module):
         if variant.has_weights:
             if width is None:
                 raise ModelError("this way to aggregate learns weights: expected a width, got none")
-            self._add_weights(width)
+            self._add_weights(width, width if code_width is None else code_width)
 
-    def _add_weights(self, width: int) -> None:
+    @property
+    def num_placed(self) -> int:
+        """Tokens that have a position."""
+        return self.num_blocks if self.variant.mask_code == "flat" else self.num_tokens
+
+    def _add_weights(self, width: int, code_width: int) -> None:
         patch = self.variant.patch
         # names and shapes are those of the public code
         if self.variant.pooling == "embedding":
             self.patch_embedding = nn.Conv2d(width, width, patch, stride=patch, bias=False)
         if self.variant.positions == "learned":
-            self.position_embedding = nn.Embedding(self.num_tokens, width)
-        if self.variant.mask_code != "none":
-            cells = (patch * self.side) ** 2 if self.variant.mask_code == "flat" else 1
-            self.mask_embedding = nn.Linear(cells, width)
+            self.position_embedding = nn.Embedding(self.num_placed, width)
+        match self.variant.mask_code:
+            case "mean":
+                self.mask_embedding = nn.Linear(1, width)
+            case "flat":
+                self.mask_embedding = nn.Linear((patch * self.side) ** 2, code_width)
+            case _:
+                pass
 
     def forward(
         self,
@@ -151,7 +166,21 @@ class MaskGuidedAggregation(nn.Module):
         """Give ``num_tokens`` vectors for each mask, in order; no masks give none.
 
         Masks lie over the canvas, at any resolution, from 0 to 1; ``rows`` says whose image each
-        lies on.
+        lies on. A mask code of another width than the features' has to be asked for by `parts`.
+
+        Raises:
+            ModelError: A mask is empty, or features do not have the side that the weights are for.
+        """
+        tokens, code = self.parts(features, masks, rows)
+        return tokens if code is None else torch.cat([tokens, code], dim=1)
+
+    def parts(
+        self,
+        features: Float[Tensor, "b c h w"],
+        masks: Float[Tensor, "q mh mw"],
+        rows: Int[Tensor, " q"],
+    ) -> tuple[Float[Tensor, "q n c"], Float[Tensor, "q 1 _code"] | None]:
+        """Give what `forward` gives, a ``flat`` mask code by itself; None where there is none.
 
         Raises:
             ModelError: A mask is empty, or features do not have the side that the weights are for.
@@ -159,15 +188,18 @@ class MaskGuidedAggregation(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             weights = self._weights(masks, (features.shape[2], features.shape[3]))
             tokens = self._pooled(features.float(), weights, rows)
-            if self.variant.mask_code != "none":
-                tokens = torch.cat([tokens, self._told(weights)], dim=1)
+            code = None if self.variant.mask_code == "none" else self._told(weights)
+            if code is not None and self.variant.mask_code == "mean":
+                tokens, code = torch.cat([tokens, code], dim=1), None
             placed = tokens + self._positions(features.shape[1], features.device)
-        return placed.to(features.dtype)
+        return placed.to(features.dtype), None if code is None else code.to(features.dtype)
 
     def _weights(
         self, masks: Float[Tensor, "q mh mw"], size: tuple[int, int]
     ) -> Float[Tensor, "q h w"]:
         """Masks at the resolution of the features, with a sum of one."""
+        if self.variant.coverage != "share":
+            masks = _at_least_half(masks.float())
         share = functional.adaptive_avg_pool2d(masks.unsqueeze(1).float(), size)[:, 0]
         flat = share.flatten(1)
         sound = (flat > 0).any(1) & flat.isfinite().all(1)
@@ -276,6 +308,19 @@ class MaskGuidedAggregation(nn.Module):
             case "none":
                 return torch.zeros(1, 1, device=device)
             case "cosine":
-                order = torch.arange(self.num_tokens, device=device)[:, None]
+                order = torch.arange(self.num_placed, device=device)[:, None]
                 rate = self.base ** (2 * torch.arange(channels, device=device) / channels)
                 return self.strength * torch.cos(order / rate)
+
+
+def _at_least_half(masks: Float[Tensor, "q mh mw"]) -> Float[Tensor, "q mh mw"]:
+    """Pixels that a mask covers at least half of, or the one that it covers most of.
+
+    What is not finite or has no pixel stays as it is, to be refused.
+    """
+    flat = masks.flatten(1)
+    inside = (flat >= 0.5).float()
+    largest = functional.one_hot(flat.argmax(1), flat.shape[1]).float()
+    chosen = torch.where(inside.any(1, keepdim=True), inside, largest)
+    sound = (flat > 0).any(1, keepdim=True) & flat.isfinite().all(1, keepdim=True)
+    return torch.where(sound, chosen, flat).view_as(masks)

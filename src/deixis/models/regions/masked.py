@@ -37,7 +37,7 @@ class MaskRegionConfig:
     """
 
     blocks: int = 1
-    aggregation: Aggregation = PRESETS["paper"]
+    aggregation: Aggregation = PRESETS["deixis"]
     source: Source = "cells"
     places: bool = True
     projector: Owner = "own"
@@ -83,7 +83,10 @@ class RegionEncoder(nn.Module):
         self.config = config
         self.num_tokens = config.num_tokens
         self.aggregate = MaskGuidedAggregation(
-            config.blocks, width=width, variant=config.aggregation
+            config.blocks,
+            width=width,
+            code_width=language_width,
+            variant=config.aggregation,
         )
         if config.projector == "own":
             self.projector = Projector(width, language_width, layers=config.projector_layers)
@@ -110,7 +113,10 @@ class RegionEncoder(nn.Module):
         project = self.projector if self.config.projector == "own" else project
         if project is None:
             raise ModelError("regions share the projector of image tokens: expected it, got none")
-        return project(self.aggregate(cells, masks, rows))
+        tokens, code = self.aggregate.parts(cells, masks, rows)
+        projected = project(tokens)
+        # a code of the mask itself is made for the language model
+        return projected if code is None else torch.cat([projected, code.to(projected.dtype)], 1)
 
     def encode(self, context: RegionContext, regions: RegionInputs) -> Float[Tensor, "r n d"]:
         """Give the vectors of regions; none give none.
