@@ -125,6 +125,8 @@ def test_pinks_weights_and_adapters_are_put_in_and_saved(tmp_path: Path) -> None
         model.get_submodule("vision_encoder.model.encoder.layers.2.self_attn"), "adapter"
     )
     assert model.config.tuning.keys() == {"language_model", "vision_encoder"}
+    # the tokenizer's own numbers of markers, which a saved model has to have
+    model.config.marker_ids = {one.value: at for one, at in processor.tokenizer.marker_ids.items()}
     model.save_pretrained(tmp_path / "model")
     processor.save(tmp_path / "model")
     again = load(tmp_path / "model", device="cpu").model
@@ -416,6 +418,8 @@ def test_refvlms_decoders_take_their_weights_and_decode_as_the_public_code(tmp_p
     assert sum(one.taken for one in loaded.values()) == len(tensors) - 1
     for one in loaded.values():
         assert all(name.startswith(("quality.", "estimate.")) for name in one.stay), one
+    # the tokenizer's own numbers of markers, which a saved model has to have
+    model.config.marker_ids = {one.value: at for one, at in processor.tokenizer.marker_ids.items()}
     model.save_pretrained(tmp_path / "model")
     processor.save(tmp_path / "model")
     again = load(tmp_path / "model", device="cpu").model

@@ -171,8 +171,8 @@ def test_batches_do_not_depend_on_the_number_of_ranks() -> None:
     def batches(rank: int, world: int) -> RowBatches:
         return RowBatches(processor, DATA, batch_size=4, start=0, stop=1, rank=rank, world=world)
 
-    (whole,) = batches(0, 1).batch(3)
-    halves = [batches(rank, 2).batch(3).pieces[0] for rank in range(2)]
+    (whole,) = batches(0, 1).load(3).pieces
+    halves = [batches(rank, 2).load(3).pieces[0] for rank in range(2)]
     for rank, half in enumerate(halves):
         assert torch.equal(half.pixel_values, whole.pixel_values[rank::2])
 
@@ -200,9 +200,9 @@ def test_a_row_without_an_answer_to_learn_is_refused_by_name() -> None:
 def test_rows_that_no_task_makes_a_turn_for_are_counted_and_learn_nothing() -> None:
     model, processor = tiny_model(concepts=[], proposals=False, tokens_from="encoder")
     data = replace(DATA, tasks=(("keypoint", 1.0),), levels=(("plain", 1.0),))
-    batch = RowBatches(processor, data, batch_size=2, start=0, stop=1).batch(0)
+    batch = RowBatches(processor, data, batch_size=2, start=0, stop=1).load(0)
     assert batch.turns == TurnCounts(rows_without=2)
-    bare = RowBatches(processor, replace(data, turns=0), batch_size=2, start=0, stop=1).batch(0)
+    bare = RowBatches(processor, replace(data, turns=0), batch_size=2, start=0, stop=1).load(0)
     assert bare.turns == TurnCounts()
     stage = Stage(name="learn", steps=1, batch_size=2)
     output = add_gradients(stage, batch.pieces, model, model, Accelerator(cpu=True))

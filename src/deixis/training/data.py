@@ -271,19 +271,11 @@ class RowBatches(IterableDataset[Loaded]):
         self.rank = rank
         self.world = world
 
-    def batch(self, step: int) -> list[Batch]:
-        """The batch of a step, in pieces; fewer where the rank has fewer rows.
-
-        Raises:
-            CheckpointError: A shard cannot be read, or every sample tried for a row is damaged.
-        """
-        return list(self.load(step).pieces)
-
     def load(self, step: int) -> Loaded:
         """The batch of a step, in pieces, with the faults of its rows.
 
         Raises:
-            CheckpointError: As `batch`.
+            CheckpointError: A shard cannot be read, or every sample tried for a row is damaged.
         """
         first = step * self.batch_size
         faults: list[Fault] = []
