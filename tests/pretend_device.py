@@ -69,38 +69,38 @@ class Read:
 
 
 class OnDevice(Tensor):
-    """A tensor on the pretend device; ``inner`` holds its values."""
+    """A tensor on the pretend device; ``held`` holds its values."""
 
-    inner: Tensor
+    held: Tensor
 
     @staticmethod
-    def __new__(cls, inner: Tensor, *, requires_grad: bool = False) -> "OnDevice":
+    def __new__(cls, held: Tensor, *, requires_grad: bool = False) -> "OnDevice":
         """Wrap a tensor of the processor."""
-        made: OnDevice = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]  # torch's own
+        made: OnDevice = Tensor._make_wrapper_subclass(
             cls,
-            inner.size(),
-            strides=inner.stride(),
-            storage_offset=inner.storage_offset(),
-            dtype=inner.dtype,
-            layout=inner.layout,
+            held.size(),
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            layout=held.layout,
             device=DEVICE,
             requires_grad=requires_grad,
         )
-        made.inner = inner.detach()
+        made.held = held.detach()
         return made
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]  # untyped
         del tensor_contents
-        return f"OnDevice({self.inner})"
+        return f"OnDevice({self.held})"
 
     def data_ptr(self) -> int:
         """Where the values are."""
-        return self.inner.data_ptr()
+        return self.held.data_ptr()
 
     def tolist(self) -> Any:
         """The values as Python has them, which is a read."""
         _note("tolist")
-        return self.inner.tolist()
+        return self.held.tolist()
 
     def numpy(self, *, force: bool = False) -> Any:
         """Raise, as a tensor on any accelerator does."""
@@ -112,7 +112,7 @@ class OnDevice(Tensor):
         return self.numpy()
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]  # torch types the one that does nothing
         cls,
         func: Any,
         types: Any,
@@ -141,7 +141,7 @@ class PretendDevice:
     def __enter__(self) -> "PretendDevice":
         """Let the device be there."""
         self._undo = [*_without_autocast(), *_with_fused_kernels()]
-        self._modes = [_Constructors(), _Dispatch()]
+        self._modes = [_Constructors(), _Dispatch()]  # type: ignore[no-untyped-call]  # torch's
         for mode in self._modes:
             mode.__enter__()
         self._active.append(self)
@@ -183,8 +183,8 @@ def on_device(module: nn.Module) -> nn.Module:
         for name, parameter in list(part._parameters.items()):
             if parameter is not None and not isinstance(parameter, OnDevice):
                 if id(parameter) not in moved:
-                    inner = OnDevice(parameter.detach(), requires_grad=parameter.requires_grad)
-                    moved[id(parameter)] = nn.Parameter(inner, parameter.requires_grad)
+                    held = OnDevice(parameter.detach(), requires_grad=parameter.requires_grad)
+                    moved[id(parameter)] = nn.Parameter(held, parameter.requires_grad)
                 part._parameters[name] = moved[id(parameter)]  # type: ignore[assignment]  # made so
         for name, buffer in list(part._buffers.items()):
             if buffer is not None and not isinstance(buffer, OnDevice):
@@ -194,7 +194,7 @@ def on_device(module: nn.Module) -> nn.Module:
 
 def values(tensor: Tensor) -> Tensor:
     """A tensor's values on the processor, without a read being counted."""
-    return tensor.inner if isinstance(tensor, OnDevice) else tensor.detach()
+    return tensor.held if isinstance(tensor, OnDevice) else tensor.detach()
 
 
 def _note(operation: str) -> None:
@@ -260,7 +260,7 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return kwargs["out"]
     if facts.changes_first and isinstance(args[0], Tensor):
         changed = args[0]
-        if isinstance(changed, OnDevice) and changed.shape != changed.inner.shape:
+        if isinstance(changed, OnDevice) and changed.shape != changed.held.shape:
             raise NotImplementedError(
                 f"{facts.name}: a shape that changes in place is not followed"
             )
@@ -279,7 +279,7 @@ def _unwrapped(value: Any, tensors: list[Tensor]) -> Any:
     """A value with what is inside tensors of the device; all tensors are noted."""
     if isinstance(value, Tensor):
         tensors.append(value)
-        return value.inner if isinstance(value, OnDevice) else value
+        return value.held if isinstance(value, OnDevice) else value
     if isinstance(value, list | tuple):
         return type(value)([_unwrapped(each, tensors) for each in value])
     if isinstance(value, torch.device) and value.type == DEVICE.type:

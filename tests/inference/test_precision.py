@@ -51,6 +51,7 @@ def test_answers_in_bfloat16_are_near_those_in_float32(half: Predictor) -> None:
 
 def test_weights_take_the_type_and_tables_of_places_stay_exact(half: Predictor) -> None:
     assert {p.dtype for p in half.model.parameters()} == {torch.bfloat16}
+    assert half.decoding.endswith(", in bfloat16")
     exact = deixis.load("scenes-tiny", dtype="auto", device="cpu").model
     assert {p.dtype for p in exact.parameters()} == {torch.float32}
     tables = dict(exact.named_buffers())

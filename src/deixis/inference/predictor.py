@@ -111,7 +111,9 @@ class Predictor:
     def decoding(self) -> str:
         """How answers are chosen, for the record."""
         checked = ", presence checked by concepts" if self.second_look.words else ""
-        return f"greedy, at most {MAX_NEW_TOKENS} tokens{checked}"
+        dtype = self.model.dtype
+        half = "" if dtype == torch.float32 else f", in {str(dtype).removeprefix('torch.')}"
+        return f"greedy, at most {MAX_NEW_TOKENS} tokens{checked}{half}"
 
     def ask(
         self,
