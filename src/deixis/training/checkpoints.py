@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path
 
 import torch
@@ -138,4 +138,6 @@ def _random_state() -> dict[str, Tensor]:
 
 
 def _digest(path: Path) -> str:
-    return sha256(path.read_bytes()).hexdigest()
+    # in blocks: weights may be larger than memory
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
