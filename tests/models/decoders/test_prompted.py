@@ -72,7 +72,25 @@ def test_images_are_encoded_once_however_many_references_follow(build: Build) ->
     for counts in ([1, 0], [5, 4], [0, 0]):
         assert len(decoder(references(counts), given).logits) == sum(counts)
     hook.remove()
-    assert len(calls) == 1
+    assert calls == [1, 1]
+
+
+@both
+def test_images_are_encoded_some_at_a_time_with_equal_results(build: Build) -> None:
+    pixels = images(3)
+    whole = decoder_of(build, images_at_once=3).see(pixels)
+    for at_once in (1, 2):
+        decoder = decoder_of(build, images_at_once=at_once)
+        found = decoder.see(pixels)
+        assert len(found.details) == len(whole.details)
+        for one, other in zip(
+            (found.embeddings, *found.details), (whole.embeddings, *whole.details), strict=True
+        ):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    assert PromptedConfig().images_at_once == 1
+    for name in ("at_once", "images_at_once"):
+        with pytest.raises(ModelError, match=f"{name}: expected at least 1, got 0"):
+            PromptedConfig(**{name: 0})
 
 
 @both

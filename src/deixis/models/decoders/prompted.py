@@ -98,7 +98,11 @@ class PromptedConfig:
 
     ``loss`` ``paper`` has a dice loss smoothed by 1, as this package's others; ``code`` is what
     u-LLaVA and LISA run: sums divided by 1000 and smoothed by 1e-6, which is a smoothing of
-    0.001. ``at_once`` bounds how many references are decoded together.
+    0.001. ``at_once`` bounds how many references are decoded together, ``images_at_once`` how many
+    images are encoded together: SAM-H takes gigabytes for one. Neither changes a result.
+
+    Raises:
+        ModelError: A bound is below 1.
     """
 
     loss: Literal["paper", "code"] = "paper"
@@ -106,6 +110,12 @@ class PromptedConfig:
     dice: float = 0.5
     quality: float = 0.25
     at_once: int = 32
+    images_at_once: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("at_once", "images_at_once"):
+            if getattr(self, name) < 1:
+                raise ModelError(f"{name}: expected at least 1, got {getattr(self, name)}")
 
     @property
     def smoothing(self) -> float:
@@ -182,10 +192,14 @@ class PromptedMaskDecoder(nn.Module):
     @torch.no_grad()
     def see(self, pixels: Float[Tensor, "b 3 side side"]) -> EncodedImages:
         """Encode images that `ImageFrame.prepare` has made, once for all references."""
-        encoded = self.segmenter.get_image_embeddings(pixels.to(self.segmenter.dtype))
-        if isinstance(encoded, Tensor):
-            return EncodedImages(encoded)
-        return EncodedImages(encoded[-1], tuple(encoded[:-1]))
+        encoded = [
+            self.segmenter.get_image_embeddings(some)
+            for some in pixels.to(self.segmenter.dtype).split(self.config.images_at_once)
+        ]
+        if isinstance(encoded[0], Tensor):
+            return EncodedImages(torch.cat(encoded))
+        *details, embeddings = (torch.cat(level) for level in zip(*encoded, strict=True))
+        return EncodedImages(embeddings, tuple(details))
 
     def forward(self, references: LatentReferences, features: Features) -> PromptedPredictions:
         """Decode the filled references; memory grows with them, not with padding.
