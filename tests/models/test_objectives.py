@@ -138,6 +138,16 @@ def test_anchored_decoders_learn_places_from_every_reference() -> None:
     assert wanted["mask"].all()
 
 
+@pytest.mark.parametrize("unit", ["box", "mask"])
+def test_a_batch_in_which_all_ask_for_one_unit_teaches_both_anchored_decoders(unit: str) -> None:
+    model, processor = tiny_model()
+    output = run(model, batch_of(processor, turn_of((unit,), 3)))
+    output.loss.backward()
+    assert torch.isfinite(output.loss)
+    assert output.parts["box"] > 0
+    assert output.parts["mask"] > 0
+
+
 def test_a_unit_that_is_asked_for_and_not_known_still_takes_a_query() -> None:
     model, processor = plain_model(boxes=2, masks=2)
     turn = turn_of(("box",), 2)
@@ -197,8 +207,22 @@ def test_forty_boxes_are_answered_by_a_model_with_thirty_mask_queries() -> None:
     assert len(phrase.references) == 40
     assert decoded.routes["box"].filled.sum() == 40
     assert not decoded.routes["mask"].filled.any()
-    with pytest.raises(ModelError, match=r"asks for 40 units of type mask, .* has 30 queries"):
-        answer_of(model, processor, "mask", 40)
+    assert "too_many_units" not in {problem.code for problem in answer.problems}
+
+
+@pytest.mark.parametrize("unit", ["mask", "depth"])
+def test_too_many_units_are_a_problem_of_the_answer_that_asks_for_them(unit: str) -> None:
+    depth = {"width": 32, "heads": 2, "hidden": 48, "num_queries": 30}
+    model, processor = plain_model(boxes=100, masks=30, concepts=[], decoders={"depth": depth})
+    answer, _ = answer_of(model, processor, unit, 40)
+    (problem,) = answer.problems
+    assert problem.code == "too_many_units"
+    message = f"an answer asks for 40 units of type {unit}, their decoder has 30 queries"
+    assert problem.message == message
+    (phrase,) = answer.phrases
+    # none of the references is lost, and none has a unit that no decoder gave
+    assert [reference.units for reference in phrase.references] == [(None,)] * 40
+    assert {reference.score for reference in phrase.references} == {None}
 
 
 def test_units_beside_those_asked_for_are_no_reason_to_fail() -> None:

@@ -76,6 +76,20 @@ def test_sampled_masks_keep_their_area(height: int, width: int, seed: int, grid:
     assert share.max() <= 1 + 1e-5
 
 
+def test_the_mask_of_a_thin_thing_is_a_thin_mask_and_not_an_empty_one() -> None:
+    _, processor = tiny_model()
+    array = np.zeros((40, 80), bool)
+    array[20, 10:70] = True
+    group = UnitGroup(("mask",), (Reference((Mask(array),)),))
+    answer = GroundedText("The wire.", (GroundedPhrase("wire", 4, 8, (group,)),))
+    image = np.zeros((40, 80, 3), np.uint8)
+    turn = Turn(("What is thin?",), answer)
+    row = processor.row(Conversation("one", image, ImageSize(40, 80), (turn,)))
+    rows, columns = np.nonzero(row.masks[0])
+    assert set(rows) == {16}
+    assert (columns.min(), columns.max()) == (4, 27)
+
+
 def test_a_thin_region_covers_every_cell_that_it_crosses() -> None:
     _, processor = tiny_model()
     # 80 x 40 on 64 x 64, seen as 32 x 32 cells of 2.5 pixels

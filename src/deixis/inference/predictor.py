@@ -1,6 +1,7 @@
 """One call from question to answer."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from deixis.inference.transfer import to_processor
 from deixis.models.objectives import DecodedUnits
 from deixis.models.pointing import PointingVLM
 from deixis.models.references import LatentReferences
-from deixis.notation import Decoded, fill
+from deixis.notation import Decoded, ReferenceSlot, fill
 from deixis.processing.batch import Row, collate
 from deixis.processing.build import build_processor
 from deixis.processing.describer import TextEncoderTokenizer
@@ -256,17 +257,32 @@ class Predictor:
             for slot in self.processor.notation.decode(pieces, question.size).slots:
                 for unit in wanted.keys() & set(units or slot.unit_types):
                     wanted[unit][row, slot.position] = True
-        counts = filled.sum(1, keepdim=True)
-        for unit in wanted.keys() & set(DECODED) if beside else ():
-            queries = self.model.capacity(unit)
-            # what nobody asked for is not worth an error
-            fits = counts <= queries if queries is not None else torch.ones_like(counts).bool()
-            wanted[unit] |= filled & fits
+        if beside:
+            for unit in wanted.keys() & set(DECODED):
+                wanted[unit] |= filled & self._fitting(unit, filled)
+        # units of an answer that asks for too many are a problem of that answer (see `_read`)
+        wanted = {unit: asked & self._fitting(unit, asked) for unit, asked in wanted.items()}
         first = self.model.anchored_unit
         if self.second_look.words and first is not None:
             # it judges an answer by where its references attend
             wanted[first] |= filled
         return wanted
+
+    def _fitting(self, unit: str, asked: Bool[Tensor, "b most"]) -> Bool[Tensor, "b 1"]:
+        """Which answers ask a decoder for no more units than it has queries."""
+        counts, queries = asked.sum(1, keepdim=True), self.model.capacity(unit)
+        return counts <= (asked.shape[1] if queries is None else queries)
+
+    def _overflows(self, slots: Sequence[ReferenceSlot]) -> Iterator[Problem]:
+        counts = Counter(name for slot in slots for name in slot.unit_types)
+        for name, count in counts.items():
+            queries = self.model.capacity(name)
+            if queries is not None and count > queries:
+                message = (
+                    f"an answer asks for {count} units of type {name}, "
+                    f"their decoder has {queries} queries"
+                )
+                yield Problem("too_many_units", message)
 
     def _believed(self, question: _Question, first: _Looked, other: _Looked) -> _Looked:
         """The likelier of two answers, of which one points and one does not; else the first."""
@@ -330,7 +346,7 @@ class Predictor:
             grounded,
             size,
             raw,
-            (*parsed.problems, *placer.problems),
+            (*parsed.problems, *self._overflows(parsed.slots), *placer.problems),
             generated.finish_reason,
             question.image,
         )
@@ -416,7 +432,9 @@ class _Placer:
         logits = [logit for logit in own if logit is not None]
         for name in [name for name in names if name in self.decoded.more]:
             more = self.decoded.more[name]
-            logits.append(more.decoded.quality[self.row, int(more.places[self.row, reference])])
+            place = int(more.places[self.row, reference])
+            if place >= 0:
+                logits.append(more.decoded.quality[self.row, place])
         return float(torch.stack(logits).sigmoid().mean()) if logits else None
 
     def _box(self, box: Float[Tensor, " 4"]) -> Box:

@@ -419,6 +419,8 @@ def _mask_costs(
     slots = _places(truth.mask_index, len(truth.boxes))[groups].masked_fill(groups < 0, -1)
     known = (slots >= 0) & truth.has_mask[groups.clamp(min=0)]
     costs = logits.new_zeros(*places.shape, places.shape[1])
+    if not len(truth.masks):
+        return costs
     at_once = max(1, _PIXELS_AT_ONCE // (places.shape[1] * size[0] * size[1]))
     for start in range(0, len(places), at_once):
         some = slice(start, start + at_once)

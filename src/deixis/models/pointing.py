@@ -35,6 +35,7 @@ from deixis.models.decoders import (
     ProposalHead,
     Proposals,
 )
+from deixis.models.decoders.depth import DepthDecoder
 from deixis.models.decoders.interface import EncodedImages, Features
 from deixis.models.decoders.keypoints import KeypointDecoder
 from deixis.models.decoders.location import LocationDecoder
@@ -242,11 +243,16 @@ class PointingVLM(PreTrainedModel):
         return None
 
     def capacity(self, unit: str) -> int | None:
-        """How many references of a turn the decoder of boxes or masks takes; None for any number."""
+        """How many references of a turn the decoder of a unit type takes; None for any number."""
         decoder = getattr(self, f"{unit}_decoder", None)
-        if not isinstance(decoder, OwnDecoder) or decoder.config.anchored:
-            return None
-        return decoder.config.num_queries
+        match decoder:
+            case KeypointDecoder() | DepthDecoder():
+                shape = decoder.config.trunk
+            case BoxDecoder() | DetrBoxDecoder() | MaskDecoder() | DetrMaskDecoder():
+                shape = decoder.config
+            case _:
+                return None
+        return None if shape.anchored else shape.num_queries
 
     @property
     def connector(self) -> RegionConnector:

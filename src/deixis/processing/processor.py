@@ -490,9 +490,12 @@ class Processor:
     def _canvas_mask(
         mask: Mask | None, letterbox: Letterbox, *, grid: int
     ) -> UInt8[np.ndarray, "g g"]:
-        if mask is None:
+        if mask is None or mask.is_empty:
             return np.zeros((grid, grid), np.uint8)
-        return (sample_mask(mask.array, letterbox, grid) >= 0.5).astype(np.uint8)
+        share = sample_mask(mask.array, letterbox, grid)
+        most = float(share.max())
+        # what covers half of no cell is the cells that it covers most of, or it would be nothing
+        return (share >= (0.5 if most >= 0.5 else most / 2)).astype(np.uint8)
 
     def region_mask(self, region: Region, letterbox: Letterbox) -> Float[np.ndarray, "g g"]:
         """Turn a region into the share of each cell of the pixel grid that it covers; never empty.

@@ -85,7 +85,7 @@ class ReferenceTrunk(nn.Module):
         ModelError: Not anchored, and a turn has more references than ``num_queries``.
     """
 
-    def __init__(self, config: DecoderConfig, language_width: int, unit: str) -> None:
+    def __init__(self, config: DecoderConfig, language_width: int, unit: str = "any") -> None:
         super().__init__()
         self.config = config
         self.unit = unit
