@@ -198,7 +198,8 @@ def test_a_fault_of_a_known_class_costs_that_class_alone(tmp_path: Path) -> None
     path = write_lines(tmp_path / "lines.jsonl", [broken])
     build(plan_of(f"jsonl:{path}", tasks="count*20,detection_all"), tmp_path / "out")
     dataset = BuiltDataset(tmp_path / "out")
-    answers = {turn.answer.text for one in dataset for turn in one.turns if turn.answer is not None}
+    turns = [turn for number in range(len(dataset)) for turn in dataset[number].turns]
+    answers = {turn.answer.text for turn in turns if turn.answer is not None}
     assert answers == {f"There is one {name}." for name in ("dog", "cup", "chair", "tree")}
 
 

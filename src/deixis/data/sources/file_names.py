@@ -50,6 +50,11 @@ def named_files(folder: Path, suffixes: tuple[str, ...], kind: str) -> Iterator[
                 yield Fault("bad_encoding", "a file name that is not UTF-8", place)
 
 
+def say_which(form: str, splits: Sequence[str]) -> str:
+    """The end of a message about splits: how to ask for one of those that are there, if any is."""
+    return f"; say which, as in {form}:PATH,split={splits[0]}" if splits else "; leave split out"
+
+
 def printable_name(path: Path) -> str:
     """A file's name as it can be written; bytes that are no UTF-8 are question marks."""
     return path.name.encode("utf-8", "replace").decode("utf-8")

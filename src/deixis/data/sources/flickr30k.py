@@ -26,7 +26,7 @@ from xml.etree import ElementTree as ET
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.data.sources.fields import as_text, image_path, read_box
-from deixis.data.sources.file_names import listed
+from deixis.data.sources.file_names import listed, say_which
 from deixis.data.sources.streaming import opened
 from deixis.data.sources.voc import read_corners, read_size
 from deixis.data.sources.xml_files import child_text, parse_xml, read_small_text
@@ -213,9 +213,7 @@ def open_flickr30k(
             raise AnnotationError(f"{folder}: does not exist, expected a folder")
     splits = sorted(file.stem for file in path.glob("*.txt") if file.name != f"{UNRELATED}.txt")
     if split not in splits and (split or splits):
-        raise AnnotationError(
-            f"{path}: has splits {splits}; say which, as in flickr30k:PATH,split=val"
-        )
+        raise AnnotationError(f"{path}: has splits {splits}{say_which('flickr30k', splits)}")
     places = [images] if images else [path / "flickr30k-images", path / "flickr30k_images", path]
     unrelated = path / UNRELATED
     return Flickr30k(

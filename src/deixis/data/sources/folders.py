@@ -45,7 +45,13 @@ from deixis.data.sources.fields import (
     required,
     text_field,
 )
-from deixis.data.sources.file_names import IMAGE_SUFFIXES, named_files, one_name, printable_name
+from deixis.data.sources.file_names import (
+    IMAGE_SUFFIXES,
+    named_files,
+    one_name,
+    printable_name,
+    say_which,
+)
 from deixis.data.sources.image_header import MAX_PIXELS
 from deixis.data.sources.inventory import Inventory, Taxonomy
 from deixis.data.sources.segment_pictures import Segments, read_numbers
@@ -315,9 +321,7 @@ def open_ade20k(
     if images is None and annotations is None and not split:
         found = sorted(one.name for one in (path / "annotations").glob("*") if one.is_dir())
         if found:
-            raise AnnotationError(
-                f"{path}: has splits {found}; say which, as in ade20k:PATH,split=val"
-            )
+            raise AnnotationError(f"{path}: has splits {found}{say_which('ade20k', found)}")
     images = images or path / "images" / folder
     annotations = annotations or path / "annotations" / folder
     for one in (images, annotations):
@@ -353,9 +357,11 @@ def open_cityscapes(
         AnnotationError: They are not there.
     """
     splits = sorted(one.name for one in (path / annotations).glob("*") if one.is_dir())
+    if not splits:
+        raise AnnotationError(f"{path / annotations}: expected a folder for each split")
     if split not in splits:
         raise AnnotationError(
-            f"{path / annotations}: has splits {splits}; say which, as in cityscapes:PATH,split=val"
+            f"{path / annotations}: has splits {splits}{say_which('cityscapes', splits)}"
         )
     return Cityscapes(
         name=name,

@@ -40,6 +40,7 @@ from deixis.data.sources.fields import (
     sortable,
     text_field,
 )
+from deixis.data.sources.file_names import say_which
 from deixis.data.sources.streaming import json_lines, list_elements, parse_json
 from deixis.errors import AnnotationError
 from deixis.structures import Expression, Sample
@@ -218,8 +219,7 @@ def _sentences_in(folder: Path, split: str) -> Path:
         if len(found) == 1:
             return found[0]
         if found:
-            raise AnnotationError(
-                f"{folder}: has {[file.name for file in found]}; say which, as in "
-                "google_refexp:PATH,split=val"
-            )
+            names = [file.name for file in found]
+            splits = [name.removeprefix("google_refexp_").removesuffix(ending) for name in names]
+            raise AnnotationError(f"{folder}: has {names}{say_which('google_refexp', splits)}")
     raise AnnotationError(f"{folder}: expected google_refexp_{split or 'SPLIT'}_201511.json")

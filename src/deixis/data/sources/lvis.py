@@ -26,6 +26,7 @@ from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.data.sources.coco import Category, Coco
 from deixis.data.sources.coco_records import read_categories
 from deixis.data.sources.fields import as_integer, as_list, as_text, record, required
+from deixis.data.sources.file_names import say_which
 from deixis.errors import AnnotationError
 from deixis.structures import Sample
 
@@ -147,9 +148,10 @@ def open_lvis(
         found = sorted(folder.glob(f"lvis_v*_{split or '*'}.json"))
         if len(found) != 1:
             names = [one.name for one in found]
+            splits = [one.stem.split("_", 2)[-1] for one in found]
+            hint = say_which("lvis", splits) if splits else ""
             raise AnnotationError(
-                f"{folder}: expected one file such as lvis_v1_val.json, found {names}; say which, "
-                "as in lvis:PATH,split=val"
+                f"{folder}: expected one file such as lvis_v1_val.json, found {names}{hint}"
             )
         (file,) = found
     root = file.parent.parent if file.parent.name == "annotations" else file.parent

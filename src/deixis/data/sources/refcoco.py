@@ -431,7 +431,7 @@ def _refs_in(folder: Path, split: str, by: str, family: str) -> tuple[Path, ...]
     official = {file.stem for file in found if file.suffix in PICKLES}
     found = [file for file in found if file.suffix in PICKLES or file.stem not in official]
     # our own files say their family and split; a family is about words, and finds no other file
-    own = [file for file in found if file.name.startswith(f"refs_{family}_{split}")]
+    own = [file for file in found if file.stem == f"refs_{family}_{split}"]
     if family and own:
         found = own
     if len(found) == 1:

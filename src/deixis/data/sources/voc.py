@@ -24,7 +24,7 @@ from xml.etree import ElementTree as ET
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.data.sources.fields import as_text, image_path, image_size, read_box
-from deixis.data.sources.file_names import listed
+from deixis.data.sources.file_names import listed, say_which
 from deixis.data.sources.inventory import Inventory
 from deixis.data.sources.xml_files import (
     child,
@@ -195,7 +195,7 @@ def open_voc(
     # the lists of one class (aeroplane_train) say of each picture whether it has the class
     splits = sorted(file.stem for file in lists.glob("*.txt") if "_" not in file.stem)
     if split not in splits and (split or splits):
-        raise AnnotationError(f"{path}: has splits {splits}; say which, as in voc:PATH,split=train")
+        raise AnnotationError(f"{path}: has splits {splits}{say_which('voc', splits)}")
     return Voc(
         name=name,
         images=images or (path / "JPEGImages" if (path / "JPEGImages").is_dir() else path),

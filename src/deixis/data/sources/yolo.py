@@ -36,7 +36,7 @@ from typing import Any
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.data.sources.fields import as_text, image_path, read_box, record, text_field
-from deixis.data.sources.file_names import IMAGE_SUFFIXES, listed, printable_name
+from deixis.data.sources.file_names import IMAGE_SUFFIXES, listed, printable_name, say_which
 from deixis.data.sources.image_header import header_size
 from deixis.data.sources.inventory import Inventory
 from deixis.data.sources.shapes import box_around, oriented_box
@@ -346,10 +346,9 @@ def open_yolo(
     if split not in known:
         # one folder under several names, as trainers want it, is one split
         if split or len(set(known.values())) != 1:
-            raise AnnotationError(
-                f"{config}: has splits {sorted(known)} in its folder; say which, as in "
-                "yolo:PATH,split=train"
-            )
+            names = [name for name in fields if name in known]
+            hint = say_which("yolo", names) if names else ""
+            raise AnnotationError(f"{config}: has splits {sorted(known)} in its folder{hint}")
         folders = next(iter(known.values()))
         split = folders[0].stem if folders[0].stem in known else next(iter(known))
     return Yolo(
