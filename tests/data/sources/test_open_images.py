@@ -89,35 +89,45 @@ def test_only_what_people_verified_is_known(tmp_path: Path) -> None:
     readings = collect(open_open_images(_write(tmp_path, _row("/m/3"), labels=labels)))
     sample = readings["a1"].sample
     assert sample is not None
-    assert sample.exhaustive
+    assert sample.covers("traffic light")
+    assert sample.left_out.others
     assert sample.absent_categories == ("TV set", "dog")
     assert notes(readings) == {"verified_labels": 3, "labels_of_other_classes": 1}
 
 
 @pytest.mark.parametrize(
-    ("rows", "labels", "more"),
+    ("rows", "labels", "more", "covered"),
     [
-        ((_row("/m/3"),), (), {}),
-        ((_row("/m/3"),), (_label("/m/3", 0),), {}),
-        ((_row("/m/3"),), (_label("/m/3", 1), _label("/m/3", 0)), {}),
-        ((_row("/m/3"), _row("/m/5")), (_label("/m/3", 1),), {}),
-        ((_row("/m/3"),), (_label("/m/3", 1),), {"tree": None}),
-        ((_row("/m/3"),), None, {}),
+        ((_row("/m/3"),), (), {}, set()),
+        ((_row("/m/3"),), (_label("/m/3", 0),), {}, set()),
+        ((_row("/m/3"),), (_label("/m/3", 1), _label("/m/3", 0)), {}, set()),
+        ((_row("/m/3"), _row("/m/5")), (_label("/m/3", 1),), {}, {"traffic light"}),
+        ((_row("/m/3"),), (_label("/m/3", 1),), {"tree": None}, set()),
+        ((_row("/m/3"),), None, {}, set()),
         # a man is a person: nobody counts the people
-        ((_row("/m/1"), _row("/m/2", 0, 0, 1, 1)), (_label("/m/1", 1), _label("/m/2", 1)), {}),
-        ((_row("/m/3"), _row("/m/3")), (_label("/m/3", 1),), {}),
+        (
+            (_row("/m/1"), _row("/m/2", 0, 0, 1, 1)),
+            (_label("/m/1", 1), _label("/m/2", 1)),
+            {},
+            {"man"},
+        ),
+        # the same box given twice is one thing
+        ((_row("/m/3"), _row("/m/3")), (_label("/m/3", 1),), {}, {"traffic light"}),
     ],
 )
-def test_an_image_is_not_exhaustive_where_a_class_is_not_known(
-    tmp_path: Path, rows: Any, labels: Any, more: Any
+def test_only_verified_classes_that_are_above_no_other_are_covered(
+    tmp_path: Path, rows: Any, labels: Any, more: Any, covered: set[str]
 ) -> None:
-    assert not _read(tmp_path, *rows, labels=labels, **more).exhaustive
+    sample = _read(tmp_path, *rows, labels=labels, **more)
+    names = {one.category for one in sample.instances}
+    assert {name for name in names if sample.covers(name)} == covered
+    assert not sample.exhaustive
 
 
 def test_a_class_above_one_that_is_there_is_not_absent(tmp_path: Path) -> None:
     labels = (_label("/m/2", 1), _label("/m/1", 0), _label("/m/5", 0), _label("/m/5", 1))
     sample = _read(tmp_path, _row("/m/2"), labels=labels)
-    assert (sample.exhaustive, sample.absent_categories) == (True, ())
+    assert (sample.covers("man"), sample.absent_categories) == (True, ())
 
 
 def test_labels_of_images_without_boxes_are_passed_over(tmp_path: Path) -> None:
@@ -145,7 +155,7 @@ def test_a_box_that_cannot_be_used_is_left_out(tmp_path: Path, row: str, code: s
     sample = readings["a1"].sample
     assert sample is not None
     assert [one.category for one in sample.instances] == ["dog"]
-    assert (sample.exhaustive, sample.absent_categories) == (False, ())
+    assert (sample.left_out.unknown, sample.absent_categories) == (True, ())
 
 
 def test_rows_and_labels_that_cannot_be_used_are_faults(tmp_path: Path) -> None:

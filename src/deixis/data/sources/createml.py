@@ -29,7 +29,7 @@ from deixis.data.sources.fields import (
 )
 from deixis.data.sources.image_header import header_size
 from deixis.data.sources.records import records
-from deixis.data.sources.shapes import category_name, complete
+from deixis.data.sources.shapes import category_name, gathered
 from deixis.data.sources.yolo import inside_box
 from deixis.errors import AnnotationError, RecipeError
 from deixis.geometry import Box, ImageSize
@@ -91,15 +91,15 @@ class CreateMl:
                 instances.append(Instance(category, self._box(place_in, size, notes)))
             except BadRecord as error:
                 faults.append(Fault(error.code, error.detail, f"{place}: annotation {number}"))
-        whole = complete(instances, notes, claimed=self.exhaustive, faults=faults)
+        found = gathered(instances, notes, claimed=self.exhaustive, faults=faults)
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
             size=size,
-            instances=tuple(instances),
+            instances=tuple(found.instances),
             source=self.name,
             split=self.split,
-            exhaustive=whole,
+            left_out=found.left_out(),
         )
         return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
 

@@ -44,9 +44,9 @@ from deixis.data.sources.file_names import IMAGE_SUFFIXES
 from deixis.data.sources.shapes import (
     around,
     category_name,
-    complete,
     count,
     elliptic,
+    gathered,
     nonempty,
     outlined,
     pasted,
@@ -150,10 +150,10 @@ class Cvat:
                 root = parse_xml(_single(parts).payload)
                 path, split = self._picture(root)
                 size = image_size(attribute_number(root, "width"), attribute_number(root, "height"))
-                found = [(f"{place}: shape {n}", shape) for n, shape in enumerate(root)]
+                shapes = [(f"{place}: shape {n}", shape) for n, shape in enumerate(root)]
             else:
                 path, split, size = self._frame(int(key)), self.split, self._frame_size()
-                found = [
+                shapes = [
                     (part.place, parse_xml(part.payload)) for part in parts if part.kind == _SHAPE
                 ]
         except BadRecord as error:
@@ -165,13 +165,13 @@ class Cvat:
         if any(part.kind == _GAP for part in parts):
             count(reader.notes, "frame_between_key_frames")
             reader.left_out = True
-        for where, shape in found:
+        for where, shape in shapes:
             try:
                 reader.read(shape)
             except BadRecord as error:
                 faults.append(Fault(error.code, error.detail, where))
         instances = reader.instances(faults, place)
-        whole = complete(
+        found = gathered(
             instances,
             reader.notes,
             claimed=self.exhaustive,
@@ -184,11 +184,11 @@ class Cvat:
             id=f"{self.name}/{key}",
             image=path,
             size=size,
-            instances=tuple(instances),
-            absent_categories=tuple(dict.fromkeys(absent)) if whole else (),
+            instances=tuple(found.instances),
+            absent_categories=tuple(dict.fromkeys(absent)) if found.left_out().is_nothing else (),
             source=self.name,
             split=split,
-            exhaustive=whole,
+            left_out=found.left_out(),
         )
         return Reading(sample, tuple(faults), tuple(sorted(reader.notes.items())))
 

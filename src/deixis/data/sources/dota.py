@@ -23,7 +23,7 @@ from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.data.sources.fields import as_text, image_path, record, text_field
 from deixis.data.sources.file_names import IMAGE_SUFFIXES, printable_name
 from deixis.data.sources.image_header import header_size
-from deixis.data.sources.shapes import box_around, complete, oriented_box
+from deixis.data.sources.shapes import box_around, gathered, oriented_box
 from deixis.data.sources.xml_files import read_small_text, text_number
 from deixis.errors import AnnotationError
 from deixis.geometry import ImageSize
@@ -87,15 +87,15 @@ class Dota:
                 instances.append(_instance(words, size, notes))
             except BadRecord as error:
                 faults.append(Fault(error.code, error.detail, f"{place}: line {number}"))
-        whole = complete(instances, notes, claimed=self.exhaustive, faults=faults)
+        found = gathered(instances, notes, claimed=self.exhaustive, faults=faults)
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
             size=size,
-            instances=tuple(instances),
+            instances=tuple(found.instances),
             source=self.name,
             split=self.split,
-            exhaustive=whole,
+            left_out=found.left_out(),
         )
         return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
 

@@ -24,7 +24,7 @@ from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.data.sources.fields import as_text, image_path, read_box, record, text_field
 from deixis.data.sources.file_names import IMAGE_SUFFIXES, listed
 from deixis.data.sources.image_header import header_size
-from deixis.data.sources.shapes import complete, count
+from deixis.data.sources.shapes import count, gathered
 from deixis.data.sources.xml_files import read_small_text, text_number
 from deixis.errors import AnnotationError
 from deixis.geometry import ImageSize
@@ -98,7 +98,7 @@ class KittiObjects:
                 instances.append(_instance(words, size, notes))
             except BadRecord as error:
                 faults.append(Fault(error.code, error.detail, f"{place}: line {number}"))
-        whole = complete(
+        found = gathered(
             instances, notes, claimed=self.exhaustive, faults=faults, left_out=left_out
         )
         present = {one.category for one in instances}
@@ -107,11 +107,11 @@ class KittiObjects:
             id=f"{self.name}/{key}",
             image=path,
             size=size,
-            instances=tuple(instances),
-            absent_categories=absent if whole else (),
+            instances=tuple(found.instances),
+            absent_categories=absent if found.left_out().is_nothing else (),
             source=self.name,
             split=self.split,
-            exhaustive=whole,
+            left_out=found.left_out(),
         )
         return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
 

@@ -58,9 +58,9 @@ from deixis.data.sources.shapes import (
     around,
     box_around,
     category_name,
-    complete,
     count,
     elliptic,
+    gathered,
     nonempty,
     oriented_box,
     outlined,
@@ -181,7 +181,7 @@ class LabelMe:
             except BadRecord as error:
                 faults.append(Fault(error.code, error.detail, f"{place}: shape {one.number}"))
         reader.leave_points()
-        whole = complete(
+        found = gathered(
             instances,
             notes,
             claimed=self.exhaustive,
@@ -192,10 +192,10 @@ class LabelMe:
             id=f"{self.name}/{key}",
             image=image,
             size=size,
-            instances=tuple(instances),
+            instances=tuple(found.instances),
             source=self.name,
             split=self.split,
-            exhaustive=whole,
+            left_out=found.left_out(),
         )
         return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
 

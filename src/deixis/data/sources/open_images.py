@@ -11,10 +11,10 @@ as others are, and counted.
 
 What the data set says of completeness is used, and no more. A label that people verified with
 confidence 0 is a class that is absent. All things of a class are boxed only where people verified the
-class with confidence 1, so an image is exhaustive where each class that it has boxes of was. Things are
-boxed under the most specific class that was verified, so the hierarchy of classes is needed too: where
-two classes that are present are above one another, nobody can count the upper one. Without the labels or
-without the hierarchy no image is exhaustive. Labels of images without boxes are passed over
+class with confidence 1: of other classes something may be left out, and other classes were not all
+looked for. Things are boxed under the most specific class that was verified, so the hierarchy of classes
+is needed too: nobody can count a class that is above another one that is present. Without the labels or
+without the hierarchy anything may be left out. Labels of images without boxes are passed over
 (``image_without_boxes``).
 
 Names of classes begin with a small letter (``Traffic light`` is ``traffic light``).
@@ -24,7 +24,7 @@ Tried on files written to the published format.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from deixis.data.sources.fields import as_object, as_text, image_path, record, r
 from deixis.data.sources.file_names import IMAGE_SUFFIXES
 from deixis.data.sources.image_header import header_size
 from deixis.data.sources.records import file_record
-from deixis.data.sources.shapes import complete, count
+from deixis.data.sources.shapes import count, gathered
 from deixis.data.sources.tables import table_rows
 from deixis.data.sources.xml_files import text_number
 from deixis.data.sources.yolo import inside_box
@@ -118,17 +118,22 @@ class OpenImages:
                     verified.setdefault(label, set()).add(_confidence(fields, notes))
             except BadRecord as error:
                 faults.append(Fault(error.code, error.detail, part.place))
-        checked = self._is_checked(present, verified)
-        whole = complete(instances, notes, claimed=checked, faults=faults)
+        claimed = self.above is not None and self.labels is not None
+        found = gathered(instances, notes, claimed=claimed, faults=faults)
+        for label in present:
+            if verified.get(label) != {True}:
+                found.lose(self.classes[label])
+        left_out = found.left_out()
+        broader = left_out.broader | self._broader(present)
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
             size=size,
-            instances=tuple(instances),
+            instances=tuple(found.instances),
             absent_categories=self._absent(present, verified, lost=bool(faults)),
             source=self.name,
             split=self.split,
-            exhaustive=whole,
+            left_out=replace(left_out, others=True, broader=broader),
         )
         return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
 
@@ -150,15 +155,14 @@ class OpenImages:
             crowd=flags["IsGroupOf"],
         )
 
-    def _is_checked(self, present: set[str], verified: Mapping[str, set[bool]]) -> bool:
-        if self.above is None or self.labels is None:
-            return False
+    def _broader(self, present: set[str]) -> frozenset[str]:
+        """Names of classes above one that is present, and names that two classes share."""
+        above: frozenset[str] = frozenset()
+        for label in present:
+            above |= (self.above or {}).get(label, frozenset())
         names = [self.classes[label] for label in present]
-        return (
-            all(verified.get(label) == {True} for label in present)
-            and not any(self.above.get(label, frozenset()) & present for label in present)
-            and len(set(names)) == len(names)
-        )
+        shared = {name for name in names if names.count(name) > 1}
+        return frozenset(self.classes[label] for label in above if label in self.classes) | shared
 
     def _absent(
         self, present: set[str], verified: Mapping[str, set[bool]], *, lost: bool

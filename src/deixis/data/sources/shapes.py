@@ -12,6 +12,7 @@ from jaxtyping import Bool
 
 from deixis.data.sources.base import BadRecord, Fault
 from deixis.data.sources.fields import as_list, as_number, read_box
+from deixis.data.sources.inventory import Inventory
 from deixis.errors import GeometryError
 from deixis.geometry import Box, CodedMask, ImageSize, Mask, OrientedBox
 from deixis.geometry.checks import VERTEX_LIMIT, shown
@@ -31,32 +32,30 @@ def category_name(label: str) -> str:
     return label.replace("_", " ")
 
 
-def complete(
+def gathered(
     instances: Sequence[Instance],
     notes: dict[str, int],
     *,
     claimed: bool,
     faults: Sequence[Fault],
     left_out: bool = False,
-) -> bool:
-    """Whether everything of an image is among its instances, each of them once.
+) -> Inventory:
+    """The instances of an image that was read, each once, and what is known to be left out of it.
 
     Args:
         instances: What was read.
-        notes: Counts ``box_shared`` where two things of one class have one box: nobody knows then how
-            many there are.
+        notes: What was normalised; the same box given twice is counted here (`Inventory.add`).
         claimed: The source says that it annotates everything.
-        faults: What could not be read.
+        faults: What could not be read; nobody knows of which class it was.
         left_out: Something else was left out.
     """
-    seen: set[tuple[str, Box]] = set()
-    shared = 0
+    found = Inventory(claimed=claimed)
+    found.notes = notes
     for one in instances:
-        shared += (one.category, one.box) in seen
-        seen.add((one.category, one.box))
-    if shared:
-        notes["box_shared"] = notes.get("box_shared", 0) + shared
-    return claimed and not faults and not left_out and not shared
+        found.add(one)
+    if faults or left_out:
+        found.lose(None)
+    return found
 
 
 def point_list(value: object, name: str = "points") -> list[float]:

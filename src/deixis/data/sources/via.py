@@ -45,7 +45,7 @@ from deixis.data.sources.fields import (
 )
 from deixis.data.sources.image_header import header_size
 from deixis.data.sources.records import file_record
-from deixis.data.sources.shapes import category_name, complete, count, elliptic, outlined
+from deixis.data.sources.shapes import category_name, count, elliptic, gathered, outlined
 from deixis.data.sources.streaming import list_elements, named_elements, parse_json
 from deixis.data.sources.tables import table_rows
 from deixis.errors import AnnotationError
@@ -200,17 +200,17 @@ class Via:
                 instances.append(_instance(shape, category, size, notes))
             except BadRecord as error:
                 faults.append(Fault(error.code, error.detail, region.place))
-        whole = complete(
+        found = gathered(
             instances, notes, claimed=self.exhaustive, faults=faults, left_out=left_out
         )
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
             size=size,
-            instances=tuple(instances),
+            instances=tuple(found.instances),
             source=self.name,
             split=self.split,
-            exhaustive=whole,
+            left_out=found.left_out(),
         )
         return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
 

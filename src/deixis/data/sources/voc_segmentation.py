@@ -36,7 +36,7 @@ from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.data.sources.fields import as_text, image_path, read_box, record, text_field
 from deixis.data.sources.file_names import IMAGE_SUFFIXES, listed
 from deixis.data.sources.segment_pictures import Segments, read_numbers
-from deixis.data.sources.shapes import complete, count
+from deixis.data.sources.shapes import count, gathered
 from deixis.data.sources.streaming import opened
 from deixis.data.sources.voc import FLAGS, read_corners
 from deixis.data.sources.xml_files import (
@@ -143,18 +143,18 @@ class VocSegmentation:
         void = _has_void_region(numbers)
         if void:
             count(notes, "void_region")
-        whole = complete(instances, notes, claimed=self.exhaustive, faults=faults, left_out=void)
+        found = gathered(instances, notes, claimed=self.exhaustive, faults=faults, left_out=void)
         present = {one.category for one in instances}
         absent = [name for name in self.classes.values() if name not in present]
         sample = Sample(
             id=f"{self.name}/{key}",
             image=image,
             size=size,
-            instances=tuple(instances),
-            absent_categories=tuple(absent) if whole and self.known else (),
+            instances=tuple(found.instances),
+            absent_categories=tuple(absent) if found.left_out().is_nothing and self.known else (),
             source=self.name,
             split=self.split,
-            exhaustive=whole,
+            left_out=found.left_out(),
         )
         return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
 
