@@ -32,12 +32,23 @@ class Deprecations:
         self._seen[text] += 1
         self._first.setdefault(text, nodeid)
 
+    def lines(self) -> list[str]:
+        """Each deprecation once, with how often it came and a test that met it."""
+        return [
+            f"{text}: {count} times, first in {self._first[text]}"
+            for text, count in self._seen.most_common()
+        ]
+
+    def status(self, status: int) -> int:
+        """The exit status of a run that would have ended with ``status``."""
+        fails = self._fail and self._seen and status == pytest.ExitCode.OK
+        return pytest.ExitCode.TESTS_FAILED if fails else status
+
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print each deprecation once, with a test that met it."""
-        for text, count in self._seen.most_common():
-            terminalreporter.write_line(f"{text}: {count} times, first in {self._first[text]}")
+        """Print the deprecations at the end of a run."""
+        for line in self.lines():
+            terminalreporter.write_line(line)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Fail the run, where that was asked for."""
-        if self._fail and self._seen and session.exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        session.exitstatus = self.status(session.exitstatus)

@@ -96,28 +96,19 @@ def test_pythons_are_those_of_the_lock() -> None:
 
 
 def test_a_deprecation_is_told_once_and_fails_the_run_that_asks_for_it() -> None:
-    class Session:
-        exitstatus = pytest.ExitCode.OK
-
     met = warnings.WarningMessage("`old` will go", FutureWarning, "a/lib/site/file.py", 3)
     harmless = warnings.WarningMessage("odd", UserWarning, "a/lib/site/file.py", 3)
     for fail in (False, True):
         collected = Deprecations(fail=fail)
+        assert collected.status(pytest.ExitCode.OK) == pytest.ExitCode.OK
         for warning, test in ((met, "test_a"), (met, "test_b"), (harmless, "test_c")):
             collected.pytest_warning_recorded(warning, test)
-        lines: list[str] = []
-        collected.pytest_terminal_summary(_Lines(lines))
-        assert lines == [
+        assert collected.lines() == [
             "FutureWarning: `old` will go (lib/site/file.py): 2 times, first in test_a"
         ]
-        session = Session()
-        collected.pytest_sessionfinish(session)
-        assert session.exitstatus == (pytest.ExitCode.TESTS_FAILED if fail else pytest.ExitCode.OK)
-
-
-class _Lines:
-    def __init__(self, lines: list[str]) -> None:
-        self.write_line = lines.append
+        expected = pytest.ExitCode.TESTS_FAILED if fail else pytest.ExitCode.OK
+        assert collected.status(pytest.ExitCode.OK) == expected
+        assert collected.status(pytest.ExitCode.INTERRUPTED) == pytest.ExitCode.INTERRUPTED
 
 
 @pytest.fixture(scope="module")

@@ -238,6 +238,9 @@ class Loaded:
     faults: tuple[Fault, ...] = ()
     error: DeixisError | None = None
 
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.pieces)
+
 
 class RowBatches(IterableDataset[Loaded]):
     """Batches from global step ``start`` on, for one rank of ``world``, each in ``pieces``.
