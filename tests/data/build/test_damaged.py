@@ -149,6 +149,13 @@ def test_counts_that_do_not_add_up_are_found_by_check(damaged: Path, name: str) 
         verify(damaged)
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"digest": 1}'])
+def test_a_plan_that_was_damaged_is_found_by_check(damaged: Path, text: str) -> None:
+    (damaged / "plan.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"plan\.json.*: damaged|of different builds"):
+        verify(damaged)
+
+
 @pytest.mark.parametrize("by", [-1, 1])
 def test_rows_off_by_one_are_found_by_all(damaged: Path, by: int) -> None:
     def shift(manifest: Any) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -91,4 +92,4 @@ def test_workers_end_when_their_parent_is_killed(
         finally:
             process.send_signal(signal.SIGKILL)
     for path in pids.iterdir():
-        _until(lambda pid=int(path.name): _gone(pid))  # type: ignore[misc]  # bound in the loop
+        _until(partial(_gone, int(path.name)))

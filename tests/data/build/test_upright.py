@@ -13,6 +13,7 @@ from deixis.data.build.pictures import image_bytes, image_name, stored_image
 from deixis.data.build.upright import checked_sample
 from deixis.data.sources import BadRecord
 from deixis.data.sources.scenes import DrawnImage
+from deixis.errors import ImageError
 from deixis.geometry import Box, ImageSize, Mask, Orient
 from deixis.processing.images import read_image
 from deixis.structures import Instance, Sample
@@ -138,3 +139,22 @@ def test_shards_by_reference_are_opened_by_datasets_too(tmp_path: Path) -> None:
     )["train"]
     assert len(data) == result.manifest["conversations"]
     assert data[0]["image"]["path"] == "000000.png"
+
+
+@pytest.mark.parametrize("at", [0, 9, 20, 29])
+def test_embedded_bytes_that_are_damaged_are_an_image_error(tmp_path: Path, at: int) -> None:
+    data = bytearray(stored_turned(tmp_path / "a.png", 1).read_bytes())
+    data[at : at + 8] = b"\xff" * 8
+    embedded = stored_image({"bytes": bytes(data), "path": "a.png"}, root=None)
+    assert callable(embedded)
+    with pytest.raises(ImageError, match=r"image a\.png: "):
+        embedded()
+
+
+def test_an_embedded_picture_beyond_the_limits_is_not_decoded() -> None:
+    buffer = io.BytesIO()
+    Image.new("1", (20_000, 4)).save(buffer, format="PNG")
+    embedded = stored_image({"bytes": buffer.getvalue(), "path": None}, root=None)
+    assert callable(embedded)
+    with pytest.raises(ImageError, match="image embedded: 20000x4 pixels is too large"):
+        embedded()

@@ -19,15 +19,15 @@ from deixis.errors import AnnotationError, CheckpointError, GeometryError
 from deixis.geometry.checks import shown
 from deixis.structures import Conversation
 
-_SHARD_FIELDS = {"name": str, "rows": int, "bytes": int, "sha256": str}
-_SOURCE_FIELDS = {
+_SHARD_FIELDS: Mapping[str, type] = {"name": str, "rows": int, "bytes": int, "sha256": str}
+_SOURCE_FIELDS: Mapping[str, type] = {
     "root": str,
     **dict.fromkeys(("images", "used", "used_without_some_records", "quarantined"), int),
     "quarantined_records": int,
     "filtered": dict,
     "normalised": dict,
 }
-_FIELDS = {
+_FIELDS: Mapping[str, type] = {
     "digest": str,
     "plan": dict,
     "conversations": int,
@@ -36,7 +36,13 @@ _FIELDS = {
     "shards": list,
     "quarantine": dict,
 }
-_QUARANTINE_FIELDS = {"rows": int, "sha256": str, "reasons": dict}
+_QUARANTINE_FIELDS: Mapping[str, type] = {"rows": int, "sha256": str, "reasons": dict}
+_KINDS: Mapping[type, str] = {
+    int: "a count",
+    str: "a text",
+    dict: "an object",
+    list: "a list",
+}
 _FILLED = ("id", "source", "split", "task", "tasks", "height", "width", "independent", "turns")
 """Columns in which every row has something."""
 _DAMAGE = (OSError, pa.ArrowException, ValueError)
@@ -273,8 +279,7 @@ def _check_kind(value: object, kind: type, place: str) -> None:
     # a bool is an int to Python, and no count
     sound = isinstance(value, kind) and not isinstance(value, bool)
     if not sound or (isinstance(value, int) and value < 0):
-        expected = {int: "a count", str: "a text", dict: "an object", list: "a list"}[kind]
-        raise _WrongManifest(f"{place}: expected {expected}, got {shown(value)}")
+        raise _WrongManifest(f"{place}: expected {_KINDS[kind]}, got {shown(value)}")
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -338,10 +343,10 @@ def _check_plan(folder: Path, manifest: Mapping[str, Any]) -> None:
     if not (folder / "plan.json").exists():
         return
     try:
-        digest = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["digest"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder / 'plan.json'}: damaged: {error}") from error
-    if digest != manifest["digest"]:
+    if plan != {"digest": manifest["digest"], **manifest["plan"]}:
         raise CheckpointError(f"{folder}: plan.json and the manifest are of different builds")
 
 

@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from deixis.data.sources.base import BadRecord
-from deixis.data.sources.image_header import MAX_BYTES
+from deixis.data.sources.image_header import MAX_BYTES, MAX_PIXELS, MAX_SIDE
 from deixis.data.sources.inside import stored_path
 from deixis.data.sources.scenes import DrawnImage
+from deixis.data.sources.segment_pictures import DECODER_ERRORS
 from deixis.errors import AnnotationError, ImageError
 from deixis.media.picture_files import HEAD, picture_kind
 from deixis.structures import ImageArray, ImageSource
@@ -94,16 +96,16 @@ class _Embedded:
         self.name = name
 
     def __call__(self) -> ImageArray:
+        formats = picture_kind(self.data[:HEAD]).formats
         try:
-            with Image.open(
-                io.BytesIO(self.data), formats=picture_kind(self.data[:HEAD]).formats
-            ) as image:
+            # bombs are told by the extent, junk EXIF by its value
+            with (
+                warnings.catch_warnings(action="ignore", category=Warning),
+                Image.open(io.BytesIO(self.data), formats=formats) as image,
+            ):
+                width, height = image.size
+                if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+                    raise ImageError(f"image {self.name}: {width}x{height} pixels is too large")
                 return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except (
-            OSError,
-            ValueError,
-            SyntaxError,
-            RuntimeError,
-            Image.DecompressionBombError,
-        ) as error:
+        except DECODER_ERRORS as error:
             raise ImageError(f"image {self.name}: {error}") from error

@@ -30,8 +30,9 @@ from deixis.errors import AnnotationError
 from deixis.structures import DIALOGUE, GroundedText, QuestionAnswer, Sample
 
 _ANNOTATION, _IMAGE, _TURNS = "annotation", "image", "turns"
-_MARKER = re.compile(r"(<g_s>)\s*|\s*(<g_e>)|\s*(<seg>)")
-_ASKED_FOR = re.compile(r"\s*\(with grounding\)\s*\Z")
+# a run of blanks is tried from its beginning alone
+_MARKER = re.compile(r"(<g_s>)\s*+|(?:(?<!\s)\s++)?(?:(<g_e>)|(<seg>))")
+_ASKED_FOR = re.compile(r"(?:(?<!\s)\s++)?\(with grounding\)\s*+\Z")
 
 
 @dataclass(frozen=True, slots=True)

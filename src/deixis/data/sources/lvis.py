@@ -30,7 +30,8 @@ from deixis.errors import AnnotationError
 from deixis.structures import Sample
 
 _IMAGE = "image"
-_BRACKETS = re.compile(r"\s*\([^)]*\)")
+# what stands in brackets is a few words; a bound keeps a name of nothing but brackets cheap
+_BRACKETS = re.compile(r"(?:(?<!\s)\s++)?\([^)]{0,200}\)")
 
 
 @dataclass(frozen=True, slots=True)

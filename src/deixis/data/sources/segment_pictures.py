@@ -22,10 +22,11 @@ SEGMENT_LIMIT = 2**16
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _NUMBERED, _COLOURED = ("1", "L", "P", "I;16"), ("RGB",)
-_DECODER_ERRORS = (
+DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError),
-    *(ArithmeticError, NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError),
+    *(ArithmeticError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError),
 )
+"""What Pillow ends in where a file is damaged or hostile."""
 
 
 def read_numbers(folder: Path, name: object) -> Integer[np.ndarray, "height width"]:
@@ -85,7 +86,7 @@ def _decoded(data: bytes, name: str, modes: tuple[str, ...]) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=("PNG",))
             _check_kind(image, name, modes)
             image.load()
-    except _DECODER_ERRORS as error:
+    except DECODER_ERRORS as error:
         raise BadRecord("mask_damaged", f"{name}: damaged: {error}") from None
     image.info["name"] = name
     return image

@@ -8,7 +8,8 @@ from deixis.geometry.checks import shown
 
 _ASKING, _ANSWERING = frozenset({"human", "user"}), frozenset({"gpt", "assistant"})
 _FIRST = re.compile(r"\A\s*<image>[ \t]*\n?")
-_LAST = re.compile(r"\n?[ \t]*<image>\s*\Z")
+# a run of blanks is tried from its beginning alone
+_LAST = re.compile(r"\n?(?:(?<![ \t])[ \t]++)?<image>\s*+\Z")
 
 
 def exchanges(conversations: object, *, captions: bool = False) -> list[tuple[str, str]]:

@@ -45,7 +45,8 @@ from deixis.data.wording import join
 from deixis.geometry import ImageSize, Mask
 from deixis.structures import Instance, QuestionAnswer, Sample
 
-_BEFORE = re.compile(r"\s+(?=[,.?!;:%)\]]|(?:'(?:s|re|ve|ll|d|m)|n't)\b)", re.IGNORECASE)
+# a run of blanks is tried from its beginning alone
+_BEFORE = re.compile(r"(?<!\s)\s++(?=[,.?!;:%)\]]|(?:'(?:s|re|ve|ll|d|m)|n't)\b)", re.IGNORECASE)
 _AFTER = re.compile(r"(?<=[(\[$])\s+")
 
 

@@ -438,10 +438,13 @@ def read_yaml(text: str) -> dict[str, Any]:
             at += 1
         if value.startswith("[") and not value.endswith("]"):
             # a list in brackets that goes on
-            value, block = " ".join([value, *(one.strip() for one in block)]), []
-            while at < len(lines) and "]" not in value:
-                value += f" {lines[at].strip()}"
+            parts, block = [value, *(one.strip() for one in block)], []
+            closed = any("]" in part for part in parts)
+            while at < len(lines) and not closed:
+                parts.append(lines[at].strip())
+                closed = "]" in lines[at]
                 at += 1
+            value = " ".join(parts)
         if block and value[:1] in {"|", ">"}:
             made[key] = None
         elif block and not value:
