@@ -96,13 +96,12 @@ class _Embedded:
         self.name = name
 
     def __call__(self) -> ImageArray:
+        formats = picture_kind(self.data[:HEAD]).formats
         try:
             # bombs are told by the extent, junk EXIF by its value
             with (
                 warnings.catch_warnings(action="ignore", category=Warning),
-                Image.open(
-                    io.BytesIO(self.data), formats=picture_kind(self.data[:HEAD]).formats
-                ) as image,
+                Image.open(io.BytesIO(self.data), formats=formats) as image,
             ):
                 width, height = image.size
                 if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:

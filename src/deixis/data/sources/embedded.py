@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 
 from deixis.data.sources.base import BadRecord
 from deixis.data.sources.image_header import MAX_BYTES, read_header_of
+from deixis.data.sources.segment_pictures import DECODER_ERRORS
 from deixis.errors import ImageError
 from deixis.geometry import ImageSize
 from deixis.geometry.checks import shown
@@ -35,13 +36,7 @@ class EmbeddedImage:
             formats = picture_kind(self.data[:HEAD]).formats
             with Image.open(io.BytesIO(self.data), formats=formats) as image:
                 return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except (
-            OSError,
-            ValueError,
-            SyntaxError,
-            RuntimeError,
-            Image.DecompressionBombError,
-        ) as error:
+        except DECODER_ERRORS as error:
             raise ImageError(f"image {self.name}: {error}") from error
 
 

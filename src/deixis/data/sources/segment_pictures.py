@@ -24,7 +24,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _NUMBERED, _COLOURED = ("1", "L", "P", "I;16"), ("RGB",)
 DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError),
-    *(ArithmeticError, NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError),
+    *(ArithmeticError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError),
 )
 """What Pillow ends in where a file is damaged or hostile."""
 
