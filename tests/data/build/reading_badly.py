@@ -16,6 +16,4 @@ def by_name(picture: Path | bytes) -> object:
         time.sleep(600)
     if word == b"die":
         os.kill(os.getpid(), signal.SIGSEGV)
-    if word == b"end":
-        os._exit(3)
     return SimpleNamespace(size=ImageSize(2, 3))

@@ -11,11 +11,11 @@ from typing import Any
 from deixis.data.build.guard import IMAGE_SECONDS
 from deixis.data.sources.base import BadRecord
 from deixis.data.sources.image_header import read_header
-from deixis.errors import ImageError
+from deixis.errors import DeixisError, ImageError
 from deixis.geometry import ImageSize
 
-_START = 60.0
-"""Seconds that the process may take to start, beyond those for a picture."""
+_START = 120.0
+"""Seconds that the process may take to start."""
 
 ReadPicture = Callable[[Path | bytes], Any]
 """Decodes a picture and returns something that has its upright ``size``."""
@@ -53,11 +53,12 @@ class PictureReader:
         Raises:
             BadRecord: The file is missing, no picture that is read, damaged, too large, or one over
                 which the process hung or died.
+            DeixisError: The process does not start.
         """
-        pipe, limit = self._started()
+        pipe = self._started()
         try:
             pipe.send(picture)
-            if not pipe.poll(limit):
+            if not pipe.poll(self.seconds):
                 self.close()
                 raise BadRecord("decode_timeout", f"not read in {self.seconds:g} s")
             told = pipe.recv()
@@ -77,15 +78,20 @@ class PictureReader:
             self._process.join()
             self._pipe = None
 
-    def _started(self) -> tuple[Connection, float]:
+    def _started(self) -> Connection:
         if self._pipe is not None:
-            return self._pipe, self.seconds
+            return self._pipe
         here, there = self._context.Pipe()
         self._process = self._context.Process(target=_read, args=(there, self.read), daemon=True)
         self._process.start()
         there.close()
         self._pipe = here
-        return here, self.seconds + _START
+        # starting is no fault of a picture
+        if not here.poll(_START):
+            self.close()
+            raise DeixisError(f"the process that decodes pictures did not start in {_START:g} s")
+        here.recv()
+        return here
 
     def _ended(self) -> int | None:
         self._process.join(1)
@@ -95,6 +101,7 @@ class PictureReader:
 
 
 def _read(pipe: Connection, read: ReadPicture) -> None:
+    pipe.send(None)
     while True:
         try:
             picture = pipe.recv()
