@@ -133,12 +133,10 @@ def test_a_path_without_a_configuration_is_named(
     tmp_path: Path, make: Callable[[Path], object], message: str
 ) -> None:
     make(tmp_path / "it")
-    for arguments in (
-        {"name": tmp_path / "it"},
-        {"name": "scenes-tiny", "adapters": tmp_path / "it"},
-    ):
-        with pytest.raises(ModelError, match=re.escape(message)):
-            load(**arguments)
+    with pytest.raises(ModelError, match=re.escape(message)):
+        load(tmp_path / "it")
+    with pytest.raises(ModelError, match=re.escape(message)):
+        load("scenes-tiny", adapters=tmp_path / "it")
 
 
 def encoder_folder(folder: Path) -> None:
@@ -150,8 +148,12 @@ def encoder_folder(folder: Path) -> None:
 @pytest.mark.parametrize("kind", ["language", "vision", "llava"])
 def test_the_hint_makes_a_model_of_it(tmp_path: Path, kind: str) -> None:
     torch.manual_seed(0)
-    make = {"language": lambda path: language_folder("llama", path), "vision": encoder_folder}
-    make.get(kind, lambda path: release("llava", path))(tmp_path)
+    make: dict[str, Callable[[Path], object]] = {
+        "language": lambda path: language_folder("llama", path),
+        "vision": encoder_folder,
+        "llava": lambda path: release("llava", path),
+    }
+    make[kind](tmp_path)
     with pytest.raises(ModelError, match="hint: deixis train RECIPE") as raised:
         load(tmp_path)
     words = str(raised.value).splitlines()[1].split()
