@@ -402,7 +402,7 @@ def model_for_refvlm(**changes: Any) -> tuple[PointingVLM, Processor]:
 
 @torch.no_grad()
 def test_refvlms_decoders_take_their_weights_and_decode_as_the_public_code(tmp_path: Path) -> None:
-    tensors = refvlm()
+    tensors = official.lively(refvlm())
     parts = imported("refvlm", tmp_path, tensors)
     model, processor = model_for_refvlm()
     loaded = {one.part: one for one in load_imported(model, parts)}

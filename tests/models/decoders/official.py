@@ -30,6 +30,21 @@ def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
+def lively(state: State) -> dict[str, Tensor]:
+    """The same tensors with numbers large enough that every one of them counts.
+
+    DETR's decoder starts with weights so small that it hardly looks at the image.
+    """
+    dice = torch.Generator().manual_seed(7)
+    found = {}
+    for key, tensor in state.items():
+        noise = torch.randn(tensor.shape, generator=dice)
+        matrix = tensor.dim() > 1 and "embed" not in key
+        fan = tensor[0].numel() if matrix else 1
+        found[key] = noise * 1.4 / fan**0.5 if matrix else tensor + 0.3 * noise
+    return found
+
+
 def positions(grid: int, width: int) -> Tensor:
     """DETR's sine codes of a square map, cells row by row."""
     embed = DetrSinePositionEmbedding(width // 2, normalize=True)
