@@ -81,7 +81,7 @@ def load(
 
 
 def _read(folder: Path, name: str) -> tuple[PointingVLM, MarkedTokenizer]:
-    kinds = check_folder(folder)
+    kinds = check_folder(folder, f"model {name}")
     try:
         config = PointingVLMConfig.from_pretrained(folder)
         loaded: Any = PointingVLM.from_pretrained(
