@@ -82,17 +82,19 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_a_file_that_is_not_sound_is_refused_in_one_line(kind: str, path: Path) -> None:
     damage, message = DAMAGE[kind]
     damage(path)
-    for read in (check_weights, read_weights):
-        with pytest.raises(CheckpointError) as caught:
-            read(path)
-        assert str(caught.value).startswith(f"{path}: ")
-        assert message in str(caught.value)
-        assert "\n" not in str(caught.value)
+    with pytest.raises(CheckpointError) as told:
+        read_weights(path, "model x")
+    with pytest.raises(CheckpointError) as caught:
+        check_weights(path)
+    assert str(told.value) == f"model x: {caught.value}"
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_sound_file_gives_its_types_and_tensors(path: Path) -> None:
     assert check_weights(path) == {"a": "F32", "b": "BF16", "c": "F32", "d": "I64"}
-    found = read_weights(path)
+    found = read_weights(path, "x")
     assert found.keys() == TENSORS.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in TENSORS.items())
 
@@ -125,21 +127,21 @@ def test_shards_are_checked_against_their_index(tmp_path: Path) -> None:
     def refused(places: object, message: str) -> None:
         index.write_text(json.dumps({"weight_map": places}))
         with pytest.raises(CheckpointError, match=message):
-            check_folder(tmp_path)
+            check_folder(tmp_path, "model x")
 
     index.write_text(json.dumps({"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}))
-    assert check_folder(tmp_path) == {"a": "F32", "b": "F32"}
+    assert check_folder(tmp_path, "model x") == {"a": "F32", "b": "F32"}
     refused({"a": "three.safetensors"}, "names a shard that is not there: three.safetensors")
     refused({"a": "../one.safetensors"}, "expected names of files beside it")
     refused({"c": "one.safetensors"}, "names 'c', which is in no shard")
     refused([], "expected a weight_map")
     index.write_text("{")
     with pytest.raises(CheckpointError, match=r"model\.safetensors\.index\.json: "):
-        check_folder(tmp_path)
+        check_folder(tmp_path, "model x")
     index.unlink()
     (tmp_path / "two.safetensors").write_bytes(b"x")
     with pytest.raises(CheckpointError, match=r"two\.safetensors: no safetensors file, or damaged"):
-        check_folder(tmp_path)
+        check_folder(tmp_path, "model x")
     assert load_file(tmp_path / "one.safetensors")["a"].tolist() == [1, 1]
 
 

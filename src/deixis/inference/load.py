@@ -114,7 +114,7 @@ def _without_bars() -> Iterator[None]:
 
 def _read(folder: Path, name: str, dtype: torch.dtype) -> tuple[PointingVLM, MarkedTokenizer]:
     check_own(folder, name)
-    kinds = check_folder(folder)
+    kinds = check_folder(folder, f"model {name}")
     try:
         config = PointingVLMConfig.from_pretrained(folder)
         loaded: Any = PointingVLM.from_pretrained(

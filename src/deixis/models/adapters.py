@@ -254,7 +254,7 @@ def load_adapters(model: nn.Module, folder: Path) -> dict[str, Adapter]:
         places = [str(place) for place in described["places"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"adapters {folder}: {str(error).splitlines()[0]}") from error
-    tensors = read_weights(folder / "adapters.safetensors")
+    tensors = read_weights(folder / "adapters.safetensors", f"adapters {folder}")
     _check_fit(model, config, places, tensors, folder)
     if not adapters_of(model):
         attentions = self_attentions(model)

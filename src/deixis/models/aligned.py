@@ -180,7 +180,7 @@ def _reading(config: Any) -> tuple[int, bool]:
 
 
 def _load(folder: Path, config: PreTrainedConfig, dtype: torch.dtype) -> Any:
-    check_folder(folder)
+    check_folder(folder, f"model {folder}")
     try:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True

@@ -99,7 +99,7 @@ def load_changes(model: PreTrainedModel, base: Path, folder: Path) -> None:
             f"changes {folder} belong to other weights than those of {base}: expected "
             f"{changes.base} of sha256 {changes.digest[:12]}"
         )
-    tensors = read_weights(folder / WEIGHTS)
+    tensors = read_weights(folder / WEIGHTS, f"changes {folder}")
     before = tuned_state(model).keys()
     restore_tuning(model, changes.tuning)
     note_tuning(model)

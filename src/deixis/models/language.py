@@ -50,7 +50,7 @@ def load_language(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTra
         ModelError: The folder holds none that the composite could use.
         CheckpointError: Its weights are missing, damaged, incomplete or no safetensors.
     """
-    check_folder(folder)
+    check_folder(folder, f"language model {folder}")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         loaded: Any = AutoModelForCausalLM.from_pretrained(

@@ -71,29 +71,37 @@ def check_weights(path: Path) -> dict[str, str]:
     return kinds
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Check a safetensors file as `check_weights` does, and read it.
+def read_weights(path: Path, what: str) -> dict[str, Tensor]:
+    """Check a safetensors file as `check_weights` does, and read it; ``what`` begins its errors.
 
     Raises:
         CheckpointError: As `check_weights`.
     """
-    check_weights(path)
     try:
+        check_weights(path)
         return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise _damaged(path, str(error).splitlines()[0]) from error
+    except (CheckpointError, SafetensorError, OSError) as error:
+        raise CheckpointError(f"{what}: {str(error).splitlines()[0]}") from error
 
 
-def check_folder(folder: Path) -> dict[str, str]:
+def check_folder(folder: Path, what: str) -> dict[str, str]:
     """Check the weights that transformers would read from a folder; types by name.
 
     That is what an index of shards names, else ``model.safetensors``, else every safetensors file.
-    A folder without any gives an empty result: its reader says what is missing.
+    A folder without any gives an empty result: its reader says what is missing. ``what`` begins
+    every error.
 
     Raises:
         CheckpointError: A file is damaged as in `check_weights`, the index is, or a shard that it
             names is missing.
     """
+    try:
+        return _checked(folder)
+    except CheckpointError as error:
+        raise CheckpointError(f"{what}: {error}") from error
+
+
+def _checked(folder: Path) -> dict[str, str]:
     index, single = folder / INDEX, folder / "model.safetensors"
     if single.is_file() or not index.is_file():
         paths = [single] if single.is_file() else sorted(folder.glob("*.safetensors"))

@@ -227,7 +227,7 @@ def open_pose(folder: Path, device: str = "cpu") -> PoseEstimator:
 def _check(folder: Path, what: str) -> None:
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise CheckpointError(f"{what} {folder}: expected config.json and safetensors there")
-    check_folder(folder)
+    check_folder(folder, f"{what} {folder}")
 
 
 def _model(loader: Any, folder: Path) -> Any:

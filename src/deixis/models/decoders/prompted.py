@@ -357,7 +357,7 @@ def load_segmenter(folder: Path) -> Any:
 
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise CheckpointError(f"segmenter {folder}: expected config.json and safetensors there")
-    check_folder(folder)
+    check_folder(folder, f"segmenter {folder}")
     try:
         kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
         if kind not in _FITS:

@@ -125,7 +125,9 @@ def load_imported(
             part: {
                 name: tensor
                 for file in names
-                for name, tensor in read_weights(folder / Path(file).name).items()
+                for name, tensor in read_weights(
+                    folder / Path(file).name, f"imported weights {folder}"
+                ).items()
             }
             for part, names in report.files.items()
         }

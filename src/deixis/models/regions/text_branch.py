@@ -79,7 +79,7 @@ class TextBranch(nn.Module):
             ModelError: The folder holds none, or its shape is another.
             CheckpointError: Its weights are damaged.
         """
-        check_folder(folder)
+        check_folder(folder, f"text encoder in {folder}")
         try:
             found = AutoModelForTextEncoding.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True

@@ -94,7 +94,7 @@ def load_encoder(
         uneven=uneven,
     )
     if not (folder / OPEN_CLIP_CONFIG).is_file():
-        check_folder(folder)
+        check_folder(folder, f"encoder {name}")
     try:
         if (folder / OPEN_CLIP_CONFIG).is_file():
             encoder = PretrainedEncoder(config).to(dtype)
@@ -128,7 +128,9 @@ def read_vision_config(
             fields = json.loads((folder / OPEN_CLIP_CONFIG).read_text())
             native = fields["model_cfg"]["vision_cfg"].get("image_size", 224)
             seen = fields.get("preprocess_cfg", {})
-            model: Any = open_clip_convnext_config(read_weights(folder / OPEN_CLIP_WEIGHTS))
+            model: Any = open_clip_convnext_config(
+                read_weights(folder / OPEN_CLIP_WEIGHTS, f"encoder {folder}")
+            )
             size: int | None = image_size if image_size is not None else int(native)
             default: Normalisation | None = CLIP
         else:
@@ -288,5 +290,7 @@ def convert_open_clip_convnext(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _load_open_clip(encoder: PretrainedEncoder, folder: Path) -> None:
-    weights = convert_open_clip_convnext(read_weights(folder / OPEN_CLIP_WEIGHTS))
+    weights = convert_open_clip_convnext(
+        read_weights(folder / OPEN_CLIP_WEIGHTS, f"encoder {folder}")
+    )
     encoder.model.load_state_dict(weights, strict=True)
