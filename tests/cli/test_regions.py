@@ -38,9 +38,15 @@ def test_too_many_or_too_few_places_are_refused(prompt: str) -> None:
 SIZE = ImageSize(120, 200)
 
 
-def _read(normalized: bool = False, **given: list[str]) -> tuple[Region, ...]:  # noqa: FBT001, FBT002
-    named = {"boxes": [], "points": [], "scribbles": []} | given
-    return read_regions(SIZE, masks=[], normalized=normalized, **named)  # type: ignore[arg-type]
+def _read(*, normalized: bool = False, **given: list[str]) -> tuple[Region, ...]:
+    return read_regions(
+        SIZE,
+        boxes=given.get("boxes", []),
+        points=given.get("points", []),
+        scribbles=given.get("scribbles", []),
+        masks=[],
+        normalized=normalized,
+    )
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,7 @@ def test_a_folder_of_another_name_asks_for_the_file(tmp_path: Path) -> None:
 def test_refs_are_found_in_a_folder_of_any_name_without_their_family(tmp_path: Path) -> None:
     _coco(tmp_path, "instances.json", "a.jpg")
     ref = {"image_id": 1, "ref_id": 1, "ann_id": 1, "split": "val", "sentences": [{"raw": "it"}]}
-    write_json(tmp_path / "refs(unc).json", [ref])  # type: ignore[arg-type]
+    write_json(tmp_path / "refs(unc).json", [ref])
     with pytest.raises(AnnotationError, match="expected one of") as caught:
         open_source(f"refcoco:{tmp_path},split=val")
     # the hint can be followed, with each of the families that it names

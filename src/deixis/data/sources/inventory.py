@@ -58,9 +58,10 @@ class Taxonomy:
 
     def broader(self, present: Collection[str]) -> frozenset[str]:
         """Names that things of the names that are present may bear too."""
-        if not self.related:
-            return frozenset()
-        return frozenset().union(*(self.related.get(name, ()) for name in present))
+        found: set[str] = set()
+        for name in present if self.related else ():
+            found.update(self.related.get(name, ()))
+        return frozenset(found)
 
 
 NO_TAXONOMY = Taxonomy()
