@@ -297,7 +297,7 @@ def test_a_killed_worker_ends_the_command_in_one_line(tmp_path: Path) -> None:
         [sys.executable, "-c", script, str(tmp_path / "out"), str(Path(__file__).parents[1])],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 1
