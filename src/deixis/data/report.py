@@ -43,7 +43,7 @@ class Counts:
         """Count a row."""
         self.conversations += 1
         self.sources[row["source"]] += 1
-        stored = row["image"] or row.get("video")
+        stored: Any = row["image"] or row.get("video")
         name = stored["path"] or hashlib.sha256(stored["bytes"]).hexdigest()
         image = _digest(f"{row['source']}\x00{name}".encode())
         self.images.add(image)
