@@ -47,6 +47,7 @@ from deixis.models.regions import (
 )
 from deixis.models.regions.aggregation import PRESETS
 from deixis.models.regions.alignment import AlignmentConfig, AlignmentTruth
+from deixis.models.regions.encoders import RegionEncoderConfig
 from deixis.models.regions.text_branch import TextBranch
 from deixis.models.tuning import LoraChoice, insert_lora
 from deixis.models.vision import SmallVisionConfig, SmallVisionEncoder, VisionFeatures
@@ -237,7 +238,10 @@ def _text(module: Any, given: Given) -> Outputs:
 
 
 def _mix() -> RegionEncoders:
-    encoders = {"task": _connector("mlp").config, "masks": MaskRegionConfig(4)}
+    encoders: dict[str, RegionEncoderConfig] = {
+        "task": _connector("mlp").config,
+        "masks": MaskRegionConfig(4),
+    }
     routes = {"text": "task", "box": "task", "mask": "masks", "scribble": "masks", "point": "masks"}
     return RegionEncoders(
         RegionEncodersConfig(encoders, routes),

@@ -72,7 +72,7 @@ def test_whole_models_learn_in_half_precision(name: str, tmp_path: Path) -> None
     model, processor = whole.made(tmp_path)
     batch = learning_batch(processor, whole.tasks)
     expected = forward(model, batch)
-    model.to(HALF)
+    nn.Module.to(model, HALF)
     found = forward(model, batch)
     found.loss.backward()
     assert found.loss.dtype == torch.float32
