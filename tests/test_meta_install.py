@@ -28,7 +28,8 @@ PYTHONS = [each.rsplit(" ", 1)[1] for each in PROJECT["classifiers"]]
 
 def pins(python: str) -> dict[str, str]:
     """Versions that the constraints name for a Python; fails where one has two."""
-    environment = default_environment() | {
+    environment = {
+        **{name: str(value) for name, value in default_environment().items()},
         "python_version": python,
         "python_full_version": f"{python}.0",
     }

@@ -1,5 +1,7 @@
 """Regions stand in the question where they are meant."""
 
+from typing import Any, cast
+
 import pytest
 
 from deixis.cli.regions import place_regions, read_regions
@@ -65,17 +67,17 @@ def test_fractions_are_refused_with_a_hint_that_helps(
     given: dict[str, list[str]], message: str
 ) -> None:
     with pytest.raises(GeometryError, match=message) as caught:
-        _read(**given)
+        _read(**cast("Any", given))
     assert "hint: give pixels, or fractions of the sides (0 to 1) with --normalized" in str(
         caught.value
     )
     if "%" not in str(given):
-        assert len(_read(normalized=True, **given)) == 1
+        assert len(_read(**cast("Any", {**given, "normalized": True}))) == 1
 
 
 def test_pixels_near_the_corner_are_pixels() -> None:
     given = {"boxes": ["0,0,2,1"], "points": ["0,0", "1,1", "1.5,0.5"], "scribbles": ["0,0,1,1"]}
-    assert len(_read(**given)) == 5
+    assert len(_read(**cast("Any", given))) == 5
 
 
 def test_normalized_numbers_are_shares_of_the_sides() -> None:

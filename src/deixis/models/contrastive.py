@@ -72,7 +72,7 @@ def contrastive_loss(
     """
     with _without_autocast(first.device):
         first, second = (functional.normalize(_exact(side), dim=-1) for side in (first, second))
-        every = (first, second)
+        firsts, seconds = first, second
         start, total, ranks = 0, len(first), 1
         if distributed.is_available() and distributed.is_initialized():
             ranks = distributed.get_world_size()
@@ -85,8 +85,8 @@ def contrastive_loss(
                 # a rank without rows may have no graph, and the others wait for its backward pass
                 pairs = pairs.detach().requires_grad_()
             first, second = pairs.chunk(2, dim=1)
-            every = _gather(pairs, counts).chunk(2, dim=1)
-        ways = ((first, every[1]), (second, every[0]))
+            firsts, seconds = _gather(pairs, counts).chunk(2, dim=1)
+        ways = ((first, seconds), (second, firsts))
         sums = [
             _partner_entropy(own, all_, _exact(scale), start, rows_at_once) for own, all_ in ways
         ]

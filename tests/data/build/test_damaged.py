@@ -271,7 +271,7 @@ def test_a_row_that_no_build_writes_is_found_by_check_and_ends_nothing_else_badl
         with suppress(DeixisError):
             read()
     with pytest.raises(CheckpointError, match=reason):
-        assert BuiltDataset(damaged)[0]
+        assert BuiltDataset(damaged)[0].turns
 
 
 def test_a_picture_behind_a_link_that_leads_out_is_not_read(damaged: Path, tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_a_picture_behind_a_link_that_leads_out_is_not_read(damaged: Path, tmp_p
     (root / "sub").symlink_to(tmp_path / "elsewhere")
     change_rows(damaged, lambda row: row["image"].update(path="sub/deep/out.png"))
     with pytest.raises(CheckpointError, match=r"out\.png: a link that leads out"):
-        assert BuiltDataset(damaged, roots={"jsonl": root})[0]
+        assert BuiltDataset(damaged, roots={"jsonl": root})[0].turns
 
 
 @pytest.mark.parametrize("command", ["check", "report", "view"])

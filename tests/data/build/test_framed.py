@@ -189,7 +189,7 @@ def test_every_format_reads_in_the_declared_frame(tmp_path: Path, form: str) -> 
         spec = f"voc:{tmp_path}"
     else:
         value = {"x": 25, "y": 75, "width": 50, "height": 20, "rectanglelabels": ["cat"]}
-        result = {"id": "a", "type": "rectanglelabels", "value": value}
+        result: dict[str, object] = {"id": "a", "type": "rectanglelabels", "value": value}
         result |= {"original_width": 200, "original_height": 120}
         task = {"id": 1, "data": {"image": "p.jpg"}, "annotations": [{"result": [result]}]}
         (tmp_path / "tasks.json").write_text(json.dumps([task]))

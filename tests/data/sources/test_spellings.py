@@ -308,7 +308,7 @@ def _splits_of(form: str, folder: Path) -> None:
             )
     elif form == "panoptic":
         for split in ("train", "val"):
-            content = {"images": [], "annotations": [], "categories": []}
+            content: dict[str, object] = {"images": [], "annotations": [], "categories": []}
             write_json(folder / f"panoptic_{split}.json", content)
             (folder / f"panoptic_{split}").mkdir()
 

@@ -88,9 +88,10 @@ def test_images_are_encoded_some_at_a_time_with_equal_results(build: Build) -> N
         ):
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
     assert PromptedConfig().images_at_once == 1
-    for name in ("at_once", "images_at_once"):
-        with pytest.raises(ModelError, match=f"{name}: expected at least 1, got 0"):
-            PromptedConfig(**{name: 0})
+    with pytest.raises(ModelError, match=r"^at_once: expected at least 1, got 0"):
+        PromptedConfig(at_once=0)
+    with pytest.raises(ModelError, match="images_at_once: expected at least 1, got 0"):
+        PromptedConfig(images_at_once=0)
 
 
 @both

@@ -229,7 +229,8 @@ class _Task:
         )
         if kind in _NOTES or not (marks or kind.endswith(_LABELS)):
             return
-        for name in self.said(fields) or [None]:
+        named: list[str | None] = [*self.said(fields)]
+        for name in named or [None]:
             self.found.lose(name)
 
     def result(self, number: int, fields: Mapping[str, Any]) -> None:

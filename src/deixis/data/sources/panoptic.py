@@ -104,8 +104,8 @@ class Panoptic:
         for number, value in enumerate(values):
             self._add(value, found, seen, inventory, f"{place}: segment {number}")
         for number in sorted(found.keys() - seen)[:10]:
-            error = BadRecord("unknown_annotation", f"pixels of segment {number}")
-            inventory.fault(error, place)
+            unknown = BadRecord("unknown_annotation", f"pixels of segment {number}")
+            inventory.fault(unknown, place)
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,

@@ -400,9 +400,9 @@ def _without_yaml(config: Path, text: str) -> dict[str, Any]:
     path = next((one for one in places if one.is_file()), places[0])
     fields["names"] = _lines(read_small_text(path, "bad_record"))
     for key in SPLITS:
-        value = fields.get(key)
-        if isinstance(value, str) and not (root / value).exists():
-            fields[key] = PurePosixPath(value).name
+        listed = fields.get(key)
+        if isinstance(listed, str) and not (root / listed).exists():
+            fields[key] = PurePosixPath(listed).name
     return fields
 
 
