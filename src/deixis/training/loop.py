@@ -454,7 +454,7 @@ def _with_defaults(kept: Any, wanted: Any) -> Any:
                 filled[field.name] = json.loads(json.dumps(field.default))
             elif field.default_factory is not MISSING:
                 made = field.default_factory()
-                plain = asdict(made) if is_dataclass(made) else made
+                plain = asdict(made) if is_dataclass(made) and not isinstance(made, type) else made
                 filled[field.name] = json.loads(json.dumps(plain))
         return filled
     if isinstance(wanted, tuple) and isinstance(kept, list):
