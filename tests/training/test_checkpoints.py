@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -379,4 +379,4 @@ def test_a_run_whose_folders_moved_goes_on(run: Path, tmp_path: Path) -> None:
 )
 def test_numbers_out_of_range_are_refused(field: str, value: float, words: str) -> None:
     with pytest.raises(RecipeError, match=words):
-        replace(recipe(), **cast("Any", {field: value}))
+        recipe(**{field: value})
