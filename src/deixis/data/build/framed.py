@@ -13,6 +13,7 @@ from deixis.data.build.upright import checked_sample, turned
 from deixis.data.sources.base import BadRecord, Part, Reading
 from deixis.data.sources.frames import Frame, reading_frame
 from deixis.data.sources.image_header import ImageHeader, read_header
+from deixis.data.sources.inside import check_inside
 from deixis.data.sources.registry import OpenedSource
 from deixis.geometry import ImageSize, Resize
 
@@ -36,6 +37,7 @@ def read_framed(source: OpenedSource, key: str, parts: Sequence[Part]) -> Readin
         return reading
     notes: dict[str, int] = {}
     if isinstance(sample.image, Path):
+        check_inside(sample.image, source.root)
         header = read_header(sample.image)
         size, note = _size(sample.size, header, orientation, source.sizes)
         if size != sample.size:

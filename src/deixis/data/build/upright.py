@@ -39,8 +39,8 @@ def checked_sample(
         return sample
     if not isinstance(sample.image, Path):
         return sample
-    header = read_header(sample.image)
     check_inside(sample.image, root)
+    header = read_header(sample.image)
     frame = _frame(sample, header, orientation)
     if frame == "upright":
         return sample
