@@ -210,7 +210,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of a finished data set.
 
     Raises:
-        AnnotationError: There is none, or it is of a later version.
+        AnnotationError: The manifest is missing, or of a later version.
         CheckpointError: It is damaged.
     """
     path = folder / "manifest.json"

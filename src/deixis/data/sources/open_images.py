@@ -229,7 +229,7 @@ def open_open_images(
         labels: The table of labels that people verified.
         classes: The table of classes.
         hierarchy: The hierarchy of classes.
-        images: The folder of the pictures, where it is none of ``images/SPLIT``, ``SPLIT``, ``images``.
+        images: The folder of the pictures, if it is not ``images/SPLIT``, ``SPLIT`` or ``images``.
 
     Raises:
         AnnotationError: A table is not there or is damaged, or the split has to be named.

@@ -413,7 +413,7 @@ def open_via(
         exhaustive: Every thing of the classes is annotated.
 
     Raises:
-        AnnotationError: There is no such file, or it is none of VIA's.
+        AnnotationError: The file is missing, or VIA did not write it.
     """
     if not path.is_file():
         raise AnnotationError(f"{path}: expected a file of VIA, in JSON or CSV")
