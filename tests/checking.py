@@ -1,5 +1,44 @@
-"""The runtime type checker of the test suite: jaxtyping's shapes, and ints where floats fit."""
+"""The runtime type checker of the test suite: jaxtyping's shapes, and ints where floats fit.
 
+jaxtyping looks for shapes in every call of every function, which takes ten times as long as what most
+of them do. Functions that name no array are checked by beartype alone.
+"""
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, get_args
+
+import jaxtyping
 from beartype import BeartypeConf, beartype
 
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+
+_jaxtyped = jaxtyping.jaxtyped
+
+
+def names_arrays(hint: Any) -> bool:
+    """Whether an annotation has a shape anywhere in it."""
+    if isinstance(hint, str):
+        # a name that is not there yet: look, to be on the safe side
+        return "[" in hint
+    if isinstance(hint, type) and issubclass(hint, jaxtyping.AbstractArray):
+        return True
+    return any(map(names_arrays, (each for each in get_args(hint) if each is not hint)))
+
+
+def _where_arrays_are(*arguments: Any, **options: Any) -> Any:
+    decorator = _jaxtyped(*arguments, **options)
+    if arguments:
+        return decorator
+
+    def decorate(each: Any) -> Any:
+        plain = isinstance(each, FunctionType) and not any(
+            map(names_arrays, each.__annotations__.values())
+        )
+        checked: Callable[..., Any] = check(each) if plain else decorator(each)
+        return checked
+
+    return decorate
+
+
+jaxtyping.jaxtyped = _where_arrays_are  # type: ignore[assignment]  # one of its overloads

@@ -1,6 +1,7 @@
 """Fixtures that several parts use."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,12 @@ from deixis.cli import main
 
 # Tensors in tests are tiny: a second thread costs more than it gives, above all on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A build makes each of its files durable. A test's folder does not have to outlive the machine: in memory
+# that costs nothing, and a kill of a process sees the same files.
+_MEMORY = Path("/dev/shm")  # noqa: S108 (pytest makes a folder of its own in it)
+if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 6 * 2**30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
 _SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 _REAL_WEIGHTS = Path(__file__).parents[1] / ".real-weights"

@@ -154,7 +154,7 @@ def attribute_text(element: ET.Element, name: str) -> str:
     """The text of an attribute, which is not empty.
 
     Raises:
-        BadRecord: The element is missing or empty.
+        BadRecord: The attribute is missing or empty.
     """
     if name not in element.attrib:
         raise BadRecord("bad_record", f"<{element.tag}>: {name} is missing")
