@@ -6,7 +6,7 @@ of them do. Functions that name no array are checked by beartype alone.
 
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any, get_args
+from typing import Any, ForwardRef, get_args
 
 import jaxtyping
 from beartype import BeartypeConf, beartype
@@ -17,10 +17,10 @@ _jaxtyped = jaxtyping.jaxtyped
 
 
 def names_arrays(hint: Any) -> bool:
-    """Whether an annotation has a shape anywhere in it."""
-    if isinstance(hint, str):
-        # a name that is not there yet: look, to be on the safe side
-        return "[" in hint
+    """Whether an annotation has a shape anywhere in it, or may have one."""
+    if isinstance(hint, str | ForwardRef):
+        # a name that is not there yet
+        return True
     if isinstance(hint, type) and issubclass(hint, jaxtyping.AbstractArray):
         return True
     return any(map(names_arrays, (each for each in get_args(hint) if each is not hint)))
