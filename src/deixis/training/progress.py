@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from deixis.data.build.durable import append_line, write_file
+from deixis.data.build.durable import storing, write_file
 from deixis.errors import StorageError
 from deixis.models.pointing import PointingOutput
 
@@ -78,6 +78,8 @@ class TrainLog:
     def flush(self, step: int, quarantined: int = 0) -> None:
         """Write the means since the last flush as a line; nothing where no step was added.
 
+        The line is not forced to the disk: where the power goes, the log may lack its last rows.
+
         Raises:
             StorageError: The file cannot be written.
         """
@@ -95,7 +97,8 @@ class TrainLog:
             "rows_per_second": round(self._samples / max(now - self._since, 1e-9), 2),
             "seconds": round(self.seconds, 1),
         }
-        append_line(self.path, json.dumps(row))
+        with storing(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
         if self.report is not None:
             self.report({k: v for k, v in row.items() if not isinstance(v, str)})
         self._sums.clear()
