@@ -273,7 +273,7 @@ def test_a_worker_that_fails_or_is_ended_is_one_error(
 def test_an_error_in_the_block_stays_what_it_is_and_ends_the_workers() -> None:
     _, processor = tiny_model()
     with pytest.raises(RuntimeError, match="of the step itself"):
-        fail_in_a_step(broken(processor, exits))
+        fail_in_a_step(broken(processor, fault_of_ours))
     assert not active_children()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from deixis.data.build.durable import append_line, write_file
+from deixis.data.build.durable import storing, write_file
 from deixis.errors import StorageError
 from deixis.models.pointing import PointingOutput
 from deixis.training.data import TurnCounts
@@ -100,6 +100,8 @@ class TrainLog:
 
         Nothing is written where no step was added.
 
+        The line is not forced to the disk: where the power goes, the log may lack its last rows.
+
         Raises:
             StorageError: The file cannot be written.
         """
@@ -120,7 +122,8 @@ class TrainLog:
             "rows_per_second": round(self._samples / max(now - self._since, 1e-9), 2),
             "seconds": round(self.seconds, 1),
         }
-        append_line(self.path, json.dumps(row))
+        with storing(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
         if self.report is not None:
             self.report({k: v for k, v in row.items() if not isinstance(v, str)})
         self._sums.clear()

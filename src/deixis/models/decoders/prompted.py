@@ -357,11 +357,11 @@ def load_segmenter(folder: Path) -> Any:
 
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise CheckpointError(f"segmenter {folder}: expected config.json and safetensors there")
-    check_folder(folder, f"segmenter {folder}")
     try:
         kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
         if kind not in _FITS:
             raise ModelError(f"segmenter {folder}: expected sam or sam2, got {kind!r}")
+        check_folder(folder, f"segmenter {folder}")
         loader: Any = SamModel if kind == "sam" else Sam2Model
         model, report = loader.from_pretrained(
             folder,
