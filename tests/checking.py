@@ -41,4 +41,4 @@ def _where_arrays_are(*arguments: Any, **options: Any) -> Any:
     return decorate
 
 
-jaxtyping.jaxtyped = _where_arrays_are  # type: ignore[assignment]  # one of its overloads
+jaxtyping.jaxtyped = _where_arrays_are
