@@ -45,7 +45,7 @@ def test_a_recipe_trains_and_resumes(deixis: Run, tmp_path: Path) -> None:
     none = limited("none", "stages.0.data.row_tokens=5")
     assert none.code == 2
     (line,) = none.err.splitlines()
-    assert line.startswith("deixis: conversation scenes/train/")
+    assert line.startswith("deixis: scene 0: conversation scenes/train/")
     assert "turns fits into row_tokens 5; expected at least" in line
 
 
@@ -72,7 +72,7 @@ def test_a_saved_model_is_tuned_further_and_its_changes_point(
     asked = deixis("point", image, "Where is the star?", "--model", out)
     assert asked.code == 0, asked.err
     refused = deixis("point", image, "Where?", "--model", tmp_path)
-    assert (refused.code, "expected a saved deixis model" in refused.err) == (2, True)
+    assert (refused.code, "expected the folder of a saved deixis model" in refused.err) == (2, True)
 
 
 def test_a_model_is_scored(deixis: Run, tiny_folder: Path, tmp_path: Path) -> None:

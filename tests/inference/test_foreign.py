@@ -69,10 +69,6 @@ def test_a_model_of_another_kind_is_named_with_its_use(
         ('{"model_type": "homemade"}', "is a model of type 'homemade', which deixis cannot use"),
         ('{"hidden_size": 8}', "has the model_type None; expected 'deixis-pointing'"),
         ('{"model_type": ["llama"]}', r"has the model_type ['llama']; expected"),
-        ('{"model_type":', "config.json cannot be read: Expecting value"),
-        ("", "config.json cannot be read: Expecting value"),
-        ("[" * 9000, "config.json cannot be read: maximum recursion depth"),
-        ("[]", "config.json holds a list; expected the fields of a saved deixis model"),
         (json.dumps({**OURS, "notation": ["triplets"]}), "notation: expected a str, got ['triplet"),
         (json.dumps({**OURS, "marker_ids": 5}), "marker_ids: expected a dict, got 5"),
         (json.dumps({**OURS, "text_config": "x"}), "text_config: expected a dict, got 'x'"),
@@ -86,9 +82,24 @@ def test_a_configuration_that_is_not_ours_is_refused(
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"model_type":', "config.json cannot be read: Expecting value"),
+        ("", "config.json cannot be read: Expecting value"),
+        ("[" * 9000, "config.json cannot be read: maximum recursion depth"),
+        ("[]", "config.json holds a list; expected the fields of a saved deixis model"),
+    ],
+)
+def test_a_damaged_configuration_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match=re.escape(message)):
+        load(tmp_path)
+
+
 def test_bytes_that_are_no_text_and_files_without_end_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ModelError, match=r"config\.json cannot be read: 'utf-8' codec"):
+    with pytest.raises(CheckpointError, match=r"config\.json cannot be read: 'utf-8' codec"):
         load(tmp_path)
     with (tmp_path / "config.json").open("wb") as file:
         file.truncate(1 << 40)

@@ -166,7 +166,7 @@ def test_pictures_that_are_all_gone_end_the_run_at_once(
     ended = deixis("train", path, "--out", tmp_path / "out")
     assert ended.code == 7
     assert "no such file" in ended.err
-    assert "32 other samples that were tried in its place are damaged too" in ended.err
+    assert "32 other samples that were tried in its place are of no use either" in ended.err
     # nothing began, so nothing stands in the way of the next try
     assert not (tmp_path / "out" / "recipe.json").exists()
 

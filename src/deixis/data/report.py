@@ -10,6 +10,7 @@ import orjson
 
 from deixis.data.build.dataset import BuiltDataset
 from deixis.errors import CheckpointError
+from deixis.geometry.checks import shown
 
 _DAMAGE = (
     *(ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError),
@@ -48,6 +49,8 @@ class Counts:
         image = _digest(f"{row['source']}\x00{name}".encode())
         self.images.add(image)
         for turn in orjson.loads(row["turns"]):
+            if not isinstance(turn, dict):
+                raise TypeError(f"a turn is {shown(turn)}")
             self._turn(turn, image, row["width"], row["height"])
 
     def _turn(self, turn: Mapping[str, Any], image: bytes, width: int, height: int) -> None:

@@ -12,7 +12,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
 )
 
-from deixis.errors import ModelError
+from deixis.errors import CheckpointError, ModelError
 from deixis.models.aligned import ALIGNED_FAMILIES
 from deixis.models.config import SEGMENTER_FITS, PointingVLMConfig
 from deixis.models.vision.loading import OPEN_CLIP_CONFIG
@@ -76,7 +76,8 @@ def check_own(folder: Path, name: str) -> None:
         name: What the model is called in messages.
 
     Raises:
-        ModelError: It is that of another model, or cannot be read.
+        ModelError: It is that of another model.
+        CheckpointError: It is damaged.
     """
     path = folder / "config.json"
     try:
@@ -85,12 +86,12 @@ def check_own(folder: Path, name: str) -> None:
         fields: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
-        raise ModelError(
+        raise CheckpointError(
             f"model {name}: config.json cannot be read: {reason}; expected that of a saved deixis "
             "model"
         ) from error
     if not isinstance(fields, dict):
-        raise ModelError(
+        raise CheckpointError(
             f"model {name}: config.json holds a {type(fields).__name__}; expected the fields of a "
             "saved deixis model"
         )

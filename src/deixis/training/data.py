@@ -279,6 +279,7 @@ class RowBatches(IterableDataset[Loaded]):
 
         Raises:
             CheckpointError: A shard cannot be read, or every sample tried for a row is damaged.
+            PromptError: No sample tried for a row can be asked about, such as where no turn fits.
         """
         first = step * self.batch_size
         faults: list[Fault] = []
@@ -310,6 +311,7 @@ class RowBatches(IterableDataset[Loaded]):
         epoch, own = divmod(index, self.stream.epoch)
         dice = np.random.default_rng([index, 0x7265706C])
         tried: list[Fault] = []
+        kind: type[DeixisError] = CheckpointError
         place = own
         for _ in range(1 + MOST_REPLACEMENTS):
             number = epoch * self.stream.epoch + place
@@ -317,14 +319,16 @@ class RowBatches(IterableDataset[Loaded]):
                 row = self.stream.row(number)
             except QUARANTINED as error:
                 reason = str(error).splitlines()[0]
+                # a limit that no sample fits into is a choice, not damage
+                kind = PromptError if isinstance(error, PromptError) else CheckpointError
                 tried.append(Fault(index, self.stream.name(number), reason))
                 place = int(dice.integers(self.stream.epoch))
             else:
                 faults += tried[:1]
                 return row
-        raise CheckpointError(
+        raise kind(
             f"{tried[0].sample}: {tried[0].reason}; {MOST_REPLACEMENTS} other samples that were "
-            "tried in its place are damaged too"
+            "tried in its place are of no use either"
         )
 
     def __iter__(self) -> Iterator[Loaded]:

@@ -46,7 +46,7 @@ def load_turns(text: str, size: ImageSize) -> tuple[Turn, ...]:
         AnnotationError: It is not what `dump_turns` writes.
     """
     try:
-        return tuple(_read_turn(turn, size) for turn in _as(list, orjson.loads(text)))
+        return tuple(_read_turn(_as(dict, turn), size) for turn in _as(list, orjson.loads(text)))
     except DeixisError as error:
         raise AnnotationError(f"turns: {error}") from error
     except _DAMAGE as error:
