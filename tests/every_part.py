@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from encoders import canvases, small_encoder
 from models.decoders.cases import CASES, Case
-from models.decoders.small import LANGUAGE, PIXELS, SHAPE, WIDTH, features, references
+from models.decoders.small import LANGUAGE, LEVELS, PIXELS, SHAPE, WIDTH, features, references
 from region_batches import TEXT_ENCODERS, context, mixed_regions, texts
 from released import RELEASED
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ from deixis.models.contrastive import SimilarityScale
 from deixis.models.decoders import (
     BoxDecoder,
     DecoderConfig,
+    DetrBoxDecoder,
+    DetrMaskDecoder,
     MaskDecoder,
     PixelDecoder,
     ProposalHead,
@@ -81,7 +83,12 @@ class Given:
         if proposals is not None:
             embeddings = self.states(proposals.embeddings)
             proposals = replace(self.exact(proposals), embeddings=embeddings)
-        return Features(self.states(given.maps), proposals, self.states(given.images))
+        return Features(
+            self.states(given.maps),
+            proposals,
+            self.states(given.images),
+            self.states(given.pyramid),
+        )
 
     def _mapped(self, value: Any, cast: Callable[[Tensor], Tensor]) -> Any:
         if isinstance(value, Tensor):
@@ -255,11 +262,13 @@ def _box_or_mask(module: Any, given: Given, *, proposals: bool = False) -> Outpu
     asked = references([3, 2])
     asked = replace(given.exact(asked), states=given.states(asked.states))
     seen = given.features(features(2, proposals=proposals))
-    if isinstance(module, BoxDecoder):
-        boxes = module(asked, seen.maps.cells, seen.proposals)
+    if isinstance(module, BoxDecoder | DetrBoxDecoder):
+        own = isinstance(module, BoxDecoder)
+        boxes = module(asked, seen.maps.cells, seen.proposals) if own else module(asked, seen)
         exact = {"boxes": boxes.boxes[asked.filled], "quality": boxes.quality[asked.filled]}
     else:
-        masks = module(asked, seen.maps, seen.proposals)
+        own = isinstance(module, MaskDecoder)
+        masks = module(asked, seen.maps, seen.proposals) if own else module(asked, seen)
         exact = {"logits": masks.logits[asked.filled], "quality": masks.quality[asked.filled]}
     return {f"exact {name}": value for name, value in exact.items()}
 
@@ -285,6 +294,7 @@ def _case_run(case: Case) -> Run:
 
 _DECODER = DecoderConfig(**SHAPE)
 _PLAIN = DecoderConfig(**{**SHAPE, "anchored": False})
+_DETR = DecoderConfig(**{**SHAPE, "anchored": False, "design": "detr"})
 _WIDTHS: dict[str, Any] = {"cell_level": 1, "pixel_level": 0, "cell_width": 8, "pixel_width": 8}
 
 RUNS: Mapping[str, Run] = {
@@ -367,6 +377,12 @@ RUNS: Mapping[str, Run] = {
         lambda: MaskDecoder(_DECODER, LANGUAGE, PIXELS),
         partial(_box_or_mask, proposals=True),
         (MaskDecoder,),
+    ),
+    "boxes detr": Run(
+        lambda: DetrBoxDecoder(_DETR, LANGUAGE, tuple(LEVELS)), _box_or_mask, (DetrBoxDecoder,)
+    ),
+    "masks detr": Run(
+        lambda: DetrMaskDecoder(_DETR, LANGUAGE, PIXELS), _box_or_mask, (DetrMaskDecoder,)
     ),
     "state projector": Run(
         lambda: StateProjector(LANGUAGE, 16),
