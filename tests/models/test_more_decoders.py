@@ -221,10 +221,10 @@ def test_a_model_learns_bodies_and_depth_and_answers_with_them() -> None:
     model, processor = tiny_model(decoders=BODIES)
     samples = people(1)
     batch = batch_of(processor, [row_of(processor, one, asked(one)) for one in samples])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     model.train()
     losses: list[dict[str, float]] = []
-    for _ in range(240):
+    for _ in range(140):
         output = run(model, batch)
         optimizer.zero_grad()
         output.loss.backward()

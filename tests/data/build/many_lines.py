@@ -16,7 +16,7 @@ from annotated import line, plan_of
 
 from deixis.data.build import Budget, BuiltDataset, build, verify
 
-EACH = 7
+EACH = 3
 """How often each kind of hostile line comes."""
 
 
@@ -80,7 +80,7 @@ def main(folder: Path, count: int) -> None:
                 file.write(bad[number // every] + "\n")
     for name in ("clean", "mixed"):
         plan = plan_of(
-            f"jsonl:{folder / name}.jsonl,name=lines", tasks="rec,caption*0.5", shard_images=1000
+            f"jsonl:{folder / name}.jsonl,name=lines", tasks="rec,caption*0.5", shard_images=500
         )
         build(plan, folder / name, workers=2, budget=Budget(share=0.02))
         verify(folder / name)
