@@ -273,7 +273,6 @@ class KeypointDecoder(nn.Module):
         else:
             self._add_own_layers(config, language_width, count)
         self.estimate = QualityHead(config.width)
-        self.register_buffer("sigmas", torch.tensor(self.skeleton.sigmas), persistent=False)
 
     def _add_own_layers(self, config: KeypointConfig, language_width: int, count: int) -> None:
         self.trunk = ReferenceTrunk(config.trunk, language_width, self.unit)
