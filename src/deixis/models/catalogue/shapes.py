@@ -126,9 +126,14 @@ def connector(box_encoder: Any = "mlp", *, text: bool = True) -> ConnectorConfig
     )
 
 
+def sam_huge() -> SamConfig:
+    """SAM ViT-H."""
+    return SamConfig(vision_config=_SAM_HUGE)
+
+
 def prompted(kind: str) -> nn.Module:
     """SAM ViT-H, which u-LLaVA and REF-VLM take, or SAM 2 Hiera-T behind the same projector."""
-    config = SamConfig(vision_config=_SAM_HUGE) if kind == "sam" else Sam2Config()
+    config = sam_huge() if kind == "sam" else Sam2Config()
     return build_prompted({"segmenter": config.to_dict()}, LANGUAGE)
 
 

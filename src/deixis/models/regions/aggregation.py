@@ -1,6 +1,7 @@
 """Mask-guided aggregation of REF-VLM (IV-B, equations 1 to 3), and what its public code does."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
@@ -185,7 +186,7 @@ class MaskGuidedAggregation(nn.Module):
         Raises:
             ModelError: A mask is empty, or features do not have the side that the weights are for.
         """
-        with torch.autocast(features.device.type, enabled=False):
+        with _without_autocast(features.device.type):
             weights = self._weights(masks, (features.shape[2], features.shape[3]))
             tokens = self._pooled(features.float(), weights, rows)
             code = None if self.variant.mask_code == "none" else self._told(weights)
@@ -311,6 +312,13 @@ class MaskGuidedAggregation(nn.Module):
                 order = torch.arange(self.num_placed, device=device)[:, None]
                 rate = self.base ** (2 * torch.arange(channels, device=device) / channels)
                 return self.strength * torch.cos(order / rate)
+
+
+def _without_autocast(kind: str) -> AbstractContextManager[object]:
+    """Sums in their own precision; a kind of device without autocast refuses to turn it off."""
+    if not torch.amp.is_autocast_available(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 def _at_least_half(masks: Float[Tensor, "q mh mw"]) -> Float[Tensor, "q mh mw"]:

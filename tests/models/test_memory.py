@@ -1,0 +1,184 @@
+"""What a 7B model weighs and holds, from its shapes: nothing of it is made."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from models.decoders.segmenters import SIDE, WIDTH, tiny_sam
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import CLIPVisionConfig
+
+from deixis.models.catalogue.memory import (
+    Step,
+    part_memory,
+    refvlm,
+    steps,
+    ullava,
+    weights_table,
+)
+from deixis.models.catalogue.meter import HeldBytes, held_bytes
+from deixis.models.decoders.prompted import PromptedMaskDecoder, build_prompted
+from deixis.models.pointing import PointingVLM
+from deixis.models.vision.pretrained import PretrainedEncoder, vision_config
+
+PAGE = (Path(__file__).parents[2] / "docs" / "parts.md").read_text()
+WRITE = "write it anew: python -m deixis.models.catalogue.memory"
+MEASURED: dict[str, Callable[[Step], bool]] = {
+    "ullava": lambda step: step.part != "whole" and "4 images" not in step.what,
+    "refvlm": lambda step: step.part.endswith(("_decoder", "region_encoder")),
+}
+"""The steps whose rows are measured anew: all of them take half a minute on a busy machine."""
+
+
+def rows(title: str) -> list[tuple[str, str, float, float]]:
+    """The page's steps of a model: part, what it does, what is held and the peak, in MiB."""
+    section = PAGE.split(f"### {title}\n")[1].split("\n#")[0]
+    found = re.findall(r"^\| `(\w+)` \| (.+?) \| ([\d,.]+) \| ([\d,.]+) \|$", section, re.MULTILINE)
+    return [
+        (part, what, float(held.replace(",", "")), float(peak.replace(",", "")))
+        for part, what, held, peak in found
+        if not what.replace(",", "").isdigit()
+    ]
+
+
+ROWS = {"ullava": rows("u-LLaVA"), "refvlm": rows("REF-VLM")}
+
+
+@pytest.fixture(params=[torch.device("meta"), torch.device("cpu")], ids=str)
+def device(request: pytest.FixtureRequest) -> torch.device:
+    found: torch.device = request.param
+    return found
+
+
+def test_layers_hold_what_they_were_given_and_what_they_make(device: torch.device) -> None:
+    with device:
+        layers = nn.Sequential(nn.Linear(100, 200), nn.ReLU(), nn.Linear(200, 50))
+        numbers = torch.zeros(8, 100)
+    # at the ReLU what enters and what leaves; weights and the first input count nothing
+    assert held_bytes(lambda: layers(numbers)) == 8 * (200 + 200) * 4
+    layers[1] = nn.ReLU(inplace=True)
+    assert held_bytes(lambda: layers(numbers)) == 8 * (200 + 50) * 4
+    layers.bfloat16()
+    assert held_bytes(lambda: layers(numbers.bfloat16())) == 8 * (100 + 200 + 50) * 2
+
+
+def test_bytes_are_counted_once_and_until_they_are_let_go(device: torch.device) -> None:
+    weight = torch.zeros(100, device=device)
+    with HeldBytes() as held:
+        one = weight.view(10, 10) + 1
+        view = one.t()
+        two = view * 2
+        assert held.peak == 2 * 400
+        del one, view
+        two.add_(weight.view(10, 10))
+        three = two[0] + 1
+        assert held.peak == 2 * 400
+        four = torch.cat([three, *two])
+        assert held.peak == 400 + 40 + 440
+    assert len(four) == 110
+
+
+def test_attention_makes_its_result_alone(device: torch.device) -> None:
+    heads = torch.zeros(1, 4, 300, 8, device=device)
+    assert held_bytes(lambda: functional.scaled_dot_product_attention(heads, heads, heads)) == (
+        4 * 300 * 8 * 4
+    )
+
+
+def test_what_is_read_lies_on_the_processor_and_meets_what_has_no_values() -> None:
+    states, chosen = torch.zeros(3, 5, device="meta"), torch.tensor([True, False, True])
+
+    def run() -> Tensor:
+        some = states[chosen] * torch.ones(int(chosen.sum()), 1)
+        return states.masked_scatter(chosen[:, None], some)
+
+    with HeldBytes():
+        assert run().is_meta
+        assert run().shape == (3, 5)
+
+
+def test_tensors_without_values_hold_what_others_do() -> None:
+    config = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=14,
+    )
+
+    def held(device: str) -> int:
+        with torch.device(device):
+            encoder = PretrainedEncoder(vision_config(config)).eval()
+            return held_bytes(lambda: encoder(torch.zeros(2, 3, 28, 28)))
+
+    assert held("meta") == held("cpu") > 0
+
+
+def test_images_that_a_segmenter_encodes_one_by_one_hold_the_bytes_of_one() -> None:
+    segmenter = tiny_sam().config.to_dict()
+
+    def held(images: int, at_once: int) -> int:
+        with torch.device("meta"):
+            decoder = build_prompted({"segmenter": segmenter, "images_at_once": at_once}, 8)
+            pixels = torch.zeros(images, 3, SIDE, SIDE)
+        assert isinstance(decoder, PromptedMaskDecoder)
+        return held_bytes(lambda: decoder.see(pixels))
+
+    embedding = WIDTH * (SIDE // 16) ** 2 * 4
+    # those of images before, and of all of them together
+    assert held(4, 1) <= held(1, 1) + 2 * 4 * embedding
+    assert held(4, 4) >= 4 * held(1, 1)
+
+
+@pytest.fixture(scope="module", params=[ullava, refvlm], ids=["ullava", "refvlm"])
+def model(request: pytest.FixtureRequest) -> PointingVLM:
+    build: Callable[[], PointingVLM] = request.param
+    return build()
+
+
+@pytest.mark.slow
+def test_a_7b_model_is_counted_without_its_weights(model: PointingVLM) -> None:
+    assert all(parameter.is_meta for parameter in model.parameters())
+    found = {one.part: one.parameters for one in part_memory(model)}
+    # LLaMA 7B as released, and a row for each of 20 tokens in both of its tables
+    assert found["language_model"] == 6_738_415_616 + 2 * 20 * 4096
+    assert found["whole"] == sum(parameter.numel() for parameter in model.parameters())
+    assert weights_table(model) in PAGE, WRITE
+
+
+@pytest.mark.slow
+def test_a_7b_model_holds_what_the_page_says(model: PointingVLM) -> None:
+    name = "refvlm" if model.config.notation == "triplets" else "ullava"
+    weights = {one.part: one.weights(torch.bfloat16) for one in part_memory(model)}
+    told = {(part, what): (held, peak) for part, what, held, peak in ROWS[name]}
+    found = steps(model)
+    assert [(step.part, step.what) for step in found] == list(told), WRITE
+    for step in found:
+        shown, peak = told[step.part, step.what]
+        assert peak == pytest.approx(weights[step.part] / 2**20 + shown, abs=0.11), WRITE
+        if MEASURED[name](step):
+            # versions of libraries differ by a temporary tensor
+            held = step.held() / 2**20
+            assert held == pytest.approx(shown, rel=0.05, abs=0.1), (step.part, WRITE)
+
+
+def test_the_page_says_how_much_more_a_batch_at_once_holds() -> None:
+    told = {(part, what): held for part, what, held, _ in ROWS["ullava"]}
+    one, each, together = (
+        told["mask_decoder", f"{what} encoded{how}"]
+        for what, how in (("1 image", ""), ("4 images", ", one by one"), ("4 images", ", at once"))
+    )
+    # an image's embedding has 256 channels of 64 x 64 cells; all of them are put together at the end
+    embedding = 256 * 64 * 64 * 2 / 2**20
+    assert one <= each <= one + 8 * embedding
+    assert together > 4 * one
+    assert told["whole", "a question read, one token written, its references decoded"] >= max(
+        held for (_, what), held in told.items() if "4 images" not in what
+    )
+    # keys and values of 32 layers, which are kept
+    cache = 2 * 32 * 837 * 4096 * 2 / 2**20
+    assert told["language_model", "one token written after them"] >= cache
