@@ -6,11 +6,16 @@ from pathlib import Path
 import pytest
 from command import Ended, Run
 from deprecations import Deprecations
+from hypothesis import HealthCheck, settings
 
 from deixis.cli import main
 
 # Tensors in tests are tiny: a second thread costs more than it gives, above all on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("deixis", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("deixis")
 
 _SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 _REAL_WEIGHTS = Path(__file__).parents[1] / ".real-weights"
