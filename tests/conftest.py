@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from command import Ended, Run
 from deprecations import Deprecations
+from hypothesis import HealthCheck, settings
 
 from deixis.cli import main
 
@@ -18,6 +19,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 _MEMORY = Path("/dev/shm")  # noqa: S108 (pytest makes a folder of its own in it)
 if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 6 * 2**30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("deixis", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("deixis")
 
 _SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 _REAL_WEIGHTS = Path(__file__).parents[1] / ".real-weights"

@@ -100,6 +100,19 @@ def refer(**fields: object) -> Callable[[Rows], Rows]:
     return change(1, references=[fields])
 
 
+def beyond(pixels: float, edge: int) -> Callable[[Rows], Rows]:
+    """The whole picture as a box, with one edge moved."""
+
+    def apply(rows: Rows) -> Rows:
+        height, width = rows[1]["size"]
+        box = [0, 0, width, height]
+        box[edge] += pixels
+        rows[1]["references"] = [{"box": box}]
+        return rows
+
+    return apply
+
+
 def without(key: str) -> Callable[[Rows], Rows]:
     def apply(rows: Rows) -> Rows:
         del rows[1][key]
@@ -152,6 +165,10 @@ CORRUPTIONS: dict[str, tuple[Callable[[Rows], Rows], str]] = {
     "inverted box": (refer(box=[5, 0, 1, 1]), "expected x2 > x1"),
     "short box": (refer(box=[5, 0, 6]), "expected a list of 4 numbers"),
     "box of words": (refer(box=["1", 0, 6, 7]), "expected a number"),
+    "box over the right by more than a pixel": (beyond(1.01, 2), r"box .* does not fit a"),
+    "box over the bottom by more than a pixel": (beyond(1.01, 3), r"box .* does not fit a"),
+    "box over the left by more than a pixel": (beyond(-1.01, 0), r"box .* does not fit a"),
+    "box over the top by more than a pixel": (beyond(-1.01, 1), r"box .* does not fit a"),
     "box outside": (refer(box=[0, 0, 900, 10]), r"box .* does not fit a"),
     "normalised": (normalized, r"boxes that look normalised to \[0, 1\]"),
     "mask of another size": (
@@ -177,6 +194,14 @@ def test_a_corrupt_file_is_not_scored_and_the_defect_is_named(
         score(REC, path, limit=LIMIT)
     assert str(caught.value).startswith(f"{path}: not scored: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("pixels", "edge"), [(-0.99, 0), (-0.99, 1), (0.99, 2), (0.99, 3)])
+def test_a_box_may_leave_its_picture_by_a_pixel(
+    rows: Rows, tmp_path: Path, pixels: float, edge: int
+) -> None:
+    path = write(tmp_path / "p.jsonl", beyond(pixels, edge)(rows))
+    assert score(REC, path, limit=LIMIT)[REC].scores["rec"].num_unparsed == 0
 
 
 def test_every_kind_of_defect_is_counted(rows: Rows, tmp_path: Path) -> None:

@@ -1,3 +1,6 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -43,22 +46,29 @@ def test_cached_generation_equals_uncached() -> None:
         assert torch.allclose(first.references, second.references, atol=1e-4)
 
 
-def forced_generation(
-    model: PointingVLM, batch: Batch, answer: list[int], *, cached: bool
-) -> Generated:
-    """Generate with a head that names the next token of ``answer``, whatever it sees."""
-    written = iter(answer)
+@contextmanager
+def forced(model: PointingVLM, *answers: list[int]) -> Iterator[None]:
+    """Let the head name the next token of each row's answer, whatever it sees."""
+    written = iter(list(zip(*answers, strict=True)))
 
     def name_next(_: nn.Module, __: tuple[torch.Tensor, ...], logits: torch.Tensor) -> torch.Tensor:
-        return torch.zeros_like(logits).index_fill(-1, torch.tensor([next(written)]), 1.0)
+        chosen = torch.tensor(next(written)).view(-1, *[1] * (logits.dim() - 1))
+        return torch.zeros_like(logits).scatter(-1, chosen, 1.0)
 
     hook = model.language_model.get_output_embeddings().register_forward_hook(name_next)
     try:
+        yield
+    finally:
+        hook.remove()
+
+
+def forced_generation(
+    model: PointingVLM, batch: Batch, answer: list[int], *, cached: bool
+) -> Generated:
+    with forced(model, answer):
         generated, _ = generate(
             model, batch, end_id=answer[-1], max_new_tokens=len(answer), cached=cached
         )
-    finally:
-        hook.remove()
     return generated[0]
 
 
@@ -155,9 +165,29 @@ def test_training_works_after_inference() -> None:
     assert model.get_parameter("vision_encoder.stem.weight").grad is not None
 
 
-def test_generation_stops_at_the_limit_and_says_so() -> None:
-    answer = predictor().ask(IMAGE, "Where?", max_new_tokens=3)
-    assert answer.finish_reason in {"length", "stop"}
+@pytest.mark.parametrize("cached", [True, False])
+def test_each_row_says_whether_it_ended_or_was_cut_at_the_limit(*, cached: bool) -> None:
+    """A row that ends with the last token that the limit allows did end."""
+    model, processor = tiny_model()
+    tokenizer = processor.tokenizer
+    rows = [processor.row(question("Where?"))] * 3
+    batch = collate(rows, pad_id=tokenizer.pad_id, left=True)
+    word, end = tokenizer.encode_text("red")[0], tokenizer.end_id
+    with forced(model, [word, end, word, word], [word] * 4, [word] * 3 + [end]):
+        generated, _ = generate(model, batch, end_id=end, max_new_tokens=4, cached=cached)
+    assert [one.ids for one in generated] == [(word,), (word,) * 4, (word,) * 3]
+    assert [one.finish_reason for one in generated] == ["stop", "length", "stop"]
+
+
+@pytest.mark.parametrize(("ends", "reason"), [(True, "stop"), (False, "length")])
+def test_an_answer_says_whether_the_limit_cut_it(*, ends: bool, reason: str) -> None:
+    asked = predictor()
+    tokenizer = asked.processor.tokenizer
+    word, end = tokenizer.encode_text("red")[0], tokenizer.end_id
+    with forced(asked.model, [word, word, end if ends else word]):
+        answer = asked.ask(IMAGE, "Where?", max_new_tokens=3)
+    assert answer.finish_reason == reason
+    assert answer.to_dict()["finish_reason"] == reason
     assert answer.size == SIZE
 
 

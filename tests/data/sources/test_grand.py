@@ -151,6 +151,14 @@ def test_hostile_objects_and_files_are_faults(tmp_path: Path) -> None:
         open_grand(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(("right", "expected"), [(101.99, {}), (102.01, {"box_outside": 1})])
+def test_a_detectors_box_may_leave_by_a_fiftieth_of_the_side(
+    tmp_path: Path, right: float, expected: dict[str, int]
+) -> None:
+    _file(tmp_path, "sa_4.jpg", objects=[_thing(0, [0, 0, right, 10], "edge")])
+    assert codes(collect(open_grand(tmp_path))) == expected
+
+
 @pytest.mark.shared_data
 @pytest.mark.parametrize("level", ["level_3_dense_caption", "level_4_extra_context"])
 def test_true_files_of_grand_are_read(shared_data: Path, tmp_path: Path, level: str) -> None:

@@ -287,6 +287,16 @@ def test_a_box_turned_by_any_angle_is_a_polygon(tmp_path: Path) -> None:
     assert codes(collect(open_label_studio(_write(tmp_path, _task(turned))))) == {"box_outside": 1}
 
 
+@pytest.mark.parametrize(("x", "expected"), [(4.01, {}), (3.99, {"box_outside": 1})])
+def test_a_turned_box_may_leave_its_picture_by_a_hundredth_of_the_side(
+    tmp_path: Path, x: float, expected: dict[str, int]
+) -> None:
+    # 20 pixels high and turned by 30 degrees: 10 pixels to the left of its corner
+    turned = _box(x, 20, 20, 20)
+    turned["value"]["rotation"] = 30
+    assert codes(collect(open_label_studio(_write(tmp_path, _task(turned))))) == expected
+
+
 def _ellipse(*values: float, **more: Any) -> dict[str, Any]:
     names = ("x", "y", "radiusX", "radiusY", "rotation")
     value = {**dict(zip(names, values, strict=True)), "ellipselabels": ["coin"]}

@@ -158,6 +158,21 @@ def test_a_box_that_cannot_be_used_is_left_out(tmp_path: Path, row: str, code: s
     assert (sample.left_out.unknown, sample.absent_categories) == (True, ())
 
 
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (_row("/m/3", 0.2, 0.2, 1.0099, 0.6), {}),
+        (_row("/m/3", 0.2, 0.2, 1.0101, 0.6), {"box_layout": 1}),
+        (_row("/m/3", -0.0099, 0.2, 0.6, 0.6), {}),
+        (_row("/m/3", -0.0101, 0.2, 0.6, 0.6), {"box_layout": 1}),
+    ],
+)
+def test_a_fraction_may_leave_its_side_by_a_hundredth_and_no_more(
+    tmp_path: Path, row: str, expected: dict[str, int]
+) -> None:
+    assert codes(collect(open_open_images(_write(tmp_path, row)))) == expected
+
+
 def test_rows_and_labels_that_cannot_be_used_are_faults(tmp_path: Path) -> None:
     root = _write(
         tmp_path,

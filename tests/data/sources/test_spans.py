@@ -7,6 +7,7 @@ import pytest
 from data.sources.pictures import picture
 
 from deixis.data.sources.base import BadRecord, Fault
+from deixis.data.sources.fields import read_box
 from deixis.data.sources.records import digest, file_record, json_files, place_in, records
 from deixis.data.sources.slots import about_regions, fill, place_of, places_in
 from deixis.data.sources.spans import Span, find_phrase, fraction_box, ground, located_size
@@ -90,6 +91,31 @@ def test_fractions_are_of_the_sides() -> None:
     assert notes == {}
     assert fraction_box([-0.01, 0, 1.01, 1], _SIZE, notes) == Box(0, 0, 64, 48)
     assert notes == {"box_clipped": 1}
+
+
+@pytest.mark.parametrize(
+    ("size", "over"), [(ImageSize(100, 100), 1.0), (ImageSize(1000, 1000), 5.0)]
+)
+@pytest.mark.parametrize("edge", range(4))
+def test_a_box_may_leave_by_a_pixel_or_five_thousandths_of_the_side(
+    size: ImageSize, over: float, edge: int
+) -> None:
+    def moved(by: float) -> list[float]:
+        box = [0.0, 0.0, float(size.width), float(size.height)]
+        box[edge] += by if edge > 1 else -by
+        return box
+
+    whole = Box(0, 0, size.width, size.height)
+    notes: dict[str, int] = {}
+    assert read_box(moved(over - 0.01), size, notes, layout="xyxy") == whole
+    shares = [value / size.width for value in moved(over - 0.01)]
+    assert fraction_box(shares, size, notes) == whole
+    assert notes == {"box_clipped": 2}
+    with pytest.raises(BadRecord, match="leaves its"):
+        read_box(moved(over + 0.01), size, notes, layout="xyxy")
+    with pytest.raises(BadRecord, match="leaves its"):
+        fraction_box([value / size.width for value in moved(over + 0.01)], size, notes)
+    assert notes == {"box_clipped": 2}
 
 
 def test_an_image_that_is_stored_turned_has_no_size_for_annotations(tmp_path: Path) -> None:

@@ -15,10 +15,15 @@ from deixis.geometry import COCO_KEYPOINTS, Box, ImageSize, Mask
 NAMES = "names:\n  0: dog\n  1: traffic_light\n"
 
 
-def _dataset(root: Path, rows: str | bytes | None = "", config: str = NAMES) -> Path:
+def _dataset(
+    root: Path,
+    rows: str | bytes | None = "",
+    config: str = NAMES,
+    size: tuple[int, int] = (64, 48),
+) -> Path:
     root.mkdir(exist_ok=True)
     (root / "data.yaml").write_text(f"train: images/train\nval: images/train\n{config}")
-    picture(root / "images" / "train" / "a.png", 64, 48)
+    picture(root / "images" / "train" / "a.png", *size)
     (root / "labels" / "train").mkdir(parents=True)
     if rows is not None:
         data = rows.encode() if isinstance(rows, str) else rows
@@ -155,6 +160,59 @@ def test_a_box_that_is_rounded_over_the_edge_is_clipped_and_counted(tmp_path: Pa
     sample = readings["images/train/a.png"].sample
     assert sample is not None
     assert sample.instances[0].box == Box(0, 0, 64, 48)
+
+
+_KEYPOINT = "kpt_shape: [1, 3]\n" + NAMES
+_OBB = "task: obb\n" + NAMES
+
+
+@pytest.mark.parametrize(
+    ("row", "config", "code"),
+    [
+        ("0 0.5 0.5 {} 0.5", NAMES, "box_layout"),
+        ("0 0.5 0.5 0.5 {}", NAMES, "box_layout"),
+        ("0 0.2 0.2 {} 0.2 0.8 0.8", NAMES, "box_layout"),
+        ("0 0.5 0.5 1 1 0.5 {} 2", _KEYPOINT, "keypoints_damaged"),
+        ("0 0.5 0.5 {0} 0.5 {0} 0.6 0.5 0.6", _OBB, None),
+    ],
+)
+def test_a_fraction_may_leave_its_side_by_a_hundredth_and_no_more(
+    tmp_path: Path, row: str, config: str, code: str | None
+) -> None:
+    within = codes(collect(open_yolo(_dataset(tmp_path / "a", row.format(1.0099), config))))
+    beyond = codes(collect(open_yolo(_dataset(tmp_path / "b", row.format(1.0101), config))))
+    assert "box_layout" not in within
+    assert "keypoints_damaged" not in within
+    assert beyond == ({} if code is None else {code: 1})
+
+
+@pytest.mark.parametrize(("x", "codes_"), [(-0.0099, {}), (-0.0101, {"box_layout": 1})])
+def test_a_fraction_below_zero_is_held_to_the_same_hundredth(
+    tmp_path: Path, x: float, codes_: dict[str, int]
+) -> None:
+    readings = collect(open_yolo(_dataset(tmp_path, f"0 {x} 0.2 0.8 0.2 0.8 0.8")))
+    assert codes(readings) == codes_
+
+
+@pytest.mark.parametrize(
+    ("size", "over", "codes_"),
+    [
+        # a pixel in a small picture, five thousandths of the side in a large one
+        ((64, 48), 0.98, {}),
+        ((64, 48), 1.02, {"box_outside": 1}),
+        ((1000, 48), 4.98, {}),
+        ((1000, 48), 5.02, {"box_outside": 1}),
+    ],
+)
+def test_a_box_may_leave_its_picture_by_a_pixel_or_five_thousandths(
+    tmp_path: Path, size: tuple[int, int], over: float, codes_: dict[str, int]
+) -> None:
+    width = size[0]
+    for folder, centre in (("right", width - 8 + over), ("left", 8 - over)):
+        row = f"0 {centre / width:.9f} 0.5 {16 / width:.9f} 0.5"
+        readings = collect(open_yolo(_dataset(tmp_path / folder, row, size=size)))
+        assert codes(readings) == codes_
+        assert notes(readings) == ({} if codes_ else {"box_clipped": 1})
 
 
 def test_a_box_within_the_first_pixel_is_no_mistake(tmp_path: Path) -> None:
