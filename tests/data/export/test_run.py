@@ -184,9 +184,10 @@ def test_a_disk_that_refuses_is_a_storage_error(tmp_path: Path) -> None:
 
 
 def test_yolo_tells_what_rows_cannot_hold(tmp_path: Path) -> None:
+    plain = BOX | {"box": [30, 4, 44, 20]}
     masked = BOX | {"mask": POLYGON}
     crowd = BOX | {"crowd": True, "mask": POLYGON}
-    source = _lines(tmp_path / "in", {"image": "a.png", "objects": [BOX, masked, crowd]})
+    source = _lines(tmp_path / "in", {"image": "a.png", "objects": [plain, masked, crowd]})
     done = export(tmp_path / "auto", "yolo", source)
     (sample,) = samples(open_yolo(done.folder)).values()
     assert [one.mask for one in sample.instances] == [None, None]
@@ -195,7 +196,7 @@ def test_yolo_tells_what_rows_cannot_hold(tmp_path: Path) -> None:
     done = export(tmp_path / "polygons", "yolo", source, rows="polygons")
     (sample,) = samples(open_yolo(done.folder)).values()
     assert done.report.not_carried["boxes without a mask, written as rectangles"] == 1
-    assert [one.box for one in sample.instances] == [Box(4, 4, 20, 20)] * 2
+    assert [one.box for one in sample.instances] == [Box(30, 4, 44, 20), Box(4, 4, 20, 20)]
     checkers = np.indices((150, 150)).sum(axis=0) % 2 == 0
     coded = {"size": [150, 150], "counts": _counts(checkers)}
     picture(tmp_path / "in" / "b.png", 150, 150)

@@ -120,8 +120,16 @@ def test_what_one_of_two_records_says_is_kept() -> None:
     mask = Mask.from_box(BOX, SIZE)
     found = Inventory()
     found.add(Instance("cat", BOX, attributes=("red",)))
-    found.add(Instance("cat", BOX, mask, attributes=("wet",), crowd=True))
-    assert found.instances == [Instance("cat", BOX, mask, attributes=("red", "wet"), crowd=True)]
+    found.add(Instance("cat", BOX, mask, attributes=("wet",)))
+    assert found.instances == [Instance("cat", BOX, mask, attributes=("red", "wet"))]
+
+
+def test_a_crowd_and_one_thing_in_one_box_are_not_counted() -> None:
+    found = Inventory()
+    found.add(Instance("cat", BOX))
+    found.add(Instance("cat", BOX, Mask.from_box(BOX, SIZE), crowd=True))
+    assert [one.crowd for one in found.instances] == [False, True]
+    assert found.left_out() == LeftOut(categories=frozenset({"cat"}))
 
 
 def test_two_masks_in_one_box_are_not_counted() -> None:

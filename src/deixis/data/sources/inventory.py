@@ -108,8 +108,8 @@ class Inventory:
 
         One of the same class on the same box as an earlier one is the same thing given twice: the
         earlier one takes what it lacked, and the notes count ``box_twice``. Where both have masks or
-        keypoints that differ nobody knows how many there are: both stay, the class is not
-        complete, and the notes count ``box_shared``.
+        keypoints that differ, or one is a crowd, nobody knows how many there are: both stay, the
+        class is not complete, and the notes count ``box_shared``.
         """
         index = self._twin(instance)
         if index is not None:
@@ -182,6 +182,8 @@ def _same(one: Box, other: Box) -> bool:
 
 def _joined(first: Instance, second: Instance) -> Instance | None:
     """One instance of two on the same box; None where they are two things."""
+    if first.crowd != second.crowd:
+        return None
     for one, other in ((first.mask, second.mask), (first.keypoints, second.keypoints)):
         if one is not None and other is not None and one != other:
             return None
@@ -190,7 +192,6 @@ def _joined(first: Instance, second: Instance) -> Instance | None:
         mask=second.mask if first.mask is None else first.mask,
         keypoints=second.keypoints if first.keypoints is None else first.keypoints,
         attributes=tuple(dict.fromkeys((*first.attributes, *second.attributes))),
-        crowd=first.crowd or second.crowd,
         oriented=second.oriented if first.oriented is None else first.oriented,
         score=second.score if first.score is None else first.score,
     )
