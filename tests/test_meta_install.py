@@ -208,5 +208,6 @@ def test_an_installed_wheel_points_builds_data_and_trains(
         for field in ("steps=1", "batch_size=2")
         for word in ("--set", f"stages.{stage}.{field}")
     ]
-    run(deixis, "train", "scenes_tiny", "--data", "built", "--out", "run", *small)
+    start = ["--from", "scenes-tiny", "--data", "built", "--out", "run"]
+    run(deixis, "train", "scenes_tiny", *start, *small)
     assert (folder / "run" / "model" / "model.safetensors").is_file()

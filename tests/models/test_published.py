@@ -396,7 +396,9 @@ def test_folders_that_hold_no_weights_are_refused_with_the_cause(tmp_path: Path)
     save_file(pink_adapters(), source / "model.safetensors")
     whole = (source / "model.safetensors").read_bytes()
     (source / "model.safetensors").write_bytes(whole[:-5])
-    with pytest.raises(CheckpointError, match=r"model\.safetensors: .* damaged: \d+ bytes, expected \d+"):
+    with pytest.raises(
+        CheckpointError, match=r"model\.safetensors: .* damaged: \d+ bytes, expected \d+"
+    ):
         import_weights("pink", source, tmp_path / "empty")
 
 

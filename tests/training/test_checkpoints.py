@@ -136,7 +136,7 @@ def test_a_damaged_checkpoint_is_named_set_aside_and_written_again(
     whole = {name: tensor.clone() for name, tensor in load_file(step(run, 4) / MODEL).items()}
     flip(step(run, 4) / MODEL)
     train(recipe(), run, resume=True)
-    (message,) = [r.getMessage() for r in caplog.records if "damaged" in r.getMessage()]
+    (message,) = [r.getMessage() for r in caplog.records if " is damaged (" in r.getMessage()]
     assert "step-00000004 is damaged (model.safetensors is not what was written)" in message
     assert "set aside as damaged-step-00000004; the run goes on from step-00000003" in message
     again = load_file(step(run, 4) / MODEL)

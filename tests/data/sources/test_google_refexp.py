@@ -34,7 +34,7 @@ def instances(tmp_path: Path) -> Path:
 
 
 def _toolkit(*, aligned: bool) -> dict[str, Any]:
-    annotations = [
+    annotations: list[dict[str, Any]] = [
         {
             "annotation_id": 100,
             "image_id": 9,
@@ -49,11 +49,12 @@ def _toolkit(*, aligned: bool) -> dict[str, Any]:
     ]
     if not aligned:
         return {"annotations": annotations, "refexps": refexps}
-    extra = {"category_id": 1, "bbox": [0, 2, 10, 5], "iscrowd": 0}
-    mask = {"segmentation": [[0, 2, 10, 2, 10, 7, 0, 7]]}
+    for left, one in enumerate(annotations):
+        one |= {"category_id": 1, "bbox": [left, 2, 10, 5], "iscrowd": 0}
+        one["segmentation"] = [[left, 2, left + 10, 2, left + 10, 7, left, 7]]
     return {
         "images": {"9": {**IMAGE, "image_id": 9, "region_candidates": []}},
-        "annotations": {str(one["annotation_id"]): {**one, **extra, **mask} for one in annotations},
+        "annotations": {str(one["annotation_id"]): one for one in annotations},
         "refexps": {str(one["refexp_id"]): one for one in refexps},
     }
 
