@@ -342,7 +342,9 @@ def test_the_rules_of_pink_are_a_set_of_their_own() -> None:
 
 def test_a_share_of_no_attributes_asks_for_classes_by_their_names_alone() -> None:
     dog = Instance("dog", Box(10, 10, 30, 30), attributes=("brown",))
-    alone = _sample(instances=(dog,), relations=(), expressions=(), questions=())
+    alone = _sample(
+        instances=(dog,), relations=(), expressions=(), questions=(), absent_categories=()
+    )
     for share, words in ((0.0, "dog"), (1.0, "brown dog")):
         rules = Rules(attribute_share=share)
         drawn = [draw_class(alone, np.random.default_rng(seed), rules) for seed in range(20)]
