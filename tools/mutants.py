@@ -47,7 +47,11 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "metrics": (("src/deixis/metrics",), ("tests/metrics",)),
     "losses": (
         ("src/deixis/models/losses.py", "src/deixis/models/language_loss.py"),
-        ("tests/models/test_losses.py", "tests/models/test_language_loss.py"),
+        (
+            "tests/models/test_losses.py",
+            "tests/models/test_language_loss.py",
+            "tests/models/test_objectives.py",
+        ),
     ),
     "matching": (("src/deixis/models/matching.py",), ("tests/models/test_matching.py",)),
     "generation": (
