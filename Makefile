@@ -2,13 +2,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 LATEST := .venv-latest/bin
 LOCK := build/lock
+MUTANTS :=
+SAMPLE := 25
+SEED := 0
 PYTEST := -m pytest -q --numprocesses auto --maxprocesses 8 --dist worksteal
 
 # A process of the tests that cannot keep its bytecode compiles all of deixis again: twice the time.
 export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-latest check format lock dist real-weights clean
+.PHONY: help demo test test-latest mutants check format lock dist real-weights clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +34,11 @@ test-latest: ## Run it with the newest libraries within pyproject.toml's bounds;
 	$(LATEST)/python -m pip install --quiet --disable-pip-version-check \
 	    --upgrade --upgrade-strategy eager -c constraints.in -e ".[dev]"
 	$(LATEST)/python $(PYTEST) --fail-on-deprecations
+
+mutants: $(BIN)/deixis ## See whether tests notice small changes (MUTANTS="src/deixis/geometry/boxes.py" SAMPLE=25 SEED=0)
+	test -d build/mutants/tool/mutmut || $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --target build/mutants/tool "mutmut>=3.8.1,<3.9"
+	$(BIN)/python tools/mutants.py $(MUTANTS) --sample $(SAMPLE) --seed $(SEED)
 
 check: $(BIN)/deixis ## Check style, formatting, types and the direction of imports
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from deixis.geometry import box_iou, generalized_box_iou
+from deixis.geometry import box_iou, convert_boxes, generalized_box_iou
 from deixis.models import losses
 from deixis.models.language_loss import language_loss
 from deixis.structures import IGNORE_INDEX
@@ -21,6 +21,28 @@ def test_paired_iou_equals_the_geometry_layer() -> None:
     a, b = first.double().numpy(), second.double().numpy()
     assert iou.numpy() == pytest.approx(box_iou(a, b).diagonal(), abs=1e-5)
     assert giou.numpy() == pytest.approx(generalized_box_iou(a, b).diagonal(), abs=1e-5)
+
+
+def test_corners_are_those_of_the_geometry_layer() -> None:
+    boxes = random_boxes(20, 3)
+    expected = convert_boxes(boxes.double().numpy(), "cxcywh", "xyxy")
+    assert losses.to_corners(boxes).numpy() == pytest.approx(expected, abs=1e-6)
+
+
+def test_masks_are_scored_alike_however_many_at_a_time() -> None:
+    """Three masks are more than are scored together; the same ones alone are not."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 4, 4, generator=generator).requires_grad_()
+    target = (torch.rand(3, 700, 700, generator=generator) > 0.5).float()
+    extents = torch.tensor([[0.0, 0.0, 1.0, 1.0]] * 2 + [[0.0, 0.25, 1.0, 0.75]])
+    assert losses.PIXELS_AT_ONCE // 700**2 == 2
+    together = losses.mask_losses(logits, target, extents)
+    parts = [slice(at, at + 1) for at in range(3)]
+    alone = [losses.mask_losses(logits[at], target[at], extents[at]) for at in parts]
+    for whole, pieces in zip(together, zip(*alone, strict=True), strict=True):
+        assert torch.allclose(whole, torch.cat(pieces), atol=1e-6)
+    (gradient,) = torch.autograd.grad(together[0].sum() + together[1].sum(), logits)
+    assert (gradient.abs().sum((1, 2)) > 0).all()
 
 
 def test_box_loss_is_zero_for_equal_boxes_and_has_finite_gradients_for_far_ones() -> None:
@@ -65,3 +87,11 @@ def test_language_loss_equals_full_logits_with_ignored_labels() -> None:
 def test_language_loss_without_labels_is_zero_and_not_nan() -> None:
     labels = torch.full((1, 5), IGNORE_INDEX)
     assert language_loss(torch.nn.Linear(4, 3), torch.randn(1, 5, 4), labels).item() == 0
+
+
+def test_language_loss_of_half_precision_is_in_float32_with_and_without_labels() -> None:
+    head = torch.nn.Linear(4, 3).bfloat16()
+    states = torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(0)).bfloat16()
+    for label in (IGNORE_INDEX, 1):
+        loss = language_loss(head, states, torch.full((1, 5), label))
+        assert loss.dtype == torch.float32

@@ -127,8 +127,10 @@ def test_a_plan_without_an_end_ends_at_the_first_phrase() -> None:
 
 def test_a_second_plan_is_left_out() -> None:
     plan = "<Task>\nUnit decode (False).\n</Task>\n"
-    decoded = read(f"{plan}<Phrase>dog</Phrase>{plan} runs")
+    raw = f"{plan}<Phrase>dog</Phrase>{plan} runs"
+    decoded = read(raw)
     assert codes(decoded) == ["repeated_plan"]
+    assert decoded.problems[0].position == raw.rindex("</Task>")
     assert decoded.text.text == "dog runs"
 
 

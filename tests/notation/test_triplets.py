@@ -209,6 +209,21 @@ def test_a_sentence_in_an_unclosed_unit_is_given_back() -> None:
 
 
 @pytest.mark.parametrize(
+    ("raw", "where"),
+    [
+        ("a <Phrase>big d", "a phrase"),
+        ("<Phrase>dog</Phrase>(<Unit>bo", "a unit"),
+        (f"<Phrase>dog</Phrase>({UNIT}[1]", "a group of units"),
+        ("<Task>\nUnit decode (Tr", "the plan"),
+    ],
+)
+def test_a_text_that_was_cut_says_where(raw: str, where: str) -> None:
+    (problem,) = (one for one in read(raw).problems if one.code == "truncated")
+    assert problem.message == f"the text ends inside {where}"
+    assert problem.position == len(raw)
+
+
+@pytest.mark.parametrize(
     ("raw", "phrases", "found"),
     [
         ("a <Phrase>big d", [], ["unclosed_phrase", "truncated"]),

@@ -2,8 +2,8 @@ import pytest
 
 from deixis.notation import Coordinates, Marker, Notation, Tokens, Triplets
 from deixis.notation.faults import FaultLog
-from deixis.notation.unit_names import canonical_unit
-from deixis.notation.vocabulary import join_pieces, split_markers
+from deixis.notation.unit_names import MAX_NAME_LENGTH, canonical_unit, parse_units
+from deixis.notation.vocabulary import FRAMES, join_pieces, split_markers
 from deixis.structures import Problem
 
 
@@ -42,6 +42,19 @@ def test_every_notation_cuts_and_joins_its_own_markers(notation: Notation) -> No
 def test_a_marker_without_a_spelling_is_written_by_its_value() -> None:
     assert join_pieces([Marker.IMAGE, "a"], {}) == "<image>a"
     assert split_markers("[x]a", {Marker.IMAGE: "[x]"}) == [Marker.IMAGE, "a"]
+
+
+def test_images_and_videos_stand_between_the_marks_of_the_public_code() -> None:
+    assert {str(marker.value) for marker in FRAMES} == {
+        *("<img_beg>", "</img_end>"),
+        *("<vid_beg>", "</vid_end>"),
+    }
+
+
+def test_names_of_units_are_read_up_to_a_length() -> None:
+    longest = "box".ljust(16 * MAX_NAME_LENGTH)
+    assert parse_units(longest) == ("box",)
+    assert parse_units(f"{longest} ") is None
 
 
 @pytest.mark.parametrize(
