@@ -223,15 +223,19 @@ def test_a_description_becomes_a_noun_phrase(description: str, expression: str) 
 
 def test_filters_leave_out_crowds_small_boxes_and_full_images(tmp_path: Path) -> None:
     Image.new("RGB", (200, 100)).save(tmp_path / "a.png")
-    boxes = [[0, 0, 50, 40], [0, 0, 50, 40.02], [5, 5, 90, 90]]
+    boxes: list[list[float]] = [[0, 0, 50, 40], [0, 0, 50, 40.02], [5, 5, 90, 90]]
     lines = [
         line(
             number,
             image="a.png",
             objects=[
                 # each a pixel further, since the same box twice is one thing
-                {"category": "cup", "box": [x1 + place, y1, x2 + place, y2], "crowd": place == 2}
-                for place, (x1, y1, x2, y2) in enumerate(boxes * times)
+                {
+                    "category": "cup",
+                    "box": [box[0] + place, box[1], box[2] + place, box[3]],
+                    "crowd": place == 2,
+                }
+                for place, box in enumerate(boxes * times)
             ],
             expressions=[],
             questions=[],

@@ -64,6 +64,7 @@ def test_rules_belong_to_the_plan(tmp_path: Path) -> None:
         "order": "area",
         "empty": "group",
         "absent_share": 1.0,
+        "attribute_share": 0.0,
         "class_by_count": True,
         "region_kinds": ("box",),
     }
