@@ -394,7 +394,7 @@ def loaded_batches(batches: RowBatches, *, workers: int) -> Iterator[Iterator[Lo
     except RuntimeError as error:
         # torch tells of the death of a worker by one of these, wherever the block stands
         ended = [process.exitcode for process in processes if process.exitcode]
-        if not ended:
+        if not ended or "DataLoader worker" not in str(error):
             raise
         raise WorkerError(_how_ended(ended[0])) from error
     finally:
