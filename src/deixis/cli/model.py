@@ -1,4 +1,4 @@
-"""Load a model for a command: quietly, since stderr belongs to the command's own messages."""
+"""Models for commands, quietly: stderr belongs to the command's own messages."""
 
 from pathlib import Path
 
@@ -6,6 +6,12 @@ from transformers.utils import logging
 
 from deixis.inference import Predictor
 from deixis.inference.load import load
+
+
+def quiet_libraries() -> None:
+    """Keep the warnings and progress bars of transformers from stderr, for the whole process."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def load_quietly(
@@ -23,8 +29,7 @@ def load_quietly(
         ModelError: There is no such model, device or dtype, or it takes no pose model.
         CheckpointError: Its files are damaged.
     """
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    quiet_libraries()
     return load(
         name,
         device=device,

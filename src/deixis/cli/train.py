@@ -60,10 +60,12 @@ def train_command(
     if (mixture is None) != (not source) or (mixture is not None and data is not None):
         raise RecipeError("expected --data, or --mixture with at least one --source")
 
+    from deixis.cli.model import quiet_libraries
     from deixis.recipes import apply_overrides, load_kept, load_recipe
     from deixis.training import going_on_from, on_built_data, on_live_data, train, with_moved_index
     from deixis.training.release import read_turns
 
+    quiet_libraries()
     kept = out / "recipe.json"
     # to resume means to resume what was started, options included; --set changes that
     unchanged = all(one is None for one in (begin, data, mixture))
