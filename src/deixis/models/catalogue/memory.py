@@ -186,6 +186,8 @@ def steps(model: PointingVLM) -> list[Step]:
     for unit in model.units:
         part = f"{unit}_decoder"
         decode = partial(getattr(model, part), _references(width), given)
+        # tables of positions are made once and kept for good
+        held_bytes(decode)
         found.append(Step(part, f"{REFERENCES} references decoded", decode))
     whole = "a question read, one token written, its references decoded"
     return [*found, Step("whole", whole, partial(_answer, model))]
