@@ -43,7 +43,7 @@ _HEIC_BRANDS = {
 
 
 class PictureKind(NamedTuple):
-    """What the first bytes say: Pillow's readers for it, or why there is none."""
+    """What the first bytes say: Pillow's readers for it, or why it cannot be read."""
 
     formats: tuple[str, ...]
     refused: str = ""

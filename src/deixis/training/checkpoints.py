@@ -208,7 +208,7 @@ def find_checkpoint(
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The path of the newest whole checkpoint under a folder; None where there is none."""
+    """The path of the newest whole checkpoint under a folder; None without one."""
     newest = find_checkpoint(folder).newest
     return None if newest is None else newest.path
 

@@ -102,7 +102,7 @@ def indexed_keys(folder: Path) -> dict[str, str]:
 
 
 def published_config(folder: Path) -> Mapping[str, Any]:
-    """What ``config.json`` beside weights says; nothing where there is none.
+    """What ``config.json`` beside weights says; empty without that file.
 
     Raises:
         CheckpointError: It is damaged.

@@ -181,7 +181,7 @@ class MaskGuidedAggregation(nn.Module):
         masks: Float[Tensor, "q mh mw"],
         rows: Int[Tensor, " q"],
     ) -> tuple[Float[Tensor, "q n c"], Float[Tensor, "q 1 _code"] | None]:
-        """Give what `forward` gives, a ``flat`` mask code by itself; None where there is none.
+        """Give what `forward` gives, a ``flat`` mask code by itself; None without one.
 
         Raises:
             ModelError: A mask is empty, or features do not have the side that the weights are for.
