@@ -2,8 +2,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,29 +70,21 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, la
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
-@pytest.mark.slow
 def test_sigterm_saves_at_the_next_step_and_ends_with_143(tmp_path: Path) -> None:
-    script = (
-        "import sys; from pathlib import Path; from deixis.training import train;"
-        "sys.path.insert(0, sys.argv[2]); from tiny import tiny_recipe;"
-        "recipe = tiny_recipe(checkpoint_every=10_000);"
-        "from dataclasses import replace;"
-        "recipe = replace(recipe, stages=(replace(recipe.stages[0], steps=9_000),));"
-        "train(recipe, Path(sys.argv[1]), report=lambda row: print(row['step'], flush=True))"
-    )
-    child = subprocess.Popen(  # noqa: S603 - our own script
-        [sys.executable, "-c", script, str(tmp_path / "run"), str(Path(__file__).parent.parent)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline().strip() == "1"
-    os.kill(child.pid, signal.SIGTERM)
-    child.communicate(timeout=60)
-    assert child.returncode == 143
-    newest = latest_checkpoint(tmp_path / "run" / "checkpoints")
+    """Sent while the step's row is written: after the step looked whether it is the last."""
+    recipe = tiny_recipe(checkpoint_every=10_000, log_every=1)
+    recipe = replace(recipe, stages=(replace(recipe.stages[0], steps=9_000),))
+
+    def end(row: dict[str, float]) -> None:
+        if row["step"] == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as ended:
+        train(recipe, tmp_path, report=end)
+    assert ended.value.code == 143
+    newest = latest_checkpoint(tmp_path / "checkpoints")
     assert newest is not None
-    assert read_checkpoint(newest).state.step >= 1
+    assert read_checkpoint(newest).state.step == 2
 
 
 @pytest.mark.slow

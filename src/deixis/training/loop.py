@@ -295,14 +295,16 @@ def _run_stage(
                 log.leave_out(stage.name, lr, stage.batch_size)
             optimizer.zero_grad()
             state = place(step + 1)
-            due = state.step % recipe.checkpoint_every == 0 or state.step == last or bool(stopping)
+            # read once: a signal that comes while the step is being saved waits for the next
+            ending = bool(stopping)
+            due = state.step % recipe.checkpoint_every == 0 or state.step == last or ending
             # before the checkpoint, so that the log has each of its steps
             if due or state.step % recipe.log_every == 0:
                 log.flush(state.step, state.quarantined)
             if due:
                 save()
                 saved = state.step
-            if stopping:
+            if ending:
                 break
     return state
 
