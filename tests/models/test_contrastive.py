@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import run_ranks
 from torch import nn
-from torch.multiprocessing.spawn import spawn
 
 from deixis.models.contrastive import SimilarityScale, cached_backward, contrastive_loss
 
@@ -249,7 +249,7 @@ def rank_gradients(rank: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_ranks_give_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
-    spawn(rank_gradients, args=(str(tmp_path),), nprocs=2)
+    run_ranks(rank_gradients, str(tmp_path))
     found = torch.load(tmp_path / "found.pt", weights_only=True)
     images, texts = batch(12, torch.float64)
     alone = Sides(torch.float64)

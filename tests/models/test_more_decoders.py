@@ -221,17 +221,17 @@ def test_a_model_learns_bodies_and_depth_and_answers_with_them() -> None:
     model, processor = tiny_model(decoders=BODIES)
     samples = people(1)
     batch = batch_of(processor, [row_of(processor, one, asked(one)) for one in samples])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
     model.train()
     losses: list[dict[str, float]] = []
-    for _ in range(140):
+    for _ in range(75):
         output = run(model, batch)
         optimizer.zero_grad()
         output.loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         losses.append({name: float(part.detach()) for name, part in output.parts.items()})
-    assert losses[-1]["language"] < 0.1 * losses[0]["language"]
+    assert losses[-1]["language"] < 0.02 * losses[0]["language"]
     # joints are scored once their reference finds the body, so the sum rises before it falls
     assert losses[-1]["keypoint"] < 0.8 * max(one["keypoint"] for one in losses)
     assert losses[-1]["depth"] < 0.5 * losses[0]["depth"]

@@ -1,15 +1,12 @@
-"""One of two ranks that work through the same steps: ``python ranks.py RANK FOLDER``.
+"""One of two ranks that work through the same steps.
 
 Gradients are written to ``FOLDER``: of both ranks with the same rows (``alike``), with rows that need
 other parts (``apart``), and of an alignment whose batch is dealt to them (``align``), of which the
 second rank has no region (``bare``), or neither has one (``nothing``), with what one process has.
 """
 
-import sys
 from datetime import timedelta
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 from accelerate import Accelerator
@@ -83,7 +80,3 @@ def main(rank: int, folder: Path) -> None:
     # or one leaves while the other still listens
     distributed.barrier()
     distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))

@@ -54,20 +54,32 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     return load_file(newest / "model.safetensors")
 
 
+RECIPE = tiny_recipe(stages=STAGES, checkpoint_every=1, keep_checkpoints=10)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of `RECIPE`, with every checkpoint; copy it before you change it."""
+    out = tmp_path_factory.mktemp("run") / "whole"
+    train(RECIPE, out)
+    return out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("last", [1, 2, 3])
-def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, last: int) -> None:
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(
+    whole: Path, tmp_path: Path, last: int
+) -> None:
     """Within the first stage, at the boundary, and within the second."""
-    recipe = tiny_recipe(stages=STAGES, checkpoint_every=1, keep_checkpoints=10)
-    train(recipe, tmp_path / "whole")
-    train(recipe, tmp_path / "cut")
-    for path in (tmp_path / "cut" / "checkpoints").iterdir():
+    cut = shutil.copytree(whole, tmp_path / "cut")
+    shutil.rmtree(cut / "model")
+    for path in (cut / "checkpoints").iterdir():
         if path.name > f"step-{last:08d}":
             (path / "model.safetensors").write_bytes(b"half")  # as a kill during a copy leaves it
-    train(recipe, tmp_path / "cut", resume=True)
-    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
-    assert whole.keys() == cut.keys()
-    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    train(RECIPE, cut, resume=True)
+    expected, found = weights(whole), weights(cut)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 def test_sigterm_saves_at_the_next_step_and_ends_with_143(tmp_path: Path) -> None:
@@ -131,16 +143,17 @@ def test_a_run_that_could_not_begin_leaves_none_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_stages_that_have_not_begun_may_change_before_a_run_goes_on(tmp_path: Path) -> None:
+def test_stages_that_have_not_begun_may_change_before_a_run_goes_on(
+    whole: Path, tmp_path: Path
+) -> None:
     first, second = STAGES
     short = tiny_recipe(stages=(first, replace(second, steps=1)), checkpoint_every=1)
     train(short, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000003")  # back to the end of "see"
     longer = tiny_recipe(stages=STAGES, checkpoint_every=1)
     train(longer, tmp_path / "run", resume=True)
-    train(longer, tmp_path / "whole")
-    resumed, whole = weights(tmp_path / "run"), weights(tmp_path / "whole")
-    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    resumed, expected = weights(tmp_path / "run"), weights(whole)
+    assert all(torch.equal(resumed[name], expected[name]) for name in expected)
     changed = tiny_recipe(stages=(first, replace(second, batch_size=1)), checkpoint_every=1)
     with pytest.raises(CheckpointError, match="not begun"):
         train(changed, tmp_path / "run", resume=True)

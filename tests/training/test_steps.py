@@ -1,8 +1,6 @@
 """One step: what pieces of a batch and several ranks change, which is nothing but memory and time."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +9,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 from closeness import RTOL
+from forked import run_ranks
 from safetensors.torch import load_file
 from tiny import tiny_choice, tiny_recipe
+from training import ranks
 
 from deixis.data.scenes import draw_scene, scene_sample
 from deixis.data.tasks import sample_turns
@@ -29,7 +29,6 @@ from deixis.training.recipe import RegionChoice, SceneData, Stage, TextEncoderSh
 from deixis.training.steps import add_gradients
 
 DATA = SceneData(seed=5, long_side=64, turns=4, row_tokens=128)
-RANKS = Path(__file__).with_name("ranks.py")
 
 
 def aligned_model(**alignment: object) -> tuple[PointingVLM, Processor]:
@@ -128,11 +127,7 @@ def test_pieces_of_answers_have_the_mean_gradient() -> None:
 
 def test_two_ranks_stay_in_step_and_have_the_gradient_of_one(tmp_path: Path) -> None:
     """One rank points and has regions, the other asks without any, or shows an image alone."""
-    processes = [
-        subprocess.Popen([sys.executable, str(RANKS), str(rank), str(tmp_path)])  # noqa: S603  # our own
-        for rank in range(2)
-    ]
-    assert [process.wait(timeout=240) for process in processes] == [0, 0]
+    run_ranks(ranks.main, tmp_path)
     for kind in ("alike", "apart", "align", "bare", "bare-detached", "nothing"):
         first, second = (load_file(tmp_path / f"{kind}-{rank}.safetensors") for rank in range(2))
         assert first.keys() == second.keys()

@@ -1,6 +1,7 @@
 """Stages that put adapters and LoRA into parts: what trains, what is kept, what is released."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -45,17 +46,23 @@ def at_step(out: Path, step: int) -> dict[str, torch.Tensor]:
     return load_file(out / "checkpoints" / f"step-{step:08d}" / "model.safetensors")
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run through all stages, with every checkpoint; copy it before you change it."""
+    out = tmp_path_factory.mktemp("tuned") / "whole"
+    train(tuned_recipe(), out)
+    return out
+
+
 def same_answers(first: Predictor, second: Predictor) -> bool:
     a, b = first.model.state_dict(), second.model.state_dict()
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.slow
-def test_stages_train_what_they_name_and_keep_what_others_put_in(tmp_path: Path) -> None:
-    train(tuned_recipe(), tmp_path)
-
+def test_stages_train_what_they_name_and_keep_what_others_put_in(whole: Path) -> None:
     def moved(first: int, last: int) -> set[tuple[str, str]]:
-        before, after = at_step(tmp_path, first), at_step(tmp_path, last)
+        before, after = at_step(whole, first), at_step(whole, last)
         kinds = set()
         for name, tensor in after.items():
             if name in before and not torch.equal(before[name], tensor):
@@ -67,36 +74,39 @@ def test_stages_train_what_they_name_and_keep_what_others_put_in(tmp_path: Path)
     assert moved(1, 2) == {("projector", "own"), ("language_model", "adapters")}
     assert moved(3, 4) == {*moved(1, 2), ("language_model", "lora")}
     assert moved(4, 5) == {("language_model", "lora")}
-    told = json.loads((tmp_path / "model" / "provenance.json").read_text())["trained"]
+    told = json.loads((whole / "model" / "provenance.json").read_text())["trained"]
     assert any(line.startswith("language_model: lora+adapters, ") for line in told["tune"])
     assert told["settle"][-1].startswith("all: ")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("last", [1, 2, 3, 4])
-def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path, last: int) -> None:
+def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(
+    whole: Path, tmp_path: Path, last: int
+) -> None:
     """Inside stages that put something in, and at the boundaries before they do.
 
     LoRA has dropout and both are made by chance, so the random state counts too.
     """
-    train(tuned_recipe(), tmp_path / "whole")
-    train(tuned_recipe(), tmp_path / "cut")
-    for path in (tmp_path / "cut" / "checkpoints").iterdir():
+    cut = shutil.copytree(whole, tmp_path / "cut")
+    shutil.rmtree(cut / "model")
+    for path in (cut / "checkpoints").iterdir():
         if path.name > f"step-{last:08d}":
             (path / "model.safetensors").write_bytes(b"half")  # as a kill during a copy leaves it
-    train(tuned_recipe(), tmp_path / "cut", resume=True)
-    whole, cut = at_step(tmp_path / "whole", 5), at_step(tmp_path / "cut", 5)
-    assert whole.keys() == cut.keys()
-    assert all(torch.equal(whole[name], cut[name]) for name in whole)
-    assert same_answers(load(tmp_path / "whole"), load(tmp_path / "cut"))
+    train(tuned_recipe(), cut, resume=True)
+    expected, found = at_step(whole, 5), at_step(cut, 5)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert same_answers(load(whole), load(cut))
 
 
 @pytest.mark.slow
-def test_a_finished_run_is_resumed_to_the_same_model(tmp_path: Path) -> None:
-    train(tuned_recipe(), tmp_path)
-    first = load_file(tmp_path / "model" / "model.safetensors")
-    train(tuned_recipe(), tmp_path, resume=True)
-    again = load_file(tmp_path / "model" / "model.safetensors")
+def test_a_finished_run_is_resumed_to_the_same_model(whole: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(whole, tmp_path / "out")
+    shutil.rmtree(out / "model")
+    train(tuned_recipe(), out, resume=True)
+    first = load_file(whole / "model" / "model.safetensors")
+    again = load_file(out / "model" / "model.safetensors")
     assert all(torch.equal(first[name], again[name]) for name in first | again)
 
 

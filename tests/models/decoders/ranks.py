@@ -1,9 +1,8 @@
 """One of two ranks that train two decoders, of which only one rank uses the second.
 
-``python ranks.py RANK FOLDER``: gradients are written to ``FOLDER/RANK.safetensors``.
+Gradients are written to ``FOLDER/RANK.safetensors``.
 """
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +83,3 @@ def main(rank: int, folder: Path) -> None:
     # or one leaves while the other still listens
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))

@@ -1,11 +1,10 @@
 """What losses are made of, and decoders without targets: alone and on one of two ranks."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forked import run_ranks
 from models.decoders import ranks
 from models.decoders.cases import CASES, Case, module_of
 from models.decoders.small import GRID, references, some_boxes
@@ -67,13 +66,7 @@ def test_a_broken_decoder_without_targets_breaks_nothing_else(case: Case) -> Non
 
 
 def test_two_ranks_of_which_one_uses_a_decoder_equal_one_process(tmp_path: Path) -> None:
-    command = [sys.executable, ranks.__file__]
-    started = [
-        subprocess.Popen([*command, str(rank), str(tmp_path)], stderr=subprocess.PIPE)  # noqa: S603
-        for rank in range(2)
-    ]
-    told = [process.communicate(timeout=120)[1].decode() for process in started]
-    assert [process.returncode for process in started] == [0, 0], "\n".join(told)
+    run_ranks(ranks.main, tmp_path)
     model = ranks.Shared()
     loss = sum((model(*ranks.batch_of(rank)) for rank in range(2)), start=torch.zeros(())) / 2
     loss.backward()
