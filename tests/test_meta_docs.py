@@ -3,6 +3,7 @@
 import io
 import re
 import shlex
+from collections import Counter
 from contextlib import redirect_stdout
 from pathlib import Path
 from runpy import run_path
@@ -68,9 +69,32 @@ def test_the_first_screen_has_what_a_newcomer_looks_for() -> None:
     assert len(COMMANDS) == 5
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\((?!http)([^)#]+)\)", README))
-def test_links_lead_somewhere(target: str) -> None:
-    assert (ROOT / target).exists()
+def test_the_numbers_of_the_readme_are_those_of_the_code() -> None:
+    from deixis.data.sources import FORMATS  # noqa: PLC0415 (what the other tests do without)
+    from deixis.data.tasks import TASKS  # noqa: PLC0415
+    from deixis.data.wording import wordings  # noqa: PLC0415
+
+    text = " ".join(README.split())
+    tried = Counter(one.tried for one in FORMATS.values())
+    assert f"{len(FORMATS)} annotation formats and" in text
+    assert (
+        f"{tried['original files']} tried on files of the data set itself, "
+        f"{tried['files written by deixis']} on files that deixis writes, "
+        f"{tried['files written by hand']} on files written by hand"
+    ) in text
+    own = [task for task in TASKS.values() if not task.wordings]
+    assert f"There are {len(TASKS)} [tasks]" in text
+    assert "Six of them ask questions that the source contains" in text
+    assert len(own) == 6
+    worded = {name for task in TASKS.values() for name in task.wordings}
+    assert f"{min(len(wordings(name)) for name in worded)} or more for each task" in text
+
+
+def test_the_scores_of_the_readme_are_those_of_the_results() -> None:
+    page = (ROOT / "results" / "scenes_tiny.md").read_text()
+    scores = re.findall(r"^\| scenes/rec:val@\w+ \| ([\d.]+) ", page, re.MULTILINE)
+    plain, standard, hard = (int(float(score) * 100 + 0.5) for score in scores)
+    assert f"for {plain} % (plain scenes), {standard} % (standard) and {hard} % (hard)" in README
 
 
 @pytest.mark.slow
