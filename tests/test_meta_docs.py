@@ -1,12 +1,14 @@
 """What the README shows is run."""
 
 import io
+import json
 import re
 import shlex
 from collections import Counter
 from contextlib import redirect_stdout
 from pathlib import Path
 from runpy import run_path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -191,3 +193,20 @@ def test_the_demo_prints_answers_that_are_right_and_draws_them(
             assert (oval.texture, oval.color) == ("dotted", "purple")
     assert pointed == ["circle", "person", "basket", "moon"]
     assert "What it does badly" in printed.out
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_is_stored_without_outputs(readme_folder: Path) -> None:
+    notebook = json.loads((ROOT / "examples" / "first-steps.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not [cell for cell in cells if cell["outputs"] or cell["execution_count"] is not None]
+    names: dict[str, Any] = {}
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        for number, cell in enumerate(cells):
+            exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)  # noqa: S102
+    assert len(names["losses"]) == names["recipe"].total_steps
+    assert "scenes/rec:val@plain" in printed.getvalue()
+    assert names["answer"].draw().width >= names["answer"].size.width
+    assert names["examples"] == Path("examples")
+    assert readme_folder.exists()
