@@ -192,7 +192,7 @@ def test_the_demo_prints_answers_that_are_right_and_draws_them(
             assert lines.startswith("  A dotted purple oval.\n")
             assert (oval.texture, oval.color) == ("dotted", "purple")
     assert pointed == ["circle", "person", "basket", "moon"]
-    assert "What it does badly" in printed.out
+    assert "It is weak at counting" in printed.out
 
 
 @pytest.mark.slow
