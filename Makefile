@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 LATEST := .venv-latest/bin
+DOCS := .venv-docs/bin
 LOCK := build/lock
 MUTANTS :=
 SAMPLE := 25
@@ -11,7 +12,7 @@ PYTEST := -m pytest -q --numprocesses auto --maxprocesses 8 --dist worksteal
 export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-latest mutants check format lock dist real-weights clean
+.PHONY: help demo test test-latest mutants check format docs lock dist real-weights clean
 
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +50,15 @@ check: $(BIN)/deixis ## Check style, formatting, types and the direction of impo
 format: $(BIN)/deixis ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The site needs the packages of the extra `docs` alone: docstrings are read without importing deixis.
+docs: ## Build the documentation site into build/site (own environment: .venv-docs)
+	test -d .venv-docs || $(PYTHON) -m venv .venv-docs
+	mkdir -p build
+	$(PYTHON) tools/docs_site.py --requirements > build/docs-requirements.txt
+	$(DOCS)/python -m pip install --quiet --disable-pip-version-check -r build/docs-requirements.txt
+	$(PYTHON) tools/docs_site.py build/pages
+	$(DOCS)/zensical build --clean --strict
 
 lock: ## Write constraints.txt again: the newest version of every package within the bounds
 	$(PYTHON) -m venv $(LOCK)

@@ -1,4 +1,4 @@
-"""Ask the shipped model about the example pictures and draw its answers.
+"""Ask the shipped model about the example images and draw its answers.
 
 ``python examples/demo.py [FOLDER]`` prints each answer and writes its overlay into FOLDER
 (``out/demo`` by default).
@@ -20,13 +20,13 @@ QUESTIONS: tuple[tuple[str, str | list[str | deixis.Box]], ...] = (
     ("scene-4.png", "Where is the blue square?"),
 )
 WEAK = """\
-What it does badly is not shown: it counts little better than a guess, finds too many where all are asked for,
-denies some things that are there, names a thing twice when it describes a picture, and knows nothing of
-photographs. results/scenes_tiny.md has the numbers."""
+These questions show what the model does well. It is weak at counting, finds too many instances when a question
+asks for all, denies some instances that are present, names some twice in captions, and has never seen a
+photograph. results/scenes_tiny.md has the numbers."""
 
 
 def said(prompt: str | list[str | deixis.Box]) -> str:
-    """A question as a person would say it."""
+    """The question as text, with the corners of its regions."""
     parts = [prompt] if isinstance(prompt, str) else prompt
     return "".join(
         part if isinstance(part, str) else f"the thing at {place(part)}" for part in parts
@@ -34,13 +34,13 @@ def said(prompt: str | list[str | deixis.Box]) -> str:
 
 
 def place(unit: deixis.Box | deixis.Mask) -> str:
-    """Two corners in whole pixels: of a box, or of the box around a mask."""
+    """The corners of a box, or of the box around a mask, in whole pixels."""
     box = unit.to_box() if isinstance(unit, deixis.Mask) else unit
     return f"({box.x1:.0f}, {box.y1:.0f}) to ({box.x2:.0f}, {box.y2:.0f})"
 
 
 def main() -> None:
-    """Print the answers, where they point and how sure they are, and the paths of the overlays."""
+    """Print the answers with their boxes and scores, and the paths of the overlays."""
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "out/demo")
     out.mkdir(parents=True, exist_ok=True)
     model = deixis.load("scenes-tiny")

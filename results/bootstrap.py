@@ -1,10 +1,10 @@
-"""Write how many descriptions bootstrapping keeps, and how many of those are right.
+"""Write a page about the descriptions that bootstrapping keeps, and how many of them are right.
 
 $ python results/bootstrap.py scenes-tiny results/bootstrap.md --scenes 200
 
-The drawn scenes know the truth: a description is right where all its words are true of the thing
-and mean no other thing of the scene. With --photos, a folder of photos as COCO lays them out, the
-page has how many descriptions of their boxes are kept; what is right there nobody has said.
+The truth about drawn scenes is known: a description is right if all of its words are true of the instance
+and fit no other instance of the scene. With --photos, a folder of photos in COCO's layout, the page also
+says how many descriptions of their boxes are kept; it cannot say how many of these are right.
 """
 
 import argparse
@@ -30,10 +30,10 @@ _COLUMNS = (
     *("IoU at least", "kept", "keep rate", "kept: right", "kept: true"),
     *("dropped: right", "dropped: true", "right ones kept"),
 )
-_PHOTOS = """The model has learnt from drawn scenes alone: it has no words for what photos show, and what is
-kept has words of the drawn world whose boxes happen to meet. What it shows is that a filter without
-truth keeps little of what is wrong. The filters are the defaults: at most 15 objects in an image,
-more than 2000 square pixels."""
+_PHOTOS = """The model was trained on drawn scenes only: it has no words for the contents of photos. Descriptions that
+are kept have words for drawn scenes, and their boxes overlap by chance. The table shows that the filter
+keeps few wrong descriptions, without knowing the truth. The filters are the defaults: at most 15
+instances per image, and boxes of more than 2000 square pixels."""
 
 
 class Judged(NamedTuple):
@@ -141,8 +141,8 @@ def summary(rows: list[Judged]) -> str:
     """Write what there is before anything is dropped."""
     unread = sum(not row.read for row in rows)
     return (
-        f"{len(rows)} descriptions; of all, {share(rows, lambda row: row.right)} are right and "
-        f"{share(rows, lambda row: row.true)} true; the judge could not read {unread}, which count "
+        f"{len(rows)} descriptions, {share(rows, lambda row: row.right)} are right and "
+        f"{share(rows, lambda row: row.true)} true; the judge could not parse {unread}, which count "
         "as wrong."
     )
 
@@ -162,7 +162,7 @@ def scene_pages(model: OpenModel, scenes: int, workers: int) -> Iterator[str]:
             "",
             *table(verdicts),
             "",
-            f"Boxes of more than {MIN_AREA:.0f} square pixels alone: {summary(large)}",
+            f"Only boxes of more than {MIN_AREA:.0f} square pixels: {summary(large)}",
             "",
             *table(large),
             "",
@@ -216,11 +216,11 @@ def main() -> None:
         f"- hardware: {hardware()}",
         f"- weights (SHA-256): {record.get('weights_sha256', 'none')}",
         f"- decoding: {record['decoding']}",
-        f"- scenes: split `train`, seed {SEED}, which no training and no benchmark draws",
+        f"- scenes: split `train`, seed {SEED}, which no training and no benchmark uses",
         "- asked: `What is <region>?` with the true box, then `Where {is} {x}?` with the answer",
-        "- right: every word is true of the thing, and nobody could take the words to mean another",
-        "- true: every word is true of the thing, whatever else it is true of",
-        "- right ones kept: of all right descriptions, how many pass",
+        "- right: every word is true of the instance, and the words fit no other instance of the scene",
+        "- true: every word is true of the instance; the words may fit others too",
+        "- right ones kept: the share of right descriptions that is kept",
         "",
     ]
     lines += scene_pages(model, options.scenes, options.workers)

@@ -1,8 +1,8 @@
-"""Write how good each source of boxes and each way to fuse them is.
+"""Compare the sources of boxes and the strategies that combine them, and write a page.
 
 $ python results/fusion.py scenes-tiny results/fusion.md --limit 1000
 
-All boxes of a benchmark are of the same answers. The page says of each strategy whether it is
+All boxes of a benchmark come from the same answers. For each strategy, the page says whether it is
 better or worse than the box decoder alone, by the interval of the difference.
 """
 
@@ -25,22 +25,22 @@ STRATEGIES = ("agreement", "mean", "iou_vote", "score")
 _PREAMBLE = """Written by the program; do not edit. Figures are fractions in [0, 1], with 95 % bootstrap intervals
 in brackets.
 """
-_MEANING = """What the strategies do is said in `docs/fusion.md`. *Gain* is the accuracy of a strategy less that
-of the box decoder, which answers without fusion, drawn in pairs; *won* answers are right with the
-strategy alone, *lost* ones with the decoder alone. *Any source right* is the ceiling of every
-strategy that picks a source. Nothing was tuned: IoU from {threshold} on counts as agreement, as by default.
+_MEANING = """`docs/fusion.md` describes the strategies. *Gain* is the accuracy of a strategy minus that of the box
+decoder, which is the answer without fusion; its interval resamples pairs. *Won* answers are right with
+the strategy only, *lost* ones with the decoder only. *Any source right* is the upper limit for a strategy
+that picks a source. Nothing was tuned: an IoU of at least {threshold} counts as agreement, which is the default.
 """
 
 
 def sign(interval: Interval) -> str:
-    """Say what an interval of differences shows."""
+    """Describe what an interval of differences shows."""
     if interval.low > 0:
         return "better"
-    return "worse" if interval.high < 0 else "not told apart"
+    return "worse" if interval.high < 0 else "no difference"
 
 
 def verdicts(fusion: FusionResult, level: str) -> Iterator[dict[str, str]]:
-    """Give a row for each strategy: what the differences come to."""
+    """Yield a row for each strategy with its differences from the box decoder."""
     for name, gain in fusion.report.gains.items():
         yield {
             "level": level,
@@ -51,17 +51,17 @@ def verdicts(fusion: FusionResult, level: str) -> Iterator[dict[str, str]]:
 
 
 def findings(compared: dict[str, FusionResult]) -> Iterator[str]:
-    """Write what the numbers say, in words."""
+    """Summarise the numbers in words."""
     rows = [row for level, one in compared.items() for row in verdicts(one, level)]
     measures = ("accuracy at 0.5", "mean IoU")
     words = [row[measure].split(" (")[0] for row in rows for measure in measures]
     better, worse = (words.count(word) for word in ("better", "worse"))
     yield (
         f"Of {len(words)} comparisons with the box decoder alone, {better} show a gain and "
-        f"{worse} a loss; of equals, one in twenty would by chance."
+        f"{worse} a loss; between equals, one in twenty would by chance."
     )
     if not better:
-        yield "Nowhere is a strategy better than the box decoder: here fusion is not worth it."
+        yield "No strategy is better than the box decoder: fusion does not help here."
     gaps = []
     for level, one in compared.items():
         decoder = one.report.sources["decoder"].accuracy
@@ -72,7 +72,7 @@ def findings(compared: dict[str, FusionResult]) -> Iterator[str]:
 
 
 def compared_of(results: tuple[Result, ...]) -> dict[str, FusionResult]:
-    """What was compared at each level."""
+    """The comparison of each level."""
     return {result.protocol.level: result.fusion for result in results if result.fusion is not None}
 
 

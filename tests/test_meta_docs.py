@@ -1,11 +1,14 @@
 """What the README shows is run."""
 
 import io
+import json
 import re
 import shlex
+from collections import Counter
 from contextlib import redirect_stdout
 from pathlib import Path
 from runpy import run_path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,9 +71,32 @@ def test_the_first_screen_has_what_a_newcomer_looks_for() -> None:
     assert len(COMMANDS) == 5
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\((?!http)([^)#]+)\)", README))
-def test_links_lead_somewhere(target: str) -> None:
-    assert (ROOT / target).exists()
+def test_the_numbers_of_the_readme_are_those_of_the_code() -> None:
+    from deixis.data.sources import FORMATS  # noqa: PLC0415 (what the other tests do without)
+    from deixis.data.tasks import TASKS  # noqa: PLC0415
+    from deixis.data.wording import wordings  # noqa: PLC0415
+
+    text = " ".join(README.split())
+    tried = Counter(one.tried for one in FORMATS.values())
+    assert f"{len(FORMATS)} annotation formats and" in text
+    assert (
+        f"{tried['original files']} tried on files of the data set itself, "
+        f"{tried['files written by deixis']} on files that deixis writes, "
+        f"{tried['files written by hand']} on files written by hand"
+    ) in text
+    own = [task for task in TASKS.values() if not task.wordings]
+    assert f"There are {len(TASKS)} [tasks]" in text
+    assert "Six of them ask questions that the source contains" in text
+    assert len(own) == 6
+    worded = {name for task in TASKS.values() for name in task.wordings}
+    assert f"{min(len(wordings(name)) for name in worded)} or more for each task" in text
+
+
+def test_the_scores_of_the_readme_are_those_of_the_results() -> None:
+    page = (ROOT / "results" / "scenes_tiny.md").read_text()
+    scores = re.findall(r"^\| scenes/rec:val@\w+ \| ([\d.]+) ", page, re.MULTILINE)
+    plain, standard, hard = (int(float(score) * 100 + 0.5) for score in scores)
+    assert f"for {plain} % (plain scenes), {standard} % (standard) and {hard} % (hard)" in README
 
 
 @pytest.mark.slow
@@ -166,4 +192,21 @@ def test_the_demo_prints_answers_that_are_right_and_draws_them(
             assert lines.startswith("  A dotted purple oval.\n")
             assert (oval.texture, oval.color) == ("dotted", "purple")
     assert pointed == ["circle", "person", "basket", "moon"]
-    assert "What it does badly" in printed.out
+    assert "It is weak at counting" in printed.out
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_is_stored_without_outputs(readme_folder: Path) -> None:
+    notebook = json.loads((ROOT / "examples" / "first-steps.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not [cell for cell in cells if cell["outputs"] or cell["execution_count"] is not None]
+    names: dict[str, Any] = {}
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        for number, cell in enumerate(cells):
+            exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)  # noqa: S102
+    assert len(names["losses"]) == names["recipe"].total_steps
+    assert "scenes/rec:val@plain" in printed.getvalue()
+    assert names["answer"].draw().width >= names["answer"].size.width
+    assert names["examples"] == Path("examples")
+    assert readme_folder.exists()

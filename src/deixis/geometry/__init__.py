@@ -1,4 +1,4 @@
-"""Geometry in source pixels, and the transforms that move it: NumPy only.
+"""Geometry in source pixels, and transforms of it; NumPy only.
 
 Boxes are xyxy with exclusive right and bottom edges; sizes are ``ImageSize(height, width)``.
 """

@@ -1,4 +1,4 @@
-"""Boxes: one (``Box``) or many (arrays of ``[n 4]``), in pixels, with exclusive right and bottom edges."""
+"""Boxes in pixels with exclusive right and bottom edges: one ``Box``, or an array ``[n 4]``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ _Number = TypeVar("_Number", float, np.ndarray)
 class Box:
     """A rectangle ``x1 <= x < x2``, ``y1 <= y < y2`` in pixels; never empty.
 
-    It may lie outside its image: ``clip`` or ``check_inside`` say when it must not.
+    It may lie outside its image; ``clip`` and ``check_inside`` relate it to one.
 
     Raises:
         GeometryError: A coordinate is not a finite number, or a side is not positive.
@@ -52,22 +52,22 @@ class Box:
 
     @property
     def width(self) -> float:
-        """Extent in x."""
+        """Size in x."""
         return self.x2 - self.x1
 
     @property
     def height(self) -> float:
-        """Extent in y."""
+        """Size in y."""
         return self.y2 - self.y1
 
     @property
     def area(self) -> float:
-        """Square pixels."""
+        """Area in square pixels."""
         return self.width * self.height
 
     @property
     def center(self) -> tuple[float, float]:
-        """The middle, ``(x, y)``."""
+        """The centre ``(x, y)``."""
         return (self.x1 + self.x2) / 2, (self.y1 + self.y2) / 2
 
     def as_array(self) -> Float[np.ndarray, " 4"]:
@@ -76,7 +76,7 @@ class Box:
 
     @classmethod
     def from_array(cls, corners: Float[np.ndarray, " 4"]) -> "Box":
-        """Make a box of ``x1 y1 x2 y2``.
+        """Make a box from ``x1 y1 x2 y2``.
 
         Raises:
             GeometryError: The corners do not make a box.
@@ -87,7 +87,7 @@ class Box:
     def from_xywh(
         cls, x: float | int, y: float | int, width: float | int, height: float | int
     ) -> "Box":
-        """Make a box of its left, top, width and height.
+        """Make a box from left, top, width and height.
 
         Raises:
             GeometryError: A number is not finite, or a side is not positive.
@@ -96,14 +96,14 @@ class Box:
 
     @classmethod
     def from_annotation(cls, values: object, *, layout: BoxLayout = "xywh") -> "Box":
-        """Read a box that somebody else wrote, trusting nothing.
+        """Read a box from an annotation and check it.
 
         Args:
             values: A list of four numbers, in pixels.
-            layout: What the numbers mean.
+            layout: The meaning of the numbers.
 
         Raises:
-            GeometryError: It is not a list of four finite numbers, or a side is not positive.
+            GeometryError: ``values`` is not a list of four finite numbers, or a side is not positive.
         """
         if not isinstance(values, list | tuple) or len(values) != 4:
             raise GeometryError(
@@ -128,7 +128,7 @@ class Box:
         """Return the part inside an image of ``size``.
 
         Raises:
-            GeometryError: Nothing is inside.
+            GeometryError: The box lies wholly outside the image.
         """
         x1, y1 = max(self.x1, 0.0), max(self.y1, 0.0)
         x2, y2 = min(self.x2, float(size.width)), min(self.y2, float(size.height))
@@ -140,7 +140,7 @@ class Box:
         """Check that no part lies outside an image of ``size``.
 
         Raises:
-            GeometryError: Some part does.
+            GeometryError: A part of the box lies outside.
         """
         if self.x1 < 0 or self.y1 < 0 or self.x2 > size.width or self.y2 > size.height:
             raise GeometryError(f"box {self} (xyxy) does not fit a {size} image")
@@ -176,7 +176,7 @@ def convert_boxes(
 def clip_boxes(boxes: Float[np.ndarray, "n 4"], size: ImageSize) -> Float[np.ndarray, "n 4"]:
     """Return xyxy boxes with each coordinate moved into the image.
 
-    A box wholly outside becomes one of area 0 on the edge; ``Box.clip`` refuses it instead.
+    A box wholly outside gets area 0 on the edge; ``Box.clip`` raises instead.
     """
     height, width = size
     limits = np.array((width, height, width, height), boxes.dtype)
@@ -212,8 +212,8 @@ def _ratio(
 def box_iou(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
     """Return intersection over union of every pair of xyxy boxes.
 
-    Areas are plain products (no "+ 1"). Two boxes without area have 0; no boxes give an empty
-    array.
+    Areas are plain products (no "+ 1"). Two boxes without area have an IoU of 0; no boxes give an
+    empty array.
     """
     return _ratio(*_intersection_and_union(a, b))
 
@@ -223,8 +223,8 @@ def generalized_box_iou(
 ) -> Float[np.ndarray, "n m"]:
     """Return generalized IoU, in [-1, 1], of every pair of xyxy boxes.
 
-    IoU less the share of the smallest enclosing box that neither covers (Rezatofighi et al.,
-    2019, equation 3).
+    The IoU minus the share of the smallest enclosing box that neither box covers (Rezatofighi et
+    al., 2019, equation 3).
     """
     intersection, union = _intersection_and_union(a, b)
     top_left = np.minimum(a[:, None, :2], b[None, :, :2])

@@ -16,9 +16,9 @@ DepthKind = Literal["metric", "relative"]
 @checks_itself
 @dataclass(frozen=True, slots=True, eq=False)
 class DepthMap:
-    """How far each pixel is: larger is farther, 0 is unknown.
+    """The distance of each pixel: larger is farther, 0 is unknown.
 
-    ``metric`` values are metres; ``relative`` ones order the pixels of one image. The array is a
+    ``metric`` values are metres; ``relative`` values only order the pixels of one image. The array is a
     read-only copy.
 
     Raises:
@@ -38,7 +38,7 @@ class DepthMap:
                 f"depth map: expected float32 [height width], got {described(values)}"
             )
         ImageSize(*values.shape).check_area()
-        # The smallest and largest show NaN, infinities and negatives in two passes.
+        # Minimum and maximum reveal NaN, infinities and negative values in two passes.
         lowest, highest = float(values.min()), float(values.max())
         if not 0 <= lowest <= highest < np.inf:
             raise GeometryError(
@@ -63,11 +63,11 @@ class DepthMap:
 
     @property
     def size(self) -> ImageSize:
-        """Extent of the image that the map lies on."""
+        """Size of the image of the map."""
         return ImageSize(*self.values.shape)
 
     @property
     def known(self) -> Bool[np.ndarray, "height width"]:
-        """Which pixels have a depth."""
+        """True for pixels with a depth."""
         known: Bool[np.ndarray, "height width"] = self.values > 0
         return known

@@ -1,4 +1,4 @@
-"""Regions in fractions of an image's sides: told from pixels, and made pixels where one says so."""
+"""Regions in fractions of an image's sides: detect them, and convert them to pixels."""
 
 from deixis.errors import GeometryError
 from deixis.geometry.boxes import Box
@@ -7,16 +7,16 @@ from deixis.geometry.points import Point, Scribble
 from deixis.geometry.size import ImageSize
 
 _TINY = 16
-"""Pixels of an image in which a region within the first pixel is nothing unusual."""
+"""In an image with at most this many pixels, a region within the first pixel is not suspicious."""
 
 
 def check_pixels(region: Box | Point | Scribble | Mask, size: ImageSize) -> None:
     """Check that a region on an image of ``size`` does not look like fractions of its sides.
 
-    A box within the first pixel does, and so does a point or stroke there with broken coordinates.
+    A box within the first pixel does, and a point or scribble there with fractional coordinates.
 
     Raises:
-        GeometryError: It does.
+        GeometryError: The region looks like fractions.
     """
     if isinstance(region, Mask) or size.area <= _TINY:
         return
@@ -34,9 +34,9 @@ def check_pixels(region: Box | Point | Scribble | Mask, size: ImageSize) -> None
 
 
 def from_fractions(region: Box | Point | Scribble, size: ImageSize) -> Box | Point | Scribble:
-    """Return a region given in fractions of an image's sides in pixels of an image of ``size``.
+    """Convert a region from fractions of an image's sides to pixels of an image of ``size``.
 
-    The width of a scribble is in pixels already.
+    The width of a scribble is already in pixels.
 
     >>> from_fractions(Box(0.25, 0.5, 0.75, 1), ImageSize(100, 200))
     Box(x1=50.0, y1=50.0, x2=150.0, y2=100.0)
@@ -56,6 +56,6 @@ def from_fractions(region: Box | Point | Scribble, size: ImageSize) -> Box | Poi
     if isinstance(region, Box):
         return Box(region.x1 * wide, region.y1 * high, region.x2 * wide, region.y2 * high)
     if isinstance(region, Point):
-        # the last pixel is that of 1 too
+        # 1 belongs to the last pixel
         return Point(min(region.x * wide, wide - 0.5), min(region.y * high, high - 0.5))
     return Scribble(tuple((x * wide, y * high) for x, y in region.points), region.width)

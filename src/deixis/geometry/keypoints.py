@@ -1,4 +1,4 @@
-"""Keypoints: named places on one body."""
+"""Keypoints: named positions on one body."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,16 +30,16 @@ COCO_KEYPOINTS = (
     "left_ankle",
     "right_ankle",
 )
-"""The 17 keypoints of a person in COCO, in its order."""
+"""The 17 keypoints of a person in COCO, in COCO's order."""
 
 
 def mirrored_order(names: Sequence[str]) -> tuple[int, ...]:
-    """Return, for each name, the index of the one that it is the mirror image of.
+    """Return the index of the mirror image of each name.
 
-    ``left_x`` and ``right_x`` are mirror images of each other; any other name is its own.
+    ``left_x`` and ``right_x`` mirror each other; any other name mirrors itself.
 
     Raises:
-        GeometryError: One of a pair is missing.
+        GeometryError: One name of a pair is missing.
     """
     places = {name: index for index, name in enumerate(names)}
     order = []
@@ -63,14 +63,14 @@ COCO_FLIP_PAIRS = tuple(
 @checks_itself
 @dataclass(frozen=True, slots=True, eq=False)
 class Keypoints:
-    """Named places on one body, in pixels, with how well each is seen.
+    """Named positions on one body, in pixels, with their visibility.
 
     ``visibility`` is COCO's: 0 absent, 1 occluded, 2 visible. The position of an absent keypoint
-    means nothing and is kept as (0, 0). The arrays are read-only copies.
+    has no meaning and is stored as (0, 0). The arrays are read-only copies.
 
     Raises:
         GeometryError: Shapes or types do not agree, a position is not finite, a visibility is
-            not 0, 1 or 2, or a name comes twice.
+            not 0, 1 or 2, or a name is repeated.
     """
 
     positions: Float32[np.ndarray, "k 2"]
@@ -128,17 +128,17 @@ class Keypoints:
 
     @property
     def num_labeled(self) -> int:
-        """How many keypoints are not absent."""
+        """The number of keypoints that are not absent."""
         return int(np.count_nonzero(self.visibility))
 
     @classmethod
     def from_annotation(
         cls, values: object, *, names: tuple[str, ...] = COCO_KEYPOINTS
     ) -> "Keypoints":
-        """Read COCO's flat list ``[x, y, v, x, y, v, ...]``, trusting nothing.
+        """Read and check COCO's flat list ``[x, y, v, x, y, v, ...]``.
 
         Raises:
-            GeometryError: It is not three numbers for each name, or one is not sound.
+            GeometryError: There are not three numbers for each name, or a number is invalid.
         """
         if not isinstance(values, list | tuple) or len(values) != 3 * len(names):
             raise GeometryError(
@@ -164,16 +164,16 @@ class Keypoints:
         ]
 
     def mirrored(self) -> "Keypoints":
-        """Return them with left and right exchanged: positions move, the order of names stays.
+        """Return the keypoints with left and right exchanged; the order of names stays.
 
         Raises:
-            GeometryError: ``left_x`` is there without ``right_x``, or the other way round.
+            GeometryError: ``left_x`` exists without ``right_x``, or the other way round.
         """
         order = list(mirrored_order(self.names))
         return Keypoints(self.positions[order], self.visibility[order], self.names)
 
     def clip(self, size: ImageSize) -> "Keypoints":
-        """Return them with those outside an image of ``size`` absent."""
+        """Return the keypoints; those outside an image of ``size`` become absent."""
         inside = points_inside(self.positions, size)
         return Keypoints(
             self.positions,

@@ -1,4 +1,4 @@
-"""Masks: which pixels belong to something."""
+"""Masks: the pixels of an instance or region."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ from deixis.geometry.size import ImageSize
 
 @runtime_checkable
 class Drawable(Protocol):
-    """What knows which pixels of an image it covers: a point, a scribble."""
+    """A region that covers pixels of an image: a point, a scribble."""
 
     def to_mask(self, size: ImageSize) -> "Mask":
         """Return the pixels covered in an image of ``size``."""
@@ -40,10 +40,10 @@ class Drawable(Protocol):
 @checks_itself
 @dataclass(frozen=True, slots=True, eq=False)
 class Mask:
-    """The pixels of one thing, as a bool array ``[height width]``; it may be empty.
+    """A set of pixels as a bool array ``[height width]``; it may be empty.
 
-    The array is read-only: a copy, unless it is one that owns its data and is read-only already.
-    Two masks are equal where their pixels are.
+    The array is read-only. It is a copy, unless the given array owns its data and is read-only.
+    Two masks are equal if their pixels are.
 
     Raises:
         GeometryError: The array is not bool, not two-dimensional, without pixels or too large.
@@ -75,12 +75,12 @@ class Mask:
 
     @property
     def size(self) -> ImageSize:
-        """Extent of the image that the mask lies on."""
+        """Size of the image of the mask."""
         return ImageSize(*self.array.shape)
 
     @property
     def area(self) -> int:
-        """The number of pixels set."""
+        """The number of set pixels."""
         return int(np.count_nonzero(self.array))
 
     @property
@@ -89,7 +89,7 @@ class Mask:
         return not self.array.any()
 
     def to_box(self) -> Box:
-        """Return the smallest box around the pixels set.
+        """Return the smallest box around the set pixels.
 
         Raises:
             GeometryError: The mask is empty.
@@ -102,7 +102,7 @@ class Mask:
         return Box(int(columns[0]), top, int(columns[-1]) + 1, bottom)
 
     def to_rle(self) -> list[int]:
-        """Return run lengths down the columns, the first of clear pixels (COCO, uncompressed)."""
+        """Return run lengths down the columns; the first run is clear (COCO, uncompressed)."""
         counts: list[int] = encode_counts(self.array).tolist()
         return counts
 
@@ -115,28 +115,28 @@ class Mask:
         }
 
     def to_annotation(self) -> dict[str, object]:
-        """Return the mask as JSON can hold it: compressed COCO run lengths."""
+        """Return the mask as compressed COCO run lengths, ready for JSON."""
         return dict(self.to_coco())
 
     @classmethod
     def from_rle(
         cls, counts: Sequence[int] | Integer[np.ndarray, " runs"], size: ImageSize
     ) -> "Mask":
-        """Make a mask of run lengths down the columns, the first of clear pixels.
+        """Make a mask from run lengths down the columns; the first run is clear.
 
         Raises:
-            GeometryError: A count is no integer or negative, or they do not fill ``size``.
+            GeometryError: A count is not an integer or is negative, or the counts do not fill ``size``.
         """
         return _frozen(decode_counts(checked_counts(counts, size), size))
 
     @classmethod
     def from_coco(cls, rle: object, *, size: ImageSize | None = None) -> "Mask":
-        """Make a mask of COCO run lengths, trusting nothing.
+        """Check COCO run lengths and make a mask from them.
 
         Args:
             rle: ``{"size": [height, width], "counts": ...}`` with counts as a list or in
                 compressed form.
-            size: The image's size, where it is known: the run lengths must have the same.
+            size: The size of the image, if known; the run lengths must have the same size.
 
         Raises:
             GeometryError: The sizes differ, or the run lengths are damaged.
@@ -158,11 +158,11 @@ class Mask:
         polygons: Sequence[Sequence[float | int] | Shaped[np.ndarray, " _"]],
         size: ImageSize,
     ) -> "Mask":
-        """Make a mask of the union of polygons ``[x, y, x, y, ...]``.
+        """Make a mask from the union of polygons ``[x, y, x, y, ...]``.
 
-        Filled as pycocotools fills: even-odd inside each polygon, so a self-intersection leaves
-        a hole. Parts outside the image are cut off; a polygon thinner than a pixel, or wholly
-        outside, gives an empty mask.
+        Polygons are filled as in pycocotools: even-odd inside each polygon, so a self-intersection
+        leaves a hole. Parts outside the image are cut off. A polygon that is thinner than a pixel, or
+        wholly outside, gives an empty mask.
 
         Raises:
             GeometryError: There is no polygon, one has an odd count or fewer than 6 numbers, a
@@ -176,7 +176,7 @@ class Mask:
         """Read a COCO ``segmentation``: polygons, or run lengths in either form.
 
         Raises:
-            GeometryError: It is neither, is damaged, or is of another size.
+            GeometryError: ``segmentation`` has neither form, is damaged, or has another size.
         """
         if isinstance(segmentation, Mapping):
             return cls.from_coco(segmentation, size=size)
@@ -185,10 +185,10 @@ class Mask:
 
     @classmethod
     def from_levels(cls, levels: Shaped[np.ndarray, "..."], size: ImageSize) -> "Mask":
-        """Make a mask of a mask picture: bool, or integers of 0 and one of 1 or 255.
+        """Make a mask from a mask image: bool, or integers 0 and 1, or 0 and 255.
 
         Raises:
-            GeometryError: The array is of another size or kind, or holds other values.
+            GeometryError: The array has another size or type, or other values.
         """
         if levels.shape != tuple(size) or levels.dtype.kind not in "biu":
             raise GeometryError(
@@ -203,10 +203,10 @@ class Mask:
 
     @classmethod
     def from_box(cls, box: Box, size: ImageSize) -> "Mask":
-        """Make a mask of the pixels whose centres lie in a box.
+        """Make a mask from the pixels whose centres lie in a box.
 
-        A box too thin to hold a centre gets the pixels next to its own; so any box that touches
-        the image covers a pixel.
+        A box that is too thin to contain a centre gets the nearest pixels, so every box inside the
+        image covers a pixel.
 
         Raises:
             GeometryError: The box lies wholly outside the image.
@@ -221,7 +221,7 @@ class Mask:
 
     @classmethod
     def from_point(cls, point: Drawable, size: ImageSize) -> "Mask":
-        """Make a mask of the pixel that a point lies in.
+        """Make a mask from the pixel that contains a point.
 
         Raises:
             GeometryError: The point lies outside the image.
@@ -230,7 +230,7 @@ class Mask:
 
     @classmethod
     def from_scribble(cls, scribble: Drawable, size: ImageSize) -> "Mask":
-        """Make a mask of the pixels that a scribble covers.
+        """Make a mask from the pixels that a scribble covers.
 
         Raises:
             GeometryError: The scribble lies wholly outside the image.
@@ -239,10 +239,10 @@ class Mask:
 
     @classmethod
     def from_region(cls, region: "Box | Mask | Drawable", size: ImageSize) -> "Mask":
-        """Make a mask of any region of an image of ``size``.
+        """Make a mask from any region of an image of ``size``.
 
         Raises:
-            GeometryError: The region lies wholly outside the image, or is a mask of another size.
+            GeometryError: The region lies wholly outside the image, or is a mask with another size.
         """
         if isinstance(region, Box):
             return cls.from_box(region, size)
@@ -254,17 +254,17 @@ class Mask:
 
 
 class CodedMask(Mask):
-    """A mask that is kept as polygons or run lengths and filled when its pixels are first asked for.
+    """A mask stored as polygons or run lengths, whose pixels are filled on first use.
 
-    What is given is checked at once, and written by `to_annotation` as it was given. It is equal to
-    a mask of the same pixels.
+    The segmentation is checked at once, and `to_annotation` returns it unchanged. It equals any mask
+    with the same pixels.
 
     Args:
         segmentation: A COCO ``segmentation``: polygons, or run lengths in either form.
         size: The image's size.
 
     Raises:
-        GeometryError: As `Mask.from_annotation`.
+        GeometryError: `Mask.from_annotation` would raise.
     """
 
     __slots__ = ("_coded", "_filled", "_size")
@@ -275,7 +275,7 @@ class CodedMask(Mask):
     def __init__(self, segmentation: object, size: ImageSize) -> None:
         filled: Mask | None = None
         if isinstance(segmentation, Mapping):
-            # run lengths can be wrong in sum, which only decoding tells
+            # only decoding shows whether the sum of run lengths is right
             filled = Mask.from_coco(segmentation, size=size)
         elif not _are_polygons(segmentation):
             checked_polygons(segmentation)
@@ -293,7 +293,7 @@ class CodedMask(Mask):
 
     @property
     def size(self) -> ImageSize:
-        """Extent of the image that the mask lies on."""
+        """Size of the image of the mask."""
         return self._size
 
     def to_annotation(self) -> dict[str, object]:
@@ -307,7 +307,7 @@ class CodedMask(Mask):
 
 
 def _are_polygons(value: object) -> bool:
-    """Whether a value is sound polygons: the common case, decided at the speed of C."""
+    """Whether a value is valid polygons; a fast check of the common case."""
     if type(value) is not list or not value:
         return False
     vertices = 0
@@ -316,7 +316,7 @@ def _are_polygons(value: object) -> bool:
             return False
         if not set(map(type, polygon)) <= {int, float}:
             return False
-        # sums are NaN where a number is; comparisons with it are false
+        # a NaN makes the sum NaN, and comparisons with it are false
         if not (min(polygon) >= -COORDINATE_LIMIT and max(polygon) <= COORDINATE_LIMIT):
             return False
         if not math.isfinite(math.fsum(polygon)):
@@ -326,7 +326,7 @@ def _are_polygons(value: object) -> bool:
 
 
 def _frozen(array: Bool[np.ndarray, "height width"]) -> Mask:
-    # A fresh array, marked so that Mask keeps it as it is.
+    # Read-only, so that Mask does not copy it.
     array.flags.writeable = False
     return Mask(array)
 
@@ -334,7 +334,7 @@ def _frozen(array: Bool[np.ndarray, "height width"]) -> Mask:
 def _covered(low: float, high: float) -> tuple[int, int]:
     first, end = int(np.ceil(low - 0.5)), int(np.ceil(high - 0.5))
     if first == end:
-        # The middle is above 0 and below the image's edge, so its pixel exists.
+        # The middle lies inside the image, so its pixel exists.
         first = int((low + high) / 2)
         end = first + 1
     return first, end
@@ -345,7 +345,7 @@ def mask_iou(
 ) -> Float[np.ndarray, "n m"]:
     """Return intersection over union (float64) of every pair of masks.
 
-    Counts are exact at any size. Two empty masks have 0; no masks give an empty array.
+    Counts are exact at any size. Two empty masks have an IoU of 0; no masks give an empty array.
     """
     bits_a, bits_b = _packed(a), _packed(b)
     areas_a, areas_b = _set_bits(bits_a), _set_bits(bits_b)
@@ -358,7 +358,7 @@ def mask_iou(
 
 
 def _packed(masks: Bool[np.ndarray, "n height width"]) -> Shaped[np.ndarray, "n words"]:
-    # 64 pixels a word: an eighth of the memory, and whole words are counted at once.
+    # 64 pixels per word: an eighth of the memory, and words are counted at once.
     packed = np.packbits(masks.reshape(len(masks), masks.shape[1] * masks.shape[2]), axis=1)
     words = np.zeros((len(masks), -(-packed.shape[1] // 8)), np.uint64)
     words.view(np.uint8)[:, : packed.shape[1]] = packed

@@ -1,4 +1,4 @@
-"""Boxes that may be turned: four corners, kept as they were given."""
+"""Turned boxes, stored as four corners."""
 
 from dataclasses import dataclass
 from math import cos, radians, sin
@@ -18,8 +18,8 @@ _LEAST_AREA = 1e-6
 class OrientedBox:
     """A turned rectangle as its four corners ``(x, y)`` in pixels, in order around it.
 
-    The corners are kept as they were given, so a quadrangle that is no exact rectangle (DOTA's, or
-    one that was rounded) is one too. They may lie outside the image.
+    The corners are stored as given, so an inexact rectangle (in DOTA, or after rounding) is allowed.
+    They may lie outside the image.
 
     Raises:
         GeometryError: There are not four corners, a coordinate is not a finite number, or they
@@ -46,7 +46,7 @@ class OrientedBox:
 
     @property
     def area(self) -> float:
-        """Square pixels that the corners enclose."""
+        """Area inside the corners, in square pixels."""
         x, y = self.as_array().T
         return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
 
@@ -62,7 +62,7 @@ class OrientedBox:
         """Return the smallest upright box around the corners.
 
         Raises:
-            GeometryError: It has no width or no height.
+            GeometryError: The box has no width or no height.
         """
         array = self.as_array()
         (x1, y1), (x2, y2) = array.min(axis=0).tolist(), array.max(axis=0).tolist()
@@ -70,10 +70,10 @@ class OrientedBox:
 
     @classmethod
     def from_flat(cls, values: list[float] | tuple[float, ...]) -> "OrientedBox":
-        """Make one of ``[x1, y1, x2, y2, x3, y3, x4, y4]``.
+        """Make a box from ``[x1, y1, x2, y2, x3, y3, x4, y4]``.
 
         Raises:
-            GeometryError: There are not eight numbers, or as the class.
+            GeometryError: There are not eight numbers, or the class refuses the corners.
         """
         if len(values) != 8:
             raise GeometryError(f"oriented box: expected 8 numbers, got {len(values)}")
@@ -81,7 +81,7 @@ class OrientedBox:
 
     @classmethod
     def turned(cls, box: Box, degrees: float) -> "OrientedBox":
-        """Return a box turned clockwise, as one sees it, about its middle.
+        """Return a box turned clockwise on the screen, about its centre.
 
         >>> OrientedBox.turned(Box(0, 0, 4, 2), 90).corners
         ((3.0, -1.0), (3.0, 3.0), (1.0, 3.0), (1.0, -1.0))
@@ -92,7 +92,7 @@ class OrientedBox:
         corners = []
         for side_x, side_y in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
             dx, dy = side_x * half_width, side_y * half_height
-            # a turn of 90 degrees gives whole numbers again
+            # so that a turn of 90 degrees gives whole numbers
             corners.append(
                 (
                     round(x + dx * across - dy * along, 9),

@@ -10,17 +10,17 @@ from deixis.geometry.checks import VERTEX_LIMIT, checked_coordinate, checks_itse
 from deixis.geometry.masks import Mask
 from deixis.geometry.size import ImageSize
 
-# Half the diagonal of a pixel: within it of any point lies the centre of that point's pixel.
+# Half the diagonal of a pixel: the centre of a point's pixel is never farther from the point.
 _LEAST_RADIUS = 0.5**0.5 + 1e-9
 _ROWS_AT_ONCE = 2**16
-# Of a unit vector: less than this bends no stroke by a visible part of a pixel.
+# Of a unit vector: a smaller component does not bend a stroke visibly.
 _LEVEL = 1e-12
 
 
 @checks_itself
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A place, in pixels; ``(0.5, 0.5)`` is the middle of the first pixel.
+    """A position in pixels; ``(0.5, 0.5)`` is the centre of the first pixel.
 
     Raises:
         GeometryError: A coordinate is not a finite number.
@@ -37,7 +37,7 @@ class Point:
         """Check that the point lies in an image of ``size``, its edges included.
 
         Raises:
-            GeometryError: It lies outside.
+            GeometryError: The point lies outside.
         """
         if not (0 <= self.x <= size.width and 0 <= self.y <= size.height):
             raise GeometryError(f"point ({self.x}, {self.y}) lies outside a {size} image")
@@ -86,8 +86,8 @@ class Scribble:
     def to_mask(self, size: ImageSize) -> Mask:
         """Return the pixels whose centres lie within half the width of the stroke.
 
-        A stroke thinner than a pixel's diagonal is drawn that thick: every pixel that it passes
-        through is covered, however thin it is.
+        A stroke that is thinner than the diagonal of a pixel is drawn with that width, so it covers
+        every pixel that it passes through.
 
         Raises:
             GeometryError: No pixel of the image is covered.
@@ -113,7 +113,7 @@ def _stroke(
     radius: float,
     size: ImageSize,
 ) -> Bool[np.ndarray, "height width"]:
-    """Fill segments with round ends: each covers one stretch of each row."""
+    """Fill segments with round ends: each covers one interval of each row."""
     height, width = size
     lows, highs = np.minimum(starts, ends)[:, 1] - radius, np.maximum(starts, ends)[:, 1] + radius
     first = np.clip(np.ceil(lows - 0.5), 0, height).astype(np.int64)
@@ -122,7 +122,7 @@ def _stroke(
     bounds = np.cumsum(counts)
     done = 0
     while done < len(counts):
-        # So many segments at once that their rows fit in a few megabytes.
+        # As many segments at a time as fit in a few megabytes.
         base = int(bounds[done - 1]) if done else 0
         stop = max(int(np.searchsorted(bounds, base + _ROWS_AT_ONCE, "right")), done + 1)
         chunk = slice(done, stop)
@@ -148,9 +148,9 @@ def _stretches(
     radius: float,
     y: Float[np.ndarray, " n"],
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Return from which to which x a row ``y`` is within ``radius`` of a segment.
+    """Return the interval of x in which a row ``y`` is within ``radius`` of a segment.
 
-    The area is convex: two discs and the rectangle between them; where none meets the row, the
+    The area is convex: two discs and the rectangle between them. If none of them meets the row, the
     first number is larger than the second.
     """
     left, right = np.full(y.shape, np.inf), np.full(y.shape, -np.inf)
@@ -185,7 +185,7 @@ def _stretches(
             high, np.where(level, np.where(met, np.inf, -np.inf), np.maximum(one, other))
         )
     low, high = start[:, 0] + low, start[:, 0] + high
-    # A segment without length is its discs; its empty rectangle would bound nothing.
+    # A segment without length consists of its discs only.
     met = (low <= high) & (length > 0)
     return np.where(met, np.minimum(left, low), left), np.where(met, np.maximum(right, high), right)
 

@@ -1,10 +1,10 @@
-"""Polygons to runs of pixels, by the rule of pycocotools.
+"""Fill polygons as pycocotools does; the result is runs of pixels.
 
 The rule (``maskApi.c``, ``rleFrPoly``): vertices are rounded to a grid five times as fine, edges
 are walked on it, and wherever an edge steps between sub-columns 2 and 3 of a pixel column (its
 middle) the pixels below that height are toggled. A self-intersecting polygon is therefore filled
-by the even-odd rule; several polygons of one mask are united. Here the steps are computed for
-each edge and column directly, so a far vertex costs no memory.
+by the even-odd rule, and the polygons of one mask are united. This module computes the steps of
+each edge and column directly, so a distant vertex costs no memory.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ _CROSSING_LIMIT = 2**25
 
 
 def checked_polygons(polygons: object) -> list[Float[np.ndarray, "_ 2"]]:
-    """Return polygons as vertices ``x y``, once they are known to be sound.
+    """Check polygons and return them as vertices ``x y``.
 
     Args:
         polygons: A list of lists ``[x, y, x, y, ...]``.
@@ -82,7 +82,7 @@ def polygon_runs(
     """Return starts and ends of the pixels that checked polygons cover, down the columns.
 
     Raises:
-        GeometryError: The edges cross more pixel columns than can be meant (2**25).
+        GeometryError: The edges cross more than 2**25 pixel columns.
     """
     size.check_area()
     toggles = [_toggles(polygon, size) for polygon in polygons]
@@ -103,7 +103,7 @@ def _united(
 
 
 def _toggles(polygon: Float[np.ndarray, "vertices 2"], size: ImageSize) -> Int64[np.ndarray, " n"]:
-    """Return where the fill of one polygon begins and ends, in order, an even number of times."""
+    """Return the positions where the fill of a polygon begins and ends, in order; an even number."""
     height, width = size
     # The conversion truncates towards zero, as in C.
     grid = (_FINENESS * polygon + 0.5).astype(np.int64)
@@ -158,7 +158,7 @@ def _tall_heights(
         past: Bool[np.ndarray, " n"] = (reached > middle) == (slope > 0)
         return past
 
-    # Solved for the first step past the middle, then put right where rounding moved it by one.
+    # Solve for the first step past the middle, then correct it by one where rounding moved it.
     steps = np.ceil((middle + 0.5 - start[:, 0]) / slope).astype(np.int64)
     steps = np.where(crossed(steps - 1), steps - 1, steps)
     steps = np.where(crossed(steps), steps, steps + 1)

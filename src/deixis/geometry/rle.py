@@ -1,4 +1,4 @@
-"""Run lengths of masks, in COCO's two forms, checked before anything is allocated.
+"""Run lengths of masks in COCO's two forms, checked before memory is allocated.
 
 Pixels are numbered down the columns. Counts alternate between clear and set runs, the first
 clear (0 where the first pixel is set). The compressed form writes each count, from the fourth
@@ -18,15 +18,15 @@ _MOST_DIGITS = 6
 _DIGIT_LIMITS = 1 << (5 * np.arange(1, _MOST_DIGITS) - 1)
 _DIGIT_SHIFTS = 5 * np.arange(_MOST_DIGITS)
 
-# Up to so many runs are filled one by one, which is faster; more, in passes over all pixels.
+# Up to this many runs are filled one by one, which is faster; more are filled in passes over all pixels.
 _MANY_RUNS = 2000
 
 
 def checked_counts(counts: object, size: ImageSize) -> Int64[np.ndarray, " runs"]:
-    """Return run lengths as an array, once they are known to fill ``size`` exactly.
+    """Check that run lengths fill ``size`` exactly, and return them as an array.
 
     Raises:
-        GeometryError: They are not integers, one is negative, or their sum is not the area.
+        GeometryError: A run length is not an integer or is negative, or their sum is not the area.
     """
     size.check_area()
     if isinstance(counts, list | tuple):
@@ -47,7 +47,7 @@ def checked_counts(counts: object, size: ImageSize) -> Int64[np.ndarray, " runs"
     lowest, highest = int(runs.min()), int(runs.max())
     if lowest < 0:
         raise GeometryError(f"RLE counts: expected 0 or more, got {lowest}")
-    # Bounded counts first, so that their sum cannot overflow.
+    # Check the largest count first, so that the sum cannot overflow.
     total = highest if highest > size.area else int(runs.sum(dtype=np.int64))
     if total != size.area:
         raise GeometryError(
@@ -63,7 +63,7 @@ def encode_counts(array: Bool[np.ndarray, "height width"]) -> Int64[np.ndarray, 
     columns = np.flatnonzero(array.any(axis=0))
     if columns.size == 0:
         return np.array([array.size])
-    # Only columns that hold something are laid out; the clear ones are arithmetic.
+    # Only the columns from the first to the last set pixel are laid out.
     first, last = int(columns[0]), int(columns[-1]) + 1
     pixels = np.zeros((last - first) * height + 2, np.bool_)
     pixels[1:-1].reshape(last - first, height)[:] = array[:, first:last].T
@@ -76,7 +76,7 @@ def encode_counts(array: Bool[np.ndarray, "height width"]) -> Int64[np.ndarray, 
 def decode_counts(
     counts: Int64[np.ndarray, " runs"], size: ImageSize
 ) -> Bool[np.ndarray, "height width"]:
-    """Return the mask of checked run lengths."""
+    """Return the mask with the given run lengths, which must be checked."""
     bounds = np.cumsum(counts)
     starts, ends = bounds[:-1:2], bounds[1::2]
     return fill_runs(starts, ends, size)
@@ -85,7 +85,7 @@ def decode_counts(
 def fill_runs(
     starts: Int64[np.ndarray, " runs"], ends: Int64[np.ndarray, " runs"], size: ImageSize
 ) -> Bool[np.ndarray, "height width"]:
-    """Return the mask that is set from each start to before its end, counted down the columns."""
+    """Return the mask with pixels set from each start to before its end, counted down the columns."""
     height, width = size
     array = np.zeros((height, width), np.bool_)
     longer = ends > starts
@@ -99,7 +99,7 @@ def fill_runs(
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
             pixels[start:end] = True
     else:
-        # A run may begin where the one before ends, hence two steps at one place.
+        # A run may begin where the previous one ends, so two steps may share a position.
         steps = np.zeros(pixels.size + 1, np.int8)
         steps[starts] += 1
         steps[ends] -= 1
@@ -122,10 +122,10 @@ def compress_counts(counts: Int64[np.ndarray, " runs"]) -> str:
 
 
 def decompress_counts(text: str | bytes) -> Int64[np.ndarray, " runs"]:
-    """Return the run lengths of COCO's compressed form, signs and sum unchecked.
+    """Return the run lengths in COCO's compressed form; signs and sum are not checked.
 
     Raises:
-        GeometryError: A character is not of the alphabet, or the last number is cut.
+        GeometryError: A character is not in the alphabet, or the last number is truncated.
     """
     try:
         data = text.encode("ascii") if isinstance(text, str) else text

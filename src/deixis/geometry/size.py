@@ -1,4 +1,4 @@
-"""The extent of an image."""
+"""The size of an image."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class ImageSize:
     """Height and width in pixels; unpacks in that order.
 
     Pixel (row r, column c) covers x in [c, c + 1) and y in [r, r + 1); so x runs from 0 to
-    ``width`` and y from 0 to ``height``. Printed as ``widthxheight``, as people say it.
+    ``width`` and y from 0 to ``height``. It prints as ``widthxheight``.
     """
 
     height: int
@@ -36,10 +36,10 @@ class ImageSize:
         return self.height * self.width
 
     def check_area(self) -> None:
-        """Check that an array of this size may be made.
+        """Check that an array of this size may be allocated.
 
         Raises:
-            GeometryError: There are more than 2**28 pixels.
+            GeometryError: The size has more than 2**28 pixels.
         """
         if self.area > AREA_LIMIT:
             raise GeometryError(
@@ -48,10 +48,10 @@ class ImageSize:
 
     @classmethod
     def from_annotation(cls, values: object) -> "ImageSize":
-        """Read ``[height, width]``, as COCO run lengths write it.
+        """Read ``[height, width]``, as in COCO run lengths.
 
         Raises:
-            GeometryError: It is not a list of two positive integers.
+            GeometryError: ``values`` is not a list of two positive integers.
         """
         if not isinstance(values, list | tuple) or len(values) != 2:
             raise GeometryError(f"size: expected [height, width], got {shown(values)}")

@@ -1,12 +1,12 @@
-"""Moves of an image, and of the geometry on it, there and back.
+"""Invertible transforms of an image and of the geometry on it.
 
 Each transform maps pixels of ``source`` to pixels of ``target`` by an affine map along the
-axes. Coordinates move exactly and are not clipped (``Box.clip``, ``Keypoints.clip`` do that), so
+axes. Coordinates move exactly and are not clipped (``Box.clip`` and ``Keypoints.clip`` do that), so
 ``invert_`` undoes ``apply_`` for boxes, points, keypoints and scribbles. Masks and depth maps are
-resampled: a pixel takes the value of the pixel that its centre lies in on the other side (the
-nearest one), and is clear, or unknown, where that is outside. A mask that holds something never
-becomes empty by shrinking: where no centre falls on it, pixels are set that a centre of its own
-pixels falls on, in rows and columns each.
+resampled: a pixel takes the value of the source pixel in which its centre lies (nearest
+neighbour), and is clear or unknown if that is outside. A mask with pixels never becomes empty when
+it shrinks: if no target centre falls on it, the pixels in which the centres of its own pixels fall
+are set, for rows and columns separately.
 """
 
 from abc import ABC, abstractmethod
@@ -28,7 +28,7 @@ from deixis.geometry.points import Point, Scribble
 from deixis.geometry.size import ImageSize
 
 Padding = Literal["half", "floor"]
-"""How much of a letterbox's padding lies before the image: half of it, or as many whole source pixels."""
+"""The padding before the image: exactly half, or half rounded down to whole source pixels."""
 
 Geometry = Box | Mask | Point | Scribble | Keypoints | DepthMap | OrientedBox
 """Everything that a transform can move: every unit, every region, and turned boxes."""
@@ -38,7 +38,7 @@ _G = TypeVar("_G", bound=Geometry)
 
 @dataclass(frozen=True, slots=True)
 class AxisMap:
-    """``target = scale * source + shift`` for x and y, after exchanging them where ``swap``."""
+    """``target = scale * source + shift`` for x and y; ``swap`` exchanges them first."""
 
     scale: tuple[float, float] = (1.0, 1.0)
     shift: tuple[float, float] = (0.0, 0.0)
@@ -51,11 +51,11 @@ class AxisMap:
 
     @property
     def stretch(self) -> float:
-        """How much longer lengths become: the geometric mean of both axes."""
+        """The factor for lengths: the geometric mean of both axes."""
         return float(abs(self.scale[0] * self.scale[1]) ** 0.5)
 
     def inverse(self) -> "AxisMap":
-        """Return the map back."""
+        """Return the inverse map."""
         scale = (1 / self.scale[0], 1 / self.scale[1])
         shift = (-self.shift[0] / self.scale[0], -self.shift[1] / self.scale[1])
         if self.swap:
@@ -63,13 +63,13 @@ class AxisMap:
         return AxisMap(scale, shift)
 
     def move(self, points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
-        """Return points moved, in their own dtype, computed in float64."""
+        """Return the moved points in their own dtype, computed in float64."""
         turned = points[:, ::-1] if self.swap else points
         moved: Float[np.ndarray, "n 2"] = turned * np.array(self.scale) + np.array(self.shift)
         return moved.astype(points.dtype, copy=False)
 
     def turn(self, array: Shaped[np.ndarray, "height width ..."]) -> Shaped[np.ndarray, "h w ..."]:
-        """Return an array with its axes exchanged and reversed as the map says; no resampling."""
+        """Return an array with its axes exchanged and reversed like the map, without resampling."""
         turned = array.swapaxes(0, 1) if self.swap else array
         steps = tuple(-1 if scale < 0 else 1 for scale in self.scale)
         return np.ascontiguousarray(turned[:: steps[1], :: steps[0]])
@@ -77,10 +77,10 @@ class AxisMap:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One axis map between two images, in one direction, for every kind of geometry.
+    """One axis map from one image to another, for every kind of geometry.
 
-    Where the centre of a pixel falls exactly between two, ``ties_up`` takes the later one; a
-    move and its inverse differ in it, which makes them exact inverses at scale 1.
+    If the centre of a pixel falls exactly between two pixels, ``ties_up`` takes the later one. A
+    move and its inverse differ in this, which makes them exact inverses at scale 1.
     """
 
     source: ImageSize
@@ -89,16 +89,16 @@ class Move:
     ties_up: bool = True
 
     def inverse(self) -> "Move":
-        """Return the move back."""
+        """Return the inverse move."""
         return Move(self.target, self.source, self.axes.inverse(), not self.ties_up)
 
     def move_boxes(self, boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
-        """Return xyxy boxes moved, corners in order again."""
+        """Return the moved xyxy boxes with their corners in order."""
         corners = self.axes.move(boxes.reshape(-1, 2)).reshape(-1, 2, 2)
         return np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1)
 
     def move_mask(self, mask: Mask) -> Mask:
-        """Return a mask resampled."""
+        """Return the resampled mask."""
         array = self._resampled(mask.array)
         if not array.any() and not mask.is_empty:
             turned = mask.array.T if self.axes.swap else mask.array
@@ -107,7 +107,7 @@ class Move:
         return Mask(array)
 
     def move(self, unit: Geometry) -> Geometry:
-        """Return one unit or region moved."""
+        """Return the moved unit or region."""
         match unit:
             case Box():
                 return Box.from_array(self.move_boxes(unit.as_array()[None])[0])
@@ -141,7 +141,7 @@ class Move:
         turned = array.T if self.axes.swap else array
         rows, row_sources = self._places(1, turned.shape[0])
         columns, column_sources = self._places(0, turned.shape[1])
-        # Whole rows are cheaper to gather than columns, so they go first where they get fewer.
+        # Gathering rows is cheaper than gathering columns, so rows go first if that makes them fewer.
         if len(row_sources) <= turned.shape[0]:
             picked = turned.take(row_sources, axis=0).take(column_sources, axis=1)
         else:
@@ -162,7 +162,7 @@ class Move:
         return resampled
 
     def _places(self, axis: int, length: int) -> tuple[slice, Int64[np.ndarray, " n"]]:
-        """Return which target pixels have a source along an axis, and which source pixels."""
+        """Return the target pixels that have a source along an axis, and these source pixels."""
         size = tuple(self.target)[1 - axis]
         centres = (np.arange(size) + 0.5 - self.axes.shift[axis]) / self.axes.scale[axis]
         sources = np.floor(centres) if self.ties_up else np.ceil(centres) - 1
@@ -172,10 +172,10 @@ class Move:
 
 
 class Transform(ABC):
-    """A way from one image's pixels to another's, and back.
+    """A map from the pixels of one image to those of another, with its inverse.
 
-    Geometry is in pixels of ``source`` before ``apply`` and of ``target`` after it. Arrays of no
-    boxes or points give such arrays.
+    Geometry is in pixels of ``source`` before ``apply`` and of ``target`` after it. Empty arrays
+    give empty arrays.
     """
 
     __slots__ = ()
@@ -183,17 +183,17 @@ class Transform(ABC):
     @property
     @abstractmethod
     def source(self) -> ImageSize:
-        """Extent of the image before."""
+        """Size of the image before the transform."""
 
     @property
     @abstractmethod
     def target(self) -> ImageSize:
-        """Extent of the image after."""
+        """Size of the image after the transform."""
 
     @property
     @abstractmethod
     def moves(self) -> tuple[Move, ...]:
-        """What happens, in order."""
+        """The moves, in order."""
 
     @property
     def _moves_back(self) -> tuple[Move, ...]:
@@ -219,7 +219,7 @@ class Transform(ABC):
         """Return a mask of the source on the target.
 
         Raises:
-            GeometryError: The mask is not of the source's size.
+            GeometryError: The mask does not have the size of the source.
         """
         return self.apply(mask)
 
@@ -227,17 +227,17 @@ class Transform(ABC):
         """Return a mask of the target on the source.
 
         Raises:
-            GeometryError: The mask is not of the target's size.
+            GeometryError: The mask does not have the size of the target.
         """
         return self.invert(mask)
 
     def apply(self, unit: _G) -> _G:
         """Return a unit or region of the source on the target.
 
-        Where the transform mirrors, keypoints named left and right are exchanged.
+        If the transform mirrors, keypoints named left and right are exchanged.
 
         Raises:
-            GeometryError: A mask or depth map is not of the source's size, or a mirrored keypoint
+            GeometryError: A mask or depth map does not have the source's size, or a mirrored keypoint
                 has no partner.
         """
         return _each_unit(self.moves, unit)
@@ -246,7 +246,7 @@ class Transform(ABC):
         """Return a unit or region of the target on the source.
 
         Raises:
-            GeometryError: A mask or depth map is not of the target's size, or a mirrored keypoint
+            GeometryError: A mask or depth map does not have the target's size, or a mirrored keypoint
                 has no partner.
         """
         return _each_unit(self._moves_back, unit)
@@ -270,16 +270,16 @@ def _each_unit(moves: Sequence[Move], unit: _G) -> _G:
     moved: Geometry = unit
     for move in moves:
         moved = move.move(moved)
-    # A move keeps the kind of what it moves.
+    # A move keeps the type of the geometry.
     return cast("_G", moved)
 
 
-# ``field()`` below: without it a dataclass takes the abstract property for the field's default.
+# ``field()`` below: without it, a dataclass uses the abstract property as the field's default.
 
 
 @dataclass(frozen=True, slots=True)
 class Resize(Transform):
-    """Stretch an image to another size, each axis by its own scale."""
+    """Stretch an image to another size, with a separate scale for each axis."""
 
     source: ImageSize = field()
     target: ImageSize = field()
@@ -291,21 +291,21 @@ class Resize(Transform):
 
     @property
     def moves(self) -> tuple[Move, ...]:
-        """What happens, in order."""
+        """The moves, in order."""
         return (Move(self.source, self.target, AxisMap(scale=self.scale)),)
 
 
 @checks_itself
 @dataclass(frozen=True, slots=True)
 class Letterbox(Transform):
-    """Scale an image to fit a square canvas, keeping its shape, and centre it.
+    """Scale an image to fit a square canvas, keeping its aspect ratio, and centre it.
 
-    Offsets are exact, so they may be fractions of a pixel. With ``padding`` ``floor`` they are whole
-    pixels of the source, as where an image is pasted into a square of its longer side before that is
-    scaled (Pink's public code): of an odd padding the smaller half comes first.
+    Offsets are exact, so they may be fractions of a pixel. With ``padding="floor"`` they are whole
+    pixels of the source, as if the image were pasted into a square of its longer side before scaling
+    (Pink's public code): an odd padding puts the smaller half first.
 
     Raises:
-        GeometryError: ``canvas`` is not a positive integer, or there is no such padding.
+        GeometryError: ``canvas`` is not a positive integer, or ``padding`` is unknown.
     """
 
     source: ImageSize = field()
@@ -341,7 +341,7 @@ class Letterbox(Transform):
 
     @property
     def moves(self) -> tuple[Move, ...]:
-        """What happens, in order."""
+        """The moves, in order."""
         axes = AxisMap(scale=(self.scale, self.scale), shift=self.offset)
         return (Move(self.source, self.target, axes),)
 
@@ -349,10 +349,10 @@ class Letterbox(Transform):
 @checks_itself
 @dataclass(frozen=True, slots=True)
 class Crop(Transform):
-    """Cut out whole pixels: ``box`` is ``(x1, y1, x2, y2)`` in the source.
+    """Crop to whole pixels: ``box`` is ``(x1, y1, x2, y2)`` in the source.
 
     Raises:
-        GeometryError: The box is not of integers, is empty or does not fit the source.
+        GeometryError: The box has non-integers, is empty or does not fit the source.
     """
 
     source: ImageSize = field()
@@ -373,23 +373,23 @@ class Crop(Transform):
 
     @property
     def target(self) -> ImageSize:
-        """Extent of the part cut out."""
+        """Size of the crop."""
         x1, y1, x2, y2 = self.box
         return ImageSize(y2 - y1, x2 - x1)
 
     @property
     def moves(self) -> tuple[Move, ...]:
-        """What happens, in order."""
+        """The moves, in order."""
         axes = AxisMap(shift=(-float(self.box[0]), -float(self.box[1])))
         return (Move(self.source, self.target, axes),)
 
     def apply_array(
         self, array: Shaped[np.ndarray, "height width ..."]
     ) -> Shaped[np.ndarray, "cut_height cut_width ..."]:
-        """Return a copy of the part of an image's array.
+        """Return a copy of the cropped part of an image array.
 
         Raises:
-            GeometryError: The array is not of the source's size.
+            GeometryError: The array does not have the source's size.
         """
         _check_array(array, self.source)
         x1, y1, x2, y2 = self.box
@@ -398,34 +398,34 @@ class Crop(Transform):
 
 @dataclass(frozen=True, slots=True)
 class Flip(Transform):
-    """Exchange left and right."""
+    """Mirror an image horizontally."""
 
     source: ImageSize = field()
 
     @property
     def target(self) -> ImageSize:
-        """The same extent."""
+        """The same size."""
         return self.source
 
     @property
     def moves(self) -> tuple[Move, ...]:
-        """What happens, in order."""
+        """The moves, in order."""
         axes = AxisMap(scale=(-1.0, 1.0), shift=(float(self.source.width), 0.0))
         return (Move(self.source, self.target, axes),)
 
     def apply_array(
         self, array: Shaped[np.ndarray, "height width ..."]
     ) -> Shaped[np.ndarray, "height width ..."]:
-        """Return an image's array flipped.
+        """Return a flipped image array.
 
         Raises:
-            GeometryError: The array is not of the source's size.
+            GeometryError: The array does not have the source's size.
         """
         _check_array(array, self.source)
         return self.moves[0].axes.turn(array)
 
 
-# Of each EXIF orientation: whether x and y are exchanged, then whether x and y run backwards.
+# For each EXIF orientation: whether x and y are exchanged, then whether x and y are reversed.
 _ORIENTATIONS = {
     1: (False, False, False),
     2: (False, True, False),
@@ -441,13 +441,13 @@ _ORIENTATIONS = {
 @checks_itself
 @dataclass(frozen=True, slots=True)
 class Orient(Transform):
-    """Turn a stored image upright, as its EXIF orientation (1 to 8) says.
+    """Turn a stored image upright, by its EXIF orientation (1 to 8).
 
-    Orientations 2, 4, 5 and 7 mirror: what was labelled left on the stored image is on the
-    right of a body in the upright one, so keypoints exchange left and right.
+    Orientations 2, 4, 5 and 7 mirror: a keypoint labelled left on the stored image is on the right
+    side of the body in the upright image, so left and right keypoints are exchanged.
 
     Raises:
-        GeometryError: The orientation is not an integer of 1 to 8.
+        GeometryError: The orientation is not an integer from 1 to 8.
     """
 
     source: ImageSize = field()
@@ -465,13 +465,13 @@ class Orient(Transform):
 
     @property
     def target(self) -> ImageSize:
-        """Extent of the upright image."""
+        """Size of the upright image."""
         height, width = self.source
         return ImageSize(width, height) if _ORIENTATIONS[self.exif][0] else self.source
 
     @property
     def moves(self) -> tuple[Move, ...]:
-        """What happens, in order."""
+        """The moves, in order."""
         swap, back_x, back_y = _ORIENTATIONS[self.exif]
         height, width = self.target
         axes = AxisMap(
@@ -484,10 +484,10 @@ class Orient(Transform):
     def apply_array(
         self, array: Shaped[np.ndarray, "height width ..."]
     ) -> Shaped[np.ndarray, "upright_height upright_width ..."]:
-        """Return an image's array turned upright.
+        """Return an image array turned upright.
 
         Raises:
-            GeometryError: The array is not of the source's size.
+            GeometryError: The array does not have the source's size.
         """
         _check_array(array, self.source)
         return self.moves[0].axes.turn(array)
@@ -496,12 +496,13 @@ class Orient(Transform):
 @checks_itself
 @dataclass(frozen=True, slots=True)
 class Compose(Transform):
-    """Several transforms, the first first.
+    """Several transforms, applied in order.
 
-    Masks and depth maps go through every size on the way, so what a crop cuts off stays off.
+    Masks and depth maps pass through every intermediate size, so pixels that a crop removes do not
+    come back.
 
     Raises:
-        GeometryError: There is no transform, or one does not begin where the one before ends.
+        GeometryError: There is no transform, or a source size differs from the previous target size.
     """
 
     parts: tuple[Transform, ...]
@@ -519,17 +520,17 @@ class Compose(Transform):
 
     @property
     def source(self) -> ImageSize:
-        """Extent of the image before the first."""
+        """Size of the image before the first transform."""
         return self.parts[0].source
 
     @property
     def target(self) -> ImageSize:
-        """Extent of the image after the last."""
+        """Size of the image after the last transform."""
         return self.parts[-1].target
 
     @property
     def moves(self) -> tuple[Move, ...]:
-        """What happens, in order."""
+        """The moves, in order."""
         return tuple(move for part in self.parts for move in part.moves)
 
 

@@ -1,1 +1,1 @@
-"""Files of still and moving pictures, opened without trust; what reads data and what reads pixels share it."""
+"""Image and video files from untrusted sources; readers of annotations and of pixels share this."""

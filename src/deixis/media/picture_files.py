@@ -1,7 +1,7 @@
-"""Picture files: what they are, told by their first bytes, and which of Pillow's readers may have them.
+"""Kinds of image files, by their first bytes, and the Pillow reader for each kind.
 
-Pillow is given the one reader that the bytes ask for, so that no content reaches another. What readers
-of annotations and readers of pixels have to agree on is here.
+Pillow may only use the reader that fits the bytes, so no content reaches another reader. Readers of
+annotations and readers of pixels share these rules.
 """
 
 from functools import cache
@@ -12,21 +12,21 @@ from typing import NamedTuple
 from PIL import Image, TiffImagePlugin, features
 
 HEAD = 64
-"""Bytes that `picture_kind` looks at."""
+"""Number of bytes that `picture_kind` uses."""
 EXPECTED = "JPEG, PNG, WebP, BMP, TIFF or AVIF"
 SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"),
 )
-"""How files of pictures end, in small letters."""
+"""Endings of image files, in lower case."""
 
 PAGE_LIMIT = 16
-"""Pages of a TIFF file that are looked at: a full-size one and smaller copies of it."""
+"""Maximum number of TIFF pages to inspect: a full-size one and smaller copies of it."""
 _SMALLER, _MASK = 1, 4
 _SUBFILE_TYPE = 254
 _PLAIN = ("JPEG", "PNG", "WEBP", "BMP")
 _HEIF = "HEIF"
 
-# Formats that people try and that are refused by name; (offset, bytes).
+# Common formats that are refused by name: offset, bytes, name.
 _OTHERS = (
     (0, b"GIF8", "GIF"),
     (0, b"%PDF", "PDF"),
@@ -43,14 +43,14 @@ _HEIC_BRANDS = {
 
 
 class PictureKind(NamedTuple):
-    """What the first bytes say: Pillow's readers for it, or why it cannot be read."""
+    """The kind of a file: Pillow's readers for it, or the reason why it cannot be read."""
 
     formats: tuple[str, ...]
     refused: str = ""
 
 
 def picture_kind(head: bytes) -> PictureKind:
-    """What a file is that begins with some bytes; what is not known may be any of the plain formats."""
+    """The kind of a file with these first bytes; unknown bytes may be any plain format."""
     for offset, magic, name in _OTHERS:
         if head.startswith(magic, offset):
             return PictureKind((), f"is {name}")
@@ -69,7 +69,7 @@ def picture_kind(head: bytes) -> PictureKind:
 
 
 def _brands(head: bytes) -> set[bytes]:
-    """The brands of a file of ISO's base media format; none of another."""
+    """The brands of a file in the ISO base media format; empty for other formats."""
     if head[4:8] != b"ftyp":
         return set()
     end = min(int.from_bytes(head[:4]), len(head))
@@ -78,7 +78,7 @@ def _brands(head: bytes) -> set[bytes]:
 
 @cache
 def heif_is_there() -> bool:
-    """Whether the plug-in for HEIC is installed; Pillow knows it from then on."""
+    """Whether the plug-in for HEIC is installed; if so, it is registered with Pillow."""
     if find_spec("pillow_heif") is None:
         return False
     import_module("pillow_heif").register_heif_opener()
@@ -86,11 +86,10 @@ def heif_is_there() -> bool:
 
 
 def num_pictures(image: Image.Image) -> int:
-    """How many pictures an open file shows; none of its pixels is decoded.
+    """The number of images in an open file, without decoding pixels.
 
-    Of a JPEG with several (depth, a gain map) and of HEIC the first, or primary, is the picture.
-    Smaller copies and masks of a TIFF's page count as no pages, and no more than `PAGE_LIMIT` pages are
-    looked at.
+    A JPEG with several images (depth, a gain map) and a HEIC count as one, the first or primary image.
+    Smaller copies and masks of a TIFF page are not counted, and at most `PAGE_LIMIT` pages are inspected.
     """
     if image.format in {"MPO", _HEIF}:
         return 1
@@ -111,5 +110,5 @@ def num_pictures(image: Image.Image) -> int:
 
 
 def is_turned_by_reader(image: Image.Image) -> bool:
-    """Whether Pillow turns a picture upright itself when it decodes it: a TIFF's orientation."""
+    """Whether Pillow itself turns the image upright when it decodes it, as for TIFF."""
     return isinstance(image, TiffImagePlugin.TiffImageFile)

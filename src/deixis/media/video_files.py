@@ -1,9 +1,9 @@
-"""Video files: what they are, what their headers say, and the way to their frames.
+"""Video files: their kind, their headers, and access to their frames.
 
-A file is told by its content, never by its name: GIF, MP4 (and MOV, which has its form) or WebM (and
-Matroska). FFmpeg is told which of the two containers it gets and only ever sees an open file, so no
-content can make it open another one. Frames are counted in the **upright** picture, the one that a
-player shows. Pixels are taken as square.
+The content decides the kind of a file, never its name: GIF, MP4 (and MOV, which has the same structure)
+or WebM (and Matroska). FFmpeg gets the kind of the container and an open file, so no content can make it
+open another file. Sizes are those of the **upright** frame, as a player shows it. Pixels are treated as
+square.
 """
 
 import os
@@ -21,19 +21,19 @@ from deixis.errors import ImageError, RecipeError
 from deixis.geometry import ImageSize
 
 _ATTACHED_PICTURE = 0x400
-"""FFmpeg's flag of a stream that is a cover."""
+"""FFmpeg's flag for a stream that is a cover image."""
 CODECS = frozenset({"av1", "h264", "hevc", "mpeg4", "vp8", "vp9"})
 _EXPECTED = "MP4, WebM or GIF"
 _BRIEF = 20
-"""Milliseconds; a shorter delay of a GIF's frame means `_USUAL`, as viewers take it."""
+"""Milliseconds; a shorter delay of a GIF frame is replaced by `_USUAL`, as viewers do."""
 _USUAL = 100
 _CUT_SHARE, _CUT_SECONDS = 0.25, 0.5
-"""A video that ends earlier than its header says by both of these, and two frames, is cut short."""
+"""A video is truncated if it ends earlier than its header says by more than both of these and two frames."""
 
 
 @dataclass(frozen=True, slots=True)
 class VideoLimits:
-    """What a video may be at most. A GIF, which is read whole, may have ``gif_bytes``."""
+    """Limits of a video. A GIF, which is read into memory, may have ``gif_bytes``."""
 
     num_bytes: int = 512 * 2**20
     gif_bytes: int = 64 * 2**20
@@ -48,7 +48,7 @@ DEFAULT_LIMITS = VideoLimits()
 
 
 class VideoError(ImageError):
-    """A video cannot be used; ``code`` is the reason as a build's quarantine names it."""
+    """A video cannot be used; ``code`` is the reason code for the quarantine."""
 
     def __init__(self, code: str, name: str, what: str) -> None:
         super().__init__(f"video {name}: {what}")
@@ -62,10 +62,10 @@ class VideoError(ImageError):
 
 @dataclass(frozen=True, slots=True)
 class VideoHeader:
-    """What a video's header says.
+    """Facts from the header of a video.
 
-    ``rotation`` is by how many degrees a stored frame is turned against the clock to stand upright.
-    ``num_frames`` and ``seconds`` are None where the header does not say them.
+    ``rotation`` is the anticlockwise angle in degrees that turns a stored frame upright. ``num_frames``
+    and ``seconds`` are None if the header does not have them.
     """
 
     format: str
@@ -76,13 +76,13 @@ class VideoHeader:
 
     @property
     def size(self) -> ImageSize:
-        """Extent of the upright frames."""
+        """Size of the upright frames."""
         height, width = self.stored
         return ImageSize(width, height) if self.rotation % 180 else self.stored
 
 
 class GifFrames(NamedTuple):
-    """A GIF's bytes, and how long each of its frames is shown, in milliseconds."""
+    """The bytes of a GIF, and the duration of each frame in milliseconds."""
 
     data: bytes
     size: ImageSize
@@ -93,7 +93,7 @@ class GifFrames(NamedTuple):
 class OpenVideo:
     """An open MP4 or WebM: FFmpeg's container and stream, and the header.
 
-    ``failures`` are what FFmpeg raises of damaged data.
+    ``failures`` are the exceptions that FFmpeg raises for damaged data.
     """
 
     name: str
@@ -104,15 +104,15 @@ class OpenVideo:
 
 
 def read_video_header(source: Path | bytes, *, limits: VideoLimits = DEFAULT_LIMITS) -> VideoHeader:
-    """Read the header of a video, trusting nothing.
+    """Read and check the header of an untrusted video.
 
-    Of an MP4 or WebM one frame is decoded: only that tells how it is turned. Of a GIF every block
-    is walked over, and none is decoded.
+    For an MP4 or WebM, one frame is decoded, because only that shows the rotation. For a GIF, all blocks
+    are walked over, and none is decoded.
 
     Raises:
-        VideoError: It is missing, no regular file, empty, damaged, of another format or codec, or
-            beyond the limits.
-        RecipeError: It is no GIF, and the extra ``video`` is not installed.
+        VideoError: The file is missing, not a regular file, empty, damaged, of another format or codec,
+            or beyond the limits.
+        RecipeError: The file is not a GIF, and the extra ``video`` is not installed.
     """
     with opened_video(source, limits=limits) as video:
         if isinstance(video, OpenVideo):
@@ -125,11 +125,11 @@ def read_video_header(source: Path | bytes, *, limits: VideoLimits = DEFAULT_LIM
 def opened_video(
     source: Path | bytes, *, limits: VideoLimits = DEFAULT_LIMITS
 ) -> Iterator[OpenVideo | GifFrames]:
-    """Open a video and check its header while the block lasts.
+    """Check the header of a video and keep the video open in a ``with`` block.
 
     Raises:
-        VideoError: As `read_video_header`; also for what FFmpeg finds wrong in the block.
-        RecipeError: As `read_video_header`.
+        VideoError: As for `read_video_header`, and if FFmpeg finds damaged data inside the block.
+        RecipeError: As for `read_video_header`.
     """
     name = f"<{len(source)} bytes>" if isinstance(source, bytes) else shown_name(source)
     with _opened_file(source, name) as file:
@@ -153,26 +153,26 @@ def opened_video(
 
 
 def shown_name(path: Path | str) -> str:
-    """A file's name in characters that can be printed."""
+    """The name of a file in printable characters."""
     text = "".join(one if one.isprintable() else "?" for one in str(path))
     return text if len(text) <= 160 else f"{text[:60]}...{text[-60:]}"
 
 
 def damaged(name: str, reason: object) -> VideoError:
-    """The error of a video whose content is not sound."""
+    """The error for a video with damaged content."""
     text = " ".join(str(reason).split())[:160] or type(reason).__name__
     return VideoError("video_unreadable", name, f"damaged ({text})")
 
 
 def too_large(name: str, what: str) -> VideoError:
-    """The error of a video that is beyond a limit."""
+    """The error for a video beyond a limit."""
     return VideoError("video_too_large", name, what)
 
 
 def is_cut_short(video: OpenVideo, seconds: float, count: int) -> bool:
-    """Whether a video whose frames last that long, from the first on, lacks its end.
+    """Whether a video is truncated, given the duration and number of its frames.
 
-    Of a container with several streams, the header may mean the longest of them.
+    In a container with several streams, the header may give the duration of the longest one.
     """
     declared = video.header.seconds
     if declared is None or count < 2:
@@ -188,7 +188,7 @@ def _opened_file(
 ) -> AbstractContextManager[BufferedReader | BytesIO]:
     if isinstance(source, bytes):
         return nullcontext(BytesIO(source))
-    # O_NONBLOCK: opening a FIFO that nobody writes to would otherwise wait for ever
+    # O_NONBLOCK: otherwise, opening a FIFO without a writer waits forever
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         descriptor = os.open(source, flags)
@@ -223,10 +223,10 @@ def _check_length(name: str, header: VideoHeader, limits: VideoLimits) -> None:
 
 
 def check_count(name: str, count: int, size: ImageSize, limits: VideoLimits) -> None:
-    """Refuse too many frames.
+    """Check the number of frames against the limits.
 
     Raises:
-        VideoError: There are too many, or too many pixels in all of them.
+        VideoError: There are too many frames, or too many pixels in all of them.
     """
     if count > limits.num_frames:
         raise too_large(name, f"{count} frames, expected at most {limits.num_frames}")
@@ -261,7 +261,7 @@ def _opened_stream(
             stream = _video_stream(container, name)
             context = stream.codec_context
             _check_extent(name, context.width, context.height, limits)
-            # another number of threads, or an error that is passed over, gives other frames
+            # another number of threads, or a tolerated error, would change the frames
             context.thread_type = "NONE"
             context.thread_count = 1
             context.options = {"max_pixels": str(limits.pixels)}
@@ -331,7 +331,7 @@ def _read_gif(data: bytes, name: str, limits: VideoLimits) -> GifFrames:
 def _walk_gif(
     data: bytes, limits: VideoLimits, fault: Callable[[str], VideoError]
 ) -> tuple[int, int, list[int]]:
-    """Walk over the blocks of a GIF; its extent, and how long each frame is shown."""
+    """Walk over the blocks of a GIF; returns its width, height and the duration of each frame."""
 
     def after_table(position: int, flags: int) -> int:
         return position + (3 << ((flags & 7) + 1)) if flags & 0x80 else position
@@ -354,7 +354,7 @@ def _walk_gif(
             left, top, across, down, flags = struct.unpack_from("<4HB", data, position + 1)
             if left + across > width or top + down > height:
                 raise fault("a frame leaves its picture")
-            # a byte that says how wide codes are stands before the blocks
+            # a byte with the code width precedes the blocks
             position = after_blocks(after_table(position + 10, flags) + 1)
             delays.append(delay if delay >= _BRIEF else _USUAL)
             delay = 0

@@ -1,8 +1,8 @@
-"""The four systems on drawn scenes: their parts and stages at a size for two cores.
+"""Recipes of the four systems on drawn scenes, at a size for two cores.
 
-Each is its paper's wiring with a small vision encoder and a language model from scratch, so that it
-runs without files. A real one names its own: ``--set model.language=FOLDER`` and
-``--set model.vision=clip-vit-l-14-336`` (see `ModelChoice`), with data of one's own.
+Each recipe has the wiring of its paper with a small vision encoder and a language model from scratch, so it
+runs without files. Pretrained models replace them by ``--set model.language=FOLDER`` and
+``--set model.vision=clip-vit-l-14-336`` (see `ModelChoice`), data of your own by ``--data`` or ``--mixture``.
 """
 
 from deixis.models.decoders import DecoderConfig
@@ -25,7 +25,10 @@ _DECODER = DecoderConfig(width=128, heads=4, hidden=384, layers=2, anchored=Fals
 
 
 def pink_scenes() -> TrainRecipe:
-    """Pink: boxes are text both ways, one linear map, then adapters in both models."""
+    """Pink: coordinates as text both ways, one linear projector; then adapters in the language model.
+
+    The paper also puts adapters into the vision encoder, which is pretrained there.
+    """
     model = ModelChoice(
         notation="coordinates",
         tokens_from="encoder",
@@ -69,7 +72,10 @@ def pink_scenes() -> TrainRecipe:
 
 
 def tamp_scenes() -> TrainRecipe:
-    """TAMP: words and boxes ask the image first; aligned, then connected, then tuned."""
+    """TAMP: a connector reads words and boxes with the image; it is aligned, connected and tuned.
+
+    The last stage tunes the language model with LoRA and adapters; the paper also tunes the vision encoder.
+    """
     model = ModelChoice(
         notation="coordinates_marks",
         tokens_from="encoder",
@@ -120,7 +126,10 @@ def tamp_scenes() -> TrainRecipe:
 
 
 def ullava_scenes() -> TrainRecipe:
-    """u-LLaVA: `<LOC>` to a location decoder, `<SEG>` to masks; images, regions and videos."""
+    """u-LLaVA: `<LOC>` to a location decoder, `<SEG>` to masks; takes images, regions and videos.
+
+    A small mask decoder takes the place of SAM.
+    """
     model = ModelChoice(
         notation="tokens",
         tokens_from="encoder",
@@ -155,7 +164,7 @@ def ullava_scenes() -> TrainRecipe:
 
 
 def refvlm_scenes() -> TrainRecipe:
-    """REF-VLM: triplets, nine tokens a region through the image's projector, four decoders."""
+    """REF-VLM: triplets, nine tokens per region through the image's projector, four decoders."""
     model = ModelChoice(
         notation="triplets",
         tokens_from="encoder",
@@ -175,10 +184,10 @@ def refvlm_scenes() -> TrainRecipe:
 
 
 def refvlm_code_scenes() -> TrainRecipe:
-    """REF-VLM's regions and decoders as its public code has them, at their own size.
+    """REF-VLM with the regions and decoders of its public code, at their own size.
 
-    Published weights have a place in it (``--set model.imported=FOLDER``) with the language model
-    and the encoders that they were made for. On two cores it is slow.
+    It takes imported weights (``--set model.imported=FOLDER``) with the language model and the
+    encoders that they were trained with. It is slow on two cores.
     """
     model = ModelChoice(
         notation="triplets",

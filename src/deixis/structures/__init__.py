@@ -1,4 +1,4 @@
-"""The nouns that every part of deixis speaks."""
+"""Dataclasses that all packages share: samples, conversations, units and answers."""
 
 from deixis.structures.answer import Answer, Problem
 from deixis.structures.conversation import IGNORE_INDEX, Conversation, QuestionPart, Turn

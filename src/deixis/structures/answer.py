@@ -1,4 +1,4 @@
-"""What a model answers, with what was wrong about it listed."""
+"""Answers of models, with the problems found in them."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from deixis.structures.units import GroundedPhrase, GroundedText
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault in a model's output: a stable ``code``, words, and where (character offset)."""
+    """One problem in a model's output: a stable ``code``, a message, and a character offset."""
 
     code: str
     message: str
@@ -30,10 +30,10 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The answer as words alone."""
+        """The words of the answer."""
         return self.grounded.text
 
     @property
     def phrases(self) -> tuple[GroundedPhrase, ...]:
-        """The phrases that point, in order."""
+        """The phrases of the answer, in order."""
         return self.grounded.phrases

@@ -1,4 +1,4 @@
-"""Conversations: turns whose questions hold regions and whose answers hold geometry."""
+"""Conversations: turns whose questions may contain regions and whose answers have geometry."""
 
 from dataclasses import dataclass
 
@@ -9,15 +9,15 @@ from deixis.structures.units import GroundedText, Region
 from deixis.structures.video import Video
 
 IGNORE_INDEX = -100
-"""Label of a token that carries no loss."""
+"""Label of a token without loss."""
 
 QuestionPart = str | Region
-"""A question is text with regions standing in it where they are meant."""
+"""A part of a question: text, or a region at the place where the question mentions it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question and, in data, its answer.
+    """A question, with its answer in training data.
 
     ``task`` names the task that made the turn; ``weight`` scales its loss.
     """
@@ -36,8 +36,8 @@ class Turn:
 class Conversation:
     """Turns about one image or video.
 
-    ``independent`` turns do not see one another (many questions asked afresh of one image,
-    encoded once); otherwise each turn sees those before it.
+    ``independent`` turns do not see one another: many separate questions about one image, which is
+    encoded once. Otherwise each turn sees the turns before it.
     """
 
     id: str

@@ -1,21 +1,21 @@
-"""What the annotations of an image lack: the one ground for counting, denying and finding all."""
+"""Which annotations of an image are missing; this decides what may be counted or denied."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What may be in an image and is not among the instances of its sample.
+    """Instances that may be in an image but are missing from its sample.
 
-    Every task that counts, denies or finds all goes by this alone.
+    Tasks that count, deny or ask for all instances use this and nothing else.
 
     Args:
-        unknown: Something of a class that is not known is missing, so no class is complete.
-        categories: Classes of which at least one thing is missing.
-        others: Classes without instances were not all looked for, as in LVIS. The classes that have
-            instances are complete.
-        broader: Names that things of another name may bear too, such as ``fruit`` beside apples.
-            Nothing is missing, but the number of such a name is not known.
+        unknown: An instance of an unknown class is missing, so no class is complete.
+        categories: Classes with at least one missing instance.
+        others: Some classes without instances were not looked for, as in LVIS. Classes with instances
+            are complete.
+        broader: Names that also apply to instances with another name, such as ``fruit`` beside apples.
+            No instance is missing, but the number for such a name is unknown.
     """
 
     unknown: bool = False
@@ -25,14 +25,14 @@ class LeftOut:
 
     @property
     def is_nothing(self) -> bool:
-        """Whether every thing of every class is there."""
+        """Whether no instance of any class is missing."""
         return not (self.unknown or self.categories or self.others)
 
     def covers(self, category: str) -> bool:
-        """Whether every thing of a class that has instances is there, and bears its name."""
+        """Whether all instances of a class in the sample are annotated under this name."""
         return not (self.unknown or category in self.categories or category in self.broader)
 
 
 NOTHING = LeftOut()
 ANYTHING = LeftOut(unknown=True)
-"""Of annotations that claim nothing: anything may be missing."""
+"""For annotations that do not claim to be complete: anything may be missing."""

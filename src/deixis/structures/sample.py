@@ -1,4 +1,4 @@
-"""One annotated image, as every source gives it and every task takes it."""
+"""Samples: annotated images and videos, which sources produce and tasks use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,24 +15,24 @@ from deixis.structures.video import Video
 
 ImageArray = UInt8[ndarray, "height width 3"]
 ImageSource = Path | ImageArray | Callable[[], ImageArray]
-"""Where the pixels of a sample come from: a file, an array, or a call that draws them."""
+"""The pixels of a sample: a file, an array, or a function that draws them."""
 
 
 MARKERS = ("stuff", "difficult", "truncated", "occluded")
-"""Attributes of instances that say how something is annotated, and are no words about its looks.
+"""Attributes of instances that describe the annotation rather than the appearance.
 
-``stuff`` is a region of a material or ground, which is no single thing; the others are flags of
-Pascal VOC.
+``stuff`` marks a region of a material or ground without countable instances; the others are flags
+of Pascal VOC.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One annotated thing: geometry of its visible part, in source pixels.
+    """One annotated instance: geometry of its visible part, in source pixels.
 
-    ``box`` is upright. Where the annotation is a turned box, ``oriented`` keeps its corners, which may
-    leave the image, and ``box`` is the upright one around them. ``score`` is how sure the model was that
-    found it; none of what people annotated.
+    ``box`` is upright. If the annotation is a turned box, ``oriented`` has its corners, which may lie
+    outside the image, and ``box`` is the upright box around them. ``score`` is the score of the model
+    that predicted the instance; None if people annotated it.
     """
 
     category: str
@@ -57,7 +57,7 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """Words that mean exactly these instances; none where nothing in the image fits.
+    """Words that refer to exactly these instances; no instances if the words fit nothing.
 
     ``family`` names the kind of expression: ``location`` (may use location words, RefCOCO's
     rule), ``appearance`` (no location words, RefCOCO+), ``long`` (whole sentences, RefCOCOg).
@@ -69,16 +69,16 @@ class Expression:
 
 
 DIALOGUE = "dialogue"
-"""The kind of questions that are the turns of one conversation."""
+"""The kind of questions that form the turns of one conversation."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuestionAnswer:
-    """A question about the whole image, or about a region where ``instance`` or ``region`` is set.
+    """A question about the whole image, or about a region if ``instance`` or ``region`` is set.
 
-    ``options`` are those of a multiple choice, the answer among them; ``rationale`` says why.
-    ``phrases`` are those of the answer's words that point. Questions of kind ``dialogue`` are the turns
-    of one conversation in their order: later ones may speak of earlier ones.
+    ``options`` are the options of a multiple-choice question, the answer among them; ``rationale`` gives
+    the reason. ``phrases`` are the grounded phrases of the answer. Questions of kind ``dialogue`` are the
+    turns of one conversation in their order: later turns may refer to earlier ones.
     """
 
     question: str
@@ -93,20 +93,19 @@ class QuestionAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image, or one video, with everything that is known about it.
+    """One image or video with all of its annotations.
 
-    Indices (of relations, expressions, questions, salient) point into ``instances``. Captions
-    are short or long texts whose phrases own units. ``exhaustive`` says that everything of the
-    named categories is annotated, so that counting and finding all of a class have one answer.
-    ``left_out`` says it class by class: where it lacks anything the sample is not exhaustive, and
-    a sample that is made with ``exhaustive=False`` alone lacks anything. `covers` is the question
-    to ask about one class.
-    A `Video` holds words and nothing that would need a time: captions without phrases, and
-    questions about the whole of it; ``size`` is that of its upright frames.
+    Indices (in relations, expressions, questions, salient) refer to ``instances``. Captions are short
+    or long texts whose phrases may have units. ``exhaustive`` means that all instances of the annotated
+    categories are annotated, so that questions about counts and all instances have one answer.
+    ``left_out`` says this class by class: if anything is left out, the sample is not exhaustive, and a
+    sample made with ``exhaustive=False`` only may lack anything. Use `covers` for one class.
+    A `Video` has no geometry: only captions without phrases, and questions about the whole video;
+    ``size`` is the size of its upright frames.
 
     Raises:
-        AnnotationError: An index points at no instance, a box leaves the image, a mask or depth map
-            is of another size, an absent class is present or was left out, or a video has geometry.
+        AnnotationError: An index has no instance, a box leaves the image, a mask or depth map has
+            another size, an absent class is present or was left out, or a video has geometry.
     """
 
     id: str
@@ -153,7 +152,7 @@ class Sample:
             self._check_words_only()
 
     def covers(self, category: str) -> bool:
-        """Whether every thing of a class is among the instances, so that it can be counted."""
+        """Whether all instances of a class are annotated, so that they can be counted."""
         return self.left_out.covers(category)
 
     def _check_absent(self) -> None:

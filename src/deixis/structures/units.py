@@ -1,4 +1,4 @@
-"""What a model points with: unit types, units and grounded text."""
+"""Units, regions and grounded text."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,22 +8,24 @@ from deixis.errors import GeometryError
 from deixis.geometry import Box, DepthMap, Keypoints, Mask, Point, Scribble
 
 Unit = Box | Mask | Point | Keypoints | DepthMap
-"""What a model gives."""
+"""Geometry that a model returns."""
 
 Region = Point | Box | Scribble | Mask
+"""Geometry that a person puts into a question."""
 
 
 class Description(str):
-    """Words of a question that say which region is meant, set apart from the others.
+    """Words in a question that are marked because they describe a region.
 
-    A text like any other for all that do not care; a region encoder may read it (TAMP 2.2).
+    It is an ordinary string for models without an encoder of descriptions; a region encoder may read it
+    (TAMP 2.2).
     """
 
     __slots__ = ()
 
 
 class RegionType(StrEnum):
-    """How a region is given: drawn on the image, or described in words."""
+    """The type of a region: a shape on the image, or a description in words."""
 
     POINT = "point"
     BOX = "box"
@@ -33,7 +35,7 @@ class RegionType(StrEnum):
 
     @property
     def number(self) -> int:
-        """What stands for the type in tensors."""
+        """The number of the type in tensors."""
         return tuple(RegionType).index(self)
 
     @classmethod
@@ -52,11 +54,8 @@ class RegionType(StrEnum):
                 return cls.MASK
 
 
-"""What a person gives."""
-
-
 class UnitType(StrEnum):
-    """The unit types that deixis decodes; a notation may carry other names, kept as undecoded."""
+    """The unit types that deixis decodes; references of other types stay undecoded."""
 
     BOX = "box"
     MASK = "mask"
@@ -67,10 +66,10 @@ class UnitType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One thing pointed at: a unit for each unit type of its group.
+    """One instance that a phrase refers to: a unit for each unit type of its group.
 
-    A unit is None where its type has no decoder ("undecoded"). ``score`` is the model's own
-    estimate, in [0, 1], that the units are right; None where nothing estimated it (truth).
+    A unit is None if its type has no decoder ("undecoded"). ``score`` is the model's estimate, in
+    [0, 1], that the units are right; None if there is no estimate, as in annotations.
     """
 
     units: tuple[Unit | None, ...]
@@ -86,7 +85,7 @@ class UnitGroup:
     """References of one phrase that share their unit types.
 
     ``unit_types`` has one name for a plain group and several for a composite one
-    (``("box", "mask")``: each reference has both). No references means "nothing there".
+    (``("box", "mask")``: each reference has both). An empty group means that nothing is there.
     """
 
     unit_types: tuple[str, ...]
@@ -104,10 +103,10 @@ class UnitGroup:
 
 @dataclass(frozen=True, slots=True)
 class GroundedPhrase:
-    """A span of a grounded text and the units that it points at.
+    """A span of a grounded text with its units.
 
     ``start`` and ``end`` are character offsets into the text, end exclusive. ``groups`` may be
-    empty: the phrase is marked and points at nothing.
+    empty: the phrase is marked, without units.
     """
 
     text: str
@@ -147,9 +146,9 @@ class GroundedPhrase:
 
 @dataclass(frozen=True, slots=True)
 class GroundedText:
-    """Text whose phrases point at things.
+    """Text with phrases that refer to instances.
 
-    Phrases are ordered by start, then outermost first. A phrase may hold another; two phrases
+    Phrases are ordered by start, then outermost first. A phrase may contain another; two phrases
     never cross.
     """
 

@@ -1,4 +1,4 @@
-"""A video: where its frames come from, and what its header says of them."""
+"""Videos: the source of their frames, and facts from their headers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from deixis.errors import AnnotationError
 
 FrameArray = UInt8[ndarray, "frames height width 3"]
 VideoContent = Path | bytes | Callable[[], FrameArray]
-"""A file, the bytes of one, or a call that draws every frame."""
+"""A file, the bytes of a file, or a function that draws every frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """A video; it stands where the image of a sample or conversation stands.
+    """A video, in place of the image of a sample or conversation.
 
-    ``num_frames`` and ``seconds`` are None where nobody knows them without reading all of it.
+    ``num_frames`` and ``seconds`` are None if they are unknown without reading the whole video.
 
     Raises:
-        AnnotationError: It has less than one frame, or lasts for a time that is none.
+        AnnotationError: The video has less than one frame, or its duration is not a valid number.
     """
 
     content: VideoContent

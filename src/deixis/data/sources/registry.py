@@ -108,17 +108,17 @@ def _open_scenes(path: Path, **options: Any) -> Scenes:  # noqa: ARG001
     return Scenes(**options)
 
 
-_TRUE = "true files"
-_OWN = "files of our own"
-_WRITTEN = "files written to the published format"
+_TRUE = "original files"
+_OWN = "files written by deixis"
+_WRITTEN = "files written by hand"
 
 FORMATS: dict[str, Format] = {
-    "ade20k": Format(open_ade20k, "ADE20K: pictures of class numbers", _WRITTEN),
+    "ade20k": Format(open_ade20k, "ADE20K: images of class indices", _WRITTEN),
     "ai2d": Format(open_ai2d, "AI2D: multiple choice about diagrams", _WRITTEN),
     "aokvqa": Format(open_aokvqa, "A-OKVQA: multiple choice with rationales", _WRITTEN),
     "cityscapes": Format(open_cityscapes, "Cityscapes: polygons of street scenes", _WRITTEN),
     "coco": Format(
-        open_coco, "COCO's instances, keypoints and captions, and what keeps to their form", _TRUE
+        open_coco, "COCO: instances, keypoints and captions, and other files in this format", _TRUE
     ),
     "coco_interactive": Format(
         open_coco_interactive,
@@ -127,13 +127,13 @@ FORMATS: dict[str, Format] = {
     ),
     "coco_results": Format(
         open_coco_results,
-        "COCO's results: detections with scores, about images of a file",
+        "COCO results: detections with scores for the images of an annotation file",
         _WRITTEN,
     ),
-    "coco_stuff": Format(open_coco_stuff, "COCO-Stuff: stretches of stuff", _WRITTEN),
-    "createml": Format(open_createml, "Create ML: a JSON list of pictures with boxes", _WRITTEN),
-    "cvat": Format(open_cvat, "CVAT: its XML for images and for video", _WRITTEN),
-    "depth": Format(open_depth, "depth maps that drawn scenes are exported with", _OWN),
+    "coco_stuff": Format(open_coco_stuff, "COCO-Stuff: masks of stuff classes", _WRITTEN),
+    "createml": Format(open_createml, "Create ML: a JSON list of images with boxes", _WRITTEN),
+    "cvat": Format(open_cvat, "CVAT: XML for images and for video", _WRITTEN),
+    "depth": Format(open_depth, "depth maps exported from drawn scenes", _OWN),
     "docvqa": Format(open_docvqa, "DocVQA: questions about documents", _WRITTEN),
     "dota": Format(open_dota, "DOTA: turned boxes in text files", _WRITTEN),
     "dvqa": Format(open_dvqa, "DVQA: questions about bar charts", _WRITTEN),
@@ -147,12 +147,12 @@ FORMATS: dict[str, Format] = {
     "gqa_scenes": Format(open_gqa_scenes, "GQA: scene graphs", _WRITTEN),
     "grand": Format(open_grand, "GranD: objects and dense captions", _TRUE),
     "grefcoco": Format(
-        open_grefcoco, "gRefCOCO: expressions for one thing, several or none", _WRITTEN
+        open_grefcoco, "gRefCOCO: expressions for one instance, several or none", _WRITTEN
     ),
     "grit": Format(open_grit, "GRIT: captions whose chunks have boxes", _WRITTEN),
     "hrwsi": Format(open_hrwsi, "HRWSI: relative depth", _WRITTEN),
     "iconqa": Format(open_iconqa, "IconQA: questions about icons", _WRITTEN),
-    "jsonl": Format(open_jsonl, "a JSON-lines file of one's own, one image a line", _OWN),
+    "jsonl": Format(open_jsonl, "JSON lines of your own, one image per line", _OWN),
     "kitti": Format(open_kitti, "KITTI: depth in metres", _WRITTEN),
     "kitti_objects": Format(
         open_kitti_objects, "KITTI: boxes of cars, cyclists and pedestrians", _WRITTEN
@@ -160,13 +160,15 @@ FORMATS: dict[str, Format] = {
     "label_studio": Format(
         open_label_studio, "Label Studio: tasks with their annotations or predictions", _OWN
     ),
-    "labelme": Format(open_labelme, "labelme: a JSON file of shapes beside each picture", _WRITTEN),
-    "llava": Format(open_llava, "LLaVA's CC3M and Instruct, ALLaVA: conversations", _WRITTEN),
+    "labelme": Format(open_labelme, "labelme: a JSON file of shapes beside each image", _WRITTEN),
+    "llava": Format(open_llava, "LLaVA CC3M, LLaVA-Instruct, ALLaVA: conversations", _WRITTEN),
     "llava_grounding": Format(
-        open_llava_grounding, "LLaVA-Grounding: conversations that point", _WRITTEN
+        open_llava_grounding, "LLaVA-Grounding: conversations with grounded phrases", _WRITTEN
     ),
     "lvis": Format(
-        open_lvis, "LVIS, PACO: a thousand classes, some of them checked in each image", _WRITTEN
+        open_lvis,
+        "LVIS, PACO: instances of many classes, with the classes that were checked in each image",
+        _WRITTEN,
     ),
     "nyu": Format(open_nyu, "NYU Depth v2: depth in metres", _WRITTEN),
     "open_images": Format(
@@ -174,16 +176,14 @@ FORMATS: dict[str, Format] = {
     ),
     "openpsg": Format(open_openpsg, "OpenPSG: relations between panoptic segments", _WRITTEN),
     "osprey": Format(open_osprey, "Osprey: descriptions of masks", _TRUE),
-    "panoptic": Format(open_panoptic, "COCO panoptic: things and stuff", _TRUE),
+    "panoptic": Format(open_panoptic, "COCO panoptic: instances and stuff", _TRUE),
     "png": Format(
-        open_png, "Panoptic Narrative Grounding: narratives whose phrases point", _WRITTEN
+        open_png, "Panoptic Narrative Grounding: narratives whose phrases have masks", _WRITTEN
     ),
     "pointqa": Format(open_pointqa, "PointQA Local and Look Twice", _WRITTEN),
-    "pope": Format(open_pope, "POPE: is it there?", _TRUE),
+    "pope": Format(open_pope, "POPE: questions about presence", _TRUE),
     "refcoco": Format(open_refcoco, "RefCOCO, RefCOCO+, RefCOCOg and RefCLEF", _TRUE),
-    "saliency": Format(
-        open_saliency, "MSRA-10K, MSRA-B, DUTS: pictures and masks of their subjects", _WRITTEN
-    ),
+    "saliency": Format(open_saliency, "MSRA-10K, MSRA-B, DUTS: masks of salient objects", _WRITTEN),
     "scienceqa": Format(open_scienceqa, "ScienceQA: multiple choice with lectures", _WRITTEN),
     "tgif": Format(open_tgif, "TGIF: animated GIFs with captions", _WRITTEN, videos=True),
     "vcr": Format(open_vcr, "VCR: questions about people, with answers and rationales", _WRITTEN),
@@ -192,29 +192,29 @@ FORMATS: dict[str, Format] = {
     ),
     "video_folder": Format(
         open_video_folder,
-        "a folder of videos with captions and questions, in JSON lines or a table",
+        "a folder of videos with captions and questions in JSON lines or CSV",
         _OWN,
         videos=True,
     ),
-    "visual7w": Format(open_visual7w, "Visual7W: telling and pointing", _WRITTEN),
+    "visual7w": Format(open_visual7w, "Visual7W: telling and pointing questions", _WRITTEN),
     "visual_genome": Format(
         open_visual_genome,
         "Visual Genome: objects, attributes, relations, regions, questions",
         _TRUE,
     ),
-    "voc": Format(open_voc, "Pascal VOC's XML, and what keeps to its form", _TRUE),
+    "voc": Format(open_voc, "Pascal VOC: XML, and other files in this format", _TRUE),
     "voc_segmentation": Format(
-        open_voc_segmentation, "Pascal VOC's pictures of classes and of objects", _WRITTEN
+        open_voc_segmentation, "Pascal VOC: class and instance segmentation", _WRITTEN
     ),
     "vqa": Format(open_vqa, "VQAv2 and OK-VQA: questions with ten answers", _OWN),
-    "vsr": Format(open_vsr, "VSR: statements about where things are", _TRUE),
-    "yolo": Format(open_yolo, "YOLO: boxes, turned boxes, polygons or keypoints a row", _OWN),
+    "vsr": Format(open_vsr, "VSR: statements about spatial relations", _TRUE),
+    "yolo": Format(open_yolo, "YOLO: rows of boxes, turned boxes, polygons or keypoints", _OWN),
     "scenes": Format(
-        _open_scenes, "drawn scenes; the path is train, val, testA, testB or test", _OWN
+        _open_scenes, "drawn scenes; the path is a split: train, val, testA, testB or test", _OWN
     ),
     "scenes_video": Format(
         open_scenes_video,
-        "drawn clips in which things move; the path is as that of `scenes`",
+        "drawn videos with moving instances; the path is a split, as for `scenes`",
         _OWN,
         videos=True,
     ),

@@ -104,7 +104,7 @@ SPECS = (
     TaskSpec(
         name="vqa",
         family="questions",
-        summary="A question of the data about the image.",
+        summary="A question about the image, from the source.",
         needs="a question about the image",
         takes=("text",),
         gives=("words",),
@@ -115,7 +115,7 @@ SPECS = (
     TaskSpec(
         name="conversation",
         family="questions",
-        summary="A conversation of the data, from its beginning.",
+        summary="A conversation from the source, from its first turn.",
         needs="a conversation about the image",
         takes=("text",),
         gives=("words", "box", "mask", "keypoint"),
@@ -127,7 +127,7 @@ SPECS = (
     TaskSpec(
         name="short_answer",
         family="questions",
-        summary="A question of the data, asked to be answered shortly.",
+        summary="A question from the source, with a request for a short answer.",
         needs="a question about the image with a short answer",
         takes=("text",),
         gives=("words",),
@@ -138,7 +138,7 @@ SPECS = (
     TaskSpec(
         name="vqa_reason",
         family="questions",
-        summary="A question of the data, answered with its reasons first.",
+        summary="A question from the source, answered with the rationale first.",
         needs="a question with a rationale",
         takes=("text", "box"),
         gives=("words", "box"),

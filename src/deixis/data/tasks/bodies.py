@@ -32,8 +32,8 @@ SPECS = (
     TaskSpec(
         name="keypoint",
         family="bodies",
-        summary="Keypoints of all bodies in the image.",
-        needs="every instance of a class, all with keypoints, and no other class with any",
+        summary="Keypoints of all instances of the only class with keypoints.",
+        needs="every instance of a class, all with keypoints; no other class has any",
         takes=("text",),
         gives=KEYPOINT,
         rules=("max_references", "order", "clear_visibility", "wording"),

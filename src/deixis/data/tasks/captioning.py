@@ -93,7 +93,7 @@ def _ground_spec(task: str, unit_types: tuple[str, ...], given: str) -> TaskSpec
     return TaskSpec(
         name=task,
         family="captions",
-        summary=f"A caption that the question gives, its phrases with {given}.",
+        summary=f"The caption in the question, with {given} for its phrases.",
         needs=f"{_NEEDS} {given}",
         takes=("text",),
         gives=unit_types,
@@ -107,7 +107,7 @@ SPECS = (
     TaskSpec(
         name="caption",
         family="captions",
-        summary="The image in one short sentence.",
+        summary="A short caption of the image.",
         needs="a caption",
         takes=("text",),
         gives=("words",),
@@ -118,8 +118,8 @@ SPECS = (
     TaskSpec(
         name="caption_detailed",
         family="captions",
-        summary="The image in detail.",
-        needs="a caption of several sentences, or a long one",
+        summary="A detailed caption of the image.",
+        needs="a caption with several sentences, or a long one",
         takes=("text",),
         gives=("words",),
         rules=("detailed_words", *_SHARED),

@@ -24,7 +24,7 @@ _ANY_KIND = "vqa"
 
 
 def choice(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """A question of the data with options, answered with a letter.
+    """A question from the source with options, answered with a letter.
 
     The options are the data's own where it has some. Else the wrong ones are answers to other
     questions of the kind, other numbers, yes or no, or classes that are known to be absent.
@@ -171,8 +171,8 @@ SPECS = (
     TaskSpec(
         name="choice",
         family="choices",
-        summary="A question of the data with options, answered with a letter.",
-        needs="a question about the image with options, or one whose wrong answers are known",
+        summary="A question from the source with options, answered with a letter.",
+        needs="a question about the image with options, or with known wrong answers",
         takes=("text",),
         gives=("words",),
         rules=("max_options", "wording"),
@@ -182,8 +182,8 @@ SPECS = (
     TaskSpec(
         name="which_box",
         family="choices",
-        summary="Which of several boxes shows what is asked for (Visual7W).",
-        needs="an expression, or a question of kind `which`, for one instance, and another one",
+        summary="Which of several boxes shows the instance in question (Visual7W).",
+        needs="an expression or a question of kind `which` for one instance; a second instance",
         takes=("box",),
         gives=BOX,
         rules=("max_options", "wording"),

@@ -76,7 +76,7 @@ SPECS = (
     TaskSpec(
         name="count",
         family="counting",
-        summary="The number of a class, with all that is counted pointed at.",
+        summary="The number of instances of a class, with a reference for each.",
         needs=_NEEDS,
         takes=("text",),
         gives=COMPOSITE,
@@ -87,7 +87,7 @@ SPECS = (
     TaskSpec(
         name="count_words",
         family="counting",
-        summary="The number of a class, in words alone.",
+        summary="The number of instances of a class, in words only.",
         needs=_NEEDS,
         takes=("text",),
         gives=("words",),
@@ -98,8 +98,8 @@ SPECS = (
     TaskSpec(
         name="count_example",
         family="counting",
-        summary="The number of things like the one in a box.",
-        needs="every instance of a class, none of them a crowd or hardly seen",
+        summary="The number of instances of the class of the instance in a box.",
+        needs="every instance of a class, none of them a crowd or mostly hidden",
         takes=("box",),
         gives=("words",),
         rules=_LIKE_RULES,
@@ -109,8 +109,8 @@ SPECS = (
     TaskSpec(
         name="point_look_twice",
         family="counting",
-        summary="The number of things like the one at a point (PointQA, look twice).",
-        needs="every instance of a class, none of them a crowd or hardly seen",
+        summary="The number of instances of the class of the instance at a point (PointQA, look twice).",
+        needs="every instance of a class, none of them a crowd or mostly hidden",
         takes=("point",),
         gives=("words",),
         rules=(*_LIKE_RULES, "points_on_mask", "box_core"),

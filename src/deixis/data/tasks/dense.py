@@ -19,7 +19,7 @@ def depth(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None
 
 
 def semantic(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """One mask of all that is of a class, things and stuff, crowds among them."""
+    """One mask for all pixels of a class (countable or stuff), crowds included."""
     masks: dict[str, list[Mask]] = {}
     unknown: set[str] = set()
     for instance in sample.instances:
@@ -64,7 +64,7 @@ SPECS = (
     TaskSpec(
         name="semantic",
         family="dense",
-        summary="One mask of all that is of a class, things and stuff, crowds among them.",
+        summary="One mask for all pixels of a class (countable or stuff), crowds included.",
         needs="the masks of every instance of a class",
         takes=("text",),
         gives=MASK,

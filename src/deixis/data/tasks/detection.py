@@ -187,8 +187,8 @@ def _taken(items: list[str], rng: np.random.Generator) -> str:
 _RULES = ("max_references", "order", "clear_visibility", "wording")
 _CLASS_RULES = (*_RULES, "empty", "absent_share", "class_by_count")
 _NEEDS = "every instance of a class, or a class known to be absent"
-_LIKE_NEEDS = "every instance of a class, none of them a crowd or hardly seen"
-_ALL_NEEDS = "every instance, none of them a crowd or hardly seen"
+_LIKE_NEEDS = "every instance of a class, none of them a crowd or mostly hidden"
+_ALL_NEEDS = "every instance, none of them a crowd or mostly hidden"
 
 
 def _specs(units: str, unit_types: tuple[str, ...], task: str) -> tuple[TaskSpec, ...]:
@@ -208,7 +208,7 @@ def _specs(units: str, unit_types: tuple[str, ...], task: str) -> tuple[TaskSpec
         TaskSpec(
             name=f"{task}_all",
             family="classes",
-            summary=f"{units.capitalize()} of everything, class by class.",
+            summary=f"{units.capitalize()} of all instances, class by class.",
             needs=_ALL_NEEDS + with_units,
             takes=("text",),
             gives=unit_types,
@@ -219,8 +219,8 @@ def _specs(units: str, unit_types: tuple[str, ...], task: str) -> tuple[TaskSpec
         TaskSpec(
             name=f"{task}_names",
             family="classes",
-            summary=f"{units.capitalize()} of several classes, some of them absent, one by one.",
-            needs=f"{_NEEDS}{with_units}; two classes at least, one of them there",
+            summary=f"{units.capitalize()} of the instances of several classes, class by class; some classes are absent.",
+            needs=f"{_NEEDS}{with_units}; at least two classes, one of them present",
             takes=("text",),
             gives=unit_types,
             rules=(*_CLASS_RULES, "max_listed"),
@@ -230,7 +230,7 @@ def _specs(units: str, unit_types: tuple[str, ...], task: str) -> tuple[TaskSpec
         TaskSpec(
             name=f"{task}_example",
             family="classes",
-            summary=f"{units.capitalize()} of all instances of the class of an example.",
+            summary=f"{units.capitalize()} of all instances of the class of the instance in a box.",
             needs=_LIKE_NEEDS + with_units,
             takes=("box",),
             gives=unit_types,
@@ -255,7 +255,7 @@ def _by_turns(units: str, unit_types: tuple[str, ...], worded: str) -> TaskSpec:
     return TaskSpec(
         name=f"conditional_{worded}",
         family="classes",
-        summary=f"{units.capitalize()} class by class, each in a turn of its own.",
+        summary=f"{units.capitalize()} of all instances, with one turn per class.",
         needs="every instance of two classes" + ("" if units == "boxes" else ", with masks"),
         takes=("text",),
         gives=unit_types,

@@ -169,8 +169,8 @@ SPECS = (
     TaskSpec(
         name=_TASK,
         family="dialogues",
-        summary="A thing is found, then spoken of in turns that refer back to it.",
-        needs="a thing with an expression or a class of its own, and something to say of it",
+        summary="An instance is located; later turns refer back to it.",
+        needs="an instance with an expression or the only one of its class, and a fact about it",
         takes=("text", "box"),
         gives=(*BOX, "words"),
         rules=(

@@ -58,7 +58,7 @@ def _spec(worded: str, kind: RegionKind, unit_types: tuple[str, ...]) -> TaskSpe
     return TaskSpec(
         name=f"{worded}_{kind}",
         family="interactive",
-        summary=f"The {given} of the thing at a {kind} that a person gives.",
+        summary=f"The {given} of the instance at a given {kind}.",
         needs="an instance" + (f" with {' and '.join(holds)}" if holds else ""),
         takes=(kind,),
         gives=unit_types,

@@ -104,7 +104,7 @@ def deny(expression: str) -> GroundedText:
 
 
 _RULES = ("max_references", "order", "wording")
-_NEEDS = "an expression that means some instances"
+_NEEDS = "an expression that refers to instances"
 
 SPECS = (
     TaskSpec(
@@ -132,7 +132,7 @@ SPECS = (
     TaskSpec(
         name="locate",
         family="expressions",
-        summary="An expression, mostly bare, answered with a box and a mask of each thing.",
+        summary="An expression, often without other words, answered with a box and a mask for each instance.",
         needs=f"{_NEEDS}, with masks",
         takes=("text",),
         gives=COMPOSITE,
@@ -143,7 +143,7 @@ SPECS = (
     TaskSpec(
         name="ref_tag",
         family="expressions",
-        summary="An expression set apart from the question, as TAMP marks it, answered with boxes.",
+        summary="An expression marked in the question as TAMP marks it, answered with boxes.",
         needs=_NEEDS,
         takes=("text",),
         gives=BOX,
@@ -154,7 +154,7 @@ SPECS = (
     TaskSpec(
         name="point_out",
         family="expressions",
-        summary="An expression, answered with a point on each thing.",
+        summary="An expression, answered with a point on each instance.",
         needs=_NEEDS,
         takes=("text",),
         gives=POINT,
@@ -165,7 +165,7 @@ SPECS = (
     TaskSpec(
         name="keypoint_named",
         family="expressions",
-        summary="An expression, answered with the keypoints of each body.",
+        summary="An expression, answered with the keypoints of each instance.",
         needs=f"{_NEEDS}, all with keypoints",
         takes=("text",),
         gives=KEYPOINT,
@@ -176,7 +176,7 @@ SPECS = (
     TaskSpec(
         name="box_keypoint",
         family="expressions",
-        summary="An expression, answered with a box and the keypoints of each body.",
+        summary="An expression, answered with a box and the keypoints of each instance.",
         needs=f"{_NEEDS}, all with keypoints",
         takes=("text",),
         gives=POSE,
@@ -187,7 +187,7 @@ SPECS = (
     TaskSpec(
         name="absent",
         family="expressions",
-        summary="An expression that means nothing in the image, denied.",
+        summary="An expression that refers to nothing in the image; the answer denies it.",
         needs="an expression without instances, or no expressions and a class known to be absent",
         takes=("text",),
         gives=("words",),

@@ -117,7 +117,7 @@ SPECS = (
     TaskSpec(
         name="gcg_nested",
         family="captions",
-        summary="A caption whose phrases lie inside one another, each pointing at its own thing.",
+        summary="A caption with nested phrases, each with its own instance.",
         needs="a relation",
         takes=("text",),
         gives=COMPOSITE,

@@ -101,9 +101,9 @@ def _nothing(output: Output, rules: Rules) -> GroundedText:
 
 
 _SUMMARIES: dict[Output, str] = {
-    "box": "Boxes of everything in a quadrant about a thing.",
-    "class": "Classes of everything in a quadrant about a thing.",
-    "both": "Classes with boxes of everything in a quadrant about a thing.",
+    "box": "Boxes of all instances in a quadrant around an instance.",
+    "class": "Classes of all instances in a quadrant around an instance.",
+    "both": "Classes and boxes of all instances in a quadrant around an instance.",
 }
 
 
@@ -113,7 +113,7 @@ def _spec(output: Output) -> TaskSpec:
         name=f"quadrant_{output}",
         family="quadrants",
         summary=_SUMMARIES[output],
-        needs="every instance, two at least",
+        needs="every instance, at least two",
         takes=("text", "box"),
         gives=("words",) if output == "class" else BOX,
         rules=(

@@ -77,7 +77,7 @@ def describe_only(
     task: str,
     kind: RegionKind | None = None,
 ) -> Turn | None:
-    """Write an expression that means the thing at a region and no other."""
+    """Write an expression that refers to the instance at a region and to no other."""
     known = [expression for expression in sample.expressions if len(expression.instances) == 1]
     if not known:
         return None
@@ -95,7 +95,7 @@ def about_region(
     task: str,
     kind: RegionKind | None = None,
 ) -> Turn | None:
-    """A question of the data about the thing at a region."""
+    """A question from the source about the instance at a region."""
     known = [
         question
         for question in sample.questions
@@ -113,7 +113,7 @@ def about_region(
 
 
 def about_regions(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """A question of the data about several things, by their boxes."""
+    """A question from the source about several instances, given by their boxes."""
     known = [question for question in sample.questions if question.kind == SEVERAL]
     if not known:
         return None
@@ -189,7 +189,7 @@ def _describing(kind: RegionKind) -> TaskSpec:
     return TaskSpec(
         name=f"reg_{kind}",
         family="regions",
-        summary=f"Describe the thing at a {kind}.",
+        summary=f"Describe the instance at a {kind}.",
         needs="a description, or an instance" + (", with a mask" if kind == "mask" else ""),
         takes=(kind,),
         gives=("words",),
@@ -203,7 +203,7 @@ SPECS = (
     TaskSpec(
         name="reg",
         family="regions",
-        summary="Referring expression generation: describe the thing at a region.",
+        summary="Referring expression generation: describe the instance at a region.",
         needs="a description, or an instance",
         takes=REGION_KINDS,
         gives=("words",),
@@ -215,8 +215,8 @@ SPECS = (
     TaskSpec(
         name="reg_unique",
         family="regions",
-        summary="Write an expression that means the thing at a region and no other.",
-        needs="an expression that means one instance",
+        summary="Write an expression that refers to the instance at a region and to no other.",
+        needs="an expression that refers to one instance",
         takes=REGION_KINDS,
         gives=("words",),
         rules=(*_REGION_RULES, "wording"),
@@ -226,8 +226,8 @@ SPECS = (
     TaskSpec(
         name="loc_tag",
         family="regions",
-        summary="A box set apart from the question, as TAMP marks it, answered with an expression.",
-        needs="an expression that means one instance",
+        summary="A box marked in the question as TAMP marks it, answered with an expression.",
+        needs="an expression that refers to one instance",
         takes=("box",),
         gives=("words",),
         rules=("wording",),
@@ -237,7 +237,7 @@ SPECS = (
     TaskSpec(
         name="region_qa",
         family="regions",
-        summary="A question of the data about the thing at a region.",
+        summary="A question from the source about the instance at a region.",
         needs="a question about an instance or a region",
         takes=REGION_KINDS,
         gives=("words",),
@@ -248,7 +248,7 @@ SPECS = (
     TaskSpec(
         name="regions_qa",
         family="regions",
-        summary="A question of the data about several things, by their boxes.",
+        summary="A question from the source about several instances, given by their boxes.",
         needs="a question of kind `regions`",
         takes=("text", "box"),
         gives=("words", "box"),
@@ -259,7 +259,7 @@ SPECS = (
     TaskSpec(
         name="point_local",
         family="regions",
-        summary="A question of the data about the thing at a point (PointQA, local).",
+        summary="A question from the source about the instance at a point (PointQA, local).",
         needs="a question about an instance or a point",
         takes=("point",),
         gives=("words",),
@@ -270,7 +270,7 @@ SPECS = (
     TaskSpec(
         name="region_caption_grounded",
         family="regions",
-        summary="Caption a region with words that point at the things it names.",
+        summary="A caption of a region, with boxes for the instances that it names.",
         needs="a relation, or an instance",
         takes=REGION_KINDS,
         gives=BOX,

@@ -80,9 +80,9 @@ PREDICATE_RULES = (
     *("common_predicates", "common_predicate_share", "predicate_attempts", "predicates"),
 )
 _SUMMARIES: dict[Output, str] = {
-    "box": "Boxes of everything that a thing is related to in one way.",
-    "class": "Classes of everything that a thing is related to in one way.",
-    "both": "Classes with boxes of everything that a thing is related to in one way.",
+    "box": "Boxes of all objects of a relation of the instance in a box.",
+    "class": "Classes of all objects of a relation of the instance in a box.",
+    "both": "Classes and boxes of all objects of a relation of the instance in a box.",
 }
 
 
@@ -92,7 +92,7 @@ def _spec(output: Output) -> TaskSpec:
         name=f"relation_object_{output}",
         family="relations",
         summary=_SUMMARIES[output],
-        needs="a relation, and every one with its subject and predicate",
+        needs="every relation with one subject and predicate",
         takes=("box",),
         gives=("words",) if output == "class" else BOX,
         rules=(*PREDICATE_RULES, *in_geometry, "wording"),
@@ -105,7 +105,7 @@ SPECS = (
     TaskSpec(
         name="relation",
         family="relations",
-        summary="How the thing in one box is related to the thing in another.",
+        summary="The relation of the instance in one box to the instance in another.",
         needs="a relation",
         takes=("box",),
         gives=("words",),

@@ -41,7 +41,9 @@ class Rules:
 
     max_references: int = field(
         default=16,
-        metadata=_rule("Most references of one answer; fuller answers are not asked for."),
+        metadata=_rule(
+            "Maximum number of references in an answer; questions with more are not asked."
+        ),
     )
     order: Order = field(
         default="left_to_right",
@@ -53,35 +55,33 @@ class Rules:
     empty: Empty = field(
         default="denial",
         metadata=_rule(
-            "What is answered where nothing is there: a `denial` in words, a `group` without references "
-            "on the words that deny, or `skip`, which asks no such question.",
+            "The answer about something absent: a `denial` in words, a `group` without references "
+            "on the words of the denial, or `skip`, which asks no such question.",
             "`group`: Pink, public code, which writes N/A",
         ),
     )
     absent_share: float = field(
         default=0.15,
         metadata=_rule(
-            "Share of questions of a class, and of quadrants, that ask for what is not there."
+            "Share of questions about a class or a quadrant whose answer is that nothing is there."
         ),
     )
     class_by_count: bool = field(
         default=False,
         metadata=_rule(
-            "Draw a number among the distinct numbers of instances first, then a class that has it; "
-            "else every class is equally likely.",
+            "Draw one of the distinct numbers of instances first, then a class with that number; "
+            "otherwise every class is equally likely.",
             "Pink, public code",
         ),
     )
     attribute_share: float = field(
         default=0.5,
-        metadata=_rule(
-            "Share of classes that are asked for with an attribute before them, as `red circle`."
-        ),
+        metadata=_rule("Share of class names that get an attribute, as in `red circle`."),
     )
     clear_visibility: float = field(
         default=0.3,
         metadata=_rule(
-            "Classes with an instance of which less is seen are neither counted nor detected."
+            "Classes with an instance whose visible share is lower are neither counted nor detected."
         ),
     )
     common_predicates: frozenset[str] = field(
@@ -90,96 +90,102 @@ class Rules:
     )
     common_predicate_share: float = field(
         default=0.2,
-        metadata=_rule(
-            "Share of the draws of a common predicate that are kept.", "Pink, public code"
-        ),
+        metadata=_rule("Share of draws of a common predicate that are kept.", "Pink, public code"),
     )
     predicate_attempts: int = field(
         default=100,
-        metadata=_rule("Most draws of a relation; the last one is kept.", "Pink, public code"),
+        metadata=_rule(
+            "Maximum number of draws of a relation; the last one is kept.", "Pink, public code"
+        ),
     )
     predicates: frozenset[str] | None = field(
         default=None,
-        metadata=_rule("The only predicates that are asked for; without a list, all are."),
+        metadata=_rule("The predicates to ask for; without a list, all of them."),
     )
     anchor_words_share: float = field(
         default=0.5,
         metadata=_rule(
-            "Share of the anchors of quadrants that are given in words; the others are boxes.",
+            "Share of quadrant anchors that are given in words; the others are boxes.",
             "Pink, public code",
         ),
     )
     quadrant_ties: bool = field(
         default=False,
         metadata=_rule(
-            "Whether a thing level with the anchor counts as to its right, or below it; else it is in "
-            "no quadrant."
+            "Whether an instance level with the anchor counts as right of it, or below it; otherwise it is "
+            "in no quadrant."
         ),
     )
     bare_share: float = field(
-        default=0.5, metadata=_rule("Share of `locate` questions that are the expression alone.")
+        default=0.5, metadata=_rule("Share of `locate` questions that are only the expression.")
     )
     region_kinds: tuple[RegionKind, ...] = field(
         default=REGION_KINDS,
         metadata=_rule(
-            "Prompt kinds that regions are drawn from where a task does not name its own.",
+            "Kinds of regions to draw from, for tasks that do not fix one.",
             "REF-VLM, section III-B",
         ),
     )
     points_on_mask: bool = field(
         default=True,
         metadata=_rule(
-            "Points and scribbles lie on the mask where there is one, which decodes it; else they lie "
-            "in the core of the box."
+            "Draw points and scribbles on the mask if there is one, which decodes it; otherwise draw "
+            "them in the core of the box."
         ),
     )
     box_core: float = field(
         default=0.5,
         metadata=_rule(
-            "Part of a box's width and height, about its centre, that points without mask lie in."
+            "Share of a box's width and height, around its centre, for points without a mask."
         ),
     )
     scribble_width: float = field(
         default=0.02,
         metadata=_rule("Width of a drawn scribble, as a fraction of the image's longer side."),
     )
-    scribble_points: int = field(default=3, metadata=_rule("Joints of a drawn scribble."))
+    scribble_points: int = field(default=3, metadata=_rule("Number of points of a drawn scribble."))
     max_turns: int = field(
         default=6,
-        metadata=_rule("Most turns of a conversation that one task makes.", "REF-VLM, public code"),
+        metadata=_rule(
+            "Maximum number of turns that one task makes for a conversation.",
+            "REF-VLM, public code",
+        ),
     )
     max_listed: int = field(
         default=4,
-        metadata=_rule("Most classes that one question lists."),
+        metadata=_rule("Maximum number of classes in one question."),
     )
     max_options: int = field(
         default=4,
         metadata=_rule(
-            "Most options of a question that gives some.", "Visual7W, as in Pink, section 4"
+            "Maximum number of options of a question.", "Visual7W, as in Pink, section 4"
         ),
     )
     max_sentences: int = field(
-        default=2, metadata=_rule("Most sentences of a caption that is made of relations.")
+        default=2,
+        metadata=_rule("Maximum number of sentences of a caption that is made from relations."),
     )
     true_share: float = field(default=0.5, metadata=_rule("Share of statements that are true."))
     pronoun_share: float = field(
         default=0.5,
         metadata=_rule(
-            "Share of later turns of a dialogue that say `it` instead of pointing, where they can."
+            "Share of later turns of a dialogue that use `it` instead of a region, where possible."
         ),
     )
-    short_words: int = field(default=3, metadata=_rule("Most words of a short answer."))
+    short_words: int = field(
+        default=3, metadata=_rule("Maximum number of words of a short answer.")
+    )
     detailed_words: int = field(
         default=20,
         metadata=_rule(
-            "Least words of a detailed caption that is a single sentence.",
+            "Minimum number of words of a detailed caption with a single sentence.",
             "TAMP, Table 12, detailed description",
         ),
     )
     wording: Wording = field(
         default=wordings,
         metadata=_rule(
-            "Gives the wordings of a task: those of the package, a user's own, or one prompt."
+            "Function that returns the wordings of a task: those of the package, your own, or one prompt."
         ),
     )
 

@@ -50,7 +50,7 @@ SPECS = (
     TaskSpec(
         name="salient",
         family="salience",
-        summary="What the picture is of: its class, box and mask, and an explanation.",
+        summary="The salient instance of the image: class, box, mask and an explanation.",
         needs="a salient instance with a mask",
         takes=("text",),
         gives=COMPOSITE,

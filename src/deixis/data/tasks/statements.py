@@ -102,7 +102,7 @@ SPECS = (
         name="statement",
         family="choices",
         summary="Whether a statement about presence or a relation is true.",
-        needs="a question of kind `statement`, classes there and classes known to be absent, or "
+        needs="a question of kind `statement`; present classes and classes known to be absent; or "
         "a relation that holds one way",
         takes=("text", "box"),
         gives=("words",),

@@ -46,7 +46,7 @@ SPECS = (
     TaskSpec(
         name="video_caption",
         family="videos",
-        summary="A video in one short sentence.",
+        summary="A short caption of a video.",
         needs="a video with a caption",
         takes=("text",),
         gives=("words",),
@@ -58,8 +58,8 @@ SPECS = (
     TaskSpec(
         name="video_caption_detailed",
         family="videos",
-        summary="A video in detail.",
-        needs="a video with a caption of several sentences, or a long one",
+        summary="A detailed caption of a video.",
+        needs="a video with a caption with several sentences, or a long one",
         takes=("text",),
         gives=("words",),
         rules=("detailed_words", "wording"),
@@ -70,7 +70,7 @@ SPECS = (
     TaskSpec(
         name="video_qa",
         family="videos",
-        summary="A question of the data about a video.",
+        summary="A question from the source about a video.",
         needs="a video with a question about it",
         takes=("text",),
         gives=("words",),
