@@ -58,6 +58,21 @@ def test_a_data_set_is_built_checked_reported_and_shown(
     assert "triplets" in view.read_text()
 
 
+def test_hostile_names_are_text_on_every_page(deixis: Run, tmp_path: Path, mine: Path) -> None:
+    hostile = "\"><script>alert('x')</script>"
+    write_lines(mine, [line(1, id=hostile, questions=[{"question": hostile, "answer": "no"}])])
+    out, page = tmp_path / "<img src=x onerror=alert()>", tmp_path / "page.html"
+    built = deixis("data", "build", "vqa", "--source", f"jsonl:{mine}", "--out", out)
+    assert built.code == 0, built.err
+    for command in (("report", out, "--html", page), ("view", out, "--out", page)):
+        assert deixis("data", *command).code == 0
+        text = page.read_text()
+        assert text.count("<script>") == 1
+        assert "<img src=x" not in text
+        assert "&lt;img src=x onerror=alert()&gt;" in text
+        assert "&gt;&lt;script&gt;alert(&#39;x&#39;)" in text
+
+
 def test_a_build_goes_on_and_changes_nothing(deixis: Run, tmp_path: Path, mine: Path) -> None:
     arguments = (
         "data",

@@ -13,7 +13,7 @@ from PIL import Image, TiffImagePlugin
 
 from deixis.data.build.pictures import stored_image
 from deixis.data.sources.base import BadRecord
-from deixis.data.sources.image_header import read_header, read_header_of
+from deixis.data.sources.reading.image_header import read_header, read_header_of
 from deixis.errors import ImageError
 from deixis.geometry import ImageSize
 from deixis.media.picture_files import PAGE_LIMIT, picture_kind

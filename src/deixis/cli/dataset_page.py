@@ -1,13 +1,14 @@
 """Built data sets to look at: a page of their own, or one picture."""
 
 import base64
-import html
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from deixis.data.build import BuiltDataset
@@ -34,24 +35,7 @@ _NOTATIONS: Mapping[str, Notation] = {
     "triplets": Triplets(),
 }
 _THUMBNAIL = 512
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem;
-  color: #1c1c1c; background: #fdfdfb; }
-table { border-collapse: collapse; } td, th { padding: .1rem .8rem .1rem 0; text-align: left; }
-td.n { text-align: right; font-variant-numeric: tabular-nums; }
-.bar { background: #3d6b99; height: .7rem; display: inline-block; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(22rem, 1fr)); gap: 1.2rem; }
-.card { border: 1px solid #ddd; border-radius: .4rem; padding: .7rem; background: #fff; }
-.card img { width: 100%; height: auto; } .card h3 { font-size: 1rem; margin: 0 0 .4rem; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f4f4f0; padding: .4rem;
-  font-size: 12px; } .problem { color: #a02020; }
-"""
-_SCRIPT = """
-const chosen = () => Object.fromEntries([...document.querySelectorAll('select')].map(s => [s.id, s.value]));
-const apply = () => { const want = chosen(); for (const card of document.querySelectorAll('.card'))
-  card.hidden = Object.entries(want).some(([k, v]) => v && !card.dataset[k].split(' ').includes(v)); };
-document.querySelectorAll('select').forEach(s => s.addEventListener('change', apply));
-"""
+_PAGES = Environment(loader=PackageLoader("deixis.cli"), autoescape=True, undefined=StrictUndefined)
 
 
 def choose_rows(
@@ -158,23 +142,31 @@ def contact_sheet(
     return buffer.getvalue()
 
 
-def _card(dataset: BuiltDataset, row: Mapping[str, Any]) -> str:
-    title = html.escape(f"{row['task']} · {row['id']}")
-    problems: list[str] = []
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """A conversation on a page: its picture and its notations, or why it cannot be shown."""
+
+    title: str
+    tasks: str
+    source: str
+    problems: str
+    error: str = ""
+    jpeg: str = ""
+    notations: Mapping[str, str] = field(default_factory=dict)
+
+
+def _card(dataset: BuiltDataset, row: Mapping[str, Any]) -> _Card:
+    title, tasks = f"{row['task']} · {row['id']}", " ".join(row["tasks"])
     try:
         conversation = dataset.conversation(row)
         picture = _drawn(conversation)
     except DeixisError as error:
-        return (
-            f'<div class="card" data-task="{html.escape(" ".join(row["tasks"]))}" '
-            f'data-source="{html.escape(row["source"])}" data-problem="unreadable">'
-            f'<h3>{title}</h3><p class="problem">{html.escape(str(error))}</p></div>'
-        )
+        return _Card(title, tasks, row["source"], "unreadable", str(error))
     picture.thumbnail((_THUMBNAIL, 4 * _THUMBNAIL))
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=85)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    written = []
+    problems: set[str] = set()
+    notations = {}
     for name, notation in _NOTATIONS.items():
         texts = []
         for turn in conversation.turns:
@@ -182,83 +174,48 @@ def _card(dataset: BuiltDataset, row: Mapping[str, Any]) -> str:
                 continue
             adapted = notation.adapt(turn.answer)
             if adapted != turn.answer:
-                problems.append(f"{name}-loses-units")
+                problems.add(f"{name}-loses-units")
             try:
                 texts.append(notation.render(notation.encode(adapted, conversation.size).pieces))
             except DeixisError as error:
-                problems.append(f"{name}-refuses")
+                problems.add(f"{name}-refuses")
                 texts.append(str(error))
-        written.append(f"<b>{name}</b><pre>{html.escape(chr(10).join(texts))}</pre>")
-    lost = " ".join(sorted(set(problems))) or "none"
-    return (
-        f'<div class="card" data-task="{html.escape(" ".join(row["tasks"]))}" '
-        f'data-source="{html.escape(row["source"])}" data-problem="{lost}"><h3>{title}</h3>'
-        f'<img alt="" loading="lazy" src="data:image/jpeg;base64,{data}">'
-        f"<details><summary>notations</summary>{''.join(written)}</details></div>"
-    )
-
-
-def _page(title: str, body: str) -> str:
-    policy = (
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-    )
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f'<meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
-        f"<h1>{html.escape(title)}</h1>{body}<script>{_SCRIPT}</script></html>\n"
+        notations[name] = "\n".join(texts)
+    return _Card(
+        title=title,
+        tasks=tasks,
+        source=row["source"],
+        problems=" ".join(sorted(problems)) or "none",
+        jpeg=base64.b64encode(buffer.getvalue()).decode(),
+        notations=notations,
     )
 
 
 def view_page(dataset: BuiltDataset, rows: Sequence[Mapping[str, Any]]) -> str:
     """A page that shows conversations, with filters by task, source and problem."""
-    cards = [_card(dataset, row) for row in rows]
-    problems = ("none", *(f"{name}-loses-units" for name in _NOTATIONS))
-    choices = {
-        "task": sorted({task for row in rows for task in row["tasks"]}),
-        "source": sorted({row["source"] for row in rows}),
-        "problem": problems,
-    }
-    selects = "".join(
-        f'<label>{name} <select id="{name}"><option value="">all</option>'
-        + "".join(f"<option>{html.escape(value)}</option>" for value in values)
-        + "</select></label> "
-        for name, values in choices.items()
-    )
-    return _page(
-        f"{dataset.folder.name}: {len(rows)} of {len(dataset)} conversations",
-        f'<p>{selects}</p><div class="cards">{"".join(cards)}</div>',
+    return _PAGES.get_template("view.html.j2").render(
+        title=f"{dataset.folder.name}: {len(rows)} of {len(dataset)} conversations",
+        cards=[_card(dataset, row) for row in rows],
+        choices={
+            "task": sorted({task for row in rows for task in row["tasks"]}),
+            "source": sorted({row["source"] for row in rows}),
+            "problem": ("none", *(f"{name}-loses-units" for name in _NOTATIONS)),
+        },
     )
 
 
 def report_page(dataset: BuiltDataset, content: Mapping[str, Any], *, pictures: int = 12) -> str:
     """A report as a page: every table, and some conversations."""
-    summary = (
-        f"{content['conversations']} conversations, {content['turns']} turns, "
-        f"{content['images']} images, {content['same_question_twice']} questions asked twice."
-    )
-    body = [f"<p>{summary}</p>"]
-    for name, values in content.items():
-        if not isinstance(values, Mapping) or not values or name == "left_out":
-            continue
-        total = sum(values.values())
-        lines = "".join(
-            f'<tr><td>{html.escape(str(key))}</td><td class="n">{n}</td>'
-            f'<td><span class="bar" style="width:{100 * n / total / 4:.1f}rem"></span></td></tr>'
-            for key, n in values.items()
-        )
-        body.append(f"<h2>{html.escape(name.replace('_', ' '))}</h2><table>{lines}</table>")
-    body.append("<h2>left out</h2><table><tr><th>source<th>images<th>quarantined<th>records</tr>")
-    for name, one in content["left_out"].items():
-        body.append(
-            f'<tr><td>{html.escape(name)}</td><td class="n">{one["images"]}</td>'
-            f'<td class="n">{one["quarantined"]}</td><td class="n">{one["quarantined_records"]}</td></tr>'
-        )
-    body.append("</table>")
+    rows = []
     if len(dataset):
         rows = choose_rows(dataset, task=None, source=None, count=pictures, seed=0)
-        body.append(
-            f'<h2>some of them</h2><div class="cards">{"".join(_card(dataset, row) for row in rows)}</div>'
-        )
-    return _page(f"{dataset.folder.name}: what it holds", "".join(body))
+    return _PAGES.get_template("report.html.j2").render(
+        title=f"{dataset.folder.name}: what it holds",
+        content=content,
+        tables={
+            name: values
+            for name, values in content.items()
+            if isinstance(values, Mapping) and values and name != "left_out"
+        },
+        cards=[_card(dataset, row) for row in rows],
+    )

@@ -13,9 +13,10 @@ from deixis.data.scenes.sample import scene_sample
 from deixis.data.scenes.splits import BENCHMARK_SEED, scene_expressions
 from deixis.data.tasks.prompts import with_region
 from deixis.data.tasks.things import draw_class
-from deixis.data.wording import REGION_SLOT, count_word, definite, is_plural, plural
+from deixis.data.wording import REGION_SLOT
 from deixis.errors import BenchmarkError
 from deixis.geometry import Box, Mask
+from deixis.language import count_word, definite, is_plural, plural
 from deixis.structures import ImageArray, QuestionAnswer, QuestionPart, Sample, Video
 
 PER_SCENE = 2

@@ -11,30 +11,16 @@ can be checked. Hence the bounds; they were chosen on training scenes.
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from deixis.data.wording import plural
+from deixis.language import named_sides, plural
 
 LOOKS_FOR, PLACE_FOR, MOST_AGAINST = 2.0, 4.0, 50.0
 """Factors by which what is seen may change the odds of an answer that points."""
 STEEPNESS = 40.0
 """Log odds of a place for each image side between the object's centre and the image's."""
-
-_PLACES: Mapping[str, tuple[int, int]] = {
-    "left": (0, -1),
-    "right": (0, 1),
-    "top": (1, -1),
-    "upper": (1, -1),
-    "bottom": (1, 1),
-    "lower": (1, 1),
-}
-# neither "left of the square" nor "second from the left" says where in the image something is
-_PLACE = re.compile(
-    rf"(?<!from )(?<!from the )\b({'|'.join(_PLACES)})(?:-hand)?\b(?! of\b)", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +62,7 @@ class SecondLook:
         if seen.looks is not None:
             odds = seen.looks / max(1 - seen.looks, 1e-6)
             factor *= min(max(odds, 1 / MOST_AGAINST), LOOKS_FOR)
-        inside = [sign * (seen.place[axis] - 0.5) for axis, sign in places(question)]
+        inside = [sign * (seen.place[axis] - 0.5) for axis, sign in named_sides(question)]
         if inside:
             odds = math.exp(STEEPNESS * min(max(min(inside), -0.5), 0.5))
             factor *= min(max(odds, 1 / MOST_AGAINST), PLACE_FOR)
@@ -92,8 +78,3 @@ class SecondLook:
             # a letter names a letter at the end only: "the letter A", and not "A letter"
             if (word in parts and (len(word) > 1 or word == said[-1])) or plural(word) in parts
         )
-
-
-def places(question: str) -> tuple[tuple[int, int], ...]:
-    """Parts of the image that a question names: axis (0 for x, 1 for y) and side (-1 or 1)."""
-    return tuple(_PLACES[match[1].lower()] for match in _PLACE.finditer(question))

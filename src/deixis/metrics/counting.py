@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from deixis.errors import BenchmarkError
+from deixis.language import NUMBER_WORDS
 from deixis.metrics.bootstrap import Interval, bootstrap_interval
-from deixis.metrics.text import NUMBER_WORDS, words_of
+from deixis.metrics.text import words_of
 
 _LONGEST_NUMBER = 9
 

@@ -8,14 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from deixis.errors import BenchmarkError
+from deixis.language import NUMBER_WORDS
 from deixis.metrics.bootstrap import Interval, bootstrap_interval
-
-_COUNTED = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen twenty"
-)
-NUMBER_WORDS = {word: number for number, word in enumerate(_COUNTED.split())} | {"no": 0, "none": 0}
-"""Words that say a number."""
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")

@@ -6,13 +6,13 @@ import pytest
 from data.sources.reading import write_json
 
 from deixis.data.sources.base import BadRecord, Fault
-from deixis.data.sources.coco_records import (
+from deixis.data.sources.reading.coco_records import (
     COCO_CATEGORIES,
     Annotated,
     coco_parts,
     read_categories,
 )
-from deixis.data.sources.coco_records import image_of as read_image
+from deixis.data.sources.reading.coco_records import image_of as read_image
 from deixis.errors import AnnotationError
 from deixis.geometry import Box, ImageSize, Mask
 

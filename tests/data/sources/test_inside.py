@@ -11,9 +11,9 @@ from deixis.data.build import Budget, BuiltDataset, build
 from deixis.data.build.pictures import stored_image
 from deixis.data.build.videos import stored_video
 from deixis.data.sources import BadRecord
-from deixis.data.sources.fields import image_path
-from deixis.data.sources.inside import check_inside, stored_path
-from deixis.data.sources.segment_pictures import read_numbers
+from deixis.data.sources.reading.fields import image_path
+from deixis.data.sources.reading.inside import check_inside, stored_path
+from deixis.data.sources.reading.segment_pictures import read_numbers
 from deixis.errors import AnnotationError
 
 

@@ -9,7 +9,7 @@ from data.sources.reading import codes, collect, notes, samples, write_json, wri
 
 from deixis.data.sources import open_source
 from deixis.data.sources.base import BadRecord
-from deixis.data.sources.inventory import Inventory, Taxonomy, one_spelling
+from deixis.data.sources.reading.inventory import Inventory, Taxonomy, one_spelling
 from deixis.data.tasks import TASKS, Rules
 from deixis.errors import AnnotationError
 from deixis.geometry import Box, ImageSize, Mask

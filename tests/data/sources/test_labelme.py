@@ -13,8 +13,8 @@ from PIL import Image
 
 from deixis.data.build import check_sources
 from deixis.data.sources import open_source
-from deixis.data.sources.embedded import EmbeddedImage
 from deixis.data.sources.labelme import open_labelme
+from deixis.data.sources.reading.embedded import EmbeddedImage
 from deixis.errors import AnnotationError, ImageError, RecipeError
 from deixis.geometry import Box, ImageSize, OrientedBox
 from deixis.processing.images import read_image

@@ -7,7 +7,7 @@ from data.sources.pictures import picture
 from data.sources.reading import codes, collect, samples, write_json, write_lines
 
 from deixis.data.sources.llava import open_llava
-from deixis.data.sources.turns import without_placeholder
+from deixis.data.sources.reading.turns import without_placeholder
 from deixis.errors import AnnotationError
 
 

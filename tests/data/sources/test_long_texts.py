@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from deixis.data.sources import llava_grounding, lvis, turns, vcr, yolo
+from deixis.data.sources import llava_grounding, lvis, vcr
+from deixis.data.sources.reading import turns
 
 LONG = 300_000
 BLANKS = " " * LONG
@@ -32,9 +33,3 @@ def test_patterns_look_at_each_character_a_bounded_number_of_times(
     pattern: re.Pattern[str], text: str, left: str
 ) -> None:
     assert pattern.sub("", text) == left
-
-
-def test_a_list_over_many_lines_is_read() -> None:
-    lines = ",\n".join(f"a{number}" for number in range(20_000))
-    found = yolo.read_yaml(f"names: [\n{lines}\n]\n")
-    assert len(found["names"]) == 20_000

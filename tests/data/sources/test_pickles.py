@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deixis.data.sources import pickles
-from deixis.data.sources.pickles import read_pickle
+from deixis.data.sources.reading import pickles
+from deixis.data.sources.reading.pickles import read_pickle
 from deixis.errors import AnnotationError
 
 PLAIN = st.recursive(

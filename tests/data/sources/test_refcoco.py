@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from deixis.data.scenes import draw_scene, scene_sample
 from deixis.data.scenes.export import write_scenes
+from deixis.data.sources.reading.streaming import list_elements
 from deixis.data.sources.refcoco import coco_file_name, in_split, open_refcoco
-from deixis.data.sources.streaming import list_elements
 from deixis.errors import AnnotationError
 from deixis.geometry import Box, ImageSize
 from deixis.structures import Expression

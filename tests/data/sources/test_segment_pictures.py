@@ -10,9 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from deixis.data.sources import segment_pictures
 from deixis.data.sources.base import BadRecord
-from deixis.data.sources.segment_pictures import Segments, read_colours, read_grey, read_numbers
+from deixis.data.sources.reading import segment_pictures
+from deixis.data.sources.reading.segment_pictures import (
+    Segments,
+    read_colours,
+    read_grey,
+    read_numbers,
+)
 from deixis.geometry import ImageSize, Mask
 
 

@@ -7,10 +7,10 @@ import pytest
 from data.sources.pictures import picture
 
 from deixis.data.sources.base import BadRecord, Fault
-from deixis.data.sources.fields import read_box
-from deixis.data.sources.records import digest, file_record, json_files, place_in, records
-from deixis.data.sources.slots import about_regions, fill, place_of, places_in
-from deixis.data.sources.spans import Span, find_phrase, fraction_box, ground, located_size
+from deixis.data.sources.reading.fields import read_box
+from deixis.data.sources.reading.records import digest, file_record, json_files, place_in, records
+from deixis.data.sources.reading.slots import about_regions, fill, place_of, places_in
+from deixis.data.sources.reading.spans import Span, find_phrase, fraction_box, ground, located_size
 from deixis.errors import AnnotationError
 from deixis.geometry import Box, ImageSize
 from deixis.structures import Instance

@@ -10,7 +10,6 @@ from data.sources.pictures import picture
 from data.sources.reading import codes, collect, notes, samples, write_json, write_lines
 
 from deixis.data.sources import open_source
-from deixis.data.sources.yolo import read_yaml
 from deixis.errors import AnnotationError
 from deixis.geometry import Box
 
@@ -127,33 +126,6 @@ def test_yaml_and_lists_with_backslashes_find_their_pictures(tmp_path: Path) -> 
     (tmp_path / "val.txt").write_text("images\\train\\a.jpg\n")
     for split in ("train", "val"):
         assert _found(f"yolo:{tmp_path},split={split}") == {"images/train/a.jpg": 1}
-
-
-# --- YAML on one line
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("{0: cat, 1: dog}", {"0": "cat", "1": "dog"}),
-        ("{0: 'a, b', 1: \"c: d\"}  # classes", {"0": "a, b", "1": "c: d"}),
-        ("{0: cat,\n  1: big dog}", {"0": "cat", "1": "big dog"}),
-        ("{'0': cat, \"1\": it's}", {"0": "cat", "1": "it's"}),
-        ("{0: 'it''s', 1: dog,}", {"0": "it's", "1": "dog"}),
-        ("{}", {}),
-    ],
-)
-def test_maps_on_one_line_are_read(text: str, names: dict[str, str]) -> None:
-    assert read_yaml(f"names: {text}\ntrain: x\n") == {"names": names, "train": "x"}
-
-
-@pytest.mark.parametrize(
-    "text", ["{0: cat, 0: dog}", "{0: cat", "{cat}", "{0: {1: x}}", "{0: cat} x"]
-)
-def test_maps_that_are_not_sound_are_refused(tmp_path: Path, text: str) -> None:
-    _yolo(tmp_path, f"names: {text}\ntrain: images/train\n")
-    with pytest.raises(AnnotationError, match=r"data\.yaml: "):
-        open_source(f"yolo:{tmp_path}")
 
 
 def test_names_on_one_line_are_classes(tmp_path: Path) -> None:

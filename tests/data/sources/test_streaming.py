@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deixis.data.sources import BadRecord, streaming
-from deixis.data.sources.streaming import (
+from deixis.data.sources import BadRecord
+from deixis.data.sources.reading import streaming
+from deixis.data.sources.reading.streaming import (
     Unparsed,
     json_lines,
     list_elements,
@@ -143,7 +144,7 @@ def test_lines_are_numbered_as_an_editor_numbers_them(tmp_path: Path) -> None:
 _PEAK = """
 import sys, tracemalloc
 from pathlib import Path
-from deixis.data.sources.streaming import list_elements
+from deixis.data.sources.reading.streaming import list_elements
 tracemalloc.start()
 for _ in list_elements(Path(sys.argv[1]), ("images",)):
     pass

@@ -6,7 +6,7 @@ from typing import Any
 from data.sources.pictures import picture
 from data.sources.reading import codes, collect, notes, samples, write_json
 
-from deixis.data.sources.slots import places_in
+from deixis.data.sources.reading.slots import places_in
 from deixis.data.sources.visual7w import open_visual7w
 from deixis.geometry import Box
 

@@ -11,7 +11,7 @@ from data.sources.reading import codes, collect, samples, write_json, write_line
 
 from deixis.data.scenes.export import write_scenes
 from deixis.data.sources.base import Source
-from deixis.data.sources.questions import majority
+from deixis.data.sources.reading.questions import majority
 from deixis.data.sources.vqa import open_aokvqa, open_gqa, open_pope, open_vqa, open_vsr
 from deixis.errors import AnnotationError
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deixis.data.sources import xml_files
 from deixis.data.sources.base import BadRecord
-from deixis.data.sources.xml_files import (
+from deixis.data.sources.reading import xml_files
+from deixis.data.sources.reading.xml_files import (
     child,
     child_flag,
     child_number,

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from deixis.data.tasks import TASKS, Rules
-from deixis.data.tasks.predicates import claim, clause
-from deixis.data.wording import SLOTS, is_plural, plural
+from deixis.data.wording import SLOTS
 from deixis.geometry import Box, Keypoints, Mask, Point, Scribble
+from deixis.language import is_plural, plural
+from deixis.language.predicates import claim, clause
 from deixis.structures import GroundedText, Instance, QuestionPart, Sample, Turn
 
 Maker = Callable[..., list[tuple[Sample, tuple[Turn, ...]]]]

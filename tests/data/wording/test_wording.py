@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deixis.data.wording import (
-    SLOTS,
-    WORDED_TASKS,
+from deixis.data.wording import SLOTS, WORDED_TASKS, wordings
+from deixis.data.wording.__main__ import table
+from deixis.errors import RecipeError
+from deixis.language import (
     article,
     bare,
     count_word,
@@ -18,10 +19,7 @@ from deixis.data.wording import (
     join,
     plural,
     sentence,
-    wordings,
 )
-from deixis.data.wording.__main__ import table
-from deixis.errors import RecipeError
 
 PAGE = Path(__file__).parents[3] / "docs" / "wordings.md"
 

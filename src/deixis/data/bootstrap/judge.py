@@ -12,7 +12,7 @@ from typing import NamedTuple
 from deixis.data.scenes.describe import Extent, Facts, holders, wearers
 from deixis.data.scenes.scene import Thing
 from deixis.data.scenes.vocabulary import COLORS, FIGURE, NAMES
-from deixis.data.wording import bare
+from deixis.language import bare
 
 _SIZES = {"small": "small", "large": "large", "big": "large", "medium-sized": "medium"}
 _TEXTURES = ("plain", "striped", "dotted")

@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from deixis.data.bootstrap.plan import Prompts
-from deixis.data.wording import REGION_SLOT, bare, definite, is_plural
+from deixis.data.wording import REGION_SLOT
 from deixis.errors import GeometryError
 from deixis.geometry import Box, Mask
 from deixis.geometry.boxes import box_iou
+from deixis.language import bare, definite, is_plural
 from deixis.structures import Answer, QuestionPart, Reference
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]

@@ -25,8 +25,8 @@ from deixis.data.build.framed import read_framed
 from deixis.data.build.index import Index, read_block
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.data.sources.registry import OpenedSource
-from deixis.data.wording import sentence
 from deixis.errors import DeixisError, ImageError
+from deixis.language import sentence
 from deixis.structures import ImageArray, Sample, Video
 
 ASKED, FAULTY, CROWDED, NOTHING = "asked", "quarantined", "too_many_objects", "nothing_to_ask"

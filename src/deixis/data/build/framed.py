@@ -11,9 +11,9 @@ from pathlib import Path
 
 from deixis.data.build.upright import checked_sample, turned
 from deixis.data.sources.base import BadRecord, Part, Reading
-from deixis.data.sources.frames import Frame, reading_frame
-from deixis.data.sources.image_header import ImageHeader, read_header
-from deixis.data.sources.inside import check_inside
+from deixis.data.sources.reading.frames import Frame, reading_frame
+from deixis.data.sources.reading.image_header import ImageHeader, read_header
+from deixis.data.sources.reading.inside import check_inside
 from deixis.data.sources.registry import OpenedSource
 from deixis.geometry import ImageSize, Resize
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from deixis.data.build.guard import IMAGE_SECONDS
 from deixis.data.sources.base import BadRecord
-from deixis.data.sources.image_header import read_header
+from deixis.data.sources.reading.image_header import read_header
 from deixis.errors import DeixisError, ImageError
 from deixis.geometry import ImageSize
 

@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from deixis.data.sources.base import BadRecord
-from deixis.data.sources.image_header import MAX_BYTES, MAX_PIXELS, MAX_SIDE
-from deixis.data.sources.inside import stored_path
+from deixis.data.sources.reading.image_header import MAX_BYTES, MAX_PIXELS, MAX_SIDE
+from deixis.data.sources.reading.inside import stored_path
+from deixis.data.sources.reading.segment_pictures import DECODER_ERRORS
 from deixis.data.sources.scenes import DrawnImage
-from deixis.data.sources.segment_pictures import DECODER_ERRORS
 from deixis.errors import AnnotationError, ImageError
 from deixis.media.picture_files import HEAD, picture_kind
 from deixis.structures import ImageArray, ImageSource

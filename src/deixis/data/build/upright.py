@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.sources.base import BadRecord
-from deixis.data.sources.image_header import ImageHeader, read_header
-from deixis.data.sources.inside import check_inside
-from deixis.data.sources.video_header import video_of
+from deixis.data.sources.reading.image_header import ImageHeader, read_header
+from deixis.data.sources.reading.inside import check_inside
+from deixis.data.sources.reading.video_header import video_of
 from deixis.geometry import Orient, Transform
 from deixis.structures import (
     GroundedPhrase,

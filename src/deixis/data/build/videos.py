@@ -6,7 +6,7 @@ from typing import Any
 
 from deixis.data.build.pictures import file_name
 from deixis.data.sources.base import BadRecord
-from deixis.data.sources.inside import stored_path
+from deixis.data.sources.reading.inside import stored_path
 from deixis.data.sources.scenes_video import DRAWN_VIDEO, DrawnVideo, drawn_video
 from deixis.errors import AnnotationError, RecipeError
 from deixis.structures import Video

@@ -2,7 +2,7 @@
 
 import re
 
-from deixis.data.wording import head_phrase, sentence
+from deixis.language import head_phrase, sentence
 
 _LEAD = re.compile(
     r"^(?:(?:there|this|it) is |(?:the|this) (?:image|picture|photo) (?:shows|is of) )?"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from deixis.data.scenes.describe import Facts, bit_indices, short_phrase
 from deixis.data.scenes.seeds import Dice
-from deixis.data.wording import article, count_word
+from deixis.language import article, count_word
 from deixis.structures import GroundedPhrase, GroundedText, UnitGroup
 
 Pointer = Callable[[tuple[int, ...]], UnitGroup]

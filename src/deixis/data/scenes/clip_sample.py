@@ -11,7 +11,7 @@ import numpy as np
 
 from deixis.data.scenes.describe import Facts, bit_indices, short_phrase
 from deixis.data.scenes.video import Clip, Event
-from deixis.data.wording import article, join
+from deixis.language import article, join
 from deixis.structures import FrameArray, GroundedText, QuestionAnswer, Sample, Video
 
 MAX_SHORT = 2

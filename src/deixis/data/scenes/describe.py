@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from deixis.data.scenes.scene import Corners, Scene, Thing
 from deixis.data.scenes.vocabulary import SHAPES
-from deixis.data.wording import article, plural
 from deixis.errors import AnnotationError
+from deixis.language import article, plural
 
 CLEAR_VISIBILITY = 0.3
 """Things of which less is seen are no targets, and words that might mean them are not used."""

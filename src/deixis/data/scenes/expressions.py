@@ -12,7 +12,7 @@ from deixis.data.scenes.describe import (
 )
 from deixis.data.scenes.seeds import Dice
 from deixis.data.scenes.vocabulary import COLORS, SHAPES
-from deixis.data.wording import article
+from deixis.language import article
 from deixis.structures import Expression
 
 _SIDE_WORDS = {

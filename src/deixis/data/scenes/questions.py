@@ -4,7 +4,8 @@ from deixis.data.scenes import relations
 from deixis.data.scenes.describe import Facts, bit_indices, full_description, nouns, short_phrase
 from deixis.data.scenes.seeds import Dice
 from deixis.data.scenes.vocabulary import COLORS, SHAPES
-from deixis.data.wording import REGION_SLOT, article, count_word, plural, sentence
+from deixis.data.wording import REGION_SLOT
+from deixis.language import article, count_word, plural, sentence
 from deixis.structures import QuestionAnswer
 
 _COLOR_KINDS = ("shape", "letter", "digit", "container", "surface")

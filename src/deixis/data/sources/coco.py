@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     CROWDS,
     DOUBTFUL,
     as_integer,
@@ -43,8 +43,8 @@ from deixis.data.sources.fields import (
     sortable,
     text_field,
 )
-from deixis.data.sources.inventory import NO_TAXONOMY, Inventory, Taxonomy
-from deixis.data.sources.streaming import Unparsed, list_elements
+from deixis.data.sources.reading.inventory import NO_TAXONOMY, Inventory, Taxonomy
+from deixis.data.sources.reading.streaming import Unparsed, list_elements
 from deixis.errors import AnnotationError, GeometryError
 from deixis.geometry import ImageSize, Keypoints
 from deixis.structures import GroundedText, Instance, LeftOut, Sample

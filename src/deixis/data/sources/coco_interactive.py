@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.coco_records import COCO_CATEGORIES, Annotated, image_in
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.coco_records import COCO_CATEGORIES, Annotated, image_in
+from deixis.data.sources.reading.fields import (
     as_key,
     as_list,
     as_object,
@@ -28,8 +28,8 @@ from deixis.data.sources.fields import (
     required,
     sortable,
 )
-from deixis.data.sources.questions import Fields, the_file
-from deixis.data.sources.records import records
+from deixis.data.sources.reading.questions import Fields, the_file
+from deixis.data.sources.reading.records import Record, parts_of, records
 from deixis.data.wording import REGION_SLOT
 from deixis.geometry import Mask, Point
 from deixis.structures import QuestionAnswer, Region, Sample
@@ -52,17 +52,12 @@ class CocoInteractive:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | Fault]:
-        """Yield one part an image."""
-        for one in records(self.path):
-            if isinstance(one, Fault):
-                yield one
-                continue
-            try:
-                info = as_object(required(as_object(one.value, "record"), "image_info"), "image")
-                key = as_key(required(info, "id"), "id")
-                yield Part(key, "image", "", one.place, one.text)
-            except BadRecord as error:
-                yield Fault(error.code, error.detail, one.place)
+        """One part an image."""
+        return parts_of(records(self.path), self._part)
+
+    def _part(self, one: Record) -> Part:
+        info = as_object(required(as_object(one.value, "record"), "image_info"), "image")
+        return Part(as_key(required(info, "id"), "id"), "image", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an image, its annotations and how they are marked."""

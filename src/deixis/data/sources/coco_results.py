@@ -16,11 +16,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.coco_records import Annotated, coco_parts, image_of, read_categories
-from deixis.data.sources.fields import as_key, as_number, as_object, record, required
-from deixis.data.sources.records import digest
-from deixis.data.sources.shapes import count
-from deixis.data.sources.streaming import list_elements
+from deixis.data.sources.reading.coco_records import (
+    Annotated,
+    coco_parts,
+    image_of,
+    read_categories,
+)
+from deixis.data.sources.reading.fields import as_key, as_number, as_object, record, required
+from deixis.data.sources.reading.records import digest
+from deixis.data.sources.reading.shapes import count
+from deixis.data.sources.reading.streaming import list_elements
 from deixis.errors import AnnotationError
 from deixis.structures import Sample
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from deixis.data.sources.base import Fault, Part, Reading
 from deixis.data.sources.coco import Category, Coco, open_coco
-from deixis.data.sources.inventory import NO_TAXONOMY, Taxonomy
 from deixis.data.sources.panoptic import plain_group, plain_stuff_names
+from deixis.data.sources.reading.inventory import NO_TAXONOMY, Taxonomy
 from deixis.errors import AnnotationError
 
 OTHER = "other"

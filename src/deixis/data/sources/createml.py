@@ -16,25 +16,27 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     as_list,
     as_number,
     as_object,
     as_text,
     image_path,
+    inside_box,
     read_box,
     record,
     required,
+    single,
     text_field,
 )
-from deixis.data.sources.image_header import header_size
-from deixis.data.sources.records import records
-from deixis.data.sources.shapes import category_name, gathered
-from deixis.data.sources.yolo import inside_box
+from deixis.data.sources.reading.image_header import header_size
+from deixis.data.sources.reading.inventory import Inventory
+from deixis.data.sources.reading.records import Record, parts_of, records
+from deixis.data.sources.reading.shapes import category_name
 from deixis.errors import AnnotationError, RecipeError
 from deixis.geometry import Box, ImageSize
 from deixis.geometry.checks import shown
-from deixis.structures import Instance, Sample
+from deixis.structures import Instance
 
 ANCHORS, UNITS = ("center", "top_left"), ("pixel", "normalized")
 _DIGITS = 6
@@ -59,24 +61,18 @@ class CreateMl:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | Fault]:
-        """Yield each picture's record."""
-        for one in records(self.path):
-            if isinstance(one, Fault):
-                yield one
-                continue
-            try:
-                yield Part(_name(as_object(one.value, "record")), "image", "", one.place, one.text)
-            except BadRecord as error:
-                yield Fault(error.code, error.detail, one.place)
+        """Each picture's record."""
+        return parts_of(records(self.path), self._part)
+
+    def _part(self, one: Record) -> Part:
+        return Part(_name(as_object(one.value, "record")), "image", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of a record; two records of one picture are two faults."""
         place = parts[0].place
-        faults: list[Fault] = []
-        notes: dict[str, int] = {}
-        instances: list[Instance] = []
+        found = Inventory(claimed=self.exhaustive)
         try:
-            fields = record(_single(parts))
+            fields = record(single(parts))
             path = image_path(self.images, _name(fields))
             size = header_size(path)
             name = "annotations" if "annotations" in fields else "annotation"
@@ -88,20 +84,10 @@ class CreateMl:
                 one = as_object(value, "annotation")
                 category = category_name(text_field(one, "label"))
                 place_in = as_object(required(one, "coordinates"), "coordinates")
-                instances.append(Instance(category, self._box(place_in, size, notes)))
+                found.add(Instance(category, self._box(place_in, size, found.notes)))
             except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, f"{place}: annotation {number}"))
-        found = gathered(instances, notes, claimed=self.exhaustive, faults=faults)
-        sample = Sample(
-            id=f"{self.name}/{key}",
-            image=path,
-            size=size,
-            instances=tuple(found.instances),
-            source=self.name,
-            split=self.split,
-            left_out=found.left_out(),
-        )
-        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+                found.fault(error, f"{place}: annotation {number}")
+        return found.reading(key, path, size, source=self.name, split=self.split)
 
     def _box(self, fields: Mapping[str, Any], size: ImageSize, notes: dict[str, int]) -> Box:
         x, y, width, height = (
@@ -117,12 +103,6 @@ class CreateMl:
         sides = (size.width, size.height)
         pixels = [round(edge * sides[at % 2], _DIGITS) for at, edge in enumerate(edges)]
         return inside_box(pixels, size, notes)
-
-
-def _single(parts: Sequence[Part]) -> Part:
-    if len(parts) > 1:
-        raise BadRecord("duplicate_image", f"{len(parts)} records: {parts[0].place}, …")
-    return parts[0]
 
 
 def _name(fields: Mapping[str, Any]) -> str:

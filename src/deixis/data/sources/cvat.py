@@ -39,20 +39,26 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import as_text, image_path, image_size, mask_box, sortable
-from deixis.data.sources.file_names import IMAGE_SUFFIXES
-from deixis.data.sources.shapes import (
+from deixis.data.sources.reading.fields import (
+    as_text,
+    image_path,
+    image_size,
+    mask_box,
+    single,
+    sortable,
+)
+from deixis.data.sources.reading.file_names import IMAGE_SUFFIXES
+from deixis.data.sources.reading.inventory import Inventory
+from deixis.data.sources.reading.shapes import (
     around,
     category_name,
-    count,
     elliptic,
-    gathered,
     nonempty,
     outlined,
     pasted,
     turned_box,
 )
-from deixis.data.sources.xml_files import (
+from deixis.data.sources.reading.xml_files import (
     attribute_number,
     attribute_text,
     parse_xml,
@@ -62,7 +68,7 @@ from deixis.data.sources.xml_files import (
 from deixis.errors import AnnotationError
 from deixis.geometry import COCO_KEYPOINTS, Box, ImageSize, Keypoints, Mask, OrientedBox
 from deixis.geometry.checks import VERTEX_LIMIT, shown
-from deixis.structures import Instance, Sample
+from deixis.structures import Instance
 
 _IMAGE, _SHAPE, _GAP, _FAULT = "image", "shape", "gap", "fault"
 _LEFT_OUT = frozenset({"polyline", "points", "cuboid", "tag"})
@@ -147,7 +153,7 @@ class Cvat:
         place = parts[0].place
         try:
             if parts[0].kind == _IMAGE:
-                root = parse_xml(_single(parts).payload)
+                root = parse_xml(single(parts).payload)
                 path, split = self._picture(root)
                 size = image_size(attribute_number(root, "width"), attribute_number(root, "height"))
                 shapes = [(f"{place}: shape {n}", shape) for n, shape in enumerate(root)]
@@ -158,39 +164,21 @@ class Cvat:
                 ]
         except BadRecord as error:
             return Reading(None, (Fault(error.code, error.detail, place),))
-        reader = _Shapes(size, self.labels)
-        faults = [
-            Fault(part.payload, part.order, part.place) for part in parts if part.kind == _FAULT
-        ]
+        found = Inventory(claimed=self.exhaustive)
+        reader = _Shapes(size, self.labels, found)
+        for part in parts:
+            if part.kind == _FAULT:
+                found.fault(BadRecord(part.payload, part.order), part.place)
         if any(part.kind == _GAP for part in parts):
-            count(reader.notes, "frame_between_key_frames")
-            reader.left_out = True
+            found.lose(None, "frame_between_key_frames")
         for where, shape in shapes:
             try:
                 reader.read(shape)
             except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, where))
-        instances = reader.instances(faults, place)
-        found = gathered(
-            instances,
-            reader.notes,
-            claimed=self.exhaustive,
-            faults=faults,
-            left_out=reader.left_out,
-        )
-        present = {one.category for one in instances}
-        absent = [one.name for one in self.labels.values() if one.used and one.name not in present]
-        sample = Sample(
-            id=f"{self.name}/{key}",
-            image=path,
-            size=size,
-            instances=tuple(found.instances),
-            absent_categories=tuple(dict.fromkeys(absent)) if found.left_out().is_nothing else (),
-            source=self.name,
-            split=split,
-            left_out=found.left_out(),
-        )
-        return Reading(sample, tuple(faults), tuple(sorted(reader.notes.items())))
+                found.fault(error, where)
+        reader.finish(place)
+        classes = [one.name for one in self.labels.values() if one.used]
+        return found.reading(key, path, size, source=self.name, split=split, classes=classes)
 
     def _picture(self, root: ET.Element) -> tuple[Path, str]:
         name, subset = attribute_text(root, "name"), root.get("subset", "")
@@ -267,14 +255,6 @@ def _merged(gaps: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return made
 
 
-def _single(parts: Sequence[Part]) -> Part:
-    if len(parts) > 1:
-        raise BadRecord(
-            "duplicate_image", f"{len(parts)} images: {parts[0].place}, {parts[1].place}"
-        )
-    return parts[0]
-
-
 class _Drawn(NamedTuple):
     """A shape that is a region."""
 
@@ -298,18 +278,17 @@ class _Joints(NamedTuple):
 class _Shapes:
     """The shapes of one picture while they are read."""
 
-    def __init__(self, size: ImageSize, labels: dict[str, Label]) -> None:
+    def __init__(self, size: ImageSize, labels: dict[str, Label], found: Inventory) -> None:
         self.size = size
         self.labels = labels
-        self.notes: dict[str, int] = {}
+        self.found = found
+        self.notes = found.notes
         self.drawn: list[_Drawn] = []
         self.joints: list[_Joints] = []
-        self.left_out = False
 
     def read(self, shape: ET.Element) -> None:
         if shape.tag in _LEFT_OUT:
-            count(self.notes, "shapes_of_other_types")
-            self.left_out = True
+            self.found.lose(None, "shapes_of_other_types")
             return
         if shape.tag not in _SHAPES:
             raise BadRecord("bad_record", f"expected a shape of CVAT's, got <{shape.tag[:80]}>")
@@ -398,11 +377,11 @@ class _Shapes:
                 if value and value != "__undefined__":
                     words.append(category_name(as_text(value, name)))
             else:
-                count(self.notes, "attributes_of_other_types")
+                self.found.note("attributes_of_other_types")
         return tuple(dict.fromkeys(words))
 
-    def instances(self, faults: list[Fault], place: str) -> list[Instance]:
-        """What was read, keypoints with the boxes of their groups."""
+    def finish(self, place: str) -> None:
+        """Add what was read, keypoints with the boxes of their groups."""
         groups: dict[str, list[int]] = {}
         for index, drawn in enumerate(self.drawn):
             if drawn.group != "0":
@@ -415,11 +394,10 @@ class _Shapes:
                 of[owners[0]] = joints
             else:
                 alone.append(joints)
-        made = []
         for index, drawn in enumerate(self.drawn):
             owned = of.get(index)
             words = drawn.attributes + (() if owned is None else owned.attributes)
-            made.append(
+            self.found.add(
                 Instance(
                     self.category(drawn.label),
                     drawn.box,
@@ -434,10 +412,10 @@ class _Shapes:
             try:
                 box = around(there.ravel().tolist(), self.size, self.notes)
             except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, place))
+                self.found.fault(error, place)
                 continue
-            count(self.notes, "box_around_keypoints")
-            made.append(
+            self.found.note("box_around_keypoints")
+            self.found.add(
                 Instance(
                     self.category(joints.label),
                     box,
@@ -445,7 +423,6 @@ class _Shapes:
                     attributes=joints.attributes,
                 )
             )
-        return made
 
     def category(self, label: str) -> str:
         return self.labels[label].name if label in self.labels else category_name(label)

@@ -26,18 +26,18 @@ import numpy as np
 from jaxtyping import Float32
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     as_number,
     as_object,
     image_path,
     record,
     text_field,
 )
-from deixis.data.sources.questions import Fields, the_file
-from deixis.data.sources.records import records
-from deixis.data.sources.segment_pictures import read_grey, read_numbers
-from deixis.data.sources.spans import located_size
-from deixis.data.sources.streaming import json_lines, member_value
+from deixis.data.sources.reading.questions import Fields, the_file
+from deixis.data.sources.reading.records import Record, parts_of, records
+from deixis.data.sources.reading.segment_pictures import read_grey, read_numbers
+from deixis.data.sources.reading.spans import located_size
+from deixis.data.sources.reading.streaming import json_lines, member_value
 from deixis.errors import AnnotationError, GeometryError
 from deixis.geometry import DepthMap, ImageSize
 from deixis.structures import Sample
@@ -79,15 +79,7 @@ class DepthPairs:
         if self.listing.is_dir():
             yield from _folder_pairs(self.listing)
         elif self.listing.suffix == ".json":
-            for one in records(self.listing, "pairs"):
-                if isinstance(one, Fault):
-                    yield one
-                    continue
-                try:
-                    fields = as_object(one.value, "pair")
-                    yield one.place, text_field(fields, "image"), text_field(fields, "depth")
-                except BadRecord as error:
-                    yield Fault(error.code, error.detail, one.place)
+            yield from parts_of(records(self.listing, "pairs"), _pair)
         else:
             yield from _line_pairs(self.listing)
 
@@ -234,3 +226,8 @@ def _open(
         raise AnnotationError(f"{path}: expected a list of pairs, or a folder with {folder} in it")
     root = path if path.is_dir() else path.parent
     return DepthPairs(name, path, images or root, depths or root, scale, split)
+
+
+def _pair(one: Record) -> tuple[str, str, str]:
+    fields = as_object(one.value, "pair")
+    return one.place, text_field(fields, "image"), text_field(fields, "depth")

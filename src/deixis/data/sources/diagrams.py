@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deixis.data.sources.base import NO_IMAGE, BadRecord, Fault, Part, PassedOver, Reading
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     as_integer,
     as_key,
     as_object,
@@ -32,7 +32,7 @@ from deixis.data.sources.fields import (
     sortable,
     text_field,
 )
-from deixis.data.sources.questions import (
+from deixis.data.sources.reading.questions import (
     Fields,
     Form,
     Questions,
@@ -44,7 +44,13 @@ from deixis.data.sources.questions import (
     texts,
     the_file,
 )
-from deixis.data.sources.records import Record, file_record, named_records, place_in
+from deixis.data.sources.reading.records import (
+    Record,
+    file_record,
+    named_records,
+    parts_of,
+    place_in,
+)
 from deixis.errors import AnnotationError
 from deixis.structures import QuestionAnswer
 
@@ -122,20 +128,18 @@ class ScienceQa:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | Fault | PassedOver]:
-        """Yield one part a problem of the split."""
-        for one in named_records(self.path):
-            try:
-                fields = as_object(one.value, "problem")
-                split = text_field(fields, "split")
-                if self.split not in {"", split}:
-                    continue
-                if required(fields, "image") is None:
-                    yield NO_IMAGE
-                    continue
-                image = f"{split}/{as_key(one.name, 'problem')}/{text_field(fields, 'image')}"
-                yield Part(image, "question", "", one.place, one.text)
-            except BadRecord as error:
-                yield Fault(error.code, error.detail, one.place)
+        """One part a problem of the split."""
+        return parts_of(named_records(self.path), self._part)
+
+    def _part(self, one: Record) -> Part | PassedOver | None:
+        fields = as_object(one.value, "problem")
+        split = text_field(fields, "split")
+        if self.split not in {"", split}:
+            return None
+        if required(fields, "image") is None:
+            return NO_IMAGE
+        image = f"{split}/{as_key(one.name, 'problem')}/{text_field(fields, 'image')}"
+        return Part(image, "question", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of a problem."""

@@ -20,15 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import as_text, image_path, record, text_field
-from deixis.data.sources.file_names import IMAGE_SUFFIXES, printable_name
-from deixis.data.sources.image_header import header_size
-from deixis.data.sources.shapes import box_around, gathered, oriented_box
-from deixis.data.sources.xml_files import read_small_text, text_number
+from deixis.data.sources.reading.fields import as_text, image_path, record, text_field
+from deixis.data.sources.reading.file_names import IMAGE_SUFFIXES, printable_name
+from deixis.data.sources.reading.image_header import header_size
+from deixis.data.sources.reading.inventory import Inventory
+from deixis.data.sources.reading.shapes import box_around, oriented_box
+from deixis.data.sources.reading.xml_files import read_small_text, text_number
 from deixis.errors import AnnotationError
 from deixis.geometry import ImageSize
 from deixis.geometry.checks import shown
-from deixis.structures import Instance, Sample
+from deixis.structures import Instance
 
 _LABELS = ("labelTxt", "labelTxt-v2.0", "labelTxt-v1.5", "labelTxt-v1.0", "labels")
 _HEADERS = ("imagesource:", "gsd:")
@@ -69,9 +70,7 @@ class Dota:
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of a text file."""
         place = parts[0].place
-        faults: list[Fault] = []
-        notes: dict[str, int] = {}
-        instances: list[Instance] = []
+        found = Inventory(claimed=self.exhaustive)
         try:
             fields = record(parts[0])
             path = image_path(self.images, text_field(fields, "image"))
@@ -84,20 +83,10 @@ class Dota:
             if not words or (number <= 2 and row.strip().lower().startswith(_HEADERS)):
                 continue
             try:
-                instances.append(_instance(words, size, notes))
+                found.add(_instance(words, size, found.notes))
             except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, f"{place}: line {number}"))
-        found = gathered(instances, notes, claimed=self.exhaustive, faults=faults)
-        sample = Sample(
-            id=f"{self.name}/{key}",
-            image=path,
-            size=size,
-            instances=tuple(found.instances),
-            source=self.name,
-            split=self.split,
-            left_out=found.left_out(),
-        )
-        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+                found.fault(error, f"{place}: line {number}")
+        return found.reading(key, path, size, source=self.name, split=self.split)
 
 
 def _instance(words: list[str], size: ImageSize, notes: dict[str, int]) -> Instance:

@@ -25,11 +25,11 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import as_text, image_path, read_box
-from deixis.data.sources.file_names import listed, say_which
-from deixis.data.sources.streaming import opened
+from deixis.data.sources.reading.fields import as_text, image_path, read_box
+from deixis.data.sources.reading.file_names import listed, say_which
+from deixis.data.sources.reading.streaming import opened
+from deixis.data.sources.reading.xml_files import child_text, parse_xml, read_small_text
 from deixis.data.sources.voc import read_corners, read_size
-from deixis.data.sources.xml_files import child_text, parse_xml, read_small_text
 from deixis.errors import AnnotationError
 from deixis.geometry import Box, ImageSize
 from deixis.geometry.checks import shown

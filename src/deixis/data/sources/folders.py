@@ -33,7 +33,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     as_integer,
     as_list,
     as_number,
@@ -45,22 +45,22 @@ from deixis.data.sources.fields import (
     required,
     text_field,
 )
-from deixis.data.sources.file_names import (
+from deixis.data.sources.reading.file_names import (
     IMAGE_SUFFIXES,
     named_files,
     one_name,
     printable_name,
     say_which,
 )
-from deixis.data.sources.image_header import MAX_PIXELS
-from deixis.data.sources.inventory import Inventory, Taxonomy
-from deixis.data.sources.segment_pictures import Segments, read_numbers
-from deixis.data.sources.streaming import opened
-from deixis.data.sources.xml_files import read_small_text
+from deixis.data.sources.reading.image_header import MAX_PIXELS
+from deixis.data.sources.reading.inventory import Inventory, Taxonomy
+from deixis.data.sources.reading.segment_pictures import Segments, read_numbers
+from deixis.data.sources.reading.streaming import opened
+from deixis.data.sources.reading.xml_files import read_small_text
 from deixis.errors import AnnotationError
 from deixis.geometry import ImageSize
 from deixis.geometry.checks import VERTEX_LIMIT, shown
-from deixis.structures import Instance, Sample
+from deixis.structures import Instance
 
 NO_CLASS = (0, 255)
 VOID = frozenset(
@@ -132,16 +132,7 @@ class IndexPictures:
                 )
             elif number not in NO_CLASS:
                 found.fault(BadRecord("unknown_category", f"class {number}"), place)
-        sample = Sample(
-            id=f"{self.name}/{key}",
-            image=path,
-            size=segments.size,
-            instances=tuple(found.instances),
-            source=self.name,
-            split=self.split,
-            left_out=found.left_out(),
-        )
-        return Reading(sample, tuple(found.faults), found.counts())
+        return found.reading(key, path, segments.size, source=self.name, split=self.split)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,16 +181,7 @@ class Cityscapes:
                 found.add(Instance(label.name, box, mask, attributes=marks, crowd=label.is_group))
             else:
                 found.note("hidden_polygon")
-        sample = Sample(
-            id=f"{self.name}/{key}",
-            image=path,
-            size=size,
-            instances=tuple(found.instances),
-            source=self.name,
-            split=self.split,
-            left_out=found.left_out(RIDERS),
-        )
-        return Reading(sample, tuple(found.faults), found.counts())
+        return found.reading(key, path, size, source=self.name, split=self.split, taxonomy=RIDERS)
 
 
 def _objects(parts: Sequence[Part]) -> tuple[ImageSize, Sequence[object]]:

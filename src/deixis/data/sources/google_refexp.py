@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.coco_records import (
+from deixis.data.sources.reading.coco_records import (
     COCO_CATEGORIES,
     Annotated,
     coco_parts,
     image_of,
     read_categories,
 )
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     as_key,
     as_list,
     as_object,
@@ -40,8 +40,8 @@ from deixis.data.sources.fields import (
     sortable,
     text_field,
 )
-from deixis.data.sources.file_names import say_which
-from deixis.data.sources.streaming import json_lines, list_elements, parse_json
+from deixis.data.sources.reading.file_names import say_which
+from deixis.data.sources.reading.streaming import json_lines, list_elements, parse_json
 from deixis.errors import AnnotationError
 from deixis.structures import Expression, Sample
 

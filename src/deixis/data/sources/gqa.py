@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     as_key,
     as_list,
     as_object,
@@ -24,9 +24,9 @@ from deixis.data.sources.fields import (
     required,
     text_field,
 )
-from deixis.data.sources.questions import texts, the_file
-from deixis.data.sources.records import named_records
-from deixis.data.sources.spans import known_index
+from deixis.data.sources.reading.questions import texts, the_file
+from deixis.data.sources.reading.records import Record, named_records, parts_of
+from deixis.data.sources.reading.spans import known_index
 from deixis.structures import Instance, Relation, Sample
 
 
@@ -45,12 +45,11 @@ class GqaScenes:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | Fault]:
-        """Yield one part a scene."""
-        for one in named_records(self.path):
-            try:
-                yield Part(as_key(one.name, "image id"), "scene", "", one.place, one.text)
-            except BadRecord as error:
-                yield Fault(error.code, error.detail, one.place)
+        """One part a scene."""
+        return parts_of(named_records(self.path), self._part)
+
+    def _part(self, one: Record) -> Part:
+        return Part(as_key(one.name, "image id"), "scene", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of a scene."""

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     as_integer,
     as_key,
     as_list,
@@ -40,10 +40,10 @@ from deixis.data.sources.fields import (
     required,
     text_field,
 )
-from deixis.data.sources.questions import texts
-from deixis.data.sources.records import file_record, json_files, place_in
-from deixis.data.sources.spans import Span, find_phrase, ground, known_index, located_size
-from deixis.data.sources.streaming import parse_json
+from deixis.data.sources.reading.questions import texts
+from deixis.data.sources.reading.records import file_record, json_files, place_in
+from deixis.data.sources.reading.spans import Span, find_phrase, ground, known_index, located_size
+from deixis.data.sources.reading.streaming import parse_json
 from deixis.data.wording import REGION_SLOT
 from deixis.errors import AnnotationError
 from deixis.geometry import Box, ImageSize

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     as_integer,
     as_key,
     as_list,
@@ -31,9 +31,9 @@ from deixis.data.sources.fields import (
     record,
     required,
 )
-from deixis.data.sources.questions import once_each
-from deixis.data.sources.records import Record, digest, records
-from deixis.data.sources.spans import Span, fraction_box, ground, located_size
+from deixis.data.sources.reading.questions import once_each
+from deixis.data.sources.reading.records import Record, digest, parts_of, records
+from deixis.data.sources.reading.spans import Span, fraction_box, ground, located_size
 from deixis.errors import AnnotationError
 from deixis.geometry import Box, ImageSize
 from deixis.structures import Expression, GroundedText, Instance, Sample
@@ -59,15 +59,12 @@ class Grit:
     def parts(self) -> Iterator[Part | Fault]:
         """Yield one part a row."""
         for path in self.paths:
-            for one in _rows(path) if path.suffix == ".parquet" else records(path):
-                if isinstance(one, Fault):
-                    yield one
-                    continue
-                try:
-                    key = _image_name(as_object(one.value, "row"))
-                    yield Part(key, "caption", digest(one.text), one.place, one.text)
-                except BadRecord as error:
-                    yield Fault(error.code, error.detail, one.place)
+            rows = _rows(path) if path.suffix == ".parquet" else records(path)
+            yield from parts_of(rows, self._part)
+
+    def _part(self, one: Record) -> Part:
+        key = _image_name(as_object(one.value, "row"))
+        return Part(key, "caption", digest(one.text), one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an image, its captions and their boxes."""

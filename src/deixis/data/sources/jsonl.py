@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     as_integer,
     as_key,
     as_list,
@@ -30,11 +30,11 @@ from deixis.data.sources.fields import (
     required,
     text_field,
 )
-from deixis.data.sources.image_header import header_size
-from deixis.data.sources.inventory import Inventory
+from deixis.data.sources.reading.image_header import header_size
+from deixis.data.sources.reading.inventory import Inventory
+from deixis.data.sources.reading.shapes import box_around, oriented_box
+from deixis.data.sources.reading.streaming import json_lines, parse_json
 from deixis.data.sources.scenes import DRAWN, DrawnImage, drawn_image
-from deixis.data.sources.shapes import box_around, oriented_box
-from deixis.data.sources.streaming import json_lines, parse_json
 from deixis.errors import AnnotationError, GeometryError
 from deixis.geometry import COCO_KEYPOINTS, ImageSize, Keypoints, Point
 from deixis.geometry.boxes import BoxLayout

@@ -21,15 +21,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import as_text, image_path, read_box, record, text_field
-from deixis.data.sources.file_names import IMAGE_SUFFIXES, listed
-from deixis.data.sources.image_header import header_size
-from deixis.data.sources.shapes import count, gathered
-from deixis.data.sources.xml_files import read_small_text, text_number
+from deixis.data.sources.reading.fields import (
+    as_text,
+    image_path,
+    read_box,
+    record,
+    single,
+    text_field,
+)
+from deixis.data.sources.reading.file_names import IMAGE_SUFFIXES, listed
+from deixis.data.sources.reading.image_header import header_size
+from deixis.data.sources.reading.inventory import Inventory
+from deixis.data.sources.reading.xml_files import read_small_text, text_number
 from deixis.errors import AnnotationError
 from deixis.geometry import ImageSize
 from deixis.geometry.checks import shown
-from deixis.structures import Instance, Sample
+from deixis.structures import Instance
 
 CLASSES = {
     "Car": "car",
@@ -75,12 +82,9 @@ class KittiObjects:
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of a text file."""
         place = parts[0].place
-        faults: list[Fault] = []
-        notes: dict[str, int] = {}
-        instances: list[Instance] = []
-        left_out = False
+        found = Inventory(claimed=self.exhaustive)
         try:
-            rows = text_field(record(_single(parts)), "rows", empty=True).splitlines()
+            rows = text_field(record(single(parts)), "rows", empty=True).splitlines()
             paths = [image_path(self.images, f"{key}{end}") for end in (".png", *IMAGE_SUFFIXES)]
             path = next((one for one in paths if one.is_file()), paths[0])
             size = header_size(path)
@@ -91,35 +95,15 @@ class KittiObjects:
             if not words:
                 continue
             if words[0] in _LEFT_OUT and len(words) == 15:
-                count(notes, _LEFT_OUT[words[0]])
-                left_out = True
+                found.lose(None, _LEFT_OUT[words[0]])
                 continue
             try:
-                instances.append(_instance(words, size, notes))
+                found.add(_instance(words, size, found.notes))
             except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, f"{place}: line {number}"))
-        found = gathered(
-            instances, notes, claimed=self.exhaustive, faults=faults, left_out=left_out
+                found.fault(error, f"{place}: line {number}")
+        return found.reading(
+            key, path, size, source=self.name, split=self.split, classes=CLASSES.values()
         )
-        present = {one.category for one in instances}
-        absent = tuple(name for name in CLASSES.values() if name not in present)
-        sample = Sample(
-            id=f"{self.name}/{key}",
-            image=path,
-            size=size,
-            instances=tuple(found.instances),
-            absent_categories=absent if found.left_out().is_nothing else (),
-            source=self.name,
-            split=self.split,
-            left_out=found.left_out(),
-        )
-        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
-
-
-def _single(parts: Sequence[Part]) -> Part:
-    if len(parts) > 1:
-        raise BadRecord("duplicate_image", f"is listed {len(parts)} times")
-    return parts[0]
 
 
 def _instance(words: list[str], size: ImageSize, notes: dict[str, int]) -> Instance:

@@ -39,7 +39,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     as_key,
     as_list,
     as_number,
@@ -47,16 +47,16 @@ from deixis.data.sources.fields import (
     as_text,
     image_path,
     image_size,
+    inside_box,
     mask_box,
     record,
     required,
     text_field,
 )
-from deixis.data.sources.file_names import IMAGE_SUFFIXES
-from deixis.data.sources.image_header import header_size
-from deixis.data.sources.inventory import Inventory
-from deixis.data.sources.streaming import list_elements
-from deixis.data.sources.yolo import inside_box
+from deixis.data.sources.reading.file_names import IMAGE_SUFFIXES
+from deixis.data.sources.reading.image_header import header_size
+from deixis.data.sources.reading.inventory import Inventory
+from deixis.data.sources.reading.streaming import list_elements
 from deixis.errors import AnnotationError, GeometryError, RecipeError
 from deixis.geometry import COCO_KEYPOINTS, Box, CodedMask, ImageSize, Keypoints, Mask
 from deixis.geometry.checks import shown

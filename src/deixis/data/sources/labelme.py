@@ -38,8 +38,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.embedded import EmbeddedImage, decoded, embedded_image
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.embedded import EmbeddedImage, decoded, embedded_image
+from deixis.data.sources.reading.fields import (
     as_integer,
     as_list,
     as_object,
@@ -49,32 +49,29 @@ from deixis.data.sources.fields import (
     mask_box,
     record,
     required,
+    single,
     text_field,
 )
-from deixis.data.sources.image_header import header_size
-from deixis.data.sources.records import json_files, place_in
-from deixis.data.sources.segment_pictures import png_pixels
-from deixis.data.sources.shapes import (
+from deixis.data.sources.reading.image_header import header_size
+from deixis.data.sources.reading.inventory import Inventory
+from deixis.data.sources.reading.records import file_record, json_files, place_in
+from deixis.data.sources.reading.segment_pictures import png_pixels
+from deixis.data.sources.reading.shapes import (
     around,
     box_around,
     category_name,
-    count,
     elliptic,
-    gathered,
     nonempty,
     oriented_box,
     outlined,
     pasted,
     point_list,
 )
-from deixis.data.sources.streaming import opened, parse_json
 from deixis.errors import AnnotationError, GeometryError
 from deixis.geometry import COCO_KEYPOINTS, Box, CodedMask, ImageSize, Keypoints, Mask, OrientedBox
 from deixis.geometry.checks import shown
-from deixis.structures import Instance, Sample
+from deixis.structures import Instance
 
-FILE_LIMIT = 2**27
-"""Bytes of one file: a picture of the largest size in base64, and shapes."""
 _LEFT_OUT = ("points", "line", "linestrip", "lines")
 
 
@@ -109,7 +106,7 @@ class LabelMe:
         for file in files:
             place = place_in(file, root)
             try:
-                fields = _document(file, place)
+                fields = as_object(file_record(file, place).value, "file")
                 where = self._picture(fields, file)
                 kept = {
                     name: value
@@ -150,15 +147,14 @@ class LabelMe:
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of a file; two files of one name are two faults."""
         place = parts[0].place
-        faults: list[Fault] = []
-        notes: dict[str, int] = {}
+        found = Inventory(claimed=self.exhaustive)
         try:
-            outer = record(_single(parts))
+            outer = record(single(parts))
             fields = as_object(outer["fields"], "file")
             image: Path | EmbeddedImage
             if outer["image"] is None:
                 image = embedded_image(fields["imageData"], f"imageData of {place}")
-                count(notes, "picture_of_image_data")
+                found.note("picture_of_image_data")
             else:
                 image = image_path(self.images, outer["image"])
             size = _size(fields, image)
@@ -167,37 +163,20 @@ class LabelMe:
         except BadRecord as error:
             return Reading(None, (Fault(error.code, error.detail, place),))
         if True in flags.values():
-            count(notes, "flags_of_pictures")
-        reader = _Shapes(size, notes)
+            found.note("flags_of_pictures")
+        reader = _Shapes(size, found)
         for number, value in enumerate(shapes):
             try:
                 reader.read(as_object(value, "shape"), number)
             except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, f"{place}: shape {number}"))
-        instances = []
+                found.fault(error, f"{place}: shape {number}")
         for one in (*reader.pieces.values(), *reader.single):
             try:
-                instances.append(reader.instance(one))
+                found.add(reader.instance(one))
             except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, f"{place}: shape {one.number}"))
+                found.fault(error, f"{place}: shape {one.number}")
         reader.leave_points()
-        found = gathered(
-            instances,
-            notes,
-            claimed=self.exhaustive,
-            faults=faults,
-            left_out=reader.left_out,
-        )
-        sample = Sample(
-            id=f"{self.name}/{key}",
-            image=image,
-            size=size,
-            instances=tuple(found.instances),
-            source=self.name,
-            split=self.split,
-            left_out=found.left_out(),
-        )
-        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+        return found.reading(key, image, size, source=self.name, split=self.split)
 
 
 @dataclass(slots=True)
@@ -217,13 +196,13 @@ class _Piece:
 class _Shapes:
     """The shapes of one picture while they are read."""
 
-    def __init__(self, size: ImageSize, notes: dict[str, int]) -> None:
+    def __init__(self, size: ImageSize, found: Inventory) -> None:
         self.size = size
-        self.notes = notes
+        self.found = found
+        self.notes = found.notes
         self.pieces: dict[tuple[str, int], _Piece] = {}
         self.single: list[_Piece] = []
         self.joints: dict[int, dict[str, tuple[float, float]]] = {}
-        self.left_out = False
 
     def read(self, shape: Mapping[str, Any], number: int) -> None:
         label = text_field(shape, "label")
@@ -232,8 +211,7 @@ class _Shapes:
         group = None if group is None else as_integer(group, "group_id")
         points = point_list(required(shape, "points"))
         if kind in _LEFT_OUT or (kind == "point" and group is None):
-            count(self.notes, "shapes_of_other_types")
-            self.left_out = True
+            self.found.lose(None, "shapes_of_other_types")
             return
         if kind == "point":
             self.joint(label, group, points)
@@ -357,14 +335,7 @@ class _Shapes:
         """Count points of groups without an instance, or with several."""
         for found in self.joints.values():
             for _ in found:
-                count(self.notes, "shapes_of_other_types")
-            self.left_out = True
-
-
-def _single(parts: Sequence[Part]) -> Part:
-    if len(parts) > 1:
-        raise BadRecord("duplicate_image", f"{len(parts)} files")
-    return parts[0]
+                self.found.lose(None, "shapes_of_other_types")
 
 
 def _union(boxes: list[Box]) -> Box:
@@ -399,21 +370,6 @@ def _size(fields: Mapping[str, Any], image: Path | EmbeddedImage) -> ImageSize:
             raise BadRecord("size_mismatch", f"annotated as {said}, imageData is {image.size}")
         return image.size
     return header_size(image) if said is None else said
-
-
-def _document(path: Path, place: str) -> Mapping[str, Any]:
-    try:
-        with opened(path) as file:
-            data = file.read(FILE_LIMIT + 1)
-    except AnnotationError as error:
-        raise BadRecord("bad_record", str(error)) from None
-    if len(data) > FILE_LIMIT:
-        raise BadRecord("bad_record", f"{place}: more than {FILE_LIMIT} bytes")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadRecord("bad_encoding", f"{place}: {error.reason} at byte {error.start}") from None
-    return as_object(parse_json(text), "file")
 
 
 def open_labelme(

@@ -1,7 +1,7 @@
 """Conversations about images: LLaVA's CC3M and Instruct, ALLaVA, and what keeps to their form.
 
 A list or JSON lines of records with ``image`` and ``conversations``, turns ``from`` a human and from a
-model with a ``value`` (`deixis.data.sources.turns` says where ``<image>`` is taken off). Every record
+model with a ``value`` (`deixis.data.sources.reading.turns` says where ``<image>`` is taken off). Every record
 is a sample of its own: its questions are the turns of one conversation, in their order, all of kind
 ``dialogue``. Of files that hold captions (CC3M, ALLaVA's captions), ``captions`` makes the first
 answer a caption, and its question is not used.
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deixis.data.sources.base import NO_IMAGE, BadRecord, Fault, Part, PassedOver, Reading
-from deixis.data.sources.fields import as_object, as_text, image_path, record, required
-from deixis.data.sources.image_header import header_size
-from deixis.data.sources.records import digest, records
-from deixis.data.sources.turns import exchanges
+from deixis.data.sources.reading.fields import as_object, as_text, image_path, record, required
+from deixis.data.sources.reading.image_header import header_size
+from deixis.data.sources.reading.records import Record, digest, parts_of, records
+from deixis.data.sources.reading.turns import exchanges
 from deixis.errors import AnnotationError
 from deixis.structures import DIALOGUE, GroundedText, QuestionAnswer, Sample
 
@@ -41,19 +41,15 @@ class Llava:
     def parts(self) -> Iterator[Part | Fault | PassedOver]:
         """Yield one part a conversation; its key is its own."""
         for path in self.paths:
-            for one in records(path):
-                if isinstance(one, Fault):
-                    yield one
-                    continue
-                try:
-                    fields = as_object(one.value, "record")
-                    if fields.get("image") is None:
-                        yield NO_IMAGE
-                        continue
-                    image = as_text(fields["image"], "image")
-                    yield Part(f"{image}#{digest(one.text)}", "turns", "", one.place, one.text)
-                except BadRecord as error:
-                    yield Fault(error.code, error.detail, one.place)
+            found: Iterator[Part | Fault | PassedOver] = parts_of(records(path), self._part)
+            yield from found
+
+    def _part(self, one: Record) -> Part | PassedOver:
+        fields = as_object(one.value, "record")
+        if fields.get("image") is None:
+            return NO_IMAGE
+        image = as_text(fields["image"], "image")
+        return Part(f"{image}#{digest(one.text)}", "turns", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of a conversation; the same one again is a fault."""

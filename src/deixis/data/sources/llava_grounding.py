@@ -19,13 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.coco_records import Annotated, coco_parts, image_of, read_categories
-from deixis.data.sources.fields import as_list, as_object, as_text, record, required
 from deixis.data.sources.png import image_number
-from deixis.data.sources.questions import Fields, once_each
-from deixis.data.sources.records import digest, records
-from deixis.data.sources.spans import Span, ground
-from deixis.data.sources.turns import exchanges
+from deixis.data.sources.reading.coco_records import (
+    Annotated,
+    coco_parts,
+    image_of,
+    read_categories,
+)
+from deixis.data.sources.reading.fields import as_list, as_object, as_text, record, required
+from deixis.data.sources.reading.questions import Fields, once_each
+from deixis.data.sources.reading.records import Record, digest, parts_of, records
+from deixis.data.sources.reading.spans import Span, ground
+from deixis.data.sources.reading.turns import exchanges
 from deixis.errors import AnnotationError
 from deixis.structures import DIALOGUE, GroundedText, QuestionAnswer, Sample
 
@@ -54,17 +59,15 @@ class LlavaGrounding:
     def parts(self) -> Iterator[Part | Fault]:
         """Yield conversations, then COCO's records of their images; the images' ids are kept."""
         wanted: set[str] = set()
-        for one in records(self.conversations):
-            if isinstance(one, Fault):
-                yield one
-                continue
-            try:
-                key = image_number(as_object(one.value, "record"), "id")
-                wanted.add(key)
-                yield Part(key, _TURNS, digest(one.text), one.place, one.text)
-            except BadRecord as error:
-                yield Fault(error.code, error.detail, one.place)
+        for one in parts_of(records(self.conversations), self._part):
+            if isinstance(one, Part):
+                wanted.add(one.key)
+            yield one
         yield from coco_parts(self.instances, wanted)
+
+    def _part(self, one: Record) -> Part:
+        key = image_number(as_object(one.value, "record"), "id")
+        return Part(key, _TURNS, digest(one.text), one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an image, its annotations and what is said about them."""

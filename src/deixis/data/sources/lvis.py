@@ -24,9 +24,9 @@ from typing import Any
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.data.sources.coco import Category, Coco
-from deixis.data.sources.coco_records import read_categories
-from deixis.data.sources.fields import as_integer, as_list, as_text, record, required
-from deixis.data.sources.file_names import say_which
+from deixis.data.sources.reading.coco_records import read_categories
+from deixis.data.sources.reading.fields import as_integer, as_list, as_text, record, required
+from deixis.data.sources.reading.file_names import say_which
 from deixis.errors import AnnotationError
 from deixis.structures import Sample
 

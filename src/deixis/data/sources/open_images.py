@@ -29,14 +29,22 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.sources.base import BadRecord, Fault, Part, PassedOver, Reading
-from deixis.data.sources.fields import as_object, as_text, image_path, record, required, text_field
-from deixis.data.sources.file_names import IMAGE_SUFFIXES
-from deixis.data.sources.image_header import header_size
-from deixis.data.sources.records import file_record
-from deixis.data.sources.shapes import count, gathered
-from deixis.data.sources.tables import table_rows
-from deixis.data.sources.xml_files import text_number
-from deixis.data.sources.yolo import inside_box
+from deixis.data.sources.reading.fields import (
+    as_object,
+    as_text,
+    image_path,
+    inside_box,
+    record,
+    required,
+    text_field,
+)
+from deixis.data.sources.reading.file_names import IMAGE_SUFFIXES
+from deixis.data.sources.reading.image_header import header_size
+from deixis.data.sources.reading.inventory import Inventory
+from deixis.data.sources.reading.records import file_record
+from deixis.data.sources.reading.shapes import count
+from deixis.data.sources.reading.tables import table_rows
+from deixis.data.sources.reading.xml_files import text_number
 from deixis.errors import AnnotationError
 from deixis.geometry import Box, ImageSize
 from deixis.geometry.checks import shown
@@ -93,9 +101,8 @@ class OpenImages:
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an image's boxes and labels."""
-        faults: list[Fault] = []
-        notes: dict[str, int] = {}
-        instances: list[Instance] = []
+        claimed = self.above is not None and self.labels is not None
+        found = Inventory(claimed=claimed)
         try:
             paths = [image_path(self.images, f"{key}{suffix}") for suffix in IMAGE_SUFFIXES]
             path = next((one for one in paths if one.is_file()), paths[0])
@@ -109,17 +116,15 @@ class OpenImages:
                 fields = record(part)
                 label = text_field(fields, "LabelName")
                 if part.kind == _BOX:
-                    instances.append(self._instance(fields, label, size, notes))
+                    found.add(self._instance(fields, label, size, found.notes))
                     present.add(label)
                 elif label not in self.classes:
                     # of twenty thousand classes six hundred have boxes
-                    count(notes, "labels_of_other_classes")
+                    found.note("labels_of_other_classes")
                 else:
-                    verified.setdefault(label, set()).add(_confidence(fields, notes))
+                    verified.setdefault(label, set()).add(_confidence(fields, found.notes))
             except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, part.place))
-        claimed = self.above is not None and self.labels is not None
-        found = gathered(instances, notes, claimed=claimed, faults=faults)
+                found.fault(error, part.place)
         for label in present:
             if verified.get(label) != {True}:
                 found.lose(self.classes[label])
@@ -130,12 +135,12 @@ class OpenImages:
             image=path,
             size=size,
             instances=tuple(found.instances),
-            absent_categories=self._absent(present, verified, lost=bool(faults)),
+            absent_categories=self._absent(present, verified, lost=bool(found.faults)),
             source=self.name,
             split=self.split,
             left_out=replace(left_out, others=True, broader=broader),
         )
-        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+        return Reading(sample, tuple(found.faults), found.counts())
 
     def _instance(
         self, fields: Mapping[str, Any], label: str, size: ImageSize, notes: dict[str, int]

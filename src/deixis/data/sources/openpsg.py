@@ -17,8 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.coco_records import image_in
-from deixis.data.sources.fields import (
+from deixis.data.sources.panoptic import (
+    PanopticCategory,
+    panoptic_masks,
+    plain_stuff_names,
+    segment_instance,
+)
+from deixis.data.sources.reading.coco_records import image_in
+from deixis.data.sources.reading.fields import (
     as_integer,
     as_key,
     as_list,
@@ -27,16 +33,10 @@ from deixis.data.sources.fields import (
     record,
     required,
 )
-from deixis.data.sources.panoptic import (
-    PanopticCategory,
-    panoptic_masks,
-    plain_stuff_names,
-    segment_instance,
-)
-from deixis.data.sources.questions import Fields, number_field, the_file
-from deixis.data.sources.records import records
-from deixis.data.sources.spans import known_index
-from deixis.data.sources.streaming import member_value
+from deixis.data.sources.reading.questions import Fields, number_field, the_file
+from deixis.data.sources.reading.records import Record, parts_of, records
+from deixis.data.sources.reading.spans import known_index
+from deixis.data.sources.reading.streaming import member_value
 from deixis.errors import AnnotationError
 from deixis.structures import Instance, Relation, Sample
 
@@ -59,19 +59,14 @@ class OpenPsg:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | Fault]:
-        """Yield one part an image of the split."""
-        for one in records(self.path, "data"):
-            if isinstance(one, Fault):
-                yield one
-                continue
-            try:
-                fields = as_object(one.value, "record")
-                key = as_key(required(fields, "image_id"), "image_id")
-                if self.split not in {"", "test" if key in self.test else "train"}:
-                    continue
-                yield Part(key, "image", "", one.place, one.text)
-            except BadRecord as error:
-                yield Fault(error.code, error.detail, one.place)
+        """One part an image of the split."""
+        return parts_of(records(self.path, "data"), self._part)
+
+    def _part(self, one: Record) -> Part | None:
+        key = as_key(required(as_object(one.value, "record"), "image_id"), "image_id")
+        if self.split not in {"", "test" if key in self.test else "train"}:
+            return None
+        return Part(key, "image", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an image, its segments and their relations."""

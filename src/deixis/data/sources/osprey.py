@@ -19,11 +19,12 @@ files were tried on true files, Osprey-724K on files written to the published fo
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     as_key,
     as_list,
     as_object,
@@ -38,11 +39,11 @@ from deixis.data.sources.fields import (
     sortable,
     text_field,
 )
-from deixis.data.sources.questions import once_each, text_field_or, the_file
-from deixis.data.sources.records import digest, records
-from deixis.data.sources.slots import about_regions, fill
-from deixis.data.sources.spans import known_index, located_size
-from deixis.data.sources.turns import exchanges
+from deixis.data.sources.reading.questions import once_each, text_field_or, the_file
+from deixis.data.sources.reading.records import Record, digest, parts_of, records
+from deixis.data.sources.reading.slots import about_regions, fill
+from deixis.data.sources.reading.spans import known_index, located_size
+from deixis.data.sources.reading.turns import exchanges
 from deixis.data.wording import REGION_SLOT
 from deixis.errors import AnnotationError
 from deixis.geometry import Box, ImageSize, Mask
@@ -71,22 +72,17 @@ class Osprey:
 
     def parts(self) -> Iterator[Part | Fault]:
         """Yield questions or records, then answers."""
-        for path, answered in ((self.questions, False), (self.answers, True)):
-            for one in records(path) if path is not None else ():
-                if isinstance(one, Fault):
-                    yield one
-                    continue
-                try:
-                    fields = as_object(one.value, "record")
-                    if "file_name" in fields:
-                        key, kind = text_field(fields, "file_name"), _RECORD
-                        order = digest(one.text)
-                    else:
-                        key, kind = text_field(fields, "image"), _ANSWER if answered else _QUESTION
-                        order = sortable(as_key(required(fields, "question_id"), "question_id"))
-                    yield Part(key, kind, order, one.place, one.text)
-                except BadRecord as error:
-                    yield Fault(error.code, error.detail, one.place)
+        for kind, path in ((_QUESTION, self.questions), (_ANSWER, self.answers)):
+            if path is not None:
+                yield from parts_of(records(path), partial(self._part, kind))
+
+    def _part(self, kind: str, one: Record) -> Part:
+        fields = as_object(one.value, "record")
+        if "file_name" in fields:
+            key = text_field(fields, "file_name")
+            return Part(key, _RECORD, digest(one.text), one.place, one.text)
+        order = sortable(as_key(required(fields, "question_id"), "question_id"))
+        return Part(text_field(fields, "image"), kind, order, one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an image, its regions and what is said of them."""

@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.coco_records import image_of
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.coco_records import image_of
+from deixis.data.sources.reading.fields import (
     as_integer,
     as_key,
     as_list,
@@ -37,12 +37,12 @@ from deixis.data.sources.fields import (
     required,
     text_field,
 )
-from deixis.data.sources.inventory import NO_TAXONOMY, Inventory, Taxonomy
-from deixis.data.sources.segment_pictures import Segments, read_colours
-from deixis.data.sources.streaming import list_elements, member_value
+from deixis.data.sources.reading.inventory import NO_TAXONOMY, Inventory, Taxonomy
+from deixis.data.sources.reading.segment_pictures import Segments, read_colours
+from deixis.data.sources.reading.streaming import list_elements, member_value
 from deixis.errors import AnnotationError
 from deixis.geometry import Box, ImageSize, Mask
-from deixis.structures import Instance, Sample
+from deixis.structures import Instance
 
 _ANNOTATION, _IMAGE = "annotation", "image"
 _ENDING = re.compile(r"(-(?:merged|other|stuff))+$")
@@ -106,16 +106,9 @@ class Panoptic:
         for number in sorted(found.keys() - seen)[:10]:
             unknown = BadRecord("unknown_annotation", f"pixels of segment {number}")
             inventory.fault(unknown, place)
-        sample = Sample(
-            id=f"{self.name}/{key}",
-            image=path,
-            size=size,
-            instances=tuple(inventory.instances),
-            source=self.name,
-            split=self.split,
-            left_out=inventory.left_out(self.taxonomy),
+        return inventory.reading(
+            key, path, size, source=self.name, split=self.split, taxonomy=self.taxonomy
         )
-        return Reading(sample, tuple(inventory.faults), inventory.counts())
 
     def _segments(
         self, annotations: Sequence[Part], size: ImageSize

@@ -17,8 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.coco_records import image_of
-from deixis.data.sources.fields import (
+from deixis.data.sources.panoptic import (
+    Panoptic,
+    PanopticCategory,
+    open_panoptic,
+    panoptic_masks,
+    segment_instance,
+)
+from deixis.data.sources.reading.coco_records import image_of
+from deixis.data.sources.reading.fields import (
     as_key,
     as_list,
     as_object,
@@ -27,16 +34,9 @@ from deixis.data.sources.fields import (
     required,
     text_field,
 )
-from deixis.data.sources.panoptic import (
-    Panoptic,
-    PanopticCategory,
-    open_panoptic,
-    panoptic_masks,
-    segment_instance,
-)
-from deixis.data.sources.questions import Fields, number_field, once_each, the_file
-from deixis.data.sources.records import digest, records
-from deixis.data.sources.spans import Span, ground, known_index
+from deixis.data.sources.reading.questions import Fields, number_field, once_each, the_file
+from deixis.data.sources.reading.records import Record, digest, parts_of, records
+from deixis.data.sources.reading.spans import Span, ground, known_index
 from deixis.geometry import ImageSize
 from deixis.structures import GroundedText, Instance, Sample
 
@@ -64,16 +64,12 @@ class PanopticNarratives:
 
     def parts(self) -> Iterator[Part | Fault]:
         """Yield narratives, then images and their segments."""
-        for one in records(self.narratives):
-            if isinstance(one, Fault):
-                yield one
-                continue
-            try:
-                key = image_number(as_object(one.value, "narrative"))
-                yield Part(key, _NARRATIVE, digest(one.text), one.place, one.text)
-            except BadRecord as error:
-                yield Fault(error.code, error.detail, one.place)
+        yield from parts_of(records(self.narratives), self._part)
         yield from self.panoptic.parts()
+
+    def _part(self, one: Record) -> Part:
+        key = image_number(as_object(one.value, "narrative"))
+        return Part(key, _NARRATIVE, digest(one.text), one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an image, its segments and its narratives."""

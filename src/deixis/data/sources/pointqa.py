@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     as_key,
     as_list,
     as_number,
@@ -29,10 +29,10 @@ from deixis.data.sources.fields import (
     image_path,
     required,
 )
-from deixis.data.sources.questions import Fields, once_each, the_file
-from deixis.data.sources.records import digest, named_records, records
-from deixis.data.sources.spans import located_size
-from deixis.data.sources.streaming import parse_json
+from deixis.data.sources.reading.questions import Fields, once_each, the_file
+from deixis.data.sources.reading.records import Record, digest, named_records, parts_of, records
+from deixis.data.sources.reading.spans import located_size
+from deixis.data.sources.reading.streaming import parse_json
 from deixis.geometry import ImageSize, Point
 from deixis.structures import QuestionAnswer, Sample
 
@@ -55,24 +55,18 @@ class PointQa:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | Fault]:
-        """Yield one part an image, or a line."""
+        """One part an image, or a line."""
         if self.path.suffix == ".jsonl":
-            for one in records(self.path):
-                if isinstance(one, Fault):
-                    yield one
-                    continue
-                try:
-                    key = _image(as_object(one.value, "line"))
-                    yield Part(key, "question", digest(one.text), one.place, one.text)
-                except BadRecord as error:
-                    yield Fault(error.code, error.detail, one.place)
-            return
-        for one in named_records(self.path):
-            try:
-                key = f"{as_key(one.name, 'image id')}.jpg"
-                yield Part(key, "questions", "", one.place, one.text)
-            except BadRecord as error:
-                yield Fault(error.code, error.detail, one.place)
+            return parts_of(records(self.path), self._line)
+        return parts_of(named_records(self.path), self._keyed)
+
+    def _line(self, one: Record) -> Part:
+        key = _image(as_object(one.value, "line"))
+        return Part(key, "question", digest(one.text), one.place, one.text)
+
+    def _keyed(self, one: Record) -> Part:
+        key = f"{as_key(one.name, 'image id')}.jpg"
+        return Part(key, "questions", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an image and what is asked about places in it."""

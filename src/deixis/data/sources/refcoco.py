@@ -1,7 +1,7 @@
 """RefCOCO, RefCOCO+, RefCOCOg and RefCLEF: words that mean one annotation of an image.
 
 The refs are ``refs(unc|google|umd|berkeley).p``, read as data and never run
-(`deixis.data.sources.pickles`), the same records as JSON, or Parquet copies of them. They are
+(`deixis.data.sources.reading.pickles`), the same records as JSON, or Parquet copies of them. They are
 joined by ``ann_id`` to the ``instances.json`` that lies beside; all its annotations of an image
 become instances, so a ref stands among the things that it is told from. Parquet copies that hold
 the annotation themselves (``raw_anns`` and ``raw_image_info``, or ``bbox``, ``height`` and
@@ -31,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.coco_records import (
+from deixis.data.sources.reading.coco_records import (
     COCO_CATEGORIES,
     Annotated,
     check_new,
@@ -41,7 +41,7 @@ from deixis.data.sources.coco_records import (
     read_categories,
     read_taxonomy,
 )
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     as_integer,
     as_key,
     as_list,
@@ -51,9 +51,9 @@ from deixis.data.sources.fields import (
     required,
     sortable,
 )
-from deixis.data.sources.inventory import NO_TAXONOMY, Taxonomy
-from deixis.data.sources.pickles import read_pickle
-from deixis.data.sources.streaming import Unparsed, list_elements, parse_json
+from deixis.data.sources.reading.inventory import NO_TAXONOMY, Taxonomy
+from deixis.data.sources.reading.pickles import read_pickle
+from deixis.data.sources.reading.streaming import Unparsed, list_elements, parse_json
 from deixis.errors import AnnotationError
 from deixis.geometry import ImageSize
 from deixis.geometry.boxes import BoxLayout

@@ -20,9 +20,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import image_path, mask_box
-from deixis.data.sources.file_names import IMAGE_SUFFIXES, named_files, one_name
-from deixis.data.sources.segment_pictures import read_grey
+from deixis.data.sources.reading.fields import image_path, mask_box
+from deixis.data.sources.reading.file_names import IMAGE_SUFFIXES, named_files, one_name
+from deixis.data.sources.reading.segment_pictures import read_grey
 from deixis.errors import AnnotationError
 from deixis.geometry import ImageSize, Mask
 from deixis.structures import Instance, Sample

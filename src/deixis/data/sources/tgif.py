@@ -24,11 +24,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import as_text, image_path, record, text_field
-from deixis.data.sources.questions import the_file
-from deixis.data.sources.records import digest
-from deixis.data.sources.streaming import json_lines
-from deixis.data.sources.video_header import VIDEO_SUFFIXES, video_of
+from deixis.data.sources.reading.fields import as_text, image_path, record, text_field
+from deixis.data.sources.reading.questions import the_file
+from deixis.data.sources.reading.records import digest
+from deixis.data.sources.reading.streaming import json_lines
+from deixis.data.sources.reading.video_header import VIDEO_SUFFIXES, video_of
 from deixis.errors import AnnotationError, RecipeError
 from deixis.structures import GroundedText, Sample
 

@@ -6,7 +6,7 @@ objects, ``answer_label`` and ``rationale_label``. The file that ``metadata_fn``
 ``height``, ``boxes`` (``[x1, y1, x2, y2, score]``) and ``segms``, polygons of ``[x, y]`` of each object, all
 in pixels of the image.
 
-In texts, tags become places (`deixis.data.sources.slots`): ``Why is <region 0> pointing at <region
+In texts, tags become places (`deixis.data.sources.reading.slots`): ``Why is <region 0> pointing at <region
 1>?``; questions with any are of kind ``regions``, without of kind ``choice``. Options are the four
 answers in the file's order. Tokens are joined as English is written. An object whose box is not sound is
 a fault, and so is a question that means it; polygons of fewer than three points are left out, which notes
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     as_integer,
     as_key,
     as_list,
@@ -37,12 +37,12 @@ from deixis.data.sources.fields import (
     sortable,
     text_field,
 )
-from deixis.data.sources.questions import Fields, number_field, once_each, texts, the_file
-from deixis.data.sources.records import digest, file_record, records
-from deixis.data.sources.slots import about_regions, check_no_places, place_of
-from deixis.data.sources.spans import known_index
-from deixis.data.wording import join
+from deixis.data.sources.reading.questions import Fields, number_field, once_each, texts, the_file
+from deixis.data.sources.reading.records import Record, digest, file_record, parts_of, records
+from deixis.data.sources.reading.slots import about_regions, check_no_places, place_of
+from deixis.data.sources.reading.spans import known_index
 from deixis.geometry import ImageSize, Mask
+from deixis.language import join
 from deixis.structures import Instance, QuestionAnswer, Sample
 
 # a run of blanks is tried from its beginning alone
@@ -65,18 +65,13 @@ class Vcr:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | Fault]:
-        """Yield one part a question."""
-        for one in records(self.path):
-            if isinstance(one, Fault):
-                yield one
-                continue
-            try:
-                fields = as_object(one.value, "line")
-                key = text_field(fields, "img_fn")
-                order = sortable(as_key(fields.get("annot_id") or digest(one.text), "annot_id"))
-                yield Part(key, "question", order, one.place, one.text)
-            except BadRecord as error:
-                yield Fault(error.code, error.detail, one.place)
+        """One part a question."""
+        return parts_of(records(self.path), self._part)
+
+    def _part(self, one: Record) -> Part:
+        fields = as_object(one.value, "line")
+        order = sortable(as_key(fields.get("annot_id") or digest(one.text), "annot_id"))
+        return Part(text_field(fields, "img_fn"), "question", order, one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an image, its objects and its questions; metadata are read now."""

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from deixis.data.sources.base import NO_IMAGE, BadRecord, Fault, Part, PassedOver, Reading
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     as_key,
     as_list,
     as_number,
@@ -43,15 +43,16 @@ from deixis.data.sources.fields import (
     required,
     sortable,
 )
-from deixis.data.sources.image_header import header_size
-from deixis.data.sources.records import file_record
-from deixis.data.sources.shapes import category_name, count, elliptic, gathered, outlined
-from deixis.data.sources.streaming import list_elements, named_elements, parse_json
-from deixis.data.sources.tables import table_rows
+from deixis.data.sources.reading.image_header import header_size
+from deixis.data.sources.reading.inventory import Inventory
+from deixis.data.sources.reading.records import file_record
+from deixis.data.sources.reading.shapes import category_name, elliptic, outlined
+from deixis.data.sources.reading.streaming import list_elements, named_elements, parse_json
+from deixis.data.sources.reading.tables import table_rows
 from deixis.errors import AnnotationError
 from deixis.geometry import ImageSize
 from deixis.geometry.checks import VERTEX_LIMIT, shown
-from deixis.structures import Instance, Sample
+from deixis.structures import Instance
 
 LABELS = ("label", "class", "name", "category", "type", "object", "Class", "Label", "Name")
 """Attributes that are taken for the class, in this order."""
@@ -174,45 +175,31 @@ class Via:
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of a picture and its regions."""
         place = parts[0].place
-        faults: list[Fault] = []
-        notes: dict[str, int] = {}
-        instances: list[Instance] = []
+        found = Inventory(claimed=self.exhaustive)
         try:
             path = image_path(self.images, key)
             size = header_size(path)
             regions = list(_regions(parts))
         except BadRecord as error:
             return Reading(None, (Fault(error.code, error.detail, place),))
-        left_out = False
         for region in regions:
             if region.fault is not None:
-                faults.append(Fault(*region.fault, region.place))
+                found.fault(BadRecord(*region.fault), region.place)
                 continue
             try:
                 shape = _object(region.shape, "shape_attributes")
                 if not shape:
                     continue
                 if shape.get("name") in _LEFT_OUT:
-                    count(notes, "shapes_of_other_types")
-                    left_out = True
+                    found.lose(None, "shapes_of_other_types")
                     continue
-                category = self._category(_object(region.attributes, "region_attributes"), notes)
-                instances.append(_instance(shape, category, size, notes))
+                category = self._category(
+                    _object(region.attributes, "region_attributes"), found.notes
+                )
+                found.add(_instance(shape, category, size, found.notes))
             except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, region.place))
-        found = gathered(
-            instances, notes, claimed=self.exhaustive, faults=faults, left_out=left_out
-        )
-        sample = Sample(
-            id=f"{self.name}/{key}",
-            image=path,
-            size=size,
-            instances=tuple(found.instances),
-            source=self.name,
-            split=self.split,
-            left_out=found.left_out(),
-        )
-        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+                found.fault(error, region.place)
+        return found.reading(key, path, size, source=self.name, split=self.split)
 
     def _category(self, attributes: Mapping[str, Any], notes: dict[str, int]) -> str:
         if self.label:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     as_key,
     as_list,
     as_object,
@@ -37,10 +37,10 @@ from deixis.data.sources.fields import (
     required,
     text_field,
 )
-from deixis.data.sources.questions import once_each, the_file
-from deixis.data.sources.records import digest
-from deixis.data.sources.streaming import json_lines, parse_json
-from deixis.data.sources.video_header import video_of
+from deixis.data.sources.reading.questions import once_each, the_file
+from deixis.data.sources.reading.records import digest
+from deixis.data.sources.reading.streaming import json_lines, parse_json
+from deixis.data.sources.reading.video_header import video_of
 from deixis.errors import AnnotationError
 from deixis.structures import GroundedText, QuestionAnswer, Sample
 

@@ -6,7 +6,7 @@ by ``box_id``. A question has an ``answer`` and three ``multiple_choices`` that 
 - telling (*what*, *where*, *when*, *who*, *why*, *how*): they are texts, and the question is of kind
   ``choice``; options are the answer and the others, sorted, so that their order tells nothing;
 - pointing (*which*): they are boxes. The question is of kind ``which``: ``instance`` is the answer,
-  ``options`` are the places (`deixis.data.sources.slots`) of the candidates in the order of their ids.
+  ``options`` are the places (`deixis.data.sources.reading.slots`) of the candidates in the order of their ids.
 
 Boxes are ``x``, ``y``, ``width``, ``height`` in pixels of the image, whose size is read from the file;
 some begin at -1 and are clipped. They do not say their image: the questions do, so the file is gone
@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     as_integer,
     as_list,
     as_object,
@@ -35,11 +35,11 @@ from deixis.data.sources.fields import (
     sortable,
     text_field,
 )
-from deixis.data.sources.image_header import header_size
-from deixis.data.sources.questions import Fields, number_field, once_each, the_file
-from deixis.data.sources.slots import place_of
-from deixis.data.sources.spans import known_index, located_size
-from deixis.data.sources.streaming import list_elements
+from deixis.data.sources.reading.image_header import header_size
+from deixis.data.sources.reading.questions import Fields, number_field, once_each, the_file
+from deixis.data.sources.reading.slots import place_of
+from deixis.data.sources.reading.spans import known_index, located_size
+from deixis.data.sources.reading.streaming import list_elements
 from deixis.structures import Instance, QuestionAnswer, Sample
 
 _BOX, _IMAGE = "box", "image"

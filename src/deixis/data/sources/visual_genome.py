@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     as_key,
     as_list,
     as_object,
@@ -41,7 +41,7 @@ from deixis.data.sources.fields import (
     required,
     text_field,
 )
-from deixis.data.sources.streaming import list_elements
+from deixis.data.sources.reading.streaming import list_elements
 from deixis.data.wording import REGION_SLOT
 from deixis.errors import AnnotationError
 from deixis.geometry import Box, ImageSize

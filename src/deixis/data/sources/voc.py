@@ -23,10 +23,10 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import as_text, image_path, image_size, read_box
-from deixis.data.sources.file_names import listed, say_which
-from deixis.data.sources.inventory import Inventory
-from deixis.data.sources.xml_files import (
+from deixis.data.sources.reading.fields import as_text, image_path, image_size, read_box, single
+from deixis.data.sources.reading.file_names import listed, say_which
+from deixis.data.sources.reading.inventory import Inventory
+from deixis.data.sources.reading.xml_files import (
     child,
     child_flag,
     child_number,
@@ -37,7 +37,7 @@ from deixis.data.sources.xml_files import (
 from deixis.errors import AnnotationError
 from deixis.geometry import ImageSize
 from deixis.geometry.checks import shown
-from deixis.structures import Instance, Sample
+from deixis.structures import Instance
 
 FLAGS = ("difficult", "truncated", "occluded")
 GROUPS = ("iscrowd", "isgroupof", "crowd")
@@ -83,7 +83,7 @@ class Voc:
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
-            root = parse_xml(_single(parts).payload)
+            root = parse_xml(single(parts).payload)
             path = image_path(self.images, _file_name(root, key), found.notes)
             size = read_size(root)
         except BadRecord as error:
@@ -98,16 +98,7 @@ class Voc:
             for part in thing.findall("part/name"):
                 # parts of things are not read; a class of that name would be counted wrongly
                 found.lose((part.text or "").strip() or None, "part_of_object")
-        sample = Sample(
-            id=f"{self.name}/{key}",
-            image=path,
-            size=size,
-            instances=tuple(found.instances),
-            source=self.name,
-            split=self.split,
-            left_out=found.left_out(),
-        )
-        return Reading(sample, tuple(found.faults), found.counts())
+        return found.reading(key, path, size, source=self.name, split=self.split)
 
     def _instance(
         self, thing: ET.Element, category: str, size: ImageSize, notes: dict[str, int]
@@ -142,12 +133,6 @@ def read_corners(corners: ET.Element, *, inclusive: bool) -> list[float]:
     """
     x1, y1, x2, y2 = (child_number(corners, tag) for tag in ("xmin", "ymin", "xmax", "ymax"))
     return [x1 - 1, y1 - 1, x2, y2] if inclusive else [x1, y1, x2, y2]
-
-
-def _single(parts: Sequence[Part]) -> Part:
-    if len(parts) > 1:
-        raise BadRecord("duplicate_image", f"is listed {len(parts)} times")
-    return parts[0]
 
 
 def _is_about_class(line: str) -> bool:

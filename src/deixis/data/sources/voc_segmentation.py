@@ -33,22 +33,30 @@ from jaxtyping import Integer
 from scipy import ndimage
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import as_text, image_path, read_box, record, text_field
-from deixis.data.sources.file_names import IMAGE_SUFFIXES, listed
-from deixis.data.sources.segment_pictures import Segments, read_numbers
-from deixis.data.sources.shapes import count, gathered
-from deixis.data.sources.streaming import opened
-from deixis.data.sources.voc import FLAGS, read_corners
-from deixis.data.sources.xml_files import (
+from deixis.data.sources.reading.fields import (
+    as_text,
+    image_path,
+    read_box,
+    record,
+    single,
+    text_field,
+)
+from deixis.data.sources.reading.file_names import IMAGE_SUFFIXES, listed
+from deixis.data.sources.reading.inventory import Inventory
+from deixis.data.sources.reading.segment_pictures import Segments, read_numbers
+from deixis.data.sources.reading.shapes import count
+from deixis.data.sources.reading.streaming import opened
+from deixis.data.sources.reading.xml_files import (
     child,
     child_flag,
     child_text,
     parse_xml,
     read_small_text,
 )
+from deixis.data.sources.voc import FLAGS, read_corners
 from deixis.errors import AnnotationError
 from deixis.geometry import Box, ImageSize, Mask
-from deixis.structures import Instance, Sample
+from deixis.structures import Instance
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -105,10 +113,9 @@ class VocSegmentation:
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of a name; its pictures of segments are read now."""
         place = parts[0].place
-        faults: list[Fault] = []
-        notes: dict[str, int] = {}
+        found = Inventory(claimed=self.exhaustive)
         try:
-            xml = text_field(record(_single(parts)), "xml", empty=True)
+            xml = text_field(record(single(parts)), "xml", empty=True)
             numbers = read_numbers(self.segments, f"{key}.png")
             size = ImageSize(*numbers.shape)
             objects = None if self.objects is None else _objects(self.objects, key, size)
@@ -117,46 +124,31 @@ class VocSegmentation:
         except BadRecord as error:
             return Reading(None, (Fault(error.code, error.detail, place),))
         unknown = sorted(set(np.unique(numbers).tolist()) - {0, VOID} - set(self.classes))
-        faults += [Fault("unknown_category", f"class {number}", place) for number in unknown[:10]]
-        instances: list[Instance] = []
+        for number in unknown[:10]:
+            found.fault(BadRecord("unknown_category", f"class {number}"), place)
         if objects is None:
             for number, (mask, box) in Segments.from_numbers(numbers).masks().items():
                 if number in self.classes:
-                    instances.append(Instance(self.classes[number], box, mask, crowd=True))
+                    found.add(Instance(self.classes[number], box, mask, crowd=True))
         else:
-            reader = _Objects(size, numbers, self.classes, notes)
+            reader = _Objects(size, numbers, self.classes, found.notes)
             for number, (mask, box) in Segments.from_numbers(objects).masks().items():
                 if number in {0, VOID}:
                     continue
                 try:
-                    instances.append(reader.instance(number, mask, box, written))
+                    found.add(reader.instance(number, mask, box, written))
                 except BadRecord as error:
-                    faults.append(Fault(error.code, error.detail, f"{place}: object {number}"))
+                    found.fault(error, f"{place}: object {number}")
             for number, thing in enumerate(written, start=1):
                 if number not in reader.seen:
                     try:
-                        instances.append(reader.without_mask(thing))
+                        found.add(reader.without_mask(thing))
                     except BadRecord as error:
-                        faults.append(
-                            Fault(error.code, error.detail, f"{key}.xml: object {number}")
-                        )
-        void = _has_void_region(numbers)
-        if void:
-            count(notes, "void_region")
-        found = gathered(instances, notes, claimed=self.exhaustive, faults=faults, left_out=void)
-        present = {one.category for one in instances}
-        absent = [name for name in self.classes.values() if name not in present]
-        sample = Sample(
-            id=f"{self.name}/{key}",
-            image=image,
-            size=size,
-            instances=tuple(found.instances),
-            absent_categories=tuple(absent) if found.left_out().is_nothing and self.known else (),
-            source=self.name,
-            split=self.split,
-            left_out=found.left_out(),
-        )
-        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+                        found.fault(error, f"{key}.xml: object {number}")
+        if _has_void_region(numbers):
+            found.lose(None, "void_region")
+        classes = self.classes.values() if self.known else ()
+        return found.reading(key, image, size, source=self.name, split=self.split, classes=classes)
 
     def _picture(self, key: str) -> Path:
         paths = [image_path(self.images, f"{key}{suffix}") for suffix in IMAGE_SUFFIXES]
@@ -206,12 +198,6 @@ def _objects(folder: Path, key: str, size: ImageSize) -> Integer[np.ndarray, "he
     if found.shape != tuple(size):
         raise BadRecord("size_mismatch", f"objects of {ImageSize(*found.shape)}, classes of {size}")
     return found
-
-
-def _single(parts: Sequence[Part]) -> Part:
-    if len(parts) > 1:
-        raise BadRecord("duplicate_image", f"is listed {len(parts)} times")
-    return parts[0]
 
 
 def _name(thing: ET.Element) -> str:

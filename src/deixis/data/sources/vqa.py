@@ -22,10 +22,11 @@ published format.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     as_key,
     as_list,
     as_object,
@@ -34,7 +35,7 @@ from deixis.data.sources.fields import (
     sortable,
     text_field,
 )
-from deixis.data.sources.questions import (
+from deixis.data.sources.reading.questions import (
     Fields,
     Form,
     Questions,
@@ -49,7 +50,7 @@ from deixis.data.sources.questions import (
     the_file,
     yes_or_no,
 )
-from deixis.data.sources.records import records
+from deixis.data.sources.reading.records import Record, parts_of, records
 from deixis.errors import AnnotationError
 from deixis.structures import QuestionAnswer
 
@@ -79,17 +80,13 @@ class Vqa:
     def parts(self) -> Iterator[Part | Fault]:
         """Yield questions, then answers."""
         for kind, path in ((_ASKED, self.questions), (_ANSWERED, self.annotations)):
-            for one in records(path, _MEMBERS[kind]):
-                if isinstance(one, Fault):
-                    yield one
-                    continue
-                try:
-                    fields = as_object(one.value, kind)
-                    key = named_image(self.image_name, number_field(fields, "image_id"))
-                    order = sortable(as_key(required(fields, "question_id"), "question_id"))
-                    yield Part(key, kind, order, one.place, one.text)
-                except BadRecord as error:
-                    yield Fault(error.code, error.detail, one.place)
+            yield from parts_of(records(path, _MEMBERS[kind]), partial(self._part, kind))
+
+    def _part(self, kind: str, one: Record) -> Part:
+        fields = as_object(one.value, kind)
+        key = named_image(self.image_name, number_field(fields, "image_id"))
+        order = sortable(as_key(required(fields, "question_id"), "question_id"))
+        return Part(key, kind, order, one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an image, its questions and what people answered."""

@@ -18,8 +18,7 @@ split are those of the lists or folders that ``obj.data`` names, of the lists ``
 
 Of ``data.yaml`` these are used: ``names``, ``kpt_shape``, ``kpt_names``, and the folder, list or
 folders of a split. ``path`` is followed only inside the data set, since it mostly says where a file
-was on another machine. Only the YAML that such files are written in is read: names with values, lists
-and blocks of them, and both in brackets; anchors, tags and nested blocks are refused where they matter.
+was on another machine. Names stay the texts that they are: a class ``no`` or ``10`` is one.
 
 Seventeen keypoints without names are those of COCO. Those of other numbers are ``keypoint 1`` and on.
 
@@ -35,17 +34,24 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import as_text, image_path, read_box, record, text_field
-from deixis.data.sources.file_names import IMAGE_SUFFIXES, listed, printable_name, say_which
-from deixis.data.sources.image_header import header_size
-from deixis.data.sources.inventory import Inventory
-from deixis.data.sources.shapes import box_around, oriented_box
-from deixis.data.sources.streaming import parse_json
-from deixis.data.sources.xml_files import read_small_text
+from deixis.data.sources.reading.fields import (
+    as_text,
+    image_path,
+    inside_box,
+    record,
+    single,
+    text_field,
+)
+from deixis.data.sources.reading.file_names import IMAGE_SUFFIXES, listed, printable_name, say_which
+from deixis.data.sources.reading.image_header import header_size
+from deixis.data.sources.reading.inventory import Inventory
+from deixis.data.sources.reading.shapes import box_around, oriented_box
+from deixis.data.sources.reading.xml_files import read_small_text
+from deixis.data.sources.reading.yaml_files import read_yaml
 from deixis.errors import AnnotationError, GeometryError, RecipeError
 from deixis.geometry import COCO_KEYPOINTS, Box, CodedMask, ImageSize, Keypoints
 from deixis.geometry.checks import shown
-from deixis.structures import Instance, Sample
+from deixis.structures import Instance
 
 SPLITS = ("train", "val", "test")
 YAML = (".yaml", ".yml")
@@ -133,7 +139,7 @@ class Yolo:
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
-            fields = record(_single(parts))
+            fields = record(single(parts))
             path = image_path(self.images, text_field(fields, "image"))
             size = header_size(path)
             rows = fields["rows"]
@@ -143,16 +149,7 @@ class Yolo:
             words = row.removeprefix("\ufeff").split()
             if words:
                 self._add(words, size, found, f"{place}: line {number}")
-        sample = Sample(
-            id=f"{self.name}/{key}",
-            image=path,
-            size=size,
-            instances=tuple(found.instances),
-            source=self.name,
-            split=self.split,
-            left_out=found.left_out(),
-        )
-        return Reading(sample, tuple(found.faults), found.counts())
+        return found.reading(key, path, size, source=self.name, split=self.split)
 
     def _add(self, words: list[str], size: ImageSize, found: Inventory, place: str) -> None:
         category: str | None = None
@@ -199,12 +196,6 @@ class Yolo:
             raise BadRecord("keypoints_damaged", str(error)) from None
         # an object without keypoints still has their columns
         return found if found.num_labeled else None
-
-
-def _single(parts: Sequence[Part]) -> Part:
-    if len(parts) > 1:
-        raise BadRecord("duplicate_image", f"is listed {len(parts)} times")
-    return parts[0]
 
 
 NOT_ROWS = frozenset({"classes.txt", "notes.txt", "train.txt", "val.txt", "valid.txt", "test.txt"})
@@ -261,18 +252,6 @@ def _box(values: list[float], size: ImageSize, notes: dict[str, int]) -> Box:
         for share, side in zip(corner, (size.width, size.height), strict=True)
     ]
     return inside_box(edges, size, notes)
-
-
-def inside_box(edges: list[float], size: ImageSize, notes: dict[str, int]) -> Box:
-    """A box in pixels that was written as shares of the sides, so that a tiny one is no mistake.
-
-    Raises:
-        BadRecord: It has no extent, or lies outside.
-    """
-    x1, y1, x2, y2 = edges
-    if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1:
-        return Box(x1, y1, x2, y2)
-    return read_box(edges, size, notes, layout="xyxy")
 
 
 def _outlined(
@@ -442,22 +421,23 @@ def _joints(fields: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
     shape = fields.get("kpt_shape")
     if shape is None:
         return (), 3
-    if not isinstance(shape, list) or len(shape) != 2 or shape[1] not in {"2", "3"}:
+    if not isinstance(shape, list) or len(shape) != 2 or shape[1] not in ("2", "3"):
         raise BadRecord("bad_record", f"kpt_shape: expected [number, 2 or 3], got {shown(shape)}")
-    if not shape[0].isascii() or not shape[0].isdigit() or not 1 <= int(shape[0][:9]) <= 1000:
-        raise BadRecord("bad_record", f"kpt_shape: expected 1 to 1000 keypoints, got {shape[0]!r}")
-    count = int(shape[0])
+    number = as_text(shape[0], "kpt_shape")
+    if not number.isascii() or not number.isdigit() or not 1 <= int(number[:9]) <= 1000:
+        raise BadRecord("bad_record", f"kpt_shape: expected 1 to 1000 keypoints, got {number!r}")
+    count = int(number)
     names: tuple[str, ...] = COCO_KEYPOINTS if count == len(COCO_KEYPOINTS) else ()
     given = fields.get("kpt_names")
     if isinstance(given, dict) and given:
-        lists = {tuple(one) if isinstance(one, list) else (one,) for one in given.values()}
-        names = lists.pop()
-        if lists:
+        lists = [one if isinstance(one, list) else [one] for one in given.values()]
+        names = tuple(as_text(one, "kpt_names") for one in lists[0])
+        if any(one != lists[0] for one in lists):
             raise BadRecord("bad_record", "kpt_names: expected the same names for every class")
     names = names or tuple(f"keypoint {number}" for number in range(1, count + 1))
     if len(names) != count or len(set(names)) != count:
         raise BadRecord("bad_record", f"kpt_names: expected {count} different names")
-    return tuple(as_text(one, "kpt_names") for one in names), int(shape[1])
+    return names, int(shape[1])
 
 
 def _places(root: Path, fields: Mapping[str, Any], value: object) -> tuple[Path, ...]:
@@ -482,143 +462,3 @@ def _places(root: Path, fields: Mapping[str, Any], value: object) -> tuple[Path,
         else:
             return ()
     return tuple(places)
-
-
-_YAML_LIMIT = 2**20
-_QUOTED = re.compile(r"""\"(?:[^"\\]|\\.)*\"|'(?:[^']|'')*'""")
-_PIECE = re.compile(r"""[^\s,\[\]{}"'&*!|>%@`#][^,\[\]{}]*""")
-_FLOW_PAIR = re.compile(
-    rf"""(?:{_QUOTED.pattern}|[^\s,\[\]{{}}"':]+)\s*:\s+(?:{_QUOTED.pattern}|{_PIECE.pattern})"""
-)
-_CLOSING = {"[": "]", "{": "}"}
-_SIGNS = "{}[]&*!|>%@`,#-"
-"""What a plain name does not begin with: signs of YAML that is not read."""
-
-
-def read_yaml(text: str) -> dict[str, Any]:
-    """Read the plain YAML of a ``data.yaml``: values, lists, and one level of blocks; all as text.
-
-    What stands deeper or in blocks of text is left out, unless it is in ``names`` or ``kpt_names``.
-
-    Raises:
-        BadRecord: A line is none of these.
-    """
-    if len(text) > _YAML_LIMIT:
-        raise BadRecord("bad_record", f"{len(text)} characters, at most {_YAML_LIMIT} expected")
-    made: dict[str, Any] = {}
-    lines = [line.rstrip() for line in text.removeprefix("\ufeff").splitlines()]
-    lines = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    at = 0
-    while at < len(lines):
-        line = lines[at]
-        at += 1
-        if line in {"---", "..."}:
-            continue
-        key, value = _pair(line)
-        if key in made:
-            raise BadRecord("bad_record", f"{key}: comes twice")
-        block = []
-        while at < len(lines) and (lines[at][0] == " " or lines[at].startswith("- ")):
-            block.append(lines[at])
-            at += 1
-        closing = _CLOSING.get(value[:1])
-        if closing is not None and not value.endswith(closing):
-            # a list or a map in brackets that goes on
-            parts, block = [value, *(one.strip() for one in block)], []
-            closed = any(closing in part for part in parts)
-            while at < len(lines) and not closed:
-                parts.append(lines[at].strip())
-                closed = closing in lines[at]
-                at += 1
-            value = " ".join(parts)
-        if block and value[:1] in {"|", ">"}:
-            made[key] = None
-        elif block and not value:
-            made[key] = _block(key, block)
-        elif block:
-            raise BadRecord("bad_record", f"{key}: a value and a block")
-        else:
-            made[key] = _value(value)
-    return made
-
-
-def _block(key: str, lines: list[str]) -> Any:
-    indent = len(lines[0]) - len(lines[0].lstrip())
-    if any(len(line) - len(line.lstrip()) != indent for line in lines):
-        if key in {"names", "kpt_names", "kpt_shape", *SPLITS}:
-            raise BadRecord("bad_record", f"{key}: expected lines of one depth")
-        return None
-    if all(line.lstrip().startswith("- ") for line in lines):
-        return [_value(line.strip()[2:].strip()) for line in lines]
-    pairs = [_pair(line.strip()) for line in lines]
-    if len({name for name, _ in pairs}) < len(pairs):
-        raise BadRecord("bad_record", f"{key}: a name comes twice")
-    return {name: _value(value) for name, value in pairs}
-
-
-def _pair(line: str) -> tuple[str, str]:
-    quoted = _QUOTED.match(line)
-    if quoted is not None:
-        key, rest = _value(quoted[0]), line[quoted.end() :].lstrip()
-        found = rest[:1] == ":"
-        rest = rest[1:]
-    else:
-        # a colon within a value, as in an address, has no blank behind it
-        key, colon, rest = f"{line} ".partition(": ")
-        found = bool(colon) and key.strip() != "" and key[0] not in _SIGNS
-    if not found:
-        raise BadRecord("bad_record", f"expected a name and a value, got {shown(line)}")
-    return str(key).strip(), _uncommented(rest.strip())
-
-
-def _uncommented(value: str) -> str:
-    """A value without the comment behind it."""
-    quoted = _QUOTED.match(value)
-    end = quoted.end() if quoted else value.rfind(_CLOSING.get(value[:1], "\n")) + 1
-    if end and (not value[end:].strip() or value[end:].lstrip().startswith("#")):
-        return value[:end]
-    return re.split(r"(?:^|\s)#", value, maxsplit=1)[0].strip()
-
-
-def _value(text: str) -> Any:
-    if not text or text in {"~", "null"}:
-        return None
-    if text[0] == "[":
-        return [_value(piece) for piece in _pieces(text)]
-    if text[0] == "{":
-        pairs = [_pair(piece) for piece in _pieces(text)]
-        if len({name for name, _ in pairs}) < len(pairs):
-            raise BadRecord("bad_record", f"a name comes twice: {shown(text)}")
-        return {name: _value(value) for name, value in pairs}
-    if text[0] in "\"'":
-        if not _QUOTED.fullmatch(text):
-            raise BadRecord("bad_record", f"a quote that does not end: {shown(text)}")
-        if text[0] == '"':
-            return as_text(parse_json(text), "a text in quotes", empty=True)
-        return text[1:-1].replace("''", "'")
-    if text[0] in "&*!|>%@`":
-        raise BadRecord("bad_record", f"YAML that is not read: {shown(text)}")
-    return text
-
-
-def _pieces(text: str) -> list[str]:
-    """The elements of a list in brackets, or the pairs of a map."""
-    inner = text[1:-1].strip()
-    at, found = 0, []
-    while at < len(inner):
-        pair = _FLOW_PAIR.match(inner, at) if text[0] == "{" else None
-        match = pair or _QUOTED.match(inner, at) or _PIECE.match(inner, at)
-        end = len(inner) if match is None else _past_blanks(inner, match.end())
-        if match is None or inner[end : end + 1] not in {",", ""}:
-            raise BadRecord("bad_record", f"a list that is not read: {shown(text)}")
-        found.append(match[0].strip())
-        at = _past_blanks(inner, end + 1)
-    if not text.endswith(_CLOSING[text[0]]):
-        raise BadRecord("bad_record", f"a list that does not end: {shown(text)}")
-    return found
-
-
-def _past_blanks(text: str, at: int) -> int:
-    while text[at : at + 1].isspace():
-        at += 1
-    return at

@@ -2,15 +2,14 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
 
 from deixis.data.tasks.inside import outlines, surely_inside
 from deixis.data.tasks.rules import Rules
-from deixis.data.wording import article, count_word, is_plural, plural
 from deixis.geometry import Point
+from deixis.language import counted, many
 from deixis.structures import (
     GroundedPhrase,
     GroundedText,
@@ -31,8 +30,6 @@ POINT = ("point",)
 KEYPOINT = ("keypoint",)
 COMPOSITE = ("box", "mask")
 POSE = ("box", "keypoint")
-
-_NAMES_KEPT = 4096
 
 
 def pick(items: Sequence[Item], rng: np.random.Generator) -> Item:
@@ -172,25 +169,6 @@ def listed(items: Sequence[Sequence[Piece]]) -> list[Piece]:
             pieces.append(" and " if position == len(items) - 1 else ", ")
         pieces += item
     return pieces
-
-
-@lru_cache(maxsize=_NAMES_KEPT)
-def many(name: str) -> str:
-    """A class name in the plural; one that is a plural already stays."""
-    return name if is_plural(f"the {name}") else plural(name)
-
-
-@lru_cache(maxsize=_NAMES_KEPT)
-def counted(name: str, count: int) -> str:
-    """So many of a class, as in ``a ring`` or ``two rings``."""
-    if count == 1:
-        return name if is_plural(f"the {name}") else article(name)
-    return f"{count_word(count)} {many(name)}"
-
-
-def determiner(name: str) -> str:
-    """What stands before a class name that is new: ``a ``, ``an ``, or nothing before a plural."""
-    return counted(name, 1).removesuffix(name)
 
 
 def by_class(sample: Sample, indices: Iterable[int]) -> list[tuple[str, list[int]]]:

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from deixis.data.tasks.answers import KEYPOINT, has_keypoints, many, pointing, unit_group
+from deixis.data.tasks.answers import KEYPOINT, has_keypoints, pointing, unit_group
 from deixis.data.tasks.prompts import asked
 from deixis.data.tasks.rules import Rules
 from deixis.data.tasks.spec import TaskSpec, single
 from deixis.data.tasks.things import clear_classes
+from deixis.language import many
 from deixis.structures import Sample, Turn
 
 

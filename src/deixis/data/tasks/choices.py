@@ -10,8 +10,8 @@ from deixis.data.tasks.places import SEVERAL, place, with_boxes
 from deixis.data.tasks.prompts import asked
 from deixis.data.tasks.rules import Rules
 from deixis.data.tasks.spec import TaskSpec, single
-from deixis.data.wording import article, count_word, definite, is_plural
 from deixis.geometry import Box
+from deixis.language import article, count_word, definite, is_plural
 from deixis.structures import Expression, GroundedText, QuestionAnswer, QuestionPart, Sample, Turn
 
 MAX_OVERLAP = 0.5

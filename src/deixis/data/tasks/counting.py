@@ -2,19 +2,12 @@
 
 import numpy as np
 
-from deixis.data.tasks.answers import (
-    COMPOSITE,
-    many,
-    none_of,
-    pick,
-    pointing,
-    unit_group,
-)
+from deixis.data.tasks.answers import COMPOSITE, none_of, pick, pointing, unit_group
 from deixis.data.tasks.prompts import asked, draw_region
 from deixis.data.tasks.rules import RegionKind, Rules
 from deixis.data.tasks.spec import TaskSpec, single
 from deixis.data.tasks.things import clear_classes, draw_class, draw_name
-from deixis.data.wording import count_word, sentence
+from deixis.language import count_word, many, sentence
 from deixis.structures import GroundedText, Sample, Turn
 
 

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from deixis.data.tasks.answers import MASK, many, pick, pointing
+from deixis.data.tasks.answers import MASK, pick, pointing
 from deixis.data.tasks.prompts import asked
 from deixis.data.tasks.rules import Rules
 from deixis.data.tasks.spec import TaskSpec, single
 from deixis.geometry import Mask
+from deixis.language import many
 from deixis.structures import Reference, Sample, Turn, UnitGroup
 
 

@@ -8,7 +8,6 @@ from deixis.data.tasks.answers import (
     Piece,
     in_classes,
     listed,
-    many,
     none_of,
     pick,
     pointing,
@@ -26,7 +25,7 @@ from deixis.data.tasks.things import (
     draw_class,
     draw_name,
 )
-from deixis.data.wording import join
+from deixis.language import join, many
 from deixis.structures import Sample, Turn, UnitGroup
 
 

@@ -9,14 +9,15 @@ import numpy as np
 
 from deixis.data.tasks.answers import BOX, ended, pick, pointing, shuffled, unit_group
 from deixis.data.tasks.localisation import ask, deny, point_out
-from deixis.data.tasks.predicates import claim
 from deixis.data.tasks.prompts import Question, asked, with_region
 from deixis.data.tasks.regions import NOT_ABOUT_ONE, descriptions
 from deixis.data.tasks.relations import PREDICATE_RULES, related_to, shown
 from deixis.data.tasks.rules import Rules
 from deixis.data.tasks.spec import TaskSpec
 from deixis.data.tasks.things import clear_classes, draw_relation, only_of_class
-from deixis.data.wording import REGION_SLOT, article, count_word, sentence
+from deixis.data.wording import REGION_SLOT
+from deixis.language import article, count_word, sentence
+from deixis.language.predicates import claim
 from deixis.structures import GroundedText, QuestionAnswer, Relation, Sample, Turn
 
 _TASK = "dialogue"

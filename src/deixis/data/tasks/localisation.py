@@ -11,7 +11,6 @@ from deixis.data.tasks.answers import (
     POSE,
     capitalised,
     has_keypoints,
-    many,
     pick,
     pointing,
     unit_group,
@@ -19,7 +18,7 @@ from deixis.data.tasks.answers import (
 from deixis.data.tasks.prompts import Question, asked
 from deixis.data.tasks.rules import DEFAULT_RULES, Rules
 from deixis.data.tasks.spec import TaskSpec, single
-from deixis.data.wording import bare, definite, head_phrase, is_plural
+from deixis.language import bare, definite, head_phrase, is_plural, many
 from deixis.structures import Description, Expression, GroundedText, Sample, Turn
 
 

@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from deixis.data.tasks.answers import BOX, COMPOSITE, capitalised, determiner, pick, unit_group
-from deixis.data.tasks.predicates import clause
+from deixis.data.tasks.answers import BOX, COMPOSITE, capitalised, pick, unit_group
 from deixis.data.tasks.prompts import asked
 from deixis.data.tasks.rules import Rules
 from deixis.data.tasks.spec import TaskSpec, single
 from deixis.data.tasks.things import draw_relation, is_askable, short_name
+from deixis.language import determiner
+from deixis.language.predicates import clause
 from deixis.structures import GroundedPhrase, GroundedText, Relation, Sample, Turn, UnitGroup
 
 DEEPER_SHARE = 0.5

@@ -8,8 +8,8 @@ from deixis.data.tasks.relations import Output, shown
 from deixis.data.tasks.rules import Rules
 from deixis.data.tasks.spec import TaskSpec, single
 from deixis.data.tasks.things import is_doubtful, only_of_class
-from deixis.data.wording import definite
 from deixis.geometry import Box
+from deixis.language import definite
 from deixis.structures import GroundedText, Sample, Turn, UnitGroup
 
 QUADRANTS = ("top left", "top right", "bottom left", "bottom right")

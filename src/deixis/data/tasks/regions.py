@@ -5,15 +5,16 @@ from typing import TypeGuard
 
 import numpy as np
 
-from deixis.data.tasks.answers import BOX, Piece, determiner, ended, pick, unit_group, written
+from deixis.data.tasks.answers import BOX, Piece, ended, pick, unit_group, written
 from deixis.data.tasks.places import SEVERAL, with_boxes, with_phrases
-from deixis.data.tasks.predicates import clause
 from deixis.data.tasks.prompts import asked, draw_region, with_region
 from deixis.data.tasks.rules import REGION_KINDS, RegionKind, Rules
 from deixis.data.tasks.spec import TaskSpec, single
 from deixis.data.tasks.things import draw_relation, short_name
-from deixis.data.wording import REGION_SLOT, article, definite, sentence
+from deixis.data.wording import REGION_SLOT
 from deixis.geometry import Box, Mask, Point, Scribble
+from deixis.language import article, definite, determiner, sentence
+from deixis.language.predicates import clause
 from deixis.structures import GroundedText, QuestionAnswer, Region, Sample, Turn
 
 _CLASSES: Mapping[RegionKind, type[Region]] = {

@@ -5,12 +5,12 @@ from typing import Literal
 import numpy as np
 
 from deixis.data.tasks.answers import BOX, here, in_classes, in_words
-from deixis.data.tasks.predicates import claim, plain
 from deixis.data.tasks.prompts import asked
 from deixis.data.tasks.rules import Rules
 from deixis.data.tasks.spec import TaskSpec, single
 from deixis.data.tasks.things import draw_relation, other_than
-from deixis.data.wording import is_plural, sentence
+from deixis.language import is_plural, sentence
+from deixis.language.predicates import claim, plain
 from deixis.structures import GroundedText, Relation, Sample, Turn
 
 Output = Literal["box", "class", "both"]

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from deixis.data.tasks.answers import capitalised, counted, ended, pick
-from deixis.data.tasks.predicates import claim, is_one_way, opposite, plain
+from deixis.data.tasks.answers import capitalised, ended, pick
 from deixis.data.tasks.prompts import Question, asked
 from deixis.data.tasks.relations import PREDICATE_RULES
 from deixis.data.tasks.rules import Rules
 from deixis.data.tasks.spec import TaskSpec, single
 from deixis.data.tasks.things import draw_relation, mention
-from deixis.data.wording import is_plural
+from deixis.language import counted, is_plural
+from deixis.language.predicates import claim, is_one_way, opposite, plain
 from deixis.structures import GroundedText, QuestionAnswer, Relation, Sample, Turn
 
 

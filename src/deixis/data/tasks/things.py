@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from deixis.data.tasks.answers import left_to_right, many, pick
+from deixis.data.tasks.answers import left_to_right, pick
 from deixis.data.tasks.rules import DEFAULT_RULES, Rules
+from deixis.language import many
 from deixis.structures import MARKERS, Instance, QuestionPart, Relation, Sample
 
 FIRST_ATTRIBUTE_SHARE = 0.6

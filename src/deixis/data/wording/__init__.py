@@ -1,17 +1,6 @@
-"""What questions are worded like, and the little English that questions and answers need."""
+"""How questions are worded: phrase grammars, and wordings of one's own."""
 
 from deixis.data.wording.custom import Wordings, load_wordings
-from deixis.data.wording.english import (
-    article,
-    bare,
-    count_word,
-    definite,
-    head_phrase,
-    is_plural,
-    join,
-    plural,
-    sentence,
-)
 from deixis.data.wording.grammar import wordings
 from deixis.data.wording.slots import SLOTS, WORDED_TASKS
 
@@ -23,15 +12,6 @@ __all__ = [
     "SLOTS",
     "WORDED_TASKS",
     "Wordings",
-    "article",
-    "bare",
-    "count_word",
-    "definite",
-    "head_phrase",
-    "is_plural",
-    "join",
     "load_wordings",
-    "plural",
-    "sentence",
     "wordings",
 ]

@@ -12,7 +12,7 @@ from deixis.data.scenes.export.files import OutputFolder
 from deixis.data.scenes.export.items import Item
 from deixis.data.scenes.seeds import Dice
 from deixis.data.scenes.vocabulary import NAMES
-from deixis.data.wording import article
+from deixis.language import article
 
 _PER_ANSWER = 3
 _SETTINGS = ("random", "popular", "adversarial")

@@ -1,13 +1,12 @@
-"""Articles, plurals, number words and the heads of noun phrases."""
+"""Articles, plurals and heads of noun phrases; lists and sentences of them."""
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
-_NUMBERS = (
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
-    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen"),
-    *("eighteen", "nineteen", "twenty"),
-)
+from deixis.language.numbers import count_word
+
+_NAMES_KEPT = 4096
 
 _IRREGULAR = {
     "person": "people",
@@ -82,11 +81,6 @@ def plural(phrase: str) -> str:
     return f"{start}{space}{many}"
 
 
-def count_word(count: int) -> str:
-    """A number in words up to twenty, in digits above."""
-    return _NUMBERS[count] if count < len(_NUMBERS) else str(count)
-
-
 def join(items: Sequence[str]) -> str:
     """Items as a list in a sentence.
 
@@ -143,3 +137,22 @@ def is_plural(phrase: str) -> bool:
         return False
     noun = head_phrase(phrase).rpartition(" ")[2].lower()
     return noun in _PLURALS or (noun.endswith("s") and not noun.endswith(("ss", "us")))
+
+
+@lru_cache(maxsize=_NAMES_KEPT)
+def many(name: str) -> str:
+    """A class name in the plural; one that is a plural already stays."""
+    return name if is_plural(f"the {name}") else plural(name)
+
+
+@lru_cache(maxsize=_NAMES_KEPT)
+def counted(name: str, count: int) -> str:
+    """So many of a class, as in ``a ring`` or ``two rings``."""
+    if count == 1:
+        return name if is_plural(f"the {name}") else article(name)
+    return f"{count_word(count)} {many(name)}"
+
+
+def determiner(name: str) -> str:
+    """What stands before a class name that is new: ``a ``, ``an ``, or nothing before a plural."""
+    return counted(name, 1).removesuffix(name)

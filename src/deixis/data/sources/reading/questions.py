@@ -14,7 +14,7 @@ Kinds of questions that the readers of this package give:
 - ``detail``: a long description of the thing at ``region``;
 - ``reason``: about the thing at ``region``, and answered from more than is seen;
 - ``which``: the answer is ``instance``, and ``options`` name the instances that it is chosen from;
-- ``regions``: several regions stand in it (`deixis.data.sources.slots`);
+- ``regions``: several regions stand in it (`deixis.data.sources.reading.slots`);
 - ``prompt_point``, ``prompt_scribble``, ``prompt_box``, ``prompt_mask``: ``region`` is how someone
   marked ``instance``.
 """
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     as_integer,
     as_list,
     as_object,
@@ -36,8 +36,8 @@ from deixis.data.sources.fields import (
     required,
     text_field,
 )
-from deixis.data.sources.image_header import header_size
-from deixis.data.sources.records import Record, named_records, records
+from deixis.data.sources.reading.image_header import header_size
+from deixis.data.sources.reading.records import Record, named_records, parts_of, records
 from deixis.errors import AnnotationError
 from deixis.structures import QuestionAnswer, Sample
 
@@ -87,17 +87,13 @@ class Questions:
             found: Iterator[Record | Fault] = (
                 named_records(path) if self.form.keyed else records(path, self.form.member)
             )
-            for one in found:
-                if isinstance(one, Fault):
-                    yield one
-                    continue
-                try:
-                    fields = as_object(one.value, "record")
-                    key = named_image(self.image_name, self.form.image(fields))
-                    order = self.form.order({"id": one.name} if self.form.keyed else fields)
-                    yield Part(key, _ASKED, order, one.place, one.text)
-                except BadRecord as error:
-                    yield Fault(error.code, error.detail, one.place)
+            yield from parts_of(found, self._part)
+
+    def _part(self, one: Record) -> Part:
+        fields = as_object(one.value, "record")
+        key = named_image(self.image_name, self.form.image(fields))
+        order = self.form.order({"id": one.name} if self.form.keyed else fields)
+        return Part(key, _ASKED, order, one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an image and what is asked about it."""

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deixis.data.sources.base import BadRecord, Fault, Part
-from deixis.data.sources.fields import as_text
-from deixis.data.sources.streaming import opened, parse_json
+from deixis.data.sources.reading.fields import as_text
+from deixis.data.sources.reading.streaming import opened, parse_json
 from deixis.errors import AnnotationError
 from deixis.media.picture_files import SUFFIXES
 

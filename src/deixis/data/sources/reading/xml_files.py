@@ -1,14 +1,17 @@
-"""XML files, read with suspicion: no document types, so no entities; nothing is fetched."""
+"""XML files, read with defusedxml: no document types, so no entities; nothing is fetched."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree as ET
-from xml.parsers import expat
+
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import DefusedXMLParser
 
 from deixis.data.sources.base import BadRecord
-from deixis.data.sources.fields import as_number, as_text
-from deixis.data.sources.streaming import CHUNK, opened
+from deixis.data.sources.reading.fields import as_number, as_text
+from deixis.data.sources.reading.streaming import CHUNK, opened
 from deixis.errors import AnnotationError
 from deixis.geometry.checks import shown
 
@@ -42,6 +45,65 @@ def read_small_text(path: Path, code: str) -> str:
     return data.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
 
 
+class _Builder(ET.TreeBuilder):
+    """Builds elements within bounds; ``ready`` are the children of the root that are whole.
+
+    Text is kept from ``text_depth`` on, where 1 is the root.
+    """
+
+    def __init__(self, text_depth: int) -> None:
+        super().__init__()
+        self.text_depth = text_depth
+        self.depth = self.nodes = 0
+        self.ready: list[ET.Element] = []
+        self.root = ET.Element("")
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> ET.Element:
+        self.depth += 1
+        self.nodes = self.nodes + 1 if self.depth > 2 else 1
+        if self.depth > DEPTH_LIMIT or self.nodes > NODE_LIMIT:
+            raise BadRecord(
+                "bad_xml",
+                f"XML: nested more than {DEPTH_LIMIT} deep, or more than {NODE_LIMIT} elements in one",
+            )
+        # annotation files have one vocabulary, with or without a namespace
+        element = super().start(tag.rpartition("}")[2], attrs)
+        if self.depth == 1:
+            self.root = element
+        return element
+
+    def end(self, tag: str, /) -> ET.Element:
+        self.depth -= 1
+        element = super().end(tag.rpartition("}")[2])
+        if self.depth == 1:
+            self.ready.append(element)
+        return element
+
+    def data(self, data: str, /) -> None:
+        if self.depth >= self.text_depth:
+            super().data(data)
+
+
+def _parsed(chunks: Iterable[bytes], *, text_depth: int) -> Iterator[_Builder]:
+    """Yield the builder after each chunk, and at the end of the document.
+
+    Raises:
+        BadRecord: It is not XML in UTF-8, declares a document type, or is beyond the limits.
+    """
+    builder = _Builder(text_depth)
+    parser = DefusedXMLParser(target=builder, encoding="utf-8", forbid_dtd=True)
+    try:
+        for chunk in chunks:
+            parser.feed(chunk)
+            yield builder
+        parser.close()
+    except DefusedXmlException:
+        raise BadRecord("bad_xml", "XML: declares a document type, which is not read") from None
+    except ET.ParseError as error:
+        raise BadRecord("bad_xml", f"XML: {error}") from None
+    yield builder
+
+
 def parse_xml(text: str) -> ET.Element:
     """Parse a document, as UTF-8 whatever it declares.
 
@@ -52,36 +114,8 @@ def parse_xml(text: str) -> ET.Element:
         data = text.encode("utf-8")
     except UnicodeEncodeError:
         raise BadRecord("bad_encoding", "XML: not UTF-8") from None
-    builder = ET.TreeBuilder()
-    depth = 0
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal depth
-        depth += 1
-        if depth > DEPTH_LIMIT:
-            raise BadRecord("bad_xml", f"XML: nested more than {DEPTH_LIMIT} deep")
-        builder.start(name, attributes)
-
-    def end(name: str) -> None:
-        nonlocal depth
-        depth -= 1
-        builder.end(name)
-
-    def refuse(*_: object) -> None:
-        raise BadRecord("bad_xml", "XML: declares a document type, which is not read")
-
-    parser = expat.ParserCreate("utf-8")
-    parser.buffer_text = True
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.CharacterDataHandler = builder.data
-    parser.StartDoctypeDeclHandler = refuse
-    parser.EntityDeclHandler = refuse
-    try:
-        parser.Parse(data, True)
-    except expat.ExpatError as error:
-        raise BadRecord("bad_xml", f"XML: {error}") from None
-    return builder.close()
+    *_, builder = _parsed([data], text_depth=1)
+    return builder.root
 
 
 def xml_children(path: Path, root: str) -> Iterator[ET.Element]:
@@ -95,59 +129,17 @@ def xml_children(path: Path, root: str) -> Iterator[ET.Element]:
         AnnotationError: The file is missing, not XML in UTF-8, cut off, nested too deeply, declares a
             document type, has another root, or a child has more than 500,000 elements.
     """
-    builder = ET.TreeBuilder()
-    depth = nodes = 0
-    ready: list[ET.Element] = []
-
-    def refuse(*_: object) -> None:
-        raise AnnotationError(f"{path}: declares a document type, which is not read")
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal depth, nodes, builder
-        depth += 1
-        if depth == 1:
-            if name != root:
-                raise AnnotationError(f"{path}: expected the root <{root}>, got <{name[:80]}>")
-            return
-        if depth == 2:
-            builder, nodes = ET.TreeBuilder(), 0
-        nodes += 1
-        if depth > DEPTH_LIMIT or nodes > NODE_LIMIT:
-            raise AnnotationError(
-                f"{path}: at line {parser.CurrentLineNumber}: nested more than {DEPTH_LIMIT} deep, "
-                f"or more than {NODE_LIMIT} elements in one"
-            )
-        builder.start(name, attributes)
-
-    def end(name: str) -> None:
-        nonlocal depth
-        depth -= 1
-        if depth >= 1:
-            builder.end(name)
-        if depth == 1:
-            ready.append(builder.close())
-
-    def data(text: str) -> None:
-        if depth >= 2:
-            builder.data(text)
-
-    parser = expat.ParserCreate("utf-8")
-    parser.buffer_text = True
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.CharacterDataHandler = data
-    parser.StartDoctypeDeclHandler = refuse
-    parser.EntityDeclHandler = refuse
     with opened(path) as file:
         try:
-            while chunk := file.read(CHUNK):
-                parser.Parse(chunk, False)
-                yield from ready
-                ready.clear()
-            parser.Parse(b"", True)
-        except expat.ExpatError as error:
-            raise AnnotationError(f"{path}: XML: {error}") from None
-    yield from ready
+            for builder in _parsed(iter(partial(file.read, CHUNK), b""), text_depth=2):
+                if builder.root.tag not in {"", root}:
+                    found = f"<{builder.root.tag[:80]}>"
+                    raise AnnotationError(f"{path}: expected the root <{root}>, got {found}")
+                yield from builder.ready
+                builder.ready.clear()
+                builder.root.clear()
+        except BadRecord as error:
+            raise AnnotationError(f"{path}: {error.detail}") from None
 
 
 def attribute_text(element: ET.Element, name: str) -> str:

@@ -13,8 +13,8 @@ from PIL import Image
 from scipy import ndimage
 
 from deixis.data.sources.base import BadRecord
-from deixis.data.sources.fields import image_path
-from deixis.data.sources.image_header import MAX_BYTES, MAX_PIXELS, MAX_SIDE
+from deixis.data.sources.reading.fields import image_path
+from deixis.data.sources.reading.image_header import MAX_BYTES, MAX_PIXELS, MAX_SIDE
 from deixis.geometry import Box, ImageSize, Mask
 
 SEGMENT_LIMIT = 2**16

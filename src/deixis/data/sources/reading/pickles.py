@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from deixis.data.sources.streaming import opened
+from deixis.data.sources.reading.streaming import opened
 from deixis.errors import AnnotationError
 
 FILE_LIMIT = 2**28

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from deixis.data.sources.base import BadRecord, Fault, Part
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     CROWDS,
     DOUBTFUL,
     as_integer,
@@ -25,8 +25,8 @@ from deixis.data.sources.fields import (
     sortable,
     text_field,
 )
-from deixis.data.sources.inventory import NO_TAXONOMY, Inventory, Taxonomy
-from deixis.data.sources.streaming import list_elements, member_value
+from deixis.data.sources.reading.inventory import NO_TAXONOMY, Inventory, Taxonomy
+from deixis.data.sources.reading.streaming import list_elements, member_value
 from deixis.errors import AnnotationError
 from deixis.geometry import ImageSize
 from deixis.geometry.boxes import BoxLayout

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from deixis.data.sources.base import BadRecord
-from deixis.data.sources.image_header import MAX_BYTES, read_header_of
-from deixis.data.sources.segment_pictures import DECODER_ERRORS
+from deixis.data.sources.reading.image_header import MAX_BYTES, read_header_of
+from deixis.data.sources.reading.segment_pictures import DECODER_ERRORS
 from deixis.errors import ImageError
 from deixis.geometry import ImageSize
 from deixis.geometry.checks import shown

@@ -3,7 +3,7 @@
 import re
 
 from deixis.data.sources.base import BadRecord
-from deixis.data.sources.fields import as_list, as_object, text_field
+from deixis.data.sources.reading.fields import as_list, as_object, text_field
 from deixis.geometry.checks import shown
 
 _ASKING, _ANSWERING = frozenset({"human", "user"}), frozenset({"gpt", "assistant"})

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.sources.base import BadRecord, Part
-from deixis.data.sources.frames import current_frame
-from deixis.data.sources.inside import check_inside
-from deixis.data.sources.streaming import Unparsed, parse_json
+from deixis.data.sources.reading.frames import current_frame
+from deixis.data.sources.reading.inside import check_inside
+from deixis.data.sources.reading.streaming import Unparsed, parse_json
 from deixis.errors import GeometryError
 from deixis.geometry import Box, CodedMask, ImageSize, Mask
 from deixis.geometry.boxes import BoxLayout
@@ -31,6 +31,18 @@ def record(part: Part) -> Mapping[str, Any]:
         BadRecord: It is not JSON, or not an object.
     """
     return as_object(parse_json(part.payload), "record")
+
+
+def single(parts: Sequence[Part]) -> Part:
+    """The only part of an image.
+
+    Raises:
+        BadRecord: There are several (``duplicate_image``).
+    """
+    if len(parts) > 1:
+        places = f"{parts[0].place}, {parts[1].place}"
+        raise BadRecord("duplicate_image", f"{len(parts)} records of one image: {places}")
+    return parts[0]
 
 
 def as_object(value: object, name: str) -> Mapping[str, Any]:
@@ -173,6 +185,18 @@ def read_box(
         return Box(x1, y1, x2, y2).clip(size)
     except GeometryError as error:
         raise BadRecord("box_outside", str(error)) from None
+
+
+def inside_box(edges: list[float], size: ImageSize, notes: dict[str, int]) -> Box:
+    """A box in pixels that was written as shares of the sides, so that a tiny one is no mistake.
+
+    Raises:
+        BadRecord: It has no extent, or lies outside.
+    """
+    x1, y1, x2, y2 = edges
+    if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1:
+        return Box(x1, y1, x2, y2)
+    return read_box(edges, size, notes, layout="xyxy")
 
 
 def read_mask(segmentation: object, size: ImageSize) -> Mask:

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from deixis.data.sources.base import BadRecord
-from deixis.data.sources.frames import current_frame
+from deixis.data.sources.reading.frames import current_frame
 from deixis.geometry import ImageSize, Orient
 from deixis.media.picture_files import (
     EXPECTED,

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from deixis.data.sources.base import BadRecord
-from deixis.data.sources.streaming import opened
+from deixis.data.sources.reading.streaming import opened
 from deixis.errors import AnnotationError
 
 ROW_LIMIT = 2**24

@@ -1,7 +1,7 @@
 """Shapes that annotation tools draw (polygons, ellipses, turned boxes) as instances and their parts.
 
 Coordinates are pixels of the picture. A shape may leave it by as much as a box may
-(`deixis.data.sources.fields.read_box`); what is outside is cut off.
+(`deixis.data.sources.reading.fields.read_box`); what is outside is cut off.
 """
 
 from collections.abc import Sequence
@@ -10,13 +10,11 @@ from math import ceil, cos, floor, hypot, radians, sin
 import numpy as np
 from jaxtyping import Bool
 
-from deixis.data.sources.base import BadRecord, Fault
-from deixis.data.sources.fields import as_list, as_number, read_box
-from deixis.data.sources.inventory import Inventory
+from deixis.data.sources.base import BadRecord
+from deixis.data.sources.reading.fields import as_list, as_number, read_box
 from deixis.errors import GeometryError
 from deixis.geometry import Box, CodedMask, ImageSize, Mask, OrientedBox
 from deixis.geometry.checks import VERTEX_LIMIT, shown
-from deixis.structures import Instance
 
 LEAST_TURN = 1e-4
 """Degrees; a box that is turned by less, of a full turn too, is upright: tools write 1e-7 and 360."""
@@ -30,32 +28,6 @@ def count(notes: dict[str, int], note: str) -> None:
 def category_name(label: str) -> str:
     """A label as words: file names do not like blanks, sentences do."""
     return label.replace("_", " ")
-
-
-def gathered(
-    instances: Sequence[Instance],
-    notes: dict[str, int],
-    *,
-    claimed: bool,
-    faults: Sequence[Fault],
-    left_out: bool = False,
-) -> Inventory:
-    """The instances of an image that was read, each once, and what is known to be left out of it.
-
-    Args:
-        instances: What was read.
-        notes: What was normalised; the same box given twice is counted here (`Inventory.add`).
-        claimed: The source says that it annotates everything.
-        faults: What could not be read; nobody knows of which class it was.
-        left_out: Something else was left out.
-    """
-    found = Inventory(claimed=claimed)
-    found.notes = notes
-    for one in instances:
-        found.add(one)
-    if faults or left_out:
-        found.lose(None)
-    return found
 
 
 def point_list(value: object, name: str = "points") -> list[float]:

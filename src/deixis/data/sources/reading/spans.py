@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deixis.data.sources.base import BadRecord, Fault
-from deixis.data.sources.fields import (
+from deixis.data.sources.reading.fields import (
     OVERSHOOT_PIXELS,
     OVERSHOOT_SHARE,
     as_list,
     as_number,
     as_text,
 )
-from deixis.data.sources.frames import Frame, current_frame
-from deixis.data.sources.image_header import header_size, read_header
+from deixis.data.sources.reading.frames import Frame, current_frame
+from deixis.data.sources.reading.image_header import header_size, read_header
 from deixis.errors import GeometryError
 from deixis.geometry import Box, ImageSize
 from deixis.geometry.checks import shown
@@ -104,7 +104,7 @@ def located_size(path: Path) -> ImageSize:
     """The size of an image on which annotations lie that do not say it.
 
     Raises:
-        BadRecord: As `deixis.data.sources.image_header.read_header`, and where the image is stored
+        BadRecord: As `deixis.data.sources.reading.image_header.read_header`, and where the image is stored
             turned and its source does not declare the frame: the annotations may be of either.
     """
     header = read_header(path)

@@ -9,12 +9,12 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from deixis.data.sources.base import BadRecord, Fault
-from deixis.data.sources.streaming import (
+from deixis.data.sources.reading.streaming import (
     json_lines,
     list_elements,
     named_elements,
@@ -23,11 +23,13 @@ from deixis.data.sources.streaming import (
 )
 from deixis.errors import AnnotationError
 
+Made = TypeVar("Made")
+
 LITERAL_LIMIT = 8192
 """The most characters of a line that is read as a Python literal."""
 
-FILE_LIMIT = 2**26
-"""The most bytes of a file that holds one record."""
+FILE_LIMIT = 2**27
+"""The most bytes of a file that holds one record, and perhaps a picture of the largest size in base64."""
 
 
 class Record(NamedTuple):
@@ -71,6 +73,26 @@ def named_records(path: Path) -> Iterator[Record]:
     for element in named_elements(path):
         place = f"{path.name}: {element.member[:80]!r}"
         yield Record(place, element.text, element.value, element.member)
+
+
+def parts_of(
+    found: Iterable[Record | Fault], part: Callable[[Record], Made | None]
+) -> Iterator[Made | Fault]:
+    """Yield what ``part`` makes of each record; a record that it refuses is a fault.
+
+    A record of which it makes None is not mentioned.
+    """
+    for one in found:
+        if isinstance(one, Fault):
+            yield one
+            continue
+        try:
+            made = part(one)
+        except BadRecord as error:
+            yield Fault(error.code, error.detail, one.place)
+            continue
+        if made is not None:
+            yield made
 
 
 def file_record(path: Path, place: str) -> Record:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import floor
 
-from deixis.data.sources.base import BadRecord, Fault
-from deixis.data.wording import is_plural, plural
-from deixis.geometry import Box
-from deixis.structures import ANYTHING, Instance, LeftOut
+from deixis.data.sources.base import BadRecord, Fault, Reading
+from deixis.geometry import Box, ImageSize
+from deixis.language import is_plural, plural
+from deixis.structures import ANYTHING, ImageSource, Instance, LeftOut, Sample, Video
 
 SAME_EDGE = 0.05
 """Pixels: edges that differ by less are the same edge, written with other digits."""
@@ -157,6 +157,37 @@ class Inventory:
         broader = taxonomy.broader(present | self._lost) | _ambiguous(present)
         lost = frozenset(self._lost)
         return LeftOut(categories=lost, broader=broader)
+
+    def reading(
+        self,
+        key: str,
+        image: ImageSource | Video,
+        size: ImageSize,
+        *,
+        source: str,
+        split: str,
+        classes: Iterable[str] = (),
+        taxonomy: Taxonomy = NO_TAXONOMY,
+    ) -> Reading:
+        """The sample of an image, whose id is the source's name and ``key``, with faults and notes.
+
+        ``classes`` are all classes that the source annotates: those without an instance are absent
+        from the image, unless something was left out.
+        """
+        left_out = self.left_out(taxonomy)
+        present = {one.category for one in self.instances}
+        absent = dict.fromkeys(name for name in classes if name not in present)
+        sample = Sample(
+            id=f"{source}/{key}",
+            image=image,
+            size=size,
+            instances=tuple(self.instances),
+            absent_categories=tuple(absent) if left_out.is_nothing else (),
+            source=source,
+            split=split,
+            left_out=left_out,
+        )
+        return Reading(sample, tuple(self.faults), self.counts())
 
     def counts(self) -> tuple[tuple[str, int], ...]:
         """The notes, as a reading has them."""
