@@ -15,10 +15,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deixis.data.build.durable import storing, write_file
 from deixis.data.build.plan import BuildPlan
 from deixis.data.sources.base import Fault, Part, PassedOver
 from deixis.errors import CheckpointError, StorageError
+from deixis.storage import storing, write_file
 
 MEMORY = "512MB"
 """What sorting may hold; beyond it spills."""
