@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import pytest
+
 _STEPS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}
 
 
@@ -48,7 +50,7 @@ def killed_at_step(step: int, work: Callable[[], object]) -> bool:
             count()
             fsync(descriptor)
 
-        os.fsync = counted_fsync
+        pytest.MonkeyPatch().setattr(os, "fsync", counted_fsync)
         sys.addaudithook(lambda event, _: count() if event in _STEPS else None)
         work()
 
@@ -101,8 +103,6 @@ def full_disk(calls: int) -> Iterator[None]:
             raise OSError(28, "No space left on device")
         real(descriptor)
 
-    os.fsync = fsync
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
         yield
-    finally:
-        os.fsync = real

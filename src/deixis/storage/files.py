@@ -31,9 +31,10 @@ def storing(what: Path | str, *also: type[Exception]) -> Iterator[None]:
     Raises:
         StorageError: The block raised OSError or one of ``also``.
     """
+    refusals: tuple[type[Exception], ...] = (OSError, *also)
     try:
         yield
-    except (OSError, *also) as error:
+    except refusals as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:300]
         raise StorageError(f"{what}: cannot write: {reason.lower()}") from error
 
@@ -44,10 +45,13 @@ def draft_of(path: Path) -> Path:
 
 
 def discard(path: Path) -> None:
-    """Remove a file or folder if it is there; a failure to do so is ignored."""
+    """Remove a file or folder if it is there; a failure to do so is ignored.
+
+    A folder gets a draft's name first: a kill leaves no part of it under its own.
+    """
     with suppress(OSError):
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(path.rename(draft_of(path)), ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
 

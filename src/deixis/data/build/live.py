@@ -25,7 +25,7 @@ from deixis.data.build.plan import BuildPlan
 from deixis.data.build.stored import to_conversation
 from deixis.data.sources.base import Part
 from deixis.errors import AnnotationError, BudgetError
-from deixis.storage import waited_folder
+from deixis.storage import clear_drafts, waited_folder
 from deixis.structures import Conversation
 
 BLOCK_IMAGES = 256
@@ -157,6 +157,7 @@ def _index_of(plan: BuildPlan, folder: Path) -> Index:
     """
     own = folder / plan.sources_digest[:16]
     with waited_folder(folder):
+        clear_drafts(folder)
         return make_index(plan, own)
 
 
