@@ -310,8 +310,8 @@ def _with_faults(
     if not loaded.faults:
         return state
     count = state.quarantined + len(loaded.faults)
-    rows = [json.dumps({"step": state.step + 1, **asdict(fault)}) for fault in loaded.faults]
-    append_lines(out / QUARANTINE, rows)
+    lines = [json.dumps({"step": state.step + 1, **asdict(fault)}) for fault in loaded.faults]
+    append_lines(out / QUARANTINE, lines)
     for fault in loaded.faults:
         logger.warning(
             "step %d: %s: %s; another sample has its place", state.step, fault.sample, fault.reason
