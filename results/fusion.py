@@ -16,9 +16,9 @@ from deixis.evaluation import Result, evaluate
 from deixis.evaluation.figures import format_table
 from deixis.evaluation.fusion import FusionResult
 from deixis.evaluation.results_table import provenance
-from deixis.evaluation.storage import write_whole
 from deixis.inference import load
 from deixis.metrics import Interval
+from deixis.storage import write_file
 from deixis.training.release import hardware
 
 STRATEGIES = ("agreement", "mean", "iou_vote", "score")
@@ -126,7 +126,7 @@ def main() -> None:
     for result in report.results:
         if result.fusion is not None:
             pieces += [f"## {result.benchmark}\n", format_table(result.fusion.rows())]
-    write_whole(options.page, "\n".join(pieces))
+    write_file(options.page, "\n".join(pieces))
 
 
 if __name__ == "__main__":

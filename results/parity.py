@@ -34,7 +34,6 @@ from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 from transformers.models.maskformer import modeling_maskformer
 
 from deixis.evaluation.figures import format_table
-from deixis.evaluation.storage import write_whole
 from deixis.geometry import Box, ImageSize
 from deixis.models import losses
 from deixis.models.adapters import ADAPTER_PRESETS, Adapter, AdapterConfig
@@ -58,6 +57,7 @@ from deixis.models.regions.aggregation import PRESETS, MaskGuidedAggregation
 from deixis.models.regions.alignment import location_loss
 from deixis.models.vision.video import VIDEO_PRESETS
 from deixis.notation import notation_named
+from deixis.storage import write_file
 from deixis.structures import GroundedPhrase, GroundedText, Reference, RegionType, UnitGroup
 from deixis.training.release import hardware
 
@@ -640,7 +640,7 @@ def main() -> None:
         text=True,
         check=True,
     ).stdout.strip()
-    write_whole(path, page(f"python results/parity.py {path}", commit))
+    write_file(path, page(f"python results/parity.py {path}", commit))
 
 
 if __name__ == "__main__":

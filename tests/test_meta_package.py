@@ -49,7 +49,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["deixis", "deixis.geometry", "deixis.structures", "deixis.notation"]
+    "name", ["deixis", "deixis.geometry", "deixis.structures", "deixis.notation", "deixis.storage"]
 )
 def test_the_nouns_need_no_torch(name: str) -> None:
     program = (

@@ -18,9 +18,9 @@ from answer_keys import (
 from deixis.errors import BenchmarkError, LockedError
 from deixis.evaluation import CenterBox, Example, LargestThing, Report, evaluate
 from deixis.evaluation.predictor import Question
-from deixis.evaluation.storage import locked_folder
 from deixis.geometry import Box, ImageSize, Mask
 from deixis.metrics import ComprehensionScore, SegmentationScore
+from deixis.storage import locked_folder
 from deixis.structures import (
     Answer,
     GroundedPhrase,
@@ -260,7 +260,7 @@ def test_a_finished_run_is_scored_again_without_asking(
 ) -> None:
     first = evaluate(oracle, [REC], limit=LIMIT, batch_size=2, out=tmp_path)
     written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert written.keys() == {".lock", "run.json", "predictions.jsonl", "report.json"}
+    assert written.keys() == {"run.json", "predictions.jsonl", "report.json"}
     asked = len(oracle.batches)
     assert evaluate(oracle, [REC], limit=LIMIT, batch_size=2, out=tmp_path) == first
     assert len(oracle.batches) == asked
@@ -332,8 +332,8 @@ def test_a_folder_that_another_process_writes_to_is_refused(
     oracle: KeyPredictor, tmp_path: Path
 ) -> None:
     with (
-        locked_folder(tmp_path),
-        pytest.raises(LockedError, match="another process is evaluating into it"),
+        locked_folder(tmp_path, "evaluating into it"),
+        pytest.raises(LockedError, match=r"process \d+ is evaluating into it"),
     ):
         evaluate(oracle, [REC], limit=2, out=tmp_path)
 

@@ -1,12 +1,10 @@
 """Checkpoints, logs and recipes of runs that were damaged between two sittings."""
 
 import json
-import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from command import Run
+from ending import short_files
 from safetensors.torch import load_file
 from tiny import tiny_recipe
 
@@ -218,16 +217,6 @@ def test_only_older_checkpoints_make_room_for_a_new_one(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000009", "step-00000010"]
 
 
-@contextmanager
-def full_after(size: int) -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("size", [0, 20, 900])
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, size: int) -> None:
     model = torch.nn.Linear(8, 8)
@@ -235,7 +224,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, size: int) -> 
     kept = {"stages": [{"name": "x", "steps": 20}]}
     save_checkpoint(tmp_path, TrainingState(1, 0), model, optimizer, keep=1, recipe=kept)
     with (
-        full_after(size),
+        short_files(size),
         pytest.raises(StorageError, match=r"step-00000002: cannot write: .*too large"),
     ):
         save_checkpoint(tmp_path, TrainingState(2, 0), model, optimizer, keep=1, recipe=kept)
@@ -312,7 +301,7 @@ def test_what_changes_no_weight_may_change_before_a_run_goes_on(run: Path) -> No
 
 def test_two_processes_do_not_train_into_one_folder(run: Path) -> None:
     script = (
-        "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX);"
+        "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX);"
         "print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(  # noqa: S603 - our own script

@@ -1,16 +1,14 @@
 """Outputs that are checked before the work and appear whole or not at all."""
 
 import json
-import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from deixis.errors import StorageError
+from deixis.storage import discard, draft_of, publish, storing, whole_folder
 
 
 class OutputFile:
@@ -27,13 +25,8 @@ class OutputFile:
         Raises:
             StorageError: The disk refuses it.
         """
-        try:
-            with self.draft.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise _refused(self.path, error) from error
+        with storing(f"output {self.path}"):
+            self.draft.write_bytes(data)
         self.written = True
 
 
@@ -54,21 +47,16 @@ def output_file(path: Path) -> Iterator[OutputFile]:
     if target.exists() and not target.is_file():
         kind = "a folder" if target.is_dir() else "not a regular file"
         raise StorageError(f"output {path}: is {kind}, expected a file name")
+    output = OutputFile(path, draft_of(target))
     try:
-        descriptor, name = tempfile.mkstemp(
-            prefix=f".{target.name[:80]}.", suffix=".tmp", dir=target.parent
-        )
-    except OSError as error:
-        raise _refused(path, error) from error
-    os.close(descriptor)
-    output = OutputFile(path, Path(name))
-    try:
+        with storing(f"output {path}"):
+            output.draft.touch(exist_ok=False)
         yield output
         if output.written:
-            _commit(output.draft, target, path)
+            with storing(f"output {path}"):
+                publish(output.draft, target)
     finally:
-        with suppress(OSError):
-            output.draft.unlink(missing_ok=True)
+        discard(output.draft)
 
 
 @contextmanager
@@ -85,23 +73,8 @@ def output_folder(path: Path) -> Iterator[Path]:
         raise StorageError(f"output {path}: is a file, expected a new or empty folder")
     if target.is_dir() and any(target.iterdir()):
         raise StorageError(f"output {path}: is not empty, expected a new or empty folder")
-    try:
-        draft = Path(
-            tempfile.mkdtemp(prefix=f".{target.name[:80]}.", suffix=".tmp", dir=target.parent)
-        )
-    except OSError as error:
-        raise _refused(path, error) from error
-    try:
+    with whole_folder(target) as draft:
         yield draft
-        draft.chmod(0o755 & ~_umask())
-        try:
-            draft.replace(target)
-        except OSError as error:
-            raise _refused(path, error) from error
-    except OSError as error:
-        raise _refused(path, error) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def check_creatable(path: Path) -> None:
@@ -118,10 +91,10 @@ def check_creatable(path: Path) -> None:
         existing = existing.parent
     if not existing.is_dir():
         raise StorageError(f"output {path}: {existing} is not a folder")
-    try:
-        Path(tempfile.mkdtemp(prefix=".deixis.", suffix=".tmp", dir=existing)).rmdir()
-    except OSError as error:
-        raise _refused(path, error) from error
+    with storing(f"output {path}"):
+        draft = draft_of(existing / "deixis")
+        draft.mkdir()
+        draft.rmdir()
 
 
 def print_json(value: Any) -> None:
@@ -146,29 +119,6 @@ def _check_place(path: Path, target: Path) -> None:
     if not target.parent.is_dir():
         what = "is not a folder" if target.parent.exists() else "does not exist"
         raise StorageError(f"output {path}: the folder {target.parent} {what}")
-    try:
+    # such as a name that is too long
+    with storing(f"output {path}"), suppress(FileNotFoundError):
         target.lstat()
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        # The name itself, too long for one.
-        raise _refused(path, error) from error
-
-
-def _commit(draft: Path, target: Path, path: Path) -> None:
-    try:
-        # mkstemp made it private; a result is as readable as any file its owner makes.
-        draft.chmod(0o666 & ~_umask())
-        draft.replace(target)
-    except OSError as error:
-        raise _refused(path, error) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
-def _refused(path: Path, error: OSError) -> StorageError:
-    return StorageError(f"output {path}: cannot write: {(error.strerror or str(error)).lower()}")

@@ -133,8 +133,8 @@ def _sources_row(fused: FusedReference | None, size: ImageSize) -> Row:
 
 
 def dump_row(row: Row) -> str:
-    """Return a row as one line of JSON, newline included."""
-    return json.dumps(row, allow_nan=False, separators=(",", ":")) + "\n"
+    """Return a row as one line of JSON, without its end."""
+    return json.dumps(row, allow_nan=False, separators=(",", ":"))
 
 
 class Defects:

@@ -11,8 +11,8 @@ from deixis.evaluation.figures import Figures, figures_of, format_table, headlin
 from deixis.evaluation.fusion import FusionResult
 from deixis.evaluation.protocol import EvaluationProtocol
 from deixis.evaluation.scoring import Score
-from deixis.evaluation.storage import write_whole
 from deixis.metrics import CalibrationScore
+from deixis.storage import write_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Report:
         Raises:
             StorageError: It cannot be written.
         """
-        write_whole(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
+        write_file(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
 
     def to_markdown(self) -> str:
         """Return one table for each kind of score, a row for each benchmark.

@@ -9,7 +9,7 @@ from deixis.evaluation.figures import Figures, figures_of, format_table, headlin
 from deixis.evaluation.protocol import EvaluationProtocol
 from deixis.evaluation.report import Report, Result
 from deixis.evaluation.scoring import Score
-from deixis.evaluation.storage import write_whole
+from deixis.storage import write_file
 
 _PREAMBLE = (
     "Written by the program; do not edit. Figures are fractions in [0, 1], with 95 % bootstrap "
@@ -47,7 +47,7 @@ def write_results_table(
     ]
     for heading, rows in _sections(report, dict(baselines)).items():
         pieces += [f"## {heading}\n", format_table(rows)]
-    write_whole(path, "\n".join(pieces))
+    write_file(path, "\n".join(pieces))
 
 
 def provenance(terms: EvaluationProtocol, *, command: str, hardware: str, commit: str) -> str:

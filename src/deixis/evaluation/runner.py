@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -30,8 +30,9 @@ from deixis.evaluation.predictor import (
 )
 from deixis.evaluation.protocol import build_protocol
 from deixis.evaluation.report import Report, Result
-from deixis.evaluation.storage import Journal, claim_folder, locked_folder
+from deixis.evaluation.storage import Journal, claim_folder
 from deixis.inference.fusion import FusionStrategy
+from deixis.storage import locked_folder
 from deixis.structures import Answer
 
 Progress = Callable[[str, int, int], None]
@@ -88,10 +89,10 @@ def evaluate(
     with ExitStack() as stack:
         journal = None
         if out is not None:
-            stack.enter_context(locked_folder(out))
+            stack.enter_context(locked_folder(out, "evaluating into it"))
             run = _describe_run(benchmarks, who, limit=limit, batch_size=batch_size)
             claim_folder(out, run if fusion is None else {**run, "fusion": fusion.describe()})
-            journal = stack.enter_context(closing(Journal(out)))
+            journal = Journal(out)
         for benchmark in benchmarks:
             total = benchmark.num_examples(limit=limit)
             tally = _Tally(benchmark, total=total, progress=progress, fusion=fusion)

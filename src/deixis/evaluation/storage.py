@@ -1,60 +1,18 @@
-"""Files that are either whole or not there, and runs that go on where they were stopped."""
+"""A folder of one run, and a run that goes on where it was stopped."""
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from deixis.errors import BenchmarkError, LockedError, StorageError
+from deixis.errors import BenchmarkError, StorageError
 from deixis.evaluation.predictions import Row, dump_row, parse_row
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"{path}: cannot write: {error.strerror or error}") from error
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old one or all of the new one.
-
-    Raises:
-        StorageError: It cannot be written.
-    """
-    draft = path.with_name(f".{path.name}.draft")
-    with _writing(path):
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-
-
-@contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
-    """Make a folder if need be and keep other processes from evaluating into it.
-
-    Raises:
-        StorageError: It cannot be made.
-        LockedError: Another process holds it.
-    """
-    with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / ".lock").open("w")
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise LockedError(f"{folder}: another process is evaluating into it") from error
-        yield
+from deixis.storage import append_lines, clear_drafts, keep_lines, read_lines, rename, write_file
 
 
 def claim_folder(folder: Path, run: Row) -> None:
-    """Mark a folder as that of one run, or check that it is.
+    """Mark a locked folder as that of one run, or check that it is.
+
+    Drafts that a killed run left are removed.
 
     Raises:
         BenchmarkError: It holds predictions of another run.
@@ -67,12 +25,13 @@ def claim_folder(folder: Path, run: Row) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise StorageError(f"{path}: cannot read: {error}") from error
     if found is None:
-        write_whole(path, text)
+        write_file(path, text)
     elif found != text:
         raise BenchmarkError(
             f"{folder} holds predictions of another run\n"
             "hint: choose another folder, or delete this one"
         )
+    clear_drafts(folder)
 
 
 class Journal:
@@ -80,19 +39,22 @@ class Journal:
 
     While a run lasts the file has a name of its own; ``finish`` gives it the final one. Batches
     that an earlier run completed are taken from it; a batch that it did not complete is cut off.
+
+    Raises:
+        StorageError: The file cannot be read or written.
     """
 
     def __init__(self, folder: Path) -> None:
         self._final = folder / "predictions.jsonl"
         self._path = folder / "predictions.partial.jsonl"
         self._next = 0
-        with _writing(self._path):
-            if self._final.exists():
-                self._final.replace(self._path)
-            # Unbuffered: nothing is left to be written when the file is closed.
-            self._file = self._path.open("a+b", buffering=0)
-            self._file.seek(0)
-            self._rows, self._offsets = _complete_rows(self._file.read())
+        if self._final.exists():
+            rename(self._final, self._path)
+        # a file that cannot be written is found before any question is asked
+        append_lines(self._path, ())
+        lines = read_lines(self._path)
+        self._lines = len(lines)
+        self._rows = _rows(lines)
 
     def take(self, benchmark: str, ids: Sequence[str]) -> list[Row] | None:
         """Return the rows of the next batch, if an earlier run completed it."""
@@ -100,8 +62,7 @@ class Journal:
         if [(row.get("benchmark"), row["id"]) for row in rows] == [(benchmark, id_) for id_ in ids]:
             self._next += len(ids)
             return rows
-        self._file.truncate(self._offsets[self._next])
-        del self._rows[self._next :], self._offsets[self._next + 1 :]
+        self._cut()
         return None
 
     def append(self, rows: Sequence[Row]) -> None:
@@ -110,43 +71,34 @@ class Journal:
         Raises:
             StorageError: They cannot be written.
         """
-        text = "".join(dump_row(row) for row in rows).encode()
-        rest = memoryview(text)
-        with _writing(self._path):
-            while rest:
-                rest = rest[self._file.write(rest) :]
-            os.fsync(self._file.fileno())
+        append_lines(self._path, map(dump_row, rows))
         self._rows += rows
         self._next += len(rows)
-        self._offsets += [self._offsets[-1] + len(text)] * len(rows)
+        self._lines += len(rows)
 
     def finish(self) -> Path:
         """Cut off what no benchmark asked for, give the file its final name and return that.
 
         Raises:
-            StorageError: The file cannot be renamed.
+            StorageError: The file cannot be written or renamed.
         """
-        with _writing(self._final):
-            self._file.truncate(self._offsets[self._next])
-            self.close()
-            self._path.replace(self._final)
+        self._cut()
+        rename(self._path, self._final)
         return self._final
 
-    def close(self) -> None:
-        """Close the file; what is written stays for the next run."""
-        self._file.close()
+    def _cut(self) -> None:
+        if self._lines > self._next:
+            keep_lines(self._path, self._next)
+            self._lines = self._next
+            del self._rows[self._next :]
 
 
-def _complete_rows(content: bytes) -> tuple[list[Row], list[int]]:
-    """Return the rows up to the first damaged line, and where each row starts and the last ends."""
+def _rows(lines: Sequence[bytes]) -> list[Row]:
+    """Return the rows before the first damaged line."""
     rows: list[Row] = []
-    offsets = [0]
-    for line in content.splitlines(keepends=True):
-        if not line.endswith(b"\n"):
-            break
+    for line in lines:
         try:
             rows.append(parse_row(line.decode()))
         except (BenchmarkError, UnicodeDecodeError):
             break
-        offsets.append(offsets[-1] + len(line))
-    return rows, offsets
+    return rows

@@ -6,8 +6,6 @@ module wherever it goes: into a state dict, through gradient checkpointing, into
 """
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,12 +13,12 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from deixis.errors import CheckpointError, ModelError, StorageError
+from deixis.errors import CheckpointError, ModelError
 from deixis.models.weight_files import read_weights
+from deixis.storage import make_folder, whole_file
 
 ADAPTER = "adapter"
 """The name of an adapter inside its attention module."""
@@ -222,22 +220,16 @@ def save_adapters(model: nn.Module, folder: Path) -> None:
         for name, adapter in found.items()
         for part, tensor in adapter.state_dict().items()
     }
-    staging = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-        save_file(tensors, staging / "adapters.safetensors")
-        (staging / "adapters.json").write_text(json.dumps(described, indent=1) + "\n")
-        folder.mkdir(parents=True, exist_ok=True)
-        # the description last: without it a folder holds no adapters
-        (folder / "adapters.json").unlink(missing_ok=True)
-        (staging / "adapters.safetensors").replace(folder / "adapters.safetensors")
-        (staging / "adapters.json").replace(folder / "adapters.json")
-    except (OSError, SafetensorError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise StorageError(f"{folder}: cannot write adapters: {reason}") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    make_folder(folder)
+    description = folder / "adapters.json"
+    # the description comes last: without it a folder holds no adapters
+    with (
+        whole_file(description) as described_file,
+        whole_file(folder / "adapters.safetensors") as weights_file,
+    ):
+        weights_file.write(save(tensors))
+        described_file.write(json.dumps(described, indent=1).encode() + b"\n")
+        description.unlink(missing_ok=True)
 
 
 def load_adapters(model: nn.Module, folder: Path) -> dict[str, Adapter]:

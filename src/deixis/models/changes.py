@@ -8,7 +8,6 @@ to). Like whole models, changes are kept in bfloat16.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from transformers import PreTrainedModel
 from deixis.errors import CheckpointError
 from deixis.models.tuning import note_tuning, plain_name, restore_tuning, tuned_state, write_tuning
 from deixis.models.weight_files import read_weights
+from deixis.storage import sha256_of_files
 
 WEIGHTS = "changes.safetensors"
 DESCRIPTION = "changes.json"
@@ -116,13 +116,7 @@ def load_changes(model: PreTrainedModel, base: Path, folder: Path) -> None:
 
 def weights_digest(folder: Path) -> str:
     """SHA-256 over the safetensors files of a folder, by name."""
-    digest = sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        digest.update(path.name.encode())
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
+    return sha256_of_files(sorted(folder.glob("*.safetensors")))
 
 
 def _own(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:

@@ -7,12 +7,9 @@ itself. ``docs/resuming.md`` says what is checked and what a damaged checkpoint 
 
 import json
 import logging
-import os
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from deixis.data.build.durable import sha256_of, sync_folder
-from deixis.errors import CheckpointError, StorageError
+from deixis.errors import CheckpointError
+from deixis.storage import discard, is_sealed, rename, seal, sha256_of, storing, whole_folder
 from deixis.training.optimizers import OptimizerSet
 
 logger = logging.getLogger(__name__)
@@ -81,50 +78,36 @@ def save_checkpoint(
     keep: int,
     recipe: Mapping[str, Any],
 ) -> Path:
-    """Write ``folder/step-N`` by way of a staging folder; older ones past ``keep`` are removed.
+    """Write ``folder/step-N`` whole; older ones past ``keep`` are removed.
 
     Raises:
         StorageError: The folder cannot be written; earlier checkpoints are untouched.
     """
     target = folder / f"step-{state.step:08d}"
-    staging = folder / f".staging-{state.step:08d}"
-    try:
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
+    with (
+        storing(f"checkpoint {target}", SafetensorError),
+        whole_folder(target, replace=True) as draft,
+    ):
         for name, tensors in zip(
             _TENSORS,
             (contiguous(model.state_dict()), optimizer.tensors(), _random_state()),
             strict=True,
         ):
-            save_file(tensors, staging / name)
-        (staging / RECIPE).write_text(json.dumps(recipe, indent=1))
-        files = {path.name: sha256_of(path) for path in sorted(staging.iterdir())}
+            save_file(tensors, draft / name)
+        (draft / RECIPE).write_text(json.dumps(recipe, indent=1))
         manifest: dict[str, Any] = {
             "format": FORMAT,
             "step": state.step,
             "stage": state.stage,
             "quarantined": state.quarantined,
             "data": state.data,
-            "files": files,
+            "files": {path.name: sha256_of(path) for path in sorted(draft.iterdir())},
         }
-        manifest["digest"] = _manifest_digest(manifest)
-        (staging / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        for path in staging.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        sync_folder(staging)
-        if target.exists():
-            shutil.rmtree(target)
-        staging.rename(target)
-        sync_folder(folder)
-    except (OSError, SafetensorError) as error:
-        raise StorageError(f"checkpoint {target}: cannot write: {_reason(error)}") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        (draft / MANIFEST).write_text(json.dumps(seal(manifest), indent=1))
     # newer ones are damaged: a run that goes on from an older one writes them again
     done = [path for path in _by_step(folder) if _step_of(path) <= state.step]
     for old in done[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        discard(old)
     return target
 
 
@@ -187,14 +170,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def find_checkpoint(
     folder: Path, check: Callable[[Checkpoint], None] = lambda _found: None
 ) -> Found:
-    """The newest whole checkpoint under a folder; leftovers of an interrupted save are removed.
+    """The newest whole checkpoint under a folder.
 
     Args:
         folder: Where `save_checkpoint` wrote; it need not exist.
         check: Raises CheckpointError where a checkpoint does not belong to the run.
     """
-    for leftover in folder.glob(".staging-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
     damaged: dict[Path, str] = {}
     for path in reversed(_by_step(folder)):
         try:
@@ -220,11 +201,9 @@ def set_aside(path: Path) -> Path:
         StorageError: It cannot be renamed.
     """
     aside = path.with_name(f"damaged-{path.name}")
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        return path.rename(aside)
-    except OSError as error:
-        raise StorageError(f"checkpoint {path}: cannot rename: {_reason(error)}") from error
+    discard(aside)
+    rename(path, aside)
+    return aside
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -275,8 +254,7 @@ def _manifest(path: Path) -> dict[str, Any]:
     keys = {"format", "step", "stage", "files"}
     if number == FORMAT:
         keys |= {"quarantined", "data", "digest"}
-        rest = {name: value for name, value in manifest.items() if name != "digest"}
-        if manifest.get("digest") != _manifest_digest(rest):
+        if not is_sealed(manifest):
             raise CheckpointError(f"checkpoint {path}: {MANIFEST} is not what was written")
     if manifest.keys() != keys:
         raise refused(f"the fields {sorted(keys)}", sorted(manifest))
@@ -294,12 +272,6 @@ def _manifest(path: Path) -> dict[str, Any]:
         if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
             raise refused(f"files: a SHA-256 of {name}", digest)
     return manifest
-
-
-def _manifest_digest(manifest: Mapping[str, Any]) -> str:
-    """SHA-256 of a manifest in canonical JSON, without its own digest."""
-    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return sha256(text.encode()).hexdigest()
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

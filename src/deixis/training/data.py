@@ -16,7 +16,6 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from deixis.data.build import BuildPlan, BuiltDataset, LiveDataset
-from deixis.data.build.durable import sha256_of
 from deixis.data.mixture import parse_mixture
 from deixis.data.order import ShuffledOrder
 from deixis.data.scenes import draw_scene, scene_sample
@@ -34,6 +33,7 @@ from deixis.errors import (
 )
 from deixis.processing.batch import Batch, Row, collate
 from deixis.processing.processor import Processor
+from deixis.storage import sha256_of
 from deixis.structures import IGNORE_INDEX, Conversation
 from deixis.training.recipe import BuiltData, Data, LiveData, SceneData
 

@@ -1,13 +1,11 @@
 """The training loop: stages of named parts, on Accelerate, resumable to the step."""
 
-import fcntl
 import json
 import logging
 import math
-import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -17,11 +15,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from deixis.data.build.durable import append_line, write_file
 from deixis.errors import (
     CheckpointError,
     DeixisError,
-    LockedError,
     ModelError,
     NumericError,
     RecipeError,
@@ -32,6 +28,7 @@ from deixis.models.tuning import TuningReport, apply_tuning
 from deixis.models.vision.cache import FeatureCache
 from deixis.models.vision.cached import CachedEncoder
 from deixis.processing.processor import Processor
+from deixis.storage import append_lines, clear_drafts, locked_folder, write_file
 from deixis.training.build import align_memory, build_model
 from deixis.training.checkpoints import (
     RECIPE,
@@ -195,25 +192,8 @@ def _alone(out: Path, *, resume: bool) -> Iterator[None]:
     """Keep other processes from training into a folder."""
     if resume and not out.is_dir():
         raise CheckpointError(f"{out} holds no run to resume")
-    path = out / ".lock"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        handle = path.open("w")
-    except OSError as error:
-        raise StorageError(f"{out}: cannot write: {error}") from error
-    with handle:
-        try:
-            # held by the process: workers do not inherit it, so a killed run leaves none behind
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise LockedError(f"{out}: another process is training into it") from error
-        if not path.exists() or os.fstat(handle.fileno()).st_ino != path.stat().st_ino:
-            raise LockedError(f"{out}: another process was training into it until now")
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                path.unlink()
+    with locked_folder(out, "training into it"):
+        yield
 
 
 def _run_stage(
@@ -330,8 +310,9 @@ def _with_faults(
     if not loaded.faults:
         return state
     count = state.quarantined + len(loaded.faults)
+    lines = [json.dumps({"step": state.step + 1, **asdict(fault)}) for fault in loaded.faults]
+    append_lines(out / QUARANTINE, lines)
     for fault in loaded.faults:
-        append_line(out / QUARANTINE, json.dumps({"step": state.step + 1, **asdict(fault)}))
         logger.warning(
             "step %d: %s: %s; another sample has its place", state.step, fault.sample, fault.reason
         )
@@ -380,11 +361,9 @@ def _prepare(recipe: TrainRecipe, out: Path, *, resume: bool) -> Checkpoint | No
             )
     elif resume:
         raise CheckpointError(f"{out} holds no run to resume")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{out}: cannot write: {error}") from error
-    write_file(path, json.dumps(resolved, indent=1).encode())
+    for folder in (out, out / "checkpoints"):
+        clear_drafts(folder)
+    write_file(path, json.dumps(resolved, indent=1))
     return newest
 
 

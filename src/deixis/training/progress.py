@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from deixis.data.build.durable import storing, write_file
 from deixis.errors import StorageError
 from deixis.models.pointing import PointingOutput
+from deixis.storage import append_lines, write_file
 from deixis.training.data import TurnCounts
 
 logger = logging.getLogger(__name__)
@@ -122,8 +122,7 @@ class TrainLog:
             "rows_per_second": round(self._samples / max(now - self._since, 1e-9), 2),
             "seconds": round(self.seconds, 1),
         }
-        with storing(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_lines(self.path, [json.dumps(row)], synced=False)
         if self.report is not None:
             self.report({k: v for k, v in row.items() if not isinstance(v, str)})
         self._sums.clear()

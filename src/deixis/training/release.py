@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,12 +12,13 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from deixis.errors import CheckpointError, StorageError
+from deixis.errors import CheckpointError
 from deixis.inference.load import find_model
 from deixis.models.changes import save_changes
 from deixis.models.pointing import PointingVLM
 from deixis.models.tuning import TuningReport, fold_tuning
 from deixis.processing.processor import Processor
+from deixis.storage import storing, whole_folder
 from deixis.training.data import TurnCounts
 from deixis.training.recipe import SavedModel, TrainRecipe
 
@@ -44,10 +44,7 @@ def save_model(
     Raises:
         StorageError: The folder cannot be written.
     """
-    staging = folder.with_name(f".{folder.name}.staging")
-    try:
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
+    with storing(f"model {folder}", SafetensorError), whole_folder(folder, replace=True) as draft:
         # its heads have done their work
         model.alignment, model.config.alignment = None, None
         record = provenance(recipe, steps=steps, seconds=seconds)
@@ -64,18 +61,12 @@ def save_model(
         record["parameters"] = sum(p.numel() for p in model.parameters())
         if recipe.release == "changes" and isinstance(recipe.model, SavedModel):
             name = recipe.model.name
-            save_changes(model, find_model(name), staging, name=name)
+            save_changes(model, find_model(name), draft, name=name)
         else:
             state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
-            model.save_pretrained(staging, state_dict=state)
-            processor.save(staging)
-        (staging / "provenance.json").write_text(json.dumps(record, indent=1) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        staging.rename(folder)
-    except (OSError, SafetensorError) as error:
-        raise StorageError(f"model {folder}: cannot write: {error}") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+            model.save_pretrained(draft, state_dict=state)
+            processor.save(draft)
+        (draft / "provenance.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 def provenance(recipe: TrainRecipe, *, steps: int, seconds: float) -> dict[str, object]:

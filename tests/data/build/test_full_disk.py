@@ -1,29 +1,16 @@
 """Disks that are full at some point of a build: one error of storage, and nothing left of a start."""
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from annotated import bytes_of, line, plan_of, write_lines
+from ending import short_files
 
 from deixis.cli.app import main
 from deixis.data.build import build
 from deixis.data.build.index import make_index, read_block
 from deixis.errors import CheckpointError, StorageError
-
-
-@contextmanager
-def short_files(limit: int) -> Iterator[None]:
-    """No file can grow over some bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture(scope="module")

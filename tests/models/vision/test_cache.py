@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ending import ended, in_child
 
 from deixis.errors import ModelError, StorageError
 from deixis.models.vision.cache import FeatureCache
@@ -60,7 +61,7 @@ def test_shards_are_written_when_they_are_full(tmp_path: Path) -> None:
     assert len(shards(tmp_path)) == 3
     fresh = FeatureCache(tmp_path)
     assert all(same(fresh.get(KEYS[n]), parts(n)) for n in range(10))
-    assert not list(tmp_path.glob("draft-*"))
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_a_key_is_stored_once_and_the_same_keys_make_the_same_file(tmp_path: Path) -> None:
@@ -163,18 +164,6 @@ def test_a_shard_that_another_has_dropped_is_a_miss(tmp_path: Path) -> None:
     assert cache.counts.damaged == 0
 
 
-def in_child(work: Callable[[], None]) -> int:
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return child
-
-
 def test_processes_that_write_at_once_lose_nothing_and_keep_the_bound(tmp_path: Path) -> None:
     bound = 40_000
 
@@ -190,8 +179,7 @@ def test_processes_that_write_at_once_lose_nothing_and_keep_the_bound(tmp_path: 
         assert cache.counts.damaged == 0
 
     children = [in_child(lambda at=at: work(at)) for at in (0, 5, 10, 15)]  # type: ignore[misc]  # bound at once
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    assert codes == [0, 0, 0, 0]
+    assert [ended(child) for child in children] == [0, 0, 0, 0]
     fresh = FeatureCache(tmp_path, max_bytes=bound)
     assert fresh.size <= bound
     for number in range(20):
@@ -212,15 +200,15 @@ def test_a_writer_that_is_killed_leaves_whole_shards_and_no_lock(tmp_path: Path)
         while not list(tmp_path.glob("shards/*")):
             time.sleep(0.001)
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    (tmp_path / "draft-1").write_bytes(b"half of a shard")
+        assert ended(child) == -signal.SIGKILL
+    (tmp_path / "shards" / ".x.safetensors.0123abcd.tmp").write_bytes(b"half of a shard")
     cache = FeatureCache(tmp_path, shard_bytes=1100)
     held = [n for n in range(100) if cache.get(KEYS[n]) is not None]
     assert all(same(cache.get(KEYS[n]), parts(n)) for n in held)
     assert cache.counts.damaged == 0
     cache.put("f" * 64, parts(5))
     cache.flush()
-    assert not list(tmp_path.glob("draft-*"))
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_a_disk_that_refuses_is_a_storage_error_and_nothing_is_left(
@@ -234,10 +222,12 @@ def test_a_disk_that_refuses_is_a_storage_error_and_nothing_is_left(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(StorageError, match="cannot write features: no space left on device"):
+        with pytest.raises(
+            StorageError, match="safetensors: cannot write: no space left on device"
+        ):
             cache.flush()
     assert not shards(tmp_path)
-    assert not list(tmp_path.glob("draft-*"))
+    assert not list(tmp_path.rglob("*.tmp"))
     assert same(cache.get(KEYS[0]), parts(0))
     cache.flush()
     assert same(FeatureCache(tmp_path).get(KEYS[0]), parts(0))
@@ -250,7 +240,7 @@ def test_bounds_that_cannot_hold_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="one entry takes 8012 bytes, the cache may hold 5000"):
         small.put(KEYS[0], parts(0, size=2000))
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="cannot write features"):
+    with pytest.raises(StorageError, match="file/shards: cannot write: not a directory"):
         FeatureCache(tmp_path / "file")
 
 

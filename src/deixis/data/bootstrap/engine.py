@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deixis.data.bootstrap.files import LinesFile, claim
+from deixis.data.bootstrap.files import claim, lines_file
 from deixis.data.bootstrap.plan import BootstrapPlan
 from deixis.data.bootstrap.round_trip import DROPPED, Asker
 from deixis.data.bootstrap.work import ASKED, CROWDED, Job, read_journal, run_blocks
 from deixis.data.bootstrap.workers import run_workers
-from deixis.data.build.durable import sync_folder, write_file
 from deixis.data.build.engine import locked
 from deixis.data.build.index import make_index
 from deixis.errors import DeixisError, StorageError
+from deixis.storage import write_json
 from deixis.structures import ImageArray
 
 Progress = Callable[[int, int], None]
@@ -80,7 +80,6 @@ def bootstrap(
         _run(job, workers, progress or (lambda done, total: None))  # noqa: ARG005
         result = _finish(job, out)
         shutil.rmtree(work, ignore_errors=True)
-        sync_folder(out)
         return BootstrapResult(out, result)
 
 
@@ -115,12 +114,9 @@ def _finish(job: Job, out: Path) -> dict[str, Any]:
     names = [one.source.name for one in job.plan.sources]
     counts = {name: _Counts() for name in names}
     with ExitStack() as stack:
-        kept = {
-            name: stack.enter_context(LinesFile(out / "data" / f"{name}.jsonl", out))
-            for name in names
-        }
-        dropped = stack.enter_context(LinesFile(out / "dropped.jsonl", out))
-        faulty = stack.enter_context(LinesFile(out / "quarantine.jsonl", out))
+        kept = {name: stack.enter_context(lines_file(out, f"data/{name}.jsonl")) for name in names}
+        dropped = stack.enter_context(lines_file(out, "dropped.jsonl"))
+        faulty = stack.enter_context(lines_file(out, "quarantine.jsonl"))
         for name, fault in job.index.faults:
             faulty.write(
                 {"source": name, "place": fault.place, "code": fault.code, "detail": fault.detail}
@@ -133,7 +129,6 @@ def _finish(job: Job, out: Path) -> dict[str, Any]:
                 dropped.write(one)
             for one in entry["faults"]:
                 faulty.write(one)
-        files = [file.commit() for file in (*kept.values(), dropped, faulty)]
     manifest = {
         "digest": job.plan.digest,
         "plan": job.plan.to_dict(),
@@ -146,10 +141,9 @@ def _finish(job: Job, out: Path) -> dict[str, Any]:
             }
             for one in job.plan.sources
         },
-        "files": files,
+        "files": [file.describe() for file in (*kept.values(), dropped, faulty)],
     }
-    text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_file(out / "manifest.json", text.encode())
+    write_json(out / "manifest.json", manifest)
     return manifest
 
 

@@ -1,45 +1,48 @@
-"""Folders of generated data: whose they are, and files of lines that are whole or not there."""
+"""Folders of generated data: the plan that each belongs to, and its files of JSON lines."""
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from deixis.data.build.durable import storing, sync_folder, write_file
 from deixis.errors import RecipeError, StorageError
+from deixis.storage import clear_drafts, whole_file, write_file
 
-_OWN = re.compile(r"data|\.build|\.build\.lock|\.plan\.json\.\d+\.tmp")
+_OWN = re.compile(r"data|\.build|\.build\.lock|\.plan\.json\.[0-9a-f]+\.tmp")
 
 
 def claim(out: Path, digest: str, content: Mapping[str, Any]) -> None:
-    """Take a folder for a plan, or see that it is the plan's already.
+    """Take a locked folder for a plan, or see that it is the plan's already.
+
+    Drafts that a killed run left are removed.
 
     Raises:
         StorageError: It holds something else, or cannot be written.
         RecipeError: It is of another plan.
     """
     path = out / "plan.json"
-    if not path.exists():
+    if path.exists():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))["digest"]
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise StorageError(f"{path}: damaged: {error}") from error
+        if found != digest:
+            raise RecipeError(
+                f"{out} holds what another plan made, or its annotations have changed since; "
+                "expected the same sources, model, prompts and options"
+            )
+    else:
         if any(not _OWN.fullmatch(one.name) for one in out.iterdir()) or any(
             (out / "data").iterdir()
         ):
             raise StorageError(f"output {out}: is not empty, expected a new or empty folder")
         text = json.dumps({"digest": digest, **content}, indent=1, ensure_ascii=False)
-        write_file(path, f"{text}\n".encode())
-        return
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))["digest"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise StorageError(f"{path}: damaged: {error}") from error
-    if found != digest:
-        raise RecipeError(
-            f"{out} holds what another plan made, or its annotations have changed since; "
-            "expected the same sources, model, prompts and options"
-        )
+        write_file(path, f"{text}\n")
+    for folder in (out, out / "data"):
+        clear_drafts(folder)
 
 
 def dump_line(value: Mapping[str, Any]) -> str:
@@ -47,61 +50,40 @@ def dump_line(value: Mapping[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def append_lines(path: Path, lines: list[str]) -> None:
-    """Add lines to a file, all on the disk at once.
-
-    Raises:
-        StorageError: It cannot be written.
-    """
-    with storing(path), path.open("ab") as file:
-        file.write("".join(f"{line}\n" for line in lines).encode())
-        file.flush()
-        os.fsync(file.fileno())
-
-
 class LinesFile:
-    """A file of JSON lines that takes its name when it is whole.
+    """A file of JSON lines, and what a manifest says of it.
 
     Args:
-        path: The file.
-        root: The folder that its name in a manifest starts from.
+        name: Its name in the manifest.
+        file: Where the lines go.
     """
 
-    def __init__(self, path: Path, root: Path) -> None:
-        self.path = path
-        self.name = path.relative_to(root).as_posix()
-        self.draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    def __init__(self, name: str, file: BinaryIO) -> None:
+        self.name = name
+        self.file = file
         self.digest = hashlib.sha256()
         self.lines = self.bytes = 0
-        self.file: BinaryIO
-
-    def __enter__(self) -> "LinesFile":
-        with storing(self.path):
-            for old in self.path.parent.glob(f".{self.path.name}.*.tmp"):
-                old.unlink(missing_ok=True)
-            self.file = self.draft.open("wb")
-        return self
 
     def write(self, value: Mapping[str, Any]) -> None:
         """Add a line."""
         data = f"{dump_line(value)}\n".encode()
-        with storing(self.path):
-            self.file.write(data)
+        self.file.write(data)
         self.digest.update(data)
         self.lines += 1
         self.bytes += len(data)
 
-    def commit(self) -> dict[str, Any]:
-        """Give the file its name, and say what is in it."""
-        with storing(self.path):
-            self.file.flush()
-            os.fsync(self.file.fileno())
-            self.draft.replace(self.path)
-            sync_folder(self.path.parent)
+    def describe(self) -> dict[str, Any]:
+        """Name, lines, bytes and SHA-256, for the manifest."""
         sha256 = self.digest.hexdigest()
         return {"name": self.name, "lines": self.lines, "bytes": self.bytes, "sha256": sha256}
 
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-        with suppress(OSError):
-            self.draft.unlink(missing_ok=True)
+
+@contextmanager
+def lines_file(out: Path, name: str) -> Iterator[LinesFile]:
+    """Give a file of JSON lines in ``out``, which is whole under its name when the block has ended.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    with whole_file(out / name) as file:
+        yield LinesFile(name, file)

@@ -1,7 +1,5 @@
 """What to bootstrap: everything that the bytes of the output depend on, and nothing else."""
 
-import hashlib
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -13,6 +11,7 @@ from deixis.data.mixture import Mixture
 from deixis.data.sources.registry import OpenedSource, refuse_videos
 from deixis.data.wording import REGION_SLOT
 from deixis.errors import RecipeError
+from deixis.storage import json_digest
 
 VERSION = 1
 """Of the output's form."""
@@ -121,5 +120,4 @@ class BootstrapPlan:
     @property
     def digest(self) -> str:
         """SHA-256 of `to_dict`."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return json_digest(self.to_dict())

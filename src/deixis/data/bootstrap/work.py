@@ -6,27 +6,25 @@ are asked again, and only the lines that were missing are added. So what is in a
 the last digit of every number, does not depend on where a run was stopped.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from deixis.data.bootstrap.captions import remapped
-from deixis.data.bootstrap.files import append_lines, dump_line
+from deixis.data.bootstrap.files import dump_line
 from deixis.data.bootstrap.lines import corners, description, image_fields
 from deixis.data.bootstrap.plan import BootstrapPlan
 from deixis.data.bootstrap.round_trip import Asker, RoundTrip, ask_in_batches, round_trips
-from deixis.data.build.durable import storing, whole_lines
 from deixis.data.build.framed import read_framed
 from deixis.data.build.index import Index, read_block
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.data.sources.registry import OpenedSource
 from deixis.errors import DeixisError, ImageError
 from deixis.language import sentence
+from deixis.storage import append_lines, read_lines, waited_folder
 from deixis.structures import ImageArray, Sample, Video
 
 ASKED, FAULTY, CROWDED, NOTHING = "asked", "quarantined", "too_many_objects", "nothing_to_ask"
@@ -102,8 +100,10 @@ def run_blocks(
     """
     asker: Asker | None = None
     for number in numbers:
-        with _own(job.journal(number)):
-            done = read_journal(job.journal(number))
+        journal = job.journal(number)
+        # a run that was killed may have left a process behind that writes it
+        with waited_folder(job.folder, name=f"{journal.stem}.lock"):
+            done = read_journal(journal)
             if len(done) == job.count(number):
                 continue
             asker = asker or job.open_model()
@@ -116,25 +116,15 @@ def run_blocks(
                     continue
                 entries = _ask(job, asker, group)
                 lines = [dump_line(entry) for entry in entries if entry["image"] in missing]
-                append_lines(job.journal(number), lines)
+                append_lines(journal, lines)
                 if on_images is not None:
                     on_images(len(lines))
-
-
-@contextmanager
-def _own(journal: Path) -> Iterator[None]:
-    """Wait until no other process, left behind by a run that was killed, writes a journal."""
-    with storing(journal):
-        handle = journal.with_suffix(".lock").open("a")
-    with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def read_journal(path: Path) -> dict[int, dict[str, Any]]:
     """The images of a journal by their numbers in the block; damaged lines count for nothing."""
     done: dict[int, dict[str, Any]] = {}
-    for line in whole_lines(path):
+    for line in read_lines(path):
         try:
             entry = json.loads(line)
             done[int(entry["image"])] = entry

@@ -1,6 +1,5 @@
 """A built data set, opened again: checked, counted, and read row by row."""
 
-import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from deixis.data.build.durable import sha256_of
 from deixis.data.build.plan import VERSION
 from deixis.data.build.stored import to_conversation
 from deixis.errors import AnnotationError, CheckpointError, GeometryError
 from deixis.geometry.checks import shown
+from deixis.storage import json_digest, sha256_of
 from deixis.structures import Conversation
 
 _SHARD_FIELDS: Mapping[str, type] = {"name": str, "rows": int, "bytes": int, "sha256": str}
@@ -337,8 +336,7 @@ def verify(folder: Path) -> dict[str, Any]:
 
 def _check_plan(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Check that the plan in a manifest is the one that its digest and the folder's plan are of."""
-    text = json.dumps(manifest["plan"], sort_keys=True, separators=(",", ":"))
-    if hashlib.sha256(text.encode()).hexdigest() != manifest["digest"]:
+    if json_digest(manifest["plan"]) != manifest["digest"]:
         raise CheckpointError(f"{folder}: the plan in the manifest is not of its digest")
     if not (folder / "plan.json").exists():
         return

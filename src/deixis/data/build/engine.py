@@ -5,10 +5,8 @@ shard, in any order, on any number of workers; what is done stands in a journal.
 last: a data set without one is not finished. Nothing that is interrupted changes the final bytes.
 """
 
-import fcntl
 import json
 import multiprocessing
-import os
 import re
 import shutil
 from collections import Counter
@@ -25,21 +23,23 @@ import pyarrow.parquet as pq
 from deixis.data.build.block import Quarantined
 from deixis.data.build.cluster import run_on_cluster
 from deixis.data.build.dataset import read_manifest
-from deixis.data.build.durable import (
-    append_line,
-    sha256_of,
-    storing,
-    sync_folder,
-    whole_lines,
-    write_file,
-)
 from deixis.data.build.index import Index, make_index
 from deixis.data.build.isolated import run_isolated
 from deixis.data.build.orphans import end_with_parent
 from deixis.data.build.plan import BuildPlan
 from deixis.data.build.shards import write_quarantine
 from deixis.data.build.work import quarantine_path, run_block, run_watched, shard_name
-from deixis.errors import BudgetError, DeixisError, LockedError, RecipeError, StorageError
+from deixis.errors import BudgetError, DeixisError, RecipeError, StorageError
+from deixis.storage import (
+    append_lines,
+    clear_drafts,
+    locked_folder,
+    make_folder,
+    read_lines,
+    sha256_of,
+    write_file,
+    write_json,
+)
 
 Progress = Callable[[str, int, int], None]
 """Told the step, how much is done, and of how much (0 where nobody knows)."""
@@ -113,7 +113,7 @@ def build(
         manifest = out / "manifest.json"
         tell = progress or (lambda step, done, total: None)  # noqa: ARG005
         try:
-            _claim(plan, out, work)
+            _claim(plan, out)
             if manifest.exists():
                 return BuildResult(out, read_manifest(out))
             index = make_index(plan, work / "index", on_parts=lambda count: tell("index", count, 0))
@@ -135,22 +135,9 @@ def locked(out: Path) -> Iterator[None]:
         LockedError: Another process holds it.
         StorageError: The folder cannot be made.
     """
-    with storing(out):
-        (out / "data").mkdir(parents=True, exist_ok=True)
-        (out / ".build" / "quarantine").mkdir(parents=True, exist_ok=True)
-        handle = (out / ".build.lock").open("a+")
-    with handle:
-        try:
-            # the kernel lets go of it when its process ends, however that ends
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.seek(0)
-            owner = handle.read(100).strip() or "another process"
-            raise LockedError(f"{out}: {owner} is building there") from None
-        # on a full disk the lock holds without its owner's name
-        with suppress(OSError):
-            os.truncate(handle.fileno(), 0)
-            os.write(handle.fileno(), f"process {os.getpid()}".encode())
+    with locked_folder(out, "building there", name=".build.lock"):
+        make_folder(out / "data")
+        make_folder(out / ".build" / "quarantine")
         yield
 
 
@@ -172,19 +159,17 @@ def _check_free(out: Path) -> None:
     other = [
         one.name
         for one in out.iterdir()
-        if one.name not in own and not re.fullmatch(r"\.plan\.json\.\d+\.tmp", one.name)
+        if one.name not in own and not re.fullmatch(r"\.plan\.json\.[0-9a-f]+\.tmp", one.name)
     ]
     if other or ((out / "data").exists() and any((out / "data").iterdir())):
         raise StorageError(f"output {out}: is not empty, expected a new or empty folder")
 
 
-def _claim(plan: BuildPlan, out: Path, work: Path) -> None:
+def _claim(plan: BuildPlan, out: Path) -> None:
     path = out / "plan.json"
     text = json.dumps({"digest": plan.digest, **plan.to_dict()}, indent=1) + "\n"
     if not path.exists():
-        with storing(work):
-            work.mkdir(exist_ok=True)
-        write_file(path, text.encode())
+        write_file(path, text)
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["digest"]
@@ -223,7 +208,7 @@ class _Run:
     def _journaled(self) -> dict[int, dict[str, Any]]:
         """Blocks whose shard is there as the journal says; the others are made again."""
         done: dict[int, dict[str, Any]] = {}
-        for line in whole_lines(self.journal):
+        for line in read_lines(self.journal):
             try:
                 entry = json.loads(line)
                 number = int(entry["block"])
@@ -238,10 +223,8 @@ class _Run:
 
     def clear_drafts(self) -> None:
         """Remove what an interrupted run was writing."""
-        with storing(self.out):
-            for folder in (self.out, self.out / "data", self.work, self.work / "quarantine"):
-                for draft in folder.glob(".*.tmp"):
-                    draft.unlink(missing_ok=True)
+        for folder in (self.out, self.out / "data", self.work, self.work / "quarantine"):
+            clear_drafts(folder)
 
     def blocks(self, workers: int, cluster: str | None) -> None:
         """Make what is missing."""
@@ -296,7 +279,7 @@ class _Run:
                 raise
 
     def _take(self, entry: dict[str, Any]) -> None:
-        append_line(self.journal, json.dumps(entry, separators=(",", ":")))
+        append_lines(self.journal, [json.dumps(entry, separators=(",", ":"))])
         self.done[entry["block"]] = entry
         self.tell("build", len(self.done), self.index.blocks)
         self._check_budget()
@@ -380,10 +363,8 @@ class _Run:
             rows += [Quarantined(**row) for row in table.to_pylist()]
         write_quarantine(self.out / "quarantine.parquet", rows)
         manifest = self._manifest(entries, rows)
-        text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        write_file(self.out / "manifest.json", text.encode())
+        write_json(self.out / "manifest.json", manifest)
         shutil.rmtree(self.work, ignore_errors=True)
-        sync_folder(self.out)
         return manifest
 
     def _manifest(self, entries: list[dict[str, Any]], rows: list[Quarantined]) -> dict[str, Any]:

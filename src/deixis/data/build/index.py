@@ -15,10 +15,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deixis.data.build.durable import storing, write_file
 from deixis.data.build.plan import BuildPlan
 from deixis.data.sources.base import Fault, Part, PassedOver
 from deixis.errors import CheckpointError, StorageError
+from deixis.storage import discard, make_folder, storing, write_file
 
 MEMORY = "512MB"
 """What sorting may hold; beyond it spills."""
@@ -73,14 +73,13 @@ def make_index(
     marker = folder / "index.json"
     if marker.exists() and (known := _load(marker)) is not None:
         return known
-    with storing(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+    discard(folder)
+    make_folder(folder)
     try:
         index = _made(plan, folder, on_parts)
         write_file(marker, _dump(index))
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        discard(folder)
         raise
     return index
 

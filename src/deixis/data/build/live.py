@@ -8,10 +8,8 @@ at a time make a window, and the images of a window are shuffled. One visit of a
 its conversations. The state of a run is one integer, the number of visits.
 """
 
-import fcntl
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +20,12 @@ from jaxtyping import Int
 
 from deixis.data.build.block import BlockContent, Quarantined, make_parts
 from deixis.data.build.dice import Dice
-from deixis.data.build.durable import storing
 from deixis.data.build.index import Index, make_index, read_block
 from deixis.data.build.plan import BuildPlan
 from deixis.data.build.stored import to_conversation
 from deixis.data.sources.base import Part
 from deixis.errors import AnnotationError, BudgetError
+from deixis.storage import clear_drafts, waited_folder
 from deixis.structures import Conversation
 
 BLOCK_IMAGES = 256
@@ -158,19 +156,9 @@ def _index_of(plan: BuildPlan, folder: Path) -> Index:
     What is in it depends on the sources alone, so runs of other tasks and seeds share it.
     """
     own = folder / plan.sources_digest[:16]
-    with _alone(folder):
+    with waited_folder(folder):
+        clear_drafts(folder)
         return make_index(plan, own)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / ".lock").open("a")
-    with handle:
-        # waits; the kernel lets go of it when its process ends, however that ends
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _block_sizes(index: Index) -> Int[np.ndarray, " blocks"]:

@@ -1,7 +1,5 @@
 """What to build: everything that the bytes of a data set depend on, and nothing else."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +9,7 @@ from deixis.data.mixture import Mixture
 from deixis.data.sources.registry import OpenedSource
 from deixis.data.tasks import DEFAULT_RULES, Rules, changed_rules
 from deixis.errors import RecipeError
+from deixis.storage import json_digest
 
 _AS_SAID = ("auto", "declared")
 VERSION = 1
@@ -90,18 +89,13 @@ class BuildPlan:
     @property
     def digest(self) -> str:
         """SHA-256 of `to_dict`."""
-        return _digest(self.to_dict())
+        return json_digest(self.to_dict())
 
     @property
     def sources_digest(self) -> str:
         """SHA-256 of what an index depends on: the sources, their files, and the size of blocks."""
         fields = self.to_dict()
-        return _digest({name: fields[name] for name in ("version", "sources", "shard_images")})
-
-
-def _digest(fields: Mapping[str, Any]) -> str:
-    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+        return json_digest({name: fields[name] for name in ("version", "sources", "shard_images")})
 
 
 def _stamp(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deixis.data.build.block import Quarantined
-from deixis.data.build.durable import write_file
+from deixis.storage import write_file
 
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _NAMES = pa.list_(pa.string())

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deixis.data.build.durable import sha256_of
 from deixis.data.tasks import Rules
 from deixis.data.wording import Wordings
+from deixis.storage import sha256_of
 
 
 def with_wordings(path: Path | None, rules: Rules | None = None) -> tuple[Rules, dict[str, Any]]:

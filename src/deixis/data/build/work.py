@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.build.block import Quarantined, make_block
-from deixis.data.build.durable import sha256_of
 from deixis.data.build.guard import ImageKey, Lost
 from deixis.data.build.index import Index
 from deixis.data.build.plan import BuildPlan
 from deixis.data.build.shards import write_quarantine, write_shard
+from deixis.storage import sha256_of
 
 _BLOCK_SECONDS = 300
 """How long a block may take, beside a second for each image."""

@@ -35,7 +35,7 @@ class DotaWriter:
         rows = [self._row(one) for one in sample.instances if not one.crowd]
         self.losses.add("crowds", sum(one.crowd for one in sample.instances))
         path = self.folder / split_name(sample) / "labelTxt" / item.file_name
-        write_text(path.with_suffix(".txt"), _HEADER + "".join(rows), synced=False)
+        write_text(path.with_suffix(".txt"), _HEADER + "".join(rows))
 
     def finish(self) -> None:
         """Write the names of the classes, one a line."""

@@ -1,7 +1,10 @@
-"""Files that grow record by record, so that memory does not."""
+"""Files that grow record by record, so that memory does not.
+
+They are parts of a folder: where it has to outlive a power failure, the caller writes it by
+`deixis.storage.whole_folder`.
+"""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +13,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from deixis.data.build.durable import storing
+from deixis.storage import make_folder, storing, whole_file
 
 
 def dump(value: Any) -> bytes:
@@ -83,30 +86,26 @@ def write_list(path: Path, records: Records) -> None:
         file.write(b"\n]\n")
 
 
-def write_text(path: Path, text: str, *, synced: bool = True) -> None:
+def write_text(path: Path, text: str) -> None:
     """Write a file of UTF-8 text.
 
     Raises:
         StorageError: The disk refuses it.
     """
-    with created(path, synced=synced) as file:
+    with created(path) as file:
         file.write(text.encode())
 
 
 @contextmanager
-def created(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
-    """Give a new file, with its folder; ``synced`` waits at the end until the disk has it.
+def created(path: Path) -> Iterator[BinaryIO]:
+    """Give a new file, with its folder; whole under its name, but not forced to the disk.
 
     Raises:
         StorageError: The disk refuses it.
     """
-    with storing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            yield file
-            if synced:
-                file.flush()
-                os.fsync(file.fileno())
+    make_folder(path.parent)
+    with whole_file(path, synced=False) as file:
+        yield file
 
 
 def copy_file(source: Path, target: Path) -> None:
@@ -116,7 +115,5 @@ def copy_file(source: Path, target: Path) -> None:
         StorageError: The disk refuses it.
         OSError: The source cannot be read.
     """
-    with source.open("rb") as data, storing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("xb") as file:
-            shutil.copyfileobj(data, file, 2**20)
+    with source.open("rb") as data, created(target) as file:
+        shutil.copyfileobj(data, file, 2**20)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from deixis.data.build.durable import storing
 from deixis.data.build.pictures import image_bytes
 from deixis.data.export.files import copy_file, created
 from deixis.data.sources.base import BadRecord
 from deixis.data.sources.registry import OpenedSource
 from deixis.errors import RecipeError
 from deixis.media.picture_files import SUFFIXES
+from deixis.storage import make_folder
 from deixis.structures import ImageSource
 
 
@@ -89,12 +89,11 @@ class Pictures:
 
     def _bring(self, image: ImageSource, target: Path) -> None:
         if not isinstance(image, Path):
-            with created(target, synced=False) as file:
+            with created(target) as file:
                 file.write(image_bytes(image))
             return
         if self.mode == "link":
-            with storing(target):
-                target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             with suppress(OSError):
                 # what a link points at, so that no link leads out of the export
                 target.hardlink_to(image.resolve(strict=True))

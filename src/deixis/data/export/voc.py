@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import BinaryIO
 from xml.etree import ElementTree as ET
 
-from deixis.data.build.durable import storing
 from deixis.data.export.coco import MOST_SPLITS
 from deixis.data.export.files import created, write_text
 from deixis.data.export.items import Item, Losses, split_name
 from deixis.errors import AnnotationError, RecipeError
+from deixis.storage import storing
 from deixis.structures import Instance, Sample
 
 _FLAGS = ("truncated", "difficult", "occluded")
@@ -52,7 +52,7 @@ class VocWriter:
         stem = Path(item.file_name).stem
         text = f"{ET.tostring(root, encoding='unicode')}\n"
         self.losses.add("crowds", sum(one.crowd for one in sample.instances))
-        write_text(self.folder / "Annotations" / f"{stem}.xml", text, synced=False)
+        write_text(self.folder / "Annotations" / f"{stem}.xml", text)
         listing = self._list(split_name(sample))
         with storing(self.folder / "ImageSets"):
             listing.write(f"{stem}\n".encode())

@@ -80,7 +80,7 @@ class YoloWriter:
         if len(self.splits) > MOST_SPLITS:
             raise RecipeError(f"more than {MOST_SPLITS} splits: {sorted(self.splits)}")
         path = self.folder / "labels" / split / item.file_name
-        write_text(path.with_suffix(".txt"), "".join(f"{row}\n" for row in rows), synced=False)
+        write_text(path.with_suffix(".txt"), "".join(f"{row}\n" for row in rows))
 
     def finish(self) -> None:
         """Write ``data.yaml``: trainers want a folder for training and one for validation."""

@@ -1,6 +1,5 @@
 """Masks to salient things with words: in groups, into a journal, and from there into files."""
 
-import hashlib
 import json
 import shutil
 from collections import Counter
@@ -10,10 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deixis.data.bootstrap.files import LinesFile, append_lines, claim, dump_line
+from deixis.data.bootstrap.files import claim, dump_line, lines_file
 from deixis.data.bootstrap.lines import description, image_fields
 from deixis.data.bootstrap.work import pixels_of, read_journal, read_sample
-from deixis.data.build.durable import sync_folder, write_file
 from deixis.data.build.engine import locked
 from deixis.data.build.index import Index, make_index, read_block
 from deixis.data.build.plan import BuildPlan
@@ -24,6 +22,7 @@ from deixis.data.salient.words import clean, tag_of
 from deixis.data.sources.base import Fault
 from deixis.data.sources.registry import OpenedSource, refuse_videos
 from deixis.errors import GeometryError, ImageError, RecipeError
+from deixis.storage import append_lines, json_digest, write_json
 from deixis.structures import ImageArray, Sample
 
 DOMINANCE = 1.5
@@ -74,8 +73,7 @@ class SalientPlan:
     @property
     def digest(self) -> str:
         """SHA-256 of `to_dict`."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return json_digest(self.to_dict())
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +133,6 @@ def build_salient(
                 progress(group[-1].number + 1, total)
         result = _finish(plan, index, read_journal(journal), out)
         shutil.rmtree(work, ignore_errors=True)
-        sync_folder(out)
         return SalientResult(out, result)
 
 
@@ -263,11 +260,8 @@ def _finish(
 ) -> dict[str, Any]:
     fates: dict[str, Counter[str]] = {one.source.name: Counter() for one in plan.sources}
     with ExitStack() as stack:
-        kept = {
-            name: stack.enter_context(LinesFile(out / "data" / f"{name}.jsonl", out))
-            for name in fates
-        }
-        faulty = stack.enter_context(LinesFile(out / "quarantine.jsonl", out))
+        kept = {name: stack.enter_context(lines_file(out, f"data/{name}.jsonl")) for name in fates}
+        faulty = stack.enter_context(lines_file(out, "quarantine.jsonl"))
         for name, fault in index.faults:
             faulty.write(
                 {"source": name, "place": fault.place, "code": fault.code, "detail": fault.detail}
@@ -279,7 +273,6 @@ def _finish(
                 kept[entry["source"]].write(entry["kept"])
             for one in entry["faults"]:
                 faulty.write(one)
-        files = [file.commit() for file in (*kept.values(), faulty)]
     manifest = {
         "digest": plan.digest,
         "plan": plan.to_dict(),
@@ -292,8 +285,7 @@ def _finish(
             }
             for one in plan.sources
         },
-        "files": files,
+        "files": [file.describe() for file in (*kept.values(), faulty)],
     }
-    text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_file(out / "manifest.json", text.encode())
+    write_json(out / "manifest.json", manifest)
     return manifest

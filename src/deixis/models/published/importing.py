@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from deixis.errors import CheckpointError, ModelError, StorageError
+from deixis.errors import CheckpointError, ModelError
 from deixis.models.published.pink import PINK
 from deixis.models.published.reading import (
     WeightFile,
@@ -29,6 +29,7 @@ from deixis.models.published.reading import (
 from deixis.models.published.refvlm import REFVLM
 from deixis.models.published.rows import Row, Table
 from deixis.models.published.ullava import ULLAVA
+from deixis.storage import storing
 
 SYSTEMS: Mapping[str, Table] = {table.system: table for table in (PINK, REFVLM, ULLAVA)}
 """Systems whose weights can be read."""
@@ -162,7 +163,7 @@ def import_weights(
     if activation is not None and not table.non_linear:
         raise ModelError(f"weights of {system} have no adapters: expected no activation")
     found, passed_over = weight_files(source)
-    try:
+    with storing(folder, SafetensorError):
         with tempfile.TemporaryDirectory(prefix=".import.", dir=folder) as scratch:
             files = readable_files(found, Path(scratch))
             homes: dict[str, WeightFile] = {}
@@ -192,9 +193,6 @@ def import_weights(
             report.tokens = added_tokens(source) or _tokens_of(table, config)
             report.files = _write_parts(report, homes, folder)
         (folder / REPORT).write_text(json.dumps(report.to_dict(), indent=1) + "\n")
-    except (OSError, SafetensorError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise StorageError(f"{folder}: cannot write weights: {reason}") from error
     return report
 
 

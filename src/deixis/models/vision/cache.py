@@ -5,7 +5,6 @@ under its name or not there, and tells by its own header what it holds: there is
 could disagree with it. Any number of processes may read and write the same folder.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -26,6 +25,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from deixis.errors import ModelError, StorageError
+from deixis.storage import clear_drafts, make_folder, storing, waited_folder, write_file
 
 FORMAT = "deixis-features-1"
 LOG = logging.getLogger(__name__)
@@ -79,8 +79,7 @@ class FeatureCache:
         self.shard_bytes = shard_bytes
         self.counts = CacheCounts()
         self._shards = folder / "shards"
-        with _storing(folder):
-            self._shards.mkdir(parents=True, exist_ok=True)
+        make_folder(self._shards)
         self._lock = threading.RLock()
         self._waiting: dict[str, dict[str, Tensor]] = {}
         self._waiting_bytes = 0
@@ -150,12 +149,12 @@ class FeatureCache:
             keys = sorted(self._waiting)
             name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:40] + ".safetensors"
             data = _shard(self._waiting)
-            with _storing(self.folder), self._exclusive():
-                self._remove_drafts()
+            with waited_folder(self.folder), storing(self.folder):
+                clear_drafts(self._shards)
                 target = self._shards / name
                 if not target.exists():
                     self._make_room(len(data))
-                    self._publish(target, data)
+                    write_file(target, data)
             self._known.add(name)
             self._places |= dict.fromkeys(keys, name)
             self._waiting.clear()
@@ -221,21 +220,6 @@ class FeatureCache:
         with suppress(OSError):
             (self._shards / name).unlink(missing_ok=True)
 
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        """One writer at a time; the lock falls with the process that holds it."""
-        descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
-
-    def _remove_drafts(self) -> None:
-        # whoever wrote them held the lock that we hold now: it is gone
-        for draft in self.folder.glob("draft-*"):
-            draft.unlink(missing_ok=True)
-
     def _sizes(self) -> list[tuple[int, str, int]]:
         found = []
         for path in self._shards.glob("*.safetensors"):
@@ -259,38 +243,11 @@ class FeatureCache:
             self.counts.evicted += 1
             total -= size
 
-    def _publish(self, target: Path, data: bytes) -> None:
-        draft = self.folder / f"draft-{os.getpid()}"
-        try:
-            with draft.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(target)
-        except BaseException:
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
-            raise
-        descriptor = os.open(self._shards, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
 
 def tensor_bytes(tensor: Tensor) -> bytes:
     """The bytes of a tensor's values in row-major order, whatever its type."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().tobytes()
-
-
-@contextmanager
-def _storing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise StorageError(f"{folder}: cannot write features: {reason}") from error
 
 
 def _shard(entries: Mapping[str, Mapping[str, Tensor]]) -> bytes:

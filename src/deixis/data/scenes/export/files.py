@@ -1,18 +1,17 @@
-"""Files that are complete under their final name, or not there."""
+"""Files of drawn scenes: documents, text and pictures."""
 
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
 from numpy import ndarray
 from PIL import Image
 
-from deixis.errors import StorageError
+from deixis.storage import make_folder, write_file
 
 JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
 
@@ -24,8 +23,8 @@ _PNG_LEVEL = 1
 class OutputFolder:
     """A folder to write into; ``written`` lists what it was given, in order.
 
-    Every file is written beside its place under another name, flushed to the disk and then
-    renamed, so a reader never sees half a file.
+    Each file is whole under its name, but not forced to the disk: where it has to outlive a power
+    failure, ``root`` is a draft of `deixis.storage.whole_folder`.
 
     Raises:
         StorageError: A folder or file cannot be written.
@@ -40,33 +39,24 @@ class OutputFolder:
 
     def text(self, name: str, content: str) -> None:
         """Write UTF-8 text."""
-        data = content.encode("utf-8")
-        self._place(name, lambda file: file.write(data))
+        self._place(name, content.encode())
 
     def image(self, name: str, pixels: UInt8[ndarray, "height width 3"]) -> None:
         """Write a picture as PNG."""
-        picture = Image.fromarray(pixels)
-        self._place(name, lambda file: picture.save(file, format="PNG", compress_level=_PNG_LEVEL))
+        self._place(name, _png(Image.fromarray(pixels)))
 
     def image16(self, name: str, values: UInt16[ndarray, "height width"]) -> None:
         """Write one channel of 16 bits as PNG."""
-        picture = Image.fromarray(np.ascontiguousarray(values))
-        self._place(name, lambda file: picture.save(file, format="PNG", compress_level=_PNG_LEVEL))
+        self._place(name, _png(Image.fromarray(np.ascontiguousarray(values))))
 
-    def _place(self, name: str, write: Callable[[BinaryIO], object]) -> None:
+    def _place(self, name: str, data: bytes) -> None:
         path = self.root / name
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with partial.open("wb") as file:
-                    write(file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                partial.replace(path)
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
-        except OSError as error:
-            raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+        make_folder(path.parent)
+        write_file(path, data, synced=False)
         self.written.append(path)
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = BytesIO()
+    picture.save(buffer, format="PNG", compress_level=_PNG_LEVEL)
+    return buffer.getvalue()
