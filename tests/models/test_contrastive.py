@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.multiprocessing.spawn import spawn
 
-from deixis.models.contrastive import SimilarityScale, cached_backward, contrastive_loss
+from deixis.models.losses.contrastive import SimilarityScale, cached_backward, contrastive_loss
 
 WIDTH = 5
 

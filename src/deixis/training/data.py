@@ -15,13 +15,15 @@ import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from deixis.batch import Batch
 from deixis.data.build import BuildPlan, BuiltDataset, LiveDataset
+from deixis.data.build.dataset import read_manifest
 from deixis.data.build.durable import sha256_of
 from deixis.data.mixture import parse_mixture
 from deixis.data.order import ShuffledOrder
 from deixis.data.scenes import draw_scene, scene_sample
 from deixis.data.sources import named_apart, open_source
-from deixis.data.tasks import TASKS, parse_rules, sample_turns
+from deixis.data.tasks import DEFAULT_WEIGHTS, TASKS, parse_rules, sample_turns
 from deixis.errors import (
     AnnotationError,
     CheckpointError,
@@ -32,7 +34,7 @@ from deixis.errors import (
     PromptError,
     WorkerError,
 )
-from deixis.processing.batch import Batch, Row, collate
+from deixis.processing.batch import Row, collate
 from deixis.processing.processor import Processor
 from deixis.structures import IGNORE_INDEX, Conversation
 from deixis.training.recipe import BuiltData, Data, LiveData, SceneData
@@ -187,6 +189,27 @@ def row_stream(processor: Processor, data: Data) -> RowStream:
     if isinstance(data, LiveData):
         return LiveRows(processor, data)
     return SceneRows(processor, data)
+
+
+def units_of(data: Data) -> frozenset[str] | None:
+    """Unit types that the answers of some data can point with; None where its tasks are not known."""
+    match data:
+        case SceneData():
+            names = {name for name, _ in data.tasks} or (
+                set(DEFAULT_WEIGHTS) if data.turns else set()
+            )
+        case LiveData():
+            rates = parse_mixture(data.mixture, known=TASKS).rates
+            names = {name for entry, _ in rates for name in entry.split("|")}
+        case BuiltData():
+            try:
+                names = set(read_manifest(Path(data.folder))["tasks"])
+            except DeixisError:
+                # the stage that opens it tells what is wrong
+                return None
+    if not names <= TASKS.keys():
+        return None
+    return frozenset(unit for name in names for unit in TASKS[name].gives)
 
 
 @dataclass(frozen=True, slots=True)
