@@ -357,7 +357,7 @@ def test_a_published_checkpoint_of_ullava_points_where_its_code_does(tmp_path: P
         )
         marked = batch.input_ids == processor.tokenizer.marker_ids[Marker.LOCATION]
         latent = route_references(read, marked, batch.turns, offset=model.config.offset)
-        decoded = model.decode(latent, seen).more["box"].decoded
+        decoded = model.decode(latent, seen).units["box"].decoded
     assert isinstance(decoded, LocationPredictions)
     found = decoded.corners[0, 0]
     assert torch.allclose(found, boxed(place - 1), atol=1e-5)

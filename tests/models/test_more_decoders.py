@@ -1,5 +1,6 @@
 """Unit decoders beyond boxes and masks, inside the whole model."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from deixis.data.tasks import sample_turns
 from deixis.errors import ModelError, PromptError
 from deixis.geometry import Box, DepthMap, ImageSize, Keypoints, Mask
 from deixis.inference import Predictor
-from deixis.models.decoders.depth import DepthTruth
+from deixis.inference.load import WEIGHTS
+from deixis.models.config import PointingVLMConfig
+from deixis.models.decoders.depth import DepthConfig, DepthDecoder, DepthTruth
 from deixis.models.decoders.keypoints import KeypointTruth
+from deixis.models.decoders.registry import DECODERS
 from deixis.models.pointing import PointingOutput, PointingVLM
 from deixis.models.references import LatentReferences, pick_references
 from deixis.processing.batch import Row, collate
@@ -385,3 +389,63 @@ def test_a_saved_model_keeps_its_decoders(tmp_path: Path) -> None:
 def test_decoders_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         tiny_model(**changes)
+
+
+def test_configurations_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    """They kept the decoders of boxes and masks apart, as the shipped weights still do."""
+    model, _ = tiny_model(more=BODIES)
+    model.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    decoders = saved.pop("decoders")
+    saved |= {f"{unit}_decoder": decoders.pop(unit) for unit in ("box", "mask")}
+    (tmp_path / "config.json").write_text(json.dumps({**saved, "decoders": decoders}))
+    loaded = PointingVLM.from_pretrained(tmp_path)
+    assert loaded.config.decoders == model.config.decoders
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    shipped = json.loads((WEIGHTS / "scenes-tiny" / "config.json").read_text())
+    assert "decoders" not in shipped
+    read = PointingVLMConfig.from_pretrained(WEIGHTS / "scenes-tiny").decoders
+    assert read == {unit: shipped[f"{unit}_decoder"] for unit in ("box", "mask")}
+
+
+def test_decoders_beside_the_others_are_refused() -> None:
+    with pytest.raises(
+        ModelError, match="box_decoder: expected its fields as an entry of decoders"
+    ):
+        PointingVLMConfig(box_decoder=SHAPE)
+
+
+class Unread(DepthDecoder):
+    def read_truth(self, batch: Batch) -> None:
+        del batch
+
+
+def test_truth_that_a_decoder_does_not_read_is_an_error() -> None:
+    model, processor = tiny_model(more=BODIES)
+    batch = batch_of(processor, [row_of(processor, people(1)[0], asked(people(1)[0]))])
+    config = DepthConfig(**BODIES["depth"])
+    model.depth_decoder = Unread(config, model.config.text_config.hidden_size, 8)
+    with pytest.raises(ModelError, match="depth_decoder: expected it to read the truth of units"):
+        run(model, batch)
+    given = batch.references.truth
+    mixed = replace(batch.references, truth={**given, "depth": given["keypoint"]})
+    plain, _ = tiny_model(more=BODIES)
+    with pytest.raises(ModelError, match="type depth: expected DepthTruth, got KeypointTruth"):
+        run(plain, replace(batch, references=mixed))
+
+
+def test_a_decoder_is_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Odd:
+        unit = "depth"
+
+    kind = replace(DECODERS["depth"], build=lambda *_: Odd())
+    monkeypatch.setitem(DECODERS, "depth", kind)
+    with pytest.raises(ModelError, match=r"decoder 'depth': expected a torch\.nn\.Module"):
+        tiny_model(more=BODIES)
+
+
+def test_aligning_takes_a_batch_that_knows_its_regions() -> None:
+    model, processor = tiny_model()
+    batch = batch_of(processor, [row_of(processor, people(1)[0], asked(people(1)[0]))])
+    with pytest.raises(ModelError, match="expected what is known of the regions, got None"):
+        model.region_truth(batch)

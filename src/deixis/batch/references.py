@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
@@ -20,12 +20,14 @@ class Truth(Protocol):
     takes no part in any loss.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
     def take(self, order: Int[Tensor, " n"], /) -> "Truth":
         """The truth that each reference takes; weights stay with the references."""
 
 
-T = TypeVar("T", bound=Truth)
-T_co = TypeVar("T_co", bound=Truth, covariant=True)
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)

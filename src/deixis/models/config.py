@@ -122,6 +122,9 @@ class PointingVLMConfig(PreTrainedConfig):
         self.offset = read_offset(offset)
         units = dict.fromkeys([one.kind.unit for one in self.unit_decoders], UNIT_LOSS_WEIGHT)
         self.loss_weights = {**DEFAULT_LOSS_WEIGHTS, **units, **(loss_weights or {})}
+        apart = sorted(kwargs.keys() & _APART)
+        if apart:
+            raise ModelError(f"{', '.join(apart)}: expected its fields as an entry of decoders")
         super().__init__(**kwargs)
 
     @classmethod
@@ -236,6 +239,7 @@ class PointingVLMConfig(PreTrainedConfig):
         """
         first = [name for name in ("box", "mask") if name in self.decoders]
         named = [*first, *(name for name in self.decoders if name not in first)]
+        read: list[NamedDecoder[Any]]
         read = [NamedDecoder.read(name, self.decoders[name]) for name in named]
         parts: dict[str, str] = {}
         for one in read:
@@ -285,7 +289,7 @@ def with_all_decoders(saved: Mapping[str, Any]) -> dict[str, Any]:
     return {**rest, "decoders": {**first, **(saved.get("decoders") or {})}}
 
 
-_APART = ("box_decoder", "mask_decoder")
+_APART = frozenset({"box_decoder", "mask_decoder"})
 
 UNIT_LOSS_WEIGHT = 0.5
 """Weight of the loss of a unit decoder."""

@@ -96,8 +96,8 @@ def _changed(current: Any, hint: Any, path: Sequence[str], value: str, override:
             raise RecipeError(f"override {override!r}: refused: {error}") from error
     if isinstance(current, tuple):
         if not key.isdecimal() or int(key) >= len(current):
-            entries = f"0 to {len(current) - 1}" if current else "none, it is empty"
-            raise RecipeError(f"override {override!r}: no entry {key!r}; expected {entries}")
+            places = f"0 to {len(current) - 1}" if current else "none, it is empty"
+            raise RecipeError(f"override {override!r}: no entry {key!r}; expected {places}")
         index = int(key)
         changed = _changed(current[index], _entry_hint(hint, index), rest, value, override)
         return (*current[:index], changed, *current[index + 1 :])
@@ -285,8 +285,8 @@ def _from_data(data: Any, hint: Any, where: str) -> Any:
             ),
             key=lambda kind: len(fields(kind)),
         )
-        kind = (fitting or classes)[0]
-        return _build(kind, as_saved_now(kind, data), where)
+        meant = (fitting or classes)[0]
+        return _build(meant, as_saved_now(meant, data), where)
     for choice in choices:
         if get_origin(choice) is tuple and isinstance(data, list):
             arguments = get_args(choice)
@@ -330,7 +330,8 @@ def _build(kind: Any, data: Mapping[str, Any], where: str) -> Any:
     for name in known:
         if name not in data:
             continue
-        entries, place = _entries(kind, name), f"{where}.{name}"
+        place = f"{where}.{name}"
+        entries = _entries(kind, name)
         if entries is None:
             values[name] = _from_data(data[name], hints[name], place)
         elif isinstance(data[name], Mapping):

@@ -193,23 +193,26 @@ def row_stream(processor: Processor, data: Data) -> RowStream:
 
 def units_of(data: Data) -> frozenset[str] | None:
     """Unit types that the answers of some data can point with; None where its tasks are not known."""
+    names = _tasks_of(data)
+    if names is None or not names <= TASKS.keys():
+        return None
+    return frozenset(unit for name in names for unit in TASKS[name].gives)
+
+
+def _tasks_of(data: Data) -> set[str] | None:
     match data:
         case SceneData():
-            names = {name for name, _ in data.tasks} or (
-                set(DEFAULT_WEIGHTS) if data.turns else set()
-            )
+            drawn = dict(data.tasks) or (DEFAULT_WEIGHTS if data.turns else {})
+            return set(drawn)
         case LiveData():
             rates = parse_mixture(data.mixture, known=TASKS).rates
-            names = {name for entry, _ in rates for name in entry.split("|")}
+            return {name for entry, _ in rates for name in entry.split("|")}
         case BuiltData():
             try:
-                names = set(read_manifest(Path(data.folder))["tasks"])
+                return set(read_manifest(Path(data.folder))["tasks"])
             except DeixisError:
                 # the stage that opens it tells what is wrong
                 return None
-    if not names <= TASKS.keys():
-        return None
-    return frozenset(unit for name in names for unit in TASKS[name].gives)
 
 
 @dataclass(frozen=True, slots=True)

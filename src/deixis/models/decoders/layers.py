@@ -19,8 +19,10 @@ def attend(
     allowed: Bool[Tensor, "b 1 q k"] | None = None,
 ) -> Float[Tensor, "b q d"]:
     """Multi-head attention of states that are projected already, where ``allowed`` or everywhere."""
-    split = (states.unflatten(2, (heads, -1)).transpose(1, 2) for states in (queries, keys, values))
-    mixed = functional.scaled_dot_product_attention(*split, attn_mask=allowed)
+    query, key, value = (
+        states.unflatten(2, (heads, -1)).transpose(1, 2) for states in (queries, keys, values)
+    )
+    mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
     return mixed.transpose(1, 2).flatten(2)
 
 
