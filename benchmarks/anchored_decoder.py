@@ -29,11 +29,10 @@ LAST = 3
 def short_recipe(*, anchored: bool, proposals: bool, see: int, steps: int) -> TrainRecipe:
     """The small recipe, cut short, with other decoders."""
     recipe = scenes_tiny()
-    decoder = replace(recipe.model.box_decoder, anchored=anchored)
+    decoder = replace(recipe.model.decoders["box"], anchored=anchored)
     model = replace(
         recipe.model,
-        box_decoder=decoder,
-        mask_decoder=decoder,
+        decoders={"box": decoder, "mask": decoder},
         proposals=proposals,
         tokens_from="cells",
     )

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from deixis.models.losses import paired_iou, to_corners
+from deixis.models.losses.boxes import paired_iou, to_corners
 from deixis.models.matching import assign_groups, pairwise_box_cost, reorder_groups
 
 L1, GIOU = 5.0, 2.0

@@ -25,7 +25,7 @@ from functools import partial
 import torch
 from torch.nn import functional
 
-from deixis.models.language_loss import language_loss
+from deixis.models.losses.language import language_loss
 from deixis.structures import IGNORE_INDEX
 
 WAYS = ("full", "kept", "pieces")

@@ -33,11 +33,10 @@ from transformers.loss.loss_for_object_detection import (
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 from transformers.models.maskformer import modeling_maskformer
 
+from deixis.batch import Regions
 from deixis.evaluation.figures import format_table
 from deixis.geometry import Box, ImageSize
-from deixis.models import losses
 from deixis.models.adapters import ADAPTER_PRESETS, Adapter, AdapterConfig
-from deixis.models.contrastive import contrastive_loss
 from deixis.models.decoders.depth import scale_invariant_log_loss
 from deixis.models.decoders.keypoints import SKELETONS, object_keypoint_similarity
 from deixis.models.decoders.location import (
@@ -49,10 +48,13 @@ from deixis.models.decoders.location import (
 )
 from deixis.models.decoders.maskformer_pixel import MaskFormerPixelDecoder
 from deixis.models.decoders.prompted import PromptedConfig, pixel_losses
+from deixis.models.losses import masks as mask_losses
+from deixis.models.losses.boxes import box_loss
+from deixis.models.losses.contrastive import contrastive_loss
 from deixis.models.matching import match_groups, pairwise_box_cost
 from deixis.models.projector import Projector
 from deixis.models.references import route_references
-from deixis.models.regions import ConnectorConfig, RegionConnector, RegionContext, RegionInputs
+from deixis.models.regions import ConnectorConfig, RegionConnector, RegionContext
 from deixis.models.regions.aggregation import PRESETS, MaskGuidedAggregation
 from deixis.models.regions.alignment import location_loss
 from deixis.models.vision.video import VIDEO_PRESETS
@@ -262,7 +264,7 @@ def location_parts(loss: str, predicted: Tensor, target: Tensor, filled: Tensor)
     "u-LLaVA: box loss, paper",
     official="equation 2: L1 and 1 - GIoU, each a mean over the boxes",
     ours="`LocationDecoder.losses`",
-    preset="`box_decoder.loss=paper`",
+    preset="`decoders.location.loss=paper`",
 )
 def _() -> Iterator[Pair]:
     filled = torch.tensor([[True, True, True], [True, False, False]])
@@ -277,7 +279,7 @@ def _() -> Iterator[Pair]:
     official="boxes with corners out of order have no GIoU; a mean over each image's boxes, and the sum "
     "of these is divided by all boxes",
     ours="`LocationDecoder.losses`",
-    preset="`box_decoder.loss=code`",
+    preset="`decoders.location.loss=code`",
 )
 def _() -> Iterator[Pair]:
     filled = torch.tensor([[True, True, True], [True, False, False]])
@@ -396,7 +398,7 @@ def _() -> Iterator[Pair]:
     distance = torch.cdist(centred(predicted), centred(target), p=1)
     cost = pairwise_box_cost(centred(predicted)[None], centred(target)[None], l1=5.0, giou=2.0)
     yield cost[0], 5 * distance + 2 * (1 - overlap)
-    l1, giou = losses.box_loss(centred(predicted), centred(target))
+    l1, giou = box_loss(centred(predicted), centred(target))
     yield 5 * l1 + 2 * giou, (5 * distance + 2 * (1 - overlap)).diagonal()
 
 
@@ -408,7 +410,8 @@ def _() -> Iterator[Pair]:
 )
 def _() -> Iterator[Pair]:
     logits, masks = torch.randn(4, 300), (torch.rand(4, 300) > 0.7).float()
-    mine = 20 * losses.focal_loss(logits, masks).mean() + losses.dice_loss(logits, masks).mean()
+    mine = mask_losses.focal_loss(logits, masks).mean() * 20
+    mine = mine + mask_losses.dice_loss(logits, masks).mean()
     theirs = 20 * sigmoid_focal_loss(logits, masks, 4) + dice_loss(logits, masks, 4)
     yield mine, theirs
 
@@ -493,7 +496,7 @@ def _() -> Iterator[Pair]:
     scattered(connector)
     tokens, rows = torch.randn(2, 9, 12), torch.tensor([0, 1, 1])
     types = torch.full((3,), RegionType.BOX.number)
-    regions = RegionInputs.drawn(torch.zeros(3, 4, 4), rows, types=types, boxes=corners(3))
+    regions = Regions.drawn(torch.zeros(3, 4, 4), rows, types=types, boxes=corners(3))
     found = connector(RegionContext(torch.zeros(2, 1, 1, 1), tokens), regions)
     queries = connector.queries(regions)[:, 0]
     weights = connector.attention

@@ -12,20 +12,15 @@ from typing import Any
 import torch
 from encoders import canvases, small_encoder
 from models.decoders.cases import CASES, Case
-from models.decoders.small import LANGUAGE, LEVELS, PIXELS, SHAPE, WIDTH, features, references
+from models.decoders.small import LANGUAGE, PIXELS, WIDTH, features, references
 from region_batches import TEXT_ENCODERS, context, mixed_regions, texts
 from released import RELEASED
 from torch import Tensor, nn
 from transformers import AutoConfig
 
+from deixis.batch import Regions, RegionTruth
 from deixis.models.adapters import adapters_of, insert_adapters
-from deixis.models.contrastive import SimilarityScale
 from deixis.models.decoders import (
-    BoxDecoder,
-    DecoderConfig,
-    DetrBoxDecoder,
-    DetrMaskDecoder,
-    MaskDecoder,
     PixelDecoder,
     ProposalHead,
 )
@@ -33,6 +28,7 @@ from deixis.models.decoders.interface import Features
 from deixis.models.decoders.location import StateProjector
 from deixis.models.decoders.maskformer_pixel import MaskFormerPixelDecoder
 from deixis.models.headed import build_language_model
+from deixis.models.losses.contrastive import SimilarityScale
 from deixis.models.projector import CellProjector, ObjectProjector, Projector
 from deixis.models.regions import (
     MASK_REGIONS,
@@ -45,10 +41,9 @@ from deixis.models.regions import (
     RegionEncoder,
     RegionEncoders,
     RegionEncodersConfig,
-    RegionInputs,
 )
 from deixis.models.regions.aggregation import PRESETS
-from deixis.models.regions.alignment import AlignmentConfig, AlignmentTruth
+from deixis.models.regions.alignment import AlignmentConfig
 from deixis.models.regions.encoders import RegionEncoderConfig
 from deixis.models.regions.text_branch import TextBranch
 from deixis.models.tuning import LoraChoice, insert_lora
@@ -195,7 +190,7 @@ def _context(given: Given) -> RegionContext:
     return RegionContext(given.states(made.cells), given.states(made.tokens))
 
 
-def _drawn(count: int = 6) -> RegionInputs:
+def _drawn(count: int = 6) -> Regions:
     made = mixed_regions(count)
     return made.select((made.types != RegionType.TEXT.number).nonzero()[:, 0])
 
@@ -222,7 +217,7 @@ class _Aligned(nn.Module):
 def _alignment(module: Any, given: Given) -> Outputs:
     ids, mask = texts(10, seed=4)
     boxes = torch.tensor([[0.1, 0.2, 0.5, 0.6]]).expand(10, 4)
-    truth = given.exact(AlignmentTruth(boxes, torch.ones(10, dtype=torch.bool), ids, mask))
+    truth = given.exact(RegionTruth(boxes, torch.ones(10, dtype=torch.bool), ids, mask))
     regions = given.exact(mixed_regions(10))
     found = module.alignment(module.connector, _context(given), regions, truth)
     return {"exact location": found.location, "loss semantic": found.semantic}
@@ -258,21 +253,6 @@ def _mix() -> RegionEncoders:
     )
 
 
-def _box_or_mask(module: Any, given: Given, *, proposals: bool = False) -> Outputs:
-    asked = references([3, 2])
-    asked = replace(given.exact(asked), states=given.states(asked.states))
-    seen = given.features(features(2, proposals=proposals))
-    if isinstance(module, BoxDecoder | DetrBoxDecoder):
-        own = isinstance(module, BoxDecoder)
-        boxes = module(asked, seen.maps.cells, seen.proposals) if own else module(asked, seen)
-        exact = {"boxes": boxes.boxes[asked.filled], "quality": boxes.quality[asked.filled]}
-    else:
-        own = isinstance(module, MaskDecoder)
-        masks = module(asked, seen.maps, seen.proposals) if own else module(asked, seen)
-        exact = {"logits": masks.logits[asked.filled], "quality": masks.quality[asked.filled]}
-    return {f"exact {name}": value for name, value in exact.items()}
-
-
 def _unit_decoder(case: Case, module: Any, given: Given) -> Outputs:
     asked, seen = references([3, 2]), given.features(case.features(2))
     asked = replace(given.exact(asked), states=given.states(asked.states))
@@ -292,9 +272,6 @@ def _case_run(case: Case) -> Run:
     return Run(case.build, partial(_unit_decoder, case), (type(case.build()),))
 
 
-_DECODER = DecoderConfig(**SHAPE)
-_PLAIN = DecoderConfig(**{**SHAPE, "anchored": False})
-_DETR = DecoderConfig(**{**SHAPE, "anchored": False, "design": "detr"})
 _WIDTHS: dict[str, Any] = {"cell_level": 1, "pixel_level": 0, "cell_width": 8, "pixel_width": 8}
 
 RUNS: Mapping[str, Run] = {
@@ -365,25 +342,6 @@ RUNS: Mapping[str, Run] = {
         (MaskFormerPixelDecoder,),
     ),
     "proposal head": Run(lambda: ProposalHead(WIDTH, PIXELS), _proposals, (ProposalHead,)),
-    "boxes": Run(lambda: BoxDecoder(_DECODER, LANGUAGE), _box_or_mask, (BoxDecoder,)),
-    "boxes plain": Run(lambda: BoxDecoder(_PLAIN, LANGUAGE), _box_or_mask, (BoxDecoder,)),
-    "boxes of proposals": Run(
-        lambda: BoxDecoder(_DECODER, LANGUAGE),
-        partial(_box_or_mask, proposals=True),
-        (BoxDecoder,),
-    ),
-    "masks": Run(lambda: MaskDecoder(_DECODER, LANGUAGE, PIXELS), _box_or_mask, (MaskDecoder,)),
-    "masks of proposals": Run(
-        lambda: MaskDecoder(_DECODER, LANGUAGE, PIXELS),
-        partial(_box_or_mask, proposals=True),
-        (MaskDecoder,),
-    ),
-    "boxes detr": Run(
-        lambda: DetrBoxDecoder(_DETR, LANGUAGE, tuple(LEVELS)), _box_or_mask, (DetrBoxDecoder,)
-    ),
-    "masks detr": Run(
-        lambda: DetrMaskDecoder(_DETR, LANGUAGE, PIXELS), _box_or_mask, (DetrMaskDecoder,)
-    ),
     "state projector": Run(
         lambda: StateProjector(LANGUAGE, 16),
         lambda module, given: {"states": module(given.states(_numbers(4, LANGUAGE)))},

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deixis.models.regions import RegionContext, RegionInputs
+from deixis.batch import Regions
+from deixis.models.regions import RegionContext
 from deixis.structures import RegionType
 
 IMAGES, GRID, FINE, WORDS = 3, 4, 16, 30
@@ -65,7 +66,7 @@ def texts(count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
     return ids, torch.arange(6) < lengths
 
 
-def mixed_regions(count: int, *, seed: int = 0) -> RegionInputs:
+def mixed_regions(count: int, *, seed: int = 0) -> Regions:
     """Points, boxes, scribbles, masks and descriptions in turn, each on some image."""
     generator = torch.Generator().manual_seed(seed)
     types = torch.arange(count) % len(RegionType)
@@ -78,7 +79,7 @@ def mixed_regions(count: int, *, seed: int = 0) -> RegionInputs:
     masks[described] = 0
     boxes = torch.cat([corners, ends], dim=1) / FINE
     ids, mask = texts(count, seed=seed)
-    return RegionInputs(
+    return Regions(
         rows=torch.randint(0, IMAGES, (count,), generator=generator),
         types=types,
         masks=masks,

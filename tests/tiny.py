@@ -1,6 +1,9 @@
 """A random tiny model and its processor, for tests of everything around it."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -36,10 +39,14 @@ def tiny_choice(*, anchored: bool = True) -> ModelChoice:
         vision=SmallVisionConfig(
             image_size=64, widths=(8, 16, 32, 48), blocks=(1, 1), layers=1, heads=2
         ),
-        box_decoder=decoder,
-        mask_decoder=decoder,
+        decoders={"box": decoder, "mask": decoder},
         pixel_width=8,
     )
+
+
+def tiny_decoders(*names: str) -> dict[str, dict[str, Any]]:
+    """Some of the tiny model's decoders, as a configuration has them."""
+    return {name: asdict(tiny_choice().decoders[name]) for name in names}
 
 
 @cache
@@ -48,14 +55,20 @@ def tiny_tokenizer() -> MarkedTokenizer:
 
 
 def tiny_model(
-    *, anchored: bool = True, seed: int = 0, **changes: Any
+    *,
+    anchored: bool = True,
+    seed: int = 0,
+    more: Mapping[str, dict[str, Any]] = MappingProxyType({}),
+    **changes: Any,
 ) -> tuple[PointingVLM, Processor]:
-    """Build a model; ``changes`` are fields of its configuration."""
+    """Build a model; ``changes`` are fields of its configuration, ``more`` are further decoders."""
     torch.manual_seed(seed)
     tokenizer = tiny_tokenizer()
     config = model_config(tiny_choice(anchored=anchored), tokenizer, ["circle", "red"])
-    if changes:
-        config = PointingVLMConfig(**{**config.to_dict(), **changes})
+    if changes or more:
+        fields = {**config.to_dict(), **changes}
+        fields["decoders"] = {**fields["decoders"], **more}
+        config = PointingVLMConfig(**fields)
     model = PointingVLM(config)
     model.eval()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     return model, build_processor(config, tokenizer)

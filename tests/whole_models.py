@@ -1,7 +1,7 @@
 """Whole models of every kind at tiny size, each with questions for it and a batch to learn from."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from released import release
 from scripted import script
 from tiny import tiny_model
 
+from deixis.batch import Batch
 from deixis.data.scenes import draw_scene, scene_sample
 from deixis.data.tasks import sample_turns
 from deixis.geometry import Box, ImageSize, Mask, Point, Scribble
@@ -26,7 +27,7 @@ from deixis.models.regions import (
     RegionEncodersConfig,
 )
 from deixis.models.vision.video import VIDEO_PRESETS
-from deixis.processing.batch import Batch, collate
+from deixis.processing.batch import collate
 from deixis.processing.build import build_processor
 from deixis.processing.processor import Processor
 from deixis.structures import (
@@ -109,11 +110,12 @@ class Whole:
             script(model, processor, Conversation("q", IMAGE, SIZE, (turn,)))
         with torch.no_grad():
             # random units are empty, or outside the image, as often as not
-            if isinstance(model.mask_decoder, MaskDecoder):
-                model.mask_decoder.embedding.last.bias[-1] += 8.0
-            if isinstance(model.box_decoder, LocationDecoder):
-                model.box_decoder.last.weight.mul_(0.01)
-                model.box_decoder.last.bias.copy_(torch.tensor([0.3, 0.4, 0.6, 0.7]))
+            masks, boxes = (model.decoders.get(unit) for unit in ("mask", "box"))
+            if isinstance(masks, MaskDecoder):
+                masks.embedding.last.bias[-1] += 8.0
+            if isinstance(boxes, LocationDecoder):
+                boxes.last.weight.mul_(0.01)
+                boxes.last.bias.copy_(torch.tensor([0.3, 0.4, 0.6, 0.7]))
         return model, processor
 
 
@@ -125,8 +127,7 @@ def _released(kind: str) -> Callable[[Path], Made]:
         model, tokenizer = attach_aligned(
             folder,
             image_size=None if kind == "llava" else 64,
-            box_decoder=DECODER,
-            mask_decoder=DECODER,
+            decoders={"box": DECODER, "mask": DECODER},
             pixel_width=8,
             proposals=True,
         )
@@ -143,15 +144,13 @@ WHOLES: Mapping[str, Whole] = {
     "coordinates": Whole({"notation": "coordinates"}),
     "without anchors": Whole({"anchored": False}, units="box,mask", pointing=True),
     "bodies and depth": Whole(
-        {"decoders": BODIES},
+        {"more": BODIES},
         units="keypoint,depth,box",
         pointing=True,
         tasks=("keypoint", "depth"),
     ),
     "segmenter and location": Whole(
         {
-            "box_decoder": None,
-            "mask_decoder": None,
             "proposals": False,
             "tokens_from": "encoder",
             "decoders": {
@@ -199,5 +198,5 @@ def learning_batch(processor: Processor, tasks: tuple[str, ...] = (), *, rows: i
 
 def forward(model: PointingVLM, batch: Batch) -> PointingOutput:
     """The losses of a batch."""
-    output: PointingOutput = model(**{one.name: getattr(batch, one.name) for one in fields(batch)})
+    output: PointingOutput = model(batch)
     return output

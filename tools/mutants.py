@@ -46,7 +46,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "notation": (("src/deixis/notation",), ("tests/notation",)),
     "metrics": (("src/deixis/metrics",), ("tests/metrics",)),
     "losses": (
-        ("src/deixis/models/losses.py", "src/deixis/models/language_loss.py"),
+        ("src/deixis/models/losses/masks.py", "src/deixis/models/losses/language.py"),
         (
             "tests/models/test_losses.py",
             "tests/models/test_language_loss.py",

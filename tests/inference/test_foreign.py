@@ -34,7 +34,7 @@ def described(folder: Path, **fields: Any) -> Path:
     ("fields", "what", "hint"),
     [
         ({"model_type": "bert", "architectures": ["BertModel"]}, "a text encoder", "describer="),
-        ({"model_type": "sam"}, "a segmenter", "SegmenterChoice("),
+        ({"model_type": "sam"}, "a segmenter", "--set model.decoders.segmenter.segmenter="),
         ({"model_type": "grounding-dino"}, "a detector", "--detector "),
         ({"model_type": "vitpose"}, "a pose model", "--pose "),
         ({"model_type": "qwen2"}, "a language model", "model.language="),
@@ -169,7 +169,7 @@ def test_the_hint_makes_a_model_of_it(tmp_path: Path, kind: str) -> None:
         load(tmp_path)
     words = str(raised.value).splitlines()[1].split()
     changes = [words[at + 1] for at, word in enumerate(words) if word == "--set"]
-    recipe = tiny_recipe(model=replace(tiny_choice(), mask_decoder=None, proposals=False))
+    recipe = tiny_recipe(model=replace(tiny_choice(), proposals=False))
     recipe = apply_overrides(recipe, ["model.tokens_from=encoder", *changes])
     model, _ = build_model(recipe)
     part = {"language": "language_model", "vision": "vision_encoder", "llava": "projector"}[kind]

@@ -8,6 +8,7 @@ from tiny import tiny_model
 from torch import nn
 from transformers import DynamicCache
 
+from deixis.batch import Batch
 from deixis.errors import PromptError
 from deixis.geometry import Box, ImageSize, Mask
 from deixis.inference import Predictor, generate
@@ -16,7 +17,7 @@ from deixis.models import positions
 from deixis.models.pointing import PointingVLM, training_attention
 from deixis.models.references import route_references
 from deixis.notation import Marker
-from deixis.processing.batch import Batch, collate
+from deixis.processing.batch import collate
 from deixis.structures import Conversation, GroundedPhrase, GroundedText, Reference, Turn, UnitGroup
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (40, 80, 3), dtype=np.uint8)

@@ -4,7 +4,7 @@ Hidden states and logits are compared on the same ids, pixels and positions, to 
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from tiny import tiny_model
 from transformers import DynamicCache, PreTrainedModel
 
+from deixis.batch import Batch
 from deixis.data.scenes import draw_scene
 from deixis.data.scenes.sample import scene_sample
 from deixis.data.tasks import sample_turns
@@ -28,7 +29,7 @@ from deixis.inference.predictor import Predictor
 from deixis.models.aligned import read_aligned
 from deixis.models.decoders import DecoderConfig
 from deixis.models.pointing import PointingVLM
-from deixis.processing.batch import Batch, collate
+from deixis.processing.batch import collate
 from deixis.processing.build import build_processor
 from deixis.processing.processor import Processor
 from deixis.processing.tokenizer import MarkedTokenizer
@@ -45,8 +46,7 @@ WHOLE = ["llava", *QWEN]
 ATOL = 1e-5
 DECODER = asdict(DecoderConfig(width=32, heads=2, hidden=48, layers=2, num_queries=24))
 NEW: dict[str, Any] = {
-    "box_decoder": DECODER,
-    "mask_decoder": DECODER,
+    "decoders": {"box": DECODER, "mask": DECODER},
     "pixel_width": 8,
     "proposals": True,
 }
@@ -238,7 +238,7 @@ def test_what_is_new_trains_and_the_rest_is_frozen(kind: str, tmp_path: Path) ->
     batch = scene_batch(build_processor(model.config, tokenizer))
     assert len(batch.regions)
     model.train()
-    output = model(**{field.name: getattr(batch, field.name) for field in fields(batch)})
+    output = model(batch)
     output.loss.backward()
     for name, part in model.named_children():
         gradients = [weight.grad for weight in part.parameters()]
@@ -260,7 +260,7 @@ def test_released_weights_may_be_half_as_wide_under_autocast(tmp_path: Path) -> 
     assert kinds["box_decoder"] == kinds["region_encoder"] == torch.float32
     batch = scene_batch(build_processor(model.config, tokenizer))
     with torch.autocast("cpu", torch.bfloat16):
-        output = model(**{field.name: getattr(batch, field.name) for field in fields(batch)})
+        output = model(batch)
     output.loss.backward()
     assert torch.isfinite(output.loss)
 
@@ -271,7 +271,7 @@ def test_a_stage_may_train_what_was_attached(tmp_path: Path) -> None:
     parts = ("vision_encoder", "language_model", "region_encoder")
     set_trainable(model, Stage(name="all", steps=1, trainable=parts))
     batch = scene_batch(build_processor(model.config, tokenizer))
-    model(**{field.name: getattr(batch, field.name) for field in fields(batch)}).loss.backward()
+    model(batch).loss.backward()
     vision: Any = model.vision_encoder
     # features after the first layers have a merger of their own, which learns through them alone
     for merger in vision.model.deepstack_merger_list:

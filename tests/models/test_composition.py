@@ -12,6 +12,7 @@ from encoders import small_config
 from region_batches import TEXT_ENCODERS
 from tiny import tiny_model, tiny_tokenizer
 
+from deixis.batch import Batch
 from deixis.data.scenes import draw_scene, scene_sample
 from deixis.errors import ImageError, ModelError, NotationError, PromptError
 from deixis.geometry import Box, ImageSize, Mask, Point, Scribble
@@ -27,7 +28,7 @@ from deixis.models.vision.pretrained import vision_config
 from deixis.models.vision.pyramid import PyramidConfig
 from deixis.models.vision.video import VIDEO_PRESETS
 from deixis.notation import Marker
-from deixis.processing.batch import Batch, Row, collate
+from deixis.processing.batch import Row, collate
 from deixis.processing.build import build_processor
 from deixis.processing.processor import Processor
 from deixis.structures import (
@@ -79,7 +80,7 @@ def batch_of(processor: Processor, *rows: Row, left: bool = False) -> Batch:
 
 
 def run(model: PointingVLM, batch: Batch) -> PointingOutput:
-    output: PointingOutput = model(**{name: getattr(batch, name) for name in batch.__slots__})
+    output: PointingOutput = model(batch)
     return output
 
 
@@ -218,8 +219,7 @@ def test_boxes_as_text_are_learned_and_read_back() -> None:
     """Pink: no decoder takes part, a box is a sentence."""
     model, processor = tiny_model(
         notation="coordinates",
-        box_decoder=None,
-        mask_decoder=None,
+        decoders={},
         proposals=False,
         tokens_from="encoder",
         region_tokens=1,

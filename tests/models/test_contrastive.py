@@ -7,7 +7,7 @@ import torch
 from forked import run_ranks
 from torch import nn
 
-from deixis.models.contrastive import SimilarityScale, cached_backward, contrastive_loss
+from deixis.models.losses.contrastive import SimilarityScale, cached_backward, contrastive_loss
 
 WIDTH = 5
 

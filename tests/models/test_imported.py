@@ -32,6 +32,7 @@ from torch import nn
 from deixis.errors import CheckpointError, ModelError
 from deixis.geometry import Box, ImageSize
 from deixis.inference import load
+from deixis.models.decoders import BoxPredictions, MaskPredictions
 from deixis.models.decoders.keypoints import KeypointPredictions
 from deixis.models.decoders.location import LocationConfig, LocationPredictions
 from deixis.models.pointing import PointingVLM, training_attention
@@ -140,7 +141,7 @@ def test_ullavas_decoders_take_their_weights_and_keep_our_estimates(tmp_path: Pa
         "location": asdict(LocationConfig(width=16)),
         "segmenter": {"segmenter": shape_of(sam())},
     }
-    model, _ = model_for(box_decoder=None, mask_decoder=None, decoders=decoders)
+    model, _ = model_for(decoders=decoders)
     loaded = {one.part: one for one in load_imported(model, parts)}
     assert loaded["location_decoder"].place == "box_decoder"
     assert loaded["prompted_decoder"].place == "mask_decoder"
@@ -166,7 +167,7 @@ def test_what_does_not_fit_is_refused_by_its_name(tmp_path: Path) -> None:
 
 def test_a_part_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
     parts = imported("ullava", tmp_path, ullava())
-    model, _ = model_for(mask_decoder=None, box_decoder=None)
+    model, _ = model_for(decoders={})
     with pytest.raises(ModelError, match=r"expected a model with a (box|mask)_decoder for it"):
         load_imported(model, parts)
 
@@ -294,8 +295,7 @@ def test_a_published_checkpoint_of_ullava_points_where_its_code_does(tmp_path: P
         language=str(tmp_path / "vicuna"),
         vision=EncoderChoice(str(tmp_path / "clip"), layer=-2),
         notation="tokens_code",
-        box_decoder=LocationConfig(width=16),
-        mask_decoder=None,
+        decoders={"location": LocationConfig(width=16)},
         imported=str(tmp_path / "parts"),
     )
     model, processor = build_model(tiny_recipe(model=choice))
@@ -357,7 +357,7 @@ def test_a_published_checkpoint_of_ullava_points_where_its_code_does(tmp_path: P
         )
         marked = batch.input_ids == processor.tokenizer.marker_ids[Marker.LOCATION]
         latent = route_references(read, marked, batch.turns, offset=model.config.offset)
-        decoded = model.decode(latent, seen).more["box"].decoded
+        decoded = model.decode(latent, seen).units["box"].decoded
     assert isinstance(decoded, LocationPredictions)
     found = decoded.corners[0, 0]
     assert torch.allclose(found, boxed(place - 1), atol=1e-5)
@@ -388,9 +388,11 @@ def model_for_refvlm(**changes: Any) -> tuple[PointingVLM, Processor]:
             "vision": asdict(vision),
             "projector": {},
             "concepts": [],
-            "box_decoder": {**DETR, "num_queries": 5},
-            "mask_decoder": {**DETR, "num_queries": 3},
-            "decoders": {"keypoint": {**DETR, **BODIES}},
+            "decoders": {
+                "box": {**DETR, "num_queries": 5},
+                "mask": {**DETR, "num_queries": 3},
+                "keypoint": {**DETR, **BODIES},
+            },
             "pixel_decoder": {"width": 32, "cells": "coarsest"},
             "pixel_width": 32,
             "regions": regions.to_json(),
@@ -429,15 +431,16 @@ def test_refvlms_decoders_take_their_weights_and_decode_as_the_public_code(tmp_p
     units = again.decode(LatentReferences(states, filled, filled.long()), seen)
     state = official.below(tensors, "visual_decoder.box.")
     _, boxes = official.boxes(state, states, seen.pyramid)
-    assert units.boxes is not None
-    official.close(units.boxes.boxes, boxes[:, :3])
+    decoded = {unit: one.decoded for unit, one in units.units.items()}
+    assert isinstance(decoded["box"], BoxPredictions)
+    official.close(decoded["box"].boxes, boxes[:, :3])
     state = official.below(tensors, "visual_decoder.mask.")
     masks = official.masks(state, states, seen.pyramid)
-    assert units.masks is not None
-    official.close(units.masks.logits, masks[:, :3])
+    assert isinstance(decoded["mask"], MaskPredictions)
+    official.close(decoded["mask"].logits, masks[:, :3])
     state = official.below(tensors, "visual_decoder.pose.")
     bodies = official.bodies(state, states, seen.pyramid)
-    found = units.more["keypoint"].decoded
+    found = decoded["keypoint"]
     assert isinstance(found, KeypointPredictions)
     official.close(found.positions, bodies["joints"][:, :3])
     official.close(found.boxes[1], bodies["box"][:, :3])
@@ -446,7 +449,7 @@ def test_refvlms_decoders_take_their_weights_and_decode_as_the_public_code(tmp_p
 def test_decoders_of_another_design_take_no_published_weights(tmp_path: Path) -> None:
     parts = imported("refvlm", tmp_path, refvlm())
     own = {"width": DECODER, "heads": 2, "hidden": 24, "layers": 2, "anchored": False}
-    model, _ = model_for_refvlm(box_decoder=own)
+    model, _ = model_for_refvlm(more={"box": own})
     message = "imported part box_decoder: expected a model whose box_decoder has the design detr"
     with pytest.raises(ModelError, match=message):
         load_imported(model, parts)

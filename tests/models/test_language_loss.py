@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from deixis.models.language_loss import language_loss
+from deixis.models.losses.language import language_loss
 from deixis.structures import IGNORE_INDEX
 
 

@@ -3,8 +3,9 @@ import torch
 from torch.nn import functional
 
 from deixis.geometry import box_iou, convert_boxes, generalized_box_iou
-from deixis.models import losses
-from deixis.models.language_loss import language_loss
+from deixis.models.losses import masks
+from deixis.models.losses.boxes import box_loss, paired_iou, to_corners
+from deixis.models.losses.language import language_loss
 from deixis.structures import IGNORE_INDEX
 
 
@@ -16,8 +17,8 @@ def random_boxes(count: int, seed: int) -> torch.Tensor:
 
 
 def test_paired_iou_equals_the_geometry_layer() -> None:
-    first, second = (losses.to_corners(random_boxes(20, seed)) for seed in (0, 1))
-    iou, giou = losses.paired_iou(first, second)
+    first, second = (to_corners(random_boxes(20, seed)) for seed in (0, 1))
+    iou, giou = paired_iou(first, second)
     a, b = first.double().numpy(), second.double().numpy()
     assert iou.numpy() == pytest.approx(box_iou(a, b).diagonal(), abs=1e-5)
     assert giou.numpy() == pytest.approx(generalized_box_iou(a, b).diagonal(), abs=1e-5)
@@ -26,7 +27,7 @@ def test_paired_iou_equals_the_geometry_layer() -> None:
 def test_corners_are_those_of_the_geometry_layer() -> None:
     boxes = random_boxes(20, 3)
     expected = convert_boxes(boxes.double().numpy(), "cxcywh", "xyxy")
-    assert losses.to_corners(boxes).numpy() == pytest.approx(expected, abs=1e-6)
+    assert to_corners(boxes).numpy() == pytest.approx(expected, abs=1e-6)
 
 
 def test_masks_are_scored_alike_however_many_at_a_time() -> None:
@@ -35,10 +36,10 @@ def test_masks_are_scored_alike_however_many_at_a_time() -> None:
     logits = torch.randn(3, 4, 4, generator=generator).requires_grad_()
     target = (torch.rand(3, 700, 700, generator=generator) > 0.5).float()
     extents = torch.tensor([[0.0, 0.0, 1.0, 1.0]] * 2 + [[0.0, 0.25, 1.0, 0.75]])
-    assert losses.PIXELS_AT_ONCE // 700**2 == 2
-    together = losses.mask_losses(logits, target, extents)
+    assert masks.PIXELS_AT_ONCE // 700**2 == 2
+    together = masks.mask_losses(logits, target, extents)
     parts = [slice(at, at + 1) for at in range(3)]
-    alone = [losses.mask_losses(logits[at], target[at], extents[at]) for at in parts]
+    alone = [masks.mask_losses(logits[at], target[at], extents[at]) for at in parts]
     for whole, pieces in zip(together, zip(*alone, strict=True), strict=True):
         assert torch.allclose(whole, torch.cat(pieces), atol=1e-6)
     (gradient,) = torch.autograd.grad(together[0].sum() + together[1].sum(), logits)
@@ -47,11 +48,11 @@ def test_masks_are_scored_alike_however_many_at_a_time() -> None:
 
 def test_box_loss_is_zero_for_equal_boxes_and_has_finite_gradients_for_far_ones() -> None:
     boxes = random_boxes(5, 2)
-    distance, overlap = losses.box_loss(boxes, boxes)
+    distance, overlap = box_loss(boxes, boxes)
     assert distance.abs().max() == 0
     assert overlap.abs().max() < 1e-5
     far = (boxes + 5).requires_grad_()
-    torch.stack(losses.box_loss(far, boxes)).sum().backward()
+    torch.stack(box_loss(far, boxes)).sum().backward()
     assert far.grad is not None
     assert torch.isfinite(far.grad).all()
 
@@ -60,14 +61,14 @@ def test_focal_loss_without_focus_is_half_the_cross_entropy() -> None:
     logits = torch.randn(3, 7, generator=torch.Generator().manual_seed(0))
     target = (torch.rand(3, 7, generator=torch.Generator().manual_seed(1)) > 0.5).float()
     plain = functional.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(-1)
-    assert torch.allclose(losses.focal_loss(logits, target, alpha=0.5, gamma=0.0), plain / 2)
+    assert torch.allclose(masks.focal_loss(logits, target, alpha=0.5, gamma=0.0), plain / 2)
 
 
 def test_dice_loss_counts_overlap() -> None:
     target = torch.tensor([[1.0, 1.0, 0.0, 0.0]])
     sure = torch.tensor([[40.0, 40.0, -40.0, -40.0]])
-    assert losses.dice_loss(sure, target).item() == pytest.approx(0.0)
-    assert losses.dice_loss(-sure, target).item() == pytest.approx(1 - 1 / 5)
+    assert masks.dice_loss(sure, target).item() == pytest.approx(0.0)
+    assert masks.dice_loss(-sure, target).item() == pytest.approx(1 - 1 / 5)
 
 
 def test_language_loss_equals_full_logits_with_ignored_labels() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from deixis.models import losses
+from deixis.models.losses.boxes import paired_iou, to_corners
 from deixis.models.matching import (
     UNMATCHED,
     assign_groups,
@@ -114,7 +114,7 @@ def test_box_cost_equals_the_one_made_of_pairs() -> None:
     predicted, target = random_boxes(4, 5, seed=0), random_boxes(4, 7, seed=1)
     target[0, 0] = predicted[0, 0]
     first, second = predicted[:, :, None], target[:, None]
-    giou = losses.paired_iou(losses.to_corners(first), losses.to_corners(second))[1]
+    giou = paired_iou(to_corners(first), to_corners(second))[1]
     expected = 5 * (first - second).abs().sum(-1) + 2 * (1 - giou)
     cost = pairwise_box_cost(predicted, target, l1=5, giou=2)
     assert torch.allclose(cost, expected, atol=1e-5)

@@ -20,7 +20,7 @@ from deixis.models.catalogue.memory import (
     weights_table,
 )
 from deixis.models.catalogue.meter import HeldBytes, held_bytes
-from deixis.models.decoders.prompted import PromptedMaskDecoder, build_prompted
+from deixis.models.decoders.prompted import PromptedConfig, PromptedMaskDecoder, build_prompted
 from deixis.models.pointing import PointingVLM
 from deixis.models.vision.pretrained import PretrainedEncoder, vision_config
 
@@ -123,7 +123,7 @@ def test_images_that_a_segmenter_encodes_one_by_one_hold_the_bytes_of_one() -> N
 
     def held(images: int, at_once: int) -> int:
         with torch.device("meta"):
-            decoder = build_prompted({"segmenter": segmenter, "images_at_once": at_once}, 8)
+            decoder = build_prompted(PromptedConfig(segmenter=segmenter, images_at_once=at_once), 8)
             pixels = torch.zeros(images, 3, SIDE, SIDE)
         assert isinstance(decoder, PromptedMaskDecoder)
         return held_bytes(lambda: decoder.see(pixels))

@@ -1,6 +1,7 @@
 """Unit decoders beyond boxes and masks, inside the whole model."""
 
-from dataclasses import fields, replace
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +9,22 @@ import numpy as np
 import pytest
 import torch
 from models.decoders.segmenters import tiny_sam
-from tiny import tiny_model
+from tiny import tiny_decoders, tiny_model
 
+from deixis.batch import Batch
 from deixis.data.scenes import draw_scene, scene_sample
 from deixis.data.tasks import sample_turns
 from deixis.errors import ModelError, PromptError
 from deixis.geometry import Box, DepthMap, ImageSize, Keypoints, Mask
 from deixis.inference import Predictor
+from deixis.inference.load import WEIGHTS
+from deixis.models.config import PointingVLMConfig
+from deixis.models.decoders.depth import DepthConfig, DepthDecoder, DepthTruth
+from deixis.models.decoders.keypoints import KeypointTruth
+from deixis.models.decoders.registry import DECODERS
 from deixis.models.pointing import PointingOutput, PointingVLM
 from deixis.models.references import LatentReferences, pick_references
-from deixis.processing.batch import Batch, Row, collate
+from deixis.processing.batch import Row, collate
 from deixis.processing.processor import Processor
 from deixis.structures import Conversation, GroundedText, Sample, Turn
 from deixis.training.loop import set_trainable
@@ -62,7 +69,7 @@ def batch_of(processor: Processor, rows: list[Row]) -> Batch:
 
 
 def run(model: PointingVLM, batch: Batch) -> PointingOutput:
-    output = model(**{f.name: getattr(batch, f.name) for f in fields(batch)})
+    output = model(batch)
     assert isinstance(output, PointingOutput)
     return output
 
@@ -75,7 +82,7 @@ def boxes_and_masks(sample: Sample) -> tuple[Turn, ...]:
 
 
 def test_decoders_are_parts_by_their_units() -> None:
-    model, _ = tiny_model(decoders=BODIES)
+    model, _ = tiny_model(more=BODIES)
     assert {"keypoint_decoder", "depth_decoder"} <= dict(model.named_children()).keys()
     assert model.units == ("box", "mask", "keypoint", "depth")
     plain, _ = tiny_model()
@@ -87,14 +94,15 @@ def test_decoders_are_parts_by_their_units() -> None:
 
 
 def test_truth_of_bodies_and_depth_lies_on_the_canvas() -> None:
-    _, processor = tiny_model(decoders=BODIES)
+    _, processor = tiny_model(more=BODIES)
     (sample,) = people(1)
     row = row_of(processor, sample, asked(sample))
     bodies = [one for one in sample.instances if one.keypoints is not None]
-    assert row.keypoints is not None
-    assert row.depths is not None
-    assert row.keypoints.index.tolist() == list(range(len(bodies)))
-    assert row.depths.index.tolist() == [len(bodies)]
+    assert row.truth["keypoint"].index.tolist() == list(range(len(bodies)))
+    assert row.truth["depth"].index.tolist() == [len(bodies)]
+    keypoints, depths = row.truth["keypoint"].truth, row.truth["depth"].truth
+    assert isinstance(keypoints, KeypointTruth)
+    assert isinstance(depths, DepthTruth)
     letterbox = processor.letterbox(sample.size)
     for body in bodies:
         assert body.keypoints is not None
@@ -103,14 +111,14 @@ def test_truth_of_bodies_and_depth_lies_on_the_canvas() -> None:
         places = letterbox.apply_points(body.keypoints.positions.astype(np.float64)) / 64
         same = [
             index
-            for index, joints in enumerate(row.keypoints.positions.numpy())
+            for index, joints in enumerate(keypoints.positions.numpy())
             if np.allclose(joints[seen], places[seen], atol=1e-5)
         ]
         assert len(same) == 1
         share = body.mask.area * (letterbox.scale / 64) ** 2
-        assert row.keypoints.areas[same[0]].item() == pytest.approx(share, rel=1e-5)
+        assert keypoints.areas[same[0]].item() == pytest.approx(share, rel=1e-5)
     assert sample.depth is not None
-    values = row.depths.values[0].numpy()
+    values = depths.values[0].numpy()
     inside = values > 0
     assert set(values[inside].tolist()) <= set(sample.depth.values.flatten().tolist())
     # the image fills the share of the canvas that its shape says
@@ -119,11 +127,10 @@ def test_truth_of_bodies_and_depth_lies_on_the_canvas() -> None:
 
 
 def test_truth_is_absent_where_nothing_asks_for_it() -> None:
-    _, processor = tiny_model(decoders=BODIES)
+    _, processor = tiny_model(more=BODIES)
     (sample,) = people(1)
     without = batch_of(processor, [row_of(processor, sample, boxes_and_masks(sample))])
-    assert without.references.keypoints is None
-    assert without.references.depths is None
+    assert without.references.truth == {}
     mixed = batch_of(
         processor,
         [
@@ -132,21 +139,17 @@ def test_truth_is_absent_where_nothing_asks_for_it() -> None:
         ],
     )
     first = len(without.references.boxes)
-    assert mixed.references.keypoints is not None
-    assert int(mixed.references.keypoints.index.min()) == first
+    assert int(mixed.references.truth["keypoint"].index.min()) == first
 
 
 @pytest.mark.parametrize("more", [BODIES, LOCATION, {**BODIES, **LOCATION}, "segmenter"])
 def test_every_decoder_learns_and_those_without_truth_stay_tied(more: Any) -> None:
     decoders = segmenter() if more == "segmenter" else more
-    changes: dict[str, Any] = {"decoders": decoders}
-    if "location" in decoders:
-        changes["box_decoder"] = None
-    if "segmenter" in decoders:
-        changes["mask_decoder"] = None
-    model, processor = tiny_model(**changes)
+    kept = {"box": "location", "mask": "segmenter"}
+    own = tiny_decoders(*(name for name, other in kept.items() if other not in decoders))
+    model, processor = tiny_model(decoders={**own, **decoders})
     (sample,) = people(1)
-    parts = [f"{unit}_decoder" for unit in model.more_units]
+    parts = [one.part for one in model.config.unit_decoders if one.name in decoders]
     turns = (*asked(sample), *boxes_and_masks(sample))
     for truth, learns in ((turns, True), ((Turn(("Hello?",), GroundedText("Hi.")),), False)):
         model.zero_grad()
@@ -162,14 +165,13 @@ def test_every_decoder_learns_and_those_without_truth_stay_tied(more: Any) -> No
 
 
 def test_order_of_bodies_in_a_group_does_not_change_the_loss() -> None:
-    model, processor = tiny_model(decoders=BODIES)
+    model, processor = tiny_model(more=BODIES)
     samples = [
         scene_sample(draw_scene(3, index, level="hard", split="train", long_side=64))
         for index in (2, 26, 27)
     ]
     batch = batch_of(processor, [row_of(processor, one, asked(one)) for one in samples])
-    bodies = batch.references.keypoints
-    assert bodies is not None
+    bodies = batch.references.truth["keypoint"]
     sizes = (batch.references.groups >= 0).sum(1)
     several = batch.references.groups[sizes > 1]
     assert len(several)
@@ -178,11 +180,9 @@ def test_order_of_bodies_in_a_group_does_not_change_the_loss() -> None:
     for group in several:
         own = torch.tensor([places[index] for index in group[group >= 0].tolist()])
         order[own] = own.flip(0)
-    turned = replace(
-        bodies,
-        **{f.name: getattr(bodies, f.name)[order] for f in fields(bodies) if f.name != "index"},
-    )
-    other = replace(batch, references=replace(batch.references, keypoints=turned))
+    turned = replace(bodies, truth=bodies.truth.take(order))
+    truth = {**batch.references.truth, "keypoint": turned}
+    other = replace(batch, references=replace(batch.references, truth=truth))
     before, after = run(model, batch), run(model, other)
     assert torch.allclose(before.parts["keypoint"], after.parts["keypoint"], atol=1e-5)
 
@@ -200,7 +200,7 @@ def test_only_references_that_ask_are_decoded_and_none_is_lost() -> None:
 
 
 def test_more_references_than_queries_can_be_about_other_units() -> None:
-    model, _ = tiny_model(decoders={"depth": {**SHAPE, "num_queries": 4}})
+    model, _ = tiny_model(more={"depth": {**SHAPE, "num_queries": 4}})
     width = model.config.text_config.hidden_size
     filled = torch.ones(1, 9, dtype=torch.bool)
     references = LatentReferences(torch.randn(1, 9, width), filled, filled.long())
@@ -208,7 +208,7 @@ def test_more_references_than_queries_can_be_about_other_units() -> None:
     one = torch.zeros_like(filled)
     one[0, 7] = True
     decoded = model.decode(references, seen, wanted={"depth": one})
-    assert decoded.more["depth"].places[0, 7] == 0
+    assert decoded.units["depth"].places[0, 7] == 0
     with pytest.raises(
         ModelError, match="asks for 9 units of type depth, their decoder has 4 queries"
     ):
@@ -218,7 +218,7 @@ def test_more_references_than_queries_can_be_about_other_units() -> None:
 @pytest.mark.slow
 def test_a_model_learns_bodies_and_depth_and_answers_with_them() -> None:
     """A drawn scene by heart: losses fall, and answers hold units of its frame."""
-    model, processor = tiny_model(decoders=BODIES)
+    model, processor = tiny_model(more=BODIES)
     samples = people(1)
     batch = batch_of(processor, [row_of(processor, one, asked(one)) for one in samples])
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
@@ -297,7 +297,7 @@ def answer_with(model: PointingVLM, processor: Processor, units: str) -> Any:
 
 
 def test_composite_units_come_back_together_and_unknown_ones_undecoded() -> None:
-    model, processor = tiny_model(decoders=BODIES)
+    model, processor = tiny_model(more=BODIES)
     answer = answer_with(model, processor, "depth,keypoint,heat")
     ((reference,),) = [phrase.references for phrase in answer.phrases]
     depth, body, heat = reference.units
@@ -322,8 +322,6 @@ def test_units_without_a_decoder_are_no_error() -> None:
 def test_other_decoders_of_boxes_and_masks_answer_with_them() -> None:
     model, processor = tiny_model(
         decoders={**LOCATION, **segmenter()},
-        box_decoder=None,
-        mask_decoder=None,
         proposals=False,
         tokens_from="encoder",
     )
@@ -343,7 +341,7 @@ def test_other_decoders_of_boxes_and_masks_answer_with_them() -> None:
 
 
 def test_other_units_can_be_asked_for_where_the_model_decodes_them() -> None:
-    model, processor = tiny_model(decoders=BODIES)
+    model, processor = tiny_model(more=BODIES)
     image = np.zeros((40, 60, 3), np.uint8)
     Predictor(model, processor.tokenizer).ask(image, "it", units="keypoint", max_new_tokens=2)
     plain, _ = tiny_model()
@@ -352,7 +350,7 @@ def test_other_units_can_be_asked_for_where_the_model_decodes_them() -> None:
 
 
 def test_a_segmenter_keeps_frozen_what_nothing_trains() -> None:
-    model, _ = tiny_model(decoders=segmenter(), mask_decoder=None)
+    model, _ = tiny_model(decoders={**tiny_decoders("box"), **segmenter()})
     set_trainable(model, Stage(name="all", steps=1))
     encoder = model.get_submodule("mask_decoder.segmenter.vision_encoder")
     assert not any(p.requires_grad for p in encoder.parameters())
@@ -361,16 +359,15 @@ def test_a_segmenter_keeps_frozen_what_nothing_trains() -> None:
 
 def test_a_saved_model_keeps_its_decoders(tmp_path: Path) -> None:
     for decoders in (BODIES, {**LOCATION, **segmenter()}):
-        none = {"box_decoder": None, "mask_decoder": None}
-        plain: dict[str, Any] = none if "location" in decoders else {}
-        model, _ = tiny_model(decoders=decoders, **plain)
+        own = {} if "location" in decoders else tiny_decoders("box", "mask")
+        model, _ = tiny_model(decoders={**own, **decoders})
         model.save_pretrained(tmp_path / "model")
         loaded = PointingVLM.from_pretrained(tmp_path / "model")
-        assert loaded.config.decoders.keys() == decoders.keys()
+        assert loaded.config.decoders.keys() == {**own, **decoders}.keys()
         assert loaded.state_dict().keys() == model.state_dict().keys()
         for name, tensor in model.state_dict().items():
             assert torch.equal(tensor, loaded.state_dict()[name]), name
-        for unit, decoder in loaded.more_decoders.items():
+        for unit, decoder in loaded.decoders.items():
             assert decoder.unit == unit
         # what is no weight must come back too
         others = dict(loaded.named_buffers())
@@ -382,16 +379,73 @@ def test_a_saved_model_keeps_its_decoders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"decoders": {"box": {}}},
-            "unit decoder 'box': expected one of",
-        ),
-        ({"decoders": LOCATION}, "decoder 'location': the model has another box_decoder already"),
-        ({"decoders": {"heat": {}}}, "unit decoder 'heat': expected one of"),
-        ({"decoders": {"depth": {}}}, "one map: expected one width, got .*'depth': 128"),
+        ({"more": LOCATION}, "decoder 'location': the model has another box_decoder already"),
+        ({"more": {"heat": {}}}, "unit decoder 'heat': expected one of"),
+        ({"more": {"box": {"colour": 3}}}, "unit decoder 'box': .*unexpected keyword.*'colour'"),
+        ({"more": {"depth": {}}}, "one map: expected one width, got .*'depth': 128"),
         ({"decoders": {"segmenter": {"segmenter": "sam"}}}, "expected the configuration of sam"),
     ],
 )
 def test_decoders_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         tiny_model(**changes)
+
+
+def test_configurations_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    """They kept the decoders of boxes and masks apart, as the shipped weights still do."""
+    model, _ = tiny_model(more=BODIES)
+    model.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    decoders = saved.pop("decoders")
+    saved |= {f"{unit}_decoder": decoders.pop(unit) for unit in ("box", "mask")}
+    (tmp_path / "config.json").write_text(json.dumps({**saved, "decoders": decoders}))
+    loaded = PointingVLM.from_pretrained(tmp_path)
+    assert loaded.config.decoders == model.config.decoders
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    shipped = json.loads((WEIGHTS / "scenes-tiny" / "config.json").read_text())
+    assert "decoders" not in shipped
+    read = PointingVLMConfig.from_pretrained(WEIGHTS / "scenes-tiny").decoders
+    assert read == {unit: shipped[f"{unit}_decoder"] for unit in ("box", "mask")}
+
+
+def test_decoders_beside_the_others_are_refused() -> None:
+    with pytest.raises(
+        ModelError, match="box_decoder: expected its fields as an entry of decoders"
+    ):
+        PointingVLMConfig(box_decoder=SHAPE)
+
+
+class Unread(DepthDecoder):
+    def read_truth(self, batch: Batch) -> None:
+        del batch
+
+
+def test_truth_that_a_decoder_does_not_read_is_an_error() -> None:
+    model, processor = tiny_model(more=BODIES)
+    batch = batch_of(processor, [row_of(processor, people(1)[0], asked(people(1)[0]))])
+    config = DepthConfig(**BODIES["depth"])
+    model.depth_decoder = Unread(config, model.config.text_config.hidden_size, 8)
+    with pytest.raises(ModelError, match="depth_decoder: expected it to read the truth of units"):
+        run(model, batch)
+    given = batch.references.truth
+    mixed = replace(batch.references, truth={**given, "depth": given["keypoint"]})
+    plain, _ = tiny_model(more=BODIES)
+    with pytest.raises(ModelError, match="type depth: expected DepthTruth, got KeypointTruth"):
+        run(plain, replace(batch, references=mixed))
+
+
+def test_a_decoder_is_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Odd:
+        unit = "depth"
+
+    kind = replace(DECODERS["depth"], build=lambda *_: Odd())
+    monkeypatch.setitem(DECODERS, "depth", kind)
+    with pytest.raises(ModelError, match=r"decoder 'depth': expected a torch\.nn\.Module"):
+        tiny_model(more=BODIES)
+
+
+def test_aligning_takes_a_batch_that_knows_its_regions() -> None:
+    model, processor = tiny_model()
+    batch = batch_of(processor, [row_of(processor, people(1)[0], asked(people(1)[0]))])
+    with pytest.raises(ModelError, match="expected what is known of the regions, got None"):
+        model.region_truth(batch)

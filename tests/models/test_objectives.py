@@ -12,17 +12,26 @@ from torch import Tensor
 from torch.nn import functional
 from transformers.models.maskformer import modeling_maskformer as official
 
+from deixis.batch import Batch, UnitTruth
 from deixis.errors import ModelError
 from deixis.geometry import Box, ImageSize, Mask
 from deixis.inference import Predictor
-from deixis.models import losses
-from deixis.models.decoders import BoxPredictions, MaskPredictions
+from deixis.models.decoders import (
+    BoxDecoder,
+    BoxPredictions,
+    DecoderConfig,
+    MaskDecoder,
+    MaskPredictions,
+)
+from deixis.models.decoders.placed import PlacedTruth
+from deixis.models.losses import masks as mask_losses
+from deixis.models.losses.scoring import UNIT_WEIGHTS
 from deixis.models.matching import pairwise_mask_cost
-from deixis.models.objectives import DecodedUnits, Route, Truth, match_truth, unit_losses
+from deixis.models.objectives import DecodedUnits, UnitsOfType, match_truth, unit_losses
 from deixis.models.pointing import PointingOutput, PointingVLM
 from deixis.models.positions import cells_of_images
 from deixis.models.references import LatentReferences
-from deixis.processing.batch import Batch, collate
+from deixis.processing.batch import collate
 from deixis.processing.processor import Processor
 from deixis.structures import (
     Conversation,
@@ -35,7 +44,6 @@ from deixis.structures import (
 )
 
 SIZE = ImageSize(40, 60)
-WEIGHTS = {"l1": 5.0, "giou": 2.0, "focal": 20.0, "dice": 1.0, "quality": 0.25}
 
 
 def generator(seed: int) -> torch.Generator:
@@ -46,8 +54,10 @@ def plain_model(*, boxes: int, masks: int, **changes: Any) -> tuple[PointingVLM,
     """A model whose decoders are not anchored and have these numbers of queries."""
     shape = {"width": 32, "heads": 2, "hidden": 48, "layers": 1, "anchored": False}
     return tiny_model(
-        box_decoder={**shape, "num_queries": boxes},
-        mask_decoder={**shape, "num_queries": masks},
+        decoders={
+            "box": {**shape, "num_queries": boxes},
+            "mask": {**shape, "num_queries": masks},
+        },
         proposals=False,
         tokens_from="encoder",
         **changes,
@@ -75,7 +85,7 @@ def batch_of(processor: Processor, *turns: Turn) -> Batch:
 
 
 def run(model: PointingVLM, batch: Batch) -> PointingOutput:
-    output: PointingOutput = model(**{name: getattr(batch, name) for name in batch.__slots__})
+    output: PointingOutput = model(batch)
     return output
 
 
@@ -102,38 +112,27 @@ def test_references_with_composite_units_go_to_both_decoders() -> None:
     model, processor = plain_model(boxes=4, masks=4)
     batch = batch_of(processor, turn_of(("box", "mask"), 2), turn_of(("mask",), 1))
     references = references_of(3, model.config.text_config.hidden_size, turns=[1, 1, 2])
-    wanted = model.wanted_by_truth(references, truth_of(batch))
+    wanted = model.wanted_by_truth(references, model.read_truth(batch))
     assert wanted["box"].tolist() == [[True, True, False]]
     assert wanted["mask"].tolist() == [[True, True, True]]
     seen = model.see(batch.pixel_values)
     units = model.decode(references, seen, wanted=wanted)
-    assert units.routes["box"].places.tolist() == [[0, 1, -1]]
-    assert units.routes["mask"].places.tolist() == [[0, 1, 2]]
-    assert units.boxes is not None
-    assert units.boxes.boxes.shape[1] == 2
+    assert units.units["box"].places.tolist() == [[0, 1, -1]]
+    assert units.units["mask"].places.tolist() == [[0, 1, 2]]
+    assert boxes_of(units).shape[1] == 2
 
 
-def truth_of(batch: Batch) -> Truth:
-    given = batch.references
-    return Truth(
-        given.boxes,
-        given.asks_box,
-        given.has_box,
-        given.masks,
-        given.mask_index,
-        given.has_mask,
-        given.groups,
-        given.weights,
-        {},
-        batch.extents,
-    )
+def boxes_of(units: DecodedUnits) -> Tensor:
+    decoded = units.units["box"].decoded
+    assert isinstance(decoded, BoxPredictions)
+    return decoded.boxes
 
 
 def test_anchored_decoders_learn_places_from_every_reference() -> None:
     model, processor = tiny_model()
     batch = batch_of(processor, turn_of(("box",), 2), turn_of(("mask",), 1))
     references = references_of(3, model.config.text_config.hidden_size, turns=[1, 1, 2])
-    wanted = model.wanted_by_truth(references, truth_of(batch))
+    wanted = model.wanted_by_truth(references, model.read_truth(batch))
     assert wanted["box"].all()
     assert wanted["mask"].all()
 
@@ -172,9 +171,7 @@ def test_the_queries_of_a_turn_do_not_depend_on_other_turns_of_its_row() -> None
     seen = model.see(torch.rand(1, 3, 64, 64, generator=generator(2)))
     with torch.no_grad():
         first, second = (model.decode(each, seen) for each in (together, alone))
-    assert first.boxes is not None
-    assert second.boxes is not None
-    torch.testing.assert_close(first.boxes.boxes[:, 3:], second.boxes.boxes)
+    torch.testing.assert_close(boxes_of(first)[:, 3:], boxes_of(second))
 
 
 def answer_of(model: PointingVLM, processor: Processor, units: str, count: int, **how: Any) -> Any:
@@ -205,15 +202,15 @@ def test_forty_boxes_are_answered_by_a_model_with_thirty_mask_queries() -> None:
     answer, decoded = answer_of(model, processor, "box", 40)
     (phrase,) = answer.phrases
     assert len(phrase.references) == 40
-    assert decoded.routes["box"].filled.sum() == 40
-    assert not decoded.routes["mask"].filled.any()
+    assert decoded.units["box"].filled.sum() == 40
+    assert not decoded.units["mask"].filled.any()
     assert "too_many_units" not in {problem.code for problem in answer.problems}
 
 
 @pytest.mark.parametrize("unit", ["mask", "depth"])
 def test_too_many_units_are_a_problem_of_the_answer_that_asks_for_them(unit: str) -> None:
     depth = {"width": 32, "heads": 2, "hidden": 48, "num_queries": 30}
-    model, processor = plain_model(boxes=100, masks=30, concepts=[], decoders={"depth": depth})
+    model, processor = plain_model(boxes=100, masks=30, concepts=[], more={"depth": depth})
     answer, _ = answer_of(model, processor, unit, 40)
     (problem,) = answer.problems
     assert problem.code == "too_many_units"
@@ -228,9 +225,9 @@ def test_too_many_units_are_a_problem_of_the_answer_that_asks_for_them(unit: str
 def test_units_beside_those_asked_for_are_no_reason_to_fail() -> None:
     model, processor = plain_model(boxes=100, masks=30, concepts=[])
     _, few = answer_of(model, processor, "box", 3, beside=True)
-    assert few.routes["mask"].filled.sum() == 3
+    assert few.units["mask"].filled.sum() == 3
     _, many = answer_of(model, processor, "box", 40, beside=True)
-    assert not many.routes["mask"].filled.any()
+    assert not many.units["mask"].filled.any()
 
 
 def pairs_by_hand(logits: Tensor, target: Tensor, inside: Tensor) -> np.ndarray:
@@ -263,20 +260,40 @@ def test_mask_cost_is_focal_and_dice_of_every_pair_over_the_image() -> None:
         torch.testing.assert_close(whole[group], theirs, rtol=1e-4, atol=1e-5)
 
 
-def masks_of(logits: Tensor) -> tuple[DecodedUnits, Route]:
-    filled = torch.ones(1, len(logits), dtype=torch.bool)
-    route = Route(filled, torch.arange(len(logits))[None])
-    references = LatentReferences(torch.zeros(1, len(logits), 4), filled, filled.long())
-    decoded = MaskPredictions(logits[None], torch.zeros(1, len(logits)), ())
-    return DecodedUnits(references, None, decoded, {}, {"mask": route}), route
+PLAIN = DecoderConfig(width=16, heads=2, hidden=16, layers=1, anchored=False)
 
 
-def mask_truth(masks: Tensor, groups: Tensor, extents: Tensor | None = None) -> Truth:
+def units_of(decoder: Any, decoded: Any, count: int) -> UnitsOfType:
+    """What a decoder made of ``count`` references of one row, all of them its own."""
+    filled = torch.ones(1, count, dtype=torch.bool)
+    return UnitsOfType(decoder, decoded, filled, torch.arange(count)[None])
+
+
+def latent(count: int) -> LatentReferences:
+    filled = torch.ones(1, count, dtype=torch.bool)
+    return LatentReferences(torch.zeros(1, count, 4), filled, filled.long())
+
+
+def masks_of(logits: Tensor, weights: dict[str, float] | None = None) -> DecodedUnits:
+    count = len(logits)
+    decoder = MaskDecoder(PLAIN, 4, 8, weights=UNIT_WEIGHTS if weights is None else weights)
+    decoded = MaskPredictions(logits[None], torch.zeros(1, count), ())
+    return DecodedUnits(latent(count), {"mask": units_of(decoder, decoded, count)})
+
+
+def truth_of(boxes: Tensor, masks: Tensor, extents: Tensor | None = None) -> UnitTruth[PlacedTruth]:
+    """Truth of one row's references, all of it known."""
     count = len(masks)
-    no, yes = torch.zeros(count, dtype=torch.bool), torch.ones(count, dtype=torch.bool)
-    boxes = torch.full((count, 4), 0.5)
-    index, even = torch.arange(count), torch.ones(count)
-    return Truth(boxes, no, no, masks, index, yes, groups, even, {}, extents)
+    if extents is None:
+        extents = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
+    index, yes = torch.arange(count), torch.ones(count, dtype=torch.bool)
+    even = torch.ones(count)
+    truth = PlacedTruth(boxes, masks, index, yes, yes, extents.expand(count, 4), even)
+    return UnitTruth(index, truth)
+
+
+def mask_truth(masks: Tensor, extents: Tensor | None = None) -> dict[str, UnitTruth[Any]]:
+    return {"mask": truth_of(torch.full((len(masks), 4), 0.5), masks, extents)}
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -285,8 +302,7 @@ def test_masks_take_the_truth_that_scipy_gives_group_by_group(seed: int) -> None
     masks = (torch.rand(9, 8, 8, generator=generator(seed + 100)) > 0.7).to(torch.uint8)
     groups = torch.tensor([[0, 1, 2, 3], [4, 5, -1, -1], [6, 7, 8, -1]])
     extents = torch.tensor([[0.0, 0.25, 1.0, 0.75]])
-    units, _ = masks_of(logits)
-    order = match_truth(units, mask_truth(masks, groups, extents), WEIGHTS)
+    order = match_truth(masks_of(logits), mask_truth(masks, extents), groups)
     inside = cells_of_images(extents, 8)[0].flatten()
     for group in groups.tolist():
         own = [index for index in group if index >= 0]
@@ -302,10 +318,10 @@ def test_the_focal_term_decides_where_dice_alone_decides_otherwise() -> None:
     for _ in range(40):
         logits = torch.randn(2, 4, 4, generator=generator_) * 4
         masks = torch.rand(2, 4, 4, generator=generator_) > 0.5
-        units, _ = masks_of(logits)
-        truth = mask_truth(masks.to(torch.uint8), torch.tensor([[0, 1]]))
+        truth, group = mask_truth(masks.to(torch.uint8)), torch.tensor([[0, 1]])
         both, dice = (
-            match_truth(units, truth, {**WEIGHTS, "focal": focal}).tolist() for focal in (20.0, 0.0)
+            match_truth(masks_of(logits, {**UNIT_WEIGHTS, "focal": focal}), truth, group).tolist()
+            for focal in (20.0, 0.0)
         )
         differing += both != dice
     assert differing
@@ -315,7 +331,7 @@ def test_masks_are_scored_at_the_size_of_their_truth_and_inside_the_image() -> N
     logits = torch.randn(20, 8, 8, generator=generator(6)) * 2
     target = (torch.rand(20, 32, 32, generator=generator(7)) > 0.5).to(torch.uint8)
     extents = torch.tensor([[0.0, 0.25, 1.0, 0.75]]).expand(20, 4)
-    focal, dice, iou = losses.mask_losses(logits, target, extents)
+    focal, dice, iou = mask_losses.mask_losses(logits, target, extents)
     larger = functional.interpolate(logits[:, None], (32, 32), mode="bilinear")[:, 0]
     # the image fills rows 8 to 23
     pixels, masks = larger[:, 8:24].flatten(1), target[:, 8:24].flatten(1).float()
@@ -330,22 +346,24 @@ def test_masks_are_scored_at_the_size_of_their_truth_and_inside_the_image() -> N
 def test_gradients_of_masks_are_those_of_all_masks_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(losses, "PIXELS_AT_ONCE", 4 * 16 * 16)
+    monkeypatch.setattr(mask_losses, "PIXELS_AT_ONCE", 4 * 16 * 16)
     logits = (torch.randn(18, 4, 4, generator=generator(8)) * 2).requires_grad_()
     target = (torch.rand(18, 16, 16, generator=generator(9)) > 0.5).to(torch.uint8)
     extents = torch.tensor([[0.25, 0.0, 0.75, 1.0]]).expand(18, 4)
-    focal, dice, _ = losses.mask_losses(logits, target, extents)
+    focal, dice, _ = mask_losses.mask_losses(logits, target, extents)
     (found,) = torch.autograd.grad((20 * focal + dice).sum(), logits)
     larger = functional.interpolate(logits[:, None], (16, 16), mode="bilinear")[:, 0]
     pixels, masks = larger[:, :, 4:12].flatten(1), target[:, :, 4:12].flatten(1).float()
-    loss = 20 * losses.focal_loss(pixels, masks) + losses.dice_loss(pixels, masks)
+    loss = 20 * mask_losses.focal_loss(pixels, masks) + mask_losses.dice_loss(pixels, masks)
     (expected,) = torch.autograd.grad(loss.sum(), logits)
     torch.testing.assert_close(found, expected)
 
 
 def test_no_masks_lose_nothing() -> None:
     none = torch.zeros(0, 4, 4)
-    parts = losses.mask_losses(none, torch.zeros(0, 8, 8, dtype=torch.uint8), torch.zeros(0, 4))
+    parts = mask_losses.mask_losses(
+        none, torch.zeros(0, 8, 8, dtype=torch.uint8), torch.zeros(0, 4)
+    )
     assert [len(part) for part in parts] == [0, 0, 0]
 
 
@@ -353,11 +371,11 @@ def test_what_is_predicted_in_padding_changes_no_loss() -> None:
     logits = torch.randn(2, 8, 8, generator=generator(12))
     masks = (torch.rand(2, 8, 8, generator=generator(13)) > 0.5).to(torch.uint8)
     extents = torch.tensor([[0.0, 0.25, 1.0, 0.75]])
-    truth = mask_truth(masks, torch.tensor([[0, 1]]), extents)
+    truth, group = mask_truth(masks, extents), torch.tensor([[0, 1]])
     spoiled = logits.clone()
     spoiled[:, :2], spoiled[:, 6:] = 9.0, 9.0
     first, second = (
-        unit_losses(masks_of(each)[0], truth, WEIGHTS)[0]["mask"] for each in (logits, spoiled)
+        unit_losses(masks_of(each), truth, group)[0]["mask"] for each in (logits, spoiled)
     )
     assert first.item() == pytest.approx(second.item(), rel=1e-6)
 
@@ -406,23 +424,14 @@ def test_boxes_of_a_composite_group_and_its_masks_take_one_order() -> None:
     boxes = torch.tensor([[0.2, 0.2, 0.2, 0.2], [0.8, 0.8, 0.2, 0.2]])
     masks = torch.zeros(2, 8, 8, dtype=torch.uint8)
     masks[0, :4], masks[1, 4:] = 1, 1
-    yes = torch.ones(2, dtype=torch.bool)
-    truth = Truth(
-        boxes, yes, yes, masks, torch.arange(2), yes, torch.tensor([[0, 1]]), torch.ones(2)
-    )
-    filled = yes[None]
-    route = Route(filled, torch.tensor([[0, 1]]))
-    references = LatentReferences(torch.zeros(1, 2, 4), filled, filled.long())
+    truth = {unit: truth_of(boxes, masks) for unit in ("box", "mask")}
     turned = (masks.flip(0).float() - 0.5) * 8
-    units = DecodedUnits(
-        references,
-        BoxPredictions((boxes.flip(0)[None],), torch.zeros(1, 2), ()),
-        MaskPredictions(turned[None], torch.zeros(1, 2), ()),
-        {},
-        {"box": route, "mask": route},
-    )
-    assert match_truth(units, truth, WEIGHTS).tolist() == [1, 0]
-    parts, measures = unit_losses(units, truth, WEIGHTS)
+    decoded = BoxPredictions((boxes.flip(0)[None],), torch.zeros(1, 2), ())
+    own = units_of(BoxDecoder(PLAIN, 4), decoded, 2)
+    units = DecodedUnits(latent(2), {"box": own, **masks_of(turned).units})
+    group = torch.tensor([[0, 1]])
+    assert match_truth(units, truth, group).tolist() == [1, 0]
+    parts, measures = unit_losses(units, truth, group)
     assert measures["box_iou"] == pytest.approx(1.0)
     assert measures["mask_iou"] == pytest.approx(1.0)
     assert parts["box"] < 0.2

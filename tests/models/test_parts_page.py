@@ -57,7 +57,7 @@ def test_use_is_read_off_the_source_through_what_hands_names_on() -> None:
             # handed on by a package, by a module's name, and out of a table of builders
             "deixis.models.decoders.box.BoxDecoder",
             "deixis.models.decoders.BoxDecoder",
-            "deixis.models.losses.concept_loss",
+            "deixis.models.losses.concepts.concept_loss",
             "deixis.models.decoders.depth.DepthDecoder",
             "deixis.models.published.pink.PINK",
             "deixis.models.catalogue.parts.PARTS",

@@ -1,4 +1,4 @@
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +7,14 @@ import torch
 from closeness import assert_same_outputs
 from tiny import tiny_model
 
+from deixis.batch import Batch
 from deixis.data.scenes import draw_scene
 from deixis.data.scenes.sample import scene_sample
 from deixis.data.tasks import sample_turns
 from deixis.errors import ModelError
 from deixis.models.pointing import PointingOutput, PointingVLM, training_attention
 from deixis.models.references import LatentReferences
-from deixis.processing.batch import Batch, Row, collate
+from deixis.processing.batch import Row, collate
 from deixis.processing.processor import Processor
 from deixis.structures import Conversation
 
@@ -33,7 +34,7 @@ def scene_rows(processor: Processor, count: int, *, independent: bool = True) ->
 
 
 def run(model: PointingVLM, batch: Batch) -> PointingOutput:
-    output = model(**{f.name: getattr(batch, f.name) for f in fields(batch)})
+    output = model(batch)
     assert isinstance(output, PointingOutput)
     return output
 

@@ -7,13 +7,15 @@ import torch
 from closeness import assert_same_outputs
 from tiny import tiny_choice, tiny_model, tiny_tokenizer
 
+from deixis.batch import Instances
 from deixis.errors import ModelError
 from deixis.models.config import DEFAULT_LOSS_WEIGHTS
-from deixis.models.decoders import BoxDecoder, Proposals
+from deixis.models.decoders import BoxDecoder, BoxPredictions, Proposals
 from deixis.models.decoders.box import moved_boxes
+from deixis.models.decoders.interface import Features
 from deixis.models.decoders.layers import Anchor
-from deixis.models.decoders.proposals import outside_penalty
-from deixis.models.objectives import Things, proposal_losses
+from deixis.models.decoders.mask import MaskPredictions
+from deixis.models.decoders.proposals import outside_penalty, proposal_losses
 from deixis.models.pointing import PointingVLM
 from deixis.models.positions import box_code
 from deixis.models.projector import CellProjector, ObjectProjector
@@ -21,61 +23,65 @@ from deixis.models.references import LatentReferences
 from deixis.training.build import model_config
 
 
-def things_of_two_images() -> Things:
-    """Three things on a 2 x 2 grid of cells, the last of them covering none."""
+def instances_of_two_images() -> Instances:
+    """Three instances on a 2 x 2 grid of cells, the last of them covering none."""
     cells = torch.tensor([[0, 0, -1, -1], [-1, 1, -1, -1]])
     boxes = torch.tensor([[0.5, 0.25, 1.0, 0.5], [0.75, 0.25, 0.5, 0.5], [0.1, 0.1, 0.01, 0.01]])
-    masks = torch.zeros(3, 8, 8)
+    masks = torch.zeros(3, 8, 8, dtype=torch.uint8)
     masks[0, :4] = 1
     masks[1, :4, 4:] = 1
-    return Things(cells, boxes, masks, torch.zeros(3, 0, dtype=torch.bool))
+    return Instances(cells, boxes, masks, torch.zeros(3, 0, dtype=torch.bool))
 
 
-def perfect(things: Things) -> tuple[Proposals, torch.Tensor]:
-    boxes = things.boxes[things.cells.clamp(min=0)]
+def perfect(instances: Instances) -> tuple[Proposals, torch.Tensor]:
+    boxes = instances.boxes[instances.cells.clamp(min=0)]
     # one channel of pixels: high where anything is, so that an embedding of one finds it
     embeddings = torch.tensor([20.0, -10.0]).expand(2, 4, 2).clone()
-    pixels = torch.stack([things.masks[0], things.masks[1]])[:, None]
-    objectness = torch.where(things.cells >= 0, 12.0, -12.0)
+    pixels = instances.masks[:2, None].float()
+    objectness = torch.where(instances.cells >= 0, 12.0, -12.0)
     return Proposals.make(boxes, embeddings, objectness), pixels
 
 
-def test_right_proposals_cost_nothing_and_things_without_cells_ask_for_nothing() -> None:
-    things = things_of_two_images()
-    proposals, pixels = perfect(things)
-    loss, measures = proposal_losses(proposals, pixels, things, DEFAULT_LOSS_WEIGHTS)
+def test_right_proposals_cost_nothing_and_instances_without_cells_ask_for_nothing() -> None:
+    instances = instances_of_two_images()
+    proposals, pixels = perfect(instances)
+    loss, measures = proposal_losses(proposals, pixels, instances, DEFAULT_LOSS_WEIGHTS)
     assert loss.item() < 1e-3
     assert measures["proposed_box_iou"].item() > 0.999
     assert measures["proposed_mask_iou"].item() > 0.999
 
 
 def test_a_wrong_box_or_mask_costs() -> None:
-    things = things_of_two_images()
-    proposals, pixels = perfect(things)
+    instances = instances_of_two_images()
+    proposals, pixels = perfect(instances)
     moved = proposals.boxes.clone()
     moved[1, 1, 0] -= 0.4
-    box, _ = proposal_losses(replace(proposals, boxes=moved), pixels, things, DEFAULT_LOSS_WEIGHTS)
-    mask, _ = proposal_losses(proposals, -pixels, things, DEFAULT_LOSS_WEIGHTS)
+    box, _ = proposal_losses(
+        replace(proposals, boxes=moved), pixels, instances, DEFAULT_LOSS_WEIGHTS
+    )
+    mask, _ = proposal_losses(proposals, -pixels, instances, DEFAULT_LOSS_WEIGHTS)
     assert box.item() > 0.5
     assert mask.item() > 0.5
 
 
 def test_what_ground_proposes_is_not_scored() -> None:
-    things = things_of_two_images()
-    proposals, pixels = perfect(things)
+    instances = instances_of_two_images()
+    proposals, pixels = perfect(instances)
     odd = proposals.boxes.clone()
     odd[0, 2:] = 0.9
-    loss, _ = proposal_losses(replace(proposals, boxes=odd), pixels, things, DEFAULT_LOSS_WEIGHTS)
+    loss, _ = proposal_losses(
+        replace(proposals, boxes=odd), pixels, instances, DEFAULT_LOSS_WEIGHTS
+    )
     assert loss.item() < 1e-3
 
 
-def test_images_without_things_give_a_zero_with_gradients() -> None:
+def test_images_without_instances_give_a_zero_with_gradients() -> None:
     boxes = torch.full((2, 4, 4), 0.5, requires_grad=True)
     embeddings = torch.zeros(2, 4, 2, requires_grad=True)
-    nothing = Things(
+    nothing = Instances(
         torch.full((2, 4), -1),
         torch.zeros(0, 4),
-        torch.zeros(0, 8, 8),
+        torch.zeros(0, 8, 8, dtype=torch.uint8),
         torch.zeros(0, 0, dtype=torch.bool),
     )
     loss, _ = proposal_losses(
@@ -107,15 +113,16 @@ def test_fresh_decoders_give_what_the_elected_cell_proposes() -> None:
     states = torch.randn(1, 3, model.config.text_config.hidden_size)
     turns = torch.ones(1, 3, dtype=torch.long)
     units = model.decode(LatentReferences(states, turns.bool(), turns), seen)
-    assert units.boxes is not None
-    assert units.masks is not None
+    boxes, masks = (units.units[unit].decoded for unit in ("box", "mask"))
+    assert isinstance(boxes, BoxPredictions)
+    assert isinstance(masks, MaskPredictions)
     assert seen.proposals is not None
-    box, _ = seen.proposals.at(units.boxes.anchors[-1].elected)
-    assert_same_outputs(units.boxes.boxes, box)
-    around, embedding = seen.proposals.at(units.masks.anchors[-1].elected)
+    box, _ = seen.proposals.at(boxes.anchors[-1].elected)
+    assert_same_outputs(boxes.boxes, box)
+    around, embedding = seen.proposals.at(masks.anchors[-1].elected)
     flat = embedding[..., :-1] @ seen.maps.pixels.flatten(2) + embedding[..., -1:]
     expected = flat.unflatten(2, (32, 32)) - outside_penalty(around, 32)
-    torch.testing.assert_close(units.masks.logits, expected)
+    torch.testing.assert_close(masks.logits, expected)
 
 
 def test_moved_boxes_move_by_shares_of_their_size() -> None:
@@ -152,7 +159,7 @@ def test_a_thing_of_many_cells_outvotes_one_cell_of_another() -> None:
     assert votes.item() == pytest.approx(0.6)
 
 
-def test_objects_are_the_likeliest_things_once_each_and_from_left_to_right() -> None:
+def test_objects_are_the_likeliest_instances_once_each_and_from_left_to_right() -> None:
     boxes = row_of_boxes(
         (0.7, 0.5, 0.2, 0.2),
         (0.2, 0.5, 0.2, 0.2),
@@ -216,20 +223,21 @@ def test_later_steps_add_to_where_earlier_ones_attended() -> None:
     states = torch.randn(1, 2, model.config.text_config.hidden_size)
     turns = torch.ones(1, 2, dtype=torch.long)
     latent = LatentReferences(states, turns.bool(), turns)
-    assert isinstance(model.box_decoder, BoxDecoder)
-    before = model.box_decoder(latent, seen.maps.cells, seen.proposals).anchors
-    last = model.box_decoder.trunk.anchors[-1]
+    decoder, given = model.decoders["box"], Features(seen.maps, seen.proposals)
+    assert isinstance(decoder, BoxDecoder)
+    before = decoder(latent, given).anchors
+    last = decoder.trunk.anchors[-1]
     assert isinstance(last, Anchor)
     with torch.no_grad():  # a last step that says nothing of its own
         for layer in (last.query, last.place):
             layer.weight.zero_()
             layer.bias.zero_()
-    after = model.box_decoder(latent, seen.maps.cells, seen.proposals).anchors
+    after = decoder(latent, given).anchors
     torch.testing.assert_close(after[-1].logits, before[-2].logits)
     assert not torch.allclose(before[-1].logits, before[-2].logits)
 
 
-def test_tokens_of_things_need_proposals() -> None:
+def test_tokens_of_instances_need_proposals() -> None:
     choice = replace(tiny_choice(), proposals=False)
     with pytest.raises(ModelError, match="proposals"):
         PointingVLM(model_config(choice, tiny_tokenizer(), []))
@@ -251,10 +259,13 @@ def test_places_count_however_large_features_grow() -> None:
     turns = torch.ones(1, 2, dtype=torch.long)
     latent = LatentReferences(states, turns.bool(), turns)
     masks, rows = torch.ones(1, 32, 32), torch.zeros(1, dtype=torch.long)
-    assert model.box_decoder is not None
     cells = torch.randn_like(seen.maps.cells)
-    small = model.box_decoder(latent, cells, seen.proposals).anchors[-1].logits
-    large = model.box_decoder(latent, cells * 100, seen.proposals).anchors[-1].logits
+    small, large = (
+        model.decoders["box"](latent, Features(replace(seen.maps, cells=each), seen.proposals))
+        .anchors[-1]
+        .logits
+        for each in (cells, cells * 100)
+    )
     torch.testing.assert_close(small, large, atol=1e-3, rtol=1e-3)
     regions = model.region_encoder(cells, masks, rows)
     torch.testing.assert_close(

@@ -223,7 +223,7 @@ def test_cells_show_the_things_at_their_centres_and_none_is_lost() -> None:
     )
     letterbox = processor.letterbox(sample.size)
     grid = processor.cell_grid
-    cells = row.cells.reshape(grid, grid)
+    cells = row.instances.cells.reshape(grid, grid)
     found = set()
     for y, x in np.ndindex(grid, grid):
         column = ((x + 0.5) * 64 / grid - letterbox.offset[0]) / letterbox.scale
@@ -237,20 +237,20 @@ def test_cells_show_the_things_at_their_centres_and_none_is_lost() -> None:
         assert shown <= {int(cells[y, x])}
         found |= shown
     assert len(found) > 1
-    assert row.concepts.shape == (len(sample.instances), 2)
+    assert row.instances.concepts.shape == (len(sample.instances), 2)
     for index, instance in enumerate(sample.instances):
-        assert row.concepts[index, 1] == ("red" in instance.attributes)
+        assert row.instances.concepts[index, 1] == ("red" in instance.attributes)
 
 
-def test_a_thing_between_the_centres_of_cells_takes_the_cell_it_covers_best() -> None:
+def test_an_instance_between_the_centres_of_cells_takes_the_cell_it_covers_best() -> None:
     _, processor = tiny_model()
     size = ImageSize(64, 64)
     mask = np.zeros((64, 64), bool)
     mask[17:20, 8:11] = True  # centres lie at 4, 12, 20, ...
-    thing = Instance("circle", Box(8, 17, 11, 20), mask=Mask(mask))
+    instance = Instance("circle", Box(8, 17, 11, 20), mask=Mask(mask))
     row = processor.row(
-        Conversation("x", np.zeros((64, 64, 3), np.uint8), size, ()), instances=[thing]
+        Conversation("x", np.zeros((64, 64, 3), np.uint8), size, ()), instances=[instance]
     )
-    assert np.flatnonzero(row.cells == 0).tolist() == [2 * 8 + 1]
-    assert row.thing_boxes[0].tolist() == pytest.approx([9.5 / 64, 18.5 / 64, 3 / 64, 3 / 64])
-    assert row.thing_masks[0].sum() > 0
+    assert np.flatnonzero(row.instances.cells[0] == 0).tolist() == [2 * 8 + 1]
+    assert row.instances.boxes[0].tolist() == pytest.approx([9.5 / 64, 18.5 / 64, 3 / 64, 3 / 64])
+    assert row.instances.masks[0].sum() > 0

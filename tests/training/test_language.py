@@ -16,12 +16,12 @@ from languages import KINDS, language_folder
 from tiny import tiny_choice, tiny_recipe
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, CLIPVisionModel
 
+from deixis.batch import Batch, Regions
 from deixis.errors import CheckpointError, ModelError, RecipeError
 from deixis.inference import load
 from deixis.models.pointing import PointingVLM, training_attention
-from deixis.models.regions import RegionInputs
 from deixis.notation import Marker
-from deixis.processing.batch import Batch, collate
+from deixis.processing.batch import collate
 from deixis.processing.processor import Processor
 from deixis.processing.tokenizer import (
     ASSISTANT,
@@ -79,7 +79,7 @@ def test_without_an_image_the_composite_is_the_language_model_to_the_bit(
     with torch.no_grad():
         wanted = bare(ids, output_hidden_states=True)
         seen = model.see(torch.zeros(1, 3, 64, 64))
-        nothing = RegionInputs.drawn(torch.zeros(0, 32, 32), torch.zeros(0, dtype=torch.long))
+        nothing = Regions.drawn(torch.zeros(0, 32, 32), torch.zeros(0, dtype=torch.long))
         embeddings = model.embed(ids, seen, nothing)
         for mask in (
             torch.ones_like(ids, dtype=torch.bool),

@@ -11,7 +11,7 @@ from real_weights import MINILM, SMOLLM2
 from tiny import tiny_choice, tiny_recipe
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from deixis.models.regions import RegionInputs
+from deixis.batch import Regions
 from deixis.models.regions.text_branch import TextBranch, read_text_config
 from deixis.structures import Conversation, GroundedText, Turn
 from deixis.training import Stage
@@ -34,7 +34,7 @@ def test_smollm2_says_the_same_inside_the_composite(real_weights: Path) -> None:
     head = model.language_model.get_output_embeddings()
     with torch.no_grad():
         seen = model.see(torch.zeros(1, 3, 64, 64))
-        none = RegionInputs.drawn(torch.zeros(0, 32, 32), torch.zeros(0, dtype=torch.long))
+        none = Regions.drawn(torch.zeros(0, 32, 32), torch.zeros(0, dtype=torch.long))
         positions = torch.arange(ids.shape[1])[None]
         hidden = model.read(model.embed(ids, seen, none), positions, torch.ones_like(ids).bool())
         wanted = bare(ids, output_hidden_states=True)

@@ -14,13 +14,14 @@ from safetensors.torch import load_file
 from tiny import tiny_choice, tiny_recipe
 from training import ranks
 
+from deixis.batch import Batch
 from deixis.data.scenes import draw_scene, scene_sample
 from deixis.data.tasks import sample_turns
 from deixis.errors import ModelError, RecipeError
 from deixis.models.pointing import PointingVLM
 from deixis.models.regions import ConnectorConfig
 from deixis.models.regions.alignment import AlignmentConfig
-from deixis.processing.batch import Batch, Row, collate
+from deixis.processing.batch import Row, collate
 from deixis.processing.processor import Processor
 from deixis.structures import Conversation
 from deixis.training import train

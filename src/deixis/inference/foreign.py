@@ -14,7 +14,8 @@ from transformers.models.auto.modeling_auto import (
 
 from deixis.errors import CheckpointError, ModelError
 from deixis.models.aligned import ALIGNED_FAMILIES
-from deixis.models.config import SEGMENTER_FITS, PointingVLMConfig
+from deixis.models.config import PointingVLMConfig
+from deixis.models.decoders.prompted import SEGMENTER_FITS
 from deixis.models.vision.loading import OPEN_CLIP_CONFIG
 from deixis.models.vision.pretrained import FAMILIES
 
@@ -36,7 +37,13 @@ _USES: Mapping[str, tuple[str, str]] = MappingProxyType(
         **dict.fromkeys(FAMILIES, _ENCODER),
         **dict.fromkeys(
             SEGMENTER_FITS,
-            ("a segmenter", "a recipe's ModelChoice(mask_decoder=SegmenterChoice('{path}'))"),
+            (
+                "a segmenter",
+                (
+                    "deixis train RECIPE --set model.decoders.mask=none "
+                    "--set model.decoders.segmenter.segmenter={path}"
+                ),
+            ),
         ),
         **dict.fromkeys(
             ALIGNED_FAMILIES,

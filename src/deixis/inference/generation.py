@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
+from deixis.batch import Batch
 from deixis.models.pointing import PointingVLM, SeenImages
-from deixis.processing.batch import Batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional
 
 from deixis.errors import GeometryError, ModelError, PromptError
-from deixis.geometry import Box, ImageSize, Letterbox, Mask, Point, Scribble, check_pixels
+from deixis.geometry import Box, ImageSize, Letterbox, Point, Scribble, check_pixels
 from deixis.inference.answer import PointingAnswer
 from deixis.inference.fusing import BodyModel, Detector, add_bodies, fuse_answer, own_boxes
 from deixis.inference.fusion import FusionStrategy, read_strategy
@@ -402,67 +400,19 @@ class _Placer:
             return None
 
     def chance(self, reference: int, name: str) -> float | None:
-        """The chance that a box or a mask is right; None where nothing estimates it."""
-        logit = self._quality(reference, name)
+        """The chance that a unit is right; None where nothing estimates it."""
+        logit = self.decoded.quality(name, self.row, reference)
         return None if logit is None else float(logit.sigmoid())
-
-    def _quality(self, reference: int, name: str) -> Float[Tensor, ""] | None:
-        units = {UnitType.BOX.value: self.decoded.boxes, UnitType.MASK.value: self.decoded.masks}
-        decoded, place = units.get(name), self.decoded.place(name, self.row, reference)
-        if decoded is None or place is None:
-            return None
-        return decoded.quality[self.row, place]
-
-    def _place(self, reference: int, name: str) -> Unit | None:
-        own = self.decoded.place(name, self.row, reference)
-        if name == UnitType.BOX and self.decoded.boxes is not None and own is not None:
-            return self._box(self.decoded.boxes.boxes[self.row, own])
-        if name == UnitType.MASK and self.decoded.masks is not None and own is not None:
-            return self._mask(self.decoded.masks.logits[self.row, own])
-        if name in self.decoded.more:
-            more = self.decoded.more[name]
-            place = int(more.places[self.row, reference])
-            if place >= 0:
-                return more.decoder.to_unit(more.decoded, self.row, place, self.letterbox.source)
-        return None
 
     def score(self, reference: int, names: Sequence[str]) -> float | None:
         """Mean chance of being right of the units that a reference was decoded to."""
-        own = [self._quality(reference, name) for name in DECODED if name in names]
-        logits = [logit for logit in own if logit is not None]
-        for name in [name for name in names if name in self.decoded.more]:
-            more = self.decoded.more[name]
-            place = int(more.places[self.row, reference])
-            if place >= 0:
-                logits.append(more.decoded.quality[self.row, place])
+        decoded = [name for name in self.decoded.units if name in names]
+        each = [self.decoded.quality(name, self.row, reference) for name in decoded]
+        logits = [logit for logit in each if logit is not None]
         return float(torch.stack(logits).sigmoid().mean()) if logits else None
 
-    def _box(self, box: Float[Tensor, " 4"]) -> Box:
-        canvas = self.letterbox.canvas
-        x, y, width, height = (box.double() * canvas).tolist()
-        corners = np.array([[x - width / 2, y - height / 2, x + width / 2, y + height / 2]])
-        placed = self.letterbox.invert_boxes(corners)[0]
-        return Box(*(float(value) for value in placed)).clip(self.letterbox.source)
-
-    def _mask(self, logits: Float[Tensor, "h w"]) -> Mask:
-        size = self.letterbox.source
-        left, top = self.letterbox.offset
-        scale, canvas = self.letterbox.scale, self.letterbox.canvas
-        # sample the logits at the centre of every source pixel, in grid_sample's [-1, 1] frame
-        columns = ((torch.arange(size.width) + 0.5) * scale + left) / canvas * 2 - 1
-        rows = ((torch.arange(size.height) + 0.5) * scale + top) / canvas * 2 - 1
-        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1)
-        sampled = functional.grid_sample(
-            logits[None, None].float(),
-            grid[None].float(),
-            mode="bilinear",
-            padding_mode="border",
-            align_corners=False,
-        )
-        mask = Mask(sampled[0, 0].numpy() > 0)
-        if mask.is_empty:
-            raise GeometryError("mask is empty")
-        return mask
+    def _place(self, reference: int, name: str) -> Unit | None:
+        return self.decoded.to_unit(name, self.row, reference, self.letterbox)
 
 
 def _unit_types(units: str | Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...] | None:

@@ -3,17 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from math import isqrt
-from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from deixis.batch import TruthReader
 from deixis.errors import ModelError
-from deixis.models.decoders import DecoderConfig
-from deixis.models.decoders.depth import DepthConfig
-from deixis.models.decoders.keypoints import SKELETONS, KeypointConfig
 from deixis.models.decoders.prompted import ImageFrame
+from deixis.models.decoders.registry import NamedDecoder, TruthGrids
 from deixis.models.headed import GRID_LANGUAGE_MODELS
+from deixis.models.losses.scoring import UNIT_WEIGHTS
 from deixis.models.positions import GridPositions
 from deixis.models.projector import CellProjector, ObjectProjector
 from deixis.models.references import read_offset
@@ -26,7 +25,6 @@ from deixis.models.vision.kinds import VisionConfig, VisionSizes, read_vision, v
 from deixis.models.vision.merging import MergingVisionConfig
 from deixis.models.vision.video import VideoPooling
 from deixis.notation import RegionForm, notation_named
-from deixis.structures import UnitType
 
 
 class PointingVLMConfig(PreTrainedConfig):
@@ -36,10 +34,8 @@ class PointingVLMConfig(PreTrainedConfig):
         text_config: Configuration of any causal language model.
         vision: Shape of the vision encoder; with a ``kind``, of another one than the small one
             (see `deixis.models.vision.kinds`).
-        box_decoder: Shape of the box decoder; None for a model without one.
-        mask_decoder: Shape of the mask decoder; None for a model without one.
-        decoders: More unit decoders: names of `deixis.models.decoders.registry.BUILDERS` and what
-            each is built from.
+        decoders: Unit decoders: names of `deixis.models.decoders.registry.DECODERS` and the fields
+            of each one's configuration. No two may decode the same unit type.
         pixel_width: Channels of the map that masks are cut from.
         region_tokens: Tokens that a region becomes; a square number.
         regions: Region encoders, as `RegionEncodersConfig.to_json` has them; None for one that
@@ -48,12 +44,12 @@ class PointingVLMConfig(PreTrainedConfig):
         marker_ids: Token ids of the markers, by their text.
         concepts: Words that an auxiliary head learns to tell from each cell of the feature map
             (see `concept_loss`); none for a model without that head.
-        proposals: Whether each cell proposes a box and a mask for the thing that it shows, from
+        proposals: Whether each cell proposes a box and a mask for the instance that it shows, from
             which anchored decoders start (see `ProposalHead`).
         tokens_from: What becomes image tokens: what the vision ``encoder`` gives, the pixel
             decoder's ``cells``, two by two (see `CellProjector`), or the most likely ``objects``
             and the image as a whole (see `ObjectProjector`), which takes proposals.
-        objects: Things that become tokens with the last.
+        objects: Instances that become tokens with the last.
         projector: ``layers``, ``bias`` and ``activation`` of what the encoder's tokens pass, where
             they are not those of `Projector`: two layers in TAMP and REF-VLM, one in Pink (without a
             bias) and u-LLaVA.
@@ -78,8 +74,7 @@ class PointingVLMConfig(PreTrainedConfig):
         self,
         text_config: dict[str, Any] | PreTrainedConfig | None = None,
         vision: dict[str, Any] | None = None,
-        box_decoder: dict[str, Any] | None = None,
-        mask_decoder: dict[str, Any] | None = None,
+        decoders: dict[str, dict[str, Any]] | None = None,
         pixel_width: int = 32,
         region_tokens: int = 1,
         notation: str = "triplets",
@@ -90,7 +85,6 @@ class PointingVLMConfig(PreTrainedConfig):
         proposals: bool = False,
         tokens_from: Literal["encoder", "cells", "objects"] = "encoder",
         objects: int = 16,
-        decoders: dict[str, dict[str, Any]] | None = None,
         regions: dict[str, Any] | None = None,
         projector: dict[str, Any] | None = None,
         pixel_decoder: dict[str, Any] | None = None,
@@ -105,8 +99,7 @@ class PointingVLMConfig(PreTrainedConfig):
             text_config = AutoConfig.for_model(**text_config)
         self.text_config = text_config
         self.vision = vision if vision is not None else asdict(SmallVisionConfig())
-        self.box_decoder = box_decoder
-        self.mask_decoder = mask_decoder
+        self.decoders = decoders if decoders is not None else {}
         self.pixel_width = pixel_width
         self.region_tokens = region_tokens
         self.regions = regions
@@ -124,14 +117,20 @@ class PointingVLMConfig(PreTrainedConfig):
         self.proposals = proposals
         self.tokens_from = tokens_from
         self.objects = objects
-        self.decoders = decoders if decoders is not None else {}
         self.projector = projector if projector is not None else {}
         self.tuning = tuning if tuning is not None else {}
         self.offset = read_offset(offset)
-        # those of boxes and masks have the weights of boxes and masks
-        more = dict.fromkeys(self.decoders.keys() - {"location", "segmenter"}, MORE_LOSS_WEIGHT)
-        self.loss_weights = {**DEFAULT_LOSS_WEIGHTS, **more, **(loss_weights or {})}
+        units = dict.fromkeys([one.kind.unit for one in self.unit_decoders], UNIT_LOSS_WEIGHT)
+        self.loss_weights = {**DEFAULT_LOSS_WEIGHTS, **units, **(loss_weights or {})}
+        apart = sorted(kwargs.keys() & _APART)
+        if apart:
+            raise ModelError(f"{', '.join(apart)}: expected its fields as an entry of decoders")
         super().__init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Make a configuration of what was saved, by this version or an earlier one."""
+        return super().from_dict(with_all_decoders(config_dict), **kwargs)
 
     @property
     def vision_config(self) -> VisionConfig:
@@ -232,14 +231,25 @@ class PointingVLMConfig(PreTrainedConfig):
         return self.vision_sizes.grids[self.cell_level]
 
     @property
-    def box_decoder_config(self) -> DecoderConfig | None:
-        """The box decoder's shape, typed."""
-        return None if self.box_decoder is None else DecoderConfig(**self.box_decoder)
+    def unit_decoders(self) -> tuple[NamedDecoder[Any], ...]:
+        """The unit decoders with their configurations, typed; those of boxes and masks first.
 
-    @property
-    def mask_decoder_config(self) -> DecoderConfig | None:
-        """The mask decoder's shape, typed."""
-        return None if self.mask_decoder is None else DecoderConfig(**self.mask_decoder)
+        Raises:
+            ModelError: There is no decoder of a name, a field is unknown, or two decode one type.
+        """
+        first = [name for name in ("box", "mask") if name in self.decoders]
+        named = [*first, *(name for name in self.decoders if name not in first)]
+        read: list[NamedDecoder[Any]]
+        read = [NamedDecoder.read(name, self.decoders[name]) for name in named]
+        parts: dict[str, str] = {}
+        for one in read:
+            if one.part in parts:
+                raise ModelError(
+                    f"decoder {one.name!r}: the model has another {one.part} already, "
+                    f"{parts[one.part]!r}"
+                )
+            parts[one.part] = one.name
+        return tuple(read)
 
     @property
     def cell_width(self) -> int | None:
@@ -248,81 +258,47 @@ class PointingVLMConfig(PreTrainedConfig):
         Raises:
             ModelError: Decoders disagree.
         """
-        own = {"box": self.box_decoder_config, "mask": self.mask_decoder_config}
-        asked = {name: config.width for name, config in own.items() if config is not None}
-        # boxes and bodies of this design look at the pyramid itself
-        if own["box"] is not None and own["box"].design == "detr":
-            del asked["box"]
-        defaults = {"keypoint": KeypointConfig().width, "depth": DepthConfig().width}
-        for name in self.decoders.keys() - {"location", "segmenter"}:
-            width = self.decoders[name].get("width", defaults.get(name))
-            if width is not None and self.decoders[name].get("design") != "detr":
-                asked[name] = int(width)
+        widths = {one.name: one.kind.cell_width(one.config) for one in self.unit_decoders}
+        asked = {name: width for name, width in widths.items() if width is not None}
         if len(set(asked.values())) > 1:
             raise ModelError(f"decoders attend to one map: expected one width, got {asked}")
         return next(iter(asked.values()), None)
 
     @property
-    def keypoint_names(self) -> tuple[str, ...]:
-        """Keypoints of the bodies that are decoded; none without such a decoder."""
-        if UnitType.KEYPOINT not in self.decoders:
-            return ()
-        skeleton = self.decoders[UnitType.KEYPOINT].get("skeleton", KeypointConfig().skeleton)
-        return SKELETONS[skeleton].names
+    def truth_readers(self) -> dict[str, TruthReader]:
+        """What reads the truth of decoders from units, by unit type."""
+        grids = TruthGrids(self.pixel_grid, self.mask_grid)
+        readers = {one.kind.unit: one.reader(grids) for one in self.unit_decoders}
+        return {unit: reader for unit, reader in readers.items() if reader is not None}
 
     @property
-    def other_units(self) -> tuple[str, ...]:
-        """Unit types that are decoded and are none of ours; a decoder has their name."""
-        return tuple(name for name in self.decoders if name not in OWN_DECODERS)
-
-    @property
-    def decodes_depth(self) -> bool:
-        """Whether depth maps are decoded."""
-        return UnitType.DEPTH in self.decoders
-
-    @property
-    def mask_frame(self) -> ImageFrame | None:
-        """How the model's segmenter sees images, where it has one."""
-        if "segmenter" not in self.decoders:
-            return None
-        return segmenter_frame(self.decoders["segmenter"].get("segmenter"))
+    def image_frame(self) -> ImageFrame | None:
+        """How a decoder sees images that encodes them itself; None where none does."""
+        frames = [one.kind.frame(one.config) for one in self.unit_decoders if one.kind.frame]
+        return next(iter(frames), None)
 
 
-def segmenter_frame(segmenter: Any) -> ImageFrame:
-    """The frame of a segmenter, from its configuration as ``to_dict()`` gives it.
+def with_all_decoders(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A saved configuration with all decoders under ``decoders``.
 
-    Raises:
-        ModelError: It is no configuration of SAM or SAM 2.
+    Earlier versions kept those of boxes and masks apart, as ``box_decoder`` and ``mask_decoder``.
     """
-    if not isinstance(segmenter, Mapping) or segmenter.get("model_type") not in SEGMENTER_FITS:
-        raise ModelError(
-            "decoder segmenter: expected the configuration of sam or sam2 as segmenter\n"
-            "hint: load its weights into the part mask_decoder"
-        )
-    side = AutoConfig.for_model(**segmenter).prompt_encoder_config.image_size
-    return ImageFrame(int(side), SEGMENTER_FITS[segmenter["model_type"]])
+    apart = {name: saved.get(f"{name}_decoder") for name in ("box", "mask")}
+    first = {name: fields for name, fields in apart.items() if fields is not None}
+    rest = {name: value for name, value in saved.items() if name not in _APART}
+    return {**rest, "decoders": {**first, **(saved.get("decoders") or {})}}
 
 
-SEGMENTER_FITS: Mapping[str, Literal["corner", "stretch"]] = MappingProxyType(
-    {"sam": "corner", "sam2": "stretch", "sam2_video": "stretch"}
-)
-"""How segmenters put an image into their square, by model type."""
+_APART = frozenset({"box_decoder", "mask_decoder"})
 
-OWN_DECODERS = frozenset({*(unit.value for unit in UnitType), "location", "segmenter"})
-"""Names of decoders whose truth the processor makes ready; others read units themselves."""
-
-MORE_LOSS_WEIGHT = 0.5
-"""Weight of the losses of unit decoders beyond boxes and masks, as of those two."""
+UNIT_LOSS_WEIGHT = 0.5
+"""Weight of the loss of a unit decoder."""
 
 DEFAULT_LOSS_WEIGHTS = {
     "language": 1.0,
-    "box": 0.5,
-    "mask": 0.5,
-    "l1": 5.0,
-    "giou": 2.0,
-    "focal": 20.0,
-    "dice": 1.0,
-    "quality": 0.25,
+    "box": UNIT_LOSS_WEIGHT,
+    "mask": UNIT_LOSS_WEIGHT,
+    **UNIT_WEIGHTS,
     "concept": 0.5,
     "proposals": 0.5,
     "location": 1.0,

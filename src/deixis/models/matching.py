@@ -144,7 +144,7 @@ def pairwise_mask_cost(
 ) -> Float[Tensor, "groups references targets"]:
     """Give ``focal · focal + dice · dice`` of every pair of a group (REF-VLM IV-C; its public code).
 
-    The terms are those of `deixis.models.losses.focal_loss` and `dice_loss` over the pixels
+    The terms are those of `deixis.models.losses.masks.focal_loss` and `dice_loss` over the pixels
     ``inside``; both are linear in the target, so that pairs are products over pixels. Targets lie
     in [0, 1]: at a coarser grid than they are known at, shares of cells.
     """

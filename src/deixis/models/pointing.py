@@ -13,7 +13,7 @@ A forward pass, in order:
    of language, units, proposals and concepts are added (see `objectives`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,58 +22,33 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
+from deixis.batch import Batch, Regions, RegionTruth, UnitTruth
+from deixis.batch.references import Truth
 from deixis.errors import ModelError
-from deixis.models import losses
-from deixis.models.config import PointingVLMConfig, segmenter_frame
-from deixis.models.decoders import (
-    BoxDecoder,
-    DetrBoxDecoder,
-    DetrMaskDecoder,
-    MaskDecoder,
-    PixelDecoder,
-    PixelFeatures,
-    ProposalHead,
-    Proposals,
-)
-from deixis.models.decoders.depth import DepthDecoder
-from deixis.models.decoders.interface import EncodedImages, Features
-from deixis.models.decoders.keypoints import KeypointDecoder
-from deixis.models.decoders.location import LocationDecoder
+from deixis.models.config import PointingVLMConfig
+from deixis.models.decoders import PixelDecoder, PixelFeatures, ProposalHead, Proposals
+from deixis.models.decoders.interface import AnyDecoder, EncodedImages, Features, SeesImages
 from deixis.models.decoders.maskformer_pixel import MaskFormerPixelDecoder
-from deixis.models.decoders.prompted import PromptedMaskDecoder
-from deixis.models.decoders.registry import AnyDecoder, Widths, build_decoder
-from deixis.models.decoders.scoring import tied_zero
+from deixis.models.decoders.proposals import proposal_losses
+from deixis.models.decoders.registry import NamedDecoder, Surroundings
 from deixis.models.headed import build_language_model, cache_argument
 from deixis.models.language import check_language
-from deixis.models.language_loss import language_loss
-from deixis.models.objectives import (
-    DecodedUnits,
-    MoreUnits,
-    Route,
-    Things,
-    Truth,
-    proposal_losses,
-    unit_losses,
-    weighted_sum,
-)
+from deixis.models.losses.concepts import concept_loss
+from deixis.models.losses.language import language_loss
+from deixis.models.losses.scoring import tied_zero
+from deixis.models.objectives import DecodedUnits, UnitsOfType, unit_losses, weighted_sum
 from deixis.models.projector import CellProjector, ObjectProjector, Projector
 from deixis.models.references import LatentReferences, pick_references, route_references
 from deixis.models.regions import (
     RegionAlignment,
     RegionConnector,
     RegionContext,
-    RegionInputs,
     build_region_encoder,
 )
-from deixis.models.truth import read_region_truth, read_regions, read_truth
 from deixis.models.tuning import restore_tuning
 from deixis.models.vision.features import VisionFeatures
 from deixis.models.vision.kinds import build_vision_encoder
 from deixis.models.vision.merging import MergingVisionConfig
-from deixis.structures import UnitType
-
-OwnDecoder = BoxDecoder | DetrBoxDecoder | MaskDecoder | DetrMaskDecoder
-"""Decoders of boxes and masks whose losses are the model's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +99,8 @@ class PointingVLM(PreTrainedModel):
     """Vision encoder, projector, region encoder, language model and unit decoders, by name.
 
     Parts are the direct children: ``vision_encoder``, ``projector``, ``region_encoder``,
-    ``language_model``, ``pixel_decoder``, ``proposal_head``, ``box_decoder``, ``mask_decoder``,
-    ``concept_head``, and for each further unit type its decoder, such as ``keypoint_decoder``.
+    ``language_model``, ``pixel_decoder``, ``proposal_head``, ``concept_head``, and for each unit type
+    its decoder, such as ``box_decoder``. ``units`` are these unit types.
     """
 
     config_class = PointingVLMConfig
@@ -144,8 +119,7 @@ class PointingVLM(PreTrainedModel):
         super().__init__(config)
         if config.text_config is None:
             raise ModelError("a pointing model needs a text_config")
-        if "segmenter" in config.decoders:
-            segmenter_frame(config.decoders["segmenter"].get("segmenter"))
+        self.image_frame = config.image_frame
         width = config.text_config.hidden_size
         if vision_encoder is None:
             vision_encoder = build_vision_encoder(config.vision_config)
@@ -170,18 +144,17 @@ class PointingVLM(PreTrainedModel):
             visual_width=sizes.token_width,
             language_width=width,
         )
-        box, mask = config.box_decoder_config, config.mask_decoder_config
-        self.box_decoder: BoxDecoder | DetrBoxDecoder | LocationDecoder | None = None
-        if box is not None:
-            self.box_decoder = (
-                DetrBoxDecoder(box, width, sizes.widths)
-                if box.design == "detr"
-                else BoxDecoder(box, width)
-            )
-        self.mask_decoder: MaskDecoder | DetrMaskDecoder | PromptedMaskDecoder | None = None
-        if mask is not None:
-            kind = DetrMaskDecoder if mask.design == "detr" else MaskDecoder
-            self.mask_decoder = kind(mask, width, config.pixel_width)
+        around = Surroundings(
+            width,
+            config.pixel_width,
+            sizes.widths,
+            proposals=config.proposals,
+            loss_weights=config.loss_weights,
+        )
+        self.units: tuple[str, ...] = ()
+        named = config.unit_decoders
+        # in this order: weights are drawn in it, and optimizers number parameters by it
+        self._add_decoders([one for one in named if one.name in {"box", "mask"}], around)
         self.concept_head = (
             ConceptHead(cell_width, len(config.concepts)) if config.concepts else None
         )
@@ -189,18 +162,7 @@ class PointingVLM(PreTrainedModel):
         self.alignment: RegionAlignment | None = None
         if aligned is not None:
             self.alignment = RegionAlignment(self.connector.config.width, aligned)
-        self.more_units = tuple(
-            self._add_decoder(name, fields, Widths(width, config.pixel_width, sizes.widths))
-            for name, fields in config.decoders.items()
-        )
-        if self.proposal_head is not None:
-            for decoder in self.children():
-                match decoder:
-                    case BoxDecoder() | MaskDecoder() | KeypointDecoder():
-                        if decoder.config.anchored:
-                            decoder.start_from_proposals()
-                    case _:
-                        pass
+        self._add_decoders([one for one in named if one.name not in {"box", "mask"}], around)
         self.always_frozen = frozenset(
             name for name, parameter in self.named_parameters() if not parameter.requires_grad
         )
@@ -211,48 +173,29 @@ class PointingVLM(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """Keep each part's own initialisation: parts differ too much for one rule."""
 
-    def _add_decoder(self, name: str, fields: Mapping[str, Any], widths: Widths) -> str:
-        """Make one more decoder a part and give the unit type that it decodes."""
-        decoder = build_decoder(name, fields, widths)
-        part = f"{decoder.unit}_decoder"
-        if not isinstance(decoder, nn.Module):
-            raise ModelError(f"decoder {name!r}: expected it as the configuration's {part}")
-        if getattr(self, part, None) is not None:
-            raise ModelError(f"decoder {name!r}: the model has another {part} already")
-        setattr(self, part, decoder)
-        return decoder.unit
+    def _add_decoders(self, named: Sequence[NamedDecoder[Any]], around: Surroundings) -> None:
+        """Make decoders parts, by the unit types that they decode."""
+        for one in named:
+            decoder = one.build(around)
+            if not isinstance(decoder, nn.Module):
+                raise ModelError(f"decoder {one.name!r}: expected a torch.nn.Module")
+            setattr(self, one.part, decoder)
+            self.units = (*self.units, decoder.unit)
 
     @property
-    def more_decoders(self) -> dict[str, AnyDecoder]:
-        """The decoders of the config's ``decoders``, by unit type."""
-        return {unit: getattr(self, f"{unit}_decoder") for unit in self.more_units}
-
-    @property
-    def units(self) -> tuple[str, ...]:
-        """The unit types that the model decodes."""
-        own = {UnitType.BOX.value: self.box_decoder, UnitType.MASK.value: self.mask_decoder}
-        first = tuple(unit for unit, decoder in own.items() if decoder is not None)
-        return first + tuple(unit for unit in self.more_units if unit not in own)
+    def decoders(self) -> dict[str, AnyDecoder]:
+        """The unit decoders by unit type."""
+        return {unit: getattr(self, f"{unit}_decoder") for unit in self.units}
 
     @property
     def anchored_unit(self) -> str | None:
-        """The unit type, box or mask, of the first anchored decoder; None where none is."""
-        for unit, decoder in ((UnitType.BOX, self.box_decoder), (UnitType.MASK, self.mask_decoder)):
-            if isinstance(decoder, OwnDecoder) and decoder.config.anchored:
-                return unit.value
-        return None
+        """The unit type of the first anchored decoder; None where none is."""
+        return next((unit for unit, each in self.decoders.items() if each.anchored), None)
 
     def capacity(self, unit: str) -> int | None:
         """How many references of a turn the decoder of a unit type takes; None for any number."""
-        decoder = getattr(self, f"{unit}_decoder", None)
-        match decoder:
-            case KeypointDecoder() | DepthDecoder():
-                shape = decoder.config.trunk
-            case BoxDecoder() | DetrBoxDecoder() | MaskDecoder() | DetrMaskDecoder():
-                shape = decoder.config
-            case _:
-                return None
-        return None if shape.anchored else shape.num_queries
+        decoder = self.decoders.get(unit)
+        return None if decoder is None else decoder.capacity
 
     @property
     def connector(self) -> RegionConnector:
@@ -283,7 +226,7 @@ class PointingVLM(PreTrainedModel):
     def align(
         self,
         pixel_values: Float[Tensor, "pictures 3 h w"],
-        regions: RegionInputs,
+        regions: Regions,
         frames: Int[Tensor, " b"] | None = None,
     ) -> Float[Tensor, "r k d"]:
         """What the connector finds for each region, before its projector."""
@@ -341,11 +284,12 @@ class PointingVLM(PreTrainedModel):
         ]
 
     def _framed(self, pixels: Float[Tensor, "b 3 side side"] | None) -> EncodedImages | None:
-        if not isinstance(self.mask_decoder, PromptedMaskDecoder):
+        if self.image_frame is None:
             return None
         if pixels is None:
             raise ModelError("the model has a segmenter: expected images in its frame, got none")
-        return self.mask_decoder.see(pixels)
+        (segmenter,) = (each for each in self.decoders.values() if isinstance(each, SeesImages))
+        return segmenter.see(pixels)
 
     def recognise(self, seen: SeenImages) -> Float[Tensor, "b cells known"] | None:
         """Give the chance, for each cell, that each of the config's concepts holds there."""
@@ -357,7 +301,7 @@ class PointingVLM(PreTrainedModel):
         self,
         input_ids: Int[Tensor, "b t"],
         seen: SeenImages,
-        regions: Any,
+        regions: Regions,
     ) -> Float[Tensor, "b t d"]:
         """Step 3: token embeddings with image and region tokens in their places.
 
@@ -380,7 +324,7 @@ class PointingVLM(PreTrainedModel):
             return embeddings
         shared = self.projector if isinstance(self.projector, Projector) else None
         context = RegionContext(seen.maps.cells, seen.visual, shared)
-        found = self.region_encoder.tokens(context, read_regions(regions))
+        found = self.region_encoder.tokens(context, regions)
         return _splice(embeddings, region, _checked(found.vectors, regions_told, "<region>"))
 
     def read(
@@ -457,138 +401,107 @@ class PointingVLM(PreTrainedModel):
         Raises:
             ModelError: A turn asks a decoder for more units than it has queries.
         """
-
-        def chosen(unit: str) -> tuple[LatentReferences, Route]:
+        features = Features(seen.maps, seen.proposals, seen.framed, seen.pyramid)
+        units = {}
+        for unit, decoder in self.decoders.items():
             asked = references.filled
             if wanted is not None:
                 asked = asked & wanted.get(unit, torch.zeros_like(asked))
             some, places = pick_references(references, asked)
-            return some, Route(some.filled, places)
+            units[unit] = UnitsOfType(decoder, decoder(some, features), some.filled, places)
+        return DecodedUnits(references, units)
 
-        boxes = masks = None
-        routes = {}
-        features = Features(seen.maps, seen.proposals, seen.framed, seen.pyramid)
-        if isinstance(self.box_decoder, OwnDecoder):
-            some, routes[UnitType.BOX.value] = chosen(UnitType.BOX)
-            match self.box_decoder:
-                case DetrBoxDecoder():
-                    boxes = self.box_decoder(some, features)
-                case _:
-                    boxes = self.box_decoder(some, seen.maps.cells, seen.proposals)
-        if isinstance(self.mask_decoder, OwnDecoder):
-            some, routes[UnitType.MASK.value] = chosen(UnitType.MASK)
-            match self.mask_decoder:
-                case DetrMaskDecoder():
-                    masks = self.mask_decoder(some, features)
-                case _:
-                    masks = self.mask_decoder(some, seen.maps, seen.proposals)
-        more = {}
-        for unit, decoder in self.more_decoders.items():
-            some, route = chosen(unit)
-            more[unit] = MoreUnits(decoder, decoder(some, features), route.filled, route.places)
-        return DecodedUnits(references, boxes, masks, more, routes)
+    def read_truth(self, batch: Batch) -> dict[str, UnitTruth[Truth]]:
+        """What each decoder learns from a batch, by unit type; without those that learn nothing.
+
+        Raises:
+            ModelError: A decoder does not read the truth of its units, which the batch has.
+        """
+        read = {unit: decoder.read_truth(batch) for unit, decoder in self.decoders.items()}
+        for unit in batch.references.truth:
+            if unit in read and read[unit] is None:
+                raise ModelError(
+                    f"{unit}_decoder: expected it to read the truth of units of type {unit}, got "
+                    "None: it would not learn from this batch"
+                )
+        return {unit: truth for unit, truth in read.items() if truth is not None}
 
     def wanted_by_truth(
-        self, references: LatentReferences, truth: Truth
+        self, references: LatentReferences, truths: Mapping[str, UnitTruth[Truth]]
     ) -> dict[str, Bool[Tensor, "b q"]]:
-        """Which references learn from which decoder, by unit type: those that ask for its units.
-
-        Anchored decoders learn where to attend from every reference: the place is the same,
-        whatever unit was asked for, and no number of queries bounds them.
-        """
-        asked = {unit: known.index for unit, known in truth.more.items()}
-        every = torch.arange(len(truth.boxes), device=truth.boxes.device)
-        if isinstance(self.box_decoder, OwnDecoder):
-            boxes = truth.asks_box.nonzero()[:, 0]
-            asked[UnitType.BOX.value] = every if self.box_decoder.config.anchored else boxes
-        if isinstance(self.mask_decoder, OwnDecoder):
-            anchored = self.mask_decoder.config.anchored
-            asked[UnitType.MASK.value] = every if anchored else truth.mask_index
+        """Which references learn from which decoder, by unit type: those of its truth."""
         wanted = {}
-        for unit, index in asked.items():
-            named = torch.zeros(len(every), dtype=torch.bool, device=every.device)
-            named[index] = True
+        for unit, truth in truths.items():
+            named = torch.zeros(len(references), dtype=torch.bool, device=truth.index.device)
+            named[truth.index] = True
             blank = torch.zeros_like(references.filled)
             wanted[unit] = blank.masked_scatter(references.filled, named)
         return wanted
 
-    def forward(
-        self,
-        pixel_values: Float[Tensor, "pictures 3 h w"],
-        input_ids: Int[Tensor, "b t"],
-        labels: Int[Tensor, "b t"],
-        label_weights: Float[Tensor, "b t"],
-        positions: Int[Tensor, "b t"],
-        turns: Int[Tensor, "b t"],
-        independent: Bool[Tensor, " b"],
-        regions: Any,
-        references: Any,
-        things: Any,
-        framed_pixels: Float[Tensor, "b 3 side side"] | None = None,
-        frames: Int[Tensor, " b"] | None = None,
-        region_truth: Any = None,
-        extents: Float[Tensor, "b 4"] | None = None,
-        *,
-        aligning: bool = False,
-    ) -> PointingOutput:
-        """All six steps on a training batch (fields of `deixis.processing.batch.Batch`).
+    def forward(self, batch: Batch, *, aligning: bool = False) -> PointingOutput:
+        """All six steps on a training batch.
 
         When ``aligning``, only what the region encoder finds is learned, from what is known of the
         regions (TAMP's stage 1).
+
+        Raises:
+            ModelError: Tokens and truth of the references differ in number, or there is nothing to
+                align from.
         """
         if aligning:
-            return self._aligned(pixel_values, regions, frames, region_truth)
-        seen = self.see(pixel_values, framed_pixels, frames)
-        weights = self.config.loss_weights
+            return self._aligned(batch)
+        seen = self.see(batch.pixel_values, batch.framed_pixels, batch.frames)
+        weights, instances = self.config.loss_weights, batch.instances
         parts: dict[str, Tensor] = {}
         measures: dict[str, Tensor] = {}
-        shown = Things(things.cells, things.boxes, things.masks.float(), things.concepts)
         if self.concept_head is not None:
             logits = self.concept_head(seen.maps.cells)
-            parts["concept"] = losses.concept_loss(logits, shown.cells, shown.concepts)
+            parts["concept"] = concept_loss(logits, instances.cells, instances.concepts)
         if seen.proposals is not None:
             parts["proposals"], found = proposal_losses(
-                seen.proposals, seen.maps.pixels, shown, weights, extents
+                seen.proposals, seen.maps.pixels, instances, weights, batch.extents
             )
             measures |= found
+        input_ids, turns = batch.input_ids, batch.turns
         if not bool((turns > 0).any()):
             # images without questions: nothing for the language model to say
             return PointingOutput(self._total(parts), parts, measures)
-        embeddings = self.embed(input_ids, seen, regions)
-        attention = training_attention(turns, independent)
+        embeddings = self.embed(input_ids, seen, batch.regions)
+        attention = training_attention(turns, batch.independent)
         image = input_ids == self.config.marker_ids["<image>"]
-        placed = self.place(positions, image)
+        placed = self.place(batch.positions, image)
         hidden = self.read(embeddings, placed, attention, seen=seen, image=image)
-        parts |= {
-            "language": language_loss(
-                self.language_model.get_output_embeddings(), hidden, labels, label_weights
-            )
-        }
+        head = self.language_model.get_output_embeddings()
+        parts["language"] = language_loss(head, hidden, batch.labels, batch.label_weights)
         # markers in a question are plain text, so a reference token is always labelled
         latents = torch.tensor(self.config.reference_ids, dtype=torch.long, device=input_ids.device)
         is_reference = torch.isin(input_ids, latents) & (turns > 0)
         latent = route_references(hidden, is_reference, turns, offset=self.config.offset)
-        truth = read_truth(references, self.more_decoders, extents)
-        if len(latent) != len(truth.boxes):
-            raise ModelError(f"{len(latent)} references, truth for {len(truth.boxes)}")
-        units = self.decode(latent, seen, wanted=self.wanted_by_truth(latent, truth))
-        unit_parts, unit_measures = unit_losses(units, truth, weights)
+        if len(latent) != len(batch.references):
+            raise ModelError(f"{len(latent)} references, truth for {len(batch.references)}")
+        truths = self.read_truth(batch)
+        units = self.decode(latent, seen, wanted=self.wanted_by_truth(latent, truths))
+        unit_parts, unit_measures = unit_losses(units, truths, batch.references.groups)
         parts |= unit_parts
         measures |= unit_measures
         return PointingOutput(self._total(parts), parts, measures)
 
-    def _aligned(
-        self,
-        pixel_values: Float[Tensor, "pictures 3 h w"],
-        regions: Any,
-        frames: Int[Tensor, " b"] | None,
-        region_truth: Any,
-    ) -> PointingOutput:
-        alignment, given = self.aligner, read_regions(regions)
-        truth = read_region_truth(region_truth)
-        found = self.align(pixel_values, given, frames)
-        texts = alignment.texts(self.connector, given, truth)
-        losses = alignment.losses(found, texts, alignment.pairs(given, truth))
+    @staticmethod
+    def region_truth(batch: Batch) -> RegionTruth:
+        """What is known of a batch's regions, for aligning.
+
+        Raises:
+            ModelError: The batch was not made for that.
+        """
+        if batch.region_truth is None:
+            raise ModelError("aligning: expected what is known of the regions, got None")
+        return batch.region_truth
+
+    def _aligned(self, batch: Batch) -> PointingOutput:
+        alignment, truth = self.aligner, self.region_truth(batch)
+        found = self.align(batch.pixel_values, batch.regions, batch.frames)
+        texts = alignment.texts(self.connector, batch.regions, truth)
+        losses = alignment.losses(found, texts, alignment.pairs(batch.regions, truth))
         parts = {"location": losses.location, "semantic": losses.semantic}
         return PointingOutput(self._total(parts), parts, {})
 

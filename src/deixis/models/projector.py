@@ -82,10 +82,10 @@ class CellProjector(nn.Module):
 
 
 class ObjectProjector(nn.Module):
-    """The most likely things of an image as tokens, from left to right, then the image in 4 x 4.
+    """The most likely instances of an image as tokens, from left to right, then the image in 4 x 4.
 
-    A token holds what the cells of a thing hold and where its box lies. Counting, naming and
-    comparing things is then a matter of a few tokens instead of a picture of them.
+    A token holds what the cells of an instance hold and where its box lies. Counting, naming and
+    comparing instances is then a matter of a few tokens instead of a picture of them.
     """
 
     GRID = 4
@@ -104,14 +104,15 @@ class ObjectProjector(nn.Module):
     def forward(
         self, cells: Float[Tensor, "b c h w"], proposals: Proposals
     ) -> Float[Tensor, "b n d"]:
-        """Give ``objects`` tokens of things and 16 of the whole."""
+        """Give ``objects`` tokens of instances and 16 of the whole."""
         chosen = proposals.objects(self.objects)
         features = cells.flatten(2).transpose(1, 2)
         looks = self.norm(features.gather(1, chosen[..., None].expand(-1, -1, features.shape[2])))
         boxes = proposals.at(chosen)[0].detach()
         sure = proposals.objectness.detach().sigmoid().gather(1, chosen)[..., None]
-        things = self.out(
+        instances = self.out(
             self.projector(torch.cat([looks, box_code(boxes).to(looks.dtype)], dim=-1))
         )
-        things = things * sure.to(things.dtype) + self.sureness(sure.to(things.dtype))
-        return torch.cat([things, self.whole(cells)], dim=1)
+        instances = instances * sure.to(instances.dtype)
+        instances = instances + self.sureness(sure.to(instances.dtype))
+        return torch.cat([instances, self.whole(cells)], dim=1)

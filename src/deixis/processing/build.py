@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
+from deixis.batch import TruthReader
 from deixis.notation import RegionForm, notation_named
 from deixis.processing.describer import TextEncoderTokenizer
-from deixis.processing.processor import MaskFrame, Processor, VideoForm
+from deixis.processing.processor import ImageFrame, Processor, VideoForm
 from deixis.processing.tokenizer import MarkedTokenizer
 
 
@@ -38,16 +39,12 @@ class ModelSizes(Protocol):
         """Side of the map that references attend to."""
 
     @property
-    def keypoint_names(self) -> tuple[str, ...]:
-        """Keypoints of the bodies that are decoded; none without such a decoder."""
+    def truth_readers(self) -> Mapping[str, TruthReader]:
+        """What reads the truth of decoders from units, by unit type."""
 
     @property
-    def decodes_depth(self) -> bool:
-        """Whether depth maps are decoded."""
-
-    @property
-    def mask_frame(self) -> MaskFrame | None:
-        """How the model's segmenter sees images, where it has one."""
+    def image_frame(self) -> ImageFrame | None:
+        """How a decoder that encodes images itself sees them, where there is one."""
 
     @property
     def region_forms(self) -> Mapping[str, RegionForm]:
@@ -60,10 +57,6 @@ class ModelSizes(Protocol):
     @property
     def aligns(self) -> bool:
         """Whether the model's region encoder is aligned by itself."""
-
-    @property
-    def other_units(self) -> tuple[str, ...]:
-        """Unit types that the model decodes and that are none of ours."""
 
     notation: str
     concepts: list[str]
@@ -93,11 +86,9 @@ def build_processor(
         mask_grid=sizes.mask_grid,
         cell_grid=sizes.cell_grid,
         concepts=sizes.concepts,
-        keypoint_names=sizes.keypoint_names,
-        decodes_depth=sizes.decodes_depth,
-        mask_frame=sizes.mask_frame,
+        truth_readers=sizes.truth_readers,
+        image_frame=sizes.image_frame,
         describer=describer,
         video=sizes.video_pooling,
         aligns=sizes.aligns,
-        other_units=sizes.other_units,
     )

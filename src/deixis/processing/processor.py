@@ -3,13 +3,16 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from deixis.batch import AskedUnits, Instances, TruthReader, UnitTruth
+from deixis.batch.references import Truth
 from deixis.errors import ImageError, PromptError
 from deixis.geometry import Box, ImageSize, Letterbox, Mask, Point, Scribble
 from deixis.notation import Encoded, EncodedReference, Marker, Notation, RegionForm
@@ -17,12 +20,6 @@ from deixis.processing.batch import Row, RowTruth
 from deixis.processing.describer import TextEncoderTokenizer
 from deixis.processing.images import letterbox_array, read_image
 from deixis.processing.tokenizer import MarkedTokenizer
-from deixis.processing.truth import (
-    depth_references,
-    framed_masks,
-    keypoint_references,
-    other_references,
-)
 from deixis.processing.video import read_video
 from deixis.structures import (
     IGNORE_INDEX,
@@ -45,16 +42,11 @@ POINT_RADIUS = 10.0 / 336.0
 
 
 @runtime_checkable
-class MaskFrame(Protocol):
-    """How a segmenter sees an image: in a square of its own."""
+class ImageFrame(Protocol):
+    """How a decoder that encodes images itself sees them: in a square of its own."""
 
     def prepare(self, image: UInt8[Tensor, "h w 3"]) -> Float[Tensor, "3 side side"]:
-        """An RGB image as the segmenter takes it."""
-
-    def to_frame(
-        self, mask: Mask, cells: int
-    ) -> tuple[Bool[Tensor, "cells cells"], Bool[Tensor, "cells cells"]]:
-        """A mask of the source in the frame, at ``cells`` a side, and where the image is."""
+        """An RGB image as it takes it."""
 
 
 @runtime_checkable
@@ -112,16 +104,6 @@ class _Builder:
 
 
 @dataclass(frozen=True, slots=True)
-class _Things:
-    """What is annotated in an image; fields as in `deixis.processing.batch.Things`."""
-
-    cells: Int[np.ndarray, " cells"]
-    boxes: Float[np.ndarray, "m 4"]
-    masks: UInt8[np.ndarray, "m g g"]
-    concepts: Bool[np.ndarray, "m known"]
-
-
-@dataclass(frozen=True, slots=True)
 class _EncodedTurn:
     """A turn as tokens, before it has a place in a row."""
 
@@ -150,14 +132,12 @@ class Processor:
         mask_grid: Side at which masks are learned; that of ``pixel_grid`` by default.
         cell_grid: Side of the map that references attend to.
         concepts: Words that the model learns to tell from a cell alone.
-        keypoint_names: Keypoints of the bodies that the model decodes; none where it decodes none.
-        decodes_depth: Whether the model decodes depth maps.
-        mask_frame: How the model's segmenter sees images, where it has one.
+        truth_readers: What reads the truth of the model's decoders from units, by unit type.
+        image_frame: How a decoder that encodes images itself sees them, where the model has one.
         describer: The tokenizer of the encoder of descriptions, where it is another.
         video: How the model looks at videos; None where it takes none.
         aligns: Whether the model's region encoder is aligned by itself, from what is known of
             regions.
-        other_units: Unit types that the model decodes and that are none of ours.
     """
 
     def __init__(
@@ -171,14 +151,12 @@ class Processor:
         pixel_grid: int,
         cell_grid: int,
         concepts: Sequence[str] = (),
-        keypoint_names: Sequence[str] = (),
-        decodes_depth: bool = False,
-        mask_frame: MaskFrame | None = None,
+        truth_readers: Mapping[str, TruthReader] = MappingProxyType({}),
+        image_frame: ImageFrame | None = None,
         fill: tuple[int, int, int] = (127, 127, 127),
         describer: TextEncoderTokenizer | None = None,
         video: VideoForm | None = None,
         aligns: bool = False,
-        other_units: Sequence[str] = (),
         mask_grid: int | None = None,
     ) -> None:
         self.tokenizer = tokenizer
@@ -190,14 +168,12 @@ class Processor:
         self.describer = describer
         self.video = video
         self.aligns = aligns
-        self.other_units = tuple(other_units)
         self.pixel_grid = pixel_grid
         self.mask_grid = pixel_grid if mask_grid is None else mask_grid
         self.cell_grid = cell_grid
         self.concepts = {word: index for index, word in enumerate(concepts)}
-        self.keypoint_names = tuple(keypoint_names)
-        self.decodes_depth = decodes_depth
-        self.mask_frame = mask_frame
+        self.truth_readers = truth_readers
+        self.image_frame = image_frame
 
     def letterbox(self, size: ImageSize) -> Letterbox:
         """The transform from an image of ``size`` to the canvas."""
@@ -265,11 +241,18 @@ class Processor:
                 f"conversation {conversation.id}: none of its {len(left_out)} turns fits into "
                 f"row_tokens {row_tokens}; expected at least {needed}"
             )
-        things = self._things(instances, letterbox)
         pixels = np.stack([self.pixels(picture, letterbox) for picture in pictures])
-        row = self._finish(build, pixels, things, conversation.independent)
-        row = replace(row, frames=frames, left_out=len(left_out), extent=_extent(letterbox))
-        return self._with_more_truth(row, build.references, image, letterbox, instances)
+        frame = self.image_frame
+        return replace(
+            self._finish(
+                build, pixels, self._instances(instances, letterbox), conversation.independent
+            ),
+            truth=self._read_truth(build, letterbox, instances),
+            framed_pixels=None if frame is None else frame.prepare(torch.from_numpy(image.copy())),
+            frames=frames,
+            left_out=len(left_out),
+            extent=_extent(letterbox),
+        )
 
     def frames(self, video: Video, *, id_: str = "question") -> FrameArray:
         """The frames of a video that the model looks at.
@@ -323,32 +306,25 @@ class Processor:
             return self.image_tokens
         return self.video.num_tokens(frames, self.image_tokens)
 
-    def _with_more_truth(
-        self,
-        row: Row,
-        references: Sequence[EncodedReference],
-        image: ImageArray,
-        letterbox: Letterbox,
-        instances: Sequence[Instance],
-    ) -> Row:
-        """What the decoders learn from that only some models have."""
-        frame = self.mask_frame
-        if self.keypoint_names:
-            bodies = keypoint_references(references, self.keypoint_names, letterbox, instances)
-            row = replace(row, keypoints=bodies)
-        if self.decodes_depth:
-            row = replace(row, depths=depth_references(references, letterbox, self.pixel_grid))
-        others = {name: other_references(references, name, letterbox) for name in self.other_units}
-        if others:
-            found = {name: each for name, each in others.items() if each is not None}
-            row = replace(row, others=found)
-        if frame is None:
-            return row
-        return replace(
-            row,
-            framed_masks=framed_masks(references, frame.to_frame, self.mask_grid),
-            framed_pixels=frame.prepare(torch.from_numpy(np.array(image))),
-        )
+    def _read_truth(
+        self, build: _Builder, letterbox: Letterbox, instances: Sequence[Instance]
+    ) -> dict[str, UnitTruth[Truth]]:
+        """What the model's decoders learn from the references that ask for their units."""
+        read = {}
+        for unit, reader in self.truth_readers.items():
+            index = [at for at, one in enumerate(build.references) if unit in one.unit_types]
+            if not index:
+                continue
+            found = [build.references[at] for at in index]
+            asked = AskedUnits(
+                tuple(one.units[one.unit_types.index(unit)] for one in found),
+                tuple(one.units for one in found),
+                torch.tensor([build.weights[at] for at in index], dtype=torch.float32),
+                letterbox,
+                tuple(instances),
+            )
+            read[unit] = UnitTruth(torch.tensor(index), reader(asked))
+        return read
 
     def _encode_turn(
         self, turn: Turn, letterbox: Letterbox, shown: Sequence[int] = ()
@@ -453,7 +429,7 @@ class Processor:
     def _add_references(
         self, build: _Builder, encoded: Encoded, weight: float, letterbox: Letterbox
     ) -> None:
-        # the tokens of a thing's box and of its mask are of one group, and do not change places
+        # the tokens of an instance's box and of its mask are of one group, and do not change places
         groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
         for reference in encoded.references:
             key = (reference.group, reference.unit_types)
@@ -497,16 +473,6 @@ class Processor:
         # what covers half of no cell is the cells that it covers most of, or it would be nothing
         return (share >= (0.5 if most >= 0.5 else most / 2)).astype(np.uint8)
 
-    def region_mask(self, region: Region, letterbox: Letterbox) -> Float[np.ndarray, "g g"]:
-        """Turn a region into the share of each cell of the pixel grid that it covers; never empty.
-
-        Boxes are filled, points become discs, scribbles strokes (REF-VLM's public code).
-
-        Raises:
-            PromptError: The region lies outside the image or is empty.
-        """
-        return self._region_cells(region, self._painted(region, letterbox), letterbox)
-
     def _region_cells(
         self, region: Region, painted: Mask, letterbox: Letterbox
     ) -> Float[np.ndarray, "g g"]:
@@ -536,11 +502,11 @@ class Processor:
                 disc = Scribble(((region.x, region.y),), width=max(2 * radius, 1.0))
                 return disc.to_mask(size)
 
-    def _things(self, instances: Sequence[Instance], letterbox: Letterbox) -> _Things:
-        """What each cell shows, and the units and words of every single thing with a mask.
+    def _instances(self, instances: Sequence[Instance], letterbox: Letterbox) -> Instances:
+        """What each cell shows, and the units and words of every single instance with a mask.
 
-        A cell shows what its centre shows. A thing that covers no centre takes the cell that it
-        covers best, unless another thing covers that one's centre.
+        A cell shows what its centre shows. An instance that covers no centre takes the cell that it
+        covers best, unless another one covers that cell's centre.
         """
         known = [one for one in instances if one.mask is not None and not one.crowd]
         grid, fine = self.cell_grid, self.pixel_grid
@@ -556,7 +522,7 @@ class Processor:
         inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
         at = np.ix_(rows.clip(0, height - 1), columns.clip(0, width - 1))
         uncovered = []
-        # where masks overlap, the smaller thing is the one in front
+        # where masks overlap, the smaller instance is the one in front
         for index in sorted(range(len(known)), key=lambda i: -known[i].box.area):
             instance = known[index]
             if instance.mask is None:
@@ -574,7 +540,8 @@ class Processor:
             best = np.unravel_index(int(share.argmax()), share.shape)
             if share[best] and cells[best] < 0:
                 cells[best] = index
-        return _Things(cells.reshape(-1), boxes, masks, concepts)
+        arrays = (cells.reshape(1, -1), boxes, masks, concepts)
+        return Instances(*(torch.from_numpy(array) for array in arrays))
 
     @staticmethod
     def _share(mask: UInt8[np.ndarray, "g g"], grid: int) -> Float[np.ndarray, "grid grid"]:
@@ -591,7 +558,7 @@ class Processor:
         self,
         build: _Builder,
         pixels: Float[np.ndarray, "pictures 3 c c"],
-        things: _Things,
+        instances: Instances,
         independent: bool,  # noqa: FBT001
     ) -> Row:
         grid, fine = self.pixel_grid, self.mask_grid
@@ -618,10 +585,7 @@ class Processor:
             has_mask=np.array(build.has_mask, bool),
             groups=tuple(build.groups),
             weights=np.array(build.weights, np.float32),
-            cells=things.cells,
-            thing_boxes=things.boxes,
-            thing_masks=things.masks,
-            concepts=things.concepts,
+            instances=instances,
         )
 
     @staticmethod

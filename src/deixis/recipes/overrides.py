@@ -4,13 +4,14 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from deixis.errors import DeixisError, RecipeError
+from deixis.training.recipe import ENTRIES, as_saved_now
 
 _Recipe = TypeVar("_Recipe")
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -82,7 +83,11 @@ def _changed(current: Any, hint: Any, path: Sequence[str], value: str, override:
                 f"override {override!r}: {type(current).__name__} has no field {key!r}; "
                 f"it has {', '.join(names)}"
             )
-        changed = _changed(getattr(current, key), hints[key], rest, value, override)
+        below, entries = getattr(current, key), _entries(type(current), key)
+        if entries is None:
+            changed = _changed(below, hints[key], rest, value, override)
+        else:
+            changed = _changed_entry(below, entries, rest, value, override)
         try:
             return replace(current, **{key: changed})
         except DeixisError as error:
@@ -91,14 +96,50 @@ def _changed(current: Any, hint: Any, path: Sequence[str], value: str, override:
             raise RecipeError(f"override {override!r}: refused: {error}") from error
     if isinstance(current, tuple):
         if not key.isdecimal() or int(key) >= len(current):
-            entries = f"0 to {len(current) - 1}" if current else "none, it is empty"
-            raise RecipeError(f"override {override!r}: no entry {key!r}; expected {entries}")
+            places = f"0 to {len(current) - 1}" if current else "none, it is empty"
+            raise RecipeError(f"override {override!r}: no entry {key!r}; expected {places}")
         index = int(key)
         changed = _changed(current[index], _entry_hint(hint, index), rest, value, override)
         return (*current[:index], changed, *current[index + 1 :])
     raise RecipeError(
         f"override {override!r}: a value of type {type(current).__name__} has no part {key!r}"
     )
+
+
+def _changed_entry(
+    current: Mapping[str, Any],
+    entries: Callable[[str], type],
+    path: Sequence[str],
+    value: str,
+    override: str,
+) -> dict[str, Any]:
+    """Return a mapping with a value below one of its entries replaced.
+
+    An entry that is not there begins with its defaults; ``none`` takes one out.
+    """
+    if not path:
+        raise RecipeError(
+            f"override {override!r}: set entry by entry; it has {', '.join(current) or 'none'}"
+        )
+    name, *rest = path
+    try:
+        kind = entries(name)
+        if not rest and value.lower() in {"none", "null"}:
+            return {key: entry for key, entry in current.items() if key != name}
+        begun = current[name] if name in current else kind()
+    except DeixisError as error:
+        raise RecipeError(f"override {override!r}: {error}") from error
+    except TypeError as error:
+        raise RecipeError(f"override {override!r}: refused: {error}") from error
+    return {**current, name: _changed(begun, kind, rest, value, override)}
+
+
+def _entries(kind: type, name: str) -> Callable[[str], type] | None:
+    """What gives the classes of a field's entries by name; None for a field without entries."""
+    found: Callable[[str], type] | None = next(
+        field.metadata.get(ENTRIES) for field in fields(kind) if field.name == name
+    )
+    return found
 
 
 def _entry_hint(hint: Any, index: int) -> Any:
@@ -215,6 +256,8 @@ def _from_plain(value: Any, hint: Any) -> Any:
         if len(arguments) != len(value):
             raise ValueError(value)
         return tuple(_from_plain(*pair) for pair in zip(value, arguments, strict=True))
+    if origin is Mapping and isinstance(value, Mapping):
+        return dict(value)
     if hint is float and type(value) in {int, float} and math.isfinite(value):
         return float(value)
     if hint in {int, str, bool, type(None)} and type(value) is hint:
@@ -235,10 +278,15 @@ def _from_data(data: Any, hint: Any, where: str) -> Any:
     if isinstance(data, Mapping) and classes:
         # Of several classes the one with these fields is meant, and the fewest others.
         fitting = sorted(
-            (kind for kind in classes if data.keys() <= {f.name for f in fields(kind)}),
+            (
+                kind
+                for kind in classes
+                if as_saved_now(kind, data).keys() <= {f.name for f in fields(kind)}
+            ),
             key=lambda kind: len(fields(kind)),
         )
-        return _build((fitting or classes)[0], data, where)
+        meant = (fitting or classes)[0]
+        return _build(meant, as_saved_now(meant, data), where)
     for choice in choices:
         if get_origin(choice) is tuple and isinstance(data, list):
             arguments = get_args(choice)
@@ -253,6 +301,13 @@ def _from_data(data: Any, hint: Any, where: str) -> Any:
         return _from_plain(data, hint)
     except ValueError as error:
         raise RecipeError(f"{where}: expected {_described(hint)}, got {data!r}") from error
+
+
+def _entry_class(entries: Callable[[str], type], name: str, where: str) -> type:
+    try:
+        return entries(name)
+    except DeixisError as error:
+        raise RecipeError(f"{where}: {error}") from error
 
 
 def _build(kind: Any, data: Mapping[str, Any], where: str) -> Any:
@@ -271,11 +326,21 @@ def _build(kind: Any, data: Mapping[str, Any], where: str) -> Any:
         if name in needed and name not in data:
             raise RecipeError(f"{where}: {kind.__name__} lacks its field {name!r}")
     hints = get_type_hints(kind)
-    values = {
-        name: _from_data(data[name], hints[name], f"{where}.{name}")
-        for name in known
-        if name in data
-    }
+    values = {}
+    for name in known:
+        if name not in data:
+            continue
+        place = f"{where}.{name}"
+        entries = _entries(kind, name)
+        if entries is None:
+            values[name] = _from_data(data[name], hints[name], place)
+        elif isinstance(data[name], Mapping):
+            values[name] = {
+                key: _from_data(entry, _entry_class(entries, key, place), f"{place}.{key}")
+                for key, entry in data[name].items()
+            }
+        else:
+            raise RecipeError(f"{place}: expected entries by name, got {data[name]!r}")
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:

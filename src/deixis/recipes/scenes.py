@@ -31,7 +31,7 @@ def scenes_tiny() -> TrainRecipe:
     learns from questions, at a constant rate, and settles.
     """
     decoder = DecoderConfig(width=128, heads=4, hidden=384, layers=2)
-    model = ModelChoice(vision=SmallVisionConfig(), box_decoder=decoder, mask_decoder=decoder)
+    model = ModelChoice(vision=SmallVisionConfig(), decoders={"box": decoder, "mask": decoder})
     questions = SceneData(seed=1, tasks=TASKS, row_tokens=288)
     return TrainRecipe(
         name="scenes_tiny",

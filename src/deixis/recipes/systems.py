@@ -33,8 +33,7 @@ def pink_scenes() -> TrainRecipe:
         notation="coordinates",
         tokens_from="encoder",
         projector="linear",
-        box_decoder=None,
-        mask_decoder=None,
+        decoders={},
         concepts=False,
         proposals=False,
         regions=RegionChoice(
@@ -79,8 +78,7 @@ def tamp_scenes() -> TrainRecipe:
     model = ModelChoice(
         notation="coordinates_marks",
         tokens_from="encoder",
-        box_decoder=None,
-        mask_decoder=None,
+        decoders={},
         concepts=False,
         proposals=False,
         regions=RegionChoice(
@@ -134,8 +132,7 @@ def ullava_scenes() -> TrainRecipe:
         notation="tokens",
         tokens_from="encoder",
         projector="linear_bias",
-        box_decoder=LocationConfig(),
-        mask_decoder=_DECODER,
+        decoders={"location": LocationConfig(), "mask": _DECODER},
         concepts=False,
         proposals=False,
         video=VIDEO_PRESETS["paper"],
@@ -168,10 +165,12 @@ def refvlm_scenes() -> TrainRecipe:
     model = ModelChoice(
         notation="triplets",
         tokens_from="encoder",
-        box_decoder=_DECODER,
-        mask_decoder=_DECODER,
-        keypoint_decoder=KeypointConfig(anchored=False, from_box=False, levels=2),
-        depth_decoder=DepthConfig(nearest=0.5, farthest=40.0),
+        decoders={
+            "box": _DECODER,
+            "mask": _DECODER,
+            "keypoint": KeypointConfig(anchored=False, from_box=False, levels=2),
+            "depth": DepthConfig(nearest=0.5, farthest=40.0),
+        },
         concepts=False,
         proposals=False,
         pixel_decoder=MaskFormerShape(width=64, groups=8),
@@ -192,9 +191,11 @@ def refvlm_code_scenes() -> TrainRecipe:
     model = ModelChoice(
         notation="triplets",
         tokens_from="encoder",
-        box_decoder=DecoderConfig.refvlm("box", "code"),
-        mask_decoder=DecoderConfig.refvlm("mask", "code"),
-        keypoint_decoder=KeypointConfig.refvlm("code"),
+        decoders={
+            "box": DecoderConfig.refvlm("box", "code"),
+            "mask": DecoderConfig.refvlm("mask", "code"),
+            "keypoint": KeypointConfig.refvlm("code"),
+        },
         concepts=False,
         proposals=False,
         pixel_decoder=MaskFormerShape(cells="coarsest"),

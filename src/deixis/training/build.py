@@ -17,7 +17,6 @@ from deixis.data.tasks import sample_turns
 from deixis.errors import CheckpointError, ModelError
 from deixis.inference import load
 from deixis.models.config import PointingVLMConfig
-from deixis.models.decoders import DecoderConfig
 from deixis.models.language import find_language, grow_vocabulary, load_language, set_token_ids
 from deixis.models.pointing import PointingVLM
 from deixis.models.published import load_imported
@@ -242,13 +241,8 @@ def new_fields(
     choice: ModelChoice, concepts: list[str], tokenizer: MarkedTokenizer
 ) -> dict[str, Any]:
     """Fields of the configuration for all but encoder, projector, language model and tokenizer."""
-    own = {"box": choice.box_decoder, "mask": choice.mask_decoder}
-    shapes = {
-        name: asdict(shape) for name, shape in own.items() if isinstance(shape, DecoderConfig)
-    }
     return {
-        "box_decoder": shapes.get("box"),
-        "mask_decoder": shapes.get("mask"),
+        "decoders": decoder_fields(choice),
         "pixel_width": choice.pixel_width,
         "mask_target": choice.mask_target,
         "region_tokens": choice.region_tokens,
@@ -258,7 +252,6 @@ def new_fields(
         "proposals": choice.proposals,
         "tokens_from": choice.tokens_from,
         "loss_weights": dict(choice.loss_weights),
-        "decoders": decoder_fields(choice),
         "regions": region_fields(choice, tokenizer),
         "pixel_decoder": None if choice.pixel_decoder is None else asdict(choice.pixel_decoder),
         "video": None if choice.video is None else asdict(choice.video),
@@ -267,7 +260,7 @@ def new_fields(
 
 
 def scene_concepts(seed: int, count: int) -> list[str]:
-    """Categories and attributes of things in training scenes."""
+    """Categories and attributes of instances in training scenes."""
     words: set[str] = set()
     for index in range(count):
         scene = draw_scene(seed, index, level="standard", split="train", long_side=64)

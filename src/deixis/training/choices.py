@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from deixis.errors import ModelError
-from deixis.models.decoders.location import LocationConfig
-from deixis.models.decoders.prompted import load_segmenter
+from deixis.models.decoders.prompted import PromptedConfig, load_segmenter
 from deixis.models.pointing import PointingVLM
 from deixis.models.published import read_report
 from deixis.models.regions import ConnectorConfig, RegionEncodersConfig
 from deixis.models.regions.text_branch import read_text_config
 from deixis.processing.describer import TextEncoderTokenizer
 from deixis.processing.tokenizer import MarkedTokenizer
-from deixis.training.recipe import ModelChoice, SegmenterChoice, TextEncoderShape
+from deixis.training.recipe import ModelChoice, TextEncoderShape
 
 
 def region_fields(choice: ModelChoice, tokenizer: MarkedTokenizer) -> dict[str, Any] | None:
@@ -59,19 +58,15 @@ def text_fields(
 
 
 def decoder_fields(choice: ModelChoice) -> dict[str, dict[str, Any]]:
-    """The decoders of a choice beside those of boxes and masks that are ours.
+    """The unit decoders of a choice as a configuration has them.
 
     Raises:
         CheckpointError: A segmenter's files are missing or damaged.
     """
-    more: dict[str, Any] = {"keypoint": choice.keypoint_decoder, "depth": choice.depth_decoder}
-    fields = {name: asdict(shape) for name, shape in more.items() if shape is not None}
-    if isinstance(choice.box_decoder, LocationConfig):
-        fields["location"] = asdict(choice.box_decoder)
-    if isinstance(choice.mask_decoder, SegmenterChoice):
-        segmenter = load_segmenter(Path(choice.mask_decoder.source))
-        shape = segmenter.config.to_dict()
-        fields["segmenter"] = {**asdict(choice.mask_decoder.prompted), "segmenter": shape}
+    fields = {name: asdict(config) for name, config in choice.decoders.items()}
+    for each in fields.values():
+        if isinstance(each.get("segmenter"), str):
+            each["segmenter"] = load_segmenter(Path(each["segmenter"])).config.to_dict()
     return fields
 
 
@@ -95,9 +90,10 @@ def load_parts(choice: ModelChoice, model: PointingVLM) -> TextEncoderTokenizer 
         CheckpointError: Files are missing or damaged.
         ModelError: Files hold something else.
     """
-    if isinstance(choice.mask_decoder, SegmenterChoice):
-        weights = load_segmenter(Path(choice.mask_decoder.source)).state_dict()
-        model.get_submodule("mask_decoder.segmenter").load_state_dict(weights)
+    for config in choice.decoders.values():
+        if isinstance(config, PromptedConfig) and isinstance(config.segmenter, str):
+            weights = load_segmenter(Path(config.segmenter)).state_dict()
+            model.get_submodule("mask_decoder.segmenter").load_state_dict(weights)
     if not isinstance(choice.describer, str):
         return None
     branch = model.connector.text

@@ -15,12 +15,14 @@ import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from deixis.batch import Batch
 from deixis.data.build import BuildPlan, BuiltDataset, LiveDataset
+from deixis.data.build.dataset import read_manifest
 from deixis.data.mixture import parse_mixture
 from deixis.data.order import ShuffledOrder
 from deixis.data.scenes import draw_scene, scene_sample
 from deixis.data.sources import named_apart, open_source
-from deixis.data.tasks import TASKS, parse_rules, sample_turns
+from deixis.data.tasks import DEFAULT_WEIGHTS, TASKS, parse_rules, sample_turns
 from deixis.errors import (
     AnnotationError,
     CheckpointError,
@@ -31,7 +33,7 @@ from deixis.errors import (
     PromptError,
     WorkerError,
 )
-from deixis.processing.batch import Batch, Row, collate
+from deixis.processing.batch import Row, collate
 from deixis.processing.processor import Processor
 from deixis.storage import sha256_of
 from deixis.structures import IGNORE_INDEX, Conversation
@@ -187,6 +189,30 @@ def row_stream(processor: Processor, data: Data) -> RowStream:
     if isinstance(data, LiveData):
         return LiveRows(processor, data)
     return SceneRows(processor, data)
+
+
+def units_of(data: Data) -> frozenset[str] | None:
+    """Unit types that the answers of some data can point with; None where its tasks are not known."""
+    names = _tasks_of(data)
+    if names is None or not names <= TASKS.keys():
+        return None
+    return frozenset(unit for name in names for unit in TASKS[name].gives)
+
+
+def _tasks_of(data: Data) -> set[str] | None:
+    match data:
+        case SceneData():
+            drawn = dict(data.tasks) or (DEFAULT_WEIGHTS if data.turns else {})
+            return set(drawn)
+        case LiveData():
+            rates = parse_mixture(data.mixture, known=TASKS).rates
+            return {name for entry, _ in rates for name in entry.split("|")}
+        case BuiltData():
+            try:
+                return set(read_manifest(Path(data.folder))["tasks"])
+            except DeixisError:
+                # the stage that opens it tells what is wrong
+                return None
 
 
 @dataclass(frozen=True, slots=True)

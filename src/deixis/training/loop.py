@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from pathlib import Path
@@ -40,10 +40,10 @@ from deixis.training.checkpoints import (
     save_checkpoint,
     set_aside,
 )
-from deixis.training.data import Loaded, RowBatches, loaded_batches
+from deixis.training.data import Loaded, RowBatches, loaded_batches, units_of
 from deixis.training.optimizers import OptimizerSet, build_optimizer
 from deixis.training.progress import TrainLog, rows_until
-from deixis.training.recipe import Optimizer, SceneData, Stage, TrainRecipe
+from deixis.training.recipe import Optimizer, SceneData, Stage, TrainRecipe, as_saved_now
 from deixis.training.release import save_model
 from deixis.training.steps import add_gradients
 
@@ -114,6 +114,7 @@ def _train(
     newest = None if resumed_from is None else resumed_from.path
     begun = TrainingState(0, 0) if resumed_from is None else resumed_from.state
     state = begun
+    check_units(recipe, model)
     log = TrainLog(out / "log.jsonl", report, total=recipe.total_steps, step=begun.step)
     rows_until(out / QUARANTINE, begun.step)
     first = 0
@@ -299,6 +300,29 @@ def _check_learnable(stage: Stage, model: PointingVLM) -> None:
         )
 
 
+def check_units(recipe: TrainRecipe, model: PointingVLM) -> None:
+    """Check that each decoder that trains can learn its units from the data of some stage.
+
+    Anchored decoders learn from every reference, whatever unit it asks for. Data whose tasks are not
+    known may hold any unit.
+
+    Raises:
+        RecipeError: A decoder trains, and no task of its stages gives units of its type.
+    """
+    parts = [name for name, _ in model.named_children()]
+    for unit, decoder in model.decoders.items():
+        part = f"{unit}_decoder"
+        stages = [stage for stage in recipe.stages if part in stage.choices(parts)]
+        given = [units_of(stage.data) for stage in stages]
+        if decoder.anchored or not given or any(one is None or unit in one for one in given):
+            continue
+        raise RecipeError(
+            f"{part} ({type(decoder).__name__}) cannot learn units of type {unit}: expected a task "
+            f"that gives them in the data of {', '.join(stage.name for stage in stages)}, got none\n"
+            f"hint: name the parts that train in a stage's trainable, without {part}"
+        )
+
+
 def _with_faults(
     recipe: TrainRecipe, state: TrainingState, loaded: Loaded, batch_size: int, out: Path
 ) -> TrainingState:
@@ -439,17 +463,18 @@ def _checkpoint_of(out: Path, kept: dict[str, Any], recipe: TrainRecipe) -> Chec
 def _with_defaults(kept: Any, wanted: Any) -> Any:
     """A kept recipe with the fields that its version of deixis did not have, at their defaults."""
     if is_dataclass(wanted) and isinstance(kept, dict):
-        filled = dict(kept)
+        filled: dict[str, Any] = as_saved_now(wanted, kept)
         for field in fields(wanted):
-            if field.name in kept:
-                filled[field.name] = _with_defaults(kept[field.name], getattr(wanted, field.name))
+            if field.name in filled:
+                filled[field.name] = _with_defaults(filled[field.name], getattr(wanted, field.name))
             elif field.default is not MISSING:
                 filled[field.name] = json.loads(json.dumps(field.default))
             elif field.default_factory is not MISSING:
                 made = field.default_factory()
-                plain = asdict(made) if is_dataclass(made) and not isinstance(made, type) else made
-                filled[field.name] = json.loads(json.dumps(plain))
+                filled[field.name] = json.loads(json.dumps(made, default=asdict))
         return filled
+    if isinstance(wanted, Mapping) and isinstance(kept, dict):
+        return {name: _with_defaults(one, wanted.get(name)) for name, one in kept.items()}
     if isinstance(wanted, tuple) and isinstance(kept, list):
         given = [_with_defaults(one, other) for one, other in zip(kept, wanted, strict=False)]
         return [*given, *kept[len(given) :]]

@@ -1,16 +1,13 @@
 """What a training run is: frozen dataclasses that a recipe function returns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 from deixis.errors import RecipeError
 from deixis.models.decoders import DecoderConfig
-from deixis.models.decoders.depth import DepthConfig
-from deixis.models.decoders.keypoints import KeypointConfig
-from deixis.models.decoders.location import LocationConfig
-from deixis.models.decoders.prompted import PromptedConfig
+from deixis.models.decoders.registry import DecoderFields, decoder_config
 from deixis.models.references import Offset
 from deixis.models.regions import ConnectorConfig, CoordinateRegionConfig, MaskRegionConfig
 from deixis.models.regions.alignment import AlignmentConfig
@@ -18,6 +15,23 @@ from deixis.models.tuning import Method, Tuning
 from deixis.models.vision import SmallVisionConfig
 from deixis.models.vision.pretrained import Layer
 from deixis.models.vision.video import VideoPooling
+
+ENTRIES = "entries"
+"""Metadata of a field that is a mapping: what gives the class of an entry by its name."""
+
+
+@runtime_checkable
+class Upgrades(Protocol):
+    """Part of a recipe that earlier versions saved otherwise."""
+
+    @staticmethod
+    def upgraded(saved: Mapping[str, object]) -> dict[str, object]:
+        """What was saved, as this version saves it."""
+
+
+def as_saved_now(kind: object, saved: Mapping[str, object]) -> dict[str, object]:
+    """Fields of a dataclass that any version saved, as this version saves them."""
+    return kind.upgraded(saved) if isinstance(kind, Upgrades) else dict(saved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,17 +253,6 @@ class MaskFormerShape:
 
 
 @dataclass(frozen=True, slots=True)
-class SegmenterChoice:
-    """SAM or SAM 2 as the mask decoder, prompted with hidden states (u-LLaVA; REF-VLM, stage 3).
-
-    ``source`` is a folder with its weights, which become part of the model.
-    """
-
-    source: str
-    prompted: PromptedConfig = field(default_factory=PromptedConfig)
-
-
-@dataclass(frozen=True, slots=True)
 class ModelChoice:
     """The model to train: a language model and a vision encoder between our own parts.
 
@@ -267,9 +270,11 @@ class ModelChoice:
     ``describer`` reads the descriptions for a connector: a folder with a text encoder, or the shape
     of one from scratch. ``alignment`` makes the connector one that a stage can align. ``video``
     is how frames become tokens, for models that take videos. ``pixel_decoder`` is MaskFormer's
-    own in place of a lighter one. Decoders that are None are not there; a box decoder may be
-    u-LLaVA's, a mask decoder a segmenter. Masks are learned at the ``grid`` that they are cut
-    from or, as in REF-VLM, on the whole ``canvas`` (``mask_target``).
+    own in place of a lighter one. ``decoders`` are the unit decoders: names of
+    `deixis.models.decoders.registry.DECODERS` with a configuration each, no two for one unit type.
+    The ``segmenter`` of a `PromptedConfig` may be a folder, whose weights become part of the model.
+    Masks are learned at the ``grid`` that they are cut from or, as in REF-VLM, on the whole
+    ``canvas`` (``mask_target``).
 
     ``aligned`` is a folder with a released model of the LLaVA or Qwen-VL families: its encoder,
     projector, language model and tokenizer then take the place of those described here, and image
@@ -291,10 +296,10 @@ class ModelChoice:
     vocabulary: int = 1024
     corpus: int = 1500
     vision: SmallVisionConfig | EncoderChoice | str = field(default_factory=SmallVisionConfig)
-    box_decoder: DecoderConfig | LocationConfig | None = field(default_factory=DecoderConfig)
-    mask_decoder: DecoderConfig | SegmenterChoice | None = field(default_factory=DecoderConfig)
-    keypoint_decoder: KeypointConfig | None = None
-    depth_decoder: DepthConfig | None = None
+    decoders: Mapping[str, DecoderFields] = field(
+        default_factory=lambda: {"box": DecoderConfig(), "mask": DecoderConfig()},
+        metadata={ENTRIES: decoder_config},
+    )
     pixel_width: int = 32
     region_tokens: int = 1
     concepts: bool = True
@@ -325,14 +330,52 @@ class ModelChoice:
     offset: Offset | None = None
     mask_target: Literal["grid", "canvas"] = "grid"
 
+    def __post_init__(self) -> None:
+        for name, config in self.decoders.items():
+            expected = decoder_config(name)
+            if not isinstance(config, expected):
+                raise RecipeError(
+                    f"decoder {name!r}: expected {expected.__name__}, got {type(config).__name__}"
+                )
+
+    @staticmethod
+    def upgraded(saved: Mapping[str, object]) -> dict[str, object]:
+        """A saved choice with all decoders under ``decoders``.
+
+        Earlier versions had a field for each unit type; a box decoder with an ``l1`` was u-LLaVA's,
+        a mask decoder with a ``source`` a segmenter.
+        """
+        rest = {name: value for name, value in saved.items() if name not in _DECODER_FIELDS}
+        apart = {unit: saved[key] for key, unit in _DECODER_FIELDS.items() if key in saved}
+        if not apart:
+            return rest
+        decoders: dict[str, object] = {}
+        for unit, fields in apart.items():
+            if not isinstance(fields, Mapping):
+                continue
+            if unit == "box" and "l1" in fields:
+                decoders["location"] = fields
+            elif unit == "mask" and "source" in fields:
+                prompted = fields.get("prompted", {})
+                decoders["segmenter"] = {**prompted, "segmenter": fields["source"]}
+            else:
+                decoders[unit] = fields
+        return {**rest, "decoders": decoders}
+
+
+_DECODER_FIELDS = {f"{unit}_decoder": unit for unit in ("box", "mask", "keypoint", "depth")}
+
 
 @dataclass(frozen=True, slots=True)
 class SavedModel:
     """A model to go on from: a shipped one's name, a folder that training wrote, or a hub id."""
 
     name: str
-    aligned: str | None = None
-    aligned_canvas: int | None = None
+
+    @staticmethod
+    def upgraded(saved: Mapping[str, object]) -> dict[str, object]:
+        """A saved choice without what earlier versions wrote and nothing read."""
+        return {key: value for key, value in saved.items() if not key.startswith("aligned")}
 
 
 @dataclass(frozen=True, slots=True)

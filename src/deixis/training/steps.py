@@ -3,19 +3,17 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import fields
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor, distributed, nn
 
-from deixis.models.contrastive import cached_backward
+from deixis.batch import Batch
+from deixis.models.losses.contrastive import cached_backward
 from deixis.models.objectives import weighted_sum
 from deixis.models.pointing import PointingOutput, PointingVLM
 from deixis.models.regions.alignment import AlignmentPairs
-from deixis.models.truth import read_region_truth, read_regions
-from deixis.processing.batch import Batch
 from deixis.training.recipe import Stage
 
 
@@ -46,15 +44,10 @@ def add_gradients(
         waits = nullcontext() if number == len(placed) else accelerator.no_sync(wrapped)
         with waits:
             with accelerator.autocast():
-                output: PointingOutput = wrapped(**as_inputs(piece))
+                output: PointingOutput = wrapped(piece)
             accelerator.backward(output.loss / len(placed))
         outputs.append(output)
     return _mean(outputs)
-
-
-def as_inputs(batch: Batch) -> dict[str, Any]:
-    """A batch's fields as keyword arguments of the model."""
-    return {f.name: getattr(batch, f.name) for f in fields(batch)}
 
 
 def _mean(outputs: Sequence[PointingOutput]) -> PointingOutput:
@@ -83,7 +76,7 @@ def _align_whole(
     """
     (batch,) = pieces
     with accelerator.autocast():
-        output: PointingOutput = model(**as_inputs(batch), aligning=True)
+        output: PointingOutput = model(batch, aligning=True)
     accelerator.backward(output.loss)
     _average_gradients(model)
     return _mean([output])
@@ -94,7 +87,7 @@ def _align_in_pieces(
 ) -> PointingOutput:
     """Align with the whole batch's regions as one another's negatives, encoding some at a time."""
     alignment, connector = model.aligner, model.connector
-    given = [(read_regions(p.regions), read_region_truth(p.region_truth)) for p in pieces]
+    given = [(piece.regions, model.region_truth(piece)) for piece in pieces]
     each = [alignment.pairs(regions, truth) for regions, truth in given]
     pairs = AlignmentPairs(
         *(torch.cat([getattr(one, f.name) for one in each]) for f in fields(AlignmentPairs))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,10 +20,18 @@ from models.decoders.small import (
 )
 from torch import Tensor, nn
 
+from deixis.models.decoders import (
+    BoxDecoder,
+    DecoderConfig,
+    DetrBoxDecoder,
+    DetrMaskDecoder,
+    MaskDecoder,
+)
 from deixis.models.decoders.depth import DepthConfig, DepthDecoder, DepthTruth
 from deixis.models.decoders.interface import EncodedImages, Features
 from deixis.models.decoders.keypoints import KeypointConfig, KeypointDecoder, KeypointTruth
 from deixis.models.decoders.location import LocationConfig, LocationDecoder, LocationTruth
+from deixis.models.decoders.placed import PlacedTruth
 from deixis.models.decoders.prompted import PromptedConfig, PromptedMaskDecoder, PromptedTruth
 
 
@@ -81,6 +90,36 @@ def prompted_truth(count: int) -> PromptedTruth:
     return PromptedTruth(masks & inside, inside, known(count), weights(count))
 
 
+def placed_truth(count: int) -> PlacedTruth:
+    masks = (torch.rand(count, FINE, FINE, generator=generator(10)) > 0.6).to(torch.uint8)
+    extents = torch.tensor([0.0, 0.25, 1.0, 0.75]).expand(count, 4)
+    slots = torch.arange(count)
+    return PlacedTruth(
+        some_boxes(count), masks, slots, known(count), known(count), extents, weights(count)
+    )
+
+
+def placed(build: Callable[[DecoderConfig], Any], output: str, **changes: Any) -> Case:
+    """A decoder of boxes or masks; ``proposals`` among the changes are of the features."""
+    proposals = changes.pop("proposals", False)
+    config = DecoderConfig(**{**SHAPE, **changes})
+    return Case(
+        seeded(lambda: build(config)),
+        partial(features, proposals=proposals),
+        rows_of,
+        placed_truth,
+        lambda d, filled: [getattr(d, output)[filled], d.quality[filled]],
+    )
+
+
+def boxes(**changes: Any) -> Case:
+    return placed(lambda config: BoxDecoder(config, LANGUAGE), "boxes", **changes)
+
+
+def masks(**changes: Any) -> Case:
+    return placed(lambda config: MaskDecoder(config, LANGUAGE, PIXELS), "logits", **changes)
+
+
 def encoded_of(build: Callable[[], Any]) -> Callable[[int], Features]:
     def make(rows: int) -> Features:
         images = torch.randn(rows, 3, SIDE, SIDE, generator=generator(9))
@@ -134,7 +173,19 @@ def keypoints(**changes: Any) -> Case:
     )
 
 
+DETR: dict[str, Any] = {"anchored": False, "design": "detr"}
+
 CASES = {
+    "box": boxes(),
+    "box-proposals": boxes(proposals=True),
+    "box-plain": boxes(anchored=False),
+    "box-detr": placed(
+        lambda config: DetrBoxDecoder(config, LANGUAGE, tuple(LEVELS)), "boxes", **DETR
+    ),
+    "mask": masks(),
+    "mask-proposals": masks(proposals=True),
+    "mask-plain": masks(anchored=False),
+    "mask-detr": placed(lambda config: DetrMaskDecoder(config, LANGUAGE, PIXELS), "logits", **DETR),
     "keypoint": keypoints(),
     "keypoint-refvlm": keypoints(anchored=False, from_box=False, levels=2, skeleton="crowdpose"),
     "keypoint-code": keypoints(anchored=False, from_box=False, levels=2, loss="code"),

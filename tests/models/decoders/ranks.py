@@ -14,7 +14,7 @@ from deixis.models.decoders import PixelFeatures
 from deixis.models.decoders.depth import DepthConfig, DepthDecoder, DepthTruth
 from deixis.models.decoders.interface import Features
 from deixis.models.decoders.keypoints import KeypointConfig, KeypointDecoder, KeypointTruth
-from deixis.models.decoders.scoring import tied_zero
+from deixis.models.losses.scoring import tied_zero
 from deixis.models.references import LatentReferences
 
 WIDTH, LANGUAGE, PIXELS = 8, 6, 4

@@ -54,7 +54,12 @@ def some_boxes(count: int, seed: int = 2) -> Tensor:
 def rows_of(given: Features, rows: list[int]) -> Features:
     """Give the features of some rows."""
     maps = PixelFeatures(given.maps.cells[rows], given.maps.pixels[rows])
-    return replace(given, maps=maps, pyramid=tuple(level[rows] for level in given.pyramid))
+    proposals = given.proposals
+    if proposals is not None:
+        own = (proposals.boxes, proposals.embeddings, proposals.objectness)
+        proposals = Proposals.make(*(each[rows] for each in own))
+    pyramid = tuple(level[rows] for level in given.pyramid)
+    return replace(given, maps=maps, proposals=proposals, pyramid=pyramid)
 
 
 def gradients_are_finite(module: torch.nn.Module) -> bool:

@@ -229,7 +229,7 @@ def test_a_map_at_source_size_is_the_letterboxs(size: tuple[int, int]) -> None:
     # a canvas of the longer side moves no pixel by a fraction where the padding is even
     canvas = Letterbox(extent, max(size)).apply(DepthMap(values, "metric"))
     logs = torch.from_numpy(canvas.values.copy()).clamp(min=0.1).log()
-    found = depth_at_source(logs, extent, kind="metric")
+    found = depth_at_source(logs, Letterbox(extent, max(size)), kind="metric")
     assert found.size == extent
     assert found.kind == "metric"
     if (max(size) - min(size)) % 2 == 0:
@@ -242,12 +242,12 @@ def test_units_are_those_of_their_references() -> None:
     asked = references([1, 2])
     decoded = decoder(asked, features(2))
     assert decoded.index.tolist() == [[0, -1], [1, 2]]
-    unit = decoder.to_unit(decoded, 1, 1, ImageSize(FINE, FINE))
+    unit = decoder.to_unit(decoded, 1, 1, Letterbox(ImageSize(FINE, FINE), 64))
     assert unit.kind == "relative"
     assert unit.values == pytest.approx(decoded.logs[2].detach().exp().numpy(), rel=1e-4)
     broken = replace(decoded, logs=decoded.logs * torch.nan)
     with pytest.raises(GeometryError, match="depth map"):
-        decoder.to_unit(broken, 0, 0, ImageSize(4, 4))
+        decoder.to_unit(broken, 0, 0, Letterbox(ImageSize(4, 4), 64))
 
 
 def test_an_empty_range_is_refused() -> None:

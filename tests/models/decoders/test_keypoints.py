@@ -184,7 +184,7 @@ def test_places_are_the_letterboxs(size: tuple[int, int]) -> None:
         predictions(17, 3), steps=(canvas.expand(2, 2, 17, 2),), visibility=torch.zeros(2, 2, 17, 3)
     )
     decoded.visibility[..., 1] = 1
-    body = decoder.to_unit(decoded, 1, 0, extent)
+    body = decoder.to_unit(decoded, 1, 0, Letterbox(extent, 64))
     seen = body.visibility > 0
     assert seen.mean() > 0.9
     assert set(body.visibility[seen].tolist()) == {1}
@@ -198,13 +198,17 @@ def test_joints_off_the_image_are_absent_and_what_is_not_finite_is_refused() -> 
     decoded.visibility[..., 1] = 9
     positions = torch.full((2, 2, 14, 2), 0.5)
     positions[0, 0, 3] = torch.tensor([0.5, 0.05])
-    body = decoder.to_unit(replace(decoded, steps=(positions,)), 0, 0, ImageSize(50, 100))
+    body = decoder.to_unit(
+        replace(decoded, steps=(positions,)), 0, 0, Letterbox(ImageSize(50, 100), 64)
+    )
     assert body.names == CROWDPOSE_KEYPOINTS
     assert body.visibility.tolist() == [2, 2, 2, 0, *[2] * 10]
     assert body.positions[0].tolist() == [50, 25]
     positions[0, 0, 5] = torch.nan
     with pytest.raises(GeometryError, match="right_wrist"):
-        decoder.to_unit(replace(decoded, steps=(positions,)), 0, 0, ImageSize(50, 100))
+        decoder.to_unit(
+            replace(decoded, steps=(positions,)), 0, 0, Letterbox(ImageSize(50, 100), 64)
+        )
 
 
 def test_two_bodies_are_learned() -> None:

@@ -89,7 +89,7 @@ def test_boxes_are_the_letterboxs_and_corners_are_put_in_order(size: tuple[int, 
     decoder = LocationDecoder(LocationConfig(width=16), LANGUAGE)
     for order in ([0, 1, 2, 3], [2, 3, 0, 1], [0, 3, 2, 1]):
         decoded = LocationPredictions(canvas.float()[order].expand(1, 2, 4), torch.zeros(1, 2))
-        placed = decoder.to_unit(decoded, 0, 1, extent)
+        placed = decoder.to_unit(decoded, 0, 1, Letterbox(extent, 64))
         assert placed.as_array() == pytest.approx(box.as_array(), abs=1e-3)
 
 
@@ -99,7 +99,7 @@ def test_a_box_off_the_image_or_not_finite_is_refused() -> None:
     decoded = LocationPredictions(corners, torch.zeros(1, 2))
     for position in range(2):
         with pytest.raises(GeometryError):
-            decoder.to_unit(decoded, 0, position, ImageSize(10, 10))
+            decoder.to_unit(decoded, 0, position, Letterbox(ImageSize(10, 10), 64))
 
 
 def test_boxes_are_learned() -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, SamImageProcessorPil
 
 from deixis.errors import CheckpointError, GeometryError, ModelError
-from deixis.geometry import Box, ImageSize, Mask
+from deixis.geometry import Box, ImageSize, Letterbox, Mask
 from deixis.models.decoders.interface import Features
 from deixis.models.decoders.prompted import (
     ImageFrame,
@@ -197,12 +197,12 @@ def test_masks_come_back_from_the_frame(fit: Any, size: tuple[int, int]) -> None
     decoder = decoder_of(tiny_sam if fit == "corner" else tiny_sam2)
     logits = torch.where(cells, 5.0, -5.0)[None]
     decoded = PromptedPredictions(logits, torch.tensor([[0]]), torch.zeros(1, 1))
-    found = decoder.to_unit(decoded, 0, 0, extent)
+    found = decoder.to_unit(decoded, 0, 0, Letterbox(extent, 64))
     assert found.size == extent
     shared = (found.array & mask.array).sum() / (found.array | mask.array).sum()
     assert shared > 0.85
     with pytest.raises(GeometryError, match="mask is empty"):
-        decoder.to_unit(replace(decoded, logits=-logits.abs()), 0, 0, extent)
+        decoder.to_unit(replace(decoded, logits=-logits.abs()), 0, 0, Letterbox(extent, 64))
 
 
 @both
@@ -222,10 +222,10 @@ def test_weights_come_from_a_folder_of_safetensors(build: Build, tmp_path: Path)
         masks.append(decoder(asked, given).logits)
     assert_same_outputs(*masks)
     # a folder or a configuration is enough to build one; weights then come with the whole
-    from_folder = build_prompted({"segmenter": str(tmp_path), "at_once": 3}, LANGUAGE)
+    from_folder = build_prompted(PromptedConfig(segmenter=str(tmp_path), at_once=3), LANGUAGE)
     assert from_folder.config.at_once == 3
     plain = json.loads(json.dumps(loaded.config.to_dict(), default=str))
-    from_config = build_prompted({"segmenter": plain}, LANGUAGE)
+    from_config = build_prompted(PromptedConfig(segmenter=plain), LANGUAGE)
     from_config.load_state_dict(first.state_dict())
     with torch.no_grad():
         given = Features(features(1).maps, images=from_config.see(images(1)))
@@ -266,7 +266,7 @@ def test_other_models_and_missing_images_are_refused() -> None:
     with pytest.raises(ModelError, match="expected a SamModel or Sam2Model, got 'Linear'"):
         PromptedMaskDecoder(PromptedConfig(), torch.nn.Linear(2, 2), LANGUAGE)
     with pytest.raises(ModelError, match="expected a folder or configuration of sam or sam2"):
-        build_prompted({"segmenter": {"model_type": "clip"}}, LANGUAGE)
+        build_prompted(PromptedConfig(segmenter={"model_type": "clip"}), LANGUAGE)
     with pytest.raises(ModelError, match="expected encoded images, got none"):
         decoder_of(tiny_sam)(references([1]), features(1))
     assert WIDTH == 16

@@ -11,7 +11,8 @@ from models.decoders.small import GRID, references, some_boxes
 from safetensors.torch import load_file
 from torch import nn
 
-from deixis.models.decoders.scoring import box_coverage, quality_loss, tied_zero, weighted_mean
+from deixis.models.losses.anchors import box_coverage
+from deixis.models.losses.scoring import quality_loss, tied_zero, weighted_mean
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e38])

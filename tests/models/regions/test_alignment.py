@@ -5,10 +5,10 @@ import torch
 from region_batches import TEXT_ENCODERS, context, mixed_regions, texts
 from torch.nn import functional
 
+from deixis.batch import RegionTruth
 from deixis.models.regions import ConnectorConfig, RegionAlignment, RegionConnector
 from deixis.models.regions.alignment import (
     AlignmentConfig,
-    AlignmentTruth,
     BoxHead,
     location_loss,
 )
@@ -25,8 +25,8 @@ def build(**options: object) -> tuple[RegionConnector, RegionAlignment]:
     return connector, RegionAlignment(WIDTH, config)
 
 
-def known(boxes: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> AlignmentTruth:
-    return AlignmentTruth(boxes, torch.ones(len(boxes), dtype=torch.bool), ids, mask)
+def known(boxes: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> RegionTruth:
+    return RegionTruth(boxes, torch.ones(len(boxes), dtype=torch.bool), ids, mask)
 
 
 def truth(count: int) -> torch.Tensor:
@@ -155,8 +155,8 @@ def test_a_box_that_is_not_known_has_no_location_loss() -> None:
     connector, alignment = build()
     regions, boxes, (ids, mask) = mixed_regions(10), truth(10), texts(10)
     some = torch.arange(10) % 2 == 0
-    whole = AlignmentTruth(boxes, some, ids, mask)
-    other = AlignmentTruth(torch.where(some[:, None], boxes, boxes.flip(0)), some, ids, mask)
+    whole = RegionTruth(boxes, some, ids, mask)
+    other = RegionTruth(torch.where(some[:, None], boxes, boxes.flip(0)), some, ids, mask)
     first = alignment(connector, context(12), regions, whole)
     assert first.location == alignment(connector, context(12), regions, other).location
     assert first.location > 0

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoConfig, AutoModel
 
+from deixis.batch import Regions
 from deixis.errors import ModelError
-from deixis.models.regions import ConnectorConfig, RegionConnector, RegionInputs
+from deixis.models.regions import ConnectorConfig, RegionConnector
 from deixis.models.regions.choices import build_config
 from deixis.models.regions.connector import box_sines
 from deixis.models.regions.text_branch import Summary, TextBranch, read_text_config
@@ -38,9 +39,7 @@ def build(config: ConnectorConfig, seed: int = 0) -> RegionConnector:
     return RegionConnector(VISUAL, LANGUAGE, config).eval()
 
 
-def one_by_one(
-    module: RegionConnector, visual: Tensor, regions: RegionInputs, index: int
-) -> Tensor:
+def one_by_one(module: RegionConnector, visual: Tensor, regions: Regions, index: int) -> Tensor:
     """Region features of equations 1 and 2 for one region; loops over queries and heads."""
     config = module.config
     if regions.types[index] == RegionType.TEXT.number:

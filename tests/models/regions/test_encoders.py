@@ -11,6 +11,7 @@ from region_batches import FINE, TEXT_ENCODERS, context, mixed_regions
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from deixis.batch import Regions
 from deixis.errors import ModelError
 from deixis.models.config import PointingVLMConfig
 from deixis.models.positions import sine_positions
@@ -25,7 +26,6 @@ from deixis.models.regions import (
     RegionEncoder,
     RegionEncoders,
     RegionEncodersConfig,
-    RegionInputs,
     RegionTokens,
     build_region_encoder,
 )
@@ -168,7 +168,7 @@ def test_the_legacy_mask_token_is_a_map_of_the_mask_alone_and_passes_no_projecto
     assert model.aggregate.mask_embedding.weight.shape == (LANGUAGE, 24**2)
     masks = torch.zeros(2, 24, 24)
     masks[0, 3:9, 5:20], masks[1, 11, 11] = 1, 1
-    regions = RegionInputs.drawn(masks, torch.tensor([0, 2]))
+    regions = Regions.drawn(masks, torch.tensor([0, 2]))
     with torch.no_grad():
         found = model.encode(where, regions)
         flat = masks.flatten(1)
@@ -221,7 +221,7 @@ def test_boxes_around_masks() -> None:
     assert mask_boxes(masks).tolist() == expected
     assert mask_boxes(torch.zeros(0, 8, 8)).shape == (0, 4)
     given = mixed_regions(4)
-    drawn = RegionInputs.drawn(given.masks, given.rows)
+    drawn = Regions.drawn(given.masks, given.rows)
     assert torch.equal(drawn.boxes, given.boxes)
     assert drawn.types.tolist() == [RegionType.MASK.number] * 4
     assert drawn.to("cpu").masks.shape == (4, FINE, FINE)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, LlamaConfig
 
+from deixis.batch import Regions
 from deixis.models.catalogue import shapes
 from deixis.models.catalogue.meter import held_bytes
 from deixis.models.config import PointingVLMConfig
@@ -22,7 +23,7 @@ from deixis.models.decoders.keypoints import KeypointConfig
 from deixis.models.decoders.prompted import PromptedMaskDecoder
 from deixis.models.pointing import PointingVLM
 from deixis.models.references import LatentReferences
-from deixis.models.regions import MASK_REGIONS, RegionContext, RegionInputs
+from deixis.models.regions import MASK_REGIONS, RegionContext
 from deixis.models.regions.encoders import RegionEncodersConfig
 from deixis.models.vision.kinds import write_vision
 from deixis.notation import Marker
@@ -91,9 +92,11 @@ def refvlm() -> PointingVLM:
     return _built(
         vision=write_vision(shapes.pyramid()),
         notation="triplets",
-        box_decoder=asdict(DecoderConfig.refvlm("box", "code")),
-        mask_decoder=asdict(DecoderConfig.refvlm("mask", "code")),
-        decoders={"keypoint": asdict(KeypointConfig.refvlm("code"))},
+        decoders={
+            "box": asdict(DecoderConfig.refvlm("box", "code")),
+            "mask": asdict(DecoderConfig.refvlm("mask", "code")),
+            "keypoint": asdict(KeypointConfig.refvlm("code")),
+        },
         pixel_decoder={"cells": "coarsest"},
         pixel_width=256,
         regions=RegionEncodersConfig({"mask": MASK_REGIONS["code"]}).to_json(),
@@ -176,16 +179,16 @@ def steps(model: PointingVLM) -> list[Step]:
             partial(_read, model, _numbers(1, 1, width), _cache(model, length)),
         ),
     ]
-    segmenter, framed = model.mask_decoder, None
+    segmenter, framed = model.decoders.get("mask"), None
     if isinstance(segmenter, PromptedMaskDecoder):
         found += _encoding(model, segmenter)
         prompts = segmenter.segmenter.config.prompt_encoder_config
         side = prompts.image_embedding_size
         framed = EncodedImages(_numbers(1, prompts.hidden_size, side, side))
     given = Features(maps, images=framed, pyramid=features.pyramid)
-    for unit in model.units:
+    for unit, decoder in model.decoders.items():
         part = f"{unit}_decoder"
-        decode = partial(getattr(model, part), _references(width), given)
+        decode = partial(decoder, _references(width), given)
         # tables of positions are made once and kept for good
         held_bytes(decode)
         found.append(Step(part, f"{REFERENCES} references decoded", decode))
@@ -238,7 +241,7 @@ def _encoding(model: PointingVLM, segmenter: PromptedMaskDecoder) -> list[Step]:
 def _answer(model: PointingVLM) -> object:
     """Ask about an image: what is kept from one step to the next is that of `generate`."""
     tokens, cache = _prompt(model), _cache(model)
-    segmenter = model.mask_decoder
+    segmenter = model.decoders.get("mask")
     framed = _framed(segmenter, 1) if isinstance(segmenter, PromptedMaskDecoder) else None
     seen = model.see(_canvas(model, 1), framed)
     fed = model.embed(tokens, seen, _regions(model))
@@ -273,9 +276,9 @@ def _references(width: int) -> LatentReferences:
     )
 
 
-def _regions(model: PointingVLM) -> RegionInputs:
+def _regions(model: PointingVLM) -> Regions:
     masks = torch.ones(REGIONS, model.config.pixel_grid, model.config.pixel_grid)
-    return RegionInputs.drawn(masks, torch.zeros(REGIONS, dtype=torch.long))
+    return Regions.drawn(masks, torch.zeros(REGIONS, dtype=torch.long))
 
 
 def _cache(model: PointingVLM, length: int = 0) -> DynamicCache:

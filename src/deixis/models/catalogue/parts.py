@@ -7,7 +7,6 @@ from deixis.models.adapters import Adapter
 from deixis.models.catalogue import shapes
 from deixis.models.catalogue.part import Built, Part, Size
 from deixis.models.catalogue.shapes import BOXES, LANGUAGE, LEVELS, MASKS, VISUAL
-from deixis.models.contrastive import SimilarityScale
 from deixis.models.decoders import (
     BoxDecoder,
     DecoderConfig,
@@ -21,6 +20,7 @@ from deixis.models.decoders.depth import DepthConfig, DepthDecoder
 from deixis.models.decoders.keypoints import KeypointConfig, KeypointDecoder
 from deixis.models.decoders.location import LocationConfig, LocationDecoder, StateProjector
 from deixis.models.decoders.maskformer_pixel import MaskFormerPixelDecoder
+from deixis.models.losses.contrastive import SimilarityScale
 from deixis.models.projector import (
     CellProjector,
     ObjectProjector,
@@ -325,13 +325,13 @@ PARTS: tuple[Part, ...] = (
     ),
     _router(
         "decoder registry: builds a decoder by its unit type",
-        "decoders.registry.build_decoder",
+        "decoders.registry.DecoderKind",
         "REF-VLM IV-C, IV-D, stage 3",
         "models/decoders/test_registry.py",
     ),
     _router(
         "zero loss of a decoder that nobody wants",
-        "decoders.scoring.tied_zero",
+        "losses.scoring.tied_zero",
         'REF-VLM IV-C, "Latent Embeddings Router"',
         "models/decoders/test_scoring.py",
     ),
@@ -479,25 +479,25 @@ PARTS: tuple[Part, ...] = (
     ),
     _losses(
         "next token, without logits where labels are ignored",
-        "language_loss.language_loss",
+        "losses.language.language_loss",
         "TAMP 2.2, eq. 3; u-LLaVA 3.1, eq. 1",
         "models/test_language_loss.py",
     ),
     _losses(
         "L1 and generalized IoU of boxes",
-        "losses.box_loss",
+        "losses.boxes.box_loss",
         "REF-VLM IV-C, eq. 4",
         "models/test_losses.py",
     ),
     _losses(
         "focal loss of masks",
-        "losses.focal_loss",
+        "losses.masks.focal_loss",
         "REF-VLM, public code",
         "models/test_losses.py",
     ),
     _losses(
         "dice loss of masks",
-        "losses.dice_loss",
+        "losses.masks.dice_loss",
         "REF-VLM, public code",
         "models/test_losses.py",
     ),
@@ -533,26 +533,26 @@ PARTS: tuple[Part, ...] = (
     ),
     _losses(
         "contrast of regions and descriptions over all ranks",
-        "contrastive.contrastive_loss",
+        "losses.contrastive.contrastive_loss",
         "TAMP appendix F, eqs. 7 to 9",
         "models/test_contrastive.py",
     ),
     _losses(
         "its temperature",
-        "contrastive.SimilarityScale",
+        "losses.contrastive.SimilarityScale",
         "TAMP appendix F, eq. 8",
         "models/test_contrastive.py",
         Size("", SimilarityScale),
     ),
     _losses(
         "its batch of 16,384, piece by piece",
-        "contrastive.cached_backward",
+        "losses.contrastive.cached_backward",
         "TAMP appendix C; deixis",
         "models/test_contrastive.py",
     ),
     _losses(
         "words that hold for a cell",
-        "losses.concept_loss",
+        "losses.concepts.concept_loss",
         "deixis",
         "models/test_pointing.py",
     ),

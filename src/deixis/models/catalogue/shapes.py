@@ -16,7 +16,7 @@ from transformers import (
 
 from deixis.models.adapters import ADAPTER_PRESETS, Adapter, insert_adapters
 from deixis.models.decoders import DecoderConfig
-from deixis.models.decoders.prompted import build_prompted
+from deixis.models.decoders.prompted import PromptedConfig, build_prompted
 from deixis.models.regions import ConnectorConfig
 from deixis.models.tuning import LoraChoice, Tuning, tune
 from deixis.models.vision.merging import MergingVisionConfig
@@ -134,7 +134,7 @@ def sam_huge() -> SamConfig:
 def prompted(kind: str) -> nn.Module:
     """SAM ViT-H, which u-LLaVA and REF-VLM take, or SAM 2 Hiera-T behind the same projector."""
     config = sam_huge() if kind == "sam" else Sam2Config()
-    return build_prompted({"segmenter": config.to_dict()}, LANGUAGE)
+    return build_prompted(PromptedConfig(segmenter=config.to_dict()), LANGUAGE)
 
 
 def detector() -> nn.Module:

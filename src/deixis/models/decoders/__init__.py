@@ -2,9 +2,9 @@
 
 from deixis.models.decoders.box import BoxDecoder, BoxPredictions
 from deixis.models.decoders.detr import DetrBoxDecoder, DetrMaskDecoder
-from deixis.models.decoders.mask import MaskDecoder, MaskPredictions, mask_logits
+from deixis.models.decoders.mask import MaskDecoder, MaskPredictions
 from deixis.models.decoders.pixel import PixelDecoder, PixelFeatures
-from deixis.models.decoders.proposals import ProposalHead, Proposals
+from deixis.models.decoders.proposals import ProposalHead, Proposals, mask_logits
 from deixis.models.decoders.trunk import DecoderConfig
 
 __all__ = [

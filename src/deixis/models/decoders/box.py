@@ -1,14 +1,23 @@
 """Boxes from latent references, in the way of DETR (REF-VLM III-D; DETR for the losses)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from deixis.models.decoders.layers import Anchors, MultiLayerPerceptron, QualityHead
-from deixis.models.decoders.proposals import Proposals
+from deixis.batch import Batch, UnitTruth
+from deixis.geometry import Box, Letterbox
+from deixis.models.decoders.interface import Features, UnitLoss
+from deixis.models.decoders.layers import MultiLayerPerceptron, QualityHead
+from deixis.models.decoders.placed import PlacedTruth, read_boxes
+from deixis.models.decoders.placing import box_at_source
 from deixis.models.decoders.trunk import DecoderConfig, ReferenceTrunk
+from deixis.models.losses.anchors import Anchors, anchor_loss, reached
+from deixis.models.losses.boxes import box_loss, paired_iou, to_corners
+from deixis.models.losses.scoring import UNIT_WEIGHTS, quality_loss, tied_zero, weighted_mean
+from deixis.models.matching import pairwise_box_cost
 from deixis.models.references import LatentReferences
 from deixis.structures import UnitType
 
@@ -23,7 +32,6 @@ class BoxPredictions:
     steps: tuple[Float[Tensor, "b q 4"], ...]
     quality: Float[Tensor, "b q"]
     anchors: tuple[Anchors, ...]
-    anchor_weight: float = 1.0
 
     @property
     def boxes(self) -> Float[Tensor, "b q 4"]:
@@ -31,17 +39,100 @@ class BoxPredictions:
         return self.steps[-1]
 
 
-class BoxDecoder(nn.Module):
+class BoxUnits(nn.Module):
+    """What decoders of boxes have in common, whatever their layers: all but `forward`.
+
+    Args:
+        config: Its shape.
+        weights: Of the losses ``l1``, ``giou`` and ``quality``.
+    """
+
+    unit = UnitType.BOX.value
+
+    def __init__(self, config: DecoderConfig, weights: Mapping[str, float]) -> None:
+        super().__init__()
+        self.config = config
+        self.weights = weights
+        self.capacity = config.capacity
+        self.anchored = config.anchored
+
+    def read_truth(self, batch: Batch) -> UnitTruth[PlacedTruth]:
+        """Boxes of the references that ask for one, of all of them where it is anchored."""
+        return read_boxes(batch, anchored=self.anchored)
+
+    def costs(
+        self,
+        decoded: BoxPredictions,
+        truth: PlacedTruth,
+        filled: Bool[Tensor, "b q"],
+        members: Int[Tensor, "g most"],
+    ) -> Float[Tensor, "g most most"]:
+        """``l1`` · L1 + ``giou`` · (1 - GIoU), and the attention's distance (REF-VLM III-D)."""
+        index = members.clamp(min=0)
+        pair = pairwise_box_cost(
+            decoded.boxes[filled][index],
+            truth.boxes[index],
+            l1=self.weights["l1"],
+            giou=self.weights["giou"],
+        )
+        known = truth.known[index][:, None]
+        return pair * known + truth.attention_costs(decoded.anchors, filled, index)
+
+    def losses(
+        self, decoded: BoxPredictions, truth: PlacedTruth, filled: Bool[Tensor, "b q"]
+    ) -> UnitLoss:
+        """L1 and GIoU of every step, quality of the last, and attention of the anchors."""
+        tied = tied_zero(self)
+        if not bool(truth.placed.any()):
+            zero = tied.detach()
+            measures = dict.fromkeys(("box_iou", "box_at_half"), zero)
+            return UnitLoss(tied, {"anchor": zero}, measures)
+        scale = truth.weights * truth.known
+        coverage = truth.coverage(decoded.anchors)
+        steps = []
+        for number, step in enumerate(decoded.steps):
+            distance, overlap = box_loss(step[filled], truth.boxes)
+            found = scale * reached(decoded.anchors[number : number + 1], filled, coverage)
+            each = self.weights["l1"] * distance + self.weights["giou"] * overlap
+            steps.append(weighted_mean(each, found))
+        loss = torch.stack(steps).mean()
+        iou = paired_iou(to_corners(decoded.boxes[filled]), to_corners(truth.boxes))[0].detach()
+        loss = loss + self.weights["quality"] * quality_loss(decoded.quality[filled], iou, scale)
+        anchor = anchor_loss(decoded.anchors, filled, coverage, truth.weights * truth.placed)
+        measures = {
+            "box_iou": weighted_mean(iou, scale),
+            "box_at_half": weighted_mean((iou >= 0.5).float(), scale),
+        }
+        loss = loss + self.config.anchor_weight * anchor
+        return UnitLoss(loss + tied, {"anchor": anchor.detach()}, measures)
+
+    def to_unit(
+        self, decoded: BoxPredictions, row: int, position: int, letterbox: Letterbox
+    ) -> Box:
+        """The box of one reference, in pixels of its image.
+
+        Raises:
+            GeometryError: The box is not finite, is empty or lies outside the image.
+        """
+        return box_at_source(decoded.boxes[row, position], letterbox)
+
+
+class BoxDecoder(BoxUnits):
     """One box and one quality for each reference.
 
     With proposals, a box starts from what the elected cell proposes; anchored without
     them, from the expectation of the attention; else from nothing.
     """
 
-    def __init__(self, config: DecoderConfig, language_width: int) -> None:
-        super().__init__()
-        self.config = config
-        self.trunk = ReferenceTrunk(config, language_width, UnitType.BOX.value)
+    def __init__(
+        self,
+        config: DecoderConfig,
+        language_width: int,
+        *,
+        weights: Mapping[str, float] = UNIT_WEIGHTS,
+    ) -> None:
+        super().__init__(config, weights)
+        self.trunk = ReferenceTrunk(config, language_width, self.unit)
         self.norm = nn.LayerNorm(config.width)
         self.box = MultiLayerPerceptron(config.width, 4)
         self.quality = QualityHead(config.width)
@@ -51,14 +142,10 @@ class BoxDecoder(nn.Module):
         nn.init.zeros_(self.box.last.weight)
         nn.init.zeros_(self.box.last.bias)
 
-    def forward(
-        self,
-        references: LatentReferences,
-        cells: Float[Tensor, "b d h w"],
-        proposals: Proposals | None = None,
-    ) -> BoxPredictions:
+    def forward(self, references: LatentReferences, features: Features) -> BoxPredictions:
         """Decode every reference; padding gets boxes that nobody reads."""
-        refined = self.trunk(references, cells, proposals)
+        proposals = features.proposals
+        refined = self.trunk(references, features.maps.cells, proposals)
         normed = [self.norm(state) for state in refined.states]
         raw = [self.box(state).float() for state in normed]
         if not refined.anchors:
@@ -76,7 +163,7 @@ class BoxDecoder(nn.Module):
                 for anchor, numbers in zip(refined.anchors, raw, strict=True)
             )
         quality = self.quality(normed[-1], refined.anchors)
-        return BoxPredictions(steps, quality, refined.anchors, self.config.anchor_weight)
+        return BoxPredictions(steps, quality, refined.anchors)
 
 
 def moved_boxes(

@@ -19,14 +19,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deixis.batch import Batch, UnitTruth
 from deixis.errors import ModelError
-from deixis.geometry import DepthMap, ImageSize
+from deixis.geometry import DepthMap, Letterbox
 from deixis.models.decoders.interface import Features, UnitLoss
 from deixis.models.decoders.layers import MultiLayerPerceptron, QualityHead
 from deixis.models.decoders.pixel import PixelFeatures
 from deixis.models.decoders.placing import map_at_source
-from deixis.models.decoders.scoring import quality_loss, tied_zero, weighted_mean
 from deixis.models.decoders.trunk import DecoderConfig, ReferenceTrunk
+from deixis.models.losses.anchors import Anchors
+from deixis.models.losses.scoring import quality_loss, tied_zero, weighted_mean
 from deixis.models.references import LatentReferences
 from deixis.structures import UnitType
 
@@ -83,6 +85,7 @@ class DepthPredictions:
     logs: Float[Tensor, "n h w"]
     index: Int[Tensor, "b q"]
     quality: Float[Tensor, "b q"]
+    anchors: tuple[Anchors, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +205,7 @@ class DepthDecoder(nn.Module):
     """
 
     unit = UnitType.DEPTH.value
+    anchored = False
 
     def __init__(self, config: DepthConfig, language_width: int, pixel_width: int) -> None:
         super().__init__()
@@ -211,6 +215,7 @@ class DepthDecoder(nn.Module):
                 f"got {config.nearest} and {config.farthest}"
             )
         self.config = config
+        self.capacity = config.trunk.capacity
         self.trunk = ReferenceTrunk(config.trunk, language_width, self.unit)
         self.norm = nn.LayerNorm(config.width)
         self.cells = nn.Conv2d(config.width, pixel_width, 1)
@@ -218,6 +223,10 @@ class DepthDecoder(nn.Module):
         self.mix = nn.Conv2d(pixel_width, pixel_width, 3, padding=1)
         self.depth = nn.Conv2d(pixel_width, 1, 3, padding=1)
         self.estimate = QualityHead(config.width)
+
+    def read_truth(self, batch: Batch) -> UnitTruth[DepthTruth] | None:
+        """The depth maps that `read_depth` has read; None where no reference asks for one."""
+        return batch.references.truth_of(self.unit, DepthTruth)
 
     def forward(self, references: LatentReferences, features: Features) -> DepthPredictions:
         """Decode the filled references; memory grows with them, not with padding."""
@@ -317,7 +326,7 @@ class DepthDecoder(nn.Module):
         return -(-logs).exp() if self.config.relative_in == "disparity" else logs.exp()
 
     def to_unit(
-        self, decoded: DepthPredictions, row: int, position: int, size: ImageSize
+        self, decoded: DepthPredictions, row: int, position: int, letterbox: Letterbox
     ) -> DepthMap:
         """The depth map of one reference at the size of its image, known everywhere.
 
@@ -325,19 +334,19 @@ class DepthDecoder(nn.Module):
             GeometryError: A value is not finite.
         """
         return depth_at_source(
-            decoded.logs[int(decoded.index[row, position])], size, kind=self.config.kind
+            decoded.logs[int(decoded.index[row, position])], letterbox, kind=self.config.kind
         )
 
 
 def depth_at_source(
-    logs: Float[Tensor, "h w"], size: ImageSize, *, kind: Literal["metric", "relative"]
+    logs: Float[Tensor, "h w"], letterbox: Letterbox, *, kind: Literal["metric", "relative"]
 ) -> DepthMap:
-    """A map of logarithms over the canvas as a depth map of an image of ``size``.
+    """A map of logarithms over the canvas as a depth map of the letterbox's image.
 
     Raises:
         GeometryError: A value is not finite.
     """
-    return DepthMap(map_at_source(logs, size).exp().numpy(), kind)
+    return DepthMap(map_at_source(logs, letterbox).exp().numpy(), kind)
 
 
 _PARTS = ("silog", "affine", "quality")

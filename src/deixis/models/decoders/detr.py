@@ -11,26 +11,26 @@ The public code pads each sample's references to one set of queries. Here a turn
 own, so that turns of one row do not see one another, and a turn is what it is when asked alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deixis.models.decoders.box import BoxPredictions
+from deixis.models.decoders.box import BoxPredictions, BoxUnits
 from deixis.models.decoders.interface import Features
-from deixis.models.decoders.layers import QualityHead
-from deixis.models.decoders.mask import MaskPredictions
+from deixis.models.decoders.layers import QualityHead, attend
+from deixis.models.decoders.mask import MaskPredictions, MaskUnits
 from deixis.models.decoders.trunk import DecoderConfig
+from deixis.models.losses.scoring import UNIT_WEIGHTS
 from deixis.models.positions import detr_positions
 from deixis.models.references import LatentReferences, QuerySets
 from deixis.models.vision.pretrained import resample
-from deixis.structures import UnitType
 
 
 class _Attention(nn.Module):
-    """Multi-head attention whose positions are added by the caller, to queries and keys alone."""
+    """`Attention` with the names that published weights have."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -40,21 +40,14 @@ class _Attention(nn.Module):
         self.v_proj = nn.Linear(width, width)
         self.o_proj = nn.Linear(width, width)
 
-    def _split(self, states: Float[Tensor, "b n d"]) -> Float[Tensor, "b heads n _part"]:
-        return states.unflatten(2, (self.heads, -1)).transpose(1, 2)
-
     def forward(
         self,
         queries: Float[Tensor, "b q d"],
         keys: Float[Tensor, "b k d"],
         values: Float[Tensor, "b k d"],
     ) -> Float[Tensor, "b q d"]:
-        mixed = functional.scaled_dot_product_attention(
-            self._split(self.q_proj(queries)),
-            self._split(self.k_proj(keys)),
-            self._split(self.v_proj(values)),
-        )
-        return self.o_proj(mixed.transpose(1, 2).flatten(2))
+        projected = (self.q_proj(queries), self.k_proj(keys), self.v_proj(values))
+        return self.o_proj(attend(*projected, self.heads))
 
 
 class _FeedForward(nn.Module):
@@ -167,7 +160,7 @@ class PyramidMap(nn.Module):
         return torch.stack(mapped).sum(0).flatten(2).transpose(1, 2) + self.bias
 
 
-class DetrBoxDecoder(nn.Module):
+class DetrBoxDecoder(BoxUnits):
     """One box and one quality for each reference, from nothing but the state.
 
     Args:
@@ -175,6 +168,7 @@ class DetrBoxDecoder(nn.Module):
         language_width: Channels of hidden states.
         pyramid: Channels of each level of the pyramid, fine to coarse.
         scored: Whether qualities are estimated.
+        weights: Of the losses.
     """
 
     def __init__(
@@ -184,9 +178,9 @@ class DetrBoxDecoder(nn.Module):
         pyramid: Sequence[int],
         *,
         scored: bool = True,
+        weights: Mapping[str, float] = UNIT_WEIGHTS,
     ) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config, weights)
         self.in_proj_visual_feats = PyramidMap(pyramid, config.width)
         self.in_proj_queries = nn.Linear(language_width, config.width)
         self.query_position_embeddings = nn.Embedding(config.num_queries, config.width)
@@ -200,7 +194,7 @@ class DetrBoxDecoder(nn.Module):
         Raises:
             ModelError: A turn has more references than there are queries.
         """
-        sets = references.in_sets(UnitType.BOX, self.config.num_queries)
+        sets = references.in_sets(self.unit, self.config.num_queries)
         if not sets.count:
             blank = references.states.new_zeros(references.filled.shape, dtype=torch.float32)
             return BoxPredictions((blank[..., None].expand(-1, -1, 4),), blank, ())
@@ -220,7 +214,7 @@ class DetrBoxDecoder(nn.Module):
         return self.decoder(queries, self.query_position_embeddings.weight, seen)
 
 
-class DetrMaskDecoder(nn.Module):
+class DetrMaskDecoder(MaskUnits):
     """One mask and one quality for each reference, as MaskFormer cuts them.
 
     References look at the cells of the model's pixel decoder, and masks are the product of their
@@ -231,11 +225,18 @@ class DetrMaskDecoder(nn.Module):
         config: Its shape, of the design ``detr``.
         language_width: Channels of hidden states.
         pixel_width: Channels of the map that masks are cut from.
+        weights: Of the losses.
     """
 
-    def __init__(self, config: DecoderConfig, language_width: int, pixel_width: int) -> None:
-        super().__init__()
-        self.config = config
+    def __init__(
+        self,
+        config: DecoderConfig,
+        language_width: int,
+        pixel_width: int,
+        *,
+        weights: Mapping[str, float] = UNIT_WEIGHTS,
+    ) -> None:
+        super().__init__(config, weights)
         width = config.width
         self.in_proj_queries = nn.Linear(language_width, width)
         self.query_position_embeddings = nn.Embedding(config.num_queries, width)
@@ -254,7 +255,7 @@ class DetrMaskDecoder(nn.Module):
             ModelError: A turn has more references than there are queries.
         """
         pixels = features.maps.pixels
-        sets = references.in_sets(UnitType.MASK, self.config.num_queries)
+        sets = references.in_sets(self.unit, self.config.num_queries)
         if not sets.count:
             blank = pixels.new_zeros(references.filled.shape, dtype=torch.float32)
             side = pixels.shape[-2:]

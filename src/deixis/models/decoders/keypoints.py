@@ -17,24 +17,20 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deixis.batch import Batch, UnitTruth
 from deixis.errors import ModelError
-from deixis.geometry import COCO_KEYPOINTS, ImageSize, Keypoints
+from deixis.geometry import COCO_KEYPOINTS, Keypoints, Letterbox
 from deixis.models.decoders.box import moved_boxes
 from deixis.models.decoders.detr import DetrBoxDecoder, DetrJoints
 from deixis.models.decoders.interface import Features, UnitLoss
-from deixis.models.decoders.layers import Anchors, Attention, MultiLayerPerceptron, QualityHead
+from deixis.models.decoders.layers import Attention, MultiLayerPerceptron, QualityHead
 from deixis.models.decoders.placing import points_at_source
 from deixis.models.decoders.proposals import Proposals
-from deixis.models.decoders.scoring import (
-    anchor_loss,
-    box_coverage,
-    quality_loss,
-    reached,
-    tied_zero,
-    weighted_mean,
-)
 from deixis.models.decoders.trunk import DecoderConfig, Design, ReferenceTrunk, Refined
-from deixis.models.losses import box_loss, focal_loss, paired_iou, to_corners
+from deixis.models.losses.anchors import Anchors, anchor_loss, box_coverage, reached
+from deixis.models.losses.boxes import box_loss, paired_iou, to_corners
+from deixis.models.losses.masks import focal_loss
+from deixis.models.losses.scoring import quality_loss, tied_zero, weighted_mean
 from deixis.models.matching import pairwise_box_cost
 from deixis.models.positions import BOX_CODE, box_code, sine_positions
 from deixis.models.references import LatentReferences
@@ -259,12 +255,15 @@ class KeypointDecoder(nn.Module):
     """One body and one quality for each reference."""
 
     unit = UnitType.KEYPOINT.value
+    # its anchors learn from references that ask for a body, and from no others
+    anchored = False
 
     def __init__(
         self, config: KeypointConfig, language_width: int, pyramid: Sequence[int] = ()
     ) -> None:
         super().__init__()
         self.config = config
+        self.capacity = config.trunk.capacity
         self.skeleton = SKELETONS[config.skeleton]
         count = len(self.skeleton.names)
         if config.design == "detr":
@@ -295,6 +294,10 @@ class KeypointDecoder(nn.Module):
         for head in (self.box, self.whole):
             nn.init.zeros_(head.last.weight)
             nn.init.zeros_(head.last.bias)
+
+    def read_truth(self, batch: Batch) -> UnitTruth[KeypointTruth] | None:
+        """The bodies that `read_keypoints` has read; None where no reference asks for one."""
+        return batch.references.truth_of(self.unit, KeypointTruth)
 
     def forward(self, references: LatentReferences, features: Features) -> KeypointPredictions:
         """Decode every reference; padding gets bodies that nobody reads.
@@ -503,17 +506,19 @@ class KeypointDecoder(nn.Module):
         return each.sum(-1) if self.config.loss == "code" else each.mean(-1)
 
     def to_unit(
-        self, decoded: KeypointPredictions, row: int, position: int, size: ImageSize
+        self, decoded: KeypointPredictions, row: int, position: int, letterbox: Letterbox
     ) -> Keypoints:
         """The body of one reference, in pixels of its image; joints outside it are absent.
 
         Raises:
             GeometryError: A position is not finite.
         """
-        places = points_at_source(decoded.positions[row, position], size).numpy()
+        places = points_at_source(decoded.positions[row, position], letterbox).numpy()
         level = decoded.visibility[row, position].argmax(-1).cpu().numpy()
         seen = (level * (2 if self.config.levels == 2 else 1)).astype(np.int8)
-        return Keypoints(places.astype(np.float32), seen, self.skeleton.names).clip(size)
+        return Keypoints(places.astype(np.float32), seen, self.skeleton.names).clip(
+            letterbox.source
+        )
 
 
 _PARTS = ("box", "anchor", "visibility", "l1", "similarity", "quality")

@@ -1,18 +1,33 @@
 """The transformer layer and the anchor that unit decoders share."""
 
 import math
-from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deixis.models.losses.anchors import Anchors
 from deixis.models.positions import BOX_CODE, cell_centres
 
 
+def attend(
+    queries: Float[Tensor, "b q d"],
+    keys: Float[Tensor, "b k d"],
+    values: Float[Tensor, "b k d"],
+    heads: int,
+    allowed: Bool[Tensor, "b 1 q k"] | None = None,
+) -> Float[Tensor, "b q d"]:
+    """Multi-head attention of states that are projected already, where ``allowed`` or everywhere."""
+    query, key, value = (
+        states.unflatten(2, (heads, -1)).transpose(1, 2) for states in (queries, keys, values)
+    )
+    mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+    return mixed.transpose(1, 2).flatten(2)
+
+
 class Attention(nn.Module):
-    """Multi-head attention from queries to keys with their own positions."""
+    """Multi-head attention; positions are added by the caller, to queries and keys alone."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -22,9 +37,6 @@ class Attention(nn.Module):
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
 
-    def _split(self, states: Float[Tensor, "b n d"]) -> Float[Tensor, "b heads n _part"]:
-        return states.unflatten(2, (self.heads, -1)).transpose(1, 2)
-
     def forward(
         self,
         queries: Float[Tensor, "b q d"],
@@ -33,13 +45,8 @@ class Attention(nn.Module):
         allowed: Bool[Tensor, "b 1 q k"] | None = None,
     ) -> Float[Tensor, "b q d"]:
         """Attend from queries to keys where ``allowed``, everywhere without it."""
-        mixed = functional.scaled_dot_product_attention(
-            self._split(self.query(queries)),
-            self._split(self.key(keys)),
-            self._split(self.value(values)),
-            attn_mask=allowed,
-        )
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        projected = (self.query(queries), self.key(keys), self.value(values))
+        return self.out(attend(*projected, self.heads, allowed))
 
 
 class DecoderLayer(nn.Module):
@@ -70,21 +77,6 @@ class DecoderLayer(nn.Module):
         return queries + self.down(functional.gelu(self.up(self.mlp_norm(queries))))
 
 
-@dataclass(frozen=True, slots=True)
-class Anchors:
-    """Where references attend: logits over cells, the expected centre, and what is seen there.
-
-    ``elected`` is the one cell that a unit starts from, ``votes`` the share of the attention
-    behind it.
-    """
-
-    logits: Float[Tensor, "b q cells"]
-    centres: Float[Tensor, "b q 2"]
-    pooled: Float[Tensor, "b q d"]
-    elected: Int[Tensor, "b q"]
-    votes: Float[Tensor, "b q"]
-
-
 class Anchor(nn.Module):
     """One reference, one attention over the feature map, one expected place.
 
@@ -110,7 +102,7 @@ class Anchor(nn.Module):
     ) -> Anchors:
         """Attend to the cells and return where, on average, that is.
 
-        ``places`` are box codes of the cells, or of the things that they show.
+        ``places`` are box codes of the cells, or of the instances that they show.
         """
         keys = functional.normalize(self.key(features).float(), dim=-1)
         asked = functional.normalize(self.query(queries).float(), dim=-1)

@@ -11,12 +11,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from deixis.geometry import Box, ImageSize
+from deixis.batch import Batch, UnitTruth
+from deixis.geometry import Box, Letterbox
 from deixis.models.decoders.interface import Features, UnitLoss
 from deixis.models.decoders.layers import QualityHead
 from deixis.models.decoders.placing import box_at_source
-from deixis.models.decoders.scoring import quality_loss, tied_zero, weighted_mean
-from deixis.models.losses import paired_iou
+from deixis.models.losses.anchors import Anchors
+from deixis.models.losses.boxes import paired_iou, to_corners
+from deixis.models.losses.scoring import quality_loss, tied_zero, weighted_mean
 from deixis.models.references import LatentReferences
 from deixis.structures import UnitType
 
@@ -59,6 +61,7 @@ class LocationPredictions:
 
     corners: Float[Tensor, "b q 4"]
     quality: Float[Tensor, "b q"]
+    anchors: tuple[Anchors, ...] = ()
 
     @property
     def boxes(self) -> Float[Tensor, "b q 4"]:
@@ -85,6 +88,8 @@ class LocationDecoder(nn.Module):
     """One box and one quality for each reference, each from its own state alone."""
 
     unit = UnitType.BOX.value
+    capacity = None
+    anchored = False
 
     def __init__(self, config: LocationConfig, language_width: int) -> None:
         super().__init__()
@@ -94,6 +99,16 @@ class LocationDecoder(nn.Module):
         self.second = nn.Linear(config.width, config.width // 2)
         self.last = nn.Linear(config.width // 2, 4)
         self.estimate = QualityHead(config.width)
+
+    def read_truth(self, batch: Batch) -> UnitTruth[LocationTruth] | None:
+        """Corners of the references that ask for a box; None where none does."""
+        given = batch.references
+        asked = given.asks_box.nonzero()[:, 0]
+        if not len(asked):
+            return None
+        corners = to_corners(given.boxes[asked])
+        truth = LocationTruth(corners, given.has_box[asked], given.weights[asked])
+        return UnitTruth(asked, truth)
 
     def forward(
         self, references: LatentReferences, features: Features | None = None
@@ -166,14 +181,14 @@ class LocationDecoder(nn.Module):
         return (sums / weights.clamp(min=1e-6)).sum() / len(values)
 
     def to_unit(
-        self, decoded: LocationPredictions, row: int, position: int, size: ImageSize
+        self, decoded: LocationPredictions, row: int, position: int, letterbox: Letterbox
     ) -> Box:
         """The box of one reference, in pixels of its image, corners put in order.
 
         Raises:
             GeometryError: The box is not finite, is empty or lies outside the image.
         """
-        return box_at_source(decoded.boxes[row, position], size)
+        return box_at_source(decoded.boxes[row, position], letterbox)
 
 
 _PARTS = ("l1", "giou", "quality")

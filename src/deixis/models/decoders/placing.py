@@ -1,7 +1,7 @@
 """From the canvas to source pixels.
 
-The canvas is a square that holds the image centred and scaled to fit (`deixis.geometry.Letterbox`);
-decoders give coordinates in [0, 1] of it. So a canvas of the image's longer side has scale 1.
+The canvas is a square that holds the image scaled to fit (`deixis.geometry.Letterbox`); decoders give
+coordinates in [0, 1] of it.
 """
 
 import numpy as np
@@ -10,49 +10,83 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from deixis.geometry import Box, ImageSize, Letterbox
+from deixis.errors import GeometryError
+from deixis.geometry import Box, ImageSize, Letterbox, Mask
 
 
-def points_at_source(points: Float[Tensor, "*n 2"], size: ImageSize) -> Float[Tensor, "*n 2"]:
-    """Points (x, y) in [0, 1] of the canvas, in pixels of an image of ``size``, unclipped."""
-    letterbox = Letterbox(size, max(size))
+def points_at_source(points: Float[Tensor, "*n 2"], letterbox: Letterbox) -> Float[Tensor, "*n 2"]:
+    """Points (x, y) in [0, 1] of the canvas, in pixels of the letterbox's image, unclipped."""
     offset = torch.tensor(letterbox.offset, dtype=torch.float64)
-    return points.detach().cpu().double() * letterbox.canvas - offset
+    placed = points.detach().cpu().double() * letterbox.canvas - offset
+    return placed / letterbox.scale
 
 
-def box_at_source(box: Float[Tensor, " 4"], size: ImageSize) -> Box:
-    """A box (cxcywh in [0, 1] of the canvas) on an image of ``size``, clipped to it.
+def box_at_source(box: Float[Tensor, " 4"], letterbox: Letterbox) -> Box:
+    """A box (cxcywh in [0, 1] of the canvas) on the letterbox's image, clipped to it.
 
     Raises:
         GeometryError: It is not finite, is empty or lies outside the image.
     """
-    letterbox = Letterbox(size, max(size))
     x, y, width, height = (box.detach().cpu().double() * letterbox.canvas).tolist()
     corners = np.array([[x - width / 2, y - height / 2, x + width / 2, y + height / 2]])
     placed = letterbox.invert_boxes(corners)[0]
-    return Box(*(float(value) for value in placed)).clip(size)
+    return Box(*(float(value) for value in placed)).clip(letterbox.source)
+
+
+def mask_at_source(logits: Float[Tensor, "h w"], letterbox: Letterbox) -> Mask:
+    """A map of logits over the canvas as a mask of the letterbox's image.
+
+    Raises:
+        GeometryError: The mask is empty.
+    """
+    return whole_mask(map_at_source(logits, letterbox))
+
+
+def whole_mask(logits: Float[Tensor, "height width"]) -> Mask:
+    """The pixels whose logit is positive, as a mask.
+
+    Raises:
+        GeometryError: None is.
+    """
+    mask = Mask(logits.numpy() > 0)
+    if mask.is_empty:
+        raise GeometryError("mask is empty")
+    return mask
 
 
 def map_at_source(
-    values: Float[Tensor, "h w"], size: ImageSize, *, extent: tuple[float, float] | None = None
+    values: Float[Tensor, "h w"], letterbox: Letterbox
 ) -> Float[Tensor, "height width"]:
-    """Sample a map at the centre of every source pixel, bilinearly.
+    """Sample a map over the canvas at the centre of every source pixel, bilinearly."""
+    left, top = letterbox.offset
+    scale, canvas = letterbox.scale, letterbox.canvas
+    height, width = letterbox.source
+    columns = ((torch.arange(width) + 0.5) * scale + left) / canvas
+    rows = ((torch.arange(height) + 0.5) * scale + top) / canvas
+    return _sampled(values, rows, columns)
+
+
+def framed_map_at_source(
+    values: Float[Tensor, "h w"], size: ImageSize, *, extent: tuple[float, float]
+) -> Float[Tensor, "height width"]:
+    """Sample a map over a square frame, which an image fills from the top left.
 
     Args:
-        values: A map over a square canvas.
+        values: A map over the frame.
         size: Extent of the source image.
-        extent: The share of the canvas (of its height, of its width) that the image fills from
-            the top left; without it the image lies centred, as a letterbox has it.
+        extent: The share of the frame (of its height, of its width) that the image fills.
     """
-    longest = max(size)
     height, width = size
-    if extent is None:
-        rows = (torch.arange(height) + 0.5 + (longest - height) / 2) / longest
-        columns = (torch.arange(width) + 0.5 + (longest - width) / 2) / longest
-    else:
-        rows = (torch.arange(height) + 0.5) / height * extent[0]
-        columns = (torch.arange(width) + 0.5) / width * extent[1]
-    places = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1) * 2 - 1
+    rows = (torch.arange(height) + 0.5) / height * extent[0]
+    columns = (torch.arange(width) + 0.5) / width * extent[1]
+    return _sampled(values, rows, columns)
+
+
+def _sampled(
+    values: Float[Tensor, "h w"], rows: Float[Tensor, " height"], columns: Float[Tensor, " width"]
+) -> Float[Tensor, "height width"]:
+    # in the [-1, 1] frame of grid_sample
+    places = torch.stack(torch.meshgrid(rows * 2 - 1, columns * 2 - 1, indexing="ij")[::-1], dim=-1)
     sampled = functional.grid_sample(
         values.detach()[None, None].float().cpu(),
         places[None].float(),

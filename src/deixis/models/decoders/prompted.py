@@ -12,6 +12,7 @@ torchvision nor an image processor.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -20,19 +21,25 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deixis.errors import CheckpointError, GeometryError, ModelError
-from deixis.geometry import ImageSize, Mask
+from deixis.batch import Batch, UnitTruth
+from deixis.errors import CheckpointError, ModelError
+from deixis.geometry import ImageSize, Letterbox, Mask
 from deixis.models.decoders.interface import EncodedImages, Features, UnitLoss
 from deixis.models.decoders.layers import QualityHead
 from deixis.models.decoders.location import StateProjector
-from deixis.models.decoders.placing import map_at_source
-from deixis.models.decoders.scoring import quality_loss, tied_zero, weighted_mean
+from deixis.models.decoders.placing import framed_map_at_source, whole_mask
+from deixis.models.losses.anchors import Anchors
+from deixis.models.losses.scoring import quality_loss, tied_zero, weighted_mean
 from deixis.models.references import LatentReferences
 from deixis.models.weight_files import check_folder
 from deixis.structures import UnitType
 
 _MEAN, _DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-_FITS = {"sam": "corner", "sam2": "stretch", "sam2_video": "stretch"}
+Fit = Literal["corner", "stretch"]
+SEGMENTER_FITS: Mapping[str, Fit] = MappingProxyType(
+    {"sam": "corner", "sam2": "stretch", "sam2_video": "stretch"}
+)
+"""How segmenters put an image into their square, by model type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,7 @@ class ImageFrame:
     """
 
     side: int
-    fit: Literal["corner", "stretch"]
+    fit: Fit
 
     def filled(self, size: ImageSize) -> tuple[int, int]:
         """Height and width, in the frame's pixels, of what an image of ``size`` fills."""
@@ -101,6 +108,9 @@ class PromptedConfig:
     0.001. ``at_once`` bounds how many references are decoded together, ``images_at_once`` how many
     images are encoded together: SAM-H takes gigabytes for one. Neither changes a result.
 
+    ``segmenter`` is the configuration of SAM or SAM 2 as ``config.to_dict()`` gives it; a recipe may
+    name a folder instead, whose weights become part of the model.
+
     Raises:
         ModelError: A bound is below 1.
     """
@@ -111,6 +121,7 @@ class PromptedConfig:
     quality: float = 0.25
     at_once: int = 32
     images_at_once: int = 1
+    segmenter: str | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name in ("at_once", "images_at_once"):
@@ -121,6 +132,25 @@ class PromptedConfig:
     def smoothing(self) -> float:
         """What the dice loss adds to intersection and sum, in pixels."""
         return 1.0 if self.loss == "paper" else 1e-3
+
+    @property
+    def frame(self) -> ImageFrame:
+        """How the segmenter sees images.
+
+        Raises:
+            ModelError: ``segmenter`` is no configuration of SAM or SAM 2.
+        """
+        # transformers takes seconds to import
+        from transformers import AutoConfig  # noqa: PLC0415
+
+        given = self.segmenter
+        if not isinstance(given, Mapping) or given.get("model_type") not in SEGMENTER_FITS:
+            raise ModelError(
+                "decoder segmenter: expected the configuration of sam or sam2 as segmenter\n"
+                "hint: load its weights into the part mask_decoder"
+            )
+        side = AutoConfig.for_model(**given).prompt_encoder_config.image_size
+        return ImageFrame(int(side), SEGMENTER_FITS[given["model_type"]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +164,7 @@ class PromptedPredictions:
     logits: Float[Tensor, "n h w"]
     index: Int[Tensor, "b q"]
     quality: Float[Tensor, "b q"]
+    anchors: tuple[Anchors, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,17 +196,19 @@ class PromptedMaskDecoder(nn.Module):
     """
 
     unit = UnitType.MASK.value
+    capacity = None
+    anchored = False
 
     def __init__(self, config: PromptedConfig, segmenter: Any, language_width: int) -> None:
         super().__init__()
         kind = getattr(getattr(segmenter, "config", None), "model_type", type(segmenter).__name__)
-        if kind not in _FITS:
+        if kind not in SEGMENTER_FITS:
             raise ModelError(f"prompted decoder: expected a SamModel or Sam2Model, got {kind!r}")
         self.config = config
         width = segmenter.config.prompt_encoder_config.hidden_size
         self.frame = ImageFrame(
             segmenter.config.prompt_encoder_config.image_size,
-            "corner" if kind == "sam" else "stretch",
+            SEGMENTER_FITS[kind],
         )
         self.projector = StateProjector(language_width, width)
         self.segmenter = segmenter
@@ -188,6 +221,10 @@ class PromptedMaskDecoder(nn.Module):
                 getattr(segmenter.mask_decoder, name).requires_grad_(False)
             # or masks that no training has seen would take the place of unsteady ones
             segmenter.mask_decoder.dynamic_multimask_via_stability = False
+
+    def read_truth(self, batch: Batch) -> UnitTruth[PromptedTruth] | None:
+        """The masks that `read_framed_masks` has read; None where no reference asks for one."""
+        return batch.references.truth_of(self.unit, PromptedTruth)
 
     @torch.no_grad()
     def see(self, pixels: Float[Tensor, "b 3 side side"]) -> EncodedImages:
@@ -308,7 +345,7 @@ class PromptedMaskDecoder(nn.Module):
         return UnitLoss(loss + tied, {name: parts[name].detach() for name in _PARTS}, measures)
 
     def to_unit(
-        self, decoded: PromptedPredictions, row: int, position: int, size: ImageSize
+        self, decoded: PromptedPredictions, row: int, position: int, letterbox: Letterbox
     ) -> Mask:
         """The mask of one reference at the size of its image.
 
@@ -316,10 +353,8 @@ class PromptedMaskDecoder(nn.Module):
             GeometryError: The mask is empty.
         """
         logits = decoded.logits[int(decoded.index[row, position])]
-        mask = Mask((map_at_source(logits, size, extent=self.frame.extent(size)) > 0).numpy())
-        if mask.is_empty:
-            raise GeometryError("mask is empty")
-        return mask
+        size = letterbox.source
+        return whole_mask(framed_map_at_source(logits, size, extent=self.frame.extent(size)))
 
 
 def pixel_losses(
@@ -359,7 +394,7 @@ def load_segmenter(folder: Path) -> Any:
         raise CheckpointError(f"segmenter {folder}: expected config.json and safetensors there")
     try:
         kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-        if kind not in _FITS:
+        if kind not in SEGMENTER_FITS:
             raise ModelError(f"segmenter {folder}: expected sam or sam2, got {kind!r}")
         check_folder(folder, f"segmenter {folder}")
         loader: Any = SamModel if kind == "sam" else Sam2Model
@@ -378,11 +413,11 @@ def load_segmenter(folder: Path) -> Any:
     return model.eval()
 
 
-def build_prompted(config: Mapping[str, Any], language_width: int) -> PromptedMaskDecoder:
-    """Make a prompted decoder from plain data: fields of `PromptedConfig`, and ``segmenter``.
+def build_prompted(config: PromptedConfig, language_width: int) -> PromptedMaskDecoder:
+    """Make a prompted decoder.
 
-    That is a folder, whose weights are loaded, or a configuration as ``segmenter.config.to_dict()``
-    gives it, whose weights are random until a checkpoint of the whole decoder is loaded.
+    The weights of a segmenter that is a folder are loaded; those of one that is a configuration are
+    random until a checkpoint of the whole decoder is loaded.
 
     Raises:
         CheckpointError: The folder's files are missing, damaged, or do not fit.
@@ -391,16 +426,15 @@ def build_prompted(config: Mapping[str, Any], language_width: int) -> PromptedMa
     # transformers takes seconds to import
     from transformers import AutoConfig, Sam2Model, SamModel  # noqa: PLC0415
 
-    fields = dict(config)
-    given = fields.pop("segmenter", None)
-    if isinstance(given, str | Path):
+    given = config.segmenter
+    if isinstance(given, str):
         segmenter = load_segmenter(Path(given))
-    elif isinstance(given, Mapping) and given.get("model_type") in _FITS:
+    elif isinstance(given, Mapping) and given.get("model_type") in SEGMENTER_FITS:
         kind: Any = SamModel if given["model_type"] == "sam" else Sam2Model
         segmenter = kind(AutoConfig.for_model(**given)).eval()
     else:
         raise ModelError("prompted decoder: expected a folder or configuration of sam or sam2")
-    return PromptedMaskDecoder(PromptedConfig(**fields), segmenter, language_width)
+    return PromptedMaskDecoder(config, segmenter, language_width)
 
 
 _PARTS = ("bce", "dice", "quality")

@@ -1,5 +1,6 @@
-"""Units from single cells: every cell says what box and mask the thing it shows would have."""
+"""Units from single cells: every cell says what box and mask the instance it shows would have."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -7,9 +8,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deixis.batch import Instances
 from deixis.models.decoders.layers import MultiLayerPerceptron
-from deixis.models.losses import to_corners
-from deixis.models.positions import cell_centres
+from deixis.models.losses.boxes import box_loss, paired_iou, to_corners
+from deixis.models.losses.masks import dice_loss, focal_loss
+from deixis.models.losses.scoring import weighted_mean
+from deixis.models.positions import cell_centres, cells_of_images
 
 BELL_STEEPNESS = 4.0
 
@@ -19,7 +23,7 @@ class Proposals:
     """A box (cxcywh in [0, 1] of the canvas) and a mask embedding for each cell.
 
     The last number of an embedding is its bias. ``objectness`` is the logit of the IoU that the
-    box is expected to have with the thing that the cell shows, low where it shows none; what such
+    box is expected to have with the instance that the cell shows, low where it shows none; what such
     a cell proposes means nothing. ``overlaps`` are the IoUs of the boxes with one another.
     """
 
@@ -53,7 +57,7 @@ class Proposals:
         Returns the cells and their votes.
 
         A cell's votes are the attention of all cells, each by the IoU of its box with the cell's
-        own, so that a thing of many cells does not lose to one cell of another.
+        own, so that an instance of many cells does not lose to one cell of another.
         """
         weights = logits.float().softmax(-1)
         votes = weights @ self.overlaps
@@ -62,11 +66,11 @@ class Proposals:
 
     @torch.no_grad()
     def objects(self, count: int, *, overlap: float = 0.6) -> Int[Tensor, "b count"]:
-        """Cells of the ``count`` most likely things, from left to right.
+        """Cells of the ``count`` most likely instances, from left to right.
 
         Greedily by objectness; boxes that overlap a chosen one by more than ``overlap`` are the
-        same thing seen from another cell. Where an image has fewer things, the rest are cells
-        without a thing, and their objectness says so.
+        same instance seen from another cell. Where an image has fewer, the rest are cells
+        without one, and their objectness says so.
         """
         left = self.objectness.float().clone()
         chosen = []
@@ -90,7 +94,7 @@ class Proposals:
 
 
 class ProposalHead(nn.Module):
-    """Learn units from every annotated thing of every image, asked about or not.
+    """Learn units from every annotated instance of every image, asked about or not.
 
     A reference then has to choose a cell only, which takes far fewer questions to learn than
     boxes and masks do. FCOS and CondInst learn their units in this way; `Anchor` makes the
@@ -122,3 +126,73 @@ def outside_penalty(boxes: Float[Tensor, "*n 4"], grid: int) -> Float[Tensor, "*
     over_y = functional.relu((ticks - boxes[..., 1:2]).abs() / half[..., 1:2] - 1)
     far = (over_x.square()[..., None, :] + over_y.square()[..., :, None]) * BELL_STEEPNESS**2
     return far.clamp(max=30.0)
+
+
+def mask_logits(
+    embeddings: Float[Tensor, "b q _p"],
+    pixels: Float[Tensor, "b p h w"],
+    boxes: Float[Tensor, "b q 4"] | None = None,
+) -> Float[Tensor, "b q h w"]:
+    """Product of embeddings (their last number is a bias) and pixels, kept near ``boxes``."""
+    flat = embeddings[..., :-1] @ pixels.flatten(2)
+    logits = (flat.float() + embeddings[..., -1:].float()).unflatten(2, pixels.shape[-2:])
+    return logits if boxes is None else logits - outside_penalty(boxes, logits.shape[-1])
+
+
+def proposal_losses(
+    proposals: Proposals,
+    pixels: Float[Tensor, "b p h w"],
+    instances: Instances,
+    weights: Mapping[str, float],
+    extents: Float[Tensor, "b 4"] | None = None,
+) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    """Score what cells propose for the instances that they show.
+
+    ``extents`` say where on the canvas each row's image lies (x1 y1 x2 y2 in [0, 1]); pixels
+    around it take no part in the losses of masks.
+
+    Every cell of an instance learns its box; one of them, not always the same, its mask. An instance
+    weighs as much as the square root of its cells.
+    """
+    shown = instances.cells >= 0
+    owner = instances.cells[shown]
+    counts = torch.bincount(owner, minlength=len(instances.boxes))
+    scale = counts[owner].float().rsqrt()
+    distance, overlap = box_loss(proposals.boxes[shown], instances.boxes[owner])
+    loss = weighted_mean(weights["l1"] * distance + weights["giou"] * overlap, scale)
+    # the cells of each instance, in order, start where those of the one before end
+    order = owner.argsort(stable=True)
+    visible = counts > 0
+    share = (torch.arange(len(counts), device=counts.device) % 3).float().add(0.5) / 3
+    chosen = order[(counts.cumsum(0) - counts + (share * counts).long())[visible]]
+    rows, cells = shown.nonzero(as_tuple=True)
+    rows, cells = rows[chosen], cells[chosen]
+    per_row = torch.bincount(rows, minlength=len(shown))
+    filled = torch.arange(int(per_row.max()), device=rows.device)[None] < per_row[:, None]
+    index = torch.zeros(filled.shape, dtype=torch.long, device=rows.device)
+    index[filled] = cells
+    boxes, embeddings = proposals.at(index)
+    logits = mask_logits(embeddings, pixels, boxes.detach())[filled].flatten(1)
+    masks = instances.masks[visible].float().flatten(1)
+    inside = None
+    if extents is not None:
+        inside = cells_of_images(extents, pixels.shape[-1])[rows].flatten(1)
+    focal, dice = focal_loss(logits, masks, inside), dice_loss(logits, masks, inside)
+    even = torch.ones_like(dice)
+    loss = loss + weighted_mean(weights["focal"] * focal + weights["dice"] * dice, even)
+    hard = (logits.detach() > 0).float()
+    if inside is not None:
+        hard = hard * inside
+    shared = (hard * masks).sum(-1)
+    union = (hard.sum(-1) + masks.sum(-1) - shared).clamp(min=1)
+    iou = paired_iou(
+        to_corners(proposals.boxes[shown].detach()), to_corners(instances.boxes[owner])
+    )[0]
+    expected = torch.zeros_like(proposals.objectness)
+    expected[shown] = iou
+    loss = loss + functional.binary_cross_entropy_with_logits(proposals.objectness, expected)
+    measures = {
+        "proposed_box_iou": weighted_mean(iou, scale),
+        "proposed_mask_iou": weighted_mean(shared / union, even),
+    }
+    return loss, measures

@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from deixis.errors import ModelError
-from deixis.models.decoders.layers import Anchor, Anchors, DecoderLayer
+from deixis.models.decoders.layers import Anchor, DecoderLayer
 from deixis.models.decoders.proposals import Proposals
+from deixis.models.losses.anchors import Anchors
 from deixis.models.positions import box_code, cell_boxes, sine_positions
 from deixis.models.references import LatentReferences
 
@@ -52,6 +53,11 @@ class DecoderConfig:
             raise ModelError(
                 f"a decoder of the design deixis: expected dropout 0, got {self.dropout}"
             )
+
+    @property
+    def capacity(self) -> int | None:
+        """How many references of a turn there are queries for; None where any number is taken."""
+        return None if self.anchored else self.num_queries
 
     @classmethod
     def refvlm(

@@ -9,7 +9,7 @@ from deixis.models.regions.encoders import (
     RegionEncodersConfig,
     build_region_encoder,
 )
-from deixis.models.regions.inputs import RegionContext, RegionInputs, RegionTokens
+from deixis.models.regions.inputs import RegionContext, RegionTokens
 from deixis.models.regions.masked import MASK_REGIONS, MaskRegionConfig, RegionEncoder
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "RegionEncoder",
     "RegionEncoders",
     "RegionEncodersConfig",
-    "RegionInputs",
     "RegionTokens",
     "build_region_encoder",
 ]

@@ -3,17 +3,18 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deixis.batch import Regions, RegionTruth
 from deixis.errors import ModelError
-from deixis.models.contrastive import SimilarityScale, contrastive_loss, mean_over_ranks
 from deixis.models.decoders.layers import MultiLayerPerceptron
-from deixis.models.losses import paired_iou, to_corners
+from deixis.models.losses.boxes import paired_iou, to_corners
+from deixis.models.losses.contrastive import SimilarityScale, contrastive_loss, mean_over_ranks
 from deixis.models.regions.choices import check_fields, values_of
 from deixis.models.regions.connector import RegionConnector
-from deixis.models.regions.inputs import RegionContext, RegionInputs
+from deixis.models.regions.inputs import RegionContext
 from deixis.structures import RegionType
 
 ContrastTarget = Literal["description", "query"]
@@ -86,19 +87,6 @@ class AlignmentConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class AlignmentTruth:
-    """What is known of regions; a region without a description has an empty one.
-
-    ``boxes`` are x1 y1 x2 y2 in [0, 1] of the canvas, where they are ``known``.
-    """
-
-    boxes: Float[Tensor, "r 4"]
-    known: Bool[Tensor, " r"]
-    description_ids: Int[Tensor, "r t"]
-    description_mask: Bool[Tensor, "r t"]
-
-
-@dataclass(frozen=True, slots=True)
 class AlignmentPairs:
     """Which regions are contrasted with a text, and which are ``sought`` in ``boxes``."""
 
@@ -123,8 +111,8 @@ class RegionAlignment(nn.Module):
         self,
         connector: RegionConnector,
         context: RegionContext,
-        regions: RegionInputs,
-        truth: AlignmentTruth,
+        regions: Regions,
+        truth: RegionTruth,
     ) -> AlignmentLosses:
         """Give the losses of a batch of regions, described, drawn or both kinds.
 
@@ -137,7 +125,7 @@ class RegionAlignment(nn.Module):
         return self.losses(features, texts, self.pairs(regions, truth))
 
     def texts(
-        self, connector: RegionConnector, regions: RegionInputs, truth: AlignmentTruth
+        self, connector: RegionConnector, regions: Regions, truth: RegionTruth
     ) -> Float[Tensor, "m w"]:
         """What the paired regions are contrasted with, one vector each."""
         paired = self.pairs(regions, truth).paired.nonzero()[:, 0]
@@ -151,7 +139,7 @@ class RegionAlignment(nn.Module):
             texts = truth.boxes.new_zeros(0, connector.config.width)
         return texts.detach() if self.config.detach else texts
 
-    def pairs(self, regions: RegionInputs, truth: AlignmentTruth) -> AlignmentPairs:
+    def pairs(self, regions: Regions, truth: RegionTruth) -> AlignmentPairs:
         """Which regions have which loss."""
         described = regions.types == RegionType.TEXT.number
         paired = described if self.config.target == "query" else truth.description_mask.any(1)

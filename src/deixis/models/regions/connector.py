@@ -14,11 +14,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deixis.batch import Regions
 from deixis.errors import ModelError
 from deixis.models.projector import Projector
 from deixis.models.regions.choices import check_count, check_fields, values_of
 from deixis.models.regions.grouping import group_by_image
-from deixis.models.regions.inputs import RegionContext, RegionInputs
+from deixis.models.regions.inputs import RegionContext
 from deixis.models.regions.masked import Source
 from deixis.models.regions.text_branch import Summary, TextBranch, pool_by_slots
 from deixis.structures import RegionType
@@ -171,7 +172,7 @@ class RegionConnector(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.projector = Projector(width, language_width, layers=config.projector_layers)
 
-    def encode(self, context: RegionContext, regions: RegionInputs) -> Float[Tensor, "r k d"]:
+    def encode(self, context: RegionContext, regions: Regions) -> Float[Tensor, "r k d"]:
         """Give the region tokens H_r of each region; no regions give none.
 
         Raises:
@@ -179,11 +180,11 @@ class RegionConnector(nn.Module):
         """
         return self.projector(self.features(context, regions))
 
-    def forward(self, context: RegionContext, regions: RegionInputs) -> Float[Tensor, "r k d"]:
+    def forward(self, context: RegionContext, regions: Regions) -> Float[Tensor, "r k d"]:
         """Do what `encode` does."""
         return self.encode(context, regions)
 
-    def features(self, context: RegionContext, regions: RegionInputs) -> Float[Tensor, "r k w"]:
+    def features(self, context: RegionContext, regions: Regions) -> Float[Tensor, "r k w"]:
         """Give the region features F_R of equation 2, before the region projector."""
         if self.config.source == "tokens":
             visual = context.tokens
@@ -196,7 +197,7 @@ class RegionConnector(nn.Module):
             return self.norm(found + self.feed_forward(found))
         return self.norm(self.feed_forward(found))
 
-    def queries(self, regions: RegionInputs) -> Float[Tensor, "r k w"]:
+    def queries(self, regions: Regions) -> Float[Tensor, "r k w"]:
         """Give the queries Q: text branch for descriptions, box branch for what was drawn."""
         described = regions.types == RegionType.TEXT.number
         texts, drawn = described.nonzero()[:, 0], described.logical_not().nonzero()[:, 0]

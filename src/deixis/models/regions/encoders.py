@@ -7,11 +7,12 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from deixis.batch import Regions
 from deixis.errors import ModelError
 from deixis.models.regions.aggregation import Aggregation
 from deixis.models.regions.choices import build_config, check_count, check_fields, values_of
 from deixis.models.regions.connector import ConnectorConfig, RegionConnector
-from deixis.models.regions.inputs import RegionContext, RegionInputs, RegionTokens
+from deixis.models.regions.inputs import RegionContext, RegionTokens
 from deixis.models.regions.masked import MaskRegionConfig, RegionEncoder
 from deixis.notation import RegionForm
 from deixis.structures import RegionType
@@ -170,7 +171,7 @@ class RegionEncoders(nn.Module):
                 case CoordinateRegionConfig():
                     pass
 
-    def forward(self, context: RegionContext, regions: RegionInputs) -> RegionTokens:
+    def forward(self, context: RegionContext, regions: Regions) -> RegionTokens:
         """Give the vectors of all placeholders, in their order; no regions give none.
 
         Raises:
@@ -197,11 +198,11 @@ class RegionEncoders(nn.Module):
         vectors = torch.cat([tokens.flatten(0, 1) for tokens in found.values()])
         return RegionTokens(vectors[order], counts)
 
-    def tokens(self, context: RegionContext, regions: RegionInputs) -> RegionTokens:
+    def tokens(self, context: RegionContext, regions: Regions) -> RegionTokens:
         """Do what `forward` does, under the name that a single encoder has it."""
         return self(context, regions)
 
-    def _members(self, regions: RegionInputs) -> dict[str, Tensor]:
+    def _members(self, regions: Regions) -> dict[str, Tensor]:
         """Places of the regions that each encoder takes, without encoders that take none."""
         kinds = tuple(RegionType)
         names = list(self.config.encoders)

@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from deixis.batch import Regions
 from deixis.errors import ModelError
 from deixis.models.positions import sine_positions
 from deixis.models.projector import Projector
 from deixis.models.regions.aggregation import PRESETS, Aggregation, MaskGuidedAggregation
 from deixis.models.regions.choices import check_count, check_fields, values_of
-from deixis.models.regions.inputs import RegionContext, RegionInputs, RegionTokens
+from deixis.models.regions.inputs import RegionContext, RegionTokens
 from deixis.structures import RegionType
 
 Source = Literal["cells", "tokens"]
@@ -118,7 +119,7 @@ class RegionEncoder(nn.Module):
         # a code of the mask itself is made for the language model
         return projected if code is None else torch.cat([projected, code.to(projected.dtype)], 1)
 
-    def encode(self, context: RegionContext, regions: RegionInputs) -> Float[Tensor, "r n d"]:
+    def encode(self, context: RegionContext, regions: Regions) -> Float[Tensor, "r n d"]:
         """Give the vectors of regions; none give none.
 
         Raises:
@@ -129,7 +130,7 @@ class RegionEncoder(nn.Module):
         cells = context.cells if self.config.source == "cells" else context.token_map()
         return self(cells, regions.masks, regions.rows, context.project)
 
-    def tokens(self, context: RegionContext, regions: RegionInputs) -> RegionTokens:
+    def tokens(self, context: RegionContext, regions: Regions) -> RegionTokens:
         """Give what `encode` gives, for the placeholders of a batch."""
         counts = torch.full_like(regions.rows, self.num_tokens)
         return RegionTokens(self.encode(context, regions).flatten(0, 1), counts)

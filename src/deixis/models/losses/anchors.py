@@ -1,51 +1,29 @@
-"""What the losses of all unit decoders are made of."""
+"""Where the anchors of unit decoders should attend, and what they lose."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from deixis.models.decoders.layers import Anchors
-from deixis.models.losses import soft_attention_loss, to_corners
-
-RIGHT = 0.5
-"""A unit whose agreement with the truth (IoU, OKS, δ1) is above this is right."""
+from deixis.models.losses.boxes import to_corners
+from deixis.models.losses.scoring import weighted_mean
 
 
-def tied_zero(module: nn.Module) -> Float[Tensor, ""]:
-    """Give a zero that every trainable parameter of a module takes part in, with a gradient of zero.
+@dataclass(frozen=True, slots=True)
+class Anchors:
+    """Where references attend: logits over cells, the expected centre, and what is seen there.
 
-    A decoder that has nothing to learn from in a batch still has to take part in the backward
-    pass, or distributed ranks wait for one another (REF-VLM IV-C, "Latent Embeddings Router",
-    runs it and sets its loss to zero). A product with zero is no such zero: it is NaN where an
-    output or a parameter is not finite, and its gradient carries that on to whatever the decoder
-    has read. This one sums none of each parameter's numbers: it is 0 and its gradient is 0,
-    whatever the numbers are and whatever gradient reaches it, and it touches nothing else.
+    ``elected`` is the one cell that a unit starts from, ``votes`` the share of the attention
+    behind it.
     """
-    none_of_each = [
-        parameter.flatten()[:0].float().sum()
-        for parameter in module.parameters()
-        if parameter.requires_grad
-    ]
-    if not none_of_each:
-        return torch.zeros((), device=next(module.parameters()).device)
-    return torch.stack(none_of_each).sum()
 
-
-def weighted_mean(values: Float[Tensor, " n"], scale: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    """Mean with weights; zero where all weights are zero or there is nothing."""
-    return (values * scale).sum() / scale.sum().clamp(min=1e-6)
-
-
-def quality_loss(
-    logits: Float[Tensor, " n"], agreement: Float[Tensor, " n"], scale: Float[Tensor, " n"]
-) -> Float[Tensor, ""]:
-    """Binary cross-entropy of quality estimates towards whether units were right."""
-    right = (agreement > RIGHT).float()
-    each = functional.binary_cross_entropy_with_logits(logits.float(), right, reduction="none")
-    return weighted_mean(each, scale)
+    logits: Float[Tensor, "b q cells"]
+    centres: Float[Tensor, "b q 2"]
+    pooled: Float[Tensor, "b q d"]
+    elected: Int[Tensor, "b q"]
+    votes: Float[Tensor, "b q"]
 
 
 def box_coverage(boxes: Float[Tensor, "n 4"], cells: int) -> Float[Tensor, "n cells"]:
@@ -93,3 +71,10 @@ def reached(
         return filled.new_ones(int(filled.sum()), dtype=torch.float32)
     elected: Int[Tensor, " n"] = anchor[0].elected[filled]
     return (coverage.gather(1, elected[:, None]).squeeze(1) > 0).float()
+
+
+def soft_attention_loss(
+    logits: Float[Tensor, "n cells"], target: Float[Tensor, "n cells"]
+) -> Float[Tensor, " n"]:
+    """Cross-entropy between an attention over cells and a target distribution over them."""
+    return -(target * logits.log_softmax(-1)).sum(-1)

@@ -1,0 +1,16 @@
+"""What the processor gives and the model takes: padded rows, regions, truth and instances."""
+
+from deixis.batch.batch import Batch, Instances
+from deixis.batch.references import AskedUnits, References, TruthReader, UnitTruth
+from deixis.batch.regions import Regions, RegionTruth
+
+__all__ = [
+    "AskedUnits",
+    "Batch",
+    "Instances",
+    "References",
+    "RegionTruth",
+    "Regions",
+    "TruthReader",
+    "UnitTruth",
+]
