@@ -40,7 +40,7 @@ def sign(interval: Interval) -> str:
 
 
 def verdicts(fusion: FusionResult, level: str) -> Iterator[dict[str, str]]:
-    """Yield a row for each strategy with its differences from the box decoder."""
+    """Give a row for each strategy: what the differences come to."""
     for name, gain in fusion.report.gains.items():
         yield {
             "level": level,
@@ -51,7 +51,7 @@ def verdicts(fusion: FusionResult, level: str) -> Iterator[dict[str, str]]:
 
 
 def findings(compared: dict[str, FusionResult]) -> Iterator[str]:
-    """Summarise the numbers in words."""
+    """Write what the numbers say, in words."""
     rows = [row for level, one in compared.items() for row in verdicts(one, level)]
     measures = ("accuracy at 0.5", "mean IoU")
     words = [row[measure].split(" (")[0] for row in rows for measure in measures]
@@ -72,7 +72,7 @@ def findings(compared: dict[str, FusionResult]) -> Iterator[str]:
 
 
 def compared_of(results: tuple[Result, ...]) -> dict[str, FusionResult]:
-    """The comparison of each level."""
+    """What was compared at each level."""
     return {result.protocol.level: result.fusion for result in results if result.fusion is not None}
 
 

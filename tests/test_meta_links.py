@@ -1,4 +1,4 @@
-"""Links between pages lead to pages and headings that exist, in the repository and in the site."""
+"""Pages of the documentation: their links lead somewhere, and they use the words of the glossary."""
 
 import os
 import re
@@ -99,3 +99,25 @@ def test_a_link_to_what_the_site_does_not_hold_becomes_text() -> None:
     assert SITE["moved_links"](text, "docs/tasks.md", pages) == (
         "See code, [design](design.md#layers) and [all](overview.md)."
     )
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
+def test_pages_are_written_in_plain_words(page: str) -> None:
+    words = prose((ROOT / page).read_text())
+    riddles = r"that which|(?:is|are) none\b|none of ours|one's own|trusting nothing"
+    assert not re.findall(riddles, words, re.IGNORECASE)
+
+
+def test_the_glossary_explains_each_term_once() -> None:
+    terms = re.findall(
+        r"^\| \*\*(.+?)\*\* \|", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE
+    )
+    assert len(set(terms)) == len(terms)
+    wanted = (
+        "instance problem region reference unit phrase sample conversation turn row batch canvas"
+    )
+    wanted += (
+        " notation recipe stage part task format source shard record wording decoder benchmark"
+    )
+    assert set(wanted.split()) <= set(terms)
+    assert {"source frame", "built data set"} <= set(terms)

@@ -1,21 +1,21 @@
-"""Which annotations of an image are missing; this decides what may be counted or denied."""
+"""Instances that the annotations of an image lack, which tasks that count or deny depend on."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Instances that may be in an image but are missing from its sample.
+    """Instances that an image may have and its sample lacks.
 
-    Tasks that count, deny or ask for all instances use this and nothing else.
+    All tasks that count, deny or ask for all instances use this record alone.
 
     Args:
         unknown: An instance of an unknown class is missing, so no class is complete.
         categories: Classes with at least one missing instance.
-        others: Some classes without instances were not looked for, as in LVIS. Classes with instances
+        others: Not all classes without instances were annotated, as in LVIS. Classes with instances
             are complete.
-        broader: Names that also apply to instances with another name, such as ``fruit`` beside apples.
-            No instance is missing, but the number for such a name is unknown.
+        broader: Names that instances of another class may also have, such as ``fruit`` beside
+            apples. No instance is missing, but the number of instances of such a name is unknown.
     """
 
     unknown: bool = False
@@ -25,11 +25,11 @@ class LeftOut:
 
     @property
     def is_nothing(self) -> bool:
-        """Whether no instance of any class is missing."""
+        """Whether the instances of all classes are complete."""
         return not (self.unknown or self.categories or self.others)
 
     def covers(self, category: str) -> bool:
-        """Whether all instances of a class in the sample are annotated under this name."""
+        """Whether the instances of a class that has some are complete and all have its name."""
         return not (self.unknown or category in self.categories or category in self.broader)
 
 

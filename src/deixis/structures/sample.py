@@ -19,10 +19,10 @@ ImageSource = Path | ImageArray | Callable[[], ImageArray]
 
 
 MARKERS = ("stuff", "difficult", "truncated", "occluded")
-"""Attributes of instances that describe the annotation rather than the appearance.
+"""Attributes of instances that describe the annotation, not the appearance.
 
-``stuff`` marks a region of a material or ground without countable instances; the others are flags
-of Pascal VOC.
+``stuff`` is a region of a material or ground, not a single instance; the others are flags of Pascal
+VOC.
 """
 
 
@@ -30,9 +30,9 @@ of Pascal VOC.
 class Instance:
     """One annotated instance: geometry of its visible part, in source pixels.
 
-    ``box`` is upright. If the annotation is a turned box, ``oriented`` has its corners, which may lie
-    outside the image, and ``box`` is the upright box around them. ``score`` is the score of the model
-    that predicted the instance; None if people annotated it.
+    ``box`` is axis-aligned. If the annotation is a rotated box, ``oriented`` keeps its corners, which
+    may lie outside the image, and ``box`` is the axis-aligned box around them. ``score`` is the
+    confidence of the model that found the instance; None for annotations by people.
     """
 
     category: str
@@ -152,7 +152,7 @@ class Sample:
             self._check_words_only()
 
     def covers(self, category: str) -> bool:
-        """Whether all instances of a class are annotated, so that they can be counted."""
+        """Whether the instances of a class are complete, so that they can be counted."""
         return self.left_out.covers(category)
 
     def _check_absent(self) -> None:

@@ -66,7 +66,7 @@ class UnitType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One instance that a phrase refers to: a unit for each unit type of its group.
+    """One instance that a phrase points at: a unit for each unit type of its group.
 
     A unit is None if its type has no decoder ("undecoded"). ``score`` is the model's estimate, in
     [0, 1], that the units are right; None if there is no estimate, as in annotations.
@@ -146,7 +146,7 @@ class GroundedPhrase:
 
 @dataclass(frozen=True, slots=True)
 class GroundedText:
-    """Text with phrases that refer to instances.
+    """Text whose phrases point at instances.
 
     Phrases are ordered by start, then outermost first. A phrase may contain another; two phrases
     never cross.

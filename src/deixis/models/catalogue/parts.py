@@ -324,7 +324,7 @@ PARTS: tuple[Part, ...] = (
         "models/test_references.py",
     ),
     _router(
-        "decoder registry: builds a decoder by its unit type",
+        "decoders by the name of their unit type",
         "decoders.registry.DecoderKind",
         "REF-VLM IV-C, IV-D, stage 3",
         "models/decoders/test_registry.py",
