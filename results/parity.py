@@ -33,7 +33,7 @@ from transformers.loss.loss_for_object_detection import (
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 from transformers.models.maskformer import modeling_maskformer
 
-from deixis.evaluation.figures import format_table
+from deixis.evaluation.score_tables import format_table
 from deixis.evaluation.storage import write_whole
 from deixis.geometry import Box, ImageSize
 from deixis.models import losses

@@ -16,8 +16,8 @@ from answer_keys import (
 )
 
 from deixis.errors import BenchmarkError, LockedError
-from deixis.evaluation import CenterBox, Example, LargestThing, Report, evaluate
-from deixis.evaluation.predictor import Question
+from deixis.evaluation import CenterBox, Example, LargestInstance, Report, evaluate
+from deixis.evaluation.predictor_interface import Question
 from deixis.evaluation.storage import locked_folder
 from deixis.geometry import Box, ImageSize, Mask
 from deixis.metrics import ComprehensionScore, SegmentationScore
@@ -339,9 +339,9 @@ def test_a_folder_that_another_process_writes_to_is_refused(
 
 
 def test_baselines_answer_from_samples() -> None:
-    largest = evaluate(LargestThing(), [REC, RES], limit=20)
+    largest = evaluate(LargestInstance(), [REC, RES], limit=20)
     center = evaluate(CenterBox(), [REC, RES], limit=20)
-    # The largest thing is either the target, exactly, or another thing.
+    # The largest instance is either the target, exactly, or another instance.
     rec, res = largest[REC].scores["rec"], largest[RES].scores["res"]
     assert isinstance(rec, ComprehensionScore)
     assert isinstance(res, SegmentationScore)

@@ -255,7 +255,9 @@ def test_the_marks_of_tamp_around_boxes_are_read() -> None:
          ["too_deep", "group_without_phrase", "too_deep"]),
     ],
 )  # fmt: skip
-def test_what_is_sound_of_a_faulty_text_is_kept(raw: str, text: str, found: list[str]) -> None:
+def test_what_is_sound_of_a_text_with_problems_is_kept(
+    raw: str, text: str, found: list[str]
+) -> None:
     decoded = read(raw)
     assert decoded.text.text == text
     assert codes(decoded) == found

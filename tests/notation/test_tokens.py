@@ -116,7 +116,7 @@ def test_tags_nest() -> None:
          [("x", [])] * 8, ["too_deep", "too_deep"]),
     ],
 )  # fmt: skip
-def test_what_is_sound_of_a_faulty_text_is_kept(
+def test_what_is_sound_of_a_text_with_problems_is_kept(
     raw: str, phrases: list[tuple[str, list[tuple[str, int]]]], found: list[str]
 ) -> None:
     decoded = read(raw)

@@ -184,7 +184,7 @@ UNIT = "<Unit>box</Unit>[0]<REF>"
         ("a</Unit> b</Task> c", "a b c", [], ["unopened_unit", "unopened_plan"]),
     ],
 )  # fmt: skip
-def test_what_is_sound_of_a_faulty_text_is_kept(
+def test_what_is_sound_of_a_text_with_problems_is_kept(
     raw: str, text: str, phrases: list[tuple[str, list[tuple[str, int]]]], found: list[str]
 ) -> None:
     decoded = read(raw)

@@ -1,4 +1,4 @@
-"""Outputs that are checked before the work and appear whole or not at all."""
+"""Output files and folders: checked before the work, and written atomically."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from deixis.errors import StorageError
 
 
 class OutputFile:
-    """A file that takes its name only when the work around it has succeeded."""
+    """A file that gets its name only after the work has succeeded."""
 
     def __init__(self, path: Path, draft: Path) -> None:
         self.path = path
@@ -25,7 +25,7 @@ class OutputFile:
         """Write the whole content.
 
         Raises:
-            StorageError: The disk refuses it.
+            StorageError: The content cannot be written.
         """
         try:
             with self.draft.open("wb") as file:
@@ -39,11 +39,11 @@ class OutputFile:
 
 @contextmanager
 def output_file(path: Path) -> Iterator[OutputFile]:
-    """Reserve ``path`` now; give it its content when the block ends well.
+    """Reserve ``path`` now; write its content when the block ends without an error.
 
-    A draft is made beside it at once, so a folder that cannot be written is found before any
-    work. On any error, and when the process is asked to end, the draft is removed and a file of
-    that name stays as it was.
+    A draft is made beside it at once, so that a folder without write access is found before any
+    work. On an error or a signal to end, the draft is removed and an existing file of that name
+    stays as it was.
 
     Raises:
         StorageError: The folder is missing or cannot be written, or the name is taken by
@@ -73,7 +73,7 @@ def output_file(path: Path) -> Iterator[OutputFile]:
 
 @contextmanager
 def output_folder(path: Path) -> Iterator[Path]:
-    """Give a draft folder that becomes ``path`` when the block ends well.
+    """Yield a draft folder that becomes ``path`` when the block ends without an error.
 
     Raises:
         StorageError: ``path`` exists and is not an empty folder, its parent is missing, or it
@@ -105,10 +105,10 @@ def output_folder(path: Path) -> Iterator[Path]:
 
 
 def check_creatable(path: Path) -> None:
-    """Check that a folder can be made and written at ``path``, leaving nothing behind.
+    """Check that a folder can be made and written at ``path``; nothing is left there.
 
     Raises:
-        StorageError: It cannot.
+        StorageError: The folder cannot be made or written.
     """
     target = _resolved(path)
     if target.exists() and not target.is_dir():
@@ -130,7 +130,7 @@ def print_json(value: Any) -> None:
 
 
 def print_result(text: str) -> None:
-    """Print text on stdout; what the terminal's encoding lacks becomes ``?``."""
+    """Print text on stdout; characters outside the terminal's encoding become ``?``."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, errors="replace").decode(encoding))
 
@@ -151,13 +151,13 @@ def _check_place(path: Path, target: Path) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        # The name itself, too long for one.
+        # the name itself is too long
         raise _refused(path, error) from error
 
 
 def _commit(draft: Path, target: Path, path: Path) -> None:
     try:
-        # mkstemp made it private; a result is as readable as any file its owner makes.
+        # mkstemp makes private files; a result gets the permissions of any new file
         draft.chmod(0o666 & ~_umask())
         draft.replace(target)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""``deixis data salient``: what pictures are of, described by a captioner."""
+"""``deixis data salient``: the main subject of pictures, described by a captioner."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,13 +28,13 @@ def salient_command(
     limit: Annotated[int | None, typer.Option(min=1, help="Only this many images.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
 ) -> None:
-    """Cut out what pictures are of, have it described, and name it by what is said.
+    """Cut out the main subject of each picture, describe it, and take its name from the description.
 
-    The task `salient` of `deixis data build` makes instructions of the output. An endpoint's key
-    is taken from DEIXIS_CAPTIONER_KEY.
+    The task `salient` of `deixis data build` makes instructions from the output. The key of an
+    endpoint is read from DEIXIS_CAPTIONER_KEY.
     """
     from deixis.cli.outputs import check_creatable, print_json, print_result
-    from deixis.cli.progress import shown_progress
+    from deixis.cli.progress_display import shown_progress
     from deixis.data.bootstrap.engine import reading_specs
     from deixis.data.salient import SalientPlan, build_salient
     from deixis.data.sources import named_apart, open_source

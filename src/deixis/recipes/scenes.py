@@ -4,7 +4,7 @@ from deixis.models.decoders import DecoderConfig
 from deixis.models.vision import SmallVisionConfig
 from deixis.training import ModelChoice, Optimizer, SceneData, Stage, TrainRecipe
 
-TASKS = (
+SCENE_TASKS = (
     ("locate", 0.27),
     ("rec", 0.12),
     ("res", 0.12),
@@ -32,7 +32,7 @@ def scenes_tiny() -> TrainRecipe:
     """
     decoder = DecoderConfig(width=128, heads=4, hidden=384, layers=2)
     model = ModelChoice(vision=SmallVisionConfig(), box_decoder=decoder, mask_decoder=decoder)
-    questions = SceneData(seed=1, tasks=TASKS, row_tokens=288)
+    questions = SceneData(seed=1, tasks=SCENE_TASKS, row_tokens=288)
     return TrainRecipe(
         name="scenes_tiny",
         model=model,

@@ -1,4 +1,4 @@
-"""What a model answers, with what was wrong about it listed."""
+"""The answer of a model, with a list of its problems."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from deixis.structures.units import GroundedPhrase, GroundedText
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault in a model's output: a stable ``code``, words, and where (character offset)."""
+    """One problem of a model's output: a stable ``code``, a message, and a character offset."""
 
     code: str
     message: str

@@ -1,21 +1,21 @@
-"""What the annotations of an image lack: the one ground for counting, denying and finding all."""
+"""Instances that the annotations of an image lack, which tasks that count or deny depend on."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What may be in an image and is not among the instances of its sample.
+    """Instances that an image may have and its sample lacks.
 
-    Every task that counts, denies or finds all goes by this alone.
+    All tasks that count, deny or ask for all instances use this record alone.
 
     Args:
-        unknown: Something of a class that is not known is missing, so no class is complete.
-        categories: Classes of which at least one thing is missing.
-        others: Classes without instances were not all looked for, as in LVIS. The classes that have
-            instances are complete.
-        broader: Names that things of another name may bear too, such as ``fruit`` beside apples.
-            Nothing is missing, but the number of such a name is not known.
+        unknown: An instance of an unknown class is missing, so no class is complete.
+        categories: Classes with at least one missing instance.
+        others: Not all classes without instances were annotated, as in LVIS. Classes with instances
+            are complete.
+        broader: Names that instances of another class may also have, such as ``fruit`` beside
+            apples. No instance is missing, but the number of instances of such a name is unknown.
     """
 
     unknown: bool = False
@@ -25,11 +25,11 @@ class LeftOut:
 
     @property
     def is_nothing(self) -> bool:
-        """Whether every thing of every class is there."""
+        """Whether the instances of all classes are complete."""
         return not (self.unknown or self.categories or self.others)
 
     def covers(self, category: str) -> bool:
-        """Whether every thing of a class that has instances is there, and bears its name."""
+        """Whether the instances of a class that has some are complete and all have its name."""
         return not (self.unknown or category in self.categories or category in self.broader)
 
 

@@ -19,20 +19,20 @@ ImageSource = Path | ImageArray | Callable[[], ImageArray]
 
 
 MARKERS = ("stuff", "difficult", "truncated", "occluded")
-"""Attributes of instances that say how something is annotated, and are no words about its looks.
+"""Attributes of instances that describe the annotation, not the appearance.
 
-``stuff`` is a region of a material or ground, which is no single thing; the others are flags of
-Pascal VOC.
+``stuff`` is a region of a material or ground, not a single instance; the others are flags of Pascal
+VOC.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One annotated thing: geometry of its visible part, in source pixels.
+    """One annotated instance: geometry of its visible part, in source pixels.
 
-    ``box`` is upright. Where the annotation is a turned box, ``oriented`` keeps its corners, which may
-    leave the image, and ``box`` is the upright one around them. ``score`` is how sure the model was that
-    found it; none of what people annotated.
+    ``box`` is axis-aligned. If the annotation is a rotated box, ``oriented`` keeps its corners, which
+    may lie outside the image, and ``box`` is the axis-aligned box around them. ``score`` is the
+    confidence of the model that found the instance; None for annotations by people.
     """
 
     category: str
@@ -153,7 +153,7 @@ class Sample:
             self._check_words_only()
 
     def covers(self, category: str) -> bool:
-        """Whether every thing of a class is among the instances, so that it can be counted."""
+        """Whether the instances of a class are complete, so that they can be counted."""
         return self.left_out.covers(category)
 
     def _check_absent(self) -> None:

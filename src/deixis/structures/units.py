@@ -67,7 +67,7 @@ class UnitType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One thing pointed at: a unit for each unit type of its group.
+    """One instance that a phrase points at: a unit for each unit type of its group.
 
     A unit is None where its type has no decoder ("undecoded"). ``score`` is the model's own
     estimate, in [0, 1], that the units are right; None where nothing estimated it (truth).
@@ -147,7 +147,7 @@ class GroundedPhrase:
 
 @dataclass(frozen=True, slots=True)
 class GroundedText:
-    """Text whose phrases point at things.
+    """Text whose phrases point at instances.
 
     Phrases are ordered by start, then outermost first. A phrase may hold another; two phrases
     never cross.

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from deixis.cli.regions import place_regions, read_regions
+from deixis.cli.region_arguments import place_regions, read_regions
 from deixis.errors import GeometryError, PromptError
 from deixis.geometry import Box, ImageSize, Point, Scribble
 from deixis.structures import Region

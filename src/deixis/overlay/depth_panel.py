@@ -1,4 +1,4 @@
-"""A depth map as a picture beside the picture: light is near, dark is far."""
+"""A depth map as a panel beside the picture: light is near, dark is far."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -18,7 +18,7 @@ def depth_panel(depth: DepthMap, view: View) -> Image.Image:
     colors[:] = UNKNOWN
     legend = "depth unknown"
     if known.any():
-        # A few wild values must not flatten all the others into one colour.
+        # outliers must not flatten all other values into one colour
         near, far = (float(value) for value in np.percentile(depth.values[known], (1, 99)))
         span = max(far - near, 1e-6)
         colors[known] = depth_colors((depth.values.astype(np.float64) - near) / span)[known]

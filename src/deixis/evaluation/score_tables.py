@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deixis.evaluation.scoring import Score
+from deixis.evaluation.scorers import Score
 from deixis.metrics import (
     AbsenceScore,
     AnswerScore,
@@ -17,12 +17,12 @@ from deixis.metrics import (
 )
 
 Figures = dict[str, str]
-"""Columns of one row, by heading."""
+"""The cells of one row by column heading."""
 
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """The figure that a score is known by."""
+    """The main figure of a score."""
 
     name: str
     value: float
@@ -30,7 +30,7 @@ class Headline:
 
 
 def headline(score: Score) -> Headline:
-    """Return the figure that a score is known by, with its interval."""
+    """Return the main figure of a score with its interval."""
     match score:
         case SegmentationScore():
             return Headline("cumulative IoU", score.cumulative_iou, score.cumulative_iou_interval)
@@ -45,7 +45,7 @@ def headline(score: Score) -> Headline:
 
 
 def figures_of(score: Score, calibration: CalibrationScore | None = None) -> Figures:
-    """Return the columns of a score: headline, details, number of examples and unparsed."""
+    """Return the cells of a score: headline, details, number of examples and of unparsed answers."""
     first = headline(score)
     interval = f"[{number(first.interval.low)}, {number(first.interval.high)}]"
     columns = {first.name: f"{number(first.value)} {interval}"}
@@ -87,14 +87,14 @@ def _details(score: Score) -> dict[str, float | None]:
 
 
 def number(value: float | None) -> str:
-    """Return a figure with three digits; a dash where there is none."""
+    """Return a figure with three digits, or a dash for None."""
     return "–" if value is None else f"{value:.3f}"  # noqa: RUF001 - a dash in a table cell
 
 
 def format_table(rows: Sequence[Figures]) -> str:
     """Return rows that share their columns as a Markdown table, newline included.
 
-    A cell that a row does not have is a dash.
+    Missing cells are dashes.
     """
     headings = list(dict.fromkeys(heading for row in rows for heading in row))
     lines = [headings, ["---"] * len(headings)]

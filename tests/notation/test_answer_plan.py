@@ -2,8 +2,8 @@ import pytest
 
 from deixis.geometry import ImageSize
 from deixis.notation import Decoded, PlanEntry, Triplets, format_plan, plan_of
-from deixis.notation.faults import FaultLog
-from deixis.notation.plan import parse_plan
+from deixis.notation.answer_plan import parse_plan
+from deixis.notation.problems import ProblemLog
 from deixis.structures import GroundedPhrase, GroundedText, Reference, UnitGroup
 
 SIZE = ImageSize(10, 10)
@@ -49,10 +49,10 @@ def test_an_answer_that_points_at_nothing_plans_nothing() -> None:
 
 def test_a_plan_is_read_back() -> None:
     entries = plan_of(answer(3))
-    faults = FaultLog()
-    assert parse_plan(format_plan(entries), faults) == entries
+    problems = ProblemLog()
+    assert parse_plan(format_plan(entries), problems) == entries
     assert entries[0] == PlanEntry("two red dogs", "box,mask", 3)
-    assert faults.problems() == ()
+    assert problems.listed() == ()
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ def test_a_plan_that_says_nothing_sound_is_a_problem(plan: str) -> None:
 
 
 def test_a_unit_that_is_no_name_still_has_its_entry() -> None:
-    faults = FaultLog()
-    assert parse_plan(f"{HEADER}- Name: a Unit: (x), pose Num: 1", faults) == (
+    problems = ProblemLog()
+    assert parse_plan(f"{HEADER}- Name: a Unit: (x), pose Num: 1", problems) == (
         PlanEntry("a", "(x),keypoint", 1),
     )
 

@@ -42,16 +42,16 @@ def scenes_command(
     *,
     out: Annotated[Path, typer.Option(help="A new or empty folder.", show_default=False)],
     split: Annotated[str, typer.Option(help="train, val, testA, testB or test.")] = "val",
-    count: Annotated[int, typer.Option(min=1, help="How many scenes.")] = 100,
+    count: Annotated[int, typer.Option(min=1, help="Number of scenes.")] = 100,
     level: Annotated[str, typer.Option(help="plain, standard or hard.")] = "standard",
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, another world.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the scenes.")] = 0,
     form: Annotated[
         str, typer.Option("--format", help="An annotation format, such as coco or refcoco.")
     ] = "coco",
 ) -> None:
     """Draw scenes and write them with their annotations in a known format."""
     from deixis.cli.outputs import output_folder
-    from deixis.cli.progress import shown_progress
+    from deixis.cli.progress_display import shown_progress
 
     with output_folder(out) as folder:
         from deixis.data.scenes.export import write_scenes

@@ -1,4 +1,4 @@
-"""Units as shapes: translucent masks, outlined boxes, skeletons and points."""
+"""Drawing of units: translucent masks, outlined boxes, skeletons and points."""
 
 from math import ceil
 

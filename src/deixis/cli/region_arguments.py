@@ -1,4 +1,4 @@
-"""Regions given on the command line, and where they stand in the question."""
+"""Regions given on the command line, and their places in the question."""
 
 import math
 import re
@@ -37,9 +37,9 @@ def read_regions(
 ) -> tuple[Region, ...]:
     """Return the regions in the order boxes, points, scribbles, masks, checked against ``size``.
 
-    A box may reach over the edge by a pixel or half a percent and is then clipped. With
-    ``normalized`` the numbers are fractions of the image's sides; without it, what looks like
-    fractions is refused.
+    A box may exceed the image by a pixel or half a percent and is then clipped. With
+    ``normalized`` the numbers are fractions of the image's sides; without it, numbers that look
+    like fractions are refused.
 
     Raises:
         GeometryError: A region has the wrong form, is not finite or does not fit the image.
@@ -58,14 +58,14 @@ def read_regions(
 
 
 def place_regions(prompt: str, regions: Sequence[Region]) -> tuple[QuestionPart, ...]:
-    """Return the question with its regions where they are meant.
+    """Return the question with its regions in their places.
 
-    Each ``{region}`` of the prompt stands for the next region. A prompt without it that has as
-    many pointing ``this`` as regions ("What is this?") has them there; otherwise they follow it.
-    Without regions the prompt is text, whatever it holds.
+    Each ``{region}`` of the prompt is replaced by the next region. In a prompt without it, regions
+    follow the pointing words ``this`` ("What is this?") if there are as many of them, and the
+    prompt otherwise. Without regions the prompt is plain text.
 
     Raises:
-        PromptError: The prompt is empty, or has ``{region}`` more or less often than there are
+        PromptError: The prompt is empty, or the number of ``{region}`` is not that of the
             regions.
     """
     if not prompt.strip():

@@ -1,30 +1,80 @@
-"""An answer together with the image it is about."""
+"""An answer together with the image it is about and the sources of its boxes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, Literal, get_args
 
 from PIL.Image import Image
 
-from deixis.errors import PromptError
+from deixis.errors import GeometryError, PromptError
 from deixis.geometry import Box, DepthMap, Keypoints, Mask, Point
-from deixis.inference.fusion import FusedReference
 from deixis.overlay import draw_answer
 from deixis.structures import Answer, GroundedPhrase, ImageArray, Reference, Unit, UnitGroup
+
+BoxSource = Literal["decoder", "mask", "detector"]
+"""The source of a box."""
+
+FusionStrategy = Literal["agreement", "decoder", "mask", "mean", "iou_vote", "score"]
+"""A way to fuse boxes; see `deixis.inference.fusion.fuse_boxes`."""
+
+SOURCES: tuple[BoxSource, ...] = get_args(BoxSource)
+STRATEGIES: tuple[FusionStrategy, ...] = get_args(FusionStrategy)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredBox:
+    """A box and its score in [0, 1]; the score is None if the source gives none.
+
+    Raises:
+        GeometryError: The score is not in [0, 1].
+    """
+
+    box: Box
+    score: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.score is not None and not 0.0 <= self.score <= 1.0:
+            raise GeometryError(f"score {self.score} of box {self.box} is not in [0, 1]")
+
+
+@dataclass(frozen=True, slots=True)
+class FusedBox:
+    """A fused box, the sources that it was made of, and the strategy."""
+
+    box: Box
+    sources: tuple[BoxSource, ...]
+    strategy: FusionStrategy
+
+
+@dataclass(frozen=True, slots=True)
+class FusedReference:
+    """The sources of the box of one reference of an answer.
+
+    The reference is ``answer.phrases[phrase].references[reference]``. ``found`` has the box of
+    every source that gave one. ``fused`` is None if no source that the strategy uses has a box; the
+    reference has no box then.
+    """
+
+    phrase: int
+    reference: int
+    found: Mapping[BoxSource, ScoredBox]
+    strategy: FusionStrategy
+    fused: FusedBox | None
 
 
 @dataclass(frozen=True, slots=True)
 class PointingAnswer(Answer):
-    """What `Predictor.ask` gives: words, units in the image's pixels, and the image.
+    """The answer of `Predictor.ask`: words, units in the image's pixels, and the image.
 
-    ``fusion`` says where boxes come from, for each reference whose box was fused; see `fused`.
+    ``fusion`` records the sources of each fused box; see `fused`.
     """
 
     image: ImageArray | None = None
     fusion: tuple[FusedReference, ...] = ()
 
     def fused(self, phrase: int, reference: int) -> FusedReference | None:
-        """Where the box of ``phrases[phrase].references[reference]`` comes from, if it was fused."""
+        """The sources of the box of ``phrases[phrase].references[reference]``, if it was fused."""
         for one in self.fusion:
             if (one.phrase, one.reference) == (phrase, reference):
                 return one
@@ -81,7 +131,7 @@ class PointingAnswer(Answer):
     def to_coco(
         self, *, image_id: int = 1, categories: dict[str, int] | None = None
     ) -> list[dict[str, Any]]:
-        """COCO results: one row a reference, ``bbox`` xywh; the phrase rides along as ``caption``.
+        """COCO results: one row a reference, ``bbox`` xywh, with the phrase as ``caption``.
 
         ``categories`` maps phrases to category ids; phrases that it lacks get id 0.
         """

@@ -11,22 +11,17 @@ from answer_keys import LIMIT, KeyPredictor, build_key, digest, first_examples, 
 
 from deixis.errors import BenchmarkError, PromptError
 from deixis.evaluation import Example, Report, evaluate
-from deixis.evaluation.predictor import Question
+from deixis.evaluation.fusion_comparison import compare_fusion
+from deixis.evaluation.predictor_interface import Question
 from deixis.geometry import Box, ImageSize
 from deixis.inference import PointingAnswer
-from deixis.inference.fusion import (
-    STRATEGIES,
-    BoxSource,
-    FusedReference,
-    ScoredBox,
-    compare_fusion,
-    fuse_boxes,
-    read_strategy,
-)
+from deixis.inference.fusion import fuse_boxes, read_strategy
+from deixis.inference.pointing_answer import STRATEGIES, BoxSource, FusedReference, ScoredBox
 from deixis.metrics import ComprehensionScore
 from deixis.structures import Answer
 
 REC = "scenes/rec:val@standard"
+LEFT, NEAR, RIGHT = Box(0, 0, 10, 10), Box(1, 0, 11, 10), Box(30, 0, 40, 10)
 
 
 @dataclass
@@ -110,11 +105,11 @@ def test_every_source_stands_beside_every_strategy_from_the_same_answers(
     for answer, example in zip(asked, rec_examples, strict=True):
         assert isinstance(answer, PointingAnswer)
         samples.append((answer.fusion[0].found, example.boxes[0]))
-    assert result.fusion.report == compare_fusion(samples)
+    assert result.fusion == compare_fusion(samples, detector=result.fusion.detector)
     score = result.scores["rec"]
     assert isinstance(score, ComprehensionScore)
-    assert result.fusion.report.sources["decoder"] == score
-    assert result.fusion.report.gains["decoder"].accuracy == 0
+    assert result.fusion.sources["decoder"] == score
+    assert result.fusion.gains["decoder"].accuracy == 0
     assert result.fusion.detector is not None
     assert result.fusion.detector.name == "finder"
 
@@ -122,7 +117,7 @@ def test_every_source_stands_beside_every_strategy_from_the_same_answers(
 def test_gains_are_differences_of_the_same_samples(predictor: SourcesPredictor) -> None:
     result = evaluate(predictor, [REC], limit=LIMIT, fuse=["mask", "mean"])[REC]
     assert result.fusion is not None
-    report = result.fusion.report
+    report = result.fusion
     for name in ("mask", "mean"):
         gain, decoder = report.gains[read_strategy(name)], report.sources["decoder"]
         fused = report.fused[read_strategy(name)]
@@ -190,9 +185,9 @@ def test_an_answer_that_points_at_nothing_counts_as_wrong(rec_examples: list[Exa
     predictor = SourcesPredictor(build_key(rec_examples, answer).answers)
     fusion = evaluate(predictor, [REC], limit=LIMIT, fuse=["mean"])[REC].fusion
     assert fusion is not None
-    assert fusion.report.num_examples == LIMIT
-    assert fusion.report.sources["decoder"].accuracy == pytest.approx((LIMIT - 1) / LIMIT)
-    assert fusion.report.fused["mean"].num_unparsed == 1
+    assert fusion.num_examples == LIMIT
+    assert fusion.sources["decoder"].accuracy == pytest.approx((LIMIT - 1) / LIMIT)
+    assert fusion.fused["mean"].num_unparsed == 1
     assert fusion.detector is None
 
 
@@ -224,4 +219,31 @@ def test_locate_is_compared_too() -> None:
     predictor = SourcesPredictor(build_key(examples, true_answer).answers)
     fusion = evaluate(predictor, [name], limit=2, fuse=["decoder"])[name].fusion
     assert fusion is not None
-    assert fusion.report.fused["decoder"].accuracy == 1.0
+    assert fusion.fused["decoder"].accuracy == 1.0
+
+
+def test_the_report_sets_every_source_beside_the_fused_box() -> None:
+    samples: list[tuple[dict[BoxSource, ScoredBox], Box]] = [
+        ({"decoder": ScoredBox(LEFT), "mask": ScoredBox(NEAR)}, LEFT),
+        ({"decoder": ScoredBox(RIGHT), "mask": ScoredBox(LEFT), "detector": ScoredBox(NEAR)}, LEFT),
+        ({"decoder": ScoredBox(RIGHT)}, LEFT),
+        ({}, LEFT),
+    ]
+    report = compare_fusion(samples)
+    assert {name: score.accuracy for name, score in report.sources.items()} == {
+        "decoder": 0.25,
+        "mask": 0.5,
+        "detector": 0.25,
+    }
+    assert report.fused["agreement"].accuracy == 0.5
+    assert report.fused["decoder"].accuracy == report.sources["decoder"].accuracy
+    assert report.fused["agreement"].num_unparsed == 1
+    assert report.sources["detector"].num_unparsed == 3
+    assert report.any_right == 0.5
+    assert report.num_examples == 4
+    assert json.loads(json.dumps(report.to_dict()))["fused"]["mean"]["num_examples"] == 4
+
+
+def test_no_samples_are_refused() -> None:
+    with pytest.raises(BenchmarkError, match="no examples"):
+        compare_fusion([])

@@ -1,4 +1,4 @@
-"""Intervals for scores, by drawing the examples of a split again and again."""
+"""Confidence intervals of scores: percentiles over resampled splits (Efron's bootstrap)."""
 
 from dataclasses import dataclass
 
@@ -13,14 +13,14 @@ _DRAWS_AT_ONCE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """The range that holds a score in ``level`` of the redrawn splits."""
+    """The range that holds a score in a share ``level`` of the resampled splits."""
 
     low: float
     high: float
     level: float = 0.95
 
 
-def bootstrap_interval(
+def confidence_interval(
     numerators: Float[ndarray, " examples"],
     denominators: Float[ndarray, " examples"] | None = None,
     *,
@@ -30,9 +30,9 @@ def bootstrap_interval(
 ) -> Interval:
     """Return the percentile interval of ``sum(numerators) / sum(denominators)``.
 
-    Without denominators the statistic is the mean of the numerators. A redrawn split whose
-    denominators sum to zero counts as 1.0, as it does in ``cumulative_iou``. Equal arguments
-    give equal intervals.
+    Without denominators the statistic is the mean of the numerators. A resampled split whose
+    denominators sum to zero counts as 1.0, as in ``cumulative_iou``. Equal arguments give equal
+    intervals.
 
     Raises:
         BenchmarkError: There are no examples, a value is not finite, or ``level`` or
@@ -42,10 +42,10 @@ def bootstrap_interval(
     if numerators.size == 0:
         raise BenchmarkError("no examples")
     if not (np.isfinite(numerators).all() and np.isfinite(weights).all()):
-        raise BenchmarkError("a bootstrap interval needs finite values")
+        raise BenchmarkError("a confidence interval needs finite values")
     if not 0.0 < level < 1.0 or resamples < 1:
         raise BenchmarkError(
-            f"a bootstrap interval needs 0 < level < 1 and resamples >= 1, got {level}, {resamples}"
+            f"a confidence interval needs 0 < level < 1 and resamples >= 1, got {level}, {resamples}"
         )
     generator = np.random.default_rng(seed)
     size = numerators.size

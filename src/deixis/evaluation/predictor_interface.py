@@ -1,4 +1,4 @@
-"""What can be evaluated: anything that answers questions about images."""
+"""Interfaces of predictors that can be evaluated, and the record of who answered."""
 
 import hashlib
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ class BatchPredictor(Protocol):
 
 @runtime_checkable
 class FusingPredictor(Protocol):
-    """Answers many questions at once, and says where the box of each reference comes from."""
+    """Answers many questions at once and records the sources of the box of each reference."""
 
     @property
     def detector(self) -> object | None:
-        """What is asked for boxes beside the model; None where nothing is."""
+        """The detector that is asked for boxes beside the model, if any."""
 
     def ask_many(self, questions: Sequence[Question], /, *, fuse: str) -> Sequence[Answer]:
         """Answer each question with fused boxes; see `deixis.inference.fusion.fuse_boxes`."""
@@ -34,7 +34,7 @@ class FusingPredictor(Protocol):
 
 @runtime_checkable
 class SamplePredictor(Protocol):
-    """Answers from the annotation itself: a trivial baseline, or an oracle."""
+    """Answers from the annotation itself, as a trivial baseline or an oracle does."""
 
     def answer_sample(self, sample: Sample, question: tuple[QuestionPart, ...], /) -> Answer:
         """Answer one question about one sample."""
@@ -45,9 +45,10 @@ AnyPredictor = BatchPredictor | SamplePredictor
 
 @dataclass(frozen=True, slots=True)
 class PredictorRecord:
-    """Who answered, as a result records it.
+    """The predictor that answered, as a result records it.
 
-    ``weights_sha256`` is None where there are no weights; ``decoding`` says how text was chosen.
+    ``weights_sha256`` is `hash_weights` of its model, None without weights; ``decoding`` says how
+    text was generated.
     """
 
     name: str
@@ -56,9 +57,9 @@ class PredictorRecord:
 
 
 def record_predictor(predictor: object) -> PredictorRecord:
-    """Describe a predictor, or a detector beside one, by its ``name``, ``decoding`` and the weights of its ``model``.
+    """Describe a predictor or detector by its ``name``, ``decoding`` and ``model``'s weights.
 
-    An attribute that it does not have gets the default: the name of its class, no weights.
+    Missing attributes get defaults: the name of the class, no weights.
     """
     model = getattr(predictor, "model", None)
     return PredictorRecord(

@@ -1,9 +1,9 @@
 import pytest
 
 from deixis.notation import Coordinates, Marker, Notation, Tokens, Triplets
-from deixis.notation.faults import FaultLog
+from deixis.notation.markers import FRAMES, join_pieces, split_markers
+from deixis.notation.problems import ProblemLog
 from deixis.notation.unit_names import MAX_NAME_LENGTH, canonical_unit, parse_units
-from deixis.notation.vocabulary import FRAMES, join_pieces, split_markers
 from deixis.structures import Problem
 
 
@@ -74,12 +74,12 @@ def test_unit_names_have_one_spelling(name: str, canonical: str | None) -> None:
 
 
 def test_many_faults_of_a_kind_are_counted() -> None:
-    faults = FaultLog(listed_per_code=2)
+    problems = ProblemLog(listed_per_code=2)
     for position in range(5):
-        faults.add("a", "x", position)
-    faults.add("b", "y")
-    assert "a" in faults
-    assert faults.problems() == (
+        problems.add("a", "x", position)
+    problems.add("b", "y")
+    assert "a" in problems
+    assert problems.listed() == (
         Problem("a", "x", 0),
         Problem("a", "x", 1),
         Problem("b", "y"),

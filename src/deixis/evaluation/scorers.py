@@ -1,12 +1,12 @@
 """From predictions to scores, one scorer for each kind of task."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from deixis.evaluation.examples import Example
-from deixis.evaluation.predictions import PointedThing, Prediction
+from deixis.evaluation.predictions import PredictedReference, Prediction
 from deixis.geometry import Mask
 from deixis.metrics import (
     AbsenceAccuracy,
@@ -41,7 +41,7 @@ Score = (
 SELECTION = "the reference with the highest score, the first among equals"
 """Which of several references answers for a single target."""
 
-_HONEST_OVERLAP = 0.5
+_CALIBRATION_IOU = 0.5
 
 
 class Scorer(Protocol):
@@ -54,21 +54,21 @@ class Scorer(Protocol):
         """Return the scores."""
 
     def calibration(self) -> CalibrationScore | None:
-        """Return how honest the confidences are; None where there are none."""
+        """Return the calibration of the confidences; None without confidences."""
 
 
-def best_thing(things: list[PointedThing]) -> PointedThing:
-    """Return the thing that answers for a single target, as `SELECTION` says."""
-    return max(things, key=lambda thing: -1.0 if thing.score is None else thing.score)
+def best_reference(references: Sequence[PredictedReference]) -> PredictedReference:
+    """Return the reference that answers for a single target, as `SELECTION` says."""
+    return max(references, key=lambda one: -1.0 if one.score is None else one.score)
 
 
 class _Confidence:
     def __init__(self) -> None:
         self._calibration = Calibration()
 
-    def note(self, thing: PointedThing, overlap: float) -> None:
-        if thing.score is not None:
-            self._calibration.update(thing.score, overlap >= _HONEST_OVERLAP)
+    def note(self, chosen: PredictedReference, overlap: float) -> None:
+        if chosen.score is not None:
+            self._calibration.update(chosen.score, overlap >= _CALIBRATION_IOU)
 
     def compute(self) -> CalibrationScore | None:
         return self._calibration.compute() if len(self._calibration) else None
@@ -84,11 +84,11 @@ class BoxScorer:
     def update(self, example: Example, prediction: Prediction) -> None:
         """Add one prediction."""
         (target,) = example.boxes
-        things = [thing for thing in prediction.references or () if thing.box is not None]
-        if not things:
+        found = [one for one in prediction.references or () if one.box is not None]
+        if not found:
             self._metric.update(None, target, declined=prediction.references == ())
             return
-        chosen = best_thing(things)
+        chosen = best_reference(found)
         self._confidence.note(chosen, self._metric.update(chosen.box, target))
 
     def compute(self, *, seed: int) -> Mapping[str, Score]:
@@ -96,7 +96,7 @@ class BoxScorer:
         return {"rec": self._metric.compute(seed=seed)}
 
     def calibration(self) -> CalibrationScore | None:
-        """Return how honest the confidences of the chosen boxes are."""
+        """Return the calibration of the confidences of the chosen boxes."""
         return self._confidence.compute()
 
 
@@ -109,12 +109,12 @@ class MaskScorer:
 
     def update(self, example: Example, prediction: Prediction) -> None:
         """Add one prediction."""
-        things = [thing for thing in prediction.references or () if thing.mask is not None]
-        if not things:
+        found = [one for one in prediction.references or () if one.mask is not None]
+        if not found:
             empty = Mask(np.zeros(tuple(example.sample.size), dtype=np.bool_))
             self._metric.update(empty if prediction.references == () else None, example.mask)
             return
-        chosen = best_thing(things)
+        chosen = best_reference(found)
         self._confidence.note(chosen, self._metric.update(chosen.mask, example.mask))
 
     def compute(self, *, seed: int) -> Mapping[str, Score]:
@@ -122,12 +122,12 @@ class MaskScorer:
         return {"res": self._metric.compute(seed=seed)}
 
     def calibration(self) -> CalibrationScore | None:
-        """Return how honest the confidences of the chosen masks are."""
+        """Return the calibration of the confidences of the chosen masks."""
         return self._confidence.compute()
 
 
 class BoxAndMaskScorer:
-    """Both units of the same answers, scored apart; confidences are held against boxes."""
+    """Box and mask of the same answers, scored separately; confidences are compared with boxes."""
 
     def __init__(self) -> None:
         self._boxes = BoxScorer()
@@ -143,7 +143,7 @@ class BoxAndMaskScorer:
         return {**self._boxes.compute(seed=seed), **self._masks.compute(seed=seed)}
 
     def calibration(self) -> CalibrationScore | None:
-        """Return how honest the confidences of the chosen boxes are."""
+        """Return the calibration of the confidences of the chosen boxes."""
         return self._boxes.calibration()
 
 
@@ -162,7 +162,7 @@ class SetScorer(_Uncalibrated):
     def update(self, example: Example, prediction: Prediction) -> None:
         """Add one prediction."""
         references = prediction.references
-        boxes = [thing.box for thing in references or () if thing.box is not None]
+        boxes = [one.box for one in references or () if one.box is not None]
         parsed = references == () or bool(boxes)
         self._metric.update(boxes if parsed else None, example.boxes)
 
@@ -172,7 +172,7 @@ class SetScorer(_Uncalibrated):
 
 
 class AbsenceScorer(_Uncalibrated):
-    """Phrases that fit nothing."""
+    """Phrases without a target."""
 
     def __init__(self) -> None:
         self._metric = AbsenceAccuracy()

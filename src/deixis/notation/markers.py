@@ -32,11 +32,11 @@ class Marker(StrEnum):
 
 
 FRAMES = frozenset({Marker.IMAGE_OPEN, Marker.IMAGE_CLOSE, Marker.VIDEO_OPEN, Marker.VIDEO_CLOSE})
-"""Markers that only some notations have: a tokenizer goes without them unless its notation spells them."""
+"""Markers that a tokenizer has only if its notation spells them."""
 
 
 def spellings(notation: Mapping[Marker, str] | None = None) -> dict[Marker, str]:
-    """The markers that a tokenizer needs and how each is spelled, by a notation's own spelling."""
+    """Return the markers of a tokenizer and their spelling, by default or by a notation."""
     known = notation or {}
     return {
         marker: known.get(marker, marker.value)
@@ -48,8 +48,8 @@ def spellings(notation: Mapping[Marker, str] | None = None) -> dict[Marker, str]
 def split_markers(raw: str, spelling: Mapping[Marker, str]) -> list[Marker | str]:
     """Cut surface text into literal text and the markers that ``spelling`` spells.
 
-    Whatever looks like a marker becomes one, so use this for text that a model or a published
-    data set wrote, never for a person's words. Empty text gives no pieces.
+    Text that looks like a marker becomes one: use this for the text of models and published data
+    sets, never for a person's words. Empty text gives no pieces.
     """
     markers = {text: marker for marker, text in spelling.items()}
     pattern = re.compile("|".join(re.escape(text) for text in markers))
@@ -71,7 +71,7 @@ def join_pieces(pieces: Iterable[Marker | str], spelling: Mapping[Marker, str]) 
 
 
 def spelled(piece: Marker | str, spelling: Mapping[Marker, str]) -> str:
-    """Return how one piece is spelled."""
+    """Return the surface text of one piece."""
     return spelling.get(piece, piece.value) if isinstance(piece, Marker) else piece
 
 
@@ -80,8 +80,8 @@ def gaps_and_markers(
 ) -> Iterator[tuple[str, Marker | None, int]]:
     """Yield each marker with the literal text before it and its character offset.
 
-    Neighbouring text pieces are joined, so where a tokenizer cuts words does not matter. The last
-    item has no marker and holds the text that is left.
+    Neighbouring text pieces are joined, so that the result does not depend on tokenisation. The last
+    item has no marker and the remaining text.
     """
     words: list[str] = []
     offset = 0

@@ -1,24 +1,24 @@
-"""How regions stand in questions: numbers or words between tags, and places for tokens of their own.
+"""The written form of regions in questions: numbers or words between tags, and region tokens.
 
-Tags are markers, never characters: what a person typed stays text, whatever it looks like.
+Tags are markers, never characters: text that a person typed stays text even if it looks like a tag.
 """
 
 from dataclasses import dataclass
 
 from deixis.geometry import ImageSize
 from deixis.notation.coordinates import Coordinates
-from deixis.notation.vocabulary import Marker
+from deixis.notation.markers import Marker
 from deixis.structures import Description, Region
 
 
 @dataclass(frozen=True, slots=True)
 class RegionForm:
-    """How the regions of one type are written in a question.
+    """The written form of the regions of one type.
 
     Args:
-        num_tokens: Places for the vectors of a region encoder, `<region>` each; none for a region
+        num_tokens: Number of `<region>` tokens for the vectors of a region encoder; 0 for a region
             that is only spelled out.
-        spelled: Whether what is drawn is spelled out as numbers before them (Pink 3.1).
+        spelled: Whether a drawn region is spelled out as numbers before them (Pink 3.1).
         tags: Whether tags stand around words and numbers: ``<ref>words</ref>`` and
             ``<loc>[x1,y1,x2,y2]</loc>`` (TAMP 2.2).
         decimals: Decimals of the numbers.
@@ -33,7 +33,7 @@ class RegionForm:
         """Write a region of an image of ``size``.
 
         Raises:
-            NotationError: A drawn region is spelled out, and no part of it lies in the image.
+            NotationError: A region to be spelled out lies outside the image.
         """
         places = (Marker.REGION,) * self.num_tokens
         if isinstance(region, Description):

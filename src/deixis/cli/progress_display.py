@@ -1,4 +1,4 @@
-"""How far long work is, on stderr: a bar on a terminal, a line every so often elsewhere."""
+"""Progress of long work on stderr: a bar on a terminal, regular lines elsewhere."""
 
 import sys
 import time
@@ -10,15 +10,15 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Report(Protocol):
-    """Takes how much is done."""
+    """Called with the amount of work done."""
 
     def __call__(self, done: int, total: int, detail: str = "", /) -> None:
-        """Show that ``done`` of ``total`` are done, with a few words about the last ones."""
+        """Show that ``done`` of ``total`` are done, with a short note."""
 
 
 @contextmanager
 def shown_progress(label: str, unit: str) -> Iterator[Report]:
-    """Give a function that shows progress with a rate and the time left."""
+    """Yield a function that shows progress with a rate and the remaining time."""
     if sys.stderr.isatty():
         with _bar(label, unit) as report:
             yield report
@@ -37,7 +37,7 @@ class _Lines:
     def __call__(self, done: int, total: int, detail: str = "", /) -> None:
         now = time.monotonic()
         if self._first is None:
-            # A resumed run has work done before; it must not count in the rate.
+            # work done before a run was resumed does not count in the rate
             self._first = done
         if done < total and now - self._shown < _SECONDS_BETWEEN_LINES:
             return

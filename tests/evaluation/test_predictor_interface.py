@@ -11,7 +11,7 @@ from deixis.evaluation import (
     hash_weights,
     record_predictor,
 )
-from deixis.evaluation.predictor import Question
+from deixis.evaluation.predictor_interface import Question
 from deixis.structures import Answer
 
 

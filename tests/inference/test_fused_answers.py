@@ -25,14 +25,14 @@ from deixis.geometry import (
     stack_boxes,
 )
 from deixis.inference import PointingAnswer, Predictor
-from deixis.inference.fusing import add_bodies, fuse_answer, own_boxes
 from deixis.inference.fusion import (
-    STRATEGIES,
-    BoxSource,
-    ScoredBox,
+    add_bodies,
+    fuse_answer,
     fuse_boxes,
+    own_boxes,
     share_detections,
 )
+from deixis.inference.pointing_answer import STRATEGIES, BoxSource, ScoredBox
 from deixis.models.decoders.grounding import Found, GroundingDetector
 from deixis.structures import GroundedPhrase, GroundedText, ImageArray, Reference, Unit, UnitGroup
 
