@@ -64,7 +64,7 @@ def bootstrap_command(
     from deixis.cli.outputs import check_creatable, print_json, print_result
     from deixis.cli.progress_display import shown_progress
     from deixis.data.bootstrap import BootstrapPlan, Prompts, bootstrap
-    from deixis.data.bootstrap.engine import reading_specs
+    from deixis.data.bootstrap.bootstrap_run import reading_specs
     from deixis.data.sources import named_apart, open_source
 
     check_creatable(out)

@@ -35,7 +35,7 @@ def salient_command(
     """
     from deixis.cli.outputs import check_creatable, print_json, print_result
     from deixis.cli.progress_display import shown_progress
-    from deixis.data.bootstrap.engine import reading_specs
+    from deixis.data.bootstrap.bootstrap_run import reading_specs
     from deixis.data.salient import SalientPlan, build_salient
     from deixis.data.sources import named_apart, open_source
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from deixis.data.build.build_plan import VERSION
+from deixis.data.build.conversation_rows import to_conversation
 from deixis.data.build.durable import sha256_of
-from deixis.data.build.plan import VERSION
-from deixis.data.build.stored import to_conversation
 from deixis.errors import AnnotationError, CheckpointError, GeometryError
 from deixis.geometry.checks import shown
 from deixis.structures import Conversation

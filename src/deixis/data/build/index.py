@@ -15,8 +15,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deixis.data.build.build_plan import BuildPlan
 from deixis.data.build.durable import storing, write_file
-from deixis.data.build.plan import BuildPlan
 from deixis.data.sources.base import Fault, Part, PassedOver
 from deixis.errors import CheckpointError, StorageError
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.bootstrap.files import LinesFile, append_lines, claim, dump_line
-from deixis.data.bootstrap.lines import description, image_fields
-from deixis.data.bootstrap.work import pixels_of, read_journal, read_sample
+from deixis.data.bootstrap.json_lines import description, image_fields
+from deixis.data.bootstrap.round_trip_worker import pixels_of, read_journal, read_sample
+from deixis.data.build.build_plan import BuildPlan
+from deixis.data.build.build_run import locked
 from deixis.data.build.durable import sync_folder, write_file
-from deixis.data.build.engine import locked
 from deixis.data.build.index import Index, make_index, read_block
-from deixis.data.build.plan import BuildPlan
 from deixis.data.mixture import Mixture
 from deixis.data.salient.captioners import Captioner
 from deixis.data.salient.cutout import NEUTRAL, Cutout, cut_out

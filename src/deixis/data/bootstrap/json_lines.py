@@ -1,8 +1,8 @@
-"""What was kept of an image, as a line that `deixis.data.sources.jsonl` reads."""
+"""Kept descriptions of an image as a line that `deixis.data.sources.jsonl` reads."""
 
 from typing import Any
 
-from deixis.data.build.pictures import image_name
+from deixis.data.build.stored_images import image_name
 from deixis.data.export.jsonl import incomplete
 from deixis.data.sources.base import BadRecord
 from deixis.data.sources.registry import OpenedSource
@@ -12,10 +12,10 @@ from deixis.structures import Instance, Sample, Video
 
 
 def image_fields(sample: Sample, source: OpenedSource) -> dict[str, Any]:
-    """What a line says of an image and its instances: all of them, so that numbers stay the same.
+    """Return the fields of an image and all of its instances, so that their indices stay the same.
 
     Raises:
-        BadRecord: The image has no name by which it can be found again.
+        BadRecord: The image has no name that a reader could find it by.
     """
     if isinstance(sample.image, Video):
         raise BadRecord("bad_record", "is of a video, which has no instances")
@@ -26,7 +26,7 @@ def image_fields(sample: Sample, source: OpenedSource) -> dict[str, Any]:
         "width": sample.size.width,
         "height": sample.size.height,
         "exhaustive": partial is not None,
-        "objects": [_object(instance) for instance in sample.instances],
+        "objects": [_instance(instance) for instance in sample.instances],
     }
     if partial:
         fields["not_exhaustive"] = partial
@@ -34,11 +34,11 @@ def image_fields(sample: Sample, source: OpenedSource) -> dict[str, Any]:
 
 
 def corners(box: Box) -> list[float]:
-    """A box as a line has it."""
+    """Return a box as a line has it, xyxy."""
     return [box.x1, box.y1, box.x2, box.y2]
 
 
-def _object(instance: Instance) -> dict[str, Any]:
+def _instance(instance: Instance) -> dict[str, Any]:
     fields: dict[str, Any] = {"category": instance.category, "box": corners(instance.box)}
     if instance.mask is not None:
         annotation = instance.mask.to_annotation()
@@ -64,7 +64,7 @@ def _keypoints(keypoints: Keypoints) -> dict[str, Any]:
 
 
 def description(index: int, answer: str, model: str) -> dict[str, Any]:
-    """A description as the question that it answers; ``model`` is who said it."""
+    """Return a description as a question with its answer; ``model`` is the model that gave it."""
     return {
         "question": f"What is {REGION_SLOT}?",
         "answer": answer,

@@ -1,4 +1,4 @@
-"""What to bootstrap: everything that the bytes of the output depend on, and nothing else."""
+"""The plan of a bootstrapping run: everything that the bytes of the output depend on."""
 
 import hashlib
 import json
@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from deixis.data.build.plan import BuildPlan
+from deixis.data.build.build_plan import BuildPlan
 from deixis.data.mixture import Mixture
 from deixis.data.sources.registry import OpenedSource, refuse_videos
 from deixis.data.wording import REGION_SLOT
 from deixis.errors import RecipeError
 
 VERSION = 1
-"""Of the output's form."""
+"""Version of the output format."""
 
 _SLOT = re.compile(r"\{(\w*)\}")
 _NAME = re.compile(r"[\w.-]{1,100}")
@@ -23,10 +23,10 @@ _NAME = re.compile(r"[\w.-]{1,100}")
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """What the model is asked, word for word.
+    """The prompts of a model, word for word.
 
-    ``describe`` holds ``<region>`` once, where the box stands. ``locate`` holds ``{x}``, where the
-    description stands, and may hold ``{is}``, for ``is`` or ``are``.
+    ``describe`` has ``<region>`` once, in place of the box. ``locate`` has ``{x}`` once, in place of
+    the description, and may have ``{is}``, which becomes ``is`` or ``are``.
     """
 
     describe: str = f"What is {REGION_SLOT}?"
@@ -52,19 +52,19 @@ class Prompts:
 
 @dataclass(frozen=True, slots=True)
 class BootstrapPlan:
-    """A bootstrapping. Two plans of one `digest` give the same bytes.
+    """A bootstrapping run. Two plans with equal `digest` give the same bytes.
 
     Args:
-        sources: Where images and boxes come from.
-        model: What is recorded of the model: its name, and whatever tells its weights.
-        prompts: What it is asked.
-        iou: The least overlap (IoU) of the box found and the true one; as much as this is enough.
-        max_objects: The most instances of an image; None for any number.
-        min_area: Only boxes of more square pixels than this are described; None for all.
-        captions: Caption images too, plainly and with phrases on true boxes.
-        batch_size: Questions that are asked at once.
-        limit: Only this many images, in the order of sources and keys.
-        block_images: Images that one process takes at a time.
+        sources: Sources of images and boxes.
+        model: Record of the model: its name and anything that identifies its weights.
+        prompts: Prompts of the model.
+        iou: Least IoU of the predicted and the true box, inclusive.
+        max_objects: Largest number of instances of an image; None for any number.
+        min_area: Only boxes with a larger area in pixels are described; None for all.
+        captions: Also caption images, plainly and with phrases grounded on true boxes.
+        batch_size: Number of questions asked at once.
+        limit: Largest number of images, in the order of sources and keys.
+        block_images: Number of images that a process takes at a time.
     """
 
     sources: tuple[OpenedSource, ...]
@@ -98,12 +98,12 @@ class BootstrapPlan:
 
     @property
     def indexed(self) -> BuildPlan:
-        """The same sources for the index, which asks nothing of tasks."""
+        """The plan of the index of the same sources; its task is not used."""
         mixture = Mixture((("reg", 1.0),))
         return BuildPlan(self.sources, mixture, shard_images=self.block_images)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that the bytes depend on, annotation files by extent and time of change."""
+        """Return everything that the bytes depend on; annotation files by size and time of change."""
         return {
             "version": VERSION,
             "sources": self.indexed.to_dict()["sources"],

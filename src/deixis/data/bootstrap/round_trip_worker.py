@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deixis.data.bootstrap.captions import remapped
+from deixis.data.bootstrap.bootstrap_plan import BootstrapPlan
 from deixis.data.bootstrap.files import append_lines, dump_line
-from deixis.data.bootstrap.lines import corners, description, image_fields
-from deixis.data.bootstrap.plan import BootstrapPlan
+from deixis.data.bootstrap.grounded_captions import remapped
+from deixis.data.bootstrap.json_lines import corners, description, image_fields
 from deixis.data.bootstrap.round_trip import Asker, RoundTrip, ask_in_batches, round_trips
 from deixis.data.build.durable import storing, whole_lines
 from deixis.data.build.framed import read_framed
@@ -29,7 +29,7 @@ from deixis.data.wording import sentence
 from deixis.errors import DeixisError, ImageError
 from deixis.structures import ImageArray, Sample, Video
 
-ASKED, FAULTY, CROWDED, NOTHING = "asked", "quarantined", "too_many_objects", "nothing_to_ask"
+ASKED, QUARANTINED, CROWDED, NOTHING = "asked", "quarantined", "too_many_objects", "nothing_to_ask"
 """What becomes of an image."""
 CROWD, SMALL = "crowd", "too_small"
 """Why an instance of an image that is asked about is not described."""
@@ -167,7 +167,7 @@ def _look(
     image.faults = list(reading.faults)
     image.sample = reading.sample
     if image.sample is None:
-        image.fate = FAULTY
+        image.fate = QUARANTINED
         return image
     instances = image.sample.instances
     if plan.max_objects is not None and len(instances) > plan.max_objects:
@@ -247,7 +247,7 @@ def _load(image: _Image, read: Callable[[Path], ImageArray]) -> None:
         image.pixels = pixels_of(image.sample, read)
     except ImageError as error:
         image.faults.append(Fault("image_unreadable", str(error), image.place))
-        image.fate, image.described, image.skipped = FAULTY, [], {}
+        image.fate, image.described, image.skipped = QUARANTINED, [], {}
 
 
 def _captions(job: Job, asker: Asker, asked: Sequence[_Image]) -> dict[int, list[dict[str, Any]]]:

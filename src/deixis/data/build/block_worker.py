@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from deixis.data.build.block import Quarantined, make_block
+from deixis.data.build.build_plan import BuildPlan
 from deixis.data.build.durable import sha256_of
-from deixis.data.build.guard import ImageKey, Lost
+from deixis.data.build.image_limits import ImageKey, Lost
 from deixis.data.build.index import Index
-from deixis.data.build.plan import BuildPlan
 from deixis.data.build.shards import write_quarantine, write_shard
 
 _BLOCK_SECONDS = 300

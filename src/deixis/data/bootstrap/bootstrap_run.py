@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deixis.data.bootstrap.bootstrap_plan import BootstrapPlan
 from deixis.data.bootstrap.files import LinesFile, claim
-from deixis.data.bootstrap.plan import BootstrapPlan
 from deixis.data.bootstrap.round_trip import DROPPED, Asker
-from deixis.data.bootstrap.work import ASKED, CROWDED, Job, read_journal, run_blocks
-from deixis.data.bootstrap.workers import run_workers
+from deixis.data.bootstrap.round_trip_worker import ASKED, CROWDED, Job, read_journal, run_blocks
+from deixis.data.bootstrap.worker_processes import run_workers
+from deixis.data.build.build_run import locked
 from deixis.data.build.durable import sync_folder, write_file
-from deixis.data.build.engine import locked
 from deixis.data.build.index import make_index
 from deixis.errors import DeixisError, StorageError
 from deixis.structures import ImageArray
@@ -120,9 +120,9 @@ def _finish(job: Job, out: Path) -> dict[str, Any]:
             for name in names
         }
         dropped = stack.enter_context(LinesFile(out / "dropped.jsonl", out))
-        faulty = stack.enter_context(LinesFile(out / "quarantine.jsonl", out))
+        quarantine = stack.enter_context(LinesFile(out / "quarantine.jsonl", out))
         for name, fault in job.index.faults:
-            faulty.write(
+            quarantine.write(
                 {"source": name, "place": fault.place, "code": fault.code, "detail": fault.detail}
             )
         for entry in _entries(job):
@@ -132,8 +132,8 @@ def _finish(job: Job, out: Path) -> dict[str, Any]:
             for one in entry["dropped"]:
                 dropped.write(one)
             for one in entry["faults"]:
-                faulty.write(one)
-        files = [file.commit() for file in (*kept.values(), dropped, faulty)]
+                quarantine.write(one)
+        files = [file.commit() for file in (*kept.values(), dropped, quarantine)]
     manifest = {
         "digest": job.plan.digest,
         "plan": job.plan.to_dict(),
@@ -154,11 +154,11 @@ def _finish(job: Job, out: Path) -> dict[str, Any]:
 
 
 class _Counts:
-    """What became of the images and objects of a source; nothing is lost without a count."""
+    """Counts of the fates of all images and instances of a source."""
 
     def __init__(self) -> None:
         self.images: Counter[str] = Counter()
-        self.objects: Counter[str] = Counter()
+        self.not_described: Counter[str] = Counter()
         self.total = self.kept = self.captions = 0
         self.reasons: Counter[str] = Counter(dict.fromkeys(DROPPED, 0))
         self.bins = [0] * BINS
@@ -168,8 +168,8 @@ class _Counts:
         if entry["fate"] in {ASKED, CROWDED} or entry["skipped"]:
             self.total += entry["objects"]
         if entry["fate"] == CROWDED:
-            self.objects["in_images_of_too_many"] += entry["objects"]
-        self.objects.update(entry["skipped"])
+            self.not_described["in_images_of_too_many"] += entry["objects"]
+        self.not_described.update(entry["skipped"])
         line = entry["kept"] or {}
         self.kept += len(line.get("expressions", ()))
         self.captions += len(line.get("captions", ()))
@@ -181,12 +181,12 @@ class _Counts:
 
     def to_dict(self) -> dict[str, Any]:
         described = self.kept + sum(self.reasons.values())
-        if self.total != described + sum(self.objects.values()):
-            raise DeixisError(f"{self.total} objects went in, and not as many came out")
+        if self.total != described + sum(self.not_described.values()):
+            raise DeixisError(f"{self.total} instances went in, and not as many came out")
         return {
             "image_fates": dict(sorted(self.images.items())),
             "objects": self.total,
-            "not_described": dict(sorted(self.objects.items())),
+            "not_described": dict(sorted(self.not_described.items())),
             "described": described,
             "kept": self.kept,
             "keep_rate": self.kept / described if described else None,

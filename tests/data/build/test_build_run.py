@@ -320,7 +320,7 @@ def test_a_folder_belongs_to_one_plan(lines: Path, tmp_path: Path) -> None:
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from deixis.data.build.engine import locked
+from deixis.data.build.build_run import locked
 with locked(Path({out!r})):
     print("held", flush=True)
     time.sleep(60)

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from deixis.data.build.guard import IMAGE_SECONDS
+from deixis.data.build.image_limits import IMAGE_SECONDS
 from deixis.data.sources.base import BadRecord
 from deixis.data.sources.image_header import read_header
 from deixis.errors import DeixisError, ImageError

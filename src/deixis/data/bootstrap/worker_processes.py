@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from deixis.data.bootstrap.work import Job, read_journal, run_blocks
+from deixis.data.bootstrap.round_trip_worker import Job, read_journal, run_blocks
 from deixis.data.build.orphans import end_with_parent
 from deixis.errors import DeixisError
 

@@ -8,7 +8,7 @@ from data.build.reading_badly import by_name
 from data.sources.pictures import picture
 
 from deixis.data.build import build, check_pictures
-from deixis.data.build.looking import PictureReader
+from deixis.data.build.picture_reader import PictureReader
 from deixis.data.sources.base import BadRecord
 from deixis.geometry import ImageSize
 from deixis.processing.images import read_image

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deixis.data.build.pictures import file_name
+from deixis.data.build.stored_images import file_name
 from deixis.data.sources.base import BadRecord
 from deixis.data.sources.inside import stored_path
 from deixis.data.sources.scenes_video import DRAWN_VIDEO, DrawnVideo, drawn_video

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from deixis.data.build.pictures import stored_image
-from deixis.data.build.videos import stored_video
+from deixis.data.build.stored_images import stored_image
+from deixis.data.build.stored_videos import stored_video
 from deixis.errors import AnnotationError, DeixisError
 from deixis.geometry import Box, CodedMask, DepthMap, ImageSize, Keypoints, Mask, Point, Scribble
 from deixis.geometry.checks import shown

@@ -12,11 +12,11 @@ from moving import numbered, numbers, red_corner, write_gif, write_video
 
 from deixis.cli.dataset_page import choose_rows, contact_sheet, view_page
 from deixis.data.bootstrap import BootstrapPlan
-from deixis.data.bootstrap.lines import image_fields
-from deixis.data.bootstrap.work import pixels_of
+from deixis.data.bootstrap.json_lines import image_fields
+from deixis.data.bootstrap.round_trip_worker import pixels_of
 from deixis.data.build import Budget, BuiltDataset, build, check_sources, verify
 from deixis.data.build.block import EMBED_LIMIT
-from deixis.data.build.videos import EMBEDDED_BYTES, video_bytes, video_name
+from deixis.data.build.stored_videos import EMBEDDED_BYTES, video_bytes, video_name
 from deixis.data.export import export_samples
 from deixis.data.report import Counts
 from deixis.data.salient import SalientPlan

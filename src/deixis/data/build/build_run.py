@@ -23,6 +23,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from deixis.data.build.block import Quarantined
+from deixis.data.build.block_worker import quarantine_path, run_block, run_watched, shard_name
+from deixis.data.build.build_plan import BuildPlan
 from deixis.data.build.cluster import run_on_cluster
 from deixis.data.build.dataset import read_manifest
 from deixis.data.build.durable import (
@@ -36,9 +38,7 @@ from deixis.data.build.durable import (
 from deixis.data.build.index import Index, make_index
 from deixis.data.build.isolated import run_isolated
 from deixis.data.build.orphans import end_with_parent
-from deixis.data.build.plan import BuildPlan
 from deixis.data.build.shards import write_quarantine
-from deixis.data.build.work import quarantine_path, run_block, run_watched, shard_name
 from deixis.errors import BudgetError, DeixisError, LockedError, RecipeError, StorageError
 
 Progress = Callable[[str, int, int], None]
