@@ -1,7 +1,15 @@
 import pytest
 
 from deixis.geometry import ImageSize
-from deixis.notation import Decoded, PlanEntry, Triplets, format_plan, plan_of
+from deixis.notation import (
+    Decoded,
+    PlanEntry,
+    Triplets,
+    format_plan,
+    join_pieces,
+    plan_of,
+    split_markers,
+)
 from deixis.notation.answer_plan import parse_plan
 from deixis.notation.problems import ProblemLog
 from deixis.structures import GroundedPhrase, GroundedText, Reference, UnitGroup
@@ -19,7 +27,7 @@ def answer(count: int) -> GroundedText:
 
 
 def read(raw: str) -> Decoded:
-    return Triplets().decode(Triplets().parse_text(raw), SIZE)
+    return Triplets().decode(split_markers(raw, Triplets().spelling), SIZE)
 
 
 def codes(decoded: Decoded) -> list[str]:
@@ -29,7 +37,7 @@ def codes(decoded: Decoded) -> list[str]:
 def test_a_plan_stands_before_the_answer() -> None:
     notation = Triplets(plan=True)
     encoded = notation.encode(answer(2), SIZE)
-    assert notation.render(encoded.pieces) == (
+    assert join_pieces(encoded.pieces, notation.spelling) == (
         "<Task>\nUnit decode (True). Class name, target unit and number:\n"
         "- Name: two red dogs Unit: box,mask Num: 2\n- Name: two red dogs Unit: depth Num: 0\n"
         "</Task>\n<Phrase>two\nred dogs</Phrase>(<Unit>box,mask</Unit>[0]<REF>[1]<REF>,"
@@ -43,7 +51,10 @@ def test_a_plan_stands_before_the_answer() -> None:
 def test_an_answer_that_points_at_nothing_plans_nothing() -> None:
     notation = Triplets(plan=True)
     encoded = notation.encode(GroundedText("\nYes."), SIZE)
-    assert notation.render(encoded.pieces) == "<Task>\nUnit decode (False).\n</Task>\n\nYes."
+    assert (
+        join_pieces(encoded.pieces, notation.spelling)
+        == "<Task>\nUnit decode (False).\n</Task>\n\nYes."
+    )
     assert notation.decode(encoded.pieces, SIZE) == Decoded(GroundedText("\nYes."))
 
 

@@ -8,7 +8,7 @@ from deixis.structures import Problem
 
 
 def test_surface_text_is_cut_at_markers() -> None:
-    pieces = Triplets().parse_text("a <Phrase>dog</Phrase><REF> <LOC>")
+    pieces = split_markers("a <Phrase>dog</Phrase><REF> <LOC>", Triplets().spelling)
     assert pieces == [
         "a ",
         Marker.PHRASE_OPEN,
@@ -32,10 +32,10 @@ def test_surface_text_is_cut_at_markers() -> None:
 )
 def test_every_notation_cuts_and_joins_its_own_markers(notation: Notation) -> None:
     raw = "x".join(notation.spelling.values())
-    pieces = notation.parse_text(raw)
+    pieces = split_markers(raw, notation.spelling)
     assert [piece for piece in pieces if isinstance(piece, Marker)] == list(notation.spelling)
-    assert notation.render(pieces) == raw
-    assert notation.parse_text("") == []
+    assert join_pieces(pieces, notation.spelling) == raw
+    assert split_markers("", notation.spelling) == []
     assert notation.latents <= notation.spelling.keys()
 
 

@@ -12,7 +12,7 @@ from tiny import tiny_recipe
 from deixis.errors import RecipeError
 from deixis.notation import NOTATIONS
 from deixis.recipes import apply_overrides, recipe_from_json, recipe_to_json
-from deixis.training.recipe import TrainRecipe
+from deixis.training.recipe import ModelChoice, TrainRecipe
 
 
 class Kind(StrEnum):
@@ -229,6 +229,7 @@ def test_only_a_dataclass_is_a_recipe() -> None:
 @pytest.mark.parametrize("notation", NOTATIONS)
 def test_a_recipe_takes_every_notation(notation: str) -> None:
     changed = apply_overrides(tiny_recipe(), [f"model.notation={notation}"])
+    assert isinstance(changed.model, ModelChoice)
     assert changed.model.notation == notation
 
 

@@ -1,25 +1,27 @@
 """``deixis data bootstrap``: descriptions that the same model locates at their boxes."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deixis.cli.datasets import SourceSpecs
+from deixis.cli.options import (
+    AsJson,
+    ImageLimit,
+    ModelName,
+    OutputFolder,
+    QuestionBatch,
+    SourceSpecs,
+)
 
 if TYPE_CHECKING:
     from deixis.data.bootstrap import BootstrapResult
 
 
 def bootstrap_command(
-    model: Annotated[
-        str, typer.Argument(help="A shipped model, a folder or a hub id.", show_default=False)
-    ],
+    model: ModelName,
     *,
     source: SourceSpecs,
-    out: Annotated[
-        Path, typer.Option(help="A new or empty folder, or one to finish.", show_default=False)
-    ],
+    out: OutputFolder,
     iou: Annotated[
         float, typer.Option(min=0, max=1, help="Least IoU of the box found and the true one.")
     ] = 0.5,
@@ -51,9 +53,9 @@ def bootstrap_command(
     workers: Annotated[
         int, typer.Option(min=1, max=1024, help="Processes, each with the model.")
     ] = 1,
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once.")] = 32,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only this many images.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
+    batch_size: QuestionBatch = 32,
+    limit: ImageLimit = None,
+    as_json: AsJson = False,
 ) -> None:
     """Describe boxes with a model and keep descriptions that it locates at the same boxes.
 

@@ -13,7 +13,7 @@ from PIL import Image
 from deixis.data.build import BuiltDataset
 from deixis.errors import DeixisError, RecipeError
 from deixis.geometry import ImageSize, Mask, Scribble
-from deixis.notation import NOTATIONS
+from deixis.notation import NOTATIONS, join_pieces
 from deixis.overlay import draw_answer
 from deixis.processing.images import read_image
 from deixis.processing.video import read_video
@@ -179,7 +179,11 @@ def _card(dataset: BuiltDataset, row: Mapping[str, Any]) -> str:
             if adapted != turn.answer:
                 problems.append(f"{name}-loses-units")
             try:
-                texts.append(notation.render(notation.encode(adapted, conversation.size).pieces))
+                texts.append(
+                    join_pieces(
+                        notation.encode(adapted, conversation.size).pieces, notation.spelling
+                    )
+                )
             except DeixisError as error:
                 problems.append(f"{name}-refuses")
                 texts.append(str(error))

@@ -8,20 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deixis.cli.options import AsJson, BudgetShare, CheckImages, OutputFolder, SourceSpecs
+
 if TYPE_CHECKING:
     from deixis.data.build import Findings
 
-SourceSpecs = Annotated[
-    list[str],
-    typer.Option(
-        "--source", help="FORMAT:PATH[,option=value…]; give it several times.", show_default=False
-    ),
-]
 
-
-def tasks_command(
-    *, as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False
-) -> None:
+def tasks_command(*, as_json: AsJson = False) -> None:
     """List the tasks of conversations."""
     from deixis.cli.outputs import print_json, print_result
     from deixis.data.mixture import MIXTURES
@@ -39,9 +32,7 @@ def tasks_command(
     print_result("\n".join([*lines, "", "mixtures", *mixtures]))
 
 
-def sources_command(
-    *, as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False
-) -> None:
+def sources_command(*, as_json: AsJson = False) -> None:
     """List the annotation formats that can be read."""
     from deixis.cli.outputs import print_json, print_result
     from deixis.data.sources import FORMATS
@@ -62,9 +53,7 @@ def build_command(
     ],
     *,
     source: SourceSpecs,
-    out: Annotated[
-        Path, typer.Option(help="A new or empty folder, or one to finish.", show_default=False)
-    ],
+    out: OutputFolder,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random choices.")] = 0,
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Processes; all cores by default.")
@@ -79,13 +68,9 @@ def build_command(
     embed: Annotated[
         bool, typer.Option(help="Store images in the shards instead of their names.")
     ] = False,
-    check_images: Annotated[
-        bool, typer.Option(help="Check the header of every image file.")
-    ] = True,
+    check_images: CheckImages = True,
     shard_images: Annotated[int, typer.Option(min=1, help="Images in one shard.")] = 2000,
-    budget: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of a source's images that may have problems.")
-    ] = 0.01,
+    budget: BudgetShare = 0.01,
     wordings: Annotated[
         Path | None, typer.Option(help="JSON file with custom wordings.", show_default=False)
     ] = None,
@@ -94,7 +79,7 @@ def build_command(
         list[str] | None,
         typer.Option(help="Change a rule: absent_share=0.3; repeat for more.", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make conversations from annotations and write them as Parquet shards.
 
@@ -188,14 +173,12 @@ def check_command(
         ),
     ],
     *,
-    check_images: Annotated[
-        bool, typer.Option(help="Check the header of every image file.")
-    ] = True,
+    check_images: CheckImages = True,
     quick: Annotated[
         bool,
         typer.Option("--quick", help="Do not decode pictures; for sources, check headers only."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List problems of annotations with their places, or verify a built data set.
 
@@ -279,7 +262,7 @@ def report_command(
     html: Annotated[
         Path | None, typer.Option(help="Write a page with pictures to this file.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Report what a built data set has, and what was left out and why."""
     from deixis.cli.outputs import output_file, print_json, print_result

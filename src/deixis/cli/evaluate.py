@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from deixis.cli.options import AsJson, Device, ModelName, Precision, QuestionBatch
+
 
 def evaluate_command(
-    model: Annotated[
-        str, typer.Argument(help="A shipped model, a folder or a hub id.", show_default=False)
-    ],
+    model: ModelName,
     benchmarks: Annotated[
         list[str],
         typer.Argument(help="Names such as scenes/rec:val scenes/res:val.", show_default=False),
@@ -23,7 +23,7 @@ def evaluate_command(
     level: Annotated[
         str | None, typer.Option(help="Only this level: plain, standard or hard.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once.")] = 32,
+    batch_size: QuestionBatch = 32,
     second_look: Annotated[
         bool,
         typer.Option(help="Check denials with vision features; off: the language model alone."),
@@ -41,16 +41,10 @@ def evaluate_command(
             metavar="DIR", help="A GroundingDINO of transformers, a third source of boxes."
         ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Device: cpu, cuda, cuda:1, mps.")] = None,
-    dtype: Annotated[
-        str,
-        typer.Option(
-            help="Precision: auto (bfloat16 on an accelerator, float32 on the processor), float32, "
-            "bfloat16 or float16."
-        ),
-    ] = "auto",
+    device: Device = None,
+    dtype: Precision = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the report to this JSON file.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Score a model on benchmarks, separately for each level.
 

@@ -6,17 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deixis.cli.datasets import SourceSpecs
+from deixis.cli.options import AsJson, BudgetShare, CheckImages, SourceSpecs
 
 if TYPE_CHECKING:
     from deixis.data.export import ExportReport
     from deixis.errors import BudgetError
-
-CheckImages = Annotated[bool, typer.Option(help="Check the header of every image file.")]
-BudgetShare = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of the images that may have problems.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 
 def export_command(

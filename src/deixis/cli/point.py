@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deixis.cli.options import AsJson, Device, Precision
+
 if TYPE_CHECKING:
     from deixis.inference import PointingAnswer
 
@@ -78,18 +80,12 @@ def point_command(
     model: Annotated[
         str, typer.Option(help="A shipped model, a folder or a hub id.")
     ] = "scenes-tiny",
-    device: Annotated[str | None, typer.Option(help="Device: cpu, cuda, cuda:1, mps.")] = None,
-    dtype: Annotated[
-        str,
-        typer.Option(
-            help="Precision: auto (bfloat16 on an accelerator, float32 on the processor), float32, "
-            "bfloat16 or float16."
-        ),
-    ] = "auto",
+    device: Device = None,
+    dtype: Precision = "auto",
     out: Annotated[
         Path | None, typer.Option(help="Draw the answer into this PNG, JPEG or WebP file.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Ask about an image; phrases of the answer point at boxes and masks.
 

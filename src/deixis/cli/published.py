@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from deixis.cli.options import AsJson
+
 
 def import_weights_command(
     system: Annotated[
@@ -32,7 +34,7 @@ def import_weights_command(
             show_default=False,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Turn published weights into parts of a deixis model.
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deixis.cli.datasets import SourceSpecs
+from deixis.cli.options import AsJson, ImageLimit, OutputFolder, SourceSpecs
 
 if TYPE_CHECKING:
     from deixis.data.salient import Captioner
@@ -18,15 +18,13 @@ def salient_command(
         str,
         typer.Option(help="deixis:MODEL, hf:FOLDER, or openai:URL,model=NAME.", show_default=False),
     ],
-    out: Annotated[
-        Path, typer.Option(help="A new or empty folder, or one to finish.", show_default=False)
-    ],
+    out: OutputFolder,
     prompt: Annotated[
         str | None, typer.Option(help="What the captioner is asked.", show_default=False)
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures described at once.")] = 16,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only this many images.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
+    limit: ImageLimit = None,
+    as_json: AsJson = False,
 ) -> None:
     """Cut out the main subject of each picture, describe it, and take its name from the description.
 

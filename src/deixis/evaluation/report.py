@@ -66,11 +66,6 @@ class Report:
             f"{', '.join(result.benchmark for result in self.results)}"
         )
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether every example of every benchmark had a prediction."""
-        return all(result.coverage == 1.0 for result in self.results)
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
         return {"results": [result.to_dict() for result in self.results]}

@@ -2,14 +2,10 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
 
 import torch
 
 from deixis.errors import ModelError
-
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
-"""``auto`` is bfloat16 on an accelerator and float32 on the processor."""
 
 PRECISIONS: Mapping[str, torch.dtype] = MappingProxyType(
     {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -39,7 +35,7 @@ def choose_device(name: str | None) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type in which weights are read.
+    """The type in which weights are read; ``auto`` is bfloat16 on an accelerator, else float32.
 
     Raises:
         ModelError: The precision is unknown.

@@ -28,7 +28,7 @@ from deixis.inference.transfer import to_processor
 from deixis.models.objectives import DecodedUnits
 from deixis.models.pointing import PointingVLM
 from deixis.models.references import LatentReferences
-from deixis.notation import Decoded, Marker, ReferenceSlot, fill
+from deixis.notation import Decoded, Marker, ReferenceSlot, fill, join_pieces
 from deixis.processing.batch import Row, collate
 from deixis.processing.build import build_processor
 from deixis.processing.describer import TextEncoderTokenizer
@@ -357,7 +357,7 @@ class Predictor:
         answer = PointingAnswer(
             grounded,
             size,
-            processor.notation.render(looked.pieces),
+            join_pieces(looked.pieces, processor.notation.spelling),
             (*parsed.problems, *self._overflows(parsed.slots), *placer.problems),
             looked.generated.finish_reason,
             question.image,

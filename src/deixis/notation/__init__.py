@@ -10,7 +10,7 @@ from deixis.notation.encoded import (
     ReferenceSlot,
     fill,
 )
-from deixis.notation.markers import Marker
+from deixis.notation.markers import Marker, join_pieces, split_markers
 from deixis.notation.names import NOTATIONS, notation_named
 from deixis.notation.region_form import RegionForm
 from deixis.notation.tokens import Tokens
@@ -31,6 +31,8 @@ __all__ = [
     "Triplets",
     "fill",
     "format_plan",
+    "join_pieces",
     "notation_named",
     "plan_of",
+    "split_markers",
 ]

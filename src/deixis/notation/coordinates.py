@@ -23,7 +23,7 @@ from deixis.notation.drafts import (
     walk,
 )
 from deixis.notation.encoded import Decoded, Encoded
-from deixis.notation.markers import Marker, gaps_and_markers, join_pieces, split_markers
+from deixis.notation.markers import Marker, gaps_and_markers
 from deixis.notation.problems import ProblemLog
 from deixis.structures.units import (
     GroundedPhrase,
@@ -87,14 +87,6 @@ class Coordinates:
     def latents(self) -> frozenset[Marker]:
         """No marker carries a latent: all geometry is in the text."""
         return frozenset()
-
-    def parse_text(self, raw: str) -> list[Marker | str]:
-        """Cut surface text into words and markers."""
-        return split_markers(raw, self.spelling)
-
-    def render(self, pieces: Sequence[Marker | str]) -> str:
-        """Return pieces as surface text."""
-        return join_pieces(pieces, self.spelling)
 
     def adapt(self, answer: GroundedText) -> GroundedText:
         """Return the answer with boxes and points alone.

@@ -66,7 +66,10 @@ class Decoded:
 
 @runtime_checkable
 class Notation(Protocol):
-    """A way to write grounded text as words and markers, and to read it back."""
+    """A way to write grounded text as words and markers, and to read it back.
+
+    `split_markers` and `join_pieces` convert between pieces and surface text by its ``spelling``.
+    """
 
     @property
     def spelling(self) -> Mapping[Marker, str]:
@@ -92,12 +95,6 @@ class Notation(Protocol):
 
     def adapt(self, answer: GroundedText) -> GroundedText:
         """Return the nearest answer whose units this notation can write."""
-
-    def parse_text(self, raw: str) -> list[Marker | str]:
-        """Cut surface text into pieces."""
-
-    def render(self, pieces: Sequence[Marker | str]) -> str:
-        """Return pieces as surface text."""
 
 
 def fill(

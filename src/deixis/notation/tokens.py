@@ -25,7 +25,7 @@ from deixis.notation.drafts import (
     walk,
 )
 from deixis.notation.encoded import Decoded, Encoded, EncodedReference
-from deixis.notation.markers import FRAMES, Marker, gaps_and_markers, join_pieces, split_markers
+from deixis.notation.markers import FRAMES, Marker, gaps_and_markers
 from deixis.notation.problems import ProblemLog
 from deixis.structures.units import (
     GroundedPhrase,
@@ -102,14 +102,6 @@ class Tokens:
     def latents(self) -> frozenset[Marker]:
         """The markers that carry a latent."""
         return frozenset(_UNIT_OF)
-
-    def parse_text(self, raw: str) -> list[Marker | str]:
-        """Cut surface text into words and markers."""
-        return split_markers(raw, self.spelling)
-
-    def render(self, pieces: Sequence[Marker | str]) -> str:
-        """Return pieces as surface text."""
-        return join_pieces(pieces, self.spelling)
 
     def adapt(self, answer: GroundedText) -> GroundedText:
         """Return the answer without empty groups and without units other than boxes and masks."""

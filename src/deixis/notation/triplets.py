@@ -26,7 +26,7 @@ from deixis.notation.drafts import (
     walk,
 )
 from deixis.notation.encoded import Decoded, Encoded, EncodedReference
-from deixis.notation.markers import Marker, gaps_and_markers, join_pieces, split_markers
+from deixis.notation.markers import Marker, gaps_and_markers
 from deixis.notation.problems import ProblemLog
 from deixis.notation.unit_names import MAX_NAME_LENGTH, format_units, parse_units
 from deixis.structures.units import GroundedPhrase, GroundedText, UnitType
@@ -108,14 +108,6 @@ class Triplets:
     def latents(self) -> frozenset[Marker]:
         """The markers that carry a latent."""
         return frozenset({Marker.REFERENCE})
-
-    def parse_text(self, raw: str) -> list[Marker | str]:
-        """Cut surface text into words and markers."""
-        return split_markers(raw, self.spelling)
-
-    def render(self, pieces: Sequence[Marker | str]) -> str:
-        """Return pieces as surface text."""
-        return join_pieces(pieces, self.spelling)
 
     def adapt(self, answer: GroundedText) -> GroundedText:
         """Return the answer: triplets carry every unit type."""
