@@ -11,7 +11,10 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "src" / "deixis"
 
-EVERYWHERE = ("cli", "evaluation", "inference", "metrics", "notation", "overlay", "structures")
+EVERYWHERE = (
+    *("cli", "evaluation", "geometry", "inference", "media", "metrics", "notation", "overlay"),
+    *("recipes", "structures"),
+)
 """Packages in which every rule holds; ``""`` is the whole package."""
 
 
@@ -29,7 +32,9 @@ class Rule:
 
 GLOSSARY: Mapping[str, Rule] = {
     "thing": Rule("instance"),
-    "object": Rule("instance", allowed=r"JSON object|objects? of|predicate object|Object\."),
+    "object": Rule(
+        "instance", allowed=r"JSON object|objects? (?:of|with)|predicate object|Object\."
+    ),
     "fault": Rule("problem"),
     "faulty": Rule("problem"),
     "defect": Rule("problem"),

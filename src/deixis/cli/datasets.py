@@ -267,7 +267,7 @@ def report_command(
     """Report what a built data set has, and what was left out and why."""
     from deixis.cli.outputs import output_file, print_json, print_result
     from deixis.data.build import BuiltDataset
-    from deixis.data.report import as_text, report
+    from deixis.data.dataset_report import as_text, report
 
     with output_file(html) if html is not None else nullcontext() as file:
         dataset = BuiltDataset(folder)

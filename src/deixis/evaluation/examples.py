@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from deixis.data.scenes import draw_scene
-from deixis.data.scenes.sample import scene_sample
+from deixis.data.scenes.scene_sample import scene_sample
 from deixis.data.scenes.splits import BENCHMARK_SEED, scene_expressions
 from deixis.data.tasks.prompts import with_region
 from deixis.data.tasks.things import draw_class

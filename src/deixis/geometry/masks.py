@@ -40,7 +40,7 @@ class Drawable(Protocol):
 @checks_itself
 @dataclass(frozen=True, slots=True, eq=False)
 class Mask:
-    """The pixels of one thing, as a bool array ``[height width]``; it may be empty.
+    """The pixels of one instance, as a bool array ``[height width]``; it may be empty.
 
     The array is read-only: a copy, unless it is one that owns its data and is read-only already.
     Two masks are equal where their pixels are.

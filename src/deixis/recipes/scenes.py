@@ -27,7 +27,7 @@ def scenes_tiny() -> TrainRecipe:
     """The shipped model: about 9 M parameters, trained from scratch on two cores.
 
     First the vision side learns from images alone what each cell shows, and the box and mask of
-    the thing that it belongs to: a step costs half of a step with questions. Then everything
+    the instance that it belongs to: a step costs half of a step with questions. Then everything
     learns from questions, at a constant rate, and settles.
     """
     decoder = DecoderConfig(width=128, heads=4, hidden=384, layers=2)

@@ -17,7 +17,7 @@ from deixis.cli.app import main
 from deixis.cli.dataset_page import choose_rows, contact_sheet, view_page
 from deixis.data.build import BuiltDataset, build, verify
 from deixis.data.build.durable import sha256_of
-from deixis.data.report import report
+from deixis.data.dataset_report import report
 from deixis.errors import AnnotationError, CheckpointError, DeixisError
 
 SHARD = "data/train-00000-of-00002.parquet"

@@ -17,8 +17,8 @@ from deixis.data.bootstrap.round_trip_worker import pixels_of
 from deixis.data.build import Budget, BuiltDataset, build, check_sources, verify
 from deixis.data.build.block import EMBED_LIMIT
 from deixis.data.build.stored_videos import EMBEDDED_BYTES, video_bytes, video_name
+from deixis.data.dataset_report import Counts
 from deixis.data.export import export_samples
-from deixis.data.report import Counts
 from deixis.data.salient import SalientPlan
 from deixis.data.scenes import draw_clip
 from deixis.data.sources import BadRecord, open_source, refuse_videos

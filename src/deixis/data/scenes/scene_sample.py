@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from deixis.data.scenes import relations
+from deixis.data.scenes import relation_extents
 from deixis.data.scenes.captions import captions
 from deixis.data.scenes.describe import Facts, bit_indices, visible_box
 from deixis.data.scenes.expressions import scene_expressions_of
-from deixis.data.scenes.questions import descriptions, image_questions, region_questions
 from deixis.data.scenes.scene import Scene, Thing
+from deixis.data.scenes.scene_facts import salient_subject, scene_relations
+from deixis.data.scenes.scene_questions import descriptions, image_questions, region_questions
 from deixis.data.scenes.seeds import scene_dice
-from deixis.data.scenes.truth import salient_subject, scene_relations
 from deixis.data.scenes.vocabulary import NAMES
 from deixis.geometry import COCO_KEYPOINTS, Box, DepthMap, Keypoints, Mask
 from deixis.structures import Instance, Reference, Relation, Sample, UnitGroup
@@ -98,6 +98,6 @@ def _keypoints(thing: Thing) -> Keypoints | None:
 def _relations(scene: Scene, facts: Facts) -> tuple[Relation, ...]:
     found = [Relation(*triple) for triple in scene_relations(scene)]
     for index in range(facts.count):
-        near = bit_indices(relations.near(facts, index).certain)
+        near = bit_indices(relation_extents.near(facts, index).certain)
         found += [Relation(other, "next to", index) for other in near]
     return tuple(found)

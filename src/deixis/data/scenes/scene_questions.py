@@ -1,6 +1,6 @@
 """Questions about a scene and its things, with answers that its truth decides."""
 
-from deixis.data.scenes import relations
+from deixis.data.scenes import relation_extents
 from deixis.data.scenes.describe import Facts, bit_indices, full_description, nouns, short_phrase
 from deixis.data.scenes.seeds import Dice
 from deixis.data.scenes.vocabulary import COLORS, SHAPES
@@ -63,7 +63,7 @@ def _about_thing(facts: Facts, index: int) -> list[tuple[str, str]]:
         asked.append((f"What is {REGION_SLOT} in?", article(short_phrase(facts, thing.inside)[0])))
     if thing.on is not None and facts.is_clear(thing.on):
         asked.append((f"What is {REGION_SLOT} on?", article(short_phrase(facts, thing.on)[0])))
-    close = relations.near(facts, index)
+    close = relation_extents.near(facts, index)
     if close.is_exact and close.certain.bit_count() == 1:
         neighbour = close.certain.bit_length() - 1
         asked.append(
@@ -147,8 +147,8 @@ def _places(facts: Facts, dice: Dice) -> list[tuple[str, str, str]]:
     ]
     for _ in range(2 if len(named) > 1 else 0):
         (subject, first), (other, second) = dice.shuffled(named)[:2]
-        side = dice.pick(relations.SIDES)
-        extent = relations.beside(facts, side, other)
+        side = dice.pick(relation_extents.SIDES)
+        extent = relation_extents.beside(facts, side, other)
         bit = 1 << subject
         words = {"left": "to the left of", "right": "to the right of"}.get(side, side)
         if extent.certain & bit or not extent.possible & bit:

@@ -5,7 +5,7 @@ import pytest
 
 from deixis.data.scenes import Scene, draw_scene
 from deixis.data.scenes.describe import visible_box
-from deixis.data.scenes.sample import scene_sample
+from deixis.data.scenes.scene_sample import scene_sample
 from deixis.data.scenes.splits import BENCHMARK_SPLITS, FAMILIES, scene_expressions
 from deixis.data.scenes.vocabulary import FIGURE, LEVELS
 from deixis.errors import AnnotationError, BenchmarkError

@@ -12,9 +12,9 @@ from deixis.data.scenes.drawing import Picture, check_long_side, render, roll_si
 from deixis.data.scenes.grounds import Ground, roll_ground
 from deixis.data.scenes.layout import LEVEL_RULES, plan_scene, reach, standing_depth
 from deixis.data.scenes.scene import Scene
+from deixis.data.scenes.scene_facts import contact_lengths, covers
 from deixis.data.scenes.seeds import Dice, scene_dice
 from deixis.data.scenes.sprites import Draft
-from deixis.data.scenes.truth import contact_lengths, covers
 from deixis.data.scenes.vocabulary import SIZE_RANGES
 from deixis.errors import GeometryError
 from deixis.geometry import ImageSize

@@ -20,7 +20,7 @@ from deixis.data.build.index import Index, make_index, read_block
 from deixis.data.mixture import Mixture
 from deixis.data.salient.captioners import Captioner
 from deixis.data.salient.cutout import NEUTRAL, Cutout, cut_out
-from deixis.data.salient.words import clean, tag_of
+from deixis.data.salient.description_names import clean, tag_of
 from deixis.data.sources.base import Fault
 from deixis.data.sources.registry import OpenedSource, refuse_videos
 from deixis.errors import GeometryError, ImageError, RecipeError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deixis.data.scenes.glyphs import GLYPHS, STROKE, glyph_distance
-from deixis.data.scenes.shapes import SHAPE_TABLE, capsule, wave
+from deixis.data.scenes.shape_outlines import SHAPE_TABLE, capsule, wave
 from deixis.data.scenes.vocabulary import DIGITS, HOLDABLES, LETTERS, SHAPES, WEARABLES
 
 

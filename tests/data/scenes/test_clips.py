@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deixis.data.scenes import Clip, Event, Thing, draw_clip
-from deixis.data.scenes.truth import contact_lengths, covers
+from deixis.data.scenes.scene_facts import contact_lengths, covers
 from deixis.errors import GeometryError
 
 COUNT = 40

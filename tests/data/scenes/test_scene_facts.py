@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deixis.data.scenes import Scene, Thing, draw_scene
-from deixis.data.scenes.truth import (
+from deixis.data.scenes.scene_facts import (
     OPPOSITES,
     Triple,
     coarse_position,
