@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deixis.evaluation import Result, evaluate
-from deixis.evaluation.figures import format_table
-from deixis.evaluation.fusion import FusionResult
+from deixis.evaluation.fusion_comparison import FusionComparison
 from deixis.evaluation.results_table import provenance
+from deixis.evaluation.score_tables import format_table
 from deixis.inference import load
 from deixis.metrics import Interval
 from deixis.storage import write_file
@@ -39,9 +39,9 @@ def sign(interval: Interval) -> str:
     return "worse" if interval.high < 0 else "no difference"
 
 
-def verdicts(fusion: FusionResult, level: str) -> Iterator[dict[str, str]]:
+def verdicts(fusion: FusionComparison, level: str) -> Iterator[dict[str, str]]:
     """Give a row for each strategy: what the differences come to."""
-    for name, gain in fusion.report.gains.items():
+    for name, gain in fusion.gains.items():
         yield {
             "level": level,
             "strategy": name,
@@ -50,7 +50,7 @@ def verdicts(fusion: FusionResult, level: str) -> Iterator[dict[str, str]]:
         }
 
 
-def findings(compared: dict[str, FusionResult]) -> Iterator[str]:
+def findings(compared: dict[str, FusionComparison]) -> Iterator[str]:
     """Write what the numbers say, in words."""
     rows = [row for level, one in compared.items() for row in verdicts(one, level)]
     measures = ("accuracy at 0.5", "mean IoU")
@@ -64,14 +64,14 @@ def findings(compared: dict[str, FusionResult]) -> Iterator[str]:
         yield "No strategy is better than the box decoder: fusion does not help here."
     gaps = []
     for level, one in compared.items():
-        decoder = one.report.sources["decoder"].accuracy
-        gaps.append(f"{one.report.any_right - decoder:+.3f} ({level})")
+        decoder = one.sources["decoder"].accuracy
+        gaps.append(f"{one.any_right - decoder:+.3f} ({level})")
     yield f"A strategy that always picked the right source would gain {', '.join(gaps)}."
     yield ""
     yield format_table(rows)
 
 
-def compared_of(results: tuple[Result, ...]) -> dict[str, FusionResult]:
+def compared_of(results: tuple[Result, ...]) -> dict[str, FusionComparison]:
     """What was compared at each level."""
     return {result.protocol.level: result.fusion for result in results if result.fusion is not None}
 

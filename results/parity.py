@@ -34,7 +34,7 @@ from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 from transformers.models.maskformer import modeling_maskformer
 
 from deixis.batch import Regions
-from deixis.evaluation.figures import format_table
+from deixis.evaluation.score_tables import format_table
 from deixis.geometry import Box, ImageSize
 from deixis.models.adapters import ADAPTER_PRESETS, Adapter, AdapterConfig
 from deixis.models.decoders.depth import scale_invariant_log_loss
@@ -58,7 +58,7 @@ from deixis.models.regions import ConnectorConfig, RegionConnector, RegionContex
 from deixis.models.regions.aggregation import PRESETS, MaskGuidedAggregation
 from deixis.models.regions.alignment import location_loss
 from deixis.models.vision.video import VIDEO_PRESETS
-from deixis.notation import notation_named
+from deixis.notation import join_pieces, notation_named
 from deixis.storage import write_file
 from deixis.structures import GroundedPhrase, GroundedText, Reference, RegionType, UnitGroup
 from deixis.training.release import hardware
@@ -565,7 +565,7 @@ def printed(notation: str, box: Box, size: ImageSize) -> list[float]:
     group = UnitGroup(("box",), (Reference((box,)),))
     answer = GroundedText("", (GroundedPhrase("", 0, 0, (group,)),))
     writer = notation_named(notation)
-    text = writer.render(writer.encode(answer, size).pieces)
+    text = join_pieces(writer.encode(answer, size).pieces, writer.spelling)
     return [float(number) for number in text.strip("[]").split(",")]
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from deixis.evaluation import CenterBox, LargestThing, evaluate, write_results_table
+from deixis.evaluation import CenterBox, LargestInstance, evaluate, write_results_table
 from deixis.inference import load
 from deixis.training.release import hardware
 
@@ -49,7 +49,7 @@ def main() -> None:
             load(options.model), chosen, limit=options.limit, batch_size=size, progress=tell
         )
     }
-    for baseline in (CenterBox(), LargestThing()):
+    for baseline in (CenterBox(), LargestInstance()):
         reports[baseline.name] = evaluate(baseline, located, limit=options.limit, batch_size=size)
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"],  # noqa: S607 - whichever git the user has

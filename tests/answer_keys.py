@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deixis.evaluation import Example, resolve_benchmark
-from deixis.evaluation.predictor import Question
+from deixis.evaluation.predictor_interface import Question
 from deixis.structures import (
     Answer,
     GroundedPhrase,

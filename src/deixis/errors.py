@@ -25,7 +25,7 @@ class PromptError(DeixisError):
 
 
 class NotationError(DeixisError):
-    """A grounded text cannot be written in a notation, or strict parsing found a fault."""
+    """A grounded text cannot be written in a notation, or strict parsing found a problem."""
 
 
 class AnnotationError(DeixisError):

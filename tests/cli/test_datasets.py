@@ -9,6 +9,7 @@ from command import Run
 from PIL import Image
 
 from deixis.data.tasks import TASKS
+from deixis.notation import NOTATIONS
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_a_data_set_is_built_checked_reported_and_shown(
     view = tmp_path / "view.html"
     assert deixis("data", "view", out, "--out", view, "--count", 5).code == 0
     assert view.read_text().count('class="card"') == 5
-    assert "triplets" in view.read_text()
+    assert all(f"<b>{name}</b>" in view.read_text() for name in NOTATIONS)
 
 
 def test_hostile_names_are_text_on_every_page(deixis: Run, tmp_path: Path, mine: Path) -> None:
@@ -146,7 +147,7 @@ def test_pinks_mixture_of_visual_genome_has_every_family(deixis: Run, tmp_path: 
     assert {family for family, count in counts.items() if not count} == {
         *("quadrant", "counting", "detection")
     }
-    assert f"hint: visual_genome:{genome},exhaustive=true counts its objects as all" in told
+    assert f"hint: visual_genome:{genome},exhaustive=true takes its instances as complete" in told
 
 
 def test_wordings_of_ones_own_are_used(deixis: Run, tmp_path: Path, mine: Path) -> None:
@@ -187,7 +188,7 @@ def test_check_decodes_the_pictures_unless_it_has_to_be_quick(
     )
     assert built.code == 0, built.err
     ended = deixis("data", "check", out)
-    assert (ended.code, "12 pictures, 12 without a fault" in ended.out) == (0, True)
+    assert (ended.code, "12 pictures, 12 without problems" in ended.out) == (0, True)
     whole = (tmp_path / "000004.png").read_bytes()
     (tmp_path / "000004.png").write_bytes(whole[: len(whole) - 30])
     # the header is sound

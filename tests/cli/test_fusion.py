@@ -8,7 +8,7 @@ from closeness import assert_same_answers
 from command import Run
 from models.decoders.plugs import save_detector, save_pose
 
-from deixis.inference.fusion import STRATEGIES
+from deixis.inference.pointing_answer import STRATEGIES
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "scene-1.png"
 QUESTION = "the red circle on the left"

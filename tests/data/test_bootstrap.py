@@ -16,9 +16,9 @@ from command import Run
 from PIL import Image
 
 from deixis.data.bootstrap import BootstrapPlan, Prompts, bootstrap, judge
-from deixis.data.bootstrap.captions import remapped
+from deixis.data.bootstrap.grounded_captions import remapped
 from deixis.data.bootstrap.round_trip import Question, round_trips, to_expression
-from deixis.data.bootstrap.work import read_journal
+from deixis.data.bootstrap.round_trip_worker import read_journal
 from deixis.data.scenes import draw_scene
 from deixis.data.scenes.describe import Facts, full_description
 from deixis.data.sources import named_apart, open_source

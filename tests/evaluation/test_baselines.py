@@ -1,6 +1,6 @@
 import numpy as np
 
-from deixis.evaluation import CenterBox, LargestThing
+from deixis.evaluation import CenterBox, LargestInstance
 from deixis.geometry import Box, ImageSize, Mask
 from deixis.structures import Instance, Sample
 
@@ -21,11 +21,11 @@ def test_the_centre_box_has_half_the_sides() -> None:
 
 def test_the_largest_thing_has_the_most_visible_pixels() -> None:
     sample = Sample("a", IMAGE, SIZE, (SMALL_MASK, WIDE))
-    (phrase,) = LargestThing().answer_sample(sample, ("Where?",)).phrases
+    (phrase,) = LargestInstance().answer_sample(sample, ("Where?",)).phrases
     assert phrase.boxes == (WIDE.box,)
     assert phrase.masks == (Mask.from_box(WIDE.box, SIZE),)
 
 
 def test_without_things_nothing_is_largest() -> None:
-    answer = LargestThing().answer_sample(Sample("a", IMAGE, SIZE), ("Where?",))
+    answer = LargestInstance().answer_sample(Sample("a", IMAGE, SIZE), ("Where?",))
     assert answer.phrases == ()

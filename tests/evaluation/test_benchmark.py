@@ -8,7 +8,13 @@ from answer_keys import TASK_NAMES, first_examples
 from deixis.data.scenes.vocabulary import FIGURE
 from deixis.data.wording import wordings
 from deixis.errors import BenchmarkError
-from deixis.evaluation import NUM_EXAMPLES, TASKS, Example, benchmark_names, resolve_benchmark
+from deixis.evaluation import (
+    BENCHMARK_TASKS,
+    NUM_EXAMPLES,
+    Example,
+    benchmark_names,
+    resolve_benchmark,
+)
 from deixis.geometry import Box, ImageSize
 from deixis.structures import Instance, Sample
 
@@ -84,9 +90,9 @@ def test_each_wording_is_one_that_training_uses() -> None:
     asked = {"rec": "rec", "res": "res", "locate": "locate", "several": "rec", "absent": "rec"}
     asked |= {"detection": "detection", "count": "count_words", "reg": "reg"}
     for task, trained in asked.items():
-        assert TASKS[task].wording in wordings(trained), task
-    assert {name for name, task in TASKS.items() if task.wording == "{question}"} == (
-        set(TASKS) - set(asked)
+        assert BENCHMARK_TASKS[task].wording in wordings(trained), task
+    assert {name for name, task in BENCHMARK_TASKS.items() if task.wording == "{question}"} == (
+        set(BENCHMARK_TASKS) - set(asked)
     )
 
 

@@ -7,7 +7,7 @@ from answer_keys import FEW, LIMIT, TASK_NAMES, KeyPredictor
 from deixis.errors import BenchmarkError, StorageError
 from deixis.evaluation import (
     CenterBox,
-    LargestThing,
+    LargestInstance,
     Report,
     evaluate,
     write_results_table,
@@ -61,7 +61,7 @@ def test_the_page_of_results_sets_the_model_beside_baselines(
     reports = {
         "scenes-tiny": evaluate(oracle, names, limit=LIMIT),
         "centre box": evaluate(CenterBox(), names, limit=LIMIT),
-        "largest thing": evaluate(LargestThing(), names, limit=LIMIT),
+        "largest instance": evaluate(LargestInstance(), names, limit=LIMIT),
         "not measured": Report(()),
     }
     write_results_table(reports, tmp_path / "scenes_tiny.md", **FACTS)
@@ -71,8 +71,8 @@ def test_the_page_of_results_sets_the_model_beside_baselines(
     assert "right where IoU > 0.5" in text
     (heading,) = [line for line in text.splitlines() if line.startswith("| benchmark")]
     (row,) = [line for line in text.splitlines() if line.startswith(f"| {REC}")]
-    assert heading.endswith("| centre box | largest thing | not measured |")
-    largest = reports["largest thing"][REC].headline
+    assert heading.endswith("| centre box | largest instance | not measured |")
+    largest = reports["largest instance"][REC].headline
     assert row.endswith(f"| {reports['centre box'][REC].headline:.3f} | {largest:.3f} | – |")  # noqa: RUF001 - a dash in a table cell
     assert row.startswith(f"| {REC} | 1.000 [1.000, 1.000] | ")
 

@@ -13,7 +13,7 @@ from deixis.geometry import Box, ImageSize, Mask
 from deixis.inference import load
 from deixis.models.config import PointingVLMConfig
 from deixis.models.vision.video import VIDEO_PRESETS, VideoPooling
-from deixis.notation import Marker, Tokens, notation_named
+from deixis.notation import Marker, Tokens, join_pieces, notation_named, split_markers
 from deixis.processing.batch import collate
 from deixis.processing.processor import Processor
 from deixis.processing.tokenizer import train_tokenizer
@@ -85,11 +85,11 @@ def test_every_answer_comes_back_through_the_tokens_of_the_public_code() -> None
     pieces = made.tokenizer.decode_pieces(ids)
     assert pieces == list(written.pieces)
     notation = made.notation
-    assert notation.render(pieces) == "[tag]dog[/tag][LOC][SEG]"
-    assert notation.parse_text("[tag]dog[/tag][LOC][SEG]") == pieces
+    assert join_pieces(pieces, notation.spelling) == "[tag]dog[/tag][LOC][SEG]"
+    assert split_markers("[tag]dog[/tag][LOC][SEG]", notation.spelling) == pieces
     assert notation.decode(pieces, SIZE).text.phrases[0].groups[0].unit_types == ("box", "mask")
     # as that code writes it: the tokens before the tag
-    said = notation.parse_text("Sure. Mask: [SEG]; Location: [LOC]; [tag]dog[/tag].")
+    said = split_markers("Sure. Mask: [SEG]; Location: [LOC]; [tag]dog[/tag].", notation.spelling)
     phrases = [phrase for phrase in notation.decode(said, SIZE).text.phrases if phrase.groups]
     assert [phrase.text for phrase in phrases] == ["dog"]
     # what a person types is text

@@ -1,4 +1,5 @@
-import json
+"""Boxes of several sources fused by each strategy."""
+
 from itertools import permutations
 
 import numpy as np
@@ -6,17 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deixis.errors import BenchmarkError, GeometryError
+from deixis.errors import GeometryError
 from deixis.geometry import Box, Mask
-from deixis.inference.fusion import (
+from deixis.inference.fusion import fuse_boxes, gather_sources
+from deixis.inference.pointing_answer import (
     SOURCES,
     STRATEGIES,
     BoxSource,
     FusionStrategy,
     ScoredBox,
-    compare_fusion,
-    fuse_boxes,
-    gather_sources,
 )
 
 LEFT, NEAR, RIGHT = Box(0, 0, 10, 10), Box(1, 0, 11, 10), Box(30, 0, 40, 10)
@@ -137,28 +136,6 @@ def test_what_is_fused_lies_within_what_it_was_made_of(
     assert fuse_boxes(backwards, strategy, threshold=threshold) == fused
 
 
-def test_the_report_sets_every_source_beside_the_fused_box() -> None:
-    samples: list[tuple[dict[BoxSource, ScoredBox], Box]] = [
-        ({"decoder": ScoredBox(LEFT), "mask": ScoredBox(NEAR)}, LEFT),
-        ({"decoder": ScoredBox(RIGHT), "mask": ScoredBox(LEFT), "detector": ScoredBox(NEAR)}, LEFT),
-        ({"decoder": ScoredBox(RIGHT)}, LEFT),
-        ({}, LEFT),
-    ]
-    report = compare_fusion(samples)
-    assert {name: score.accuracy for name, score in report.sources.items()} == {
-        "decoder": 0.25,
-        "mask": 0.5,
-        "detector": 0.25,
-    }
-    assert report.fused["agreement"].accuracy == 0.5
-    assert report.fused["decoder"].accuracy == report.sources["decoder"].accuracy
-    assert report.fused["agreement"].num_unparsed == 1
-    assert report.sources["detector"].num_unparsed == 3
-    assert report.any_right == 0.5
-    assert report.num_examples == 4
-    assert json.loads(json.dumps(report.to_dict()))["fused"]["mean"]["num_examples"] == 4
-
-
 def test_what_cannot_be_fused_is_said() -> None:
     found: dict[BoxSource, ScoredBox] = {"decoder": ScoredBox(LEFT)}
     for weight in (0.0, -1.0, float("nan"), float("inf")):
@@ -166,5 +143,3 @@ def test_what_cannot_be_fused_is_said() -> None:
             fuse_boxes(found, "mean", weights={"decoder": weight})
     with pytest.raises(GeometryError, match=r"score 1.5 of box .* is not in \[0, 1\]"):
         ScoredBox(LEFT, 1.5)
-    with pytest.raises(BenchmarkError, match="no examples"):
-        compare_fusion([])

@@ -1,4 +1,6 @@
+from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from deixis.data.scenes import draw_scene
 from deixis.geometry import ImageSize
 from deixis.inference import Predictor, generate
 from deixis.inference.second_look import SecondLook, Seen, places
+from deixis.notation import Decoded, Marker, Triplets
 from deixis.processing.batch import collate
 from deixis.structures import Conversation, Turn
 
@@ -146,3 +149,20 @@ def test_answers_of_a_second_look_do_not_depend_on_their_neighbours(shipped: Pre
     together = shipped.ask_many(asked)
     alone = [shipped.ask(*question) for question in asked]
     assert [one.raw for one in together] == [one.raw for one in alone]
+
+
+class CountedParses(Triplets):
+    """Triplets that count how often an answer is parsed."""
+
+    parses: ClassVar[int] = 0
+
+    def decode(self, pieces: Sequence[Marker | str], size: ImageSize) -> Decoded:
+        CountedParses.parses += 1
+        return super().decode(pieces, size)
+
+
+def test_an_answer_is_parsed_once(shipped: Predictor) -> None:
+    predictor = Predictor(shipped.model, shipped.processor.tokenizer, second_look=False)
+    predictor.processor.notation = CountedParses()
+    predictor.ask_many([(np.zeros((64, 64, 3), np.uint8), "Segment every star.")] * 3)
+    assert CountedParses.parses == 3

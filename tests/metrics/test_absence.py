@@ -16,7 +16,7 @@ def test_only_an_answer_that_says_so_refuses_an_absent_phrase() -> None:
 
 
 def test_a_negative_number_of_things_is_refused() -> None:
-    with pytest.raises(BenchmarkError, match="cannot point at -1 things"):
+    with pytest.raises(BenchmarkError, match="cannot point at -1 instances"):
         AbsenceAccuracy().update(-1)
 
 

@@ -4,8 +4,8 @@ from numpy.testing import assert_allclose
 from pycocotools import mask as coco
 
 from deixis.errors import BenchmarkError
-from deixis.geometry import Box
-from deixis.metrics import ComprehensionAccuracy, Inequality, overlap_of_boxes
+from deixis.geometry import Box, overlap_of_boxes
+from deixis.metrics import ComprehensionAccuracy, Inequality
 
 TARGET = Box(0.0, 0.0, 10.0, 10.0)
 

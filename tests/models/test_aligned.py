@@ -19,7 +19,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from deixis.batch import Batch
 from deixis.data.scenes import draw_scene
-from deixis.data.scenes.sample import scene_sample
+from deixis.data.scenes.scene_sample import scene_sample
 from deixis.data.tasks import sample_turns
 from deixis.errors import CheckpointError, ModelError
 from deixis.geometry import ImageSize

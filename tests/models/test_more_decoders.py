@@ -24,6 +24,7 @@ from deixis.models.decoders.keypoints import KeypointTruth
 from deixis.models.decoders.registry import DECODERS
 from deixis.models.pointing import PointingOutput, PointingVLM
 from deixis.models.references import LatentReferences, pick_references
+from deixis.notation import split_markers
 from deixis.processing.batch import Row, collate
 from deixis.processing.processor import Processor
 from deixis.structures import Conversation, GroundedText, Sample, Turn
@@ -275,7 +276,9 @@ def answer_with(model: PointingVLM, processor: Processor, units: str) -> Any:
     predictor = Predictor(model, processor.tokenizer)
     image = np.zeros((40, 60, 3), np.uint8)
     question = predictor._question(image, "Where?")
-    pieces = processor.notation.parse_text(f"<Phrase>it</Phrase>(<Unit>{units}</Unit>[0]<REF>)")
+    pieces = split_markers(
+        f"<Phrase>it</Phrase>(<Unit>{units}</Unit>[0]<REF>)", processor.notation.spelling
+    )
     ids = processor.tokenizer.encode_pieces(pieces)
     looked = predictor._look([question], 4, None)[0]
     generated = replace(

@@ -31,6 +31,7 @@ from deixis.models.objectives import DecodedUnits, UnitsOfType, match_truth, uni
 from deixis.models.pointing import PointingOutput, PointingVLM
 from deixis.models.positions import cells_of_images
 from deixis.models.references import LatentReferences
+from deixis.notation import split_markers
 from deixis.processing.batch import collate
 from deixis.processing.processor import Processor
 from deixis.structures import (
@@ -179,7 +180,9 @@ def answer_of(model: PointingVLM, processor: Processor, units: str, count: int, 
     predictor = Predictor(model, processor.tokenizer)
     question = predictor._question(np.zeros((*SIZE, 3), np.uint8), "Where?")
     marks = "".join(f"[{index}]<REF>" for index in range(count))
-    pieces = processor.notation.parse_text(f"<Phrase>it</Phrase>(<Unit>{units}</Unit>{marks})")
+    pieces = split_markers(
+        f"<Phrase>it</Phrase>(<Unit>{units}</Unit>{marks})", processor.notation.spelling
+    )
     looked = predictor._look([question], 2, None)[0]
     references = references_of(count, model.config.text_config.hidden_size)
     generated = replace(

@@ -9,7 +9,7 @@ from tiny import tiny_model
 
 from deixis.batch import Batch
 from deixis.data.scenes import draw_scene
-from deixis.data.scenes.sample import scene_sample
+from deixis.data.scenes.scene_sample import scene_sample
 from deixis.data.tasks import sample_turns
 from deixis.errors import ModelError
 from deixis.models.pointing import PointingOutput, PointingVLM, training_attention

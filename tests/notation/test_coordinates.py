@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from deixis.errors import NotationError
 from deixis.geometry import Box, ImageSize, Letterbox, Mask, Point
-from deixis.notation import Coordinates, Decoded, Marker, notation_named
+from deixis.notation import Coordinates, Decoded, Marker, join_pieces, notation_named, split_markers
 from deixis.structures import GroundedPhrase, GroundedText, Problem, Reference, Unit, UnitGroup
 
 SIZE = ImageSize(100, 200)
@@ -12,7 +12,7 @@ SIZE = ImageSize(100, 200)
 
 def read(raw: str, notation: Coordinates | None = None, size: ImageSize = SIZE) -> Decoded:
     notation = notation or Coordinates()
-    return notation.decode(notation.parse_text(raw), size)
+    return notation.decode(split_markers(raw, notation.spelling), size)
 
 
 def codes(decoded: Decoded) -> list[str]:
@@ -29,7 +29,7 @@ def dog(*groups: UnitGroup) -> GroundedText:
 
 def test_a_box_is_a_fraction_of_the_padded_square() -> None:
     encoded = Coordinates().encode(dog(boxes(Box(20, 0, 120, 50), Box(0, 50, 200, 100))), SIZE)
-    assert Coordinates().render(encoded.pieces) == (
+    assert join_pieces(encoded.pieces, Coordinates().spelling) == (
         "a <ref>dog</ref>[0.100,0.250,0.600,0.500;0.000,0.500,1.000,0.750]."
     )
     assert encoded.references == ()
@@ -38,7 +38,7 @@ def test_a_box_is_a_fraction_of_the_padded_square() -> None:
 @pytest.mark.parametrize("size", [ImageSize(37, 61), ImageSize(61, 37), ImageSize(50, 50)])
 def test_the_square_is_the_one_that_images_are_padded_to(size: ImageSize) -> None:
     box = Box(3, 5, 30, 20)
-    raw = Coordinates().render(Coordinates().encode(dog(boxes(box)), size).pieces)
+    raw = join_pieces(Coordinates().encode(dog(boxes(box)), size).pieces, Coordinates().spelling)
     numbers = [float(number) for number in raw[raw.index("[") + 1 : raw.index("]")].split(",")]
     on_square = Letterbox(size, 1000).apply_boxes(box.as_array()[None])[0]
     assert numbers == pytest.approx((on_square / 1000).tolist(), abs=0.0005001)
@@ -230,7 +230,7 @@ def test_coordinates_after_words_in_brackets_are_still_read() -> None:
 def test_empty_brackets_after_a_phrase_say_that_nothing_is_there() -> None:
     notation = Coordinates()
     encoded = notation.encode(dog(boxes()), SIZE)
-    assert notation.render(encoded.pieces) == "a <ref>dog</ref>[]."
+    assert join_pieces(encoded.pieces, notation.spelling) == "a <ref>dog</ref>[]."
     assert notation.decode(encoded.pieces, SIZE).text == dog(boxes())
 
 
@@ -255,7 +255,9 @@ def test_the_marks_of_tamp_around_boxes_are_read() -> None:
          ["too_deep", "group_without_phrase", "too_deep"]),
     ],
 )  # fmt: skip
-def test_what_is_sound_of_a_faulty_text_is_kept(raw: str, text: str, found: list[str]) -> None:
+def test_what_is_sound_of_a_text_with_problems_is_kept(
+    raw: str, text: str, found: list[str]
+) -> None:
     decoded = read(raw)
     assert decoded.text.text == text
     assert codes(decoded) == found

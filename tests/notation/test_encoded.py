@@ -2,7 +2,7 @@ import pytest
 
 from deixis.errors import NotationError
 from deixis.geometry import Box, ImageSize, Point
-from deixis.notation import Decoded, Tokens, Triplets, fill
+from deixis.notation import Decoded, Tokens, Triplets, fill, split_markers
 from deixis.structures import Reference
 
 SIZE = ImageSize(10, 10)
@@ -13,7 +13,7 @@ BOX = Box(1, 2, 3, 4)
 def decoded() -> Decoded:
     notation = Triplets()
     raw = "<Phrase>dogs</Phrase>(<Unit>box</Unit>[0]<REF>,<Unit>box,point</Unit>[0]<REF>)"
-    return notation.decode(notation.parse_text(raw), SIZE)
+    return notation.decode(split_markers(raw, notation.spelling), SIZE)
 
 
 def test_units_and_scores_go_into_their_slots(decoded: Decoded) -> None:
@@ -26,7 +26,7 @@ def test_units_and_scores_go_into_their_slots(decoded: Decoded) -> None:
 
 def test_a_reference_of_two_slots_has_their_lower_score() -> None:
     notation = Tokens()
-    shared = notation.decode(notation.parse_text("<tag>dog</tag><LOC><SEG>"), SIZE)
+    shared = notation.decode(split_markers("<tag>dog</tag><LOC><SEG>", notation.spelling), SIZE)
     (reference,) = fill(shared, [(BOX,), (None,)], [0.25, 0.75]).phrases[0].references
     assert reference == Reference((BOX, None), 0.25)
 

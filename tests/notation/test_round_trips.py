@@ -9,20 +9,21 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from deixis.geometry import Box, ImageSize, Point
-from deixis.notation import Coordinates, Decoded, Encoded, Marker, Notation, Tokens, Triplets, fill
+from deixis.notation import (
+    NOTATIONS,
+    Coordinates,
+    Decoded,
+    Encoded,
+    Marker,
+    Notation,
+    Tokens,
+    Triplets,
+    fill,
+)
 from deixis.notation.drafts import MAX_DEPTH
 from deixis.structures import GroundedPhrase, GroundedText, Reference, Unit, UnitGroup
 
 SIZE = ImageSize(100, 200)
-NOTATIONS: tuple[Notation, ...] = (
-    Triplets(),
-    Triplets(plan=True),
-    Tokens(),
-    Tokens(surface="code"),
-    Coordinates(),
-    Coordinates(marks=False),
-    Coordinates(marks=False, padding="floor"),
-)
 WORDS = ["dog", " ", "\n", "(", ")", "((box)", "[0]", "[", "]", ",", ";", ".", " Num: 3", "é\uff11"]
 MARKUP = ["<REF>", "<Phrase>", "(<Unit>box</Unit>[0]<REF>)", "<LOC>", "[SEG]", "</tag>", "<Task>\n"]
 words = st.lists(st.sampled_from(WORDS + MARKUP), max_size=4).map("".join)
@@ -207,7 +208,7 @@ SOUP = [
 soup = st.lists(st.one_of(st.sampled_from(SOUP), st.sampled_from(Marker)), max_size=25)
 
 
-@pytest.mark.parametrize("notation", NOTATIONS, ids=repr)
+@pytest.mark.parametrize("notation", NOTATIONS.values(), ids=list(NOTATIONS))
 @settings(max_examples=60, deadline=None)
 @given(pieces=soup)
 @example(pieces=[Marker.PHRASE_OPEN] * 12 + ["dog"] + [Marker.PHRASE_CLOSE] * 12)
@@ -232,7 +233,7 @@ def test_whatever_is_read_can_be_written_and_read_again(
     assert notation.decode(notation.encode(first.text, SIZE).pieces, SIZE).text == first.text
 
 
-@pytest.mark.parametrize("notation", NOTATIONS, ids=repr)
+@pytest.mark.parametrize("notation", NOTATIONS.values(), ids=list(NOTATIONS))
 @settings(max_examples=20, deadline=None)
 @given(pieces=soup)
 def test_geometry_that_is_read_lies_inside_the_image(
@@ -242,7 +243,7 @@ def test_geometry_that_is_read_lies_inside_the_image(
     assert all(0 <= number <= 200 for number in numbers)
 
 
-@pytest.mark.parametrize("notation", NOTATIONS, ids=repr)
+@pytest.mark.parametrize("notation", NOTATIONS.values(), ids=list(NOTATIONS))
 @settings(max_examples=20, deadline=None)
 @given(pieces=soup)
 def test_where_words_are_cut_does_not_matter(

@@ -4,7 +4,7 @@ import pytest
 
 from deixis.errors import NotationError
 from deixis.geometry import Box, ImageSize, Mask
-from deixis.notation import Decoded, Marker, Tokens, fill
+from deixis.notation import Decoded, Marker, Tokens, fill, join_pieces, split_markers
 from deixis.structures import GroundedPhrase, GroundedText, Problem, Reference, UnitGroup
 
 SIZE = ImageSize(48, 64)
@@ -14,7 +14,7 @@ MASK = Mask.from_rle([0, 12], ImageSize(3, 4))
 
 def read(raw: str, surface: Literal["paper", "code"] = "paper", limit: int = 256) -> Decoded:
     notation = Tokens(surface, max_references=limit)
-    return notation.decode(notation.parse_text(raw), SIZE)
+    return notation.decode(split_markers(raw, notation.spelling), SIZE)
 
 
 def codes(decoded: Decoded) -> list[str]:
@@ -47,12 +47,12 @@ def test_a_reference_with_box_and_mask_has_both_tokens(
 ) -> None:
     notation = Tokens(surface)
     encoded = notation.encode(dog(BOTH), SIZE)
-    assert notation.render(encoded.pieces) == raw
+    assert join_pieces(encoded.pieces, notation.spelling) == raw
     assert [(each.unit_types, each.units, each.group) for each in encoded.references] == [
         (("box",), (BOX,), 0),
         (("mask",), (MASK,), 0),
     ]
-    decoded = notation.decode(notation.parse_text(raw), SIZE)
+    decoded = notation.decode(split_markers(raw, notation.spelling), SIZE)
     assert fill(decoded, [(BOX,), (MASK,)]) == dog(BOTH)
     assert decoded.problems == ()
 
@@ -116,7 +116,7 @@ def test_tags_nest() -> None:
          [("x", [])] * 8, ["too_deep", "too_deep"]),
     ],
 )  # fmt: skip
-def test_what_is_sound_of_a_faulty_text_is_kept(
+def test_what_is_sound_of_a_text_with_problems_is_kept(
     raw: str, phrases: list[tuple[str, list[tuple[str, int]]]], found: list[str]
 ) -> None:
     decoded = read(raw)

@@ -5,7 +5,15 @@ import pytest
 
 from deixis.errors import NotationError
 from deixis.geometry import Box, ImageSize
-from deixis.notation import Decoded, EncodedReference, Marker, Triplets, fill
+from deixis.notation import (
+    Decoded,
+    EncodedReference,
+    Marker,
+    Triplets,
+    fill,
+    join_pieces,
+    split_markers,
+)
 from deixis.notation.triplets import NEXT, State, _Reader
 from deixis.structures import GroundedPhrase, GroundedText, Problem, Reference, UnitGroup
 
@@ -14,7 +22,7 @@ SIZE = ImageSize(48, 64)
 
 def read(raw: str, notation: Triplets | None = None) -> Decoded:
     notation = notation or Triplets()
-    return notation.decode(notation.parse_text(raw), SIZE)
+    return notation.decode(split_markers(raw, notation.spelling), SIZE)
 
 
 def codes(decoded: Decoded) -> list[str]:
@@ -43,7 +51,7 @@ def phrase(text: str, start: int, *groups: UnitGroup) -> GroundedPhrase:
 def test_an_answer_is_written_as_in_the_paper() -> None:
     dogs = phrase("dogs", 4, group("box", 2), group("box,mask"), group("keypoint", 0))
     encoded = Triplets().encode(GroundedText("Two dogs.", (dogs,)), SIZE)
-    assert Triplets().render(encoded.pieces) == (
+    assert join_pieces(encoded.pieces, Triplets().spelling) == (
         "Two <Phrase>dogs</Phrase>(<Unit>box</Unit>[0]<REF>[1]<REF>,"
         "<Unit>box,mask</Unit>[0]<REF>,<Unit>keypoint</Unit>)."
     )
@@ -184,7 +192,7 @@ UNIT = "<Unit>box</Unit>[0]<REF>"
         ("a</Unit> b</Task> c", "a b c", [], ["unopened_unit", "unopened_plan"]),
     ],
 )  # fmt: skip
-def test_what_is_sound_of_a_faulty_text_is_kept(
+def test_what_is_sound_of_a_text_with_problems_is_kept(
     raw: str, text: str, phrases: list[tuple[str, list[tuple[str, int]]]], found: list[str]
 ) -> None:
     decoded = read(raw)
@@ -325,7 +333,7 @@ class CountingPieces(Sequence[Marker | str]):
 )
 def test_a_long_hostile_text_is_looked_at_once(raw: str) -> None:
     notation = Triplets()
-    pieces = CountingPieces(notation.parse_text(raw * (64_000 // len(raw))))
+    pieces = CountingPieces(split_markers(raw * (64_000 // len(raw)), notation.spelling))
     decoded = notation.decode(pieces, SIZE)
     # The run-time type checks look at a few pieces as well.
     assert pieces.looks <= len(pieces) + 16

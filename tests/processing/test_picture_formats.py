@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, TiffImagePlugin
 
-from deixis.data.build.pictures import stored_image
+from deixis.data.build.stored_images import stored_image
 from deixis.data.sources.base import BadRecord
 from deixis.data.sources.reading.image_header import read_header, read_header_of
 from deixis.errors import ImageError

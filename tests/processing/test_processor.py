@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tiny import tiny_model
 
 from deixis.data.scenes import draw_scene
-from deixis.data.scenes.sample import scene_sample
+from deixis.data.scenes.scene_sample import scene_sample
 from deixis.data.tasks import sample_turns
 from deixis.errors import DeixisError, ImageError, PromptError
 from deixis.geometry import Box, ImageSize, Letterbox, Mask, Point, Scribble

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from tiny import tiny_recipe
 
 from deixis.errors import RecipeError
+from deixis.notation import NOTATIONS
 from deixis.recipes import apply_overrides, recipe_from_json, recipe_to_json
+from deixis.training.recipe import ModelChoice, TrainRecipe
 
 
 class Kind(StrEnum):
@@ -221,3 +224,19 @@ def test_what_json_cannot_say_is_refused(value: object) -> None:
 def test_only_a_dataclass_is_a_recipe() -> None:
     with pytest.raises(RecipeError, match="a recipe of type dict: expected a dataclass"):
         recipe_to_json({})
+
+
+@pytest.mark.parametrize("notation", NOTATIONS)
+def test_a_recipe_takes_every_notation(notation: str) -> None:
+    changed = apply_overrides(tiny_recipe(), [f"model.notation={notation}"])
+    assert isinstance(changed.model, ModelChoice)
+    assert changed.model.notation == notation
+
+
+def test_a_recipe_with_an_unknown_notation_is_refused() -> None:
+    expected = "notation 'braille': expected one of triplets, triplets_plan, tokens"
+    with pytest.raises(RecipeError, match=f"override 'model.notation=braille': {expected}"):
+        apply_overrides(tiny_recipe(), ["model.notation=braille"])
+    text = recipe_to_json(tiny_recipe()).replace('"triplets"', '"braille"')
+    with pytest.raises(RecipeError, match=expected):
+        recipe_from_json(TrainRecipe, text)

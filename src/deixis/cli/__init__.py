@@ -1,4 +1,4 @@
-"""The command line. Each command is a file; what is heavy is imported when a command runs."""
+"""The command line: one file for each command; heavy modules are imported when a command runs."""
 
 from deixis.cli.app import app, main, run
 

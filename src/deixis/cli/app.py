@@ -1,4 +1,4 @@
-"""The ``deixis`` command: its commands, its exit codes and how errors are told."""
+"""The ``deixis`` command: its subcommands, exit codes and error messages."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from typing import Annotated, cast
 import typer
 
 from deixis import __version__
-from deixis.cli.data import data_app
+from deixis.cli.data_commands import data_app
 from deixis.cli.evaluate import evaluate_command
 from deixis.cli.point import point_command
 from deixis.cli.published import import_weights_command
@@ -63,16 +63,15 @@ def _root(
 
 
 def run() -> int:
-    """Do what ``deixis`` on the command line does, and return the exit code.
+    """Run ``deixis`` as on the command line and return the exit code.
 
-    What other libraries will change concerns whoever develops deixis, not whoever runs it: their
-    deprecations are not shown, here and in processes that are started from here, unless Python is
-    told to with ``-W`` or ``PYTHONWARNINGS``.
+    Deprecation warnings of other libraries concern developers of deixis, not its users. They are
+    not shown, here and in child processes, unless ``-W`` or ``PYTHONWARNINGS`` asks for them.
     """
     if not sys.warnoptions:
         for kind in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
             warnings.simplefilter("ignore", kind)
-            # a process that is spawned gets these options on its command line
+            # spawned processes get these options on their command line
             sys.warnoptions.append(f"ignore::{kind.__name__}")
     return main()
 
@@ -80,13 +79,13 @@ def run() -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    Errors of the caller or of the machine are one line on stderr, with a hint on a second line
-    where there is one. Anything else is a fault of deixis and keeps its traceback.
+    Errors of the caller or of the machine are one line on stderr, with an optional hint on a second
+    line. Any other exception is a bug of deixis and keeps its traceback.
 
     Args:
-        arguments: What stands after ``deixis``; the process's own by default.
+        arguments: The arguments after ``deixis``; those of the process by default.
     """
-    # Outside the main thread this is refused: whoever started it there handles signals.
+    # Python refuses this outside the main thread; there the caller handles signals.
     with suppress(ValueError):
         signal.signal(signal.SIGTERM, _end)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -113,23 +112,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         _drop_unwritten()
         if error.errno == errno.EPIPE:
-            # The reader of stdout has left, as `head` does: nothing to complain about.
+            # The reader of stdout closed it, as `head` does: this is not an error.
             return ENDED
         _tell(f"cannot write: {(error.strerror or str(error)).lower()}")
         return StorageError.exit_code
     except SystemExit as ending:
-        # typer's own answer to a reader that has left is 1.
+        # typer ends with 1 if the reader of stdout closed it
         return ENDED if ending.code == 1 else cast("int", ending.code)
     return code if isinstance(code, int) else 0
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
-    # As an exception, so that files half written are removed on the way out.
+    # As an exception, so that partly written files are removed.
     raise SystemExit(ENDED)
 
 
 def _drop_unwritten() -> None:
-    """Forget buffered output that cannot be written; the interpreter would complain at exit."""
+    """Drop buffered output that cannot be written; the interpreter would report it at exit."""
     try:
         sys.stdout.flush()
     except OSError:

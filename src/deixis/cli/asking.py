@@ -1,4 +1,4 @@
-"""A model for commands that ask many questions on several processes."""
+"""The model of commands that ask many questions in several processes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,8 +18,8 @@ from deixis.structures import ImageArray
 class OneThread:
     """A predictor that computes on one thread of the processor.
 
-    How a sum is cut into threads shows in its last digits; on one thread each, processes give the
-    same numbers, however many there are.
+    The last digits of a sum depend on the number of threads; with one thread in each process, the
+    numbers do not depend on the number of processes.
     """
 
     def __init__(self, predictor: Predictor) -> None:
@@ -37,7 +37,7 @@ class OneThread:
 
 @dataclass
 class OpenModel:
-    """Opens a model by name, here or in another process; it is loaded once in each."""
+    """Opens a model by name; each process loads it once."""
 
     name: str
     _loaded: OneThread | None = field(default=None, compare=False)
@@ -46,7 +46,7 @@ class OpenModel:
         """Load the model.
 
         Raises:
-            ModelError: There is no such model.
+            ModelError: The model is unknown.
             CheckpointError: Its files are damaged.
         """
         if self._loaded is None:
@@ -54,13 +54,13 @@ class OpenModel:
         return self._loaded
 
     def record(self) -> dict[str, str]:
-        """Name the model, its weights and how it chooses words."""
+        """Return the name of the model, the hash of its weights and its decoding."""
         found = record_predictor(self().predictor)
         weights = {} if found.weights_sha256 is None else {"weights_sha256": found.weights_sha256}
         return {"name": found.name, "decoding": found.decoding, **weights}
 
     def __getstate__(self) -> dict[str, Any]:
-        # weights do not travel: every process reads them itself
+        # weights are not pickled: every process reads them itself
         return {"name": self.name, "_loaded": None}
 
 
@@ -68,6 +68,6 @@ def read_pixels(path: Path) -> ImageArray:
     """The pixels of an image file, upright.
 
     Raises:
-        ImageError: It cannot be read.
+        ImageError: The file cannot be read.
     """
     return read_image(path).array

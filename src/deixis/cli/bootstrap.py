@@ -1,68 +1,72 @@
-"""``deixis data bootstrap``: descriptions by a model that lead it back to their boxes."""
+"""``deixis data bootstrap``: descriptions that the same model locates at their boxes."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deixis.cli.datasets import SourceSpecs
+from deixis.cli.options import (
+    AsJson,
+    ImageLimit,
+    ModelName,
+    OutputFolder,
+    QuestionBatch,
+    SourceSpecs,
+)
 
 if TYPE_CHECKING:
     from deixis.data.bootstrap import BootstrapResult
 
 
 def bootstrap_command(
-    model: Annotated[
-        str, typer.Argument(help="A shipped model, a folder or a hub id.", show_default=False)
-    ],
+    model: ModelName,
     *,
     source: SourceSpecs,
-    out: Annotated[
-        Path, typer.Option(help="A new or empty folder, or one to finish.", show_default=False)
-    ],
+    out: OutputFolder,
     iou: Annotated[
-        float, typer.Option(min=0, max=1, help="Least overlap of the box found and the true one.")
+        float, typer.Option(min=0, max=1, help="Least IoU of the box found and the true one.")
     ] = 0.5,
     max_objects: Annotated[
-        int, typer.Option(min=0, help="Most objects of an image; 0 for any number.")
+        int, typer.Option(min=0, help="Largest number of instances of an image; 0 for any.")
     ] = 15,
     min_area: Annotated[
-        float, typer.Option(min=0, help="Only boxes of more square pixels; 0 for all.")
+        float, typer.Option(min=0, help="Only boxes with a larger area in pixels; 0 for all.")
     ] = 2000,
     captions: Annotated[
-        bool, typer.Option(help="Caption images too, plainly and with phrases on true boxes.")
+        bool, typer.Option(help="Also caption images, plainly and grounded on true boxes.")
     ] = False,
     describe: Annotated[
         str | None,
-        typer.Option(help="What is asked of a box; <region> stands for it.", show_default=False),
+        typer.Option(help="Question about a box; <region> is replaced by it.", show_default=False),
     ] = None,
     locate: Annotated[
         str | None,
-        typer.Option(help="What is asked of a description; {x} stands for it.", show_default=False),
+        typer.Option(
+            help="Question about a description; {x} is replaced by it.", show_default=False
+        ),
     ] = None,
     caption_prompt: Annotated[
-        str | None, typer.Option(help="What is asked for a caption.", show_default=False)
+        str | None, typer.Option(help="Question for a caption.", show_default=False)
     ] = None,
     ground_prompt: Annotated[
-        str | None, typer.Option(help="What is asked for a grounded caption.", show_default=False)
+        str | None, typer.Option(help="Question for a grounded caption.", show_default=False)
     ] = None,
     workers: Annotated[
         int, typer.Option(min=1, max=1024, help="Processes, each with the model.")
     ] = 1,
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once.")] = 32,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only this many images.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
+    batch_size: QuestionBatch = 32,
+    limit: ImageLimit = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Describe boxes with a model and keep the descriptions that lead it back to them.
+    """Describe boxes with a model and keep descriptions that it locates at the same boxes.
 
-    What is kept has the box of the annotation, and `deixis data build` reads it. The same sources,
-    model and options give the same bytes on any number of processes. A run that was stopped goes
-    on when it is started again.
+    Kept descriptions have the box of the annotation; `deixis data build` reads them. The same
+    sources, model and options give the same bytes with any number of processes. A run that was
+    stopped continues when it is started again.
     """
     from deixis.cli.outputs import check_creatable, print_json, print_result
-    from deixis.cli.progress import shown_progress
+    from deixis.cli.progress_display import shown_progress
     from deixis.data.bootstrap import BootstrapPlan, Prompts, bootstrap
-    from deixis.data.bootstrap.engine import reading_specs
+    from deixis.data.bootstrap.bootstrap_run import reading_specs
     from deixis.data.sources import named_apart, open_source
 
     check_creatable(out)
@@ -105,7 +109,7 @@ def _summary(result: "BootstrapResult") -> str:
     lines = []
     for name, one in result.manifest["sources"].items():
         lines.append(f"{name}: {_counted(one['image_fates'])}")
-        lines.append(f"  {one['objects']} objects: {one['described']} described")
+        lines.append(f"  {one['objects']} instances: {one['described']} described")
         if one["not_described"]:
             lines[-1] += f", not {_counted(one['not_described'])}"
         if one["described"]:

@@ -1,4 +1,4 @@
-"""Built data sets to look at: a page of their own, or one picture."""
+"""Pages and contact sheets that show built data sets."""
 
 import base64
 import io
@@ -14,7 +14,7 @@ from PIL import Image
 from deixis.data.build import BuiltDataset
 from deixis.errors import DeixisError, RecipeError
 from deixis.geometry import ImageSize, Mask, Scribble
-from deixis.notation import Coordinates, Notation, Tokens, Triplets
+from deixis.notation import NOTATIONS, join_pieces
 from deixis.overlay import draw_answer
 from deixis.processing.images import read_image
 from deixis.processing.video import read_video
@@ -29,11 +29,6 @@ from deixis.structures import (
     Video,
 )
 
-_NOTATIONS: Mapping[str, Notation] = {
-    "coordinates": Coordinates(),
-    "tokens": Tokens(),
-    "triplets": Triplets(),
-}
 _THUMBNAIL = 512
 _PAGES = Environment(loader=PackageLoader("deixis.cli"), autoescape=True, undefined=StrictUndefined)
 
@@ -44,7 +39,7 @@ def choose_rows(
     """Rows of a task and source, spread over the data set by a seed, in its order.
 
     Raises:
-        RecipeError: There are none.
+        RecipeError: No row has this task and source.
     """
     generator = np.random.default_rng(seed)
     kept: list[tuple[float, int, dict[str, Any]]] = []
@@ -61,7 +56,7 @@ def choose_rows(
 
 
 def shown_turn(turn: Turn, conversation: Conversation) -> GroundedText:
-    """A turn as one grounded text, with the regions of its question drawn as its answer's units."""
+    """Return a turn as one grounded text; regions of the question become units to draw."""
     text = ""
     phrases: list[GroundedPhrase] = []
     for number, part in enumerate(turn.question):
@@ -98,7 +93,7 @@ def _pixels(conversation: Conversation) -> ImageArray:
 
 
 def _middle_frame(video: Video, conversation: Conversation) -> ImageArray:
-    """The frame in the middle; a plain tile where MP4 and WebM cannot be read here."""
+    """Return the middle frame, or a plain tile if MP4 and WebM cannot be read."""
     try:
         frames = read_video(video, num_frames=1).frames
     except RecipeError:
@@ -123,7 +118,7 @@ def _drawn(conversation: Conversation) -> Image.Image:
 def contact_sheet(
     dataset: BuiltDataset, rows: Sequence[Mapping[str, Any]], *, columns: int = 4
 ) -> bytes:
-    """Conversations side by side, as a PNG."""
+    """Return conversations side by side, as a PNG."""
     pictures = []
     for row in rows:
         picture = _drawn(dataset.conversation(row))
@@ -167,7 +162,7 @@ def _card(dataset: BuiltDataset, row: Mapping[str, Any]) -> _Card:
     picture.save(buffer, format="JPEG", quality=85)
     problems: set[str] = set()
     notations = {}
-    for name, notation in _NOTATIONS.items():
+    for name, notation in NOTATIONS.items():
         texts = []
         for turn in conversation.turns:
             if turn.answer is None or conversation.size is None:
@@ -176,7 +171,11 @@ def _card(dataset: BuiltDataset, row: Mapping[str, Any]) -> _Card:
             if adapted != turn.answer:
                 problems.add(f"{name}-loses-units")
             try:
-                texts.append(notation.render(notation.encode(adapted, conversation.size).pieces))
+                texts.append(
+                    join_pieces(
+                        notation.encode(adapted, conversation.size).pieces, notation.spelling
+                    )
+                )
             except DeixisError as error:
                 problems.add(f"{name}-refuses")
                 texts.append(str(error))
@@ -192,20 +191,23 @@ def _card(dataset: BuiltDataset, row: Mapping[str, Any]) -> _Card:
 
 
 def view_page(dataset: BuiltDataset, rows: Sequence[Mapping[str, Any]]) -> str:
-    """A page that shows conversations, with filters by task, source and problem."""
+    """Return an HTML page of conversations, with filters by task, source and problem.
+
+    Each conversation is written in every notation of `NOTATIONS`.
+    """
     return _PAGES.get_template("view.html.j2").render(
         title=f"{dataset.folder.name}: {len(rows)} of {len(dataset)} conversations",
         cards=[_card(dataset, row) for row in rows],
         choices={
             "task": sorted({task for row in rows for task in row["tasks"]}),
             "source": sorted({row["source"] for row in rows}),
-            "problem": ("none", *(f"{name}-loses-units" for name in _NOTATIONS)),
+            "problem": ("none", *(f"{name}-loses-units" for name in NOTATIONS)),
         },
     )
 
 
 def report_page(dataset: BuiltDataset, content: Mapping[str, Any], *, pictures: int = 12) -> str:
-    """A report as a page: every table, and some conversations."""
+    """Return a report as an HTML page with all tables and some conversations."""
     rows = []
     if len(dataset):
         rows = choose_rows(dataset, task=None, source=None, count=pictures, seed=0)

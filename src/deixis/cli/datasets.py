@@ -1,4 +1,4 @@
-"""``deixis data tasks|sources|build|check|report``: conversations of annotations."""
+"""``deixis data tasks|sources|build|check|report|view``: conversations from annotations."""
 
 import os
 from collections.abc import Sequence
@@ -8,21 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deixis.cli.options import AsJson, BudgetShare, CheckImages, OutputFolder, SourceSpecs
+
 if TYPE_CHECKING:
     from deixis.data.build import Findings
 
-SourceSpecs = Annotated[
-    list[str],
-    typer.Option(
-        "--source", help="FORMAT:PATH[,option=value…]; give it several times.", show_default=False
-    ),
-]
 
-
-def tasks_command(
-    *, as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False
-) -> None:
-    """List the tasks that conversations can be made of."""
+def tasks_command(*, as_json: AsJson = False) -> None:
+    """List the tasks of conversations."""
     from deixis.cli.outputs import print_json, print_result
     from deixis.data.mixture import MIXTURES
     from deixis.data.tasks import describe_tasks
@@ -39,9 +32,7 @@ def tasks_command(
     print_result("\n".join([*lines, "", "mixtures", *mixtures]))
 
 
-def sources_command(
-    *, as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False
-) -> None:
+def sources_command(*, as_json: AsJson = False) -> None:
     """List the annotation formats that can be read."""
     from deixis.cli.outputs import print_json, print_result
     from deixis.data.sources import FORMATS
@@ -62,10 +53,8 @@ def build_command(
     ],
     *,
     source: SourceSpecs,
-    out: Annotated[
-        Path, typer.Option(help="A new or empty folder, or one to finish.", show_default=False)
-    ],
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, other choices.")] = 0,
+    out: OutputFolder,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random choices.")] = 0,
     workers: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Processes; all cores by default.")
     ] = None,
@@ -74,35 +63,31 @@ def build_command(
         typer.Option(help="A Ray cluster: auto, host:port, or local.", show_default=False),
     ] = None,
     turns: Annotated[
-        int, typer.Option(min=1, max=64, help="Turns about one image in a conversation.")
+        int, typer.Option(min=1, max=64, help="Largest number of turns of a conversation.")
     ] = 1,
     embed: Annotated[
-        bool, typer.Option(help="Put images into the shards instead of naming them.")
+        bool, typer.Option(help="Store images in the shards instead of their names.")
     ] = False,
-    check_images: Annotated[
-        bool, typer.Option(help="Look at the header of every image file.")
-    ] = True,
-    shard_images: Annotated[int, typer.Option(min=1, help="Images of one shard.")] = 2000,
-    budget: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of a source's images that may be at fault.")
-    ] = 0.01,
+    check_images: CheckImages = True,
+    shard_images: Annotated[int, typer.Option(min=1, help="Images in one shard.")] = 2000,
+    budget: BudgetShare = 0.01,
     wordings: Annotated[
-        Path | None, typer.Option(help="Wordings of your own, as JSON.", show_default=False)
+        Path | None, typer.Option(help="JSON file with custom wordings.", show_default=False)
     ] = None,
     rules: Annotated[str, typer.Option(help="Sampling rules: deixis or pink.")] = "deixis",
     rule: Annotated[
         list[str] | None,
         typer.Option(help="Change a rule: absent_share=0.3; repeat for more.", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Make conversations of annotations and write them as Parquet shards.
+    """Make conversations from annotations and write them as Parquet shards.
 
-    The same sources, tasks, seed and options give the same bytes. A build that was stopped goes on
-    when it is started again.
+    The same sources, tasks, seed and options give the same bytes. A build that was stopped
+    continues when it is started again.
     """
     from deixis.cli.outputs import check_creatable, print_json, print_result
-    from deixis.cli.progress import shown_progress
+    from deixis.cli.progress_display import shown_progress
     from deixis.data.build import Budget, BuildPlan, build, with_wordings
     from deixis.data.mixture import parse_mixture
     from deixis.data.sources import named_apart, open_source
@@ -151,11 +136,11 @@ def build_command(
 
 
 def _hint_exhaustive(specs: Sequence[str]) -> None:
-    """Name the option that makes questions of numbers, quadrants and all of a class."""
+    """Hint at the option that allows questions about numbers, quadrants and whole classes."""
     for spec in specs:
         if spec.startswith("visual_genome:") and ",exhaustive=" not in spec:
             typer.echo(
-                f"hint: {spec},exhaustive=true counts its objects as all there are, as "
+                f"hint: {spec},exhaustive=true takes its instances as complete, as "
                 "--rules pink does",
                 err=True,
             )
@@ -188,18 +173,17 @@ def check_command(
         ),
     ],
     *,
-    check_images: Annotated[
-        bool, typer.Option(help="Look at the header of every image file.")
-    ] = True,
+    check_images: CheckImages = True,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Decode no picture: of sources look at headers only.")
+        bool,
+        typer.Option("--quick", help="Do not decode pictures; for sources, check headers only."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Say what is wrong with annotations and where, or whether a built data set is whole.
+    """List problems of annotations with their places, or verify a built data set.
 
-    Every picture is decoded unless --quick is given. Ends with 3 where annotations or their
-    pictures are at fault, and with 7 where a built data set or a picture of it has changed.
+    Every picture is decoded unless --quick is given. Ends with 3 if annotations or their pictures
+    have problems, and with 7 if a built data set or one of its pictures has changed.
     """
     from deixis.cli.outputs import print_json, print_result
     from deixis.data.build import check_pictures, check_sources, verify
@@ -249,20 +233,20 @@ def _pictures_json(findings: "Findings") -> dict[str, object]:
 
 
 def _pictures_text(findings: "Findings") -> str:
-    lines = [f"{findings.images} pictures, {findings.sound} without a fault"]
-    return "\n".join([*lines, *_faults(findings)])
+    lines = [f"{findings.images} pictures, {findings.sound} without problems"]
+    return "\n".join([*lines, *_problem_lines(findings)])
 
 
 def _findings_text(findings: "Findings") -> str:
     lines = [
-        f"{findings.images} images of {findings.records} records, {findings.sound} without a fault"
+        f"{findings.images} images of {findings.records} records, {findings.sound} without problems"
     ]
     lines += [f"passed over: {rule}: {count}" for rule, count in findings.passed_over.items()]
     lines += [f"normalised: {note}: {count}" for note, count in findings.normalised.items()]
-    return "\n".join([*lines, *_faults(findings)])
+    return "\n".join([*lines, *_problem_lines(findings)])
 
 
-def _faults(findings: "Findings") -> list[str]:
+def _problem_lines(findings: "Findings") -> list[str]:
     from deixis.data.sources import REASONS
 
     lines: list[str] = []
@@ -278,12 +262,12 @@ def report_command(
     html: Annotated[
         Path | None, typer.Option(help="Write a page with pictures to this file.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Say what a built data set holds, and what was left out and why."""
+    """Report what a built data set has, and what was left out and why."""
     from deixis.cli.outputs import output_file, print_json, print_result
     from deixis.data.build import BuiltDataset
-    from deixis.data.report import as_text, report
+    from deixis.data.dataset_report import as_text, report
 
     with output_file(html) if html is not None else nullcontext() as file:
         dataset = BuiltDataset(folder)
@@ -304,15 +288,15 @@ def view_command(
     folder: Annotated[Path, typer.Argument(help="A built folder.", show_default=False)],
     *,
     out: Annotated[
-        Path, typer.Option(help="The page, or with --png the picture.", show_default=False)
+        Path, typer.Option(help="Output file: a page, or a picture with --png.", show_default=False)
     ],
-    png: Annotated[bool, typer.Option(help="A contact sheet instead of a page.")] = False,
+    png: Annotated[bool, typer.Option(help="Write a contact sheet instead of a page.")] = False,
     task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
     source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
-    count: Annotated[int, typer.Option(min=1, max=500, help="Conversations shown.")] = 24,
-    seed: Annotated[int, typer.Option(min=0, help="Which ones.")] = 0,
+    count: Annotated[int, typer.Option(min=1, max=500, help="Number of conversations.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of conversations.")] = 0,
 ) -> None:
-    """Show conversations with their regions and units drawn, and in each notation."""
+    """Show conversations with their regions and units drawn, and in every notation."""
     from deixis.cli.outputs import output_file
     from deixis.data.build import BuiltDataset
 

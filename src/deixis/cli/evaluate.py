@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from deixis.cli.options import AsJson, Device, ModelName, Precision, QuestionBatch
+
 
 def evaluate_command(
-    model: Annotated[
-        str, typer.Argument(help="A shipped model, a folder or a hub id.", show_default=False)
-    ],
+    model: ModelName,
     benchmarks: Annotated[
         list[str],
         typer.Argument(help="Names such as scenes/rec:val scenes/res:val.", show_default=False),
@@ -23,51 +23,43 @@ def evaluate_command(
     level: Annotated[
         str | None, typer.Option(help="Only this level: plain, standard or hard.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at once.")] = 32,
+    batch_size: QuestionBatch = 32,
     second_look: Annotated[
-        bool, typer.Option(help="Check denials by what is seen; without, the bare language model.")
+        bool,
+        typer.Option(help="Check denials with vision features; off: the language model alone."),
     ] = True,
     fuse: Annotated[
         str | None,
         typer.Option(
             metavar="STRATEGY,...",
-            help="Compare ways to fuse boxes with their sources: agreement, decoder, mask, mean, "
-            "iou_vote, score.",
+            help="Compare strategies that fuse boxes: agreement, decoder, mask, mean, iou_vote, score.",
         ),
     ] = None,
     detector: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="A GroundingDINO of transformers, one more source of boxes."
+            metavar="DIR", help="A GroundingDINO of transformers, a third source of boxes."
         ),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")
-    ] = None,
-    dtype: Annotated[
-        str,
-        typer.Option(
-            help="Precision: auto (bfloat16 on an accelerator, float32 on the processor), float32, "
-            "bfloat16 or float16."
-        ),
-    ] = "auto",
+    device: Device = None,
+    dtype: Precision = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the report to this JSON file.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Score a model on benchmarks, each level apart.
+    """Score a model on benchmarks, separately for each level.
 
-    With --fuse, a second table has the accuracy of each source of boxes beside that of each way to
-    fuse them, from the same answers. The scores are those without fusion.
+    With --fuse, a second table compares the sources of boxes with the strategies that fuse them, on
+    the same answers. The scores are those without fusion.
     """
     from deixis.cli.outputs import output_file, print_json, print_result
-    from deixis.cli.progress import shown_progress
+    from deixis.cli.progress_display import shown_progress
 
     if detector is not None and fuse is None:
         raise typer.BadParameter("--detector is asked only where boxes are fused: give --fuse")
     with output_file(out) if out is not None else nullcontext() as file:
         from deixis.cli.model import load_quietly
         from deixis.evaluation import evaluate, resolve_benchmark
-        from deixis.evaluation.fusion import check_fusible, read_strategies
+        from deixis.evaluation.fusion_comparison import check_fusible, read_strategies
 
         resolved = [one for name in benchmarks for one in resolve_benchmark(name, level=level)]
         strategies = () if fuse is None else read_strategies(fuse.split(","))

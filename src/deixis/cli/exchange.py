@@ -1,4 +1,4 @@
-"""``deixis data export|import``: annotations to the files of other tools, and theirs to ours."""
+"""``deixis data export|import``: annotations to and from the files of other tools."""
 
 import os
 from pathlib import Path
@@ -6,17 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deixis.cli.datasets import SourceSpecs
+from deixis.cli.options import AsJson, BudgetShare, CheckImages, SourceSpecs
 
 if TYPE_CHECKING:
     from deixis.data.export import ExportReport
     from deixis.errors import BudgetError
-
-CheckImages = Annotated[bool, typer.Option(help="Look at the header of every image file.")]
-BudgetShare = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of the images that may be at fault.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 
 def export_command(
@@ -32,7 +26,7 @@ def export_command(
     source: SourceSpecs,
     out: Annotated[Path, typer.Option(help="A new or empty folder.", show_default=False)],
     copy_images: Annotated[
-        bool, typer.Option("--copy-images", help="Put copies of the images into the folder.")
+        bool, typer.Option("--copy-images", help="Copy the images into the folder.")
     ] = False,
     rows: Annotated[
         str | None,
@@ -44,9 +38,7 @@ def export_command(
     ] = None,
     url: Annotated[
         str | None,
-        typer.Option(
-            help="For label_studio: what stands before the names of images.", show_default=False
-        ),
+        typer.Option(help="For label_studio: prefix of the names of images.", show_default=False),
     ] = None,
     check_images: CheckImages = True,
     budget: BudgetShare = 0.01,
@@ -54,11 +46,11 @@ def export_command(
 ) -> None:
     """Write annotations in the format of another tool.
 
-    What cannot be read is listed in OUT.quarantine.jsonl, with the reason. What the format has no
-    place for is counted.
+    Records that cannot be read are listed in OUT.quarantine.jsonl, with the reason. Annotations that
+    the format cannot hold are counted.
     """
     from deixis.cli.outputs import output_file, output_folder
-    from deixis.cli.progress import shown_progress
+    from deixis.cli.progress_display import shown_progress
     from deixis.data.export import EXPORT_FORMATS, ExportOptions, export_samples
     from deixis.data.sources import named_apart, open_source
     from deixis.errors import BudgetError, RecipeError
@@ -79,21 +71,21 @@ def export_command(
     failed: BudgetError | None = None
     report: ExportReport | None = None
     quarantine = _beside(out)
-    with output_file(quarantine) as faults:
+    with output_file(quarantine) as problems:
         try:
             with output_folder(out) as folder, shown_progress("export", "images") as progress:
                 report = export_samples(
                     opened,
                     form,
                     folder,
-                    quarantine=faults.draft,
+                    quarantine=problems.draft,
                     options=options,
                     budget=budget,
                     progress=progress,
                 )
         except BudgetError as error:
             failed = error
-        faults.written = True
+        problems.written = True
     _end(failed, report, quarantine, as_json=as_json)
     typer.echo(f"{form}: {out}", err=True)
     if report is not None and not copy_images and not EXPORT_FORMATS[form].brings_images:
@@ -113,25 +105,23 @@ def import_command(
         str,
         typer.Argument(
             metavar="PATH[,option=value…]",
-            help="What to read, as after FORMAT: of a source.",
+            help="The source to read, without its FORMAT: prefix.",
             show_default=False,
         ),
     ],
     *,
-    out: Annotated[
-        Path, typer.Option(help="A file of JSON lines, to be written.", show_default=False)
-    ],
+    out: Annotated[Path, typer.Option(help="Output file of JSON lines.", show_default=False)],
     check_images: CheckImages = True,
     budget: BudgetShare = 0.01,
     as_json: AsJson = False,
 ) -> None:
     """Write the annotations of another tool as one file of JSON lines.
 
-    What cannot be read is listed in OUT.quarantine.jsonl, with the reason. Images stay where they
-    are.
+    Records that cannot be read are listed in OUT.quarantine.jsonl, with the reason. Images are not
+    copied.
     """
     from deixis.cli.outputs import output_file
-    from deixis.cli.progress import shown_progress
+    from deixis.cli.progress_display import shown_progress
     from deixis.data.export import ExportOptions, export_samples
     from deixis.data.sources import open_source
     from deixis.errors import BudgetError
@@ -140,14 +130,14 @@ def import_command(
     failed: BudgetError | None = None
     report: ExportReport | None = None
     quarantine = _beside(out)
-    with output_file(quarantine) as faults:
+    with output_file(quarantine) as problems:
         try:
             with output_file(out) as lines, shown_progress("import", "images") as progress:
                 report = export_samples(
                     [opened],
                     "lines",
                     lines.draft,
-                    quarantine=faults.draft,
+                    quarantine=problems.draft,
                     options=ExportOptions(check_images=check_images),
                     budget=budget,
                     near=out.parent,
@@ -156,7 +146,7 @@ def import_command(
                 lines.written = True
         except BudgetError as error:
             failed = error
-        faults.written = True
+        problems.written = True
     _end(failed, report, quarantine, as_json=as_json)
     spec = f"jsonl:{out}"
     if report is not None and report.root != Path(os.path.abspath(out.parent)):  # noqa: PTH100  # links stay as they are
@@ -176,7 +166,7 @@ def _end(
     *,
     as_json: bool,
 ) -> None:
-    """Say what became of everything, or pass on that too much was at fault."""
+    """Print the counts of a report, or raise the error that the budget is exceeded."""
     from deixis.cli.outputs import print_json, print_result
     from deixis.errors import BudgetError
 

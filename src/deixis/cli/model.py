@@ -1,4 +1,4 @@
-"""Models for commands, quietly: stderr belongs to the command's own messages."""
+"""Models for commands, loaded without output of other libraries on stderr."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from deixis.inference.load import load
 
 
 def quiet_libraries() -> None:
-    """Keep the warnings and progress bars of transformers from stderr, for the whole process."""
+    """Silence warnings and progress bars of transformers for the whole process."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 
@@ -26,7 +26,7 @@ def load_quietly(
     """Load a model by its name, folder or hub id; the others are folders (see `load`).
 
     Raises:
-        ModelError: There is no such model, device or dtype, or it takes no pose model.
+        ModelError: The model, device or dtype is unknown, or the model takes no pose model.
         CheckpointError: Its files are damaged.
     """
     quiet_libraries()

@@ -1,4 +1,4 @@
-"""Outputs that are checked before the work and appear whole or not at all."""
+"""Output files and folders: checked before the work, and written atomically."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from deixis.storage import discard, draft_of, publish, storing, whole_folder
 
 
 class OutputFile:
-    """A file that takes its name only when the work around it has succeeded."""
+    """A file that gets its name only after the work has succeeded."""
 
     def __init__(self, path: Path, draft: Path) -> None:
         self.path = path
@@ -23,7 +23,7 @@ class OutputFile:
         """Write the whole content.
 
         Raises:
-            StorageError: The disk refuses it.
+            StorageError: The content cannot be written.
         """
         with storing(f"output {self.path}"):
             self.draft.write_bytes(data)
@@ -32,11 +32,11 @@ class OutputFile:
 
 @contextmanager
 def output_file(path: Path) -> Iterator[OutputFile]:
-    """Reserve ``path`` now; give it its content when the block ends well.
+    """Reserve ``path`` now; write its content when the block ends without an error.
 
-    A draft is made beside it at once, so a folder that cannot be written is found before any
-    work. On any error, and when the process is asked to end, the draft is removed and a file of
-    that name stays as it was.
+    A draft is made beside it at once, so that a folder without write access is found before any
+    work. On an error or a signal to end, the draft is removed and an existing file of that name
+    stays as it was.
 
     Raises:
         StorageError: The folder is missing or cannot be written, or the name is taken by
@@ -61,7 +61,7 @@ def output_file(path: Path) -> Iterator[OutputFile]:
 
 @contextmanager
 def output_folder(path: Path) -> Iterator[Path]:
-    """Give a draft folder that becomes ``path`` when the block ends well.
+    """Yield a draft folder that becomes ``path`` when the block ends without an error.
 
     Raises:
         StorageError: ``path`` exists and is not an empty folder, its parent is missing, or it
@@ -78,10 +78,10 @@ def output_folder(path: Path) -> Iterator[Path]:
 
 
 def check_creatable(path: Path) -> None:
-    """Check that a folder can be made and written at ``path``, leaving nothing behind.
+    """Check that a folder can be made and written at ``path``; nothing is left there.
 
     Raises:
-        StorageError: It cannot.
+        StorageError: The folder cannot be made or written.
     """
     target = _resolved(path)
     if target.exists() and not target.is_dir():
@@ -103,7 +103,7 @@ def print_json(value: Any) -> None:
 
 
 def print_result(text: str) -> None:
-    """Print text on stdout; what the terminal's encoding lacks becomes ``?``."""
+    """Print text on stdout; characters outside the terminal's encoding become ``?``."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, errors="replace").decode(encoding))
 

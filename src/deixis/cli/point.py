@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deixis.cli.options import AsJson, Device, Precision
+
 if TYPE_CHECKING:
     from deixis.inference import PointingAnswer
 
@@ -20,7 +22,8 @@ def point_command(
     prompt: Annotated[
         str,
         typer.Argument(
-            help="The question. {region} stands for a region given below.", show_default=False
+            help="The question; each {region} is replaced by a region given below.",
+            show_default=False,
         ),
     ],
     *,
@@ -33,7 +36,9 @@ def point_command(
     ] = None,
     mask: Annotated[
         list[Path] | None,
-        typer.Option(help="An image of the same size; pixels that are not black are the region."),
+        typer.Option(
+            help="An image of the same size whose pixels that are not black are the region."
+        ),
     ] = None,
     normalized: Annotated[
         bool,
@@ -49,13 +54,14 @@ def point_command(
         ),
     ] = False,
     units: Annotated[
-        str | None, typer.Option(help="Point with these, such as box, mask or box,mask.")
+        str | None,
+        typer.Option(help="Unit types of all references, such as box, mask or box,mask."),
     ] = None,
     fuse: Annotated[
         str | None,
         typer.Option(
             metavar="STRATEGY",
-            help="Make each box of those of the box decoder, of its mask and of a detector: "
+            help="Combine the boxes of the box decoder, the mask decoder and a detector: "
             "agreement, decoder, mask, mean, iou_vote or score.",
         ),
     ] = None,
@@ -74,27 +80,19 @@ def point_command(
     model: Annotated[
         str, typer.Option(help="A shipped model, a folder or a hub id.")
     ] = "scenes-tiny",
-    device: Annotated[
-        str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps.")
-    ] = None,
-    dtype: Annotated[
-        str,
-        typer.Option(
-            help="Precision: auto (bfloat16 on an accelerator, float32 on the processor), float32, "
-            "bfloat16 or float16."
-        ),
-    ] = "auto",
+    device: Device = None,
+    dtype: Precision = "auto",
     out: Annotated[
         Path | None, typer.Option(help="Draw the answer into this PNG, JPEG or WebP file.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Ask about an image; the answer's words point at boxes and masks in its pixels.
+    """Ask about an image; phrases of the answer point at boxes and masks.
 
-    Coordinates count pixels of the upright image from its top left corner.
+    Coordinates are pixels of the upright image from its top left corner.
     """
     from deixis.cli.outputs import output_file, print_json, print_result
-    from deixis.cli.regions import place_regions, read_regions
+    from deixis.cli.region_arguments import place_regions, read_regions
 
     if out is not None and out.suffix.lower() not in _FORMATS:
         known = ", ".join(_FORMATS)

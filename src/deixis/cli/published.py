@@ -1,9 +1,11 @@
-"""``deixis import``: weights that others have published, as parts of a deixis model."""
+"""``deixis import``: published weights of other projects, as parts of a deixis model."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from deixis.cli.options import AsJson
 
 
 def import_weights_command(
@@ -32,14 +34,14 @@ def import_weights_command(
             show_default=False,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Turn published weights into parts of a deixis model.
 
-    OUT gets one safetensors file for each part and report.json, which says what became of every
-    key. Pickled files (.pth, .pt, .bin) are read by a process that knows nothing but tensors:
-    nothing in them is run. A model that is built with the parts takes from the report what no
-    tensor says: which hidden state u-LLaVA points with, and what stands in Pink's adapters.
+    OUT gets one safetensors file for each part and report.json, which lists the fate of every key.
+    Pickled files (.pth, .pt, .bin) are read by a process that accepts tensors alone: no code in
+    them is run. A model built with the parts reads further settings from the report: the hidden
+    state that u-LLaVA points with, and the design of Pink's adapters.
     """
     from deixis.cli.outputs import output_folder, print_json, print_result
     from deixis.models.published import import_weights, read_activation

@@ -1,11 +1,11 @@
-"""``deixis data salient``: what pictures are of, described by a captioner."""
+"""``deixis data salient``: the main subject of pictures, described by a captioner."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deixis.cli.datasets import SourceSpecs
+from deixis.cli.options import AsJson, ImageLimit, OutputFolder, SourceSpecs
 
 if TYPE_CHECKING:
     from deixis.data.salient import Captioner
@@ -18,24 +18,22 @@ def salient_command(
         str,
         typer.Option(help="deixis:MODEL, hf:FOLDER, or openai:URL,model=NAME.", show_default=False),
     ],
-    out: Annotated[
-        Path, typer.Option(help="A new or empty folder, or one to finish.", show_default=False)
-    ],
+    out: OutputFolder,
     prompt: Annotated[
         str | None, typer.Option(help="What the captioner is asked.", show_default=False)
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures described at once.")] = 16,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only this many images.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
+    limit: ImageLimit = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Cut out what pictures are of, have it described, and name it by what is said.
+    """Cut out the main subject of each picture, describe it, and take its name from the description.
 
-    The task `salient` of `deixis data build` makes instructions of the output. An endpoint's key
-    is taken from DEIXIS_CAPTIONER_KEY.
+    The task `salient` of `deixis data build` makes instructions from the output. The key of an
+    endpoint is read from DEIXIS_CAPTIONER_KEY.
     """
     from deixis.cli.outputs import check_creatable, print_json, print_result
-    from deixis.cli.progress import shown_progress
-    from deixis.data.bootstrap.engine import reading_specs
+    from deixis.cli.progress_display import shown_progress
+    from deixis.data.bootstrap.bootstrap_run import reading_specs
     from deixis.data.salient import SalientPlan, build_salient
     from deixis.data.sources import named_apart, open_source
 

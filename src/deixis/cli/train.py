@@ -51,9 +51,9 @@ def train_command(
         bool, typer.Option("--resume", help="Go on from the newest checkpoint under --out.")
     ] = False,
 ) -> None:
-    """Train a model by a recipe; it and its provenance lie under OUT/model at the end."""
+    """Train a model by a recipe; the model and its provenance are written to OUT/model."""
     from deixis.cli.outputs import check_creatable
-    from deixis.cli.progress import shown_progress
+    from deixis.cli.progress_display import shown_progress
     from deixis.errors import RecipeError
 
     check_creatable(out)
@@ -67,7 +67,7 @@ def train_command(
 
     quiet_libraries()
     kept = out / "recipe.json"
-    # to resume means to resume what was started, options included; --set changes that
+    # a resumed run keeps the options that it was started with, unless --set changes them
     unchanged = all(one is None for one in (begin, data, mixture))
     same = resume and unchanged and kept.is_file()
     chosen = with_moved_index(load_kept(out), out) if same else load_recipe(recipe)

@@ -1,18 +1,18 @@
 """Benchmarks, the terms of each number, and the program that measures it."""
 
-from deixis.evaluation.baselines import CenterBox, LargestThing
+from deixis.evaluation.baselines import CenterBox, LargestInstance
 from deixis.evaluation.benchmark import (
+    BENCHMARK_TASKS,
     NUM_EXAMPLES,
     SETS,
-    TASKS,
     Benchmark,
-    Task,
+    BenchmarkTask,
     benchmark_names,
     resolve_benchmark,
 )
 from deixis.evaluation.examples import Example
-from deixis.evaluation.predictions import PointedThing, Prediction
-from deixis.evaluation.predictor import (
+from deixis.evaluation.predictions import PredictedReference, Prediction
+from deixis.evaluation.predictor_interface import (
     BatchPredictor,
     PredictorRecord,
     SamplePredictor,
@@ -23,19 +23,20 @@ from deixis.evaluation.protocol import EvaluationProtocol
 from deixis.evaluation.report import Report, Result
 from deixis.evaluation.results_table import write_results_table
 from deixis.evaluation.runner import Progress, evaluate, score
-from deixis.evaluation.scoring import Score
+from deixis.evaluation.scorers import Score
 
 __all__ = [
+    "BENCHMARK_TASKS",
     "NUM_EXAMPLES",
     "SETS",
-    "TASKS",
     "BatchPredictor",
     "Benchmark",
+    "BenchmarkTask",
     "CenterBox",
     "EvaluationProtocol",
     "Example",
-    "LargestThing",
-    "PointedThing",
+    "LargestInstance",
+    "PredictedReference",
     "Prediction",
     "PredictorRecord",
     "Progress",
@@ -43,7 +44,6 @@ __all__ = [
     "Result",
     "SamplePredictor",
     "Score",
-    "Task",
     "benchmark_names",
     "evaluate",
     "hash_weights",

@@ -1,4 +1,4 @@
-"""Trivial answers that any model must beat."""
+"""Trivial baselines that any model must beat."""
 
 import numpy as np
 
@@ -29,23 +29,23 @@ class CenterBox:
 
     name = "centre box"
 
-    def answer_sample(self, sample: Sample, question: tuple[QuestionPart, ...], /) -> Answer:  # noqa: ARG002 - it answers anything alike
+    def answer_sample(self, sample: Sample, question: tuple[QuestionPart, ...], /) -> Answer:  # noqa: ARG002 - every question gets the same answer
         """Answer without looking."""
         height, width = sample.size
         box = Box(width / 4, height / 4, width * 3 / 4, height * 3 / 4)
         return _answer_with(sample, (box, Mask.from_box(box, sample.size)))
 
 
-class LargestThing:
-    """Points at the thing with the most visible pixels, with its true box and mask.
+class LargestInstance:
+    """Points at the instance with the most visible pixels, with its true box and mask.
 
-    It knows the geometry of everything and understands no word.
+    It reads the annotated geometry and ignores the question.
     """
 
-    name = "largest thing"
+    name = "largest instance"
 
-    def answer_sample(self, sample: Sample, question: tuple[QuestionPart, ...], /) -> Answer:  # noqa: ARG002 - it answers anything alike
-        """Answer from the annotation; a sample without instances is answered with nothing."""
+    def answer_sample(self, sample: Sample, question: tuple[QuestionPart, ...], /) -> Answer:  # noqa: ARG002 - every question gets the same answer
+        """Answer from the annotation; the answer is empty for a sample without instances."""
         if not sample.instances:
             return Answer(GroundedText("There is nothing."), sample.size)
         areas = [

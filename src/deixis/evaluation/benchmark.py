@@ -17,7 +17,7 @@ from deixis.evaluation.examples import (
     image_question_examples,
     region_question_examples,
 )
-from deixis.evaluation.scoring import (
+from deixis.evaluation.scorers import (
     AbsenceScorer,
     AnswerScorer,
     BoxAndMaskScorer,
@@ -47,12 +47,12 @@ _ATTRIBUTES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """What a benchmark asks, in one fixed wording, and how answers are scored.
+class BenchmarkTask:
+    """The question of a benchmark in one fixed wording, and the scorer of its answers.
 
-    ``family`` names the expressions that are asked for: None where a benchmark's name chooses
-    one of the three sets, empty where there are no expressions. ``needs_references`` says
-    whether an answer is scored by what it points at or by its words.
+    ``family`` is the family of expressions to ask for: None if the benchmark's name chooses one of
+    the three sets, empty for tasks without expressions. ``needs_references`` says whether answers
+    are scored by their references or by their words.
     """
 
     title: str
@@ -63,20 +63,20 @@ class Task:
     needs_references: bool = True
 
 
-TASKS: dict[str, Task] = {
-    "rec": Task("referring expression comprehension", "Where {is} {x}?", BoxScorer),
-    "res": Task("referring expression segmentation", "Segment {x}.", MaskScorer),
-    "locate": Task("box and mask of one answer", "Point at {x}.", BoxAndMaskScorer),
-    "several": Task(
+BENCHMARK_TASKS: dict[str, BenchmarkTask] = {
+    "rec": BenchmarkTask("referring expression comprehension", "Where {is} {x}?", BoxScorer),
+    "res": BenchmarkTask("referring expression segmentation", "Segment {x}.", MaskScorer),
+    "locate": BenchmarkTask("box and mask of one answer", "Point at {x}.", BoxAndMaskScorer),
+    "several": BenchmarkTask(
         "expressions with several targets", "Where {is} {x}?", SetScorer, family="several"
     ),
-    "absent": Task(
+    "absent": BenchmarkTask(
         "expressions without a target", "Where {is} {x}?", AbsenceScorer, family="absent"
     ),
-    "detection": Task(
+    "detection": BenchmarkTask(
         "all instances of a class", "Detect all {names}.", SetScorer, class_examples, family=""
     ),
-    "count": Task(
+    "count": BenchmarkTask(
         "counting",
         "How many {names} are there?",
         CountScorer,
@@ -84,7 +84,7 @@ TASKS: dict[str, Task] = {
         family="",
         needs_references=False,
     ),
-    "reg": Task(
+    "reg": BenchmarkTask(
         "description of a region",
         "What is {region}?",
         partial(DescriptionScorer, vocabulary=_ATTRIBUTES),
@@ -92,7 +92,7 @@ TASKS: dict[str, Task] = {
         family="",
         needs_references=False,
     ),
-    "region_qa": Task(
+    "region_qa": BenchmarkTask(
         "questions about a region",
         "{question}",
         AnswerScorer,
@@ -100,7 +100,7 @@ TASKS: dict[str, Task] = {
         family="",
         needs_references=False,
     ),
-    "vqa": Task(
+    "vqa": BenchmarkTask(
         "questions about the image",
         "{question}",
         AnswerScorer,
@@ -113,7 +113,7 @@ TASKS: dict[str, Task] = {
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """One task on one split at one level: the unit that is scored and reported."""
+    """One task on one split at one level, scored and reported as a whole."""
 
     task_name: str
     set_name: str
@@ -121,13 +121,13 @@ class Benchmark:
     level: str
 
     @property
-    def task(self) -> Task:
-        """What is asked."""
-        return TASKS[self.task_name]
+    def task(self) -> BenchmarkTask:
+        """The task of the benchmark."""
+        return BENCHMARK_TASKS[self.task_name]
 
     @property
     def name(self) -> str:
-        """The name in full; the first set goes without saying."""
+        """The full name; the first set is left out."""
         words = "" if self.set_name in {"", SETS[0]} else f"-{self.set_name}"
         return f"scenes/{self.task_name}{words}:{self.split}@{self.level}"
 
@@ -137,7 +137,7 @@ class Benchmark:
         return BENCHMARK_SEED
 
     def examples(self, *, limit: int | None = None) -> Iterator[Example]:
-        """Yield the examples, always the same ones in the same order; at most ``limit``."""
+        """Yield at most ``limit`` examples, always the same ones in the same order."""
         make = self.task.examples
         family = self.task.family if self.task.family is not None else self.set_name
         if family:
@@ -146,22 +146,22 @@ class Benchmark:
         return islice(endless, self.num_examples(limit=limit))
 
     def num_examples(self, *, limit: int | None = None) -> int:
-        """Return how many examples there are under ``limit``."""
+        """Return the number of examples under ``limit``."""
         return NUM_EXAMPLES if limit is None else min(limit, NUM_EXAMPLES)
 
 
 def resolve_benchmark(name: str, *, level: str | None = None) -> tuple[Benchmark, ...]:
-    """Return the benchmarks that a name means: one for each level, unless it says which.
+    """Return the benchmarks of a name: one for each level, unless the name has a level.
 
     Raises:
-        BenchmarkError: The name does not follow the form, or a part of it is unknown.
+        BenchmarkError: The name has another form, or a part of it is unknown.
     """
     match = _NAME.fullmatch(name)
     if match is None:
         raise BenchmarkError(f"unknown benchmark {name[:80]!r}: expected {_form()}")
     task, split = match["task"], match["split"]
-    _check("task", task, tuple(TASKS), name)
-    has_sets = TASKS[task].family is None
+    _check("task", task, tuple(BENCHMARK_TASKS), name)
+    has_sets = BENCHMARK_TASKS[task].family is None
     if match["set"] is not None and not has_sets:
         raise BenchmarkError(f"unknown benchmark {name!r}: task {task} has no sets")
     set_name = (match["set"] or SETS[0]) if has_sets else ""
@@ -181,7 +181,7 @@ def benchmark_names() -> tuple[str, ...]:
     """Return every benchmark name, without levels."""
     return tuple(
         f"scenes/{task}{words}:{split}"
-        for task, spec in TASKS.items()
+        for task, spec in BENCHMARK_TASKS.items()
         for words in (("", *(f"-{name}" for name in SETS[1:])) if spec.family is None else ("",))
         for split in BENCHMARK_SPLITS
     )
@@ -190,7 +190,7 @@ def benchmark_names() -> tuple[str, ...]:
 def _form() -> str:
     return (
         "scenes/TASK[-SET]:SPLIT[@LEVEL]"
-        f" with TASK {_either(tuple(TASKS))}, SET {_either(SETS)},"
+        f" with TASK {_either(tuple(BENCHMARK_TASKS))}, SET {_either(SETS)},"
         f" SPLIT {_either(BENCHMARK_SPLITS)}, LEVEL {_either(LEVELS)}"
     )
 

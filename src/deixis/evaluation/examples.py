@@ -1,4 +1,4 @@
-"""Questions about drawn scenes with the truth that they are scored against."""
+"""Questions about drawn scenes with the truth that their answers are scored against."""
 
 import hashlib
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from deixis.data.scenes import draw_scene
-from deixis.data.scenes.sample import scene_sample
+from deixis.data.scenes.scene_sample import scene_sample
 from deixis.data.scenes.splits import BENCHMARK_SEED, scene_expressions
 from deixis.data.tasks.prompts import with_region
 from deixis.data.tasks.things import draw_class
@@ -20,18 +20,18 @@ from deixis.language import count_word, definite, is_plural, plural
 from deixis.structures import ImageArray, QuestionAnswer, QuestionPart, Sample, Video
 
 PER_SCENE = 2
-"""Most questions of one scene where a scene has many, so that no scene weighs much."""
+"""Largest number of questions of one scene, so that no scene has a large weight."""
 
 _CLASS_STREAM = 7
-"""Part of the seed from which classes are drawn, so that it meets no other stream."""
+"""Third number of the seed that classes are drawn with; no other draw uses it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
     """One question and its truth.
 
-    ``targets`` are the instances that the answer must point at; none where nothing fits.
-    ``texts`` are answers in words, each of them right.
+    ``targets`` are indices of the instances that the answer must point at; empty where no instance
+    fits. ``texts`` are the right answers in words.
     """
 
     id: str
@@ -45,7 +45,7 @@ class Example:
         """The image, drawn if it has to be.
 
         Raises:
-            BenchmarkError: It is a video.
+            BenchmarkError: The sample is a video.
         """
         image = self.sample.image
         if isinstance(image, Video):
@@ -59,7 +59,7 @@ class Example:
 
     @property
     def mask(self) -> Mask:
-        """All pixels of the targets together; empty where there are none.
+        """The union of the targets' masks; empty without targets.
 
         Raises:
             BenchmarkError: A target has no mask.
@@ -117,7 +117,7 @@ def class_examples(split: str, *, level: str, wording: str) -> Iterator[Example]
 
 
 def description_examples(split: str, *, level: str, wording: str) -> Iterator[Example]:
-    """Yield examples without end that ask what the thing in a box is."""
+    """Yield examples without end that ask what the instance in a box is."""
     for sample, _ in _samples(split, level=level):
         known = [
             (question, question.instance)
@@ -132,7 +132,7 @@ def description_examples(split: str, *, level: str, wording: str) -> Iterator[Ex
 
 
 def region_question_examples(split: str, *, level: str, wording: str) -> Iterator[Example]:
-    """Yield examples without end that ask the data's own questions about things, by their box."""
+    """Yield examples without end that ask the data's own questions about instances, given as boxes."""
     for sample, _ in _samples(split, level=level):
         known = [
             (question, question.instance)

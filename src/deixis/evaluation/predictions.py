@@ -1,4 +1,4 @@
-"""Predictions as rows of a file: written from answers, read back trusting nothing."""
+"""Predictions as rows of a file: written from answers, checked field by field when read."""
 
 import json
 import math
@@ -11,31 +11,36 @@ from typing import Any
 from deixis.errors import BenchmarkError, GeometryError
 from deixis.evaluation.examples import Example
 from deixis.geometry import Box, ImageSize, Mask
-from deixis.inference.answer import PointingAnswer
-from deixis.inference.fusion import SOURCES, BoxSource, FusedReference, ScoredBox
+from deixis.inference.pointing_answer import (
+    SOURCES,
+    BoxSource,
+    FusedReference,
+    PointingAnswer,
+    ScoredBox,
+)
 from deixis.metrics import words_of
 from deixis.structures import Answer, Reference
 
 Row = dict[str, Any]
-"""One line of a predictions file, as JSON."""
+"""One line of a predictions file, as parsed JSON."""
 
 FIELDS = (
     *("benchmark", "id", "example", "size", "text"),
     *("references", "problems", "finish_reason"),
 )
-"""The fields of a row; ``id`` and what the task needs must be there."""
+"""The fields of a row; ``id`` and the field that the task scores are required."""
 
 _DENIALS = frozenset({"no", "not", "none", "nothing", "isn't", "aren't"})
 _OVERSHOOT = 1.0
 _LONGEST_LINE = 1 << 24
-_NAMED_DEFECTS = 2
+_NAMED_PROBLEMS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class PointedThing:
-    """One thing that an answer points at; a unit is None where the answer did not give it.
+class PredictedReference:
+    """One reference of an answer; a unit is None where the answer did not give it.
 
-    ``sources`` are the boxes that its box was or could be made of, None where nobody asked.
+    ``sources`` are the boxes from each source that gave one, None where they were not recorded.
     """
 
     box: Box | None = None
@@ -46,14 +51,14 @@ class PointedThing:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What an answer comes to when it is scored.
+    """The parts of an answer that are scored.
 
-    ``references`` is empty where the answer says that nothing is there, and None where it
-    neither points nor says so: such an answer is unparsed.
+    ``references`` is empty for an answer that says that nothing is there, and None for an
+    unparsed answer, which neither points nor says so.
     """
 
     text: str
-    references: tuple[PointedThing, ...] | None
+    references: tuple[PredictedReference, ...] | None
     problems: tuple[str, ...] = ()
     finish_reason: str = "stop"
 
@@ -61,13 +66,13 @@ class Prediction:
 def make_row(
     benchmark: str, example: Example, answer: Answer, *, with_sources: bool = False
 ) -> Row:
-    """Return an answer as a row. Boxes are clipped to the image.
+    """Return an answer as a row; boxes are clipped to the image.
 
-    ``with_sources`` keeps the boxes that an answer was fused of.
+    ``with_sources`` keeps the boxes that fused boxes were made of.
 
     Raises:
-        BenchmarkError: The answer is about an image of another size, or a unit is not on the
-            image: the predictor's frame is wrong and no score would mean anything.
+        BenchmarkError: The answer is about an image of another size, or a unit does not lie on the
+            image: the predictor answers in another frame.
     """
     if answer.size != example.sample.size:
         raise BenchmarkError(
@@ -137,24 +142,24 @@ def dump_row(row: Row) -> str:
     return json.dumps(row, allow_nan=False, separators=(",", ":"))
 
 
-class Defects:
-    """Faults of a predictions file by kind, each counted and the first ones named."""
+class FileProblems:
+    """Problems of a predictions file by kind: each is counted, the first ones are named."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = defaultdict(int)
         self._named: dict[str, list[str]] = defaultdict(list)
 
     def add(self, kind: str, detail: str) -> None:
-        """Count one fault."""
+        """Count one problem."""
         self._counts[kind] += 1
-        if len(self._named[kind]) < _NAMED_DEFECTS:
+        if len(self._named[kind]) < _NAMED_PROBLEMS:
             self._named[kind].append(detail)
 
     def __bool__(self) -> bool:
         return bool(self._counts)
 
     def count(self, kind: str) -> int:
-        """Return how many faults of a kind there are."""
+        """Return the number of problems of a kind."""
         return self._counts.get(kind, 0)
 
     def __str__(self) -> str:
@@ -168,7 +173,7 @@ def parse_row(line: str) -> Row:
     """Return the JSON object of one line.
 
     Raises:
-        BenchmarkError: It is not an object of known fields, holds NaN or repeats a key.
+        BenchmarkError: The line is not a JSON object of known fields, has NaN or repeats a key.
     """
     try:
         row = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
@@ -199,7 +204,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> Row:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a predictions file with their numbers from 1; blank ones are left out.
+    """Yield the lines of a predictions file with their numbers from 1, without blank lines.
 
     Raises:
         BenchmarkError: The file cannot be read, is not UTF-8 text or has a line of 16 MiB.
@@ -220,11 +225,11 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 def to_prediction(
     row: Row, example: Example, *, needs_references: bool, needs_sources: bool = False
 ) -> Prediction:
-    """Check a row against its example and return what it predicts.
+    """Check a row against its example and return the prediction.
 
     Raises:
-        BenchmarkError: A field is missing, of a wrong type, not finite, made for another
-            example or image, or lies outside the image.
+        BenchmarkError: A field is missing, has a wrong type, is not finite or lies outside the
+            image, or the row belongs to another example or image.
     """
     size = example.sample.size
     needed = "references" if needs_references else "text"
@@ -244,18 +249,18 @@ def to_prediction(
     if references is not None:
         if not isinstance(references, list):
             raise BenchmarkError("references is neither null nor a list")
-        references = tuple(_to_thing(reference, size) for reference in references)
-        if needs_sources and any(thing.sources is None for thing in references):
+        references = tuple(_to_reference(reference, size) for reference in references)
+        if needs_sources and any(one.sources is None for one in references):
             raise BenchmarkError("has no sources of its boxes")
     return Prediction(text, references, tuple(problems), finish_reason)
 
 
-def _to_thing(value: object, size: ImageSize) -> PointedThing:
+def _to_reference(value: object, size: ImageSize) -> PredictedReference:
     if not isinstance(value, Mapping) or not value.keys() <= {"box", "mask", "score", "sources"}:
         raise BenchmarkError("a reference is not an object of box, mask, score and sources")
     box, mask = value.get("box"), value.get("mask")
     try:
-        return PointedThing(
+        return PredictedReference(
             None if box is None else _on_image(Box.from_annotation(box, layout="xyxy"), size),
             None if mask is None else Mask.from_coco(mask, size=size),
             _to_score(value),

@@ -1,12 +1,12 @@
-"""The terms under which a number was measured, stored with it."""
+"""The evaluation protocol: the conditions of a measured number, stored with it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deixis import __version__
 from deixis.evaluation.benchmark import Benchmark
-from deixis.evaluation.predictor import PredictorRecord
-from deixis.evaluation.scoring import SELECTION, Score
+from deixis.evaluation.predictor_interface import PredictorRecord
+from deixis.evaluation.scorers import SELECTION, Score
 from deixis.metrics import Inequality
 
 FAILURE_POLICY = "an answer without what was asked for counts as wrong and stays in the denominator"
@@ -16,12 +16,12 @@ BOX_FRAME = "pixels of the source image, xyxy, exclusive right and bottom edges"
 
 @dataclass(frozen=True, slots=True)
 class EvaluationProtocol:
-    """Everything that a second evaluation must share for its number to be comparable.
+    """Everything that two evaluations must share for their numbers to be comparable.
 
-    ``wording`` is the question with its slots; ``num_examples`` how many were asked;
+    ``wording`` is the question with its slots; ``num_examples`` is the number of examples asked;
     ``examples_sha256`` changes with any image, question or truth. ``threshold`` and
-    ``inequality`` say when an overlap counts as right, where overlaps decide. ``seed`` draws the
-    scenes, ``interval_seed`` the intervals.
+    ``inequality`` say when an IoU counts as right, for scores that use one. ``seed`` is the seed
+    of the scenes, ``interval_seed`` that of the intervals.
     """
 
     benchmark: str
@@ -53,7 +53,7 @@ def build_protocol(
     examples_sha256: str,
     interval_seed: int,
 ) -> EvaluationProtocol:
-    """Write down the terms of one result."""
+    """Return the protocol of one result."""
     inequalities: list[Inequality] = [
         score.inequality for score in scores.values() if hasattr(score, "inequality")
     ]

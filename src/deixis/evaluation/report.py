@@ -1,4 +1,4 @@
-"""Results of an evaluation, and how they are written down."""
+"""Results of an evaluation, as JSON and as Markdown tables."""
 
 import json
 from collections.abc import Mapping
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from deixis.errors import BenchmarkError
-from deixis.evaluation.figures import Figures, figures_of, format_table, headline
-from deixis.evaluation.fusion import FusionResult
+from deixis.evaluation.fusion_comparison import FusionComparison
 from deixis.evaluation.protocol import EvaluationProtocol
-from deixis.evaluation.scoring import Score
+from deixis.evaluation.score_tables import Figures, figures_of, format_table, headline
+from deixis.evaluation.scorers import Score
 from deixis.metrics import CalibrationScore
 from deixis.storage import write_file
 
@@ -20,9 +20,9 @@ class Result:
     """The scores of one benchmark with the terms under which they were measured.
 
     ``coverage`` is below 1 where predictions were missing and that was allowed; they count as
-    wrong. ``num_with_problems`` answers had faults listed, ``num_cut`` reached the length limit.
-    ``fusion`` compares the sources of boxes where that was asked for; the scores are always those
-    of answers without fusion.
+    wrong. ``num_with_problems`` answers have problems listed, ``num_cut`` reached the length limit.
+    ``fusion`` compares the sources of boxes if that was asked for; the scores are always those of
+    answers without fusion.
     """
 
     benchmark: str
@@ -32,10 +32,10 @@ class Result:
     num_with_problems: int
     num_cut: int
     protocol: EvaluationProtocol
-    fusion: FusionResult | None = None
+    fusion: FusionComparison | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON; without fusion there is no such key."""
+        """Return plain data for JSON; the key ``fusion`` is left out without a comparison."""
         data = asdict(self)
         del data["fusion"]
         return data if self.fusion is None else {**data, "fusion": self.fusion.to_dict()}
@@ -48,7 +48,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Results of one predictor, in the order asked for. All figures are fractions in [0, 1]."""
+    """Results of one predictor in the order asked for. All figures are fractions in [0, 1]."""
 
     results: tuple[Result, ...]
 
@@ -56,7 +56,7 @@ class Report:
         """Return the result of a benchmark, named in full.
 
         Raises:
-            BenchmarkError: The report does not hold it.
+            BenchmarkError: The report has no result of this name.
         """
         for result in self.results:
             if result.benchmark == benchmark:
@@ -66,27 +66,22 @@ class Report:
             f"{', '.join(result.benchmark for result in self.results)}"
         )
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether every example of every benchmark had a prediction."""
-        return all(result.coverage == 1.0 for result in self.results)
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
         return {"results": [result.to_dict() for result in self.results]}
 
     def to_json(self, path: Path) -> None:
-        """Write the report whole or not at all.
+        """Write the report atomically.
 
         Raises:
-            StorageError: It cannot be written.
+            StorageError: The file cannot be written.
         """
         write_file(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
 
     def to_markdown(self) -> str:
         """Return one table for each kind of score, a row for each benchmark.
 
-        A last table has the sources and strategies of those that were fused.
+        A last table compares sources and strategies, for benchmarks with a fusion comparison.
         """
         tables: dict[str, list[tuple[str, Figures]]] = {}
         for result in self.results:

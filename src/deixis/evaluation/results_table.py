@@ -1,14 +1,14 @@
-"""The page of results that stands beside a recipe, written by the program alone."""
+"""The page of results of a recipe; the program writes all of it."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from deixis.errors import BenchmarkError
-from deixis.evaluation.benchmark import TASKS
-from deixis.evaluation.figures import Figures, figures_of, format_table, headline, number
+from deixis.evaluation.benchmark import BENCHMARK_TASKS
 from deixis.evaluation.protocol import EvaluationProtocol
 from deixis.evaluation.report import Report, Result
-from deixis.evaluation.scoring import Score
+from deixis.evaluation.score_tables import Figures, figures_of, format_table, headline, number
+from deixis.evaluation.scorers import Score
 from deixis.storage import write_file
 
 _PREAMBLE = (
@@ -28,12 +28,11 @@ def write_results_table(
 ) -> None:
     """Write a page with every benchmark of the first report beside those of the others.
 
-    ``reports`` holds the model's report first, then the baselines', by name. A baseline gives
-    one column, with the figure that the score is known by; a dash stands where it was not
-    measured.
+    ``reports`` has the model's report first, then those of the baselines, by name. Each baseline
+    gives one column with its headline figure, or a dash where it was not measured.
 
     Raises:
-        BenchmarkError: There is no report, or a baseline was asked other examples.
+        BenchmarkError: There are no results, or a baseline was asked other examples.
         StorageError: The page cannot be written.
     """
     if not reports or not next(iter(reports.values())).results:
@@ -51,7 +50,7 @@ def write_results_table(
 
 
 def provenance(terms: EvaluationProtocol, *, command: str, hardware: str, commit: str) -> str:
-    """Return a list of what a page's numbers depend on."""
+    """Return a Markdown list of the conditions that a page's numbers depend on."""
     facts = {
         "command": f"`{command}`",
         "commit": commit,
@@ -81,7 +80,7 @@ def _sections(report: Report, baselines: Mapping[str, Report]) -> dict[str, list
 
 
 def _heading(terms: EvaluationProtocol, score: Score, kind: str) -> str:
-    task = TASKS[terms.task]
+    task = BENCHMARK_TASKS[terms.task]
     unit = {"rec": " (box)", "res": " (mask)"}.get(kind, "") if terms.task == "locate" else ""
     decided = getattr(score, "inequality", None)
     rule = f", right where IoU {decided} {terms.threshold}" if decided else ""

@@ -1,4 +1,4 @@
-"""Ask a predictor every question of a benchmark, and score what it answers."""
+"""Ask a predictor every question of a benchmark and score the answers."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -11,9 +11,9 @@ from deixis import __version__
 from deixis.errors import BenchmarkError
 from deixis.evaluation.benchmark import Benchmark, resolve_benchmark
 from deixis.evaluation.examples import Example
-from deixis.evaluation.fusion import FusionTally, check_fusible, read_strategies
+from deixis.evaluation.fusion_comparison import FusionTally, check_fusible, read_strategies
 from deixis.evaluation.predictions import (
-    Defects,
+    FileProblems,
     Prediction,
     Row,
     make_row,
@@ -21,7 +21,7 @@ from deixis.evaluation.predictions import (
     read_lines,
     to_prediction,
 )
-from deixis.evaluation.predictor import (
+from deixis.evaluation.predictor_interface import (
     AnyPredictor,
     BatchPredictor,
     FusingPredictor,
@@ -31,7 +31,7 @@ from deixis.evaluation.predictor import (
 from deixis.evaluation.protocol import build_protocol
 from deixis.evaluation.report import Report, Result
 from deixis.evaluation.storage import Journal, claim_folder
-from deixis.inference.fusion import FusionStrategy
+from deixis.inference.pointing_answer import FusionStrategy
 from deixis.storage import locked_folder
 from deixis.structures import Answer
 
@@ -61,22 +61,22 @@ def evaluate(
         predictor: Answers batches of questions, or samples.
         benchmark_names: Names as in `resolve_benchmark`; one without a level means all levels.
         limit: Most examples of each benchmark; the first ones are taken.
-        level: The only level to ask, for names that do not say.
+        level: The only level to ask, for names without a level.
         batch_size: Questions asked at once.
-        progress: Told what is done after each batch.
-        out: A folder that gets ``predictions.jsonl`` and ``report.json``. A run that was stopped
-            goes on where it was, and a finished one is scored again without asking.
-        record: Who answers; found out from the predictor by default.
-        seed: Draws the intervals.
+        progress: Called after each batch.
+        out: A folder for ``predictions.jsonl`` and ``report.json``. A run that was stopped
+            continues, and a finished one is scored again without asking.
+        record: Description of the predictor; by default from `record_predictor`.
+        seed: Seed of the intervals.
         fuse: Strategies to fuse boxes by (see `deixis.inference.fusion.fuse_boxes`). Each result
-            then compares them with the sources of boxes, from the same answers; the scores stay
+            then compares them with the sources of boxes, on the same answers; the scores are
             those of answers without fusion.
 
     Raises:
-        BenchmarkError: A name is unknown, a number is out of range, the predictor gives too few
-            answers or answers in another frame, or ``out`` holds another run; or boxes are to be
-            fused, and a benchmark has no single box or the predictor cannot tell its sources.
-        PromptError: There is no such strategy.
+        BenchmarkError: A name is unknown, a number is out of range, the predictor gives a wrong
+            number of answers or answers in another frame, ``out`` has another run, or ``fuse`` is
+            given and a benchmark has no single box or the predictor does not record sources.
+        PromptError: A strategy is unknown.
         StorageError: ``out`` cannot be written.
         LockedError: Another process is writing to ``out``.
     """
@@ -119,12 +119,12 @@ def score(
     allow_missing: bool = False,
     seed: int = 0,
 ) -> Report:
-    """Score a file of predictions, one JSON object a line, whoever made it.
+    """Score a file of predictions with one JSON object a line, from any program.
 
     Each line has an ``id`` and either ``references`` (null for an answer that could not be read,
     ``[]`` for "nothing there", else objects of ``box`` in pixels, ``mask`` as COCO RLE and
-    ``score``) or ``text``. Lines may be in any order and name their ``benchmark``; those of
-    other benchmarks are passed over.
+    ``score``) or ``text``. Lines may be in any order and may name their ``benchmark``; lines of
+    other benchmarks are ignored.
 
     Args:
         benchmark_name: A name as in `resolve_benchmark`.
@@ -132,16 +132,16 @@ def score(
         limit: The limit under which the predictions were made.
         level: The only level to score.
         allow_missing: Count missing predictions as wrong instead of refusing the file; the
-            result then says which part was covered.
-        seed: Draws the intervals.
+            ``coverage`` of the result is then below 1.
+        seed: Seed of the intervals.
 
     Raises:
-        BenchmarkError: The file is unreadable or has any defect: each kind is counted and named.
+        BenchmarkError: The file is unreadable or has a problem; every kind of problem is counted.
     """
     benchmarks = _resolve([benchmark_name], level=level, limit=limit)
     total = sum(benchmark.num_examples(limit=limit) for benchmark in benchmarks)
-    defects = Defects()
-    rows = _Rows(predictions, {benchmark.name for benchmark in benchmarks}, defects, total=total)
+    problems = FileProblems()
+    rows = _Rows(predictions, {benchmark.name for benchmark in benchmarks}, problems, total=total)
     who = PredictorRecord(predictions.name, decoding="unknown: predictions were read from a file")
     tallies: list[_Tally] = []
     for benchmark in benchmarks:
@@ -149,13 +149,13 @@ def score(
         for example in benchmark.examples(limit=limit):
             prediction = rows.take(benchmark, example)
             if prediction is None and not allow_missing:
-                defects.add("missing ids", repr(example.id))
+                problems.add("missing ids", repr(example.id))
             tally.add(example, prediction)
         tallies.append(tally)
     rows.check_frame()
     rows.check_extra()
-    if defects:
-        raise BenchmarkError(f"{predictions}: not scored: {defects}")
+    if problems:
+        raise BenchmarkError(f"{predictions}: not scored: {problems}")
     return Report(tuple(tally.result(who, seed=seed) for tally in tallies))
 
 
@@ -221,7 +221,7 @@ def _answers(
     predictor: AnyPredictor, examples: Sequence[Example], *, fused: bool
 ) -> Sequence[Answer]:
     if fused and isinstance(predictor, FusingPredictor):
-        # the decoder's own box is the answer without fusion, and all sources come with it
+        # the decoder's own box is the answer without fusion; all sources are recorded with it
         questions = [(example.image, example.question) for example in examples]
         return predictor.ask_many(questions, fuse="decoder")
     if isinstance(predictor, BatchPredictor):
@@ -240,7 +240,7 @@ def _read_own(row: Row, example: Example, benchmark: Benchmark, *, fused: bool) 
 
 @dataclass(frozen=True, slots=True)
 class _Fusion:
-    """What is compared beside the scores, and who gave the third box."""
+    """The strategies to compare beside the scores, and the detector of the third box."""
 
     strategies: tuple[FusionStrategy, ...]
     threshold: float
@@ -268,7 +268,7 @@ class _Fusion:
 
 
 class _Tally:
-    """One benchmark while it is scored."""
+    """The scores of one benchmark, updated prediction by prediction."""
 
     def __init__(
         self,
@@ -290,7 +290,7 @@ class _Tally:
         self._fusion = None if fusion is None else fusion.tally()
 
     def add(self, example: Example, prediction: Prediction | None) -> None:
-        """Score one prediction; a missing one counts as an answer that could not be read."""
+        """Score one prediction; a missing one counts as an unparsed answer."""
         if prediction is None:
             self._num_missing += 1
             prediction = Prediction("", None)
@@ -328,10 +328,12 @@ class _Tally:
 
 
 class _Rows:
-    """The rows of a file of predictions, taken one by one by the examples that they are for."""
+    """The rows of a predictions file, looked up by example."""
 
-    def __init__(self, path: Path, benchmarks: set[str], defects: Defects, *, total: int) -> None:
-        self._defects = defects
+    def __init__(
+        self, path: Path, benchmarks: set[str], problems: FileProblems, *, total: int
+    ) -> None:
+        self._problems = problems
         self._rows: dict[tuple[str, str], tuple[int, Row]] = {}
         self._num_boxes = 0
         self._num_small_boxes = 0
@@ -342,7 +344,7 @@ class _Rows:
                 row = parse_row(line)
                 self._keep(row, number, benchmarks)
             except BenchmarkError as error:
-                defects.add("faulty lines", f"line {number}: {error}")
+                problems.add("invalid lines", f"line {number}: {error}")
 
     def _keep(self, row: Row, number: int, benchmarks: set[str]) -> None:
         name = row.get("benchmark", "")
@@ -352,14 +354,14 @@ class _Rows:
         key = (name, row["id"])
         if key in self._rows:
             same = "identical" if self._rows[key][1] == row else "conflicting"
-            self._defects.add(f"duplicate ids, {same}", f"line {number}: {row['id'][:80]!r}")
+            self._problems.add(f"duplicate ids, {same}", f"line {number}: {row['id'][:80]!r}")
         else:
             self._rows[key] = (number, row)
 
     def take(self, benchmark: Benchmark, example: Example) -> Prediction | None:
         """Return the prediction for an example; None where the file has none.
 
-        A faulty one is counted among the defects.
+        An invalid one is counted as a problem of the file.
         """
         found = [
             self._rows.pop(key)
@@ -369,29 +371,29 @@ class _Rows:
         if not found:
             return None
         if len(found) > 1:
-            self._defects.add("duplicate ids, conflicting", f"line {found[1][0]}: {example.id!r}")
+            self._problems.add("duplicate ids, conflicting", f"line {found[1][0]}: {example.id!r}")
         number, row = found[0]
         try:
             prediction = to_prediction(
                 row, example, needs_references=benchmark.task.needs_references
             )
         except BenchmarkError as error:
-            self._defects.add("faulty predictions", f"line {number}: {example.id!r} {error}")
+            self._problems.add("invalid predictions", f"line {number}: {example.id!r} {error}")
             return Prediction("", None)
-        for thing in prediction.references or ():
-            if thing.box is not None:
+        for one in prediction.references or ():
+            if one.box is not None:
                 self._num_boxes += 1
-                self._num_small_boxes += max(thing.box.x2, thing.box.y2) <= 1.0
+                self._num_small_boxes += max(one.box.x2, one.box.y2) <= 1.0
         return prediction
 
     def check_frame(self) -> None:
-        """Add a defect if all boxes lie in the first pixel: they must be normalised."""
+        """Add a problem if all boxes lie in the first pixel: they are normalised then."""
         if self._num_boxes and self._num_boxes == self._num_small_boxes:
-            self._defects.add(
+            self._problems.add(
                 "boxes that look normalised to [0, 1]", "expected pixels of the source image"
             )
 
     def check_extra(self) -> None:
-        """Add a defect for each row that no example took."""
+        """Add a problem for each row that belongs to no example."""
         for (_, name), (number, _) in self._rows.items():
-            self._defects.add("extra ids", f"line {number}: {name[:80]!r}")
+            self._problems.add("extra ids", f"line {number}: {name[:80]!r}")

@@ -12,6 +12,7 @@ from deixis.geometry.boxes import (
     clip_boxes,
     convert_boxes,
     generalized_box_iou,
+    overlap_of_boxes,
     stack_boxes,
 )
 from deixis.geometry.depth import DepthMap
@@ -65,6 +66,7 @@ __all__ = [
     "generalized_box_iou",
     "mask_iou",
     "mirrored_order",
+    "overlap_of_boxes",
     "stack_boxes",
     "stack_points",
 ]

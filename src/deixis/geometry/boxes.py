@@ -218,6 +218,11 @@ def box_iou(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[n
     return _ratio(*_intersection_and_union(a, b))
 
 
+def overlap_of_boxes(first: Box, second: Box) -> float:
+    """Return the IoU of two boxes; 0 if they do not overlap."""
+    return float(box_iou(first.as_array()[None], second.as_array()[None])[0, 0])
+
+
 def generalized_box_iou(
     a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]
 ) -> Float[np.ndarray, "n m"]:

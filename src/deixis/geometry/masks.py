@@ -40,7 +40,7 @@ class Drawable(Protocol):
 @checks_itself
 @dataclass(frozen=True, slots=True, eq=False)
 class Mask:
-    """A set of pixels as a bool array ``[height width]``; it may be empty.
+    """The pixels of one instance, as a bool array ``[height width]``; it may be empty.
 
     The array is read-only. It is a copy, unless the given array owns its data and is read-only.
     Two masks are equal if their pixels are.

@@ -1,4 +1,4 @@
-"""What a path holds that is no saved deixis model, and what deixis can do with it."""
+"""Paths that are not a saved deixis model: what they are, and how deixis can use them."""
 
 import json
 from collections.abc import Mapping
@@ -20,12 +20,12 @@ from deixis.models.vision.loading import OPEN_CLIP_CONFIG
 from deixis.models.vision.pretrained import FAMILIES
 
 MOST_BYTES = 1 << 24
-"""Size above which a config.json is not read: real ones have a few kilobytes."""
+"""Largest config.json that is read; real ones have a few kilobytes."""
 
 _OWN_FIELDS: Mapping[str, type] = MappingProxyType(
     {"text_config": dict, "vision": dict, "marker_ids": dict, "notation": str}
 )
-"""Fields that every saved model has, and what they hold."""
+"""Fields of every saved model, and their types."""
 
 _TYPE = PointingVLMConfig.model_type
 
@@ -56,7 +56,7 @@ _USES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "vitpose": ("a pose model", "deixis point IMAGE QUESTION --pose {path}"),
     }
 )
-"""What a model of a Hugging Face type is, and where deixis takes it."""
+"""Description of a model of a Hugging Face type, and how deixis can use it."""
 
 _FILES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -72,19 +72,19 @@ _FILES: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
     }
 )
-"""What a folder is that holds a file of this name."""
+"""Description of a folder that has a file of this name, and how deixis can use it."""
 
 
 def check_own(folder: Path, name: str) -> None:
-    """See that ``folder/config.json`` is that of a saved deixis model.
+    """Check that ``folder/config.json`` belongs to a saved deixis model.
 
     Args:
-        folder: It has a ``config.json``.
-        name: What the model is called in messages.
+        folder: A folder with a ``config.json``.
+        name: Name of the model in messages.
 
     Raises:
-        ModelError: It is that of another model.
-        CheckpointError: It is damaged.
+        ModelError: The file belongs to another model.
+        CheckpointError: The file is damaged.
     """
     path = folder / "config.json"
     try:
@@ -132,12 +132,12 @@ def check_own(folder: Path, name: str) -> None:
 
 
 def _use(kind: str, fields: Mapping[str, Any]) -> tuple[str, str] | None:
-    """What a model is and where deixis takes it; None where it takes it nowhere."""
+    """Description and use of a model; None if deixis cannot use it."""
     if kind in _USES:
         return _USES[kind]
     vision = fields.get("vision_config")
     if isinstance(vision, Mapping):
-        # two towers, of which the one for images is read
+        # only the image tower of a two-tower model is read
         return _ENCODER if vision.get("model_type") in FAMILIES else None
     built = str(fields.get("architectures", "ForCausalLM"))
     speaks = "ForCausalLM" in built or "LMHeadModel" in built
@@ -147,7 +147,7 @@ def _use(kind: str, fields: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def refuse_path(path: Path, name: str) -> ModelError:
-    """The error for a path that exists and has no ``config.json``, saying what it is."""
+    """The error for a path without ``config.json``, which says what the path is."""
     expected = "expected the folder of a saved deixis model, which has a config.json"
     if not path.is_dir():
         return ModelError(f"model {name} is a file; {expected}")

@@ -1,126 +1,84 @@
-"""One box from several sources (u-LLaVA 4.5 and figure 2).
+"""One box from several sources (u-LLaVA 4.5 and figure 2), and bodies in these boxes.
 
-For one reference, the location decoder gives a box, the mask decoder a mask that has a box, and a
-detector that was asked for the generated tag may give a third. The paper says that all of them
-make the final box, and not how; here each way has a name, and `compare_fusion` says how good every
-source and every way was, so that the fused figure never stands alone. All boxes are in pixels of
-the source image.
+A reference of an answer has up to three boxes: from the location decoder, from its mask, and from a
+detector that is asked for the generated tag. The paper fuses them into the final box but does not
+say how, so each strategy has a name here, and `deixis.evaluation.fusion_comparison` compares all
+sources and strategies. A pose model finds keypoints in the box of a reference if the model has no
+decoder for them (REF-VLM, figure 1a, "agent tools"). All boxes are in pixels of the source image.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
-from typing import Literal, get_args
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from deixis.errors import GeometryError, PromptError
-from deixis.geometry import Box, Mask, box_iou, stack_boxes
-from deixis.metrics.bootstrap import Interval, bootstrap_interval
-from deixis.metrics.comprehension import ComprehensionAccuracy, ComprehensionScore
-from deixis.metrics.thresholds import Inequality, passes
+from deixis.geometry import Box, Keypoints, Mask, overlap_of_boxes, stack_boxes
+from deixis.inference.pointing_answer import (
+    SOURCES,
+    STRATEGIES,
+    BoxSource,
+    FusedBox,
+    FusedReference,
+    FusionStrategy,
+    PointingAnswer,
+    ScoredBox,
+)
+from deixis.models.decoders.grounding import Found
+from deixis.notation import ReferenceSlot
+from deixis.structures import (
+    GroundedText,
+    ImageArray,
+    Problem,
+    Reference,
+    Unit,
+    UnitGroup,
+    UnitType,
+)
 
-BoxSource = Literal["decoder", "mask", "detector"]
-"""Where a box comes from."""
+_Key = tuple[int, int, int]
+Place = tuple[int, int]
+"""Index of a phrase, and index of a reference among all references of that phrase."""
 
-FusionStrategy = Literal["agreement", "decoder", "mask", "mean", "iou_vote", "score"]
-"""How boxes become one; see `fuse_boxes`."""
-
-SOURCES: tuple[BoxSource, ...] = get_args(BoxSource)
-STRATEGIES: tuple[FusionStrategy, ...] = get_args(FusionStrategy)
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredBox:
-    """A box and how sure its source is, in [0, 1]; None where the source does not say.
-
-    Raises:
-        GeometryError: The score is not in [0, 1].
-    """
-
-    box: Box
-    score: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.score is not None and not 0.0 <= self.score <= 1.0:
-            raise GeometryError(f"score {self.score} of box {self.box} is not in [0, 1]")
-
-
-@dataclass(frozen=True, slots=True)
-class FusedBox:
-    """A box, the sources it was made of, and the strategy that made it."""
-
-    box: Box
-    sources: tuple[BoxSource, ...]
-    strategy: FusionStrategy
+OwnBoxes = Mapping[BoxSource, ScoredBox]
 
 
-@dataclass(frozen=True, slots=True)
-class FusedReference:
-    """Where the box of one reference of an answer comes from.
+@runtime_checkable
+class Detector(Protocol):
+    """Finds boxes for a phrase, such as `deixis.models.decoders.grounding.GroundingDetector`."""
 
-    The reference is ``answer.phrases[phrase].references[reference]``. ``found`` has the box of
-    every source that gave one; ``fused`` is None where the strategy had none to go by, and the
-    reference has no box then.
-    """
-
-    phrase: int
-    reference: int
-    found: Mapping[BoxSource, ScoredBox]
-    strategy: FusionStrategy
-    fused: FusedBox | None
+    def detect(self, image: ImageArray, phrase: str) -> Sequence[Found[Box]]:
+        """Find boxes in pixels of the image; raises PromptError if ``phrase`` is not one phrase."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """What a strategy changes against the box decoder alone, sample by sample.
+@runtime_checkable
+class BodyModel(Protocol):
+    """Finds bodies in boxes, such as `deixis.models.decoders.grounding.PoseEstimator`."""
 
-    ``accuracy`` and ``mean_iou`` are differences with their 95 % intervals, the samples drawn in
-    pairs. ``num_won`` samples are right with the strategy alone, ``num_lost`` with the decoder
-    alone.
-    """
-
-    accuracy: float
-    accuracy_interval: Interval
-    mean_iou: float
-    mean_iou_interval: Interval
-    num_won: int
-    num_lost: int
+    def estimate(self, image: ImageArray, boxes: Sequence[Box]) -> Sequence[Found[Keypoints]]:
+        """Find the body in each box, in order, in pixels of the image."""
 
 
-@dataclass(frozen=True, slots=True)
-class FusionReport:
-    """How good each source and each strategy was on the same samples.
+@runtime_checkable
+class LatentUnits(Protocol):
+    """Decoded units of the references of one answer, by the position of the reference."""
 
-    A sample without a box counts as wrong; ``num_unparsed`` of a score says how many there were.
-    ``gains`` sets each strategy beside the box decoder, which answers without fusion.
-    ``any_right`` is the share of samples where at least one source was right: no strategy that
-    picks a source can pass it.
-    """
+    def attempt(self, reference: int, name: str) -> Unit | None:
+        """A unit in source pixels; None without a decoder or if the unit is invalid."""
 
-    sources: Mapping[BoxSource, ComprehensionScore]
-    fused: Mapping[FusionStrategy, ComprehensionScore]
-    gains: Mapping[FusionStrategy, Gain]
-    any_right: float
-    num_examples: int
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the report as JSON can hold it."""
-        return {
-            "sources": {name: asdict(score) for name, score in self.sources.items()},
-            "fused": {name: asdict(score) for name, score in self.fused.items()},
-            "gains": {name: asdict(gain) for name, gain in self.gains.items()},
-            "any_right": self.any_right,
-            "num_examples": self.num_examples,
-        }
+    def chance(self, reference: int, name: str) -> float | None:
+        """The decoder's score of a box or a mask; None without one."""
 
 
 def read_strategy(name: str) -> FusionStrategy:
     """Check the name of a strategy.
 
     Raises:
-        PromptError: There is none of that name.
+        PromptError: The strategy is unknown.
     """
     for strategy in STRATEGIES:
         if name == strategy:
@@ -135,14 +93,14 @@ def gather_sources(
     mask_score: float | None = None,
     detections: Sequence[ScoredBox] = (),
 ) -> dict[BoxSource, ScoredBox]:
-    """Give the sources that have a box.
+    """Return the box of every source that has one.
 
     Args:
-        decoder: What the location decoder says.
-        mask: What the mask decoder says; an empty mask is no box.
-        mask_score: How sure the mask decoder is.
-        detections: What a detector found for the tag; the one with the highest score is taken,
-            the first among equals.
+        decoder: The box of the location decoder.
+        mask: The mask of the mask decoder; an empty mask gives no box.
+        mask_score: Score of the mask.
+        detections: Boxes that a detector found for the tag; the one with the highest score is
+            taken, the first among equals.
     """
     found: dict[BoxSource, ScoredBox] = {}
     if decoder is not None:
@@ -157,22 +115,22 @@ def gather_sources(
 def share_detections(
     own: Sequence[Mapping[BoxSource, ScoredBox]], detections: Sequence[ScoredBox]
 ) -> list[list[ScoredBox]]:
-    """Give each of the references that share a tag its detections.
+    """Assign detections to the references that share a tag.
 
-    A reference that is alone gets them all. Several get one each at most: together, the ones that
-    overlap their own boxes most; a detection that overlaps none of a reference's boxes is not
-    its.
+    A single reference gets all of them. Several references get at most one each: the assignment
+    with the largest total IoU to their own boxes; a detection that overlaps none of a reference's
+    boxes is not assigned to it.
 
     Args:
         own: The boxes that each reference has without a detector.
-        detections: What a detector found for the tag.
+        detections: Boxes that a detector found for the tag.
     """
     if len(own) == 1:
         return [list(detections)]
     near = np.array(
         [
             [
-                max((_overlap(box.box, each.box) for box in boxes.values()), default=0.0)
+                max((overlap_of_boxes(box.box, each.box) for box in boxes.values()), default=0.0)
                 for each in detections
             ]
             for boxes in own
@@ -192,28 +150,28 @@ def fuse_boxes(
     threshold: float = 0.5,
     weights: Mapping[BoxSource, float] | None = None,
 ) -> FusedBox | None:
-    """Make one box of the sources that have one.
+    """Fuse the boxes of all sources into one.
 
-    * ``agreement``: the mean of decoder and mask where their IoU reaches ``threshold``; else the
-      one that overlaps the detector's box more, or the mask's without a detector. A source that is
-      alone is taken.
-    * ``decoder``, ``mask``: that source and no other.
+    * ``agreement``: the mean of decoder and mask if their IoU is at least ``threshold``; else the
+      one that overlaps the detector's box more, or the mask's without a detector. A single source
+      is taken as it is.
+    * ``decoder``, ``mask``: the box of this source alone.
     * ``mean``: the weighted mean of all corners.
     * ``iou_vote``: the weighted mean of the sources that agree: of all sets in which every two
       boxes have an IoU of at least ``threshold``, the one with the largest sum of weights, then
       with the largest sum of IoU.
-    * ``score``: the source that is surest; one that does not say how sure it is comes last.
+    * ``score``: the source with the highest score; sources without a score come last.
 
-    What is still equal goes in the order decoder, mask, detector.
+    Ties are broken in the order decoder, mask, detector.
 
     Args:
         found: Boxes by source, as from `gather_sources`.
-        strategy: One of those above.
-        threshold: Least IoU at which two boxes are the same thing.
-        weights: How much each source counts for ``mean`` and ``iou_vote``; 1 by default.
+        strategy: One of the strategies above.
+        threshold: Least IoU at which two boxes are taken for the same instance.
+        weights: Weight of each source for ``mean`` and ``iou_vote``; 1 by default.
 
     Returns:
-        The box; None where no source that the strategy uses has one.
+        The box; None if no source that the strategy uses has one.
 
     Raises:
         GeometryError: A weight is not positive.
@@ -246,68 +204,133 @@ def fuse_boxes(
     return FusedBox(box, chosen, strategy)
 
 
-def compare_fusion(
-    samples: Iterable[tuple[Mapping[BoxSource, ScoredBox], Box]],
-    *,
-    strategies: Sequence[FusionStrategy] = STRATEGIES,
-    threshold: float = 0.5,
-    weights: Mapping[BoxSource, float] | None = None,
-    inequality: Inequality = ">",
-    seed: int = 0,
-) -> FusionReport:
-    """Say how good every source and every strategy is against the truth.
+def own_boxes(
+    text: GroundedText, slots: Sequence[ReferenceSlot], latent: LatentUnits, unit_type: str
+) -> dict[Place, OwnBoxes]:
+    """Boxes from the model's own decoders, for the references of groups with a unit type.
+
+    A reference with only one of box and mask is decoded to the other too. A box that the model
+    wrote as numbers counts as the decoder's, without a score.
+    """
+    positions: dict[_Key, dict[str, int]] = {}
+    for slot in slots:
+        known = positions.setdefault(
+            (slot.phrase_index, slot.group_index, slot.reference_index), {}
+        )
+        known |= dict.fromkeys(slot.unit_types, slot.position)
+    found: dict[Place, OwnBoxes] = {}
+    for place, (group, reference), key in _references(text):
+        if unit_type in group.unit_types:
+            found[place] = _sources(group, reference, positions.get(key, {}), latent)
+    return found
+
+
+def _sources(
+    group: UnitGroup, reference: Reference, positions: Mapping[str, int], latent: LatentUnits
+) -> OwnBoxes:
+    units = dict(zip(group.unit_types, reference.units, strict=True))
+    somewhere = next(iter(positions.values()), None)
+    scores: dict[str, float | None] = {}
+    for name in (UnitType.BOX, UnitType.MASK):
+        position = positions.get(name, somewhere)
+        if position is not None:
+            scores[name] = latent.chance(position, name)
+            if name not in units:
+                units[name] = latent.attempt(position, name)
+    box, mask = units.get(UnitType.BOX), units.get(UnitType.MASK)
+    return gather_sources(
+        decoder=ScoredBox(box, scores.get(UnitType.BOX)) if isinstance(box, Box) else None,
+        mask=mask if isinstance(mask, Mask) else None,
+        mask_score=scores.get(UnitType.MASK),
+    )
+
+
+def fuse_answer(
+    answer: PointingAnswer,
+    own: Mapping[Place, OwnBoxes],
+    strategy: FusionStrategy,
+    detector: Detector | None = None,
+) -> PointingAnswer:
+    """Replace the boxes of references by fused ones; unit types, masks and scores stay.
 
     Args:
-        samples: For each, the boxes by source and the true box.
-        strategies: Which to try.
-        threshold: As for `fuse_boxes`.
-        weights: As for `fuse_boxes`.
-        inequality: How an IoU meets 0.5 to be right.
-        seed: Draws the intervals.
+        answer: References with the units of the decoders.
+        own: Their boxes, as from `own_boxes`; other references are left unchanged.
+        strategy: As for `fuse_boxes`.
+        detector: Asked once for the words of each phrase.
 
     Raises:
-        BenchmarkError: There is no sample.
-        GeometryError: A weight is not positive.
+        PromptError: A detector is given, and the answer has no image.
     """
-    of_sources = {name: ComprehensionAccuracy(inequality=inequality) for name in SOURCES}
-    of_fused = {name: ComprehensionAccuracy(inequality=inequality) for name in strategies}
-    decoded: list[float] = []
-    made: dict[FusionStrategy, list[float]] = {name: [] for name in strategies}
-    any_right: list[bool] = []
-    for found, target in samples:
-        overlaps = {
-            name: counter.update(found[name].box if name in found else None, target)
-            for name, counter in of_sources.items()
-        }
-        decoded.append(overlaps["decoder"])
-        any_right.append(any(passes(each, 0.5, inequality) for each in overlaps.values()))
-        for name, fused_counter in of_fused.items():
-            fused = fuse_boxes(found, name, threshold=threshold, weights=weights)
-            made[name].append(fused_counter.update(None if fused is None else fused.box, target))
-    return FusionReport(
-        {name: counter.compute(seed=seed) for name, counter in of_sources.items()},
-        {name: counter.compute(seed=seed) for name, counter in of_fused.items()},
-        {name: _gain(found, decoded, inequality, seed=seed) for name, found in made.items()},
-        sum(any_right) / len(any_right),
-        len(any_right),
+    problems: list[Problem] = []
+    detected = {} if detector is None else _detect(answer, own, detector, problems)
+    records: list[FusedReference] = []
+    for place, boxes in own.items():
+        found = {**boxes, **gather_sources(detections=detected.get(place, ()))}
+        fused = fuse_boxes(found, strategy)
+        if fused is None:
+            problems.append(
+                Problem("no_fused_box", f"{_named(answer, place)}: no box for strategy {strategy}")
+            )
+        records.append(FusedReference(*place, found, strategy, fused))
+    boxes_of = {(one.phrase, one.reference): one.fused for one in records}
+
+    def fuse(place: Place, group: UnitGroup, reference: Reference) -> Reference:
+        if place not in boxes_of:
+            return reference
+        fused = boxes_of[place]
+        return _with_unit(group, reference, UnitType.BOX, None if fused is None else fused.box)
+
+    return replace(
+        answer,
+        grounded=_change(answer.grounded, fuse),
+        problems=(*answer.problems, *problems),
+        fusion=tuple(records),
     )
 
 
-def _gain(
-    made: Sequence[float], decoded: Sequence[float], inequality: Inequality, *, seed: int
-) -> Gain:
-    right, before = (
-        np.array([passes(each, 0.5, inequality) for each in overlaps], dtype=np.float64)
-        for overlaps in (made, decoded)
-    )
-    hits, overlaps = right - before, np.array(made) - np.array(decoded)
-    return Gain(
-        float(hits.mean()),
-        bootstrap_interval(hits, seed=seed),
-        float(overlaps.mean()),
-        bootstrap_interval(overlaps, seed=seed),
-        int((hits > 0).sum()),
-        int((hits < 0).sum()),
+def add_bodies(
+    answer: PointingAnswer, own: Mapping[Place, OwnBoxes], model: BodyModel
+) -> PointingAnswer:
+    """Add the keypoints of a pose model to the references that ask for keypoints.
+
+    The pose model gets the reference's box unit, fused or not, if it has one; else the box of the
+    box decoder, else that of the mask. A reference's score is the lowest of its known scores.
+
+    Args:
+        answer: References with the units of the decoders.
+        own: Boxes of the references that ask for keypoints, as from `own_boxes`.
+        model: Called once for all bodies of the answer.
+
+    Raises:
+        PromptError: The answer has no image.
+    """
+    boxes: dict[Place, Box] = {}
+    problems: list[Problem] = []
+    for place, (group, reference), _ in _references(answer.grounded):
+        if place not in own:
+            continue
+        asked = [unit for unit in reference.units if isinstance(unit, Box)]
+        others = [own[place][name].box for name in ("decoder", "mask") if name in own[place]]
+        if asked or (others and UnitType.BOX not in group.unit_types):
+            boxes[place] = [*asked, *others][0]
+        else:
+            words = f"{_named(answer, place)}: no box to look for a body in"
+            problems.append(Problem("no_body_box", words))
+    bodies = dict(zip(boxes, model.estimate(_image(answer), list(boxes.values())), strict=True))
+
+    def add(place: Place, group: UnitGroup, reference: Reference) -> Reference:
+        if place not in bodies:
+            return reference
+        body = bodies[place]
+        with_body = _with_unit(group, reference, UnitType.KEYPOINT, body.unit)
+        known = [score for score in (reference.score, body.score) if score is not None]
+        return replace(with_body, score=min(known))
+
+    return replace(
+        answer,
+        grounded=_change(answer.grounded, add),
+        problems=(*answer.problems, *problems),
     )
 
 
@@ -315,26 +338,24 @@ def _sureness(found: ScoredBox) -> float:
     return -1.0 if found.score is None else found.score
 
 
-def _overlap(first: Box, second: Box) -> float:
-    return float(box_iou(first.as_array()[None], second.as_array()[None])[0, 0])
-
-
 def _agreement(boxes: Mapping[BoxSource, Box], threshold: float) -> tuple[BoxSource, ...]:
     own = tuple(name for name in boxes if name != "detector")
     if len(own) < 2:
         return own or tuple(boxes)
-    if _overlap(boxes["decoder"], boxes["mask"]) >= threshold:
+    if overlap_of_boxes(boxes["decoder"], boxes["mask"]) >= threshold:
         return own
     if "detector" not in boxes:
         return ("mask",)
-    near = {name: _overlap(boxes[name], boxes["detector"]) for name in own}
+    near = {name: overlap_of_boxes(boxes[name], boxes["detector"]) for name in own}
     return ("decoder",) if near["decoder"] > near["mask"] else ("mask",)
 
 
 def _largest_agreement(
     boxes: Mapping[BoxSource, Box], threshold: float, weights: Mapping[BoxSource, float]
 ) -> tuple[BoxSource, ...]:
-    pairs = {pair: _overlap(boxes[pair[0]], boxes[pair[1]]) for pair in combinations(boxes, 2)}
+    pairs = {
+        pair: overlap_of_boxes(boxes[pair[0]], boxes[pair[1]]) for pair in combinations(boxes, 2)
+    }
     sets = [some for count in range(1, len(boxes) + 1) for some in combinations(boxes, count)]
 
     def worth(some: tuple[BoxSource, ...]) -> tuple[float, float]:
@@ -346,3 +367,78 @@ def _largest_agreement(
         some for some in sets if all(pairs[pair] >= threshold for pair in combinations(some, 2))
     ]
     return max(agreeing, key=worth)
+
+
+def _detect(
+    answer: PointingAnswer,
+    own: Mapping[Place, OwnBoxes],
+    detector: Detector,
+    problems: list[Problem],
+) -> dict[Place, list[ScoredBox]]:
+    """Ask for the words of every phrase, once for phrases with equal words."""
+    asked: dict[str, list[Place]] = defaultdict(list)
+    for place in own:
+        asked[" ".join(answer.phrases[place[0]].text.lower().split())].append(place)
+    found: dict[Place, list[ScoredBox]] = {}
+    image = _image(answer)
+    for tag, places in asked.items():
+        try:
+            detections = detector.detect(image, tag)
+        except PromptError as error:
+            problems.append(Problem("tag_not_asked", f"{_named(answer, places[0])}: {error}"))
+            continue
+        scored = [ScoredBox(one.unit, one.score) for one in detections]
+        found |= zip(
+            places, share_detections([own[place] for place in places], scored), strict=True
+        )
+    return found
+
+
+def _image(answer: PointingAnswer) -> ImageArray:
+    if answer.image is None:
+        raise PromptError("this answer has no image to look at again")
+    return answer.image
+
+
+def _named(answer: PointingAnswer, place: Place) -> str:
+    return f"reference {place[1]} of phrase {answer.phrases[place[0]].text!r}"
+
+
+def _references(text: GroundedText) -> Iterator[tuple[Place, tuple[UnitGroup, Reference], _Key]]:
+    """Yield each reference with its place and its key: indices of phrase, group and reference."""
+    for phrase_index, phrase in enumerate(text.phrases):
+        count = 0
+        for group_index, group in enumerate(phrase.groups):
+            for number, reference in enumerate(group.references):
+                key = (phrase_index, group_index, number)
+                yield (phrase_index, count), (group, reference), key
+                count += 1
+
+
+def _change(
+    text: GroundedText, change: Callable[[Place, UnitGroup, Reference], Reference]
+) -> GroundedText:
+    changed = {
+        key: change(place, group, reference) for place, (group, reference), key in _references(text)
+    }
+    phrases = []
+    for at, phrase in enumerate(text.phrases):
+        groups = tuple(
+            replace(
+                group,
+                references=tuple(
+                    changed[at, number, index] for index in range(len(group.references))
+                ),
+            )
+            for number, group in enumerate(phrase.groups)
+        )
+        phrases.append(replace(phrase, groups=groups))
+    return replace(text, phrases=tuple(phrases))
+
+
+def _with_unit(group: UnitGroup, reference: Reference, name: str, unit: Unit | None) -> Reference:
+    units = [
+        unit if kind == name else known
+        for kind, known in zip(group.unit_types, reference.units, strict=True)
+    ]
+    return replace(reference, units=tuple(units))

@@ -15,9 +15,9 @@ from deixis.models.pointing import PointingVLM, SeenImages
 class Generated:
     """One generated answer.
 
-    ``references`` are hidden states of the reference tokens, in order (see `Offset`). ``finish_reason`` is
-    ``stop`` or ``length``. ``runner_up`` is the second likeliest first token and its probability:
-    the other way in which the answer could have begun.
+    ``references`` are hidden states of the reference tokens, in order (see `Offset`).
+    ``finish_reason`` is ``stop`` or ``length``. ``runner_up`` is the second likeliest first token
+    and its probability.
     """
 
     ids: tuple[int, ...]
@@ -38,9 +38,9 @@ def generate(
 ) -> tuple[list[Generated], SeenImages]:
     """Continue every row of a left-padded batch until ``end_id``.
 
-    Where the state of a reference is the one at its own token, it is known one step after the token
-    was chosen; the one before is what the token was chosen by. Without ``cached`` each step reads the whole sequence again; the result is the
-    same and serves as its check. ``begin`` gives the first token of each row.
+    With the offset ``at``, the state of a reference is known one step after its token is chosen;
+    with ``prev`` it is the state that the token is chosen from. Without ``cached`` each step reads
+    the whole sequence again; the result is the same. ``begin`` gives the first token of each row.
     """
     seen = model.see(batch.pixel_values, batch.framed_pixels, batch.frames)
     fed = model.embed(batch.input_ids, seen, batch.regions)
@@ -52,7 +52,7 @@ def generate(
     rows = _Rows(len(fed), end_id, frozenset(model.config.reference_ids))
     whole, whole_positions = fed, positions
     before = model.config.offset == "prev"
-    # a library asks a mask at every step whether it hides anything, and an accelerator waits
+    # transformers checks at every step whether a mask hides anything, which makes an accelerator wait
     padded = not (cached and bool(mask.all()))
     states = model.read(
         fed, positions, mask if padded else None, cache=cache, seen=seen, image=image
@@ -86,7 +86,7 @@ def generate(
 
 
 class _Rows:
-    """What has been generated so far, row by row."""
+    """The tokens and states generated so far, row by row."""
 
     def __init__(self, count: int, end_id: int, reference_ids: frozenset[int]) -> None:
         self.end_id = end_id
@@ -124,7 +124,7 @@ class _Rows:
                 self.states[row].append(hidden[row])
 
     def finish(self, hidden: Float[Tensor, "b d"]) -> list[Generated]:
-        """Give the answers; their states lie where ``hidden`` does, in its precision."""
+        """Return the answers; their states have the device and precision of ``hidden``."""
         none = hidden.new_zeros(0, hidden.shape[1])
         return [
             Generated(
@@ -142,7 +142,7 @@ class _Rows:
 def pad_references(
     generated: list[Generated],
 ) -> tuple[Float[Tensor, "b most d"], Bool[Tensor, "b most"]]:
-    """Pad generated references into one batch, where they lie and in their precision."""
+    """Pad generated references into one batch, on their device and in their precision."""
     first = generated[0].references
     most = max(*(len(one.references) for one in generated), 1)
     states = first.new_zeros(len(generated), most, first.shape[1])

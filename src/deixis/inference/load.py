@@ -24,11 +24,11 @@ from deixis.processing.describer import FOLDER as DESCRIBER
 from deixis.processing.describer import TextEncoderTokenizer
 from deixis.processing.tokenizer import MarkedTokenizer
 
-_FAULTS = (
+_READ_ERRORS = (
     *(OSError, ValueError, TypeError, AttributeError, LookupError, RuntimeError),
     SafetensorError,
 )
-"""What a damaged file ends in when transformers reads it."""
+"""Exceptions that transformers raises for damaged files."""
 
 WEIGHTS = Path(__file__).parent.parent / "models" / "weights"
 
@@ -48,30 +48,31 @@ def load(
     detector: str | Path | None = None,
     pose: str | Path | None = None,
 ) -> Predictor:
-    """Load a model and what it takes to ask it.
+    """Load a model as a predictor.
 
     Args:
         name: A shipped model's name, a folder that training wrote, or a hub id ``owner/name``. A
-            folder that holds only changes to a model loads that model by the name that it knows.
+            folder of changes to a model loads the base model that the folder names, and the
+            changes.
         adapters: A folder that holds changes to the model: adapters, LoRA, other weights (see
             `deixis.models.changes`).
-        device: Torch device, such as ``cuda:1`` or ``mps``; CUDA's where there is one, else the
-            processor. Questions go there and answers come back by themselves.
+        device: Torch device, such as ``cuda:1`` or ``mps``; by default CUDA if it is available,
+            else the processor. Questions and answers are moved automatically.
         dtype: Type of weights and states: ``float32``, ``bfloat16`` or ``float16``; ``auto`` is
-            bfloat16 on an accelerator and float32 on the processor. Weights are read in it one by
-            one, so that a model is never held in a wider type. Boxes, scores and what masks are cut
-            from are float32 in all of them. Detector and pose model stay in float32.
-        second_look: Check by what is seen whether there is anything to point at, where the
-            language model is in doubt (see `deixis.inference.second_look`).
-        detector: A folder with a GroundingDINO of transformers, which is asked where answers are
-            fused (see `Predictor.ask`).
+            bfloat16 on an accelerator and float32 on the processor. Weights are read in this type
+            one by one, so that a model is never held in a wider type. Boxes, scores and mask logits
+            are always float32, and so are the detector and the pose model.
+        second_look: If the language model is in doubt, check with the vision features whether the
+            image has an instance to point at (see `deixis.inference.second_look`).
+        detector: A folder with a GroundingDINO of transformers, which gives boxes for fused answers
+            (see `Predictor.ask`).
         pose: A folder with a ViTPose of transformers, which gives the keypoints that references
-            ask for, where the model has no decoder for them.
+            ask for; only for models without a decoder for keypoints.
 
     Raises:
-        ModelError: There is no such model, device or dtype, the path holds something else, or the
+        ModelError: The model, device or dtype is unknown, the path is not a deixis model, or the
             model decodes keypoints and a pose model is given.
-        CheckpointError: Its files are damaged or do not fit one another.
+        CheckpointError: The model's files are damaged or do not fit one another.
     """
     place = choose_device(device)
     precision = choose_precision(dtype, place)
@@ -122,16 +123,16 @@ def _read(folder: Path, name: str, dtype: torch.dtype) -> tuple[PointingVLM, Mar
             config=config,
             dtype=dtype,
             use_safetensors=True,
-            # those are refused below, by name
+            # mismatched sizes are refused below, by name
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
         spelling = notation_named(config.notation).spelling
         tokenizer = MarkedTokenizer.load(folder, spelling)
-    except _FAULTS as error:
+    except _READ_ERRORS as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"model {name}: {reason}") from error
-    # the class promises a model; with output_loading_info it gives a report beside it
+    # with output_loading_info, from_pretrained returns a report beside the model
     model, report = loaded
     wrong = {
         kind: sorted(map(str, report[kind]))
@@ -147,7 +148,7 @@ def _read(folder: Path, name: str, dtype: torch.dtype) -> tuple[PointingVLM, Mar
 def _check_fit(
     model: PointingVLM, tokenizer: MarkedTokenizer, kinds: dict[str, str], name: str
 ) -> None:
-    """See that files which are sound belong together."""
+    """Check that valid files belong together."""
     for key, tensor in model.state_dict().items():
         kind = kinds.get(key, "F32")
         if tensor.is_floating_point() != ("F" in kind):
@@ -168,10 +169,10 @@ def _check_fit(
 
 
 def find_model(name: str) -> Path:
-    """The folder of a model, or of changes to one: shipped, the name itself, or from the hub.
+    """The folder of a model or of changes to one: shipped, given as a path, or from the hub.
 
     Raises:
-        ModelError: There is none.
+        ModelError: No model has this name.
     """
     checked_name(name)
     shipped = WEIGHTS / name

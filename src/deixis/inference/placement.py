@@ -1,15 +1,11 @@
-"""Where a model computes, and in which precision: what users write, checked and resolved."""
+"""Device and precision of a model: names that users give, checked and resolved."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
 
 import torch
 
 from deixis.errors import ModelError
-
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
-"""``auto`` is bfloat16 on an accelerator and float32 on the processor."""
 
 PRECISIONS: Mapping[str, torch.dtype] = MappingProxyType(
     {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -18,17 +14,17 @@ PRECISIONS: Mapping[str, torch.dtype] = MappingProxyType(
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device of a name; without one CUDA's (or ROCm's) where there is one, else the processor.
+    """The device of a name; by default CUDA (or ROCm) if it is available, else the processor.
 
     Raises:
-        ModelError: Torch has no such device here.
+        ModelError: Torch has no such device on this machine.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    # what torch raises depends on how it was built: a missing driver is an AssertionError
+    # the exception depends on how torch was built: a missing driver is an AssertionError
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         accelerator = torch.accelerator.current_accelerator()
         known = ["cpu"] if accelerator is None else ["cpu", accelerator.type]
@@ -39,10 +35,10 @@ def choose_device(name: str | None) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type that weights are read in.
+    """The type in which weights are read; ``auto`` is bfloat16 on an accelerator, else float32.
 
     Raises:
-        ModelError: There is no such precision.
+        ModelError: The precision is unknown.
     """
     if name == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16

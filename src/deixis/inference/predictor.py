@@ -11,16 +11,22 @@ from torch import Tensor
 
 from deixis.errors import GeometryError, ModelError, PromptError
 from deixis.geometry import Box, ImageSize, Letterbox, Point, Scribble, check_pixels
-from deixis.inference.answer import PointingAnswer
-from deixis.inference.fusing import BodyModel, Detector, add_bodies, fuse_answer, own_boxes
-from deixis.inference.fusion import FusionStrategy, read_strategy
+from deixis.inference.fusion import (
+    BodyModel,
+    Detector,
+    add_bodies,
+    fuse_answer,
+    own_boxes,
+    read_strategy,
+)
 from deixis.inference.generation import Generated, generate, pad_references
+from deixis.inference.pointing_answer import FusionStrategy, PointingAnswer
 from deixis.inference.second_look import SecondLook, Seen
 from deixis.inference.transfer import to_processor
 from deixis.models.objectives import DecodedUnits
 from deixis.models.pointing import PointingVLM
 from deixis.models.references import LatentReferences
-from deixis.notation import Decoded, ReferenceSlot, fill
+from deixis.notation import Decoded, Marker, ReferenceSlot, fill, join_pieces
 from deixis.processing.batch import Row, collate
 from deixis.processing.build import build_processor
 from deixis.processing.describer import TextEncoderTokenizer
@@ -55,9 +61,14 @@ class _Question:
 
 @dataclass(frozen=True, slots=True)
 class _Looked:
-    """One way to answer a question. ``known`` are chances that concepts hold in a cell."""
+    """One way to answer a question: generated, parsed and decoded.
+
+    ``known`` are chances that concepts hold in a cell.
+    """
 
     generated: Generated
+    pieces: Sequence[Marker | str]
+    parsed: Decoded
     row: int
     decoded: DecodedUnits
     known: Float[Tensor, "b cells known"] | None
@@ -70,17 +81,19 @@ class _Looked:
 class Predictor:
     """A model and its processor; thread-safe as far as torch is.
 
-    Answers do not depend on what else is in a batch. With ``second_look``, a model that tells
-    concepts from cells checks by them whether there is anything to point at (see `SecondLook`).
+    Answers do not depend on the other questions of a batch. With ``second_look``, a model that
+    recognises concepts in cells uses them to check whether the image has an instance to point at
+    (see `SecondLook`).
 
     Args:
         model: The composite model.
         tokenizer: Its tokenizer.
-        name: What the model is called in records.
+        name: Name of the model in records.
         second_look: See above.
-        detector: Asked for boxes where an answer is fused (see `ask`).
-        pose: Gives the keypoints that references ask for, where the model has no decoder for
-            them.
+        describer: Tokenizer of the text encoder that reads descriptions of regions.
+        detector: Asked for boxes when an answer is fused (see `ask`).
+        pose: Finds the keypoints that references ask for; only for models without a decoder for
+            keypoints.
 
     Raises:
         ModelError: The model decodes keypoints itself, and a pose model is given.
@@ -108,7 +121,7 @@ class Predictor:
 
     @property
     def decoding(self) -> str:
-        """How answers are chosen, for the record."""
+        """How answers are generated, for records."""
         checked = ", presence checked by concepts" if self.second_look.words else ""
         dtype = self.model.dtype
         half = "" if dtype == torch.float32 else f", in {str(dtype).removeprefix('torch.')}"
@@ -128,19 +141,19 @@ class Predictor:
         Args:
             image: A path, bytes, a PIL image or an RGB array [height, width, 3]; or a `Video`, for
                 models that take them.
-            prompt: Text, or text and regions in the order in which they are meant.
+            prompt: Text, or text and regions in the order of the question.
             units: Decode every reference to these unit types, whatever the answer names.
-            fuse: A strategy of `deixis.inference.fusion.fuse_boxes`. Every reference that has a box
-                gets one that is made of those of the box decoder, of its mask and of the detector,
-                as far as the model has them; the answer's ``fusion`` says which. Not without it.
+            fuse: A strategy of `deixis.inference.fusion.fuse_boxes`; None does not fuse. The box
+                of each reference is fused from the boxes of the box decoder, its mask and the
+                detector, as far as the model has them; the answer's ``fusion`` records them.
             max_new_tokens: Length limit of the answer.
 
         Raises:
             ImageError: The image cannot be read.
-            PromptError: The question is empty, a region does not lie on the image, or there is no
-                such unit type or strategy.
-            GeometryError: A region looks like fractions of the image's sides; regions are pixels,
-                and `deixis.geometry.from_fractions` makes them of fractions.
+            PromptError: The question is empty, a region does not lie on the image, or a unit type
+                or the strategy is unknown.
+            GeometryError: A region looks like fractions of the image's sides; regions are in
+                pixels, and `deixis.geometry.from_fractions` converts fractions.
         """
         asked = [(image, prompt)]
         return self.ask_many(asked, units=units, fuse=fuse, max_new_tokens=max_new_tokens)[0]
@@ -188,7 +201,7 @@ class Predictor:
         limit: int,
         strategy: FusionStrategy | None,
     ) -> list[PointingAnswer]:
-        # boxes that no reference asks for are fused, or looked into for a body
+        # fusion and the pose model need boxes that no reference asks for
         beside = strategy is not None or self.pose is not None
         looked = self._look(questions, limit, wanted, beside=beside)
         doubtful = [
@@ -219,7 +232,7 @@ class Predictor:
     ) -> list[_Looked]:
         """Generate answers and decode their references; ``begin`` gives the first tokens.
 
-        With ``beside``, references get a box and a mask beside what they ask for.
+        With ``beside``, every reference is also decoded to a box and a mask.
         """
         tokenizer = self.processor.tokenizer
         rows = [question.row for question in questions]
@@ -233,16 +246,21 @@ class Predictor:
         )
         states, filled = pad_references(generated)
         turns = torch.ones_like(filled, dtype=torch.long)
-        wanted = self._wanted(questions, generated, filled, units, beside=beside)
+        pieces = [self.processor.tokenizer.decode_pieces(one.ids) for one in generated]
+        parsed = [
+            self.processor.notation.decode(each, question.size)
+            for each, question in zip(pieces, questions, strict=True)
+        ]
+        wanted = self._wanted(parsed, filled, units, beside=beside)
         decoded = self.model.decode(LatentReferences(states, filled, turns), seen, wanted=wanted)
         known = self.model.recognise(seen) if self.second_look.words else None
         decoded, known = to_processor((decoded, known))
-        return [_Looked(one, row, decoded, known) for row, one in enumerate(generated)]
+        answers = zip(generated, pieces, parsed, strict=True)
+        return [_Looked(*answer, row, decoded, known) for row, answer in enumerate(answers)]
 
     def _wanted(
         self,
-        questions: list[_Question],
-        generated: list[Generated],
+        parsed: Sequence[Decoded],
         filled: Bool[Tensor, "b most"],
         units: tuple[str, ...] | None,
         *,
@@ -250,9 +268,8 @@ class Predictor:
     ) -> dict[str, Bool[Tensor, "b most"]]:
         """Which references need which decoder, by unit type."""
         wanted = {unit: torch.zeros_like(filled) for unit in self.model.units}
-        for row, (question, one) in enumerate(zip(questions, generated, strict=True)):
-            pieces = self.processor.tokenizer.decode_pieces(one.ids)
-            for slot in self.processor.notation.decode(pieces, question.size).slots:
+        for row, answer in enumerate(parsed):
+            for slot in answer.slots:
                 for unit in wanted.keys() & set(units or slot.unit_types):
                     wanted[unit][row, slot.position] = True
         if beside:
@@ -262,12 +279,12 @@ class Predictor:
         wanted = {unit: asked & self._fitting(unit, asked) for unit, asked in wanted.items()}
         first = self.model.anchored_unit
         if self.second_look.words and first is not None:
-            # it judges an answer by where its references attend
+            # the second look judges an answer by the cells that its references attend to
             wanted[first] |= filled
         return wanted
 
     def _fitting(self, unit: str, asked: Bool[Tensor, "b most"]) -> Bool[Tensor, "b 1"]:
-        """Which answers ask a decoder for no more units than it has queries."""
+        """Which answers ask a decoder for at most as many units as it has queries."""
         counts, queries = asked.sum(1, keepdim=True), self.model.capacity(unit)
         return counts <= (asked.shape[1] if queries is None else queries)
 
@@ -283,7 +300,7 @@ class Predictor:
                 yield Problem("too_many_units", message)
 
     def _believed(self, question: _Question, first: _Looked, other: _Looked) -> _Looked:
-        """The likelier of two answers, of which one points and one does not; else the first."""
+        """The likelier of an answer that points and one that does not; else the first."""
         if first.points == other.points:
             return first
         chance = first.generated.runner_up[1]
@@ -296,19 +313,17 @@ class Predictor:
         return pointing if believes else denying
 
     def _seen(self, question: _Question, looked: _Looked) -> list[Seen]:
-        """What is seen where each reference points."""
+        """Evidence at the cell that each reference points at."""
         if looked.known is None:
             return []
         letterbox = self.processor.letterbox(question.size)
-        pieces = self.processor.tokenizer.decode_pieces(looked.generated.ids)
-        parsed = self.processor.notation.decode(pieces, question.size)
         seen = []
-        for slot in parsed.slots:
+        for slot in looked.parsed.slots:
             attended = looked.decoded.attended(looked.row, slot.position)
             if attended is None:
                 continue
             anchors, place = attended
-            words = self.second_look.concepts(parsed.text.phrases[slot.phrase_index].text)
+            words = self.second_look.concepts(looked.parsed.text.phrases[slot.phrase_index].text)
             elected = anchors.elected[looked.row, place]
             centre = anchors.centres[looked.row, place].double().numpy()
             x, y = letterbox.invert_points(centre[None] * letterbox.canvas)[0].tolist()
@@ -327,9 +342,7 @@ class Predictor:
         wanted: tuple[str, ...] | None,
         strategy: FusionStrategy | None,
     ) -> PointingAnswer:
-        processor, size, generated = self.processor, question.size, looked.generated
-        pieces = processor.tokenizer.decode_pieces(generated.ids)
-        parsed = processor.notation.decode(pieces, size)
+        processor, size, parsed = self.processor, question.size, looked.parsed
         placer = _Placer(looked.decoded, looked.row, processor.letterbox(size))
         if wanted is not None:
             parsed = retype(parsed, wanted)
@@ -339,13 +352,12 @@ class Predictor:
         ]
         scores = [placer.score(slot.position, slot.unit_types) for slot in parsed.slots]
         grounded = fill(parsed, units, scores)
-        raw = processor.notation.render(pieces)
         answer = PointingAnswer(
             grounded,
             size,
-            raw,
+            join_pieces(looked.pieces, processor.notation.spelling),
             (*parsed.problems, *self._overflows(parsed.slots), *placer.problems),
-            generated.finish_reason,
+            looked.generated.finish_reason,
             question.image,
         )
         if strategy is not None:
@@ -358,7 +370,7 @@ class Predictor:
 
 
 def retype(decoded: Decoded, unit_types: tuple[str, ...]) -> Decoded:
-    """Ask for other unit types than the model named, for every reference that has a latent."""
+    """Replace the unit types that the model named, for every reference that has a latent."""
     wanted = {(s.phrase_index, s.group_index, s.reference_index): s for s in decoded.slots}
     phrases = []
     for at, phrase in enumerate(decoded.text.phrases):
@@ -393,7 +405,7 @@ class _Placer:
             return None
 
     def attempt(self, reference: int, name: str) -> Unit | None:
-        """Decode a reference as a unit type that nobody asked for; None where that fails."""
+        """Decode a reference as a unit type that it does not ask for; None where that fails."""
         try:
             return self._place(reference, name)
         except GeometryError:

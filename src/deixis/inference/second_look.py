@@ -1,13 +1,13 @@
-"""Is it really there? Two ways to begin an answer, decided by what is seen.
+"""Check of presence: decides between an answer that points and one that denies.
 
-A language model that denies ("There is no red circle.") goes by the form of the question: it cannot
-see absence. Where its second likeliest beginning leads to an answer that points, both ways are on
-the table, and what is pointed at can be checked: do the phrase's words hold in the elected cell, and
-does it lie where the question says? The odds of the two beginnings are multiplied by the odds of
-both.
+A language model that denies ("There is no red circle.") judges by the form of the question: it does
+not see absence. If its second likeliest first token leads to an answer that points, the reference
+can be checked: does the vision encoder recognise the words of the phrase in the cell, and does the
+cell lie where the question says? The odds of the two first tokens are multiplied by the odds of
+both checks.
 
-What does not hold is strong evidence, what holds a weaker one, since not all that a question says
-can be checked. Hence the bounds; they were chosen on training scenes.
+A failed check is strong evidence and a passed one is weaker, since not all words of a question can
+be checked. Hence the bounds; they were chosen on training scenes.
 """
 
 import math
@@ -18,17 +18,17 @@ from itertools import pairwise
 from deixis.language import named_sides, plural
 
 LOOKS_FOR, PLACE_FOR, MOST_AGAINST = 2.0, 4.0, 50.0
-"""Factors by which what is seen may change the odds of an answer that points."""
+"""Bounds of the factors by which the checks change the odds of an answer that points."""
 STEEPNESS = 40.0
-"""Log odds of a place for each image side between the object's centre and the image's."""
+"""Log odds of a place for each image side between the instance's centre and the image's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """Evidence about one reference.
 
-    ``looks`` is the least chance that a word of its phrase holds there, None where no word can be
-    checked; ``place`` is the object's centre as a share of the image's width and height.
+    ``looks`` is the least probability that a word of its phrase is recognised there, None if no word
+    can be checked; ``place`` is the instance's centre as a share of the image's width and height.
     """
 
     looks: float | None
@@ -37,12 +37,12 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class SecondLook:
-    """Decides between answers that point and answers that deny; ``words`` are the concepts."""
+    """Decides between answers that point and answers that deny; ``words`` maps concepts to columns."""
 
     words: Mapping[str, int]
 
     def needed(self, *, points: bool, runner_up: float) -> bool:
-        """Say whether seeing could still change the odds of the likeliest beginning.
+        """Say whether the checks could turn the likeliest first token into the second.
 
         ``runner_up`` is the probability of the second.
         """
@@ -52,7 +52,7 @@ class SecondLook:
     def believes(self, question: str, *, pointing: float, seen: Sequence[Seen]) -> bool:
         """Say whether an answer that points is likelier than a denial.
 
-        ``pointing`` is the probability of its beginning; one reference that holds is enough.
+        ``pointing`` is the probability of its first token; one reference that passes is enough.
         """
         factor = max((self._factor(question, one) for one in seen), default=1.0)
         return pointing * factor > 1 - pointing
@@ -69,7 +69,7 @@ class SecondLook:
         return factor
 
     def concepts(self, phrase: str) -> tuple[int, ...]:
-        """Columns of the words and pairs of words of a phrase that the model tells from a cell."""
+        """Columns of the words and word pairs of a phrase that the model recognises in cells."""
         said = phrase.split()
         parts = {*said, *(" ".join(pair) for pair in pairwise(said))}
         return tuple(

@@ -1,8 +1,7 @@
-"""The one place where results leave an accelerator.
+"""Transfer of decoded results from an accelerator to the processor, once for a batch.
 
 Placing units in source pixels reads numbers one by one, and each read of a tensor on an accelerator
-waits for everything that is still to be computed. So all that was decoded comes to the processor
-first, once for a batch.
+waits for all pending computations.
 """
 
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ _T = TypeVar("_T")
 def to_processor(value: _T) -> _T:
     """Bring every tensor inside nested dataclasses, tuples, lists and mappings to the processor.
 
-    Anything else, modules included, stays as it is; what lies on the processor is not copied.
+    Other values, modules included, stay as they are; tensors on the processor are not copied.
     """
     moved: _T = _moved(value)
     return moved

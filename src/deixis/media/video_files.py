@@ -329,7 +329,7 @@ def _read_gif(data: bytes, name: str, limits: VideoLimits) -> GifFrames:
 
 
 def _walk_gif(
-    data: bytes, limits: VideoLimits, fault: Callable[[str], VideoError]
+    data: bytes, limits: VideoLimits, problem: Callable[[str], VideoError]
 ) -> tuple[int, int, list[int]]:
     """Walk over the blocks of a GIF; returns its width, height and the duration of each frame."""
 
@@ -353,7 +353,7 @@ def _walk_gif(
         elif kind == 0x2C:
             left, top, across, down, flags = struct.unpack_from("<4HB", data, position + 1)
             if left + across > width or top + down > height:
-                raise fault("a frame leaves its picture")
+                raise problem("a frame leaves its picture")
             # a byte with the code width precedes the blocks
             position = after_blocks(after_table(position + 10, flags) + 1)
             delays.append(delay if delay >= _BRIEF else _USUAL)
@@ -363,7 +363,7 @@ def _walk_gif(
         elif kind == 0:
             position += 1
         else:
-            raise fault(f"block {kind:#04x} at {position}")
+            raise problem(f"block {kind:#04x} at {position}")
     if not delays:
-        raise fault("no frame")
+        raise problem("no frame")
     return width, height, delays

@@ -1,13 +1,12 @@
-"""Answers against truth, as numbers. Pure: no model, no file, no image."""
+"""Metrics of answers against truth; pure functions without models, files or images."""
 
 from deixis.metrics.absence import AbsenceAccuracy, AbsenceScore
-from deixis.metrics.bootstrap import Interval, bootstrap_interval
 from deixis.metrics.calibration import Calibration, CalibrationScore, ReliabilityBin
 from deixis.metrics.comprehension import (
     ComprehensionAccuracy,
     ComprehensionScore,
-    overlap_of_boxes,
 )
+from deixis.metrics.confidence_intervals import Interval, confidence_interval
 from deixis.metrics.counting import CountAccuracy, CountScore, parse_count
 from deixis.metrics.segmentation import SegmentationAccuracy, SegmentationScore
 from deixis.metrics.sets import SetAccuracy, SetScore, count_matches
@@ -44,10 +43,9 @@ __all__ = [
     "SetAccuracy",
     "SetScore",
     "answer_agreement",
-    "bootstrap_interval",
+    "confidence_interval",
     "count_matches",
     "normalize_answer",
-    "overlap_of_boxes",
     "parse_count",
     "passes",
     "word_f1",

@@ -1,19 +1,19 @@
-"""Absent phrases: does the model point when there is nothing to point at?"""
+"""Absent phrases: does the model point although the image has no such instance?"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from deixis.errors import BenchmarkError
-from deixis.metrics.bootstrap import Interval, bootstrap_interval
+from deixis.metrics.confidence_intervals import Interval, confidence_interval
 
 
 @dataclass(frozen=True, slots=True)
 class AbsenceScore:
-    """Answers to phrases that fit nothing, as fractions in [0, 1].
+    """Answers to phrases without a target, as fractions in [0, 1].
 
-    ``accuracy`` is how many answers said that nothing is there; ``false_positive_rate`` how
-    many pointed at something. ``num_unparsed`` answers did neither and count as wrong.
+    ``accuracy`` is the share of answers that said that nothing is there; ``false_positive_rate``
+    the share that pointed. ``num_unparsed`` answers did neither and count as wrong.
     """
 
     accuracy: float
@@ -24,22 +24,22 @@ class AbsenceScore:
 
 
 class AbsenceAccuracy:
-    """Counts answers that point at nothing."""
+    """Counts answers that decline to point."""
 
     def __init__(self) -> None:
         self._pointed: list[int | None] = []
 
     def update(self, num_units: int | None) -> bool:
-        """Add one absent phrase and say whether it was refused.
+        """Add one absent phrase and return whether the answer declined.
 
-        ``num_units`` is how many things the answer points at; None when it held neither units
-        nor the statement that there are none.
+        ``num_units`` is the number of instances that the answer points at; None if the answer has
+        neither units nor the statement that nothing is there.
 
         Raises:
             BenchmarkError: ``num_units`` is negative.
         """
         if num_units is not None and num_units < 0:
-            raise BenchmarkError(f"an answer cannot point at {num_units} things")
+            raise BenchmarkError(f"an answer cannot point at {num_units} instances")
         self._pointed.append(num_units)
         return num_units == 0
 
@@ -55,7 +55,7 @@ class AbsenceAccuracy:
         wrong = [units is not None and units > 0 for units in self._pointed]
         return AbsenceScore(
             accuracy=float(refused.mean()),
-            accuracy_interval=bootstrap_interval(refused, seed=seed),
+            accuracy_interval=confidence_interval(refused, seed=seed),
             false_positive_rate=float(np.mean(wrong)),
             num_examples=len(self._pointed),
             num_unparsed=self._pointed.count(None),

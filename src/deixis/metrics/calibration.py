@@ -1,4 +1,4 @@
-"""Confidence: does a score of 0.8 mean right eight times in ten?"""
+"""Calibration of confidences: is an answer with a score of 0.8 right in 80 % of cases?"""
 
 import math
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationScore:
-    """How honest the scores are.
+    """Calibration of the scores.
 
     ``expected_calibration_error`` (ECE) is the mean over bins of equal width, weighted by their
     answers, of the distance between mean score and accuracy; ``brier`` is the mean squared
@@ -51,7 +51,7 @@ def _auroc(scores: Float[ndarray, " n"], right: Bool[ndarray, " n"]) -> float | 
 
 
 class Calibration:
-    """Collects scores with what became of them."""
+    """Collects scores with their outcomes."""
 
     def __init__(self, *, num_bins: int = 10) -> None:
         if num_bins < 1:

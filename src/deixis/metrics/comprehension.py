@@ -5,23 +5,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from deixis.errors import BenchmarkError
-from deixis.geometry import Box, box_iou
-from deixis.metrics.bootstrap import Interval, bootstrap_interval
+from deixis.geometry import Box, overlap_of_boxes
+from deixis.metrics.confidence_intervals import Interval, confidence_interval
 from deixis.metrics.thresholds import Inequality, passes
-
-
-def overlap_of_boxes(first: Box, second: Box) -> float:
-    """Return the IoU of two boxes; 0 where they do not meet."""
-    return float(box_iou(first.as_array()[None], second.as_array()[None])[0, 0])
 
 
 @dataclass(frozen=True, slots=True)
 class ComprehensionScore:
     """Accuracy over a split, as fractions in [0, 1].
 
-    ``accuracy`` is at an IoU of 0.5. ``num_unparsed`` answers held no box and ``num_declined``
-    said that nothing is there: both count as wrong and are reported on their own, so that a
-    formatting regression cannot pass for a localisation regression.
+    ``accuracy`` is at an IoU of 0.5. ``num_unparsed`` answers had no box and ``num_declined`` said
+    that nothing is there: both count as wrong and are reported separately, so that a formatting
+    regression is not mistaken for a localisation regression.
     """
 
     accuracy: float
@@ -36,7 +31,7 @@ class ComprehensionScore:
 
 
 class ComprehensionAccuracy:
-    """Counts how many boxes meet their target.
+    """Counts boxes that match their target.
 
     ``inequality`` is ``>`` by default, as in most published REC evaluations.
     """
@@ -50,8 +45,8 @@ class ComprehensionAccuracy:
     def update(self, predicted: Box | None, target: Box, *, declined: bool = False) -> float:
         """Add one example and return its IoU.
 
-        ``predicted`` is None when the answer held no box; ``declined`` says that it held none
-        because it declared that nothing is there.
+        ``predicted`` is None if the answer had no box; ``declined`` says that the answer stated
+        that nothing is there.
 
         Raises:
             BenchmarkError: A declined answer has a box.
@@ -78,7 +73,7 @@ class ComprehensionAccuracy:
         hits = np.array(self._hits(0.5), dtype=np.float64)
         return ComprehensionScore(
             accuracy=float(hits.mean()),
-            accuracy_interval=bootstrap_interval(hits, seed=seed),
+            accuracy_interval=confidence_interval(hits, seed=seed),
             accuracy_at_70=float(np.mean(self._hits(0.7))),
             accuracy_at_90=float(np.mean(self._hits(0.9))),
             mean_iou=float(np.mean(self._overlaps)),

@@ -7,16 +7,17 @@ import numpy as np
 
 from deixis.errors import BenchmarkError
 from deixis.language import NUMBER_WORDS
-from deixis.metrics.bootstrap import Interval, bootstrap_interval
+from deixis.metrics.confidence_intervals import Interval, confidence_interval
 from deixis.metrics.text import words_of
 
 _LONGEST_NUMBER = 9
 
 
 def parse_count(text: str) -> int | None:
-    """Return the first number that ``text`` says, in digits or in words up to twenty.
+    """Return the first number in ``text``, in digits or in words up to twenty.
 
-    ``no`` and ``none`` say zero. None when it says no number, or one of ten digits or more.
+    ``no`` and ``none`` are zero. None for a text without a number or with one of ten or more
+    digits.
     """
     for word in words_of(text):
         if word in NUMBER_WORDS:
@@ -28,10 +29,10 @@ def parse_count(text: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class CountScore:
-    """Exact counts, as a fraction, and how far the parsed ones are off on average.
+    """Share of exact counts, and mean absolute error of the parsed ones.
 
-    ``mean_absolute_error`` is None where no answer held a number. ``num_unparsed`` answers held
-    none and count as wrong.
+    ``mean_absolute_error`` is None if no answer had a number. ``num_unparsed`` answers had none and
+    count as wrong.
     """
 
     accuracy: float
@@ -49,7 +50,7 @@ class CountAccuracy:
         self._errors: list[int] = []
 
     def update(self, predicted: int | None, target: int) -> bool:
-        """Add one example and say whether it is right; ``predicted`` is None for no number.
+        """Add one example and return whether it is right; ``predicted`` is None for no number.
 
         Raises:
             BenchmarkError: A count is negative.
@@ -73,7 +74,7 @@ class CountAccuracy:
         right = np.array(self._right, dtype=np.float64)
         return CountScore(
             accuracy=float(right.mean()),
-            accuracy_interval=bootstrap_interval(right, seed=seed),
+            accuracy_interval=confidence_interval(right, seed=seed),
             mean_absolute_error=float(np.mean(self._errors)) if self._errors else None,
             num_examples=len(self._right),
             num_unparsed=len(self._right) - len(self._errors),

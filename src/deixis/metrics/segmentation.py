@@ -6,7 +6,7 @@ import numpy as np
 
 from deixis.errors import BenchmarkError, GeometryError
 from deixis.geometry import Mask
-from deixis.metrics.bootstrap import Interval, bootstrap_interval
+from deixis.metrics.confidence_intervals import Interval, confidence_interval
 from deixis.metrics.thresholds import Inequality, passes
 
 
@@ -17,9 +17,9 @@ class SegmentationScore:
     ``cumulative_iou`` (cIoU, also called oIoU) is total intersection over total union;
     ``mean_iou`` (gIoU in LISA-style papers) is the mean of the IoU of each example, where an
     expression without a target counts 1 if the answer is empty and 0 otherwise. Precisions are
-    over the expressions that have a target. ``target_accuracy`` (T-acc) is how many of those
-    got any mask; ``no_target_accuracy`` (N-acc) how many of the others got none. A figure over
-    no expressions is None. ``num_unparsed`` answers count as wrong: their target is in the
+    over the expressions that have a target. ``target_accuracy`` (T-acc) is the share of those
+    that got a mask; ``no_target_accuracy`` (N-acc) the share of the others that got none. A figure
+    over no expressions is None. ``num_unparsed`` answers count as wrong: their target is in the
     union. ``num_declined`` answers were empty though there is a target.
     """
 
@@ -58,8 +58,8 @@ class SegmentationAccuracy:
     def update(self, predicted: Mask | None, target: Mask) -> float:
         """Add one example and return its IoU.
 
-        ``predicted`` is None when the answer held no mask, and an empty mask when it declared
-        that nothing is there. An empty ``target`` means that nothing fits the expression.
+        ``predicted`` is None if the answer had no mask, and an empty mask if it stated that nothing
+        is there. An empty ``target`` means that the expression has no target.
 
         Raises:
             GeometryError: The masks differ in size.
@@ -100,7 +100,7 @@ class SegmentationAccuracy:
         total = unions.sum()
         return SegmentationScore(
             cumulative_iou=float(intersections.sum() / total) if total else 1.0,
-            cumulative_iou_interval=bootstrap_interval(intersections, unions, seed=seed),
+            cumulative_iou_interval=confidence_interval(intersections, unions, seed=seed),
             mean_iou=float(np.mean(self._overlaps)),
             precision_at_50=self._precision(0.5),
             precision_at_70=self._precision(0.7),

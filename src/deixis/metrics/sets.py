@@ -1,4 +1,4 @@
-"""Sets of things: every box that a phrase or a class name means, and no other."""
+"""Sets of instances: all boxes of a phrase or class name, and no others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from scipy.optimize import linear_sum_assignment
 
 from deixis.errors import BenchmarkError
 from deixis.geometry import Box, box_iou, stack_boxes
-from deixis.metrics.bootstrap import Interval, bootstrap_interval
+from deixis.metrics.confidence_intervals import Interval, confidence_interval
 from deixis.metrics.thresholds import Inequality, passes
 
 
 def count_matches(hits: Bool[ndarray, "predicted target"]) -> int:
-    """Return the size of a largest one-to-one pairing along true entries; 0 for no rows."""
+    """Return the size of a largest one-to-one matching of true entries; 0 for no rows."""
     rows, columns = linear_sum_assignment(hits, maximize=True)
     return int(np.count_nonzero(hits[rows, columns]))
 
 
 @dataclass(frozen=True, slots=True)
 class SetScore:
-    """How well sets of boxes are found, as fractions in [0, 1].
+    """Accuracy of predicted sets of boxes, as fractions in [0, 1].
 
-    ``mean_f1`` is the mean of each expression's F1 under a largest one-to-one pairing at
-    ``threshold``; ``exact_accuracy`` is how many expressions have an F1 of 1 (nothing missed,
+    ``mean_f1`` is the mean of each expression's F1 under a largest one-to-one matching at
+    ``threshold``; ``exact_accuracy`` is the share of expressions with an F1 of 1 (nothing missed,
     nothing added). ``precision`` and ``recall`` are over all boxes of the split and None where
     there are none. An expression without targets has an F1 of 1 if the answer has no box and of
     0 otherwise. ``num_unparsed`` answers count as wrong.
@@ -43,7 +43,7 @@ class SetScore:
 
 
 class SetAccuracy:
-    """Pairs predicted with true boxes, expression by expression."""
+    """Matches predicted with true boxes, expression by expression."""
 
     def __init__(self, *, threshold: float = 0.5, inequality: Inequality = ">=") -> None:
         self._threshold = threshold
@@ -82,7 +82,7 @@ class SetAccuracy:
         return SetScore(
             mean_f1=float(np.mean(self._f1)),
             exact_accuracy=float(exact.mean()),
-            exact_accuracy_interval=bootstrap_interval(exact, seed=seed),
+            exact_accuracy_interval=confidence_interval(exact, seed=seed),
             precision=self._num_matched / predicted if predicted else None,
             recall=self._num_matched / targets if targets else None,
             num_examples=len(self._f1),

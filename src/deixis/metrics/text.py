@@ -1,4 +1,4 @@
-"""Words against words: descriptions of regions (REG) and answers to questions (VQA)."""
+"""Text metrics: descriptions of regions (REG) and answers to questions (VQA)."""
 
 import re
 from collections import Counter
@@ -9,7 +9,7 @@ import numpy as np
 
 from deixis.errors import BenchmarkError
 from deixis.language import NUMBER_WORDS
-from deixis.metrics.bootstrap import Interval, bootstrap_interval
+from deixis.metrics.confidence_intervals import Interval, confidence_interval
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
@@ -43,9 +43,9 @@ def word_f1(predicted: Sequence[str], target: Sequence[str]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class DescriptionScore:
-    """How descriptions of regions compare with the truth, as fractions in [0, 1].
+    """Agreement of descriptions of regions with the truth, as fractions in [0, 1].
 
-    ``exact_match`` is how many descriptions equal a reference after normalising; ``word_f1`` is
+    ``exact_match`` is the share of descriptions that equal a reference after normalising; ``word_f1`` is
     the mean of the best F1 against a reference over the words of the vocabulary. An empty
     description is wrong and in ``num_unparsed``.
     """
@@ -100,7 +100,7 @@ class DescriptionAccuracy:
         exact = np.array(self._exact, dtype=np.float64)
         return DescriptionScore(
             exact_match=float(exact.mean()),
-            exact_match_interval=bootstrap_interval(exact, seed=seed),
+            exact_match_interval=confidence_interval(exact, seed=seed),
             word_f1=float(np.mean(self._f1)),
             num_examples=len(self._exact),
             num_unparsed=self._num_unparsed,
@@ -115,7 +115,7 @@ class DescriptionAccuracy:
 
 @dataclass(frozen=True, slots=True)
 class AnswerScore:
-    """How many questions are answered as the annotators did, as a fraction."""
+    """Share of questions that are answered as by the annotators."""
 
     accuracy: float
     accuracy_interval: Interval
@@ -171,7 +171,7 @@ class AnswerAccuracy:
         agreement = np.array(self._agreement, dtype=np.float64)
         return AnswerScore(
             accuracy=float(agreement.mean()),
-            accuracy_interval=bootstrap_interval(agreement, seed=seed),
+            accuracy_interval=confidence_interval(agreement, seed=seed),
             num_examples=len(self._agreement),
             num_unparsed=self._num_unparsed,
         )

@@ -1,11 +1,11 @@
-"""The comparison that turns an overlap into right or wrong, named because papers differ in it."""
+"""The comparison of an IoU with a threshold; papers use both ``>`` and ``>=``."""
 
 from typing import Literal
 
 Inequality = Literal[">", ">="]
-"""How an overlap must compare with the threshold to count as right."""
+"""The comparison under which an overlap counts as right."""
 
 
 def passes(overlap: float, threshold: float, inequality: Inequality) -> bool:
-    """Say whether ``overlap`` reaches ``threshold``; equality counts for ``>=`` alone."""
+    """Return whether ``overlap`` reaches ``threshold``; equality counts only with ``>=``."""
     return overlap > threshold if inequality == ">" else overlap >= threshold

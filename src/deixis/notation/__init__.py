@@ -1,5 +1,6 @@
-"""Notations: how grounded text is written as words and markers, and read back."""
+"""Notations: grounded text written as words and markers, and read back."""
 
+from deixis.notation.answer_plan import PlanEntry, format_plan, plan_of
 from deixis.notation.coordinates import Coordinates
 from deixis.notation.encoded import (
     Decoded,
@@ -9,12 +10,11 @@ from deixis.notation.encoded import (
     ReferenceSlot,
     fill,
 )
+from deixis.notation.markers import Marker, join_pieces, split_markers
 from deixis.notation.names import NOTATIONS, notation_named
-from deixis.notation.plan import PlanEntry, format_plan, plan_of
-from deixis.notation.regions import RegionForm
+from deixis.notation.region_form import RegionForm
 from deixis.notation.tokens import Tokens
 from deixis.notation.triplets import Triplets
-from deixis.notation.vocabulary import Marker
 
 __all__ = [
     "NOTATIONS",
@@ -31,6 +31,8 @@ __all__ = [
     "Triplets",
     "fill",
     "format_plan",
+    "join_pieces",
     "notation_named",
     "plan_of",
+    "split_markers",
 ]

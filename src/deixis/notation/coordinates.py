@@ -1,8 +1,8 @@
 """The notation of Pink and TAMP: geometry as numbers in the text.
 
 A box is ``[x1,y1,x2,y2]`` and a point ``[x,y]``, as fractions of the square that the image is
-padded to, image in the middle, with three decimals. ``;`` parts several:
-``[0.100,0.200,0.300,0.400;0.500,0.600,0.700,0.800]``. With ``marks`` the phrase stands between
+padded to, image in the middle, with three decimals. ``;`` separates several:
+``[0.100,0.200,0.300,0.400;0.500,0.600,0.700,0.800]``. With ``marks`` the phrase is between
 ``<ref>`` and ``</ref>`` right before its coordinates.
 """
 
@@ -23,8 +23,8 @@ from deixis.notation.drafts import (
     walk,
 )
 from deixis.notation.encoded import Decoded, Encoded
-from deixis.notation.faults import FaultLog
-from deixis.notation.vocabulary import Marker, gaps_and_markers, join_pieces, split_markers
+from deixis.notation.markers import Marker, gaps_and_markers
+from deixis.notation.problems import ProblemLog
 from deixis.structures.units import (
     GroundedPhrase,
     GroundedText,
@@ -60,10 +60,10 @@ _LENGTHS = {4: UnitType.BOX.value, 2: UnitType.POINT.value}
 class Coordinates:
     """Writes and reads boxes and points as text.
 
-    Without ``marks`` (Pink's form) coordinates follow their phrase after a blank and nothing says
-    where the phrase began: it is read back as an empty phrase. Numbers are rounded to
-    ``decimals``, so geometry comes back within half a step of the longer side's grid. ``padding`` says
-    where in the square the image lies: ``floor`` and its numbers are those of Pink's public code.
+    Without ``marks`` (Pink's form) coordinates follow their phrase after a blank and the start of the
+    phrase is not marked: it is read back as an empty phrase. Numbers are rounded to ``decimals``, so
+    geometry is read back within half a step of the longer side's grid. ``padding`` is the place of
+    the image in the square: ``floor`` is the padding of Pink's public code.
     """
 
     marks: bool = True
@@ -87,14 +87,6 @@ class Coordinates:
     def latents(self) -> frozenset[Marker]:
         """No marker carries a latent: all geometry is in the text."""
         return frozenset()
-
-    def parse_text(self, raw: str) -> list[Marker | str]:
-        """Cut surface text into words and markers."""
-        return split_markers(raw, self.spelling)
-
-    def render(self, pieces: Sequence[Marker | str]) -> str:
-        """Return pieces as surface text."""
-        return join_pieces(pieces, self.spelling)
 
     def adapt(self, answer: GroundedText) -> GroundedText:
         """Return the answer with boxes and points alone.
@@ -123,7 +115,7 @@ class Coordinates:
                     tuple(Reference((unit,), each.score) for unit, each in units if unit),
                 )
                 nothing = not group.references and self.marks and kind is UnitType.BOX
-                # Boxes and masks of the same things in two groups come out the same.
+                # box and mask groups of the same instances give the same boxes
                 changed = adapted != group
                 again = any(adapted == kept and (changed or was) for kept, was in groups)
                 if (adapted.references or nothing) and not again:
@@ -229,7 +221,7 @@ class Coordinates:
 
 
 def _drawn_unit(region: Region, size: ImageSize) -> Box | Point:
-    """Return a region as what numbers can say of it."""
+    """Return a region as the box or point that numbers can write."""
     try:
         match region:
             case Point():
@@ -331,10 +323,10 @@ class _Grid:
         low, high = self.step(first, axis), self.step(last, axis)
         if low < high:
             return low, high
-        # A thing thinner than a step still needs an extent: one step, inside the image.
+        # an instance thinner than a step still needs an extent: one step, inside the image
         return (low, low + 1) if low < self.bounds(axis)[1] else (low - 1, low)
 
-    def read(self, numbers: Sequence[float], faults: FaultLog, position: int) -> Sequence[int]:
+    def read(self, numbers: Sequence[float], problems: ProblemLog, position: int) -> Sequence[int]:
         """Return the steps of the numbers of a box or a point that a model wrote."""
         limits = self.bounds if len(numbers) == 4 else self.edges
         steps: list[int] = []
@@ -342,7 +334,7 @@ class _Grid:
             first, last = limits(index % 2)
             step = round(min(max(value, -1.0), 2.0) * self._steps)
             if not first <= step <= last:
-                faults.add(
+                problems.add(
                     "out_of_range", f"coordinate {value:.6g} lies outside the image", position
                 )
             steps.append(min(max(step, first), last))
@@ -356,7 +348,7 @@ class _Reader:
         self._notation = notation
         self._grid = grid
         self._draft = Draft()
-        self._faults = FaultLog()
+        self._problems = ProblemLog()
         # The phrase that coordinates right here belong to; None in words.
         self._target: DraftPhrase | None = None
         self._marked = False
@@ -369,22 +361,24 @@ class _Reader:
         if marker is Marker.EXPRESSION_OPEN:
             self._target = None
             if not self._draft.open_phrase():
-                self._faults.add("too_deep", f"a phrase lies in {MAX_DEPTH} others", position)
+                self._problems.add("too_deep", f"a phrase lies in {MAX_DEPTH} others", position)
         elif marker is Marker.EXPRESSION_CLOSE and self._draft.open:
             self._target = self._draft.close_phrase()
             self._marked = True
         elif marker is Marker.EXPRESSION_CLOSE:
-            self._faults.add("unopened_phrase", "a phrase ends and none is open", position)
+            self._problems.add("unopened_phrase", "a phrase ends and none is open", position)
         elif marker is None:
             self._finish(position)
         elif marker not in self._notation.markers:
-            self._faults.add("unexpected_marker", f"{marker.value} does not belong here", position)
+            self._problems.add(
+                "unexpected_marker", f"{marker.value} does not belong here", position
+            )
 
     def _read_words(self, gap: str, start: int, *, at_end: bool) -> None:
         for foreign in _FOREIGN.finditer(gap):
             self._add_foreign(foreign.group(), start + foreign.start())
         end = 0
-        # Whether words, or brackets that are none of ours, stand between the last list and here.
+        # Whether words, or brackets of another meaning, are between the last list and here.
         apart = False
         for match in _LIST.finditer(gap):
             self._position = start + match.start()
@@ -405,7 +399,7 @@ class _Reader:
         rest = gap[end:]
         cut = _cut_list(rest) if at_end else None
         if cut is not None:
-            self._faults.add("truncated", "the text ends inside coordinates", start + end + cut)
+            self._problems.add("truncated", "the text ends inside coordinates", start + end + cut)
             rest = rest[:cut].removesuffix(" ")
         # a blank between lists is no word, also where a marker that does not belong stands there
         after_list = end > 0 or self._target is not None
@@ -421,14 +415,18 @@ class _Reader:
 
     def _empty_phrase(self) -> DraftPhrase:
         if self._notation.marks:
-            self._faults.add("group_without_phrase", "coordinates follow no phrase", self._position)
+            self._problems.add(
+                "group_without_phrase", "coordinates follow no phrase", self._position
+            )
         if not self._draft.open_phrase():
-            self._faults.add("too_deep", f"coordinates lie in {MAX_DEPTH} phrases", self._position)
+            self._problems.add(
+                "too_deep", f"coordinates lie in {MAX_DEPTH} phrases", self._position
+            )
         self._marked = False
         return self._draft.close_phrase()
 
     def _parse(self, text: str, *, may_be_empty: bool) -> DraftGroup | None:
-        """Read what stands between brackets; None where it is not meant as coordinates."""
+        """Read the text between brackets; None if it is not meant as coordinates."""
         if not text.strip():
             return DraftGroup((UnitType.BOX.value,)) if may_be_empty else None
         entries = [entry.split(",") for entry in text.split(";")]
@@ -439,14 +437,16 @@ class _Reader:
             return None
         lengths = {len(entry) for entry in entries}
         if len(lengths) > 1 or not lengths <= _LENGTHS.keys():
-            self._faults.add(
+            self._problems.add(
                 "wrong_count", f"[{text[:80]}] is neither boxes nor points", self._position
             )
             return None
         numbers = [[_parse_number(number) for number in entry] for entry in entries]
         known = [[number for number in entry if number is not None] for entry in numbers]
         if [len(entry) for entry in known] != [len(entry) for entry in numbers]:
-            self._faults.add("invalid_number", f"[{text[:80]}] has a number amiss", self._position)
+            self._problems.add(
+                "invalid_number", f"[{text[:80]}] has a number amiss", self._position
+            )
             return None
         group = DraftGroup((_LENGTHS[len(entries[0])],))
         for entry in known:
@@ -459,46 +459,48 @@ class _Reader:
         return group
 
     def _add_foreign(self, text: str, position: int) -> None:
-        self._faults.add(
+        self._problems.add(
             "foreign_notation",
             f"{text[:80]!r} looks like coordinates of another notation, expected [x1,y1,x2,y2]",
             position,
         )
 
     def _unit(self, numbers: Sequence[float]) -> Box | Point | None:
-        steps = self._grid.read(numbers, self._faults, self._position)
+        steps = self._grid.read(numbers, self._problems, self._position)
         if len(steps) == 2:
             return Point(self._grid.pixel(steps[0], 0), self._grid.pixel(steps[1], 1))
         (x1, x2), (y1, y2) = sorted(steps[::2]), sorted(steps[1::2])
         if [x1, y1, x2, y2] != steps:
-            self._faults.add("unordered_box", f"the corners of {numbers} are mixed", self._position)
+            self._problems.add(
+                "unordered_box", f"the corners of {numbers} are mixed", self._position
+            )
         left, right = self._grid.pixel(x1, 0), self._grid.pixel(x2, 0)
         top, bottom = self._grid.pixel(y1, 1), self._grid.pixel(y2, 1)
         if left >= right or top >= bottom:
-            self._faults.add("empty_box", f"the box {numbers} has no extent", self._position)
+            self._problems.add("empty_box", f"the box {numbers} has no extent", self._position)
             return None
         return Box(left, top, right, bottom)
 
     def _finish(self, position: int) -> None:
         for phrase in self._draft.open:
-            self._faults.add(
+            self._problems.add(
                 "unclosed_phrase",
                 f"the phrase from character {phrase.start} does not end",
                 position,
             )
-        if self._draft.open and "truncated" not in self._faults:
-            self._faults.add("truncated", "the text ends inside a phrase", position)
+        if self._draft.open and "truncated" not in self._problems:
+            self._problems.add("truncated", "the text ends inside a phrase", position)
         limit = self._notation.max_references
         if self._num_references > limit:
-            self._faults.add(
+            self._problems.add(
                 "too_many_references",
                 f"{self._num_references} references, the first {limit} are kept",
             )
 
     def decoded(self) -> Decoded:
-        """Return what was read."""
+        """Return the decoded text."""
         text, slots = self._draft.build()
-        return Decoded(text, slots, self._faults.problems())
+        return Decoded(text, slots, self._problems.listed())
 
 
 def _cut_list(text: str) -> int | None:
@@ -510,7 +512,7 @@ def _cut_list(text: str) -> int | None:
 
 
 def _is_blank_separated(text: str) -> bool:
-    """Whether a text is four numbers between blanks, of which one is no whole number."""
+    """Whether a text is four numbers separated by blanks, at least one with decimals."""
     # split() of a hostile text would make a list of all its words
     numbers = text.split(None, 4)
     return (

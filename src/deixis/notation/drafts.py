@@ -1,4 +1,4 @@
-"""Grounded text under construction, and grounded text taken apart in writing order."""
+"""Grounded text under construction, and iteration over grounded text in writing order."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from deixis.notation.encoded import ReferenceSlot
 from deixis.structures.units import GroundedPhrase, GroundedText, Reference, Unit, UnitGroup
 
 MAX_DEPTH = 8
-"""How deep phrases may nest; each level repeats its text, so this also bounds memory."""
+"""Largest nesting depth of phrases; each level repeats its text, so this also bounds memory."""
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Draft:
     def open_phrase(self) -> bool:
         """Begin a phrase at the end of the text.
 
-        False where it lies too deep: it can be closed and take groups, but is not kept.
+        Returns False if it is too deep: it can be closed and take groups, but is not kept.
         """
         phrase = DraftPhrase(self.length)
         kept = len(self.open) < MAX_DEPTH
@@ -108,8 +108,8 @@ class PhraseEnd:
 def walk(answer: GroundedText) -> Iterator[str | PhraseStart | PhraseEnd]:
     """Yield words and phrase bounds in the order in which they are written.
 
-    An empty phrase is written before the phrases that start where it stands, so it lies inside as
-    few others as it can.
+    An empty phrase is written before other phrases that start at its place, so that it is nested
+    as little as possible.
 
     Raises:
         NotationError: Phrases nest deeper than `MAX_DEPTH`.

@@ -1,4 +1,4 @@
-"""What a notation writes and reads, and the interface that all notations share."""
+"""Encoded and decoded grounded text, and the interface of all notations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from deixis.errors import NotationError
 from deixis.geometry import ImageSize, Padding
-from deixis.notation.vocabulary import Marker
+from deixis.notation.markers import Marker
 from deixis.structures.answer import Problem
 from deixis.structures.units import GroundedText, Unit
 
@@ -15,7 +15,7 @@ from deixis.structures.units import GroundedText, Unit
 class EncodedReference:
     """The target of one marker that carries a latent.
 
-    ``units`` has a unit (or None, where nothing is known) for each of ``unit_types``. References
+    ``units`` has a unit, or None if it is unknown, for each of ``unit_types``. References
     with the same ``group`` belong to one group of one phrase and may be matched in any order.
     """
 
@@ -56,7 +56,7 @@ class Decoded:
     """A grounded text as read from pieces.
 
     Units that a decoder must fill are None in ``text`` and have a slot, in the order of the
-    pieces. ``problems`` lists everything that was not sound.
+    pieces. ``problems`` lists all invalid parts.
     """
 
     text: GroundedText
@@ -66,7 +66,10 @@ class Decoded:
 
 @runtime_checkable
 class Notation(Protocol):
-    """A way to write grounded text as words and markers, and to read it back."""
+    """A way to write grounded text as words and markers, and to read it back.
+
+    `split_markers` and `join_pieces` convert between pieces and surface text by its ``spelling``.
+    """
 
     @property
     def spelling(self) -> Mapping[Marker, str]:
@@ -78,26 +81,20 @@ class Notation(Protocol):
 
     @property
     def padding(self) -> Padding:
-        """How images lie on the square that the notation's numbers are fractions of."""
+        """The padding of images to the square that the notation's numbers are fractions of."""
 
     def encode(self, answer: GroundedText, size: ImageSize) -> Encoded:
         """Write a grounded text about an image of ``size``.
 
         Raises:
-            NotationError: The notation has no way to write the answer.
+            NotationError: The notation cannot write the answer.
         """
 
     def decode(self, pieces: Sequence[Marker | str], size: ImageSize) -> Decoded:
-        """Read pieces as a grounded text; never raises, and lists what was not sound."""
+        """Read pieces as a grounded text; never raises, and lists problems."""
 
     def adapt(self, answer: GroundedText) -> GroundedText:
         """Return the nearest answer whose units this notation can write."""
-
-    def parse_text(self, raw: str) -> list[Marker | str]:
-        """Cut surface text into pieces."""
-
-    def render(self, pieces: Sequence[Marker | str]) -> str:
-        """Return pieces as surface text."""
 
 
 def fill(

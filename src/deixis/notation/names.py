@@ -1,4 +1,4 @@
-"""Notations by name, as a model's configuration has them."""
+"""Notations by name, the only list of them."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -20,15 +20,16 @@ NOTATIONS: Mapping[str, Notation] = MappingProxyType(
         "coordinates_marks": Coordinates(),
     }
 )
-"""REF-VLM's, without and with the plan before an answer; u-LLaVA's, as its paper and as its public code
-spell it; Pink's, and with the whole pixels of padding that its public code has; TAMP's."""
+"""Every notation by the name that recipes, configurations and pages use: REF-VLM's without and with
+the plan before an answer; u-LLaVA's as spelled in its paper and in its public code; Pink's, and Pink's
+with the padding of its public code, in whole pixels; TAMP's."""
 
 
 def notation_named(name: str) -> Notation:
-    """The notation of a name.
+    """Return the notation with a name.
 
     Raises:
-        NotationError: There is none.
+        NotationError: No notation has this name.
     """
     if name not in NOTATIONS:
         raise NotationError(f"unknown notation {name!r}; expected one of {list(NOTATIONS)}")

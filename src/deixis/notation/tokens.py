@@ -1,10 +1,9 @@
-"""The notation of u-LLaVA: a tag with its name, and a token for each thing to decode.
+"""The notation of u-LLaVA: a tag with its name, and a token for each unit to decode.
 
 ``<tag>dog</tag><LOC><SEG>`` is a dog with a box and a mask, ``[tag]dog[/tag][LOC][SEG]`` in the
-public code, which also sets images and videos between ``<img_beg>`` and ``</img_end>``, ``<vid_beg>``
-and ``</vid_end>``. Several references repeat the tokens
-(``<LOC><SEG><LOC><SEG>``), and a comma parts two groups of one phrase (``<LOC>,<SEG>``). The
-paper and its public code spell the tokens differently.
+public code, which also writes images between ``<img_beg>`` and ``</img_end>`` and videos between
+``<vid_beg>`` and ``</vid_end>``. Several references repeat the tokens (``<LOC><SEG><LOC><SEG>``), and
+a comma separates two groups of one phrase (``<LOC>,<SEG>``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,8 +25,8 @@ from deixis.notation.drafts import (
     walk,
 )
 from deixis.notation.encoded import Decoded, Encoded, EncodedReference
-from deixis.notation.faults import FaultLog
-from deixis.notation.vocabulary import FRAMES, Marker, gaps_and_markers, join_pieces, split_markers
+from deixis.notation.markers import FRAMES, Marker, gaps_and_markers
+from deixis.notation.problems import ProblemLog
 from deixis.structures.units import (
     GroundedPhrase,
     GroundedText,
@@ -96,21 +95,13 @@ class Tokens:
 
     @property
     def padding(self) -> Padding:
-        """Geometry is latent, so that any would do."""
+        """Any padding: geometry is latent."""
         return "half"
 
     @property
     def latents(self) -> frozenset[Marker]:
         """The markers that carry a latent."""
         return frozenset(_UNIT_OF)
-
-    def parse_text(self, raw: str) -> list[Marker | str]:
-        """Cut surface text into words and markers."""
-        return split_markers(raw, self.spelling)
-
-    def render(self, pieces: Sequence[Marker | str]) -> str:
-        """Return pieces as surface text."""
-        return join_pieces(pieces, self.spelling)
 
     def adapt(self, answer: GroundedText) -> GroundedText:
         """Return the answer without empty groups and without units other than boxes and masks."""
@@ -196,7 +187,7 @@ def _check_group(group: UnitGroup, phrase: GroundedPhrase) -> None:
         raise NotationError(f"phrase {phrase.text!r}: tokens cannot write a group of nothing")
 
 
-def _groups(latents: Sequence[_Latent], faults: FaultLog) -> Iterator[DraftGroup]:
+def _groups(latents: Sequence[_Latent], problems: ProblemLog) -> Iterator[DraftGroup]:
     """Read a run of tokens: both kinds in turn are one group, else each kind is one."""
     names = [name for name, _ in latents]
     in_turn = len(names) > 1 and all(a != b for a, b in pairwise(names))
@@ -215,7 +206,7 @@ def _groups(latents: Sequence[_Latent], faults: FaultLog) -> Iterator[DraftGroup
         group.references.append(DraftReference((None, None), found))
     yield group
     if len(latents) % 2:
-        faults.add("incomplete_reference", f"the last reference has no {names[1]}")
+        problems.add("incomplete_reference", f"the last reference has no {names[1]}")
         name, position = latents[-1]
         yield DraftGroup((name,), [DraftReference((None,), ((position, 0, (name,)),))])
 
@@ -227,7 +218,7 @@ class _Reader:
         self._notation = notation
         self._state = State.TEXT
         self._draft = Draft()
-        self._faults = FaultLog()
+        self._problems = ProblemLog()
         self._position = 0
         self._num_latents = 0
         # The tag closed last with the runs of latents after it, and latents that wait for a tag.
@@ -244,15 +235,17 @@ class _Reader:
         elif marker is Marker.TAG_OPEN:
             self._end_target()
             if not self._draft.open_phrase():
-                self._faults.add("too_deep", f"a tag lies inside {MAX_DEPTH} others", position)
+                self._problems.add("too_deep", f"a tag lies inside {MAX_DEPTH} others", position)
         elif marker is Marker.TAG_CLOSE and self._draft.open:
             self._end_target()
             self._target = self._draft.close_phrase()
         elif marker is Marker.TAG_CLOSE:
-            self._faults.add("unopened_phrase", "a tag ends and none is open", position)
+            self._problems.add("unopened_phrase", "a tag ends and none is open", position)
             return
         else:
-            self._faults.add("unexpected_marker", f"{marker.value} does not belong here", position)
+            self._problems.add(
+                "unexpected_marker", f"{marker.value} does not belong here", position
+            )
             return
         self._state = NEXT.get((self._state, marker), State.TEXT)
 
@@ -280,7 +273,7 @@ class _Reader:
             return
         if not self._waiting or self._waiting[-1][0].start != self._draft.length:
             if not self._draft.open_phrase():
-                self._faults.add("too_deep", f"a token lies in {MAX_DEPTH} tags", self._position)
+                self._problems.add("too_deep", f"a token lies in {MAX_DEPTH} tags", self._position)
             self._waiting.append((self._draft.close_phrase(), []))
         self._waiting[-1][1].append((name, position))
 
@@ -295,7 +288,7 @@ class _Reader:
                 phrase.end = None
             self._waiting.clear()
         for run in runs:
-            self._target.groups.extend(_groups(run, self._faults))
+            self._target.groups.extend(_groups(run, self._problems))
         self._settle_waiting()
         self._target = None
         self._runs = []
@@ -303,8 +296,8 @@ class _Reader:
     def _settle_waiting(self) -> None:
         """Leave latents that no tag took to the empty phrases where they stand."""
         for phrase, latents in self._waiting:
-            self._faults.add("group_without_phrase", "a token follows no tag", self._position)
-            phrase.groups.extend(_groups(latents, self._faults))
+            self._problems.add("group_without_phrase", "a token follows no tag", self._position)
+            phrase.groups.extend(_groups(latents, self._problems))
         self._waiting.clear()
 
     def finish(self, gap: str, position: int) -> None:
@@ -314,18 +307,18 @@ class _Reader:
         self._end_target()
         self._settle_waiting()
         for phrase in self._draft.open:
-            self._faults.add(
+            self._problems.add(
                 "unclosed_phrase", f"the tag from character {phrase.start} does not end", position
             )
         if self._draft.open:
-            self._faults.add("truncated", "the text ends inside a tag", position)
+            self._problems.add("truncated", "the text ends inside a tag", position)
         limit = self._notation.max_references
         if self._num_latents > limit:
-            self._faults.add(
+            self._problems.add(
                 "too_many_references", f"{self._num_latents} tokens, the first {limit} are kept"
             )
 
     def decoded(self) -> Decoded:
-        """Return what was read."""
+        """Return the decoded text."""
         text, slots = self._draft.build()
-        return Decoded(text, slots, self._faults.problems())
+        return Decoded(text, slots, self._problems.listed())

@@ -3,7 +3,7 @@
 ``<Phrase>dogs</Phrase>(<Unit>box</Unit>[0]<REF>[1]<REF>)``. Phrases may nest. A group may have a
 composite unit (``<Unit>box,mask</Unit>``: each reference has both), a phrase may have several
 groups (``(<Unit>box</Unit>[0]<REF>,<Unit>mask</Unit>[0]<REF>)``, the index starts again), and a
-group without references says that there is nothing. ``<Task>…</Task>`` may hold a plan first.
+group without references says that nothing is there. ``<Task>…</Task>`` may hold a plan first.
 """
 
 import re
@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from deixis.errors import NotationError
 from deixis.geometry import ImageSize, Padding
+from deixis.notation.answer_plan import PlanEntry, format_plan, parse_plan, plan_of, validate_plan
 from deixis.notation.drafts import (
     MAX_DEPTH,
     Draft,
@@ -25,10 +26,9 @@ from deixis.notation.drafts import (
     walk,
 )
 from deixis.notation.encoded import Decoded, Encoded, EncodedReference
-from deixis.notation.faults import FaultLog
-from deixis.notation.plan import PlanEntry, format_plan, parse_plan, plan_of, validate_plan
+from deixis.notation.markers import Marker, gaps_and_markers
+from deixis.notation.problems import ProblemLog
 from deixis.notation.unit_names import MAX_NAME_LENGTH, format_units, parse_units
-from deixis.notation.vocabulary import Marker, gaps_and_markers, join_pieces, split_markers
 from deixis.structures.units import GroundedPhrase, GroundedText, UnitType
 
 
@@ -101,21 +101,13 @@ class Triplets:
 
     @property
     def padding(self) -> Padding:
-        """Geometry is latent, so that any would do."""
+        """Any padding: geometry is latent."""
         return "half"
 
     @property
     def latents(self) -> frozenset[Marker]:
         """The markers that carry a latent."""
         return frozenset({Marker.REFERENCE})
-
-    def parse_text(self, raw: str) -> list[Marker | str]:
-        """Cut surface text into words and markers."""
-        return split_markers(raw, self.spelling)
-
-    def render(self, pieces: Sequence[Marker | str]) -> str:
-        """Return pieces as surface text."""
-        return join_pieces(pieces, self.spelling)
 
     def adapt(self, answer: GroundedText) -> GroundedText:
         """Return the answer: triplets carry every unit type."""
@@ -158,7 +150,7 @@ class Triplets:
         """Read pieces as grounded text; each reference is a slot to be filled.
 
         Never raises. Parentheses, commas and indices of groups are not part of the text. Reads
-        the forms of REF-VLM's paper and code, and keeps what is sound of anything else.
+        the forms of REF-VLM's paper and code, and keeps the valid parts of other text.
         """
         reader = _Reader(self)
         for gap, marker, offset in gaps_and_markers(pieces, self.spelling):
@@ -187,7 +179,7 @@ class _Reader:
         self._notation = notation
         self._state = State.TEXT
         self._draft = Draft()
-        self._faults = FaultLog()
+        self._problems = ProblemLog()
         self._position = 0
         # The phrase that a group would belong to, the group, its index before the next marker.
         self._target: DraftPhrase | None = None
@@ -274,7 +266,7 @@ class _Reader:
             end = closing.end()
             self._parentheses -= 1
         if open_before and not end:
-            self._faults.add("unclosed_group", "a group of units has no ')'", self._position)
+            self._problems.add("unclosed_group", "a group of units has no ')'", self._position)
         self._state = State.NAMED
         self._group = None
         return gap[end:]
@@ -282,7 +274,7 @@ class _Reader:
     def _repair(self, marker: Marker) -> bool:
         """Bring the reader to a state where ``marker`` is sound; False drops the marker."""
         if self._state is State.PLAN and marker is Marker.PHRASE_OPEN:
-            self._faults.add("unclosed_plan", "the plan does not end", self._position)
+            self._problems.add("unclosed_plan", "the plan does not end", self._position)
             self._close_plan()
             self._state = State.TEXT
             return True
@@ -303,7 +295,7 @@ class _Reader:
             return False
         unit_name = self._unit_name()
         inside = marker in {Marker.PHRASE_CLOSE, Marker.PHRASE_OPEN} and bool(self._draft.open)
-        self._faults.add(
+        self._problems.add(
             "crossed" if inside else "unclosed_unit",
             f"{marker.value} stands inside the unit {unit_name[:MAX_NAME_LENGTH]!r}",
             self._position,
@@ -334,12 +326,12 @@ class _Reader:
     def _drop(self, marker: Marker) -> None:
         if marker is Marker.REFERENCE:
             self._num_latents += 1
-            self._faults.add(
+            self._problems.add(
                 "reference_without_unit", "a reference stands outside a group", self._position
             )
             return
         codes = {Marker.UNIT_CLOSE: "unopened_unit", Marker.TASK_CLOSE: "unopened_plan"}
-        self._faults.add(
+        self._problems.add(
             codes.get(marker, "unexpected_marker"),
             f"{marker.value} does not belong here",
             self._position,
@@ -347,23 +339,25 @@ class _Reader:
 
     def _open_phrase(self) -> None:
         if not self._draft.open_phrase():
-            self._faults.add("too_deep", f"a phrase lies inside {MAX_DEPTH} others", self._position)
+            self._problems.add(
+                "too_deep", f"a phrase lies inside {MAX_DEPTH} others", self._position
+            )
 
     def _close_phrase(self, before: State) -> None:
         if self._draft.open:
             self._target = self._draft.close_phrase()
         else:
             self._state = before
-            self._faults.add("unopened_phrase", "a phrase ends and none is open", self._position)
+            self._problems.add("unopened_phrase", "a phrase ends and none is open", self._position)
 
     def _adopt_group(self) -> None:
         """Give a group that follows no closed phrase to the open one, or to an empty one."""
         if self._draft.open:
-            self._faults.add(
+            self._problems.add(
                 "unclosed_phrase", "a group of units stands inside its phrase", self._position
             )
         else:
-            self._faults.add(
+            self._problems.add(
                 "group_without_phrase", "a group of units follows no phrase", self._position
             )
             self._draft.open_phrase()
@@ -376,7 +370,7 @@ class _Reader:
         unit_name = self._unit_name()
         unit_types = parse_units(unit_name)
         if unit_types is None:
-            self._faults.add(
+            self._problems.add(
                 "invalid_unit",
                 f"{unit_name[:MAX_NAME_LENGTH]!r} is no unit name",
                 self._position,
@@ -384,7 +378,9 @@ class _Reader:
             return
         unknown = [name for name in unit_types if name not in set(UnitType)]
         if unknown:
-            self._faults.add("unknown_unit", f"unit {unknown[0]!r} has no decoder", self._position)
+            self._problems.add(
+                "unknown_unit", f"unit {unknown[0]!r} has no decoder", self._position
+            )
         self._group = DraftGroup(unit_types)
         self._num_groups += 1
         if self._target is not None and self._num_groups <= self._notation.max_groups:
@@ -394,14 +390,14 @@ class _Reader:
         position = self._num_latents
         self._num_latents += 1
         if self._group is None:
-            self._faults.add(
+            self._problems.add(
                 "reference_without_unit", "the unit of a reference is no name", self._position
             )
             return
         if not self._index:
-            self._faults.add("missing_index", "a reference has no index", self._position)
+            self._problems.add("missing_index", "a reference has no index", self._position)
         elif self._index != f"[{self._group_references}]":
-            self._faults.add(
+            self._problems.add(
                 "index_out_of_order",
                 f"expected index [{self._group_references}], got {self._index[:32]!r}",
                 self._position,
@@ -416,9 +412,9 @@ class _Reader:
             )
 
     def _close_plan(self) -> None:
-        entries = parse_plan("".join(self._plan_text), self._faults, self._position)
+        entries = parse_plan("".join(self._plan_text), self._problems, self._position)
         if self._plan is not None:
-            self._faults.add("repeated_plan", "there is more than one plan", self._position)
+            self._problems.add("repeated_plan", "there is more than one plan", self._position)
         else:
             self._plan = entries
         self._after_plan = True
@@ -443,7 +439,7 @@ class _Reader:
             self._settle(gap, None)
         self._position = position
         for phrase in self._draft.open:
-            self._faults.add(
+            self._problems.add(
                 "unclosed_phrase",
                 f"the phrase from character {phrase.start} does not end",
                 position,
@@ -453,25 +449,25 @@ class _Reader:
         self._check_limits()
 
     def _cut(self, what: str, position: int) -> None:
-        if "truncated" not in self._faults:
-            self._faults.add("truncated", f"the text ends inside {what}", position)
+        if "truncated" not in self._problems:
+            self._problems.add("truncated", f"the text ends inside {what}", position)
 
     def _check_limits(self) -> None:
         limits = self._notation
         if self._num_groups > limits.max_groups:
-            self._faults.add(
+            self._problems.add(
                 "too_many_groups",
                 f"{self._num_groups} groups, the first {limits.max_groups} are kept",
             )
         if self._num_references > limits.max_references:
-            self._faults.add(
+            self._problems.add(
                 "too_many_references",
                 f"{self._num_references} references, the first {limits.max_references} are kept",
             )
 
     def decoded(self) -> Decoded:
-        """Return what was read."""
+        """Return the decoded text."""
         text, slots = self._draft.build()
-        if self._plan is not None and "truncated" not in self._faults:
-            validate_plan(self._plan, text, self._faults)
-        return Decoded(text, slots, self._faults.problems())
+        if self._plan is not None and "truncated" not in self._problems:
+            validate_plan(self._plan, text, self._problems)
+        return Decoded(text, slots, self._problems.listed())

@@ -7,7 +7,7 @@ from deixis.structures.units import UnitType
 
 MAX_NAME_LENGTH = 64
 _SOUND = re.compile(r"[^\s,;:()\[\]<>]+(?: [^\s,;:()\[\]<>]+)*")
-# Plural and older names of the same things; the papers write "keypoint", their code also others.
+# Plural and older names of unit types; the papers write "keypoint", their code also others.
 _ALIASES = {
     "boxes": UnitType.BOX,
     "bbox": UnitType.BOX,
@@ -19,9 +19,9 @@ _ALIASES = {
 
 
 def canonical_unit(name: str) -> str | None:
-    """Return the one spelling of a unit name, or None where it is no name at all.
+    """Return the canonical spelling of a unit name, or None if it is not a valid name.
 
-    A name that deixis does not know is kept as it is: it stays undecoded.
+    A name that deixis does not know is kept; its references are not decoded.
     """
     words = " ".join(name.split())
     if len(words) > MAX_NAME_LENGTH or not _SOUND.fullmatch(words):
@@ -33,7 +33,7 @@ def canonical_unit(name: str) -> str | None:
 
 
 def parse_units(names: str) -> tuple[str, ...] | None:
-    """Return the unit types of ``box`` or ``box, mask``; None where a name is not sound."""
+    """Return the unit types of ``box`` or ``box, mask``; None if a name is invalid."""
     if len(names) > 16 * MAX_NAME_LENGTH:
         return None
     found = [canonical_unit(name) for name in names.split(",")]
@@ -42,10 +42,10 @@ def parse_units(names: str) -> tuple[str, ...] | None:
 
 
 def format_units(unit_types: tuple[str, ...]) -> str:
-    """Return unit types as they stand between the unit markers.
+    """Return unit types as text between the unit markers.
 
     Raises:
-        NotationError: A name would not be read back as it is, or stands there twice.
+        NotationError: A name would not be read back unchanged, or occurs twice.
     """
     text = ",".join(unit_types)
     if parse_units(text) != unit_types:

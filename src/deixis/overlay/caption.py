@@ -1,4 +1,4 @@
-"""The answer's words under its picture, grounded ones on the colour of their units."""
+"""The answer's words under its picture, phrases on the colour of their units."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from deixis.overlay.colors import FADED, INK, PAPER, phrase_color, text_color_on
 from deixis.overlay.labels import clean_text
-from deixis.overlay.shapes import SmoothShapes
+from deixis.overlay.unit_shapes import SmoothShapes
 from deixis.overlay.view import font
 from deixis.structures import GroundedText
 

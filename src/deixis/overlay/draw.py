@@ -1,4 +1,4 @@
-"""Draw an answer on its image: every unit, and the words it belongs to in the same colour."""
+"""Draw an answer on its image: every unit, and its words in the same colour."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ from deixis.errors import ImageError
 from deixis.geometry import Box, DepthMap, ImageSize, Keypoints, Mask, Point
 from deixis.overlay.caption import caption_panel
 from deixis.overlay.colors import PAPER, phrase_color
-from deixis.overlay.depth import depth_panel
+from deixis.overlay.depth_panel import depth_panel
 from deixis.overlay.labels import Labels
-from deixis.overlay.shapes import Sketch, paint_mask
+from deixis.overlay.unit_shapes import Sketch, paint_mask
 from deixis.overlay.view import View
 from deixis.structures import Answer, GroundedPhrase, GroundedText, Unit
 
@@ -30,16 +30,16 @@ def draw_answer(
     """Return the image with an answer's boxes, masks, points, skeletons and depth on it.
 
     Each phrase has a colour, shared by its units, their labels and its words in the caption
-    below. A label says the phrase and the model's score. A depth map stands in a panel of its
+    below. A label has the phrase and the model's score. A depth map stands in a panel of its
     own. Units that were not decoded are counted in a note. An answer that points at nothing gives
     the picture with its caption.
 
     Args:
         image: Upright pixels; the units are in its frame.
-        answer: What to draw.
+        answer: The answer to draw.
         question: Written above the answer.
         caption: Whether to write the answer's words below the picture.
-        min_width: Narrower pictures are enlarged, so that thin things and labels can be read.
+        min_width: Narrower pictures are enlarged, so that thin units and labels are legible.
 
     Raises:
         ImageError: The answer, or one of its masks, is about an image of another size.
@@ -93,7 +93,7 @@ def _check_sizes(answer: GroundedText | Answer, grounded: GroundedText, size: Im
 
 def _draw_units(picture: Image.Image, phrases: Sequence[GroundedPhrase], view: View) -> None:
     units = _units(phrases)
-    # Large masks first, so that a small thing on a large one keeps its colour.
+    # large masks first, so that a small instance on a large one keeps its colour
     masks = [(index, unit) for index, unit in units if isinstance(unit, Mask)]
     for index, mask in sorted(masks, key=lambda item: -item[1].area):
         paint_mask(picture, mask, phrase_color(index), view)

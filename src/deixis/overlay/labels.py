@@ -1,4 +1,4 @@
-"""Tags beside units: the phrase and the score, in the phrase's colour, apart from one another."""
+"""Labels of units: the phrase and the score in the phrase's colour, without overlaps."""
 
 from PIL import Image, ImageDraw
 

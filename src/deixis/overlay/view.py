@@ -1,4 +1,4 @@
-"""The picture as it is drawn on: enlarged where it is small, with strokes that fit its size."""
+"""The canvas of a drawing: small pictures are enlarged, strokes fit the size."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +13,7 @@ _LONGEST_ENLARGED = 2048
 
 @lru_cache(maxsize=64)
 def font(pixels: int) -> ImageFont.FreeTypeFont:
-    """Return the typeface that Pillow carries, at a height in pixels."""
+    """Return Pillow's default typeface at a height in pixels."""
     face = ImageFont.load_default(size=max(pixels, 6))
     if not isinstance(face, ImageFont.FreeTypeFont):
         raise TypeError("this build of Pillow has no FreeType, which text in overlays needs")
@@ -22,7 +22,7 @@ def font(pixels: int) -> ImageFont.FreeTypeFont:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How source pixels become pixels of the drawing.
+    """The mapping from source pixels to pixels of the drawing.
 
     ``scale`` is drawing pixels per source pixel, at least 1. ``smoothing`` is how much finer
     lines are drawn before they are averaged down; large pictures hide jagged edges by themselves.

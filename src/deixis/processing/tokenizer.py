@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from deixis.errors import CheckpointError, ModelError, PromptError
 from deixis.notation import Marker
-from deixis.notation.vocabulary import spellings
+from deixis.notation.markers import spellings
 
 USER = "<|user|>"
 ASSISTANT = "<|assistant|>"

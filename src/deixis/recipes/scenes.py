@@ -4,7 +4,7 @@ from deixis.models.decoders import DecoderConfig
 from deixis.models.vision import SmallVisionConfig
 from deixis.training import ModelChoice, Optimizer, SceneData, Stage, TrainRecipe
 
-TASKS = (
+SCENE_TASKS = (
     ("locate", 0.27),
     ("rec", 0.12),
     ("res", 0.12),
@@ -27,12 +27,12 @@ def scenes_tiny() -> TrainRecipe:
     """The shipped model: about 9 M parameters, trained from scratch on two cores.
 
     First the vision side learns from images alone what each cell shows, and the box and mask of
-    the thing that it belongs to: a step costs half of a step with questions. Then everything
+    the instance that it belongs to: a step costs half of a step with questions. Then everything
     learns from questions, at a constant rate, and settles.
     """
     decoder = DecoderConfig(width=128, heads=4, hidden=384, layers=2)
     model = ModelChoice(vision=SmallVisionConfig(), decoders={"box": decoder, "mask": decoder})
-    questions = SceneData(seed=1, tasks=TASKS, row_tokens=288)
+    questions = SceneData(seed=1, tasks=SCENE_TASKS, row_tokens=288)
     return TrainRecipe(
         name="scenes_tiny",
         model=model,

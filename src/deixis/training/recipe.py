@@ -15,6 +15,7 @@ from deixis.models.tuning import Method, Tuning
 from deixis.models.vision import SmallVisionConfig
 from deixis.models.vision.pretrained import Layer
 from deixis.models.vision.video import VideoPooling
+from deixis.notation import NOTATIONS
 
 ENTRIES = "entries"
 """Metadata of a field that is a mapping: what gives the class of an entry by its name."""
@@ -284,9 +285,14 @@ class ModelChoice:
     ``imported`` is a folder that ``deixis import`` wrote: published weights of Pink or u-LLaVA for
     the parts of this model, which has to have their shapes.
 
+    ``notation`` is a name of `deixis.notation.NOTATIONS`.
+
     ``offset`` says which hidden state stands for a reference: the one ``at`` its token or the one
     before, ``prev``. Where it is None, it is what the ``imported`` weights were trained with, else
     ``at``.
+
+    Raises:
+        RecipeError: The notation is unknown.
     """
 
     hidden: int = 256
@@ -306,15 +312,7 @@ class ModelChoice:
     proposals: bool = True
     tokens_from: Literal["encoder", "cells", "objects"] = "objects"
     language_init: float = 0.06
-    notation: Literal[
-        "triplets",
-        "triplets_plan",
-        "tokens",
-        "tokens_code",
-        "coordinates",
-        "coordinates_floor",
-        "coordinates_marks",
-    ] = "triplets"
+    notation: str = "triplets"
     loss_weights: tuple[tuple[str, float], ...] = ()
     language: str | None = None
     load_in: Literal["float32", "bfloat16"] = "float32"
@@ -331,6 +329,8 @@ class ModelChoice:
     mask_target: Literal["grid", "canvas"] = "grid"
 
     def __post_init__(self) -> None:
+        if self.notation not in NOTATIONS:
+            raise RecipeError(f"notation {self.notation!r}: expected one of {', '.join(NOTATIONS)}")
         for name, config in self.decoders.items():
             expected = decoder_config(name)
             if not isinstance(config, expected):

@@ -16,7 +16,7 @@ from PIL import Image
 from deixis.cli.app import main
 from deixis.cli.dataset_page import choose_rows, contact_sheet, view_page
 from deixis.data.build import BuiltDataset, build, verify
-from deixis.data.report import report
+from deixis.data.dataset_report import report
 from deixis.errors import AnnotationError, CheckpointError, DeixisError
 from deixis.storage import sha256_of
 

@@ -9,7 +9,7 @@ from annotated import line, plan_of, write_lines
 from PIL import Image
 
 from deixis.data.build import BuiltDataset, build
-from deixis.data.build.pictures import image_bytes, image_name, stored_image
+from deixis.data.build.stored_images import image_bytes, image_name, stored_image
 from deixis.data.build.upright import checked_sample
 from deixis.data.sources import BadRecord
 from deixis.data.sources.scenes import DrawnImage

@@ -9,7 +9,7 @@ from data.export.exported import export, scene_samples, scenes
 from data.sources.reading import samples
 from pycocotools.coco import COCO
 
-from deixis.data.build.pictures import image_bytes
+from deixis.data.build.stored_images import image_bytes
 from deixis.data.sources.base import Source
 from deixis.data.sources.coco import open_coco
 from deixis.data.sources.jsonl import open_jsonl

@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from deixis.data.scenes import Scene, draw_scene
 from deixis.data.scenes.export import FORMATS, write_scenes
 from deixis.data.scenes.export.depth import DEPTH_SCALE
-from deixis.data.scenes.sample import scene_sample
+from deixis.data.scenes.scene_sample import scene_sample
 from deixis.errors import RecipeError, StorageError
 from deixis.structures import Sample
 

@@ -12,8 +12,8 @@ from functools import cache
 import pytest
 
 from deixis.data.scenes import Scene, draw_scene
-from deixis.data.scenes.sample import scene_sample
 from deixis.data.scenes.scene import Thing
+from deixis.data.scenes.scene_sample import scene_sample
 from deixis.data.scenes.vocabulary import COLORS, LEVELS, NAMES, SHAPES
 from deixis.structures import Sample
 

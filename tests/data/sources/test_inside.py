@@ -8,8 +8,8 @@ from annotated import line, plan_of, write_lines
 from PIL import Image
 
 from deixis.data.build import Budget, BuiltDataset, build
-from deixis.data.build.pictures import stored_image
-from deixis.data.build.videos import stored_video
+from deixis.data.build.stored_images import stored_image
+from deixis.data.build.stored_videos import stored_video
 from deixis.data.sources import BadRecord
 from deixis.data.sources.reading.fields import image_path
 from deixis.data.sources.reading.inside import check_inside, stored_path

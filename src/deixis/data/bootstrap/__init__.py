@@ -1,13 +1,13 @@
-"""Self-consistent bootstrapping: descriptions of boxes that lead back to their boxes.
+"""Self-consistent bootstrapping (Pink): descriptions of boxes that the same model locates again.
 
-A model describes the thing in a box, and is then asked where what it has described is. A
-description is kept where the box that it finds meets the one that it was made from. What is kept
-has the box of the annotation, never the one that the model found.
+A model describes the instance in a box and is then asked to locate its description. A description
+is kept if the predicted box overlaps the original one. Kept descriptions have the box of the
+annotation, never the predicted one.
 """
 
-from deixis.data.bootstrap.engine import BootstrapResult, bootstrap
+from deixis.data.bootstrap.bootstrap_plan import BootstrapPlan, Prompts
+from deixis.data.bootstrap.bootstrap_run import BootstrapResult, bootstrap
 from deixis.data.bootstrap.judge import Verdict, judge
-from deixis.data.bootstrap.plan import BootstrapPlan, Prompts
 from deixis.data.bootstrap.round_trip import Asker
 
 __all__ = [

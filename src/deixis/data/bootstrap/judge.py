@@ -1,7 +1,7 @@
-"""Is a description of a drawn thing true, and of this thing alone? Judged by the scene itself.
+"""Judge of descriptions in drawn scenes: is a description true, and of one instance alone?
 
-The judge reads the words of a description on its own, with a small grammar, and looks them up in
-the scene's facts. It knows nothing of how descriptions are made, nor of what a model has found.
+The judge parses a description with a small grammar and looks its words up in the scene's facts. It
+is independent of the code that generates descriptions and of what a model has predicted.
 """
 
 import re
@@ -23,11 +23,11 @@ _WEARING = re.compile(r"wearing an? (\w+)")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a scene says of a description.
+    """The verdict on a description.
 
-    ``is_read`` is false where the judge does not know the words; nothing else holds then.
-    ``is_true`` says that every word is true of the thing; ``is_alone`` that it is, and that nobody
-    could take the words to mean another thing.
+    ``is_read`` is false if the judge cannot parse the words; the other fields are false then.
+    ``is_true`` says that every word is true of the instance; ``is_alone`` that the words are also
+    not true of another instance, even in a generous reading.
     """
 
     is_read: bool
@@ -36,14 +36,14 @@ class Verdict:
 
 
 class _Claim(NamedTuple):
-    """Things that words are true of, and things that a person could take them to be true of."""
+    """Bits of instances that words are true of, and that a person could take them to be true of."""
 
     true: int
     possible: int
 
 
 def judge(facts: Facts, index: int, description: str) -> Verdict:
-    """Judge a description of thing ``index`` of a scene."""
+    """Judge a description of instance ``index`` of a scene."""
     claims = _claims(facts, description)
     if claims is None:
         return Verdict(is_read=False, is_true=False, is_alone=False)
@@ -56,7 +56,7 @@ def judge(facts: Facts, index: int, description: str) -> Verdict:
 
 
 def _claims(facts: Facts, description: str) -> list[_Claim] | None:
-    """What the words of a description say; None where one of them is not known."""
+    """Return the claims of a description; None if a word is not known."""
     words = bare(description.strip().rstrip(".")).lower().split()
     place = next((at for at, word in enumerate(words) if word in {*NAMES, "shape"}), None)
     if place is None:
@@ -86,7 +86,7 @@ def _having(facts: Facts, attribute: str, value: str) -> _Claim:
 
 
 def _tail(facts: Facts, words: str) -> list[_Claim] | None:
-    """What is said of a person after the word itself: the shirt, things held and worn."""
+    """Return the claims after the word for a person: the shirt, and what is held and worn."""
     claims: list[_Claim] = []
     while words:
         shirt, holding, wearing = (pattern.match(words) for pattern in (_SHIRT, _HOLDING, _WEARING))

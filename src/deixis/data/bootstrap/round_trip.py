@@ -1,4 +1,4 @@
-"""From a box to words and back to a box, by one model."""
+"""From a box to its description and back to a box, by one model."""
 
 import re
 from collections.abc import Sequence
@@ -8,19 +8,18 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from deixis.data.bootstrap.plan import Prompts
+from deixis.data.bootstrap.bootstrap_plan import Prompts
 from deixis.data.wording import REGION_SLOT
 from deixis.errors import GeometryError
-from deixis.geometry import Box, Mask
-from deixis.geometry.boxes import box_iou
+from deixis.geometry import Box, Mask, overlap_of_boxes
 from deixis.language import bare, definite, is_plural
 from deixis.structures import Answer, QuestionPart, Reference
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
-"""One of several images, which need not be of one size."""
+"""The pixels of an image; images may differ in size."""
 
 Question = tuple[Pixels, tuple[QuestionPart, ...]]
-"""An image, and the parts of a question about it."""
+"""An image and the parts of a question about it."""
 
 DROPPED = {
     "no_description": "the model says nothing of the box",
@@ -28,10 +27,10 @@ DROPPED = {
     "nothing_found": "the model finds no box by its description",
     "iou_below": "the box found does not meet the true one",
 }
-"""Why a description is not kept."""
+"""Reasons for which a description is dropped."""
 
 LONGEST = 500
-"""Characters of a description; a longer one is no description of a thing."""
+"""Largest number of characters of a description."""
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
@@ -46,10 +45,11 @@ class Asker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RoundTrip:
-    """What became of a box: words, the box that they lead to, and how well it meets the first.
+    """The result for one box: its description, the box located by it, and their IoU.
 
-    ``reason`` is a key of `DROPPED`, or empty for a description that is kept. ``answer`` is what
-    the model wrote, ``expression`` what it was asked for, ``num_found`` how many things it found.
+    ``reason`` is a key of `DROPPED`, or empty for a description that is kept. ``answer`` is the
+    model's description, ``expression`` the noun phrase that it was asked to locate, ``num_found``
+    the number of boxes in its answer.
     """
 
     answer: str
@@ -68,7 +68,7 @@ def round_trips(
     iou: float,
     batch_size: int,
 ) -> list[RoundTrip]:
-    """Describe boxes and look for what the descriptions mean; one result for each box."""
+    """Describe boxes and locate the descriptions; one result for each box."""
     asked = [(image, region_question(prompts.describe, box)) for image, box in boxes]
     described = [_described(answer) for answer in ask_in_batches(asker, asked, batch_size)]
     looking = [number for number, (_, _, reason) in enumerate(described) if not reason]
@@ -84,17 +84,17 @@ def round_trips(
             continue
         found = found_boxes(located[number])
         best = found[0] if found else None
-        met = 0.0 if best is None else overlap(boxes[number][1], best)
+        met = 0.0 if best is None else overlap_of_boxes(boxes[number][1], best)
         missed = "nothing_found" if best is None else "" if met >= iou else "iou_below"
         trips.append(RoundTrip(answer, expression, best, len(found), met, missed))
     return trips
 
 
 def ask_in_batches(asker: Asker, questions: Sequence[Question], size: int) -> list[Answer]:
-    """Ask questions a few at a time.
+    """Ask questions in batches.
 
-    Where questions are cut decides what is in a batch with what, and that may show in the last
-    digits of an answer's numbers: the same questions are always cut in the same way.
+    The last digits of an answer's numbers may depend on the batch, so the same questions are always
+    divided into the same batches.
     """
     answers: list[Answer] = []
     for start in range(0, len(questions), size):
@@ -103,20 +103,20 @@ def ask_in_batches(asker: Asker, questions: Sequence[Question], size: int) -> li
 
 
 def region_question(prompt: str, box: Box) -> tuple[QuestionPart, ...]:
-    """A prompt with a box in the place of its slot."""
+    """Return a prompt with a box in place of its slot."""
     before, _, after = prompt.partition(REGION_SLOT)
     return tuple(part for part in (before, box, after) if part)
 
 
 def locate_question(prompt: str, expression: str) -> str:
-    """A prompt with an expression in the place of its slot."""
+    """Return a prompt with an expression in place of its slot."""
     verb = "are" if is_plural(expression) else "is"
     # not by `format`: braces in a description are text
     return prompt.replace("{is}", verb).replace("{x}", definite(expression))
 
 
 def _described(answer: Answer) -> tuple[str, str, str]:
-    """What was answered, the expression in it, and why it is none."""
+    """Return the answer, its expression, and the reason to drop it or an empty text."""
     text = " ".join(answer.text.split())
     expression = to_expression(text)
     if not expression or not text.isprintable():
@@ -127,24 +127,23 @@ def _described(answer: Answer) -> tuple[str, str, str]:
 
 
 def to_expression(description: str) -> str:
-    """The first sentence of a description as a noun phrase: no full stop, article or capital.
+    """Return the first sentence as a noun phrase, without full stop, article and capital.
 
     >>> to_expression("A small red circle."), to_expression("TV on a table. It is on.")
     ('small red circle', 'TV on a table')
     """
     first = _SENTENCE_END.split(description.strip(), maxsplit=1)[0].strip(" .!?")
     words = bare(first) if first else ""
-    # a word of one letter, or of more than one capital, keeps its own
+    # words of one letter and abbreviations keep their capitals
     if len(words) > 1 and words[0].isupper() and words[1].islower():
         words = words[0].lower() + words[1:]
     return words
 
 
 def found_boxes(answer: Answer) -> list[Box]:
-    """The boxes that an answer points at, the one of the highest score first.
+    """Return the boxes that an answer points at, by descending score.
 
-    Of equal scores, and where there are none, the first comes first. A reference with a mask alone
-    has the box around it.
+    Equal and missing scores keep their order. A reference with only a mask gives the box around it.
     """
     scored = [
         (-(reference.score or 0.0), box)
@@ -156,7 +155,7 @@ def found_boxes(answer: Answer) -> list[Box]:
 
 
 def reference_box(reference: Reference) -> Box | None:
-    """The box of a reference, or the one around its mask; None where it has neither."""
+    """Return the box of a reference, or the box around its mask; None without both."""
     for unit in reference.units:
         if isinstance(unit, Box):
             return unit
@@ -167,9 +166,3 @@ def reference_box(reference: Reference) -> Box | None:
             except GeometryError:
                 return None
     return None
-
-
-def overlap(first: Box, second: Box) -> float:
-    """IoU of two boxes."""
-    one, other = (np.array([[box.x1, box.y1, box.x2, box.y2]], float) for box in (first, second))
-    return float(box_iou(one, other)[0, 0])

@@ -1,11 +1,11 @@
 """The engine: sources and tasks to shards of conversations, on any number of machines."""
 
+from deixis.data.build.build_plan import BuildPlan
+from deixis.data.build.build_run import Budget, BuildResult, build
 from deixis.data.build.check import Findings, check_pictures, check_sources
+from deixis.data.build.custom_wordings import with_wordings
 from deixis.data.build.dataset import BuiltDataset, verify
-from deixis.data.build.engine import Budget, BuildResult, build
 from deixis.data.build.live import LiveDataset
-from deixis.data.build.plan import BuildPlan
-from deixis.data.build.words import with_wordings
 
 __all__ = [
     "Budget",

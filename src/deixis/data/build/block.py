@@ -9,14 +9,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from deixis.data.build.build_plan import BuildPlan
+from deixis.data.build.conversation_rows import dump_turns
 from deixis.data.build.dice import Dice
 from deixis.data.build.framed import read_framed
-from deixis.data.build.guard import IMAGE_SECONDS, ImageKey, Lost, TooSlowError, time_limit
+from deixis.data.build.image_limits import IMAGE_SECONDS, ImageKey, Lost, TooSlowError, time_limit
 from deixis.data.build.index import read_block
-from deixis.data.build.pictures import image_bytes, image_name
-from deixis.data.build.plan import BuildPlan
-from deixis.data.build.stored import dump_turns
-from deixis.data.build.videos import video_bytes, video_name
+from deixis.data.build.stored_images import image_bytes, image_name
+from deixis.data.build.stored_videos import video_bytes, video_name
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.data.sources.registry import OpenedSource
 from deixis.data.tasks import TASKS, TaskSpec

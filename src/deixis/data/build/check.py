@@ -10,11 +10,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from deixis.data.build.block import BlockContent, Look, make_block
+from deixis.data.build.build_plan import BuildPlan
 from deixis.data.build.dataset import BuiltDataset
 from deixis.data.build.index import make_index
-from deixis.data.build.looking import PictureReader, ReadPicture
-from deixis.data.build.pictures import stored_image
-from deixis.data.build.plan import BuildPlan
+from deixis.data.build.picture_reader import PictureReader, ReadPicture
+from deixis.data.build.stored_images import stored_image
 from deixis.data.mixture import Mixture
 from deixis.data.sources.base import BadRecord
 from deixis.data.sources.registry import OpenedSource

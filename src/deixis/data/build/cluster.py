@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from deixis.data.build.block_worker import run_block
+from deixis.data.build.build_plan import BuildPlan
 from deixis.data.build.index import Index
 from deixis.data.build.isolated import run_isolated
-from deixis.data.build.plan import BuildPlan
-from deixis.data.build.work import run_block
 from deixis.errors import DeixisError, RecipeError
 
 RETRIES = 5

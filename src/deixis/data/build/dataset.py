@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from deixis.data.build.plan import VERSION
-from deixis.data.build.stored import to_conversation
+from deixis.data.build.build_plan import VERSION
+from deixis.data.build.conversation_rows import to_conversation
 from deixis.errors import AnnotationError, CheckpointError, GeometryError
 from deixis.geometry.checks import shown
 from deixis.storage import json_digest, sha256_of

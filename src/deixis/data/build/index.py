@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deixis.data.build.plan import BuildPlan
+from deixis.data.build.build_plan import BuildPlan
 from deixis.data.sources.base import Fault, Part, PassedOver
 from deixis.errors import CheckpointError, StorageError
 from deixis.storage import discard, make_folder, storing, write_file

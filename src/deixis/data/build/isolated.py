@@ -11,11 +11,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from deixis.data.build.guard import IMAGE_SECONDS, ImageKey, Lost
+from deixis.data.build.block_worker import run_block
+from deixis.data.build.build_plan import BuildPlan
+from deixis.data.build.image_limits import IMAGE_SECONDS, ImageKey, Lost
 from deixis.data.build.index import Index
 from deixis.data.build.orphans import end_with_parent
-from deixis.data.build.plan import BuildPlan
-from deixis.data.build.work import run_block
 from deixis.data.sources.base import Fault
 from deixis.errors import DeixisError
 

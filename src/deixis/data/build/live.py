@@ -19,10 +19,10 @@ import numpy as np
 from jaxtyping import Int
 
 from deixis.data.build.block import BlockContent, Quarantined, make_parts
+from deixis.data.build.build_plan import BuildPlan
+from deixis.data.build.conversation_rows import to_conversation
 from deixis.data.build.dice import Dice
 from deixis.data.build.index import Index, make_index, read_block
-from deixis.data.build.plan import BuildPlan
-from deixis.data.build.stored import to_conversation
 from deixis.data.sources.base import Part
 from deixis.errors import AnnotationError, BudgetError
 from deixis.storage import clear_drafts, waited_folder

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from deixis.data.build.pictures import image_bytes
+from deixis.data.build.stored_images import image_bytes
 from deixis.data.export.files import copy_file, created
 from deixis.data.sources.base import BadRecord
 from deixis.data.sources.registry import OpenedSource

@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 
 import pyarrow.parquet as pq
 
+from deixis.data.build.build_plan import BuildPlan
 from deixis.data.build.framed import read_framed
 from deixis.data.build.index import Index, make_index, read_block
-from deixis.data.build.plan import BuildPlan
 from deixis.data.export.files import Records
 from deixis.data.export.formats import EXPORT_FORMATS, ExportOptions
 from deixis.data.export.items import Item, Losses, Writer, content, split_name

@@ -1,6 +1,5 @@
 """Salient things of masks: cut out, described by a captioner, and named by what was said."""
 
-from deixis.data.salient.build import SalientPlan, SalientResult, build_salient
 from deixis.data.salient.captioners import (
     Captioner,
     EndpointCaptioner,
@@ -8,7 +7,8 @@ from deixis.data.salient.captioners import (
     ModelCaptioner,
 )
 from deixis.data.salient.cutout import Cutout, cut_out
-from deixis.data.salient.words import clean, tag_of
+from deixis.data.salient.description_names import clean, tag_of
+from deixis.data.salient.salient_run import SalientPlan, SalientResult, build_salient
 
 __all__ = [
     "Captioner",

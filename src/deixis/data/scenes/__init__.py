@@ -1,11 +1,11 @@
 """A drawn world of our own: endless, seeded, exactly annotated."""
 
 from deixis.data.scenes.clip_sample import clip_sample
+from deixis.data.scenes.clips import Clip, Event, draw_clip
 from deixis.data.scenes.drawing import draw_scene
-from deixis.data.scenes.sample import scene_sample
 from deixis.data.scenes.scene import Scene, Thing
+from deixis.data.scenes.scene_sample import scene_sample
 from deixis.data.scenes.splits import scene_expressions
-from deixis.data.scenes.video import Clip, Event, draw_clip
 
 __all__ = [
     "Clip",

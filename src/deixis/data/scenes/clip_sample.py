@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deixis.data.scenes.clips import Clip, Event
 from deixis.data.scenes.describe import Facts, bit_indices, short_phrase
-from deixis.data.scenes.video import Clip, Event
 from deixis.language import article, join
 from deixis.structures import FrameArray, GroundedText, QuestionAnswer, Sample, Video
 

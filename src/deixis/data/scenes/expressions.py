@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from deixis.data.scenes import relations
+from deixis.data.scenes import relation_extents
 from deixis.data.scenes.describe import (
     Extent,
     Facts,
@@ -131,10 +131,10 @@ def location_expression(facts: Facts, target: int, dice: Dice) -> Expression | N
 def _located(facts: Facts, base: NounPhrase, target: int) -> Iterator[tuple[str, bool]]:
     """Patterns around the words of ``base`` that mean ``target``, and whether each is terse."""
     tailless = not base.tail
-    for name in relations.REGIONS:
+    for name in relation_extents.REGIONS:
         if name == "middle" and not _is_middle_of(facts, base, target):
             continue
-        if (base.extent & relations.region(facts, name)).means_only(target):
+        if (base.extent & relation_extents.region(facts, name)).means_only(target):
             for pattern in _REGION_WORDS[name]:
                 yield pattern, False
             if tailless:
@@ -144,25 +144,25 @@ def _located(facts: Facts, base: NounPhrase, target: int) -> Iterator[tuple[str,
     if count < 2 or not base.extent.is_exact:
         return
     for direction in ("left", "right", "top", "bottom"):
-        if relations.outermost(facts, base.extent, direction) == target:
+        if relation_extents.outermost(facts, base.extent, direction) == target:
             for pattern in (_PAIR_WORDS if count == 2 else _OUTER_WORDS)[direction]:
                 yield pattern, False
     for extreme, words in (
         ("largest", ("largest {}", "biggest {}")),
         ("smallest", ("smallest {}",)),
     ):
-        if not base.modifiers and relations.by_area(facts, base.extent, extreme) == target:
+        if not base.modifiers and relation_extents.by_area(facts, base.extent, extreme) == target:
             for pattern in words:
                 yield pattern, False
     if count >= 3:
         for direction in ("left", "right"):
-            order = relations.ordered(facts, base.extent, direction)
+            order = relation_extents.ordered(facts, base.extent, direction)
             if order and order.index(target) < len(_ORDINALS):
                 ordinal = _ORDINALS[order.index(target)]
                 yield f"{ordinal} {{}} from the {direction}", False
                 if tailless:
                     yield f"{ordinal} {{}} from {direction}", True
-        order = relations.ordered(facts, base.extent, "left")
+        order = relation_extents.ordered(facts, base.extent, "left")
         if count == 3 and order and order[1] == target:
             yield "middle {}", False
 
@@ -171,7 +171,7 @@ def _is_middle_of(facts: Facts, base: NounPhrase, target: int) -> bool:
     """Whether ``target`` is in the middle of its like too, so that the word has one meaning."""
     if base.extent.possible.bit_count() < 3:
         return True
-    order = relations.ordered(facts, base.extent, "left")
+    order = relation_extents.ordered(facts, base.extent, "left")
     return len(order) % 2 == 1 and order[len(order) // 2] == target
 
 
@@ -198,30 +198,30 @@ def _links(facts: Facts, target: int) -> Iterator[tuple[int, tuple[str, ...], Ex
     thing = facts.things[target]
     for part in thing.holds:
         words = ("holding the {}", "that is holding the {}", "who holds the {}")
-        yield part, words, relations.holding(facts, part)
+        yield part, words, relation_extents.holding(facts, part)
     for part in thing.wears:
         words = ("wearing the {}", "that is wearing the {}", "who wears the {}")
-        yield part, words, relations.wearing(facts, part)
+        yield part, words, relation_extents.wearing(facts, part)
     for index, other in enumerate(facts.things):
         if target in other.holds:
             words = ("that the {} is holding", "held by the {}", "in the hand of the {}")
-            yield index, words, relations.held_by(facts, index)
+            yield index, words, relation_extents.held_by(facts, index)
         if target in other.wears:
             words = ("that the {} is wearing", "worn by the {}", "on the head of the {}")
-            yield index, words, relations.worn_by(facts, index)
+            yield index, words, relation_extents.worn_by(facts, index)
     if thing.on is not None:
         words = ("on the {}", "that is on the {}", "standing on the {}")
-        yield thing.on, words, relations.resting_on(facts, thing.on)
+        yield thing.on, words, relation_extents.resting_on(facts, thing.on)
     if thing.inside is not None:
         words = ("in the {}", "that is in the {}", "inside the {}")
-        yield thing.inside, words, relations.contained(facts, thing.inside)
+        yield thing.inside, words, relation_extents.contained(facts, thing.inside)
     bit = 1 << target
     for index in bit_indices(facts.clear & ~bit):
-        if relations.near(facts, index).certain & bit:
+        if relation_extents.near(facts, index).certain & bit:
             words = ("next to the {}", "that is next to the {}", "beside the {}")
-            yield index, words, relations.near(facts, index)
-        for side in relations.SIDES:
-            extent = relations.beside(facts, side, index)
+            yield index, words, relation_extents.near(facts, index)
+        for side in relation_extents.SIDES:
+            extent = relation_extents.beside(facts, side, index)
             if extent.certain & bit:
                 plain = _SIDE_WORDS[side]
                 said = (*(f"{word} the {{}}" for word in plain), f"that is {plain[0]} the {{}}")
@@ -253,7 +253,7 @@ def _several(facts: Facts, phrase: NounPhrase, dice: Dice) -> Expression | None:
         return None
     if dice.chance(0.2):
         name = dice.pick(("left", "right", "top", "bottom"))
-        extent = phrase.extent & relations.region(facts, name)
+        extent = phrase.extent & relation_extents.region(facts, name)
         text = f"the {_REGION_WORDS[name][0].format(phrase.many)}"
         family = "location"
     else:
@@ -319,9 +319,9 @@ def _unrelated(facts: Facts, dice: Dice) -> Expression | None:
     target, anchor = dice.shuffled(bit_indices(facts.clear))[:2]
     named = _unique_phrase(facts, anchor, dice, shortest=0.8)
     bases = [phrase for phrase in appearance_phrases(facts, target) if phrase.cost <= 1]
-    side = dice.pick(relations.SIDES)
+    side = dice.pick(relation_extents.SIDES)
     base = dice.pick(bases)
-    extent = base.extent & relations.beside(facts, side, anchor)
+    extent = base.extent & relation_extents.beside(facts, side, anchor)
     # The other thing itself is no subject: nothing is beside itself.
     if named is None or extent.possible & ~(1 << anchor):
         return None
@@ -355,7 +355,7 @@ def _near_miss(facts: Facts, target: int, dice: Dice) -> NounPhrase | None:
         return NounPhrase(f"{texture} {thing.color} ", thing.name, "", "", extent, 2)
     if change == "where":
         name = dice.pick(("left", "right", "top", "bottom"))
-        extent = named & facts.having("color", thing.color) & relations.region(facts, name)
+        extent = named & facts.having("color", thing.color) & relation_extents.region(facts, name)
         where = _REGION_WORDS[name][0].removeprefix("{}")
         return NounPhrase(f"{thing.color} ", thing.name, where, "", extent, 2)
     return None

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from deixis.data.scenes.shapes import Field, capsule
+from deixis.data.scenes.shape_outlines import Field, capsule
 
 STROKE = 0.19
 """Half-width of every stroke."""

@@ -8,7 +8,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from deixis.data.scenes.seeds import Dice
-from deixis.data.scenes.shapes import wave
+from deixis.data.scenes.shape_outlines import wave
 from deixis.data.scenes.sprites import Rgb
 
 Tile = Float32[ndarray, "side side"]

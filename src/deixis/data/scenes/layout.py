@@ -7,7 +7,7 @@ from deixis.data.scenes.figures import HEAD, HEAD_RADIUS, hand, roll_pose
 from deixis.data.scenes.grounds import Ground
 from deixis.data.scenes.scene import ThingKind
 from deixis.data.scenes.seeds import Dice
-from deixis.data.scenes.shapes import SHAPE_TABLE
+from deixis.data.scenes.shape_outlines import SHAPE_TABLE
 from deixis.data.scenes.sprites import Draft, Rgb
 from deixis.data.scenes.vocabulary import (
     COLOR_VALUES,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import count
 
 from deixis.data.scenes.drawing import draw_scene
-from deixis.data.scenes.sample import scene_sample
+from deixis.data.scenes.scene_sample import scene_sample
 from deixis.data.scenes.vocabulary import FIGURE
 from deixis.errors import BenchmarkError
 from deixis.structures import Expression, Sample

@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from deixis.data.scenes.glyphs import glyph_distance
 from deixis.data.scenes.scene import ThingKind
-from deixis.data.scenes.shapes import (
+from deixis.data.scenes.shape_outlines import (
     SHAPE_TABLE,
     Field,
     capsule,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from deixis.data.scenes import clip_sample, draw_clip
-from deixis.data.scenes.video import MIN_FRAMES
+from deixis.data.scenes.clips import MIN_FRAMES
 from deixis.data.scenes.vocabulary import LEVELS, SPLITS
 from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.errors import RecipeError

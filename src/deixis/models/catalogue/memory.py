@@ -27,7 +27,7 @@ from deixis.models.regions import MASK_REGIONS, RegionContext
 from deixis.models.regions.encoders import RegionEncodersConfig
 from deixis.models.vision.kinds import write_vision
 from deixis.notation import Marker
-from deixis.notation.vocabulary import spellings
+from deixis.notation.markers import spellings
 
 TEXT_TOKENS = 256
 """Tokens of text beside those of image and regions."""

@@ -294,7 +294,7 @@ PARTS: tuple[Part, ...] = (
     ),
     _regions(
         "words and boxes between `<ref>` and `<loc>` tags, each to its branch",
-        "deixis.notation.regions.RegionForm",
+        "deixis.notation.region_form.RegionForm",
         "TAMP 2.2, 2.3, Table 12",
         "models/test_composition.py",
     ),
@@ -594,9 +594,9 @@ PARTS: tuple[Part, ...] = (
     ),
     _fusion(
         "how good each source and each way is",
-        "deixis.inference.fusion.compare_fusion",
+        "deixis.evaluation.fusion_comparison.compare_fusion",
         "deixis",
-        "inference/test_fusion.py",
+        "evaluation/test_fusion_comparison.py",
     ),
 )
 """Every part, table by table."""

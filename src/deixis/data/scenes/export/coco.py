@@ -6,7 +6,7 @@ Boxes are ``[x, y, width, height]``, masks compressed run lengths, keypoints COC
 from collections.abc import Iterator
 
 from deixis.data.scenes.export.files import JsonValue, OutputFolder
-from deixis.data.scenes.export.items import CATEGORY_IDS, DESCRIPTION, Item
+from deixis.data.scenes.export.scene_items import CATEGORY_IDS, DESCRIPTION, Item
 from deixis.data.scenes.vocabulary import (
     CONTAINERS,
     FIGURE,

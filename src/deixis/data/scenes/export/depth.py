@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from deixis.data.scenes.export.files import JsonValue, OutputFolder
-from deixis.data.scenes.export.items import Item
+from deixis.data.scenes.export.scene_items import Item
 
 DEPTH_SCALE = 256
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
 from deixis.data.scenes.export.files import OutputFolder
-from deixis.data.scenes.export.items import Item
+from deixis.data.scenes.export.scene_items import Item
 from deixis.data.scenes.vocabulary import FIGURE, WEARABLES
 from deixis.geometry import Box
 from deixis.structures import GroundedPhrase, GroundedText

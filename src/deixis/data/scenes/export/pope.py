@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from deixis.data.scenes.export.files import OutputFolder
-from deixis.data.scenes.export.items import Item
+from deixis.data.scenes.export.scene_items import Item
 from deixis.data.scenes.seeds import Dice
 from deixis.data.scenes.vocabulary import NAMES
 from deixis.language import article

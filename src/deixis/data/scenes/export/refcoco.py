@@ -15,7 +15,7 @@ from deixis.data.scenes.export.coco import (
     instance_record,
 )
 from deixis.data.scenes.export.files import JsonValue, OutputFolder
-from deixis.data.scenes.export.items import CATEGORY_IDS, Item
+from deixis.data.scenes.export.scene_items import CATEGORY_IDS, Item
 from deixis.data.scenes.vocabulary import FIGURE
 
 _SETS = ("location", "appearance", "long")

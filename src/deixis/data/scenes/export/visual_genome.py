@@ -6,7 +6,7 @@ Boxes are ``x``, ``y``, ``w``, ``h`` in whole pixels (``width`` and ``height`` f
 from collections.abc import Iterator
 
 from deixis.data.scenes.export.files import JsonValue, OutputFolder
-from deixis.data.scenes.export.items import Item
+from deixis.data.scenes.export.scene_items import Item
 from deixis.data.wording import REGION_SLOT
 from deixis.geometry import Box
 from deixis.structures import Instance

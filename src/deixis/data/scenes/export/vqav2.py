@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from deixis.data.scenes.export.files import JsonValue, OutputFolder
-from deixis.data.scenes.export.items import DESCRIPTION, Item
+from deixis.data.scenes.export.scene_items import DESCRIPTION, Item
 
 _ANSWERS = 10
 _QUESTIONS_PER_IMAGE = 1000

@@ -8,12 +8,12 @@ from deixis.data.scenes.export.coco import write_coco
 from deixis.data.scenes.export.depth import write_depth
 from deixis.data.scenes.export.files import OutputFolder
 from deixis.data.scenes.export.flickr30k import write_flickr30k
-from deixis.data.scenes.export.items import Item
 from deixis.data.scenes.export.pope import write_pope
 from deixis.data.scenes.export.refcoco import write_refcoco
+from deixis.data.scenes.export.scene_items import Item
 from deixis.data.scenes.export.visual_genome import write_visual_genome
 from deixis.data.scenes.export.vqav2 import write_vqav2
-from deixis.data.scenes.sample import scene_sample
+from deixis.data.scenes.scene_sample import scene_sample
 from deixis.errors import RecipeError
 
 Writer = Callable[[OutputFolder, Iterator[Item], str], None]

@@ -1,0 +1,89 @@
+"""What a worker does: one block to one shard, wherever it runs."""
+
+import faulthandler
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deixis.data.build.block import Quarantined, make_block
+from deixis.data.build.build_plan import BuildPlan
+from deixis.data.build.image_limits import ImageKey, Lost
+from deixis.data.build.index import Index
+from deixis.data.build.shards import write_quarantine, write_shard
+from deixis.storage import sha256_of
+
+_BLOCK_SECONDS = 300
+"""How long a block may take, beside a second for each image."""
+
+
+def shard_name(number: int, blocks: int) -> str:
+    """The name of a shard in the data folder."""
+    return f"train-{number:05d}-of-{blocks:05d}.parquet"
+
+
+def run_block(
+    plan: BuildPlan,
+    index: Index,
+    number: int,
+    out: Path,
+    *,
+    lost: Lost | None = None,
+    watch: Callable[[ImageKey], None] | None = None,
+) -> dict[str, Any]:
+    """Make one block's shard and quarantine table, and say what is in them.
+
+    This is all that a worker does, wherever it runs; doing it twice writes the same bytes twice.
+    ``lost`` and ``watch`` are those of `make_block`.
+    """
+    content = make_block(plan, index.block(number), lost=lost or {}, watch=watch)
+    shard = out / "data" / shard_name(number, index.blocks)
+    videos = any(source.videos for source in plan.sources)
+    size = write_shard(shard, content.rows, embed=plan.embed, videos=videos)
+    write_quarantine(quarantine_path(out, number), content.quarantine)
+    return {
+        "block": number,
+        "rows": len(content.rows),
+        "bytes": size,
+        "sha256": sha256_of(shard),
+        "images": [[source, fate, n] for (source, fate), n in sorted(content.images.items())],
+        "at_fault": dict(sorted(content.at_fault.items())),
+        "tasks": dict(sorted(content.tasks.items())),
+        "notes": [[source, note, n] for (source, note), n in sorted(content.notes.items())],
+        "faults": sorted(
+            [row.source, row.code, row.scope, n] for row, n in _counted(content.quarantine).items()
+        ),
+        "examples": [
+            [row.source, row.code, row.place, row.detail] for row in content.quarantine[:5]
+        ],
+    }
+
+
+def run_watched(plan: BuildPlan, index: Index, number: int, out: Path) -> dict[str, Any]:
+    """`run_block` in a process of a pool, which ends itself where native code never comes back."""
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123  # a device
+        faulthandler.dump_traceback_later(
+            _BLOCK_SECONDS + plan.shard_images, exit=True, file=nowhere
+        )
+        try:
+            return run_block(plan, index, number, out)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+@dataclass(frozen=True, slots=True)
+class _FaultKind:
+    source: str
+    code: str
+    scope: str
+
+
+def _counted(rows: list[Quarantined]) -> Counter[_FaultKind]:
+    return Counter(_FaultKind(row.source, row.code, row.scope) for row in rows)
+
+
+def quarantine_path(out: Path, number: int) -> Path:
+    """Where a block's quarantine table waits for the end of the build."""
+    return out / ".build" / "quarantine" / f"{number:06d}.parquet"

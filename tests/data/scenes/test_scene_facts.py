@@ -1,0 +1,139 @@
+from functools import cache
+
+import numpy as np
+import pytest
+
+from deixis.data.scenes import Scene, Thing, draw_scene
+from deixis.data.scenes.scene_facts import (
+    OPPOSITES,
+    Triple,
+    coarse_position,
+    count_things,
+    salient_subject,
+    scene_relations,
+)
+from deixis.data.scenes.vocabulary import PREDICATES
+from deixis.geometry import ImageSize
+
+SIZE = ImageSize(100, 200)
+
+
+@cache
+def scenes() -> tuple[Scene, ...]:
+    return tuple(
+        draw_scene(21, index, level=level) for level in ("standard", "hard") for index in range(40)
+    )
+
+
+def scene_of(*boxes: tuple[int, int, int, int]) -> Scene:
+    """Squares at these boxes, each nearer than those before it."""
+    labels = np.full((SIZE.height, SIZE.width), -1, np.int16)
+    for index, (x1, y1, x2, y2) in enumerate(boxes):
+        labels[y1:y2, x1:x2] = index
+    things = []
+    for index, (x1, y1, x2, y2) in enumerate(boxes):
+        rows, columns = np.nonzero(labels == index)
+        seen = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        box = (float(seen[0]), float(seen[1]), float(seen[2]), float(seen[3]))
+        things.append(
+            Thing(
+                kind="shape", name="square", symbol="", color="red", size="small", texture="plain",
+                box=box, full_box=(float(x1), float(y1), float(x2), float(y2)),
+                center=((x1 + x2) / 2, (y1 + y2) / 2), depth=9.0 - index,
+                visibility=len(rows) / ((x2 - x1) * (y2 - y1)),
+            )
+        )  # fmt: skip
+    image = np.zeros((SIZE.height, SIZE.width, 3), np.uint8)
+    depth = np.ones((SIZE.height, SIZE.width), np.float32)
+    return Scene(0, 0, "plain", "train", SIZE, image, labels, depth, tuple(things))
+
+
+def test_things_side_by_side_are_left_and_right_of_each_other() -> None:
+    found = scene_relations(scene_of((10, 40, 30, 60), (100, 45, 120, 65)))
+    assert set(found) == {Triple(0, "left of", 1), Triple(1, "right of", 0)}
+
+
+def test_things_one_over_the_other_are_above_and_below() -> None:
+    found = scene_relations(scene_of((50, 5, 70, 25), (55, 60, 75, 80)))
+    assert set(found) == {Triple(0, "above", 1), Triple(1, "below", 0)}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [(100, 80, 120, 100), (32, 40, 52, 60)],
+    ids=["on a diagonal", "too close"],
+)
+def test_borderline_directions_are_not_said(other: tuple[int, int, int, int]) -> None:
+    assert scene_relations(scene_of((20, 20, 40, 40), other)) == ()
+
+
+def test_what_hides_another_is_in_front_of_it() -> None:
+    found = scene_relations(scene_of((50, 30, 90, 70), (70, 50, 100, 80)))
+    assert set(found) == {Triple(1, "in front of", 0), Triple(0, "behind", 1)}
+
+
+def test_what_only_touches_is_not_in_front() -> None:
+    assert scene_relations(scene_of((50, 30, 70, 50), (70, 30, 90, 50))) == ()
+
+
+def test_relations_of_drawn_scenes_have_opposites_and_margins() -> None:
+    seen = set()
+    for scene in scenes():
+        found = scene_relations(scene)
+        assert len(set(found)) == len(found)
+        for subject, predicate, other in found:
+            seen.add(predicate)
+            first, second = scene.things[subject], scene.things[other]
+            if predicate in OPPOSITES:
+                assert (other, OPPOSITES[predicate], subject) in found
+            if predicate == "left of":
+                assert first.box is not None
+                assert second.box is not None
+                assert first.box[0] < second.box[0]
+                assert first.box[2] < second.box[2]
+            elif predicate == "in front of":
+                assert first.depth < second.depth
+                assert second.visibility < 1
+            elif predicate == "holding":
+                assert other in first.holds
+            elif predicate == "inside":
+                assert first.inside == other
+    assert seen == set(PREDICATES)
+
+
+def thing_at(x: float, y: float) -> Thing:
+    return Thing(
+        kind="shape", name="star", symbol="", color="red", size="small", texture="plain",
+        box=(x - 5, y - 5, x + 5, y + 5), full_box=(x - 5, y - 5, x + 5, y + 5), center=(x, y),
+        depth=1.0, visibility=1.0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "place"),
+    [
+        (20, 50, "left"),
+        (180, 50, "right"),
+        (100, 10, "top"),
+        (100, 90, "bottom"),
+        (20, 10, "top left"),
+        (190, 90, "bottom right"),
+        (105, 52, "middle"),
+        (73, 50, None),
+        (20, 37, None),
+    ],
+)
+def test_places_have_names_off_the_borderlines(x: float, y: float, place: str | None) -> None:
+    assert coarse_position(thing_at(x, y), SIZE) == place
+
+
+def test_the_subject_of_a_picture_is_clearly_the_largest_thing_in_view() -> None:
+    assert salient_subject(scene_of((0, 0, 40, 40), (100, 0, 110, 10))) == 0
+    assert salient_subject(scene_of((0, 0, 40, 40), (100, 0, 138, 40))) is None
+    assert salient_subject(scene_of((0, 0, 5, 5))) == 0
+
+
+def test_counts_add_up_to_the_things() -> None:
+    for scene in scenes():
+        assert sum(count_things(scene).values()) == len(scene.things)
+    assert count_things(scene_of((0, 0, 5, 5), (20, 0, 25, 5)))["square", "red"] == 2
