@@ -46,14 +46,21 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "notation": (("src/deixis/notation",), ("tests/notation",)),
     "metrics": (("src/deixis/metrics",), ("tests/metrics",)),
     "losses": (
-        ("src/deixis/models/losses/masks.py", "src/deixis/models/losses/language.py"),
+        (
+            "src/deixis/models/losses/boxes.py",
+            "src/deixis/models/losses/language.py",
+            "src/deixis/models/losses/masks.py",
+        ),
         (
             "tests/models/test_losses.py",
             "tests/models/test_language_loss.py",
             "tests/models/test_objectives.py",
         ),
     ),
-    "matching": (("src/deixis/models/matching.py",), ("tests/models/test_matching.py",)),
+    "matching": (
+        ("src/deixis/models/matching.py",),
+        ("tests/models/test_matching.py", "tests/models/test_objectives.py"),
+    ),
     "generation": (
         ("src/deixis/inference/generation.py",),
         ("tests/inference/test_generation.py",),

@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import torch
 from tiny import tiny_model
 from torch import nn
 from transformers import DynamicCache
+from whole_models import WHOLES
 
 from deixis.batch import Batch
 from deixis.errors import PromptError
@@ -45,6 +47,14 @@ def test_cached_generation_equals_uncached() -> None:
     for first, second in zip(cached, plain, strict=True):
         assert first.ids == second.ids
         assert torch.allclose(first.references, second.references, atol=1e-4)
+
+
+def test_a_segmenter_sees_the_images_in_its_own_frame(tmp_path: Path) -> None:
+    model, processor = WHOLES["segmenter and location"].made(tmp_path)
+    rows = [processor.row(question("Where is it?"))]
+    batch = collate(rows, pad_id=processor.tokenizer.pad_id, left=True)
+    _, seen = generate(model, batch, end_id=processor.tokenizer.end_id, max_new_tokens=2)
+    assert seen.framed is not None
 
 
 @contextmanager

@@ -13,7 +13,8 @@ import deixis
 from deixis.data.scenes import draw_scene
 from deixis.geometry import ImageSize
 from deixis.inference import Predictor, generate
-from deixis.inference.second_look import SecondLook, Seen, places
+from deixis.inference.second_look import SecondLook, Seen
+from deixis.language import named_sides
 from deixis.notation import Decoded, Marker, Triplets
 from deixis.processing.batch import collate
 from deixis.structures import Conversation, Turn
@@ -78,7 +79,7 @@ def test_what_is_seen_decides_between_close_beginnings() -> None:
     ],
 )
 def test_places_that_a_question_names(question: str, expected: tuple[object, ...]) -> None:
-    assert places(question) == expected
+    assert named_sides(question) == expected
 
 
 def test_nothing_is_looked_at_without_concepts() -> None:

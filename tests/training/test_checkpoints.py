@@ -18,6 +18,7 @@ from tiny import tiny_recipe
 
 from deixis.errors import CheckpointError, LockedError, RecipeError, StorageError
 from deixis.recipes import load_kept
+from deixis.storage import seal
 from deixis.training import LiveData, SceneData, Stage, train, with_moved_index
 from deixis.training.checkpoints import (
     TrainingState,
@@ -76,6 +77,17 @@ def in_manifest(**values: Any) -> Callable[[Path], None]:
     return lambda path: changed(path / "manifest.json", lambda content: content.update(values))
 
 
+def sealed(**values: Any) -> Callable[[Path], None]:
+    """Other values in a manifest whose digest is that of the new content."""
+
+    def write(path: Path) -> None:
+        content = json.loads((path / "manifest.json").read_text())
+        del content["digest"]
+        (path / "manifest.json").write_text(json.dumps(seal({**content, **values})))
+
+    return write
+
+
 def without_files(path: Path) -> None:
     in_manifest(files={})(path)
     flip(path / MODEL)
@@ -107,6 +119,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "recipe": (lambda path: flip(path / "recipe.json"), "recipe.json is not what was written"),
     "missing": (lambda path: (path / RANDOM).unlink(), "random.safetensors is missing"),
     "another": (lambda path: (path / "x.bin").write_bytes(b""), "x.bin is not of a checkpoint"),
+    "negative": (sealed(quarantined=-1), "quarantined: a whole number from 0 on, got -1"),
+    "a digit too long": (sealed(data=["x" * 77]), f"data: text, got ['{'x' * 75}..."),
+    "as long as may be": (sealed(data=["x" * 76]), f"data: text, got ['{'x' * 76}']"),
     "renamed": (lambda path: path.rename(path.with_name("step-00000005")), "expected step 5, as"),
 }
 
