@@ -14,7 +14,6 @@ from deixis.data.scenes import draw_scene
 from deixis.geometry import ImageSize
 from deixis.inference import Predictor, generate
 from deixis.inference.second_look import SecondLook, Seen
-from deixis.language import named_sides
 from deixis.notation import Decoded, Marker, Triplets
 from deixis.processing.batch import collate
 from deixis.structures import Conversation, Turn
@@ -64,22 +63,6 @@ def test_what_is_seen_decides_between_close_beginnings() -> None:
     there = "the circle on the left"
     assert look.believes(there, pointing=0.3, seen=[Seen(0.95, left)])
     assert not look.believes(there, pointing=0.6, seen=[Seen(0.95, right)])
-
-
-@pytest.mark.parametrize(
-    ("question", "expected"),
-    [
-        ("the circle on the left", ((0, -1),)),
-        ("Upper right star?", ((1, -1), (0, 1))),
-        ("the star left of the circle", ()),
-        ("the star to the right of the circle", ()),
-        ("second from the left", ()),
-        ("the leftmost star", ()),
-        ("the left-hand star", ((0, -1),)),
-    ],
-)
-def test_places_that_a_question_names(question: str, expected: tuple[object, ...]) -> None:
-    assert named_sides(question) == expected
 
 
 def test_nothing_is_looked_at_without_concepts() -> None:

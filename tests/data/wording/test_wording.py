@@ -9,17 +9,6 @@ from hypothesis import strategies as st
 from deixis.data.wording import SLOTS, WORDED_TASKS, wordings
 from deixis.data.wording.__main__ import table
 from deixis.errors import RecipeError
-from deixis.language import (
-    article,
-    bare,
-    count_word,
-    definite,
-    head_phrase,
-    is_plural,
-    join,
-    plural,
-    sentence,
-)
 
 PAGE = Path(__file__).parents[3] / "docs" / "wordings.md"
 
@@ -234,60 +223,3 @@ def test_every_grammar_belongs_to_a_task() -> None:
 def test_the_page_shows_the_table_that_the_module_prints() -> None:
     shown = PAGE.read_text().partition("<!-- table begins -->\n")[2]
     assert shown.partition("<!-- table ends -->")[0] == table()
-
-
-@pytest.mark.parametrize(
-    ("phrase", "head"),
-    [
-        ("the red circle on the left", "red circle"),
-        ("leftmost star", "star"),
-        ("top right person", "person"),
-        ("big blue square in the middle", "big blue square"),
-        ("left", "left"),
-        ("person in a red shirt holding a balloon", "person"),
-        ("the letter A that is on the table", "letter A"),
-        ("the cup that the person is holding", "cup"),
-        ("second star from left", "star"),
-        ("both people", "people"),
-        ("every striped star", "striped star"),
-        ("the brown dog, asleep", "brown dog"),
-        ("guy in front", "guy"),
-    ],
-)
-def test_the_head_says_what_it_is(phrase: str, head: str) -> None:
-    assert head_phrase(phrase) == head
-
-
-@pytest.mark.parametrize(
-    ("one", "many"),
-    [
-        ("red box", "red boxes"),
-        ("person", "people"),
-        ("shelf", "shelves"),
-        ("city", "cities"),
-        ("toy", "toys"),
-        ("bench", "benches"),
-        ("sheep", "sheep"),
-    ],
-)
-def test_plurals(one: str, many: str) -> None:
-    assert plural(one) == many
-    assert is_plural(f"the {many}")
-
-
-def test_small_words() -> None:
-    assert article("oval") == "an oval"
-    assert article("hat") == "a hat"
-    assert count_word(0) == "zero"
-    assert count_word(20) == "twenty"
-    assert count_word(21) == "21"
-    assert join([]) == ""
-    assert join(["a star"]) == "a star"
-    assert sentence("two red boxes") == "Two red boxes."
-    assert bare("all of the stars") == "stars"
-    assert bare("the") == "the"
-    assert definite("left star") == "the left star"
-    assert definite("every star") == "every star"
-    assert definite("theatre mask") == "the theatre mask"
-    assert not is_plural("every star")
-    assert not is_plural("a pair of scissors")

@@ -3,7 +3,6 @@
 Everything has margins: what a person might see either way is not said.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -12,7 +11,6 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from deixis.data.scenes.scene import Corners, Scene, Thing
-from deixis.geometry import ImageSize
 
 MIN_DISTANCE = 0.12
 """Least distance of centres for a word of direction, as a fraction of the long side."""
@@ -26,10 +24,6 @@ MIN_CONTACT = 4
 """Least length of the border between those two, in pixels of a canvas of 224."""
 MAX_OVERLAP = 0.25
 """How much of the shorter side two things may share along their direction."""
-
-NEAR_MIDDLE = 0.10
-FAR_FROM_MIDDLE = 0.16
-"""Distances from the middle, by axis, within which and beyond which a place has a name."""
 
 SALIENT_RATIO = 1.5
 """How many times larger the visible area of a main subject is than that of any other thing."""
@@ -144,25 +138,6 @@ def visible_box(thing: Thing) -> Corners:
     return thing.full_box if thing.box is None else thing.box
 
 
-def coarse_position(thing: Thing, size: ImageSize) -> str | None:
-    """Where in the picture a thing is: ``left``, ``top right``, ``middle``; None on a borderline."""
-    x1, y1, x2, y2 = visible_box(thing)
-    horizontal = _third((x1 + x2) / 2 / size.width, "left", "right")
-    vertical = _third((y1 + y2) / 2 / size.height, "top", "bottom")
-    if horizontal is None or vertical is None:
-        return None
-    return f"{vertical} {horizontal}".strip() or "middle"
-
-
-def _third(place: float, low: str, high: str) -> str | None:
-    offset = place - 0.5
-    if abs(offset) <= NEAR_MIDDLE:
-        return ""
-    if abs(offset) < FAR_FROM_MIDDLE:
-        return None
-    return low if offset < 0 else high
-
-
 def salient_subject(scene: Scene) -> int | None:
     """The thing that a picture is of: clearly the largest in view; None where none is."""
     areas = np.bincount(scene.labels.ravel().astype(np.int64) + 1, minlength=len(scene.things) + 1)
@@ -170,8 +145,3 @@ def salient_subject(scene: Scene) -> int | None:
     if len(order) > 1 and areas[order[0] + 1] < SALIENT_RATIO * areas[order[1] + 1]:
         return None
     return order[0]
-
-
-def count_things(scene: Scene) -> Counter[tuple[str, str]]:
-    """How many things there are of each class and colour."""
-    return Counter((thing.name, thing.color) for thing in scene.things)

@@ -44,19 +44,6 @@ NAMES = (
 )
 """Every class name that a thing can have."""
 
-PREDICATES = (
-    "left of",
-    "right of",
-    "above",
-    "below",
-    "holding",
-    "wearing",
-    "inside",
-    "on",
-    "in front of",
-    "behind",
-)
-
 COLOR_VALUES: dict[str, tuple[int, int, int]] = {
     "red": (214, 38, 42),
     "orange": (244, 132, 22),

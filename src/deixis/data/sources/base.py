@@ -93,6 +93,10 @@ class BadRecord(AnnotationError):  # noqa: N818
         self.code = code
         self.detail = detail
 
+    def fault(self, place: str) -> Fault:
+        """What is wrong with a record that stands somewhere."""
+        return Fault(self.code, self.detail, place)
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:

@@ -116,7 +116,7 @@ class Coco:
                         order = sortable(as_key(required(fields, "id"), "id"))
                         yield Part(key, kind, order, place, element.text)
                 except BadRecord as error:
-                    yield Fault(error.code, error.detail, place)
+                    yield error.fault(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an image and what its annotations say."""
@@ -127,7 +127,7 @@ class Coco:
         try:
             path, size = self._image(images, found.notes)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, images[0].place),))
+            return Reading(None, (error.fault(images[0].place),))
         joints: dict[str, Part] = {part.order: part for part in parts if part.kind == _KEYPOINTS}
         captions: list[GroundedText] = []
         previous = ""

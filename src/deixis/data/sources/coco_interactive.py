@@ -28,6 +28,7 @@ from deixis.data.sources.reading.fields import (
     required,
     sortable,
 )
+from deixis.data.sources.reading.file_names import first_folder
 from deixis.data.sources.reading.questions import Fields, the_file
 from deixis.data.sources.reading.records import Record, parts_of, records
 from deixis.data.wording import REGION_SLOT
@@ -69,7 +70,7 @@ class CocoInteractive:
             path, size = image_in(as_object(required(fields, "image_info"), "image"), self.images)
             listed = as_list(required(fields, "anns"), "anns")
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         annotated = Annotated(size, COCO_CATEGORIES)
         asked: list[QuestionAnswer] = []
         for number, value in enumerate(listed):
@@ -139,5 +140,5 @@ def open_coco_interactive(
         AnnotationError: The file is not there.
     """
     file = the_file(path, f"coco_interactive_{split}_psalm.json")
-    place = file.parent / f"{split}2017"
-    return CocoInteractive(name, file, images or (place if place.is_dir() else file.parent), split)
+    images = images or first_folder(file.parent / f"{split}2017", file.parent)
+    return CocoInteractive(name, file, images, split)

@@ -23,6 +23,7 @@ from deixis.data.sources.reading.coco_records import (
     read_categories,
 )
 from deixis.data.sources.reading.fields import as_key, as_number, as_object, record, required
+from deixis.data.sources.reading.file_names import first_folder
 from deixis.data.sources.reading.records import digest
 from deixis.data.sources.reading.shapes import count
 from deixis.data.sources.reading.streaming import list_elements
@@ -59,7 +60,7 @@ class CocoResults:
                 fields = as_object(element.value, "result")
                 key = as_key(required(fields, "image_id"), "image_id")
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
             else:
                 wanted.add(key)
                 yield Part(key, _RESULT, digest(element.text), place, element.text)
@@ -72,7 +73,7 @@ class CocoResults:
         try:
             path, size = image_of([part for part in parts if part.kind == _IMAGE], self.images)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, parts[0].place),))
+            return Reading(None, (error.fault(parts[0].place),))
         found = Annotated(size, self.categories)
         instances = []
         for part in parts:
@@ -134,10 +135,9 @@ def open_coco_results(
         )
     root = instances.parent
     root = root.parent if root.name == "annotations" else root
-    places = [images] if images else [root / "images" / split, root / split, root / "images", root]
     return CocoResults(
         name=name,
-        images=next(place for place in places if place.is_dir() or place == places[-1]),
+        images=images or first_folder(root / "images" / split, root / split, root / "images", root),
         results=path,
         instances=instances,
         categories=read_categories(instances),

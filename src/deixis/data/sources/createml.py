@@ -78,7 +78,7 @@ class CreateMl:
             name = "annotations" if "annotations" in fields else "annotation"
             values = as_list(required(fields, name), name)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         for number, value in enumerate(values):
             try:
                 one = as_object(value, "annotation")

@@ -47,7 +47,7 @@ from deixis.data.sources.reading.fields import (
     single,
     sortable,
 )
-from deixis.data.sources.reading.file_names import IMAGE_SUFFIXES
+from deixis.data.sources.reading.file_names import IMAGE_SUFFIXES, first_folder, image_named
 from deixis.data.sources.reading.inventory import Inventory
 from deixis.data.sources.reading.shapes import (
     around,
@@ -124,7 +124,7 @@ class Cvat:
                     continue
                 shapes = list(_tracked(element))
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
                 if tag == "track":
                     # nobody knows in which frames that thing is
                     gaps.append((-1, _FRAME_LIMIT))
@@ -163,7 +163,7 @@ class Cvat:
                     (part.place, parse_xml(part.payload)) for part in parts if part.kind == _SHAPE
                 ]
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         found = Inventory(claimed=self.exhaustive)
         reader = _Shapes(size, self.labels, found)
         for part in parts:
@@ -191,8 +191,7 @@ class Cvat:
 
     def _frame(self, number: int) -> Path:
         stem = self.frames.format(number)
-        paths = [image_path(self.images, f"{stem}{suffix}") for suffix in (".png", *IMAGE_SUFFIXES)]
-        return next((path for path in paths if path.is_file()), paths[0])
+        return image_named(self.images, stem, (".png", *IMAGE_SUFFIXES))
 
     def _frame_size(self) -> ImageSize:
         if self.size is None:
@@ -478,11 +477,10 @@ def open_cvat(
                 size = _original_size(element)
             except BadRecord as error:
                 raise AnnotationError(f"{file}: {error.detail}") from None
-    folder = file.parent / "images"
     return Cvat(
         name=name,
         path=file,
-        images=images or (folder if folder.is_dir() else file.parent),
+        images=images or first_folder(file.parent / "images", file.parent),
         labels={key: label._replace(used=key in used) for key, label in labels.items()},
         size=size,
         frames=frames,

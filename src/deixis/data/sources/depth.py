@@ -93,7 +93,7 @@ class DepthPairs:
             size = located_size(path)
             depth = self._depth(record(parts[0]), size)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,

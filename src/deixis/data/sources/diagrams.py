@@ -32,6 +32,7 @@ from deixis.data.sources.reading.fields import (
     sortable,
     text_field,
 )
+from deixis.data.sources.reading.file_names import first_folder
 from deixis.data.sources.reading.questions import (
     Fields,
     Form,
@@ -109,8 +110,7 @@ def open_docvqa(
 
 
 def _beside(file: Path) -> Path:
-    places = [file.parent / "images", file.parent.parent / "images"]
-    return next((place for place in places if place.is_dir()), file.parent)
+    return first_folder(file.parent / "images", file.parent.parent / "images", file.parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class ScienceQa:
             try:
                 asked.append(_science(record(part)))
             except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, part.place))
+                faults.append(error.fault(part.place))
         split = key.partition("/")[0]
         return asked_sample(
             self.name, self.images, key, asked, faults, split=split, place=parts[0].place
@@ -178,8 +178,8 @@ def open_scienceqa(
         AnnotationError: The file is not there.
     """
     file = the_file(path, "problems.json", "data/scienceqa/problems.json")
-    place = file.parent / "images"
-    return ScienceQa(name, file, images or (place if place.is_dir() else file.parent), split)
+    images = images or first_folder(file.parent / "images", file.parent)
+    return ScienceQa(name, file, images, split)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ class Diagrams:
                 named = key or self._named(one)
                 yield Part(named, self.form, "", place, one.text)
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
 
     def _listed(self) -> Iterator[tuple[str, Path]]:
         if self.form == "ai2d":
@@ -239,9 +239,9 @@ class Diagrams:
                     try:
                         asked.append(_ai2d(text, as_object(value, "question")))
                     except BadRecord as error:
-                        faults.append(Fault(error.code, error.detail, part.place))
+                        faults.append(error.fault(part.place))
             except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, part.place))
+                faults.append(error.fault(part.place))
         return asked_sample(
             self.name, self.images, key, asked, faults, split=self.split, place=parts[0].place
         )

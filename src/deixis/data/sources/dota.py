@@ -62,7 +62,7 @@ class Dota:
                 )
                 rows = read_small_text(path, "bad_record")
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
             else:
                 # escaped, so that bytes that are no text can travel
                 yield Part(key, "image", "", place, json.dumps({"image": picture, "rows": rows}))
@@ -77,7 +77,7 @@ class Dota:
             size = header_size(path)
             rows: list[str] = fields["rows"].removeprefix("\ufeff").splitlines()
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         for number, row in enumerate(rows, start=1):
             words = row.replace(",", " ").split()
             if not words or (number <= 2 and row.strip().lower().startswith(_HEADERS)):

@@ -72,7 +72,7 @@ class Flickr30k:
                 for line in unrelated.get(key, ()):
                     yield Part(key, _UNRELATED, line, UNRELATED, line)
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of a picture's captions and boxes."""
@@ -86,7 +86,7 @@ class Flickr30k:
             path = image_path(self.images, name or f"{key}.jpg")
             size = read_size(root)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, parts[0].place),))
+            return Reading(None, (error.fault(parts[0].place),))
         chains = _chains(root, size, notes, faults, annotation.place)
         skipped = {part.payload for part in parts if part.kind == _UNRELATED}
         captions: list[GroundedText] = []
@@ -99,7 +99,7 @@ class Flickr30k:
             try:
                 captions.append(parse_sentence(line, chains, notes))
             except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, f"{sentences.place}: line {number}"))
+                faults.append(error.fault(f"{sentences.place}: line {number}"))
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
@@ -171,7 +171,7 @@ def _chains(
                     chains.setdefault(name, []).append(box)
         except BadRecord as error:
             lost |= named
-            faults.append(Fault(error.code, error.detail, f"{place}: object {number}"))
+            faults.append(error.fault(f"{place}: object {number}"))
     return {name: boxes for name, boxes in chains.items() if name not in lost}
 
 

@@ -122,7 +122,7 @@ class IndexPictures:
             numbers = read_numbers(self.annotations, one_name(parts, _MASK))
             segments = Segments.from_numbers(numbers)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         for number, (mask, box) in segments.masks().items():
             known = self.classes.get(number)
             if known is not None:
@@ -161,7 +161,7 @@ class Cityscapes:
                 key = as_text(f"{path.parent.name}/{stem}", "file name")
                 yield Part(key, _POLYGONS, "", place, read_small_text(path, "bad_json"))
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Draw the polygons of an image and make a sample of what is to be seen of each."""
@@ -171,7 +171,7 @@ class Cityscapes:
             path = image_path(self.images, f"{key}_leftImg8bit.png")
             size, values = _objects(parts)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         labels, segments = _draw(values, size, place, found)
         masks = segments.masks()
         for number, label in labels.items():

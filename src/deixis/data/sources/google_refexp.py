@@ -86,7 +86,7 @@ class GoogleRefExp:
                 order = sortable(as_key(required(fields, "annotation_id"), "annotation_id"))
                 yield Part(key, _SENTENCE, f"{order} {json.dumps(fields.get('raw'))}", place, line)
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
 
     def _toolkit(self) -> Iterator[Part | Fault]:
         meant: dict[str, tuple[str, str]] = {}
@@ -102,7 +102,7 @@ class GoogleRefExp:
                     kept = {name: fields.get(name) for name in ("file_name", "width", "height")}
                     yield Part(key, _IMAGE, "", place, json.dumps(kept))
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
         for element in list_elements(path, ("refexps",), objects=True):
             place = f"{path.name}: {element.member}[{element.number}]"
             try:
@@ -112,7 +112,7 @@ class GoogleRefExp:
                 kept = {"annotation_id": annotation, "raw": fields.get("raw")}
                 yield Part(key, _SENTENCE, sortable(number), place, json.dumps(kept))
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
 
     def _own(
         self, fields: Mapping[str, Any], key: str, place: str, meant: dict[str, tuple[str, str]]
@@ -133,7 +133,7 @@ class GoogleRefExp:
         try:
             path, size = image_of(kinds[_IMAGE], self.images)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, parts[0].place),))
+            return Reading(None, (error.fault(parts[0].place),))
         annotated = Annotated(size, self.categories, claimed=self.instances is not None)
         annotated.add_parts(kinds[_ANNOTATION] + kinds[_OWN])
         expressions: list[Expression] = []

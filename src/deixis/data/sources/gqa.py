@@ -24,6 +24,7 @@ from deixis.data.sources.reading.fields import (
     required,
     text_field,
 )
+from deixis.data.sources.reading.file_names import first_folder
 from deixis.data.sources.reading.questions import texts, the_file
 from deixis.data.sources.reading.records import Record, named_records, parts_of
 from deixis.data.sources.reading.spans import known_index
@@ -64,7 +65,7 @@ class GqaScenes:
             size = image_size(required(fields, "width"), required(fields, "height"))
             objects = as_object(required(fields, "objects"), "objects")
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         instances: list[Instance] = []
         indices: dict[str, int] = {}
         for name, value in objects.items():
@@ -77,7 +78,7 @@ class GqaScenes:
                     attributes=tuple(texts(thing, "attributes")) if "attributes" in thing else (),
                 )
             except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, f"{place}, object {name[:40]}"))
+                faults.append(error.fault(f"{place}, object {name[:40]}"))
             else:
                 indices[name] = len(instances)
                 instances.append(instance)
@@ -102,7 +103,7 @@ def _relations(
         try:
             relations = as_list(objects[name].get("relations", []), "relations")
         except BadRecord as error:
-            faults.append(Fault(error.code, error.detail, where))
+            faults.append(error.fault(where))
             continue
         for value in relations:
             try:
@@ -110,7 +111,7 @@ def _relations(
                 other = known_index(indices, as_key(required(fields, "object"), "object"))
                 yield Relation(index, text_field(fields, "name"), other)
             except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, where))
+                faults.append(error.fault(where))
 
 
 def open_gqa_scenes(
@@ -125,5 +126,5 @@ def open_gqa_scenes(
         AnnotationError: The file is not there.
     """
     file = the_file(path, f"{split}_sceneGraphs.json", f"sceneGraphs/{split}_sceneGraphs.json")
-    place = file.parent / "images"
-    return GqaScenes(name, file, images or (place if place.is_dir() else file.parent), split)
+    images = images or first_folder(file.parent / "images", file.parent)
+    return GqaScenes(name, file, images, split)

@@ -78,7 +78,7 @@ class Grand:
                 for key in as_object(one.value, "file"):
                     yield Part(as_key(key, "image"), "image", "", place, one.text)
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an image."""
@@ -91,7 +91,7 @@ class Grand:
             reader = _Image(fields, located_size(path), place)
             reader.read()
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
@@ -142,7 +142,7 @@ class _Image:
 
     def fault(self, error: BadRecord, where: str) -> None:
         """Note that something was left out."""
-        self.faults.append(Fault(error.code, error.detail, f"{self.place}, {where}"))
+        self.faults.append(error.fault(f"{self.place}, {where}"))
 
     def thing(self, fields: Mapping[str, Any]) -> None:
         """Read an object, or a floating one."""

@@ -31,6 +31,7 @@ from deixis.data.sources.reading.fields import (
     record,
     required,
 )
+from deixis.data.sources.reading.file_names import first_folder
 from deixis.data.sources.reading.questions import once_each
 from deixis.data.sources.reading.records import Record, digest, parts_of, records
 from deixis.data.sources.reading.spans import Span, fraction_box, ground, located_size
@@ -72,12 +73,12 @@ class Grit:
             path = self._path(key)
             reader = _Captions(located_size(path))
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, parts[0].place),))
+            return Reading(None, (error.fault(parts[0].place),))
         for part in once_each(parts, reader.faults):
             try:
                 reader.read(record(part), part.place)
             except BadRecord as error:
-                reader.faults.append(Fault(error.code, error.detail, part.place))
+                reader.faults.append(error.fault(part.place))
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
@@ -160,7 +161,7 @@ class _Captions:
             try:
                 made.append(self.span(as_list(value, name), caption))
             except BadRecord as error:
-                self.faults.append(Fault(error.code, error.detail, f"{place}, {name}[{number}]"))
+                self.faults.append(error.fault(f"{place}, {name}[{number}]"))
         return made
 
     def span(self, values: Sequence[Any], caption: str) -> Span:
@@ -193,5 +194,4 @@ def open_grit(
     if not paths or not paths[0].is_file():
         raise AnnotationError(f"{path}: expected Parquet or JSON-lines files")
     root = paths[0].parent
-    place = root / "images" if (root / "images").is_dir() else root
-    return Grit(name, tuple(paths), images or place, split)
+    return Grit(name, tuple(paths), images or first_folder(root / "images", root), split)

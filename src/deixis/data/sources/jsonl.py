@@ -91,7 +91,7 @@ class JsonLines:
                 named = fields.get("id", fields.get("image"))
                 key = as_key(required(fields, "image") if named is None else named, "id")
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
             else:
                 yield Part(key, "image", "", place, line)
 
@@ -110,7 +110,7 @@ class JsonLines:
             reader.found.notes |= notes
             sample = reader.sample(f"{self.name}/{key}", image, self.name, self.split)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         return Reading(sample, tuple(reader.found.faults), reader.found.counts())
 
 

@@ -29,7 +29,7 @@ from deixis.data.sources.reading.fields import (
     single,
     text_field,
 )
-from deixis.data.sources.reading.file_names import IMAGE_SUFFIXES, listed
+from deixis.data.sources.reading.file_names import IMAGE_SUFFIXES, image_named, listed
 from deixis.data.sources.reading.image_header import header_size
 from deixis.data.sources.reading.inventory import Inventory
 from deixis.data.sources.reading.xml_files import read_small_text, text_number
@@ -74,7 +74,7 @@ class KittiObjects:
                 key = as_text(name, "name")
                 rows = read_small_text(image_path(self.labels, f"{key}.txt"), "bad_record")
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
             else:
                 # escaped, so that bytes that are no text can travel
                 yield Part(key, "image", "", f"{key}.txt", json.dumps({"rows": rows}))
@@ -85,11 +85,10 @@ class KittiObjects:
         found = Inventory(claimed=self.exhaustive)
         try:
             rows = text_field(record(single(parts)), "rows", empty=True).splitlines()
-            paths = [image_path(self.images, f"{key}{end}") for end in (".png", *IMAGE_SUFFIXES)]
-            path = next((one for one in paths if one.is_file()), paths[0])
+            path = image_named(self.images, key, (".png", *IMAGE_SUFFIXES))
             size = header_size(path)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         for number, row in enumerate(rows, start=1):
             words = row.split()
             if not words:

@@ -117,7 +117,7 @@ class LabelStudio:
                 key = as_key(_picture(data, self.picture) if named is None else named, "id")
                 yield Part(key, "image", "", place, element.text)
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of a task; two tasks of one key are two faults."""
@@ -133,7 +133,7 @@ class LabelStudio:
             results = _results(task, self.results, found)
             size = _size(data, results, path)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         reader = _Task(size, place, found)
         reader.read(results)
         try:

@@ -116,7 +116,7 @@ class LabelMe:
                 key = as_text(place.removesuffix(".json"), "file name")
                 text = json.dumps({"image": where, "fields": kept})
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
             else:
                 yield Part(key, "image", "", place, text)
 
@@ -161,7 +161,7 @@ class LabelMe:
             shapes = as_list(required(fields, "shapes"), "shapes")
             flags = _flags(fields.get("flags"))
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         if True in flags.values():
             found.note("flags_of_pictures")
         reader = _Shapes(size, found)

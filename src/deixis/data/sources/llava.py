@@ -16,6 +16,7 @@ from pathlib import Path
 
 from deixis.data.sources.base import NO_IMAGE, BadRecord, Fault, Part, PassedOver, Reading
 from deixis.data.sources.reading.fields import as_object, as_text, image_path, record, required
+from deixis.data.sources.reading.file_names import first_folder
 from deixis.data.sources.reading.image_header import header_size
 from deixis.data.sources.reading.records import Record, digest, parts_of, records
 from deixis.data.sources.reading.turns import exchanges
@@ -64,7 +65,7 @@ class Llava:
             size = header_size(path)
             turns = exchanges(required(fields, "conversations"), captions=self.captions)
         except BadRecord as error:
-            return Reading(None, (*faults, Fault(error.code, error.detail, place)))
+            return Reading(None, (*faults, error.fault(place)))
         asked = [QuestionAnswer(question, said, kind=DIALOGUE) for question, said in turns]
         sample = Sample(
             id=f"{self.name}/{key}",
@@ -99,5 +100,4 @@ def open_llava(
     if not paths or not paths[0].is_file():
         raise AnnotationError(f"{path}: expected a file of conversations, or a folder of them")
     root = paths[0].parent
-    place = root / "images" if (root / "images").is_dir() else root
-    return Llava(name, tuple(paths), images or place, captions, split)
+    return Llava(name, tuple(paths), images or first_folder(root / "images", root), captions, split)

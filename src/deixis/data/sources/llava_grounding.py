@@ -74,7 +74,7 @@ class LlavaGrounding:
         try:
             path, size = image_of([part for part in parts if part.kind == _IMAGE], self.images)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, parts[0].place),))
+            return Reading(None, (error.fault(parts[0].place),))
         annotated = Annotated(size, self.categories)
         annotated.add_parts([part for part in parts if part.kind == _ANNOTATION])
         said = _Said(annotated)

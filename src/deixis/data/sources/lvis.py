@@ -26,7 +26,7 @@ from deixis.data.sources.base import BadRecord, Fault, Part, Reading
 from deixis.data.sources.coco import Category, Coco
 from deixis.data.sources.reading.coco_records import read_categories
 from deixis.data.sources.reading.fields import as_integer, as_list, as_text, record, required
-from deixis.data.sources.reading.file_names import say_which
+from deixis.data.sources.reading.file_names import first_folder, say_which
 from deixis.errors import AnnotationError
 from deixis.structures import Sample
 
@@ -62,7 +62,7 @@ class Lvis:
             named = [part._replace(payload=json.dumps(_named(record(part)))) for part in images]
             absent, partial = self._checked(record(images[0])) if images else (set(), set())
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, parts[0].place),))
+            return Reading(None, (error.fault(parts[0].place),))
         reading = self._coco().sample(key, [*rest, *named])
         if reading.sample is None:
             return reading
@@ -155,10 +155,9 @@ def open_lvis(
             )
         (file,) = found
     root = file.parent.parent if file.parent.name == "annotations" else file.parent
-    places = [images] if images else [root / "images", root]
     return Lvis(
         name=name,
-        images=next(place for place in places if place.is_dir() or place == places[-1]),
+        images=images or first_folder(root / "images", root),
         instances=file,
         categories={
             number: Category(plain_name(one)) for number, one in read_categories(file).items()

@@ -32,13 +32,12 @@ from deixis.data.sources.base import BadRecord, Fault, Part, PassedOver, Reading
 from deixis.data.sources.reading.fields import (
     as_object,
     as_text,
-    image_path,
     inside_box,
     record,
     required,
     text_field,
 )
-from deixis.data.sources.reading.file_names import IMAGE_SUFFIXES
+from deixis.data.sources.reading.file_names import first_folder, image_named
 from deixis.data.sources.reading.image_header import header_size
 from deixis.data.sources.reading.inventory import Inventory
 from deixis.data.sources.reading.records import file_record
@@ -90,7 +89,7 @@ class OpenImages:
                         raise row
                     key = as_text(row["ImageID"], "ImageID")
                 except BadRecord as error:
-                    yield Fault(error.code, error.detail, place)
+                    yield error.fault(place)
                     continue
                 if kind == _BOX:
                     seen.add(key)
@@ -104,11 +103,10 @@ class OpenImages:
         claimed = self.above is not None and self.labels is not None
         found = Inventory(claimed=claimed)
         try:
-            paths = [image_path(self.images, f"{key}{suffix}") for suffix in IMAGE_SUFFIXES]
-            path = next((one for one in paths if one.is_file()), paths[0])
+            path = image_named(self.images, key)
             size = header_size(path)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, parts[0].place),))
+            return Reading(None, (error.fault(parts[0].place),))
         present: set[str] = set()
         verified: dict[str, set[bool]] = {}
         for part in parts:
@@ -263,10 +261,9 @@ def open_open_images(
         raise AnnotationError(f"{folder}: expected {named[0]}, or classes=PATH")
     tree = hierarchy or _first(folder, ["bbox_labels_600_hierarchy.json"])
     root = path.parent if path.is_file() else path
-    places = [images] if images else [root / "images" / split, root / split, root / "images", root]
     return OpenImages(
         name=name,
-        images=next(place for place in places if place.is_dir() or place == places[-1]),
+        images=images or first_folder(root / "images" / split, root / split, root / "images", root),
         boxes=boxes,
         labels=labels,
         classes=_classes(listing),

@@ -82,7 +82,7 @@ class OpenPsg:
             listed = as_list(required(fields, "segments_info"), "segments_info")
             related = as_list(required(fields, "relations"), "relations")
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         instances: list[Instance] = []
         indices: dict[str, int] = {}
         for number, value in enumerate(listed):
@@ -91,7 +91,7 @@ class OpenPsg:
                 instance = segment_instance(info, masks, self._category(info))
             except BadRecord as error:
                 where = f"{place}, segments_info[{number}]"
-                faults.append(Fault(error.code, error.detail, where))
+                faults.append(error.fault(where))
             else:
                 indices[str(number)] = len(instances)
                 instances.append(instance)
@@ -100,7 +100,7 @@ class OpenPsg:
             try:
                 relation = self._relation(value, indices)
             except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, f"{place}, relations[{number}]"))
+                faults.append(error.fault(f"{place}, relations[{number}]"))
             else:
                 if relation in relations:
                     notes["relation_again"] = notes.get("relation_again", 0) + 1

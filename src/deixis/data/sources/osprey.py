@@ -90,7 +90,7 @@ class Osprey:
             path = self._path(key)
             reader = _Regions(self._size(path, parts))
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, parts[0].place),))
+            return Reading(None, (error.fault(parts[0].place),))
         kept = list(once_each(parts, reader.faults))
         answers = {part.order: part for part in kept if part.kind == _ANSWER}
         for part in kept:
@@ -100,7 +100,7 @@ class Osprey:
                 elif part.kind == _RECORD:
                     reader.converse(record(part), part.place)
             except BadRecord as error:
-                reader.faults.append(Fault(error.code, error.detail, part.place))
+                reader.faults.append(error.fault(part.place))
         reader.faults += [
             Fault("unknown_annotation", f"an answer to no question {part.order}", part.place)
             for part in answers.values()
@@ -169,7 +169,7 @@ class _Regions:
                 mask, box = self.region(value)
             except BadRecord as error:
                 where = f"{place}, region {number}"
-                self.faults.append(Fault(error.code, error.detail, where))
+                self.faults.append(error.fault(where))
             else:
                 numbers[str(number)] = len(self.instances)
                 self.instances.append(Instance("region", box, mask))

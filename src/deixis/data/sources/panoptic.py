@@ -37,6 +37,7 @@ from deixis.data.sources.reading.fields import (
     required,
     text_field,
 )
+from deixis.data.sources.reading.file_names import first_folder
 from deixis.data.sources.reading.inventory import NO_TAXONOMY, Inventory, Taxonomy
 from deixis.data.sources.reading.segment_pictures import Segments, read_colours
 from deixis.data.sources.reading.streaming import list_elements, member_value
@@ -88,7 +89,7 @@ class Panoptic:
                 key = as_key(required(fields, name), name)
                 yield Part(key, _IMAGE if is_image else _ANNOTATION, "", place, element.text)
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an image and its segments; the picture of these is read now."""
@@ -99,7 +100,7 @@ class Panoptic:
             path, size = image_of([part for part in parts if part.kind == _IMAGE], self.images)
             values, found = self._segments(annotations, size)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         seen: set[int] = set()
         for number, value in enumerate(values):
             self._add(value, found, seen, inventory, f"{place}: segment {number}")
@@ -265,11 +266,10 @@ def open_panoptic(
     pictures = next((place for place in beside if place.is_dir()), None)
     if pictures is None:
         raise AnnotationError(f"{beside[0]}: does not exist, expected a folder of PNG files")
-    places = [images] if images else [root / "images" / split, root / split, root / "images", root]
     categories = _categories(file, plain=plain_names)
     return Panoptic(
         name=name,
-        images=next(place for place in places if place.is_dir() or place == places[-1]),
+        images=images or first_folder(root / "images" / split, root / split, root / "images", root),
         annotations=file,
         segments=pictures,
         categories=categories,

@@ -82,13 +82,13 @@ class PanopticNarratives:
                 place = part.place
                 reader.segments(record(part), self.panoptic.segments, place)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         narratives = [part for part in parts if part.kind == _NARRATIVE]
         for part in once_each(narratives, reader.faults):
             try:
                 reader.narrative(record(part), part.place)
             except BadRecord as error:
-                reader.faults.append(Fault(error.code, error.detail, part.place))
+                reader.faults.append(error.fault(part.place))
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
@@ -125,7 +125,7 @@ class _Narratives:
                 instance = segment_instance(info, masks, category)
             except BadRecord as error:
                 where = f"{place}, segments_info[{number}]"
-                self.faults.append(Fault(error.code, error.detail, where))
+                self.faults.append(error.fault(where))
             else:
                 self.indices[str(number_field(info, "id"))] = len(self.instances)
                 self.instances.append(instance)
@@ -145,7 +145,7 @@ class _Narratives:
                     spans.append(Span(start, end, meant))
             except BadRecord as error:
                 where = f"{place}, segments[{number}]"
-                self.faults.append(Fault(error.code, error.detail, where))
+                self.faults.append(error.fault(where))
         self.captions.append(
             ground(
                 caption, spans, self.instances, notes=self.notes, faults=self.faults, place=place

@@ -74,7 +74,7 @@ class PointQa:
             path = self._path(key)
             size = located_size(path)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, parts[0].place),))
+            return Reading(None, (error.fault(parts[0].place),))
         faults: list[Fault] = []
         asked: list[QuestionAnswer] = []
         for part in once_each(parts, faults):
@@ -82,13 +82,13 @@ class PointQa:
                 value = parse_json(part.payload)
                 found = as_list(value, "image") if part.kind == "questions" else [value]
             except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, part.place))
+                faults.append(error.fault(part.place))
                 continue
             for number, one in enumerate(found):
                 try:
                     asked += _questions(as_object(one, "record"), size)
                 except BadRecord as error:
-                    faults.append(Fault(error.code, error.detail, f"{part.place}[{number}]"))
+                    faults.append(error.fault(f"{part.place}[{number}]"))
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,

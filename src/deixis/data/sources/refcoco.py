@@ -51,6 +51,7 @@ from deixis.data.sources.reading.fields import (
     required,
     sortable,
 )
+from deixis.data.sources.reading.file_names import first_folder
 from deixis.data.sources.reading.inventory import NO_TAXONOMY, Taxonomy
 from deixis.data.sources.reading.pickles import read_pickle
 from deixis.data.sources.reading.streaming import Unparsed, list_elements, parse_json
@@ -134,7 +135,7 @@ class RefCoco:
                     yield Part(key, _REF, order, place, _plain(value) if text is None else text)
                     wanted.add(key)
                 except BadRecord as error:
-                    yield Fault(error.code, error.detail, place)
+                    yield error.fault(place)
         if splits and not wanted:
             raise AnnotationError(
                 f"{self.refs[0]}: no refs of split {self.split!r}, found {sorted(splits)}"
@@ -149,7 +150,7 @@ class RefCoco:
         try:
             path, size = image_of(images, self.images) if images else self._own_image(key, refs)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, parts[0].place),))
+            return Reading(None, (error.fault(parts[0].place),))
         claimed = self.exhaustive and self.instances is not None
         annotated = Annotated(size, self.categories, claimed=claimed)
         annotated.add_parts([part for part in parts if part.kind == _ANNOTATION])
@@ -401,10 +402,9 @@ def open_refcoco(
             f"{folder}: expected instances.json beside {refs[0].name}, or instances=PATH"
         )
     kind = "saiapr_tc-12" if "clef" in folder.name else "mscoco/images/train2014"
-    places = [images] if images else [folder.parent / "images" / kind, folder / "images", folder]
     return RefCoco(
         name=name,
-        images=next(place for place in places if place.is_dir() or place == places[-1]),
+        images=images or first_folder(folder.parent / "images" / kind, folder / "images", folder),
         refs=refs,
         instances=instances,
         categories=COCO_CATEGORIES if instances is None else read_categories(instances),

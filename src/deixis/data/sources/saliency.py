@@ -64,7 +64,7 @@ class Saliency:
             path = image_path(self.images, image)
             instance = Instance(category=CATEGORY, box=mask_box(mask), mask=mask)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, parts[0].place),))
+            return Reading(None, (error.fault(parts[0].place),))
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,

@@ -66,7 +66,7 @@ class Tgif:
                     address = as_text(line, "address")
                     key = _file_name(address)
                 except BadRecord as error:
-                    yield Fault(error.code, error.detail, place)
+                    yield error.fault(place)
                     continue
                 payload = json.dumps({"address": address, "split": split})
                 if self.only:
@@ -80,7 +80,7 @@ class Tgif:
                     continue
                 key = _file_name(address)
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
                 continue
             payload = json.dumps({"address": address, "caption": caption})
             yield Part(key, _CAPTION, digest(caption), place, payload)
@@ -95,7 +95,7 @@ class Tgif:
             path = image_path(self.images, f"{key[: -len('.gif')]}{self.suffix}")
             video, size = video_of(path)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         faults = tuple(
             Fault("duplicate_annotation", f"listed again, in {part.order}", part.place)
             for part in lists[1:]

@@ -83,13 +83,13 @@ class Vcr:
             reader = _Scene(fields, as_object(file_record(named, named.name).value, "metadata"))
             reader.things(place)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         asked: list[QuestionAnswer] = []
         for part in once_each(parts, reader.faults):
             try:
                 asked.append(reader.question(record(part)))
             except BadRecord as error:
-                reader.faults.append(Fault(error.code, error.detail, part.place))
+                reader.faults.append(error.fault(part.place))
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
@@ -128,7 +128,7 @@ class _Scene:
                 box = read_box(corners, self.size, self.notes, layout="xyxy")
                 instance = Instance(name, box, self.mask(number, self.size))
             except BadRecord as error:
-                self.faults.append(Fault(error.code, error.detail, f"{place}, object {number}"))
+                self.faults.append(error.fault(f"{place}, object {number}"))
             else:
                 self.indices[str(number)] = len(self.instances)
                 self.instances.append(instance)

@@ -115,7 +115,7 @@ class Via:
                 fields = as_object(element.value, "picture")
                 yield Part(_name(required(fields, "filename")), _FILE, "", place, element.text)
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
 
     def _rows(self) -> Iterator[Part | Fault]:
         for number, row in table_rows(self.path, _COLUMNS):
@@ -125,7 +125,7 @@ class Via:
                     raise row
                 key = _name(row["filename"])
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
                 continue
             shape = row["region_shape_attributes"]
             # a picture without regions has a row of its own
@@ -151,14 +151,14 @@ class Via:
                 names[key] = _name(required(file, "fname"))
                 yield Part(names[key], _FILE, "", place, json.dumps({"regions": []}))
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
         for key, value in project.metadata.items():
             place = f"{self.path.name}: metadata {shown(key)}"
             try:
                 fields = as_object(value, "metadata")
                 view = as_key(required(fields, "vid"), "vid")
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
                 continue
             if view not in names:
                 yield NO_IMAGE
@@ -181,7 +181,7 @@ class Via:
             size = header_size(path)
             regions = list(_regions(parts))
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         for region in regions:
             if region.fault is not None:
                 found.fault(BadRecord(*region.fault), region.place)

@@ -83,7 +83,7 @@ class VideoFolder:
                     as_text(required(fields, "video"), "video"), _LINE, digest(text), place, text
                 )
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of a video and what is said of it."""
@@ -98,7 +98,7 @@ class VideoFolder:
                 told, questions = _told(fields)
                 names.add(_named(fields))
             except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, part.place))
+                faults.append(error.fault(part.place))
                 continue
             captions |= dict.fromkeys(told)
             asked |= dict.fromkeys(questions)
@@ -108,7 +108,7 @@ class VideoFolder:
             id_, split = _one_name(names)
             video, size = video_of(image_path(self.images, key))
         except BadRecord as error:
-            return Reading(None, (*faults, Fault(error.code, error.detail, place)))
+            return Reading(None, (*faults, error.fault(place)))
         sample = Sample(
             id=f"{self.name}/{id_ or key}",
             image=video,

@@ -35,6 +35,7 @@ from deixis.data.sources.reading.fields import (
     sortable,
     text_field,
 )
+from deixis.data.sources.reading.file_names import first_folder
 from deixis.data.sources.reading.image_header import header_size
 from deixis.data.sources.reading.questions import Fields, number_field, once_each, the_file
 from deixis.data.sources.reading.slots import place_of
@@ -79,7 +80,7 @@ class Visual7W:
                     key, kind, order = owner, _BOX, sortable(str(number))
                 yield Part(key, kind, order, place, element.text)
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an image, its boxes and its questions."""
@@ -97,7 +98,7 @@ class Visual7W:
             fields = record(records[0])
             pairs = as_list(required(fields, "qa_pairs"), "qa_pairs")
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         instances: list[Instance] = []
         indices: dict[str, int] = {}
         for part in boxes:
@@ -106,7 +107,7 @@ class Visual7W:
                 corner = [required(values, side) for side in _SIDES]
                 instance = Instance(text_field(values, "name"), read_box(corner, size, notes))
             except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, part.place))
+                faults.append(error.fault(part.place))
             else:
                 indices[str(number_field(values, "box_id"))] = len(instances)
                 instances.append(instance)
@@ -116,7 +117,7 @@ class Visual7W:
                 asked.append(_question(as_object(value, "qa_pair"), indices))
             except BadRecord as error:
                 where = f"{place}, qa_pairs[{number}]"
-                faults.append(Fault(error.code, error.detail, where))
+                faults.append(error.fault(where))
         split = fields.get("split", self.split)
         sample = Sample(
             id=f"{self.name}/{key}",
@@ -200,5 +201,5 @@ def open_visual7w(
         AnnotationError: The file is not there.
     """
     file = the_file(path)
-    place = file.parent / "images"
-    return Visual7W(name, file, images or (place if place.is_dir() else file.parent), split)
+    images = images or first_folder(file.parent / "images", file.parent)
+    return Visual7W(name, file, images, split)

@@ -86,7 +86,7 @@ class VisualGenome:
                     key = as_key(required(fields, name), name)
                     yield Part(key, kind, "", place, element.text)
                 except BadRecord as error:
-                    yield Fault(error.code, error.detail, place)
+                    yield error.fault(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of everything that is said of an image."""
@@ -96,7 +96,7 @@ class VisualGenome:
         try:
             path, size = self._image(by_kind[_IMAGE])
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, parts[0].place),))
+            return Reading(None, (error.fault(parts[0].place),))
         graph = _Graph(size)
         for kind in FILES[1:]:
             for number, part in enumerate(by_kind[kind]):
@@ -159,14 +159,14 @@ class _Graph:
         try:
             values = as_list(required(record(part), name), name)
         except BadRecord as error:
-            self.faults.append(Fault(error.code, error.detail, part.place))
+            self.faults.append(error.fault(part.place))
             return
         for number, value in enumerate(values):
             try:
                 readers[name](as_object(value, name))
             except BadRecord as error:
                 place = f"{part.place}.{name}[{number}]"
-                self.faults.append(Fault(error.code, error.detail, place))
+                self.faults.append(error.fault(place))
 
     def _object(self, fields: Mapping[str, Any]) -> None:
         number = _number(fields)

@@ -76,7 +76,7 @@ class Voc:
                     )
                 yield Part(key, "image", "", path.name, read_small_text(path, "bad_xml"))
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an annotation file."""
@@ -87,7 +87,7 @@ class Voc:
             path = image_path(self.images, _file_name(root, key), found.notes)
             size = read_size(root)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         for number, thing in enumerate(root.findall("object")):
             category: str | None = None
             try:

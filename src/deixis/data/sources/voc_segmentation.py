@@ -41,7 +41,7 @@ from deixis.data.sources.reading.fields import (
     single,
     text_field,
 )
-from deixis.data.sources.reading.file_names import IMAGE_SUFFIXES, listed
+from deixis.data.sources.reading.file_names import image_named, listed
 from deixis.data.sources.reading.inventory import Inventory
 from deixis.data.sources.reading.segment_pictures import Segments, read_numbers
 from deixis.data.sources.reading.shapes import count
@@ -102,7 +102,7 @@ class VocSegmentation:
                 image_path(self.segments, f"{key}.png")
                 xml = "" if self.annotations is None else self._xml(key)
             except BadRecord as error:
-                yield Fault(error.code, error.detail, place)
+                yield error.fault(place)
             else:
                 yield Part(key, "image", "", f"{key}.png", json.dumps({"xml": xml}))
 
@@ -120,9 +120,9 @@ class VocSegmentation:
             size = ImageSize(*numbers.shape)
             objects = None if self.objects is None else _objects(self.objects, key, size)
             written = parse_xml(xml).findall("object") if xml else []
-            image = self._picture(key)
+            image = image_named(self.images, key)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         unknown = sorted(set(np.unique(numbers).tolist()) - {0, VOID} - set(self.classes))
         for number in unknown[:10]:
             found.fault(BadRecord("unknown_category", f"class {number}"), place)
@@ -149,10 +149,6 @@ class VocSegmentation:
             found.lose(None, "void_region")
         classes = self.classes.values() if self.known else ()
         return found.reading(key, image, size, source=self.name, split=self.split, classes=classes)
-
-    def _picture(self, key: str) -> Path:
-        paths = [image_path(self.images, f"{key}{suffix}") for suffix in IMAGE_SUFFIXES]
-        return next((path for path in paths if path.is_file()), paths[0])
 
 
 class _Objects:

@@ -101,7 +101,7 @@ class Vqa:
                 answer = _agreed(record(_answers(answers, part.order)))
                 asked.append(QuestionAnswer(text_field(record(part), "question"), answer))
             except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, part.place))
+                faults.append(error.fault(part.place))
         faults += [
             Fault("unknown_annotation", f"answers to no question {part.order}", part.place)
             for part in answers.values()

@@ -118,7 +118,7 @@ class Yolo:
                 text = str(PurePosixPath(base) / text)
             return self._part(image_path(self.images, text))
         except BadRecord as error:
-            return Fault(error.code, error.detail, where)
+            return error.fault(where)
 
     def _part(self, path: Path) -> Part | Fault:
         key = path.relative_to(self.images).as_posix()
@@ -130,7 +130,7 @@ class Yolo:
         try:
             rows = read_small_text(label, "bad_record") if os.path.lexists(label) else ""
         except BadRecord as error:
-            return Fault(error.code, error.detail, key)
+            return error.fault(key)
         # escaped, so that bytes that are no text can travel
         return Part(key, "image", "", label.name, json.dumps({"image": key, "rows": rows}))
 
@@ -144,7 +144,7 @@ class Yolo:
             size = header_size(path)
             rows = fields["rows"]
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (error.fault(place),))
         for number, row in enumerate(rows.splitlines(), start=1):
             words = row.removeprefix("\ufeff").split()
             if words:

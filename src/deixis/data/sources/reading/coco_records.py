@@ -130,7 +130,7 @@ def coco_parts(path: Path, wanted: set[str]) -> Iterator[Part | Fault]:
             if key in wanted:
                 yield Part(key, kind, order, place, element.text)
         except BadRecord as error:
-            yield Fault(error.code, error.detail, place)
+            yield error.fault(place)
 
 
 def check_new(part: Part, seen: set[str]) -> None:

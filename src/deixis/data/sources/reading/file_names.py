@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deixis.data.sources.base import BadRecord, Fault, Part
-from deixis.data.sources.reading.fields import as_text
+from deixis.data.sources.reading.fields import as_text, image_path
 from deixis.data.sources.reading.streaming import opened, parse_json
 from deixis.errors import AnnotationError
 from deixis.media.picture_files import SUFFIXES
@@ -48,6 +48,21 @@ def named_files(folder: Path, suffixes: tuple[str, ...], kind: str) -> Iterator[
                 yield Part(path.stem, kind, "", place, json.dumps(path.name))
             else:
                 yield Fault("bad_encoding", "a file name that is not UTF-8", place)
+
+
+def first_folder(*places: Path) -> Path:
+    """The first of some folders that is there; the last, where none is."""
+    return next((place for place in places if place.is_dir()), places[-1])
+
+
+def image_named(folder: Path, stem: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> Path:
+    """The image of a name that lacks its suffix; where there is none, the one with the first suffix.
+
+    Raises:
+        BadRecord: The name leads out of the folder.
+    """
+    paths = [image_path(folder, f"{stem}{suffix}") for suffix in suffixes]
+    return next((path for path in paths if path.is_file()), paths[0])
 
 
 def say_which(form: str, splits: Sequence[str]) -> str:

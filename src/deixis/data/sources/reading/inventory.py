@@ -135,7 +135,7 @@ class Inventory:
 
     def remark(self, error: BadRecord, place: str) -> None:
         """List something that cannot be used and was no thing, such as a caption."""
-        self.faults.append(Fault(error.code, error.detail, place))
+        self.faults.append(error.fault(place))
 
     def lose(self, category: str | None, rule: str = "") -> None:
         """Say that a thing of a class, or of one that is not known, was left out.

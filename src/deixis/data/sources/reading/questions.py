@@ -103,7 +103,7 @@ class Questions:
             try:
                 asked += self.form.read(record(part))
             except BadRecord as error:
-                faults.append(Fault(error.code, error.detail, part.place))
+                faults.append(error.fault(part.place))
         return asked_sample(
             self.name, self.images, key, asked, faults, split=self.split, place=parts[0].place
         )
@@ -136,7 +136,7 @@ def asked_sample(
         path = image_path(images, key)
         size = header_size(path)
     except BadRecord as error:
-        return Reading(None, (Fault(error.code, error.detail, place),))
+        return Reading(None, (error.fault(place),))
     sample = Sample(
         id=f"{name}/{key}",
         image=path,

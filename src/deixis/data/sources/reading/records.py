@@ -61,7 +61,7 @@ def records(path: Path, member: str = "") -> Iterator[Record | Fault]:
         try:
             yield _line(line, place)
         except BadRecord as error:
-            yield Fault(error.code, error.detail, place)
+            yield error.fault(place)
 
 
 def named_records(path: Path) -> Iterator[Record]:
@@ -89,7 +89,7 @@ def parts_of(
         try:
             made = part(one)
         except BadRecord as error:
-            yield Fault(error.code, error.detail, one.place)
+            yield error.fault(one.place)
             continue
         if made is not None:
             yield made
