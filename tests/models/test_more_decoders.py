@@ -279,14 +279,13 @@ def answer_with(model: PointingVLM, processor: Processor, units: str) -> Any:
     pieces = split_markers(
         f"<Phrase>it</Phrase>(<Unit>{units}</Unit>[0]<REF>)", processor.notation.spelling
     )
-    ids = processor.tokenizer.encode_pieces(pieces)
     looked = predictor._look([question], 4, None)[0]
     generated = replace(
         looked.generated,
-        ids=tuple(ids),
         references=torch.randn(1, model.config.text_config.hidden_size),
     )
-    wanted = predictor._wanted([question], [generated], torch.ones(1, 1, dtype=torch.bool), None)
+    parsed = processor.notation.decode(pieces, question.size)
+    wanted = predictor._wanted([parsed], torch.ones(1, 1, dtype=torch.bool), None)
     references = LatentReferences(
         generated.references[None], torch.ones(1, 1, dtype=torch.bool), torch.ones(1, 1).long()
     )
@@ -294,9 +293,8 @@ def answer_with(model: PointingVLM, processor: Processor, units: str) -> Any:
     with torch.no_grad():
         seen = model.see(batch.pixel_values, batch.framed_pixels)
         decoded = model.decode(references, seen, wanted=wanted)
-    return predictor._read(
-        question, replace(looked, generated=generated, decoded=decoded), None, None
-    )
+    looked = replace(looked, generated=generated, pieces=pieces, parsed=parsed, decoded=decoded)
+    return predictor._read(question, looked, None, None)
 
 
 def test_composite_units_come_back_together_and_unknown_ones_undecoded() -> None:

@@ -188,17 +188,17 @@ def answer_of(model: PointingVLM, processor: Processor, units: str, count: int, 
     )
     looked = predictor._look([question], 2, None)[0]
     references = references_of(count, model.config.text_config.hidden_size)
-    generated = replace(
-        looked.generated,
-        ids=tuple(processor.tokenizer.encode_pieces(pieces)),
-        references=references.states[0],
-    )
-    wanted = predictor._wanted([question], [generated], references.filled, None, **how)
+    generated = replace(looked.generated, references=references.states[0])
+    parsed = processor.notation.decode(pieces, question.size)
+    wanted = predictor._wanted([parsed], references.filled, None, **how)
     with torch.no_grad():
         seen = model.see(torch.zeros(1, 3, 64, 64))
         decoded = model.decode(references, seen, wanted=wanted)
     read = predictor._read(
-        question, replace(looked, generated=generated, decoded=decoded), None, None
+        question,
+        replace(looked, generated=generated, pieces=pieces, parsed=parsed, decoded=decoded),
+        None,
+        None,
     )
     return read, decoded
 
