@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from deixis.data.tasks.answers import left_to_right, many, pick
+from deixis.data.tasks.answers import left_to_right, pick
 from deixis.data.tasks.rules import DEFAULT_RULES, Rules
 from deixis.structures import MARKERS, Instance, QuestionPart, Relation, Sample
 
@@ -170,8 +170,3 @@ def is_askable(sample: Sample, relation: Relation, rules: Rules) -> bool:
 def other_than(name: str, first: str) -> str:
     """A class name after another one: ``the other ring`` after a ring, else ``the star``."""
     return f"the other {name}" if name == first else f"the {name}"
-
-
-def names_of(name: str) -> dict[str, str]:
-    """The slots of a class: its name and its plural."""
-    return {"name": name, "names": many(name)}
