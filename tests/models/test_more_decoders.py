@@ -437,7 +437,12 @@ def test_truth_that_a_decoder_does_not_read_is_an_error() -> None:
 
 def test_a_decoder_is_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
     class Odd:
-        unit = "depth"
+        unit, capacity, anchored = "depth", None, False
+
+        def __call__(self, *_: object) -> None:
+            """Stand for every method."""
+
+        parameters = read_truth = costs = losses = to_unit = __call__
 
     def build(*_: object) -> Any:
         return Odd()

@@ -30,7 +30,7 @@ SMALL: dict[str, Any] = {
 # what of a recipe at its own size is made small beside that
 SMALLER = {
     "refvlm_code_scenes": [
-        f"model.{part}_decoder.{field}={value}"
+        f"model.decoders.{part}.{field}={value}"
         for part in ("box", "mask", "keypoint")
         for field, value in {"width": 16, "heads": 2, "hidden": 24, "num_queries": 12}.items()
     ]

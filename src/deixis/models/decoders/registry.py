@@ -121,24 +121,24 @@ def _keypoints(config: KeypointConfig, around: Surroundings) -> AnyDecoder:
 
 DECODERS: dict[str, DecoderKind[Any]] = {
     "box": DecoderKind(
-        UnitType.BOX,
+        UnitType.BOX.value,
         DecoderConfig,
         _boxes,
         # those of this design look at the pyramid itself
         cell_width=lambda config: None if config.design == "detr" else config.width,
     ),
     "mask": DecoderKind(
-        UnitType.MASK, DecoderConfig, _masks, cell_width=lambda config: config.width
+        UnitType.MASK.value, DecoderConfig, _masks, cell_width=lambda config: config.width
     ),
     "keypoint": DecoderKind(
-        UnitType.KEYPOINT,
+        UnitType.KEYPOINT.value,
         KeypointConfig,
         _keypoints,
         reader=lambda config, _: KeypointReader(SKELETONS[config.skeleton].names),
         cell_width=lambda config: None if config.design == "detr" else config.width,
     ),
     "depth": DecoderKind(
-        UnitType.DEPTH,
+        UnitType.DEPTH.value,
         DepthConfig,
         lambda config, around: DepthDecoder(config, around.language, around.pixels),
         reader=lambda _, grids: DepthReader(grids.pixels),
@@ -146,13 +146,13 @@ DECODERS: dict[str, DecoderKind[Any]] = {
     ),
     # u-LLaVA's boxes, straight from hidden states
     "location": DecoderKind(
-        UnitType.BOX,
+        UnitType.BOX.value,
         LocationConfig,
         lambda config, around: LocationDecoder(config, around.language),
     ),
     # masks by SAM or SAM 2
     "segmenter": DecoderKind(
-        UnitType.MASK,
+        UnitType.MASK.value,
         PromptedConfig,
         lambda config, around: build_prompted(config, around.language),
         reader=lambda config, grids: FramedMaskReader(config.frame, grids.masks),
