@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from deixis.batch import Regions
+from deixis.batch.regions import mask_boxes
 from deixis.errors import ModelError
 from deixis.models.config import PointingVLMConfig
 from deixis.models.positions import sine_positions
@@ -29,7 +30,6 @@ from deixis.models.regions import (
     RegionTokens,
     build_region_encoder,
 )
-from deixis.models.regions.inputs import mask_boxes
 from deixis.structures import RegionType
 
 CELLS, VISUAL, LANGUAGE = 8, 12, 20
