@@ -70,7 +70,7 @@ class BoxUnits(nn.Module):
         """``l1`` · L1 + ``giou`` · (1 - GIoU), and the attention's distance (REF-VLM III-D)."""
         index = members.clamp(min=0)
         pair = pairwise_box_cost(
-            decoded.boxes[filled][index],
+            decoded.boxes.detach()[filled][index],
             truth.boxes[index],
             l1=self.weights["l1"],
             giou=self.weights["giou"],

@@ -72,7 +72,7 @@ class MaskUnits(nn.Module):
         At the resolution of the logits, to which truth is brought as shares of cells. Few groups at
         a time: each member has a map of its own.
         """
-        index, logits = members.clamp(min=0), decoded.logits[filled]
+        index, logits = members.clamp(min=0), decoded.logits.detach()[filled]
         size = (logits.shape[-2], logits.shape[-1])
         slots = truth.slots[index]
         known = truth.known[index] & (slots >= 0) & (members >= 0)

@@ -69,7 +69,7 @@ class PlacedTruth:
         coverage = self.coverage(anchors)
         if coverage is None:
             return 0.0
-        attention = anchors[-1].logits[filled].log_softmax(-1)
+        attention = anchors[-1].logits.detach()[filled].log_softmax(-1)
         wanted = coverage * self.placed[:, None]
         return -(attention[members] @ wanted[members].transpose(1, 2))
 
