@@ -444,13 +444,9 @@ def test_a_decoder_is_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
 
         parameters = read_truth = costs = losses = to_unit = __call__
 
-<<<<<<< HEAD
     def build(*_: object) -> Any:
         return Odd()
 
-=======
-    build: Any = lambda *_: Odd()  # noqa: E731  # untyped: no decoder
->>>>>>> decoders
     kind = replace(DECODERS["depth"], build=build)
     monkeypatch.setitem(DECODERS, "depth", kind)
     with pytest.raises(ModelError, match=r"decoder 'depth': expected a torch\.nn\.Module"):
