@@ -105,7 +105,7 @@ def test_damaged_samples_are_replaced_counted_and_named(
     assert "000004.png: damaged (cut short)" in text
     assert "000006.png: no such file" in text
     assert f" of {damaged / 'out'}" in text
-    assert "4 of 24 rows have the place of another whose sample is damaged" in caplog.text
+    assert "4 of 24 rows were replaced because their sample is damaged" in caplog.text
     last = json.loads((tmp_path / "out" / "log.jsonl").read_text().splitlines()[-1])
     assert last["quarantined"] == 4
     record = json.loads((tmp_path / "out" / "model" / "provenance.json").read_text())

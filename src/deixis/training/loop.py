@@ -6,7 +6,7 @@ import math
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import MISSING, asdict, fields, is_dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -113,47 +113,33 @@ def _train(
     align_memory(model)
     newest = None if resumed_from is None else resumed_from.path
     begun = TrainingState(0, 0) if resumed_from is None else resumed_from.state
-    state = begun
     check_units(recipe, model)
     log = TrainLog(out / "log.jsonl", report, total=recipe.total_steps, step=begun.step)
     rows_until(out / QUARANTINE, begun.step)
-    first = 0
     trained: dict[str, TuningReport] = {}
     with stop_requests() as stopping:
+        run = _Run(recipe, out, model, processor, accelerator, log, begun, stopping)
         for number, stage in enumerate(recipe.stages):
-            last = first + stage.steps
+            first, last = run.bounds(number)
             resumed = newest if begun.stage == number else None
             if resumed is not None and begun.step == first:
-                # saved before the stage had put anything in; that it does as it did before
+                # saved before the stage put anything in; the stage does so again, in the same way
                 load_checkpoint(resumed, model, None)
             trained[stage.name] = set_trainable(model, stage)
             model.train()
             optimizer = build_optimizer(model, stage.optimizer)
             if resumed is not None and begun.step > first:
                 load_checkpoint(resumed, model, optimizer)
-            if state.stage == number:
+            if run.state.stage == number:
                 logger.info("stage %s:\n%s", stage.name, trained[stage.name].describe())
-            if state.step < last:
+            if run.state.step < last:
                 with remembered_features(model, stage.features):
-                    state = _run_stage(
-                        recipe,
-                        stage,
-                        number,
-                        (first, last),
-                        state,
-                        model,
-                        processor,
-                        optimizer,
-                        accelerator,
-                        log,
-                        out,
-                        stopping,
-                    )
-            first = last
-            if stopping and state.step < recipe.total_steps:
+                    run.train_stage(number, optimizer)
+            if stopping and run.state.step < recipe.total_steps:
                 raise SystemExit(143)
     if newest is not None and begun.stage == len(recipe.stages):
         load_checkpoint(newest, model, None)
+    state = run.state
     save_model(
         model,
         processor,
@@ -167,7 +153,7 @@ def _train(
     )
     if state.quarantined:
         logger.warning(
-            "%d of %d rows have the place of another whose sample is damaged: see %s",
+            "%d of %d rows were replaced because their sample is damaged: see %s",
             state.quarantined,
             _rows_before(recipe, state.step),
             out / QUARANTINE,
@@ -197,97 +183,144 @@ def _alone(out: Path, *, resume: bool) -> Iterator[None]:
         yield
 
 
-def _run_stage(
-    recipe: TrainRecipe,
-    stage: Stage,
-    number: int,
-    bounds: tuple[int, int],
-    state: TrainingState,
-    model: PointingVLM,
-    processor: Processor,
-    optimizer: OptimizerSet,
-    accelerator: Accelerator,
-    log: TrainLog,
-    out: Path,
-    stopping: list[int],
-) -> TrainingState:
-    first, last = bounds
-    _check_learnable(stage, model)
-    batches = RowBatches(
-        processor,
-        stage.data,
-        batch_size=stage.batch_size,
-        start=state.step,
-        stop=last,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-        pieces=stage.pieces,
-    )
-    digest = batches.stream.digest
-    if state.step > first and state.data not in {"", digest}:
-        raise CheckpointError(
-            f"stage {stage.name}: its data set is not the one that the run was trained on until "
-            f"step {state.step}\nhint: deixis train --from {out / 'model'} begins a run on other data"
-        )
-    wrapped = accelerator.prepare_model(model)
-    bad_steps = 0
-    saved = state.step
+@dataclass(slots=True)
+class _Run:
+    """A run in progress: what it trains, where it writes, and how far it is."""
 
-    def place(step: int) -> TrainingState:
-        """The state after a step of this stage."""
-        done = step == last
-        return replace(state, step=step, stage=number + done, data="" if done else digest)
+    recipe: TrainRecipe
+    out: Path
+    model: PointingVLM
+    processor: Processor
+    accelerator: Accelerator
+    log: TrainLog
+    state: TrainingState
+    stopping: list[int]
 
-    def save() -> None:
-        save_checkpoint(
-            out / "checkpoints",
-            state,
-            model,
-            optimizer,
-            keep=recipe.keep_checkpoints,
-            recipe=_resolved(recipe),
-        )
+    def bounds(self, number: int) -> tuple[int, int]:
+        """Steps before a stage, and steps up to its end."""
+        first = sum(stage.steps for stage in self.recipe.stages[:number])
+        return first, first + self.recipe.stages[number].steps
 
-    with loaded_batches(batches, workers=recipe.workers) as loading:
-        while state.step < last:
-            step = state.step
-            try:
-                pieces = next(loading)
-                state = _with_faults(recipe, state, pieces, stage.batch_size, out)
-            except (DeixisError, RuntimeError):
-                # the last step is whole, whatever has happened to the next one's data
-                if step > saved:
-                    log.flush(step, state.quarantined)
-                    save()
-                raise
-            lr = learning_rate(stage.optimizer, step - first, stage.steps)
-            optimizer.set_rate(lr)
-            output = add_gradients(stage, pieces.pieces, model, wrapped, accelerator)
-            norm = accelerator.clip_grad_norm_(model.parameters(), stage.optimizer.clip)
-            if bool(torch.isfinite(output.loss) & torch.isfinite(norm)):
-                optimizer.step()
-                bad_steps = 0
-                log.add(stage.name, lr, output, float(norm), stage.batch_size, pieces.turns)
-            else:
-                bad_steps += 1
-                logger.warning("step %d: loss or gradient is not finite; step left out", step)
+    def train_stage(self, number: int, optimizer: OptimizerSet) -> None:
+        """Train the rest of a stage, or up to the step after a signal; save checkpoints."""
+        recipe, stage = self.recipe, self.recipe.stages[number]
+        first, last = self.bounds(number)
+        _check_learnable(stage, self.model)
+        batches = self._batches(stage, first, last)
+        digest = batches.stream.digest
+        wrapped = self.accelerator.prepare_model(self.model)
+        bad_steps, saved = 0, self.state.step
+        with loaded_batches(batches, workers=recipe.workers) as loading:
+            while self.state.step < last:
+                step = self.state.step
+                try:
+                    loaded = next(loading)
+                    self._count_faults(loaded, stage.batch_size)
+                except (DeixisError, RuntimeError):
+                    # the last step is complete, whatever happened to the data of the next one
+                    if step > saved:
+                        self._save(optimizer)
+                    raise
+                finite = self._step(stage, step - first, loaded, wrapped, optimizer)
+                bad_steps = 0 if finite else bad_steps + 1
                 if bad_steps > MAX_BAD_STEPS:
                     raise NumericError(f"step {step}: {bad_steps} steps in a row were not finite")
-                log.leave_out(stage.name, lr, stage.batch_size)
-            optimizer.zero_grad()
-            state = place(step + 1)
-            # read once: a signal that comes while the step is being saved waits for the next
-            ending = bool(stopping)
-            due = state.step % recipe.checkpoint_every == 0 or state.step == last or ending
-            # before the checkpoint, so that the log has each of its steps
-            if due or state.step % recipe.log_every == 0:
-                log.flush(state.step, state.quarantined)
-            if due:
-                save()
-                saved = state.step
-            if ending:
-                break
-    return state
+                done = step + 1 == last
+                self.state = replace(
+                    self.state, step=step + 1, stage=number + done, data="" if done else digest
+                )
+                # read once: a signal that comes while the step is being saved waits for the next
+                ending = bool(self.stopping)
+                if done or ending or self.state.step % recipe.checkpoint_every == 0:
+                    self._save(optimizer)
+                    saved = self.state.step
+                elif self.state.step % recipe.log_every == 0:
+                    self.log.flush(self.state.step, self.state.quarantined)
+                if ending:
+                    break
+
+    def _batches(self, stage: Stage, first: int, last: int) -> RowBatches:
+        """The rest of a stage's batches, after a check that its data are still the same."""
+        step = self.state.step
+        batches = RowBatches(
+            self.processor,
+            stage.data,
+            batch_size=stage.batch_size,
+            start=step,
+            stop=last,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+            pieces=stage.pieces,
+        )
+        if step > first and self.state.data not in {"", batches.stream.digest}:
+            raise CheckpointError(
+                f"stage {stage.name}: its data set is not the one that the run was trained on until "
+                f"step {step}\nhint: deixis train --from {self.out / 'model'} begins a run on other "
+                "data"
+            )
+        return batches
+
+    def _step(
+        self,
+        stage: Stage,
+        done: int,
+        loaded: Loaded,
+        wrapped: nn.Module,
+        optimizer: OptimizerSet,
+    ) -> bool:
+        """Take a step after ``done`` steps of the stage; leave it out if it is not finite."""
+        rate = learning_rate(stage.optimizer, done, stage.steps)
+        optimizer.set_rate(rate)
+        output = add_gradients(stage, loaded.pieces, self.model, wrapped, self.accelerator)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), stage.optimizer.clip)
+        finite = bool(torch.isfinite(output.loss) & torch.isfinite(norm))
+        if finite:
+            optimizer.step()
+            self.log.add(stage.name, rate, output, float(norm), stage.batch_size, loaded.turns)
+        else:
+            step = self.state.step
+            logger.warning("step %d: loss or gradient is not finite; step left out", step)
+            self.log.leave_out(stage.name, rate, stage.batch_size)
+        optimizer.zero_grad()
+        return finite
+
+    def _count_faults(self, loaded: Loaded, batch_size: int) -> None:
+        """Count the damaged samples of the next step's batch and write them down.
+
+        Raises:
+            CheckpointError: They are more than the budget allows.
+        """
+        if not loaded.faults:
+            return
+        step, budget = self.state.step, self.recipe.budget
+        count = self.state.quarantined + len(loaded.faults)
+        lines = [json.dumps({"step": step + 1, **asdict(fault)}) for fault in loaded.faults]
+        append_lines(self.out / QUARANTINE, lines)
+        for fault in loaded.faults:
+            logger.warning(
+                "step %d: %s: %s; another sample replaces it", step, fault.sample, fault.reason
+            )
+        rows = _rows_before(self.recipe, step) + batch_size
+        if count > budget * rows and (rows >= BUDGET_FROM or not budget):
+            last = loaded.faults[-1]
+            raise CheckpointError(
+                f"{count} of {rows} samples are damaged, more than the budget of {budget:.3%}; "
+                f"the last: {last.sample}: {last.reason}\n"
+                "hint: `deixis data check` finds them; --set budget=0.1 allows a tenth of all samples"
+            )
+        self.state = replace(self.state, quarantined=count)
+
+    def _save(self, optimizer: OptimizerSet) -> None:
+        """Save a checkpoint, after the log has all of its steps."""
+        self.log.flush(self.state.step, self.state.quarantined)
+        save_checkpoint(
+            self.out / "checkpoints",
+            self.state,
+            self.model,
+            optimizer,
+            keep=self.recipe.keep_checkpoints,
+            recipe=_resolved(self.recipe),
+        )
 
 
 def _check_learnable(stage: Stage, model: PointingVLM) -> None:
@@ -321,35 +354,6 @@ def check_units(recipe: TrainRecipe, model: PointingVLM) -> None:
             f"that gives them in the data of {', '.join(stage.name for stage in stages)}, got none\n"
             f"hint: name the parts that train in a stage's trainable, without {part}"
         )
-
-
-def _with_faults(
-    recipe: TrainRecipe, state: TrainingState, loaded: Loaded, batch_size: int, out: Path
-) -> TrainingState:
-    """Count the damaged samples of the next step's batch and write them down.
-
-    Raises:
-        CheckpointError: They are more than the budget allows.
-    """
-    if not loaded.faults:
-        return state
-    count = state.quarantined + len(loaded.faults)
-    lines = [json.dumps({"step": state.step + 1, **asdict(fault)}) for fault in loaded.faults]
-    append_lines(out / QUARANTINE, lines)
-    for fault in loaded.faults:
-        logger.warning(
-            "step %d: %s: %s; another sample has its place", state.step, fault.sample, fault.reason
-        )
-    rows = _rows_before(recipe, state.step) + batch_size
-    over = count > recipe.budget * rows
-    if over and (rows >= BUDGET_FROM or not recipe.budget):
-        last = loaded.faults[-1]
-        raise CheckpointError(
-            f"{count} of {rows} samples are damaged, more than the budget of {recipe.budget:.3%}; "
-            f"the last: {last.sample}: {last.reason}\n"
-            "hint: `deixis data check` finds them; --set budget=0.1 allows a tenth of all samples"
-        )
-    return replace(state, quarantined=count)
 
 
 def _rows_before(recipe: TrainRecipe, step: int) -> int:
