@@ -158,7 +158,7 @@ def test_thousands_of_lines_are_built_beside_hostile_ones(tmp_path: Path) -> Non
     script = Path(__file__).parent / "many_lines.py"
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     ended = subprocess.run(  # noqa: S603
-        [sys.executable, script, tmp_path, "4000"],
+        [sys.executable, script, tmp_path, "8000"],
         check=False,
         capture_output=True,
         text=True,
@@ -168,12 +168,12 @@ def test_thousands_of_lines_are_built_beside_hostile_ones(tmp_path: Path) -> Non
     assert ended.returncode == 0, ended.stderr[-2000:]
     found = json.loads(ended.stdout)
     assert found["same"]
-    assert found["rows"] > 5_500
+    assert found["rows"] > 11_000
     assert found["found"] == found["expected"]
     source = found["source"]
     fates = ("used", "used_without_some_records", "quarantined", "filtered")
     assert source["images"] == sum(source[fate] for fate in fates)
-    assert source["records"] == 4_000 + sum(found["expected"].values()) + 2 * 3
+    assert source["records"] == 8_000 + sum(found["expected"].values()) + 2 * 3
 
 
 def test_faults_without_an_image_count_against_the_whole_source(tmp_path: Path) -> None:
