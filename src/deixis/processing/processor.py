@@ -172,7 +172,7 @@ class Processor:
         self.mask_grid = pixel_grid if mask_grid is None else mask_grid
         self.cell_grid = cell_grid
         self.concepts = {word: index for index, word in enumerate(concepts)}
-        self.truth_readers = truth_readers
+        self.truth_readers = dict(truth_readers)
         self.image_frame = image_frame
 
     def letterbox(self, size: ImageSize) -> Letterbox:

@@ -94,29 +94,31 @@ class DecoderKind(Generic[C]):
             )
 
 
-def _boxes(config: DecoderConfig, around: Surroundings) -> AnyDecoder:
-    if config.design == "detr":
-        return DetrBoxDecoder(config, around.language, around.pyramid, weights=around.loss_weights)
-    decoder = BoxDecoder(config, around.language, weights=around.loss_weights)
-    if around.proposals and config.anchored:
+def _started(
+    decoder: BoxDecoder | MaskDecoder | KeypointDecoder, around: Surroundings
+) -> AnyDecoder:
+    """A fresh decoder, which gives proposals as they are where there are any."""
+    if around.proposals and decoder.config.anchored:
         decoder.start_from_proposals()
     return decoder
+
+
+def _boxes(config: DecoderConfig, around: Surroundings) -> AnyDecoder:
+    weights = around.loss_weights
+    if config.design == "detr":
+        return DetrBoxDecoder(config, around.language, around.pyramid, weights=weights)
+    return _started(BoxDecoder(config, around.language, weights=weights), around)
 
 
 def _masks(config: DecoderConfig, around: Surroundings) -> AnyDecoder:
+    weights = around.loss_weights
     if config.design == "detr":
-        return DetrMaskDecoder(config, around.language, around.pixels, weights=around.loss_weights)
-    decoder = MaskDecoder(config, around.language, around.pixels, weights=around.loss_weights)
-    if around.proposals and config.anchored:
-        decoder.start_from_proposals()
-    return decoder
+        return DetrMaskDecoder(config, around.language, around.pixels, weights=weights)
+    return _started(MaskDecoder(config, around.language, around.pixels, weights=weights), around)
 
 
 def _keypoints(config: KeypointConfig, around: Surroundings) -> AnyDecoder:
-    decoder = KeypointDecoder(config, around.language, around.pyramid)
-    if around.proposals and config.anchored:
-        decoder.start_from_proposals()
-    return decoder
+    return _started(KeypointDecoder(config, around.language, around.pyramid), around)
 
 
 DECODERS: dict[str, DecoderKind[Any]] = {
