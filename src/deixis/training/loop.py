@@ -215,7 +215,7 @@ class _Run:
                 step = self.state.step
                 try:
                     loaded = next(loading)
-                    self._count_faults(loaded, stage.batch_size)
+                    self._count_problems(loaded, stage.batch_size)
                 except (DeixisError, RuntimeError):
                     # the last step is complete, whatever happened to the data of the next one
                     if step > saved:
@@ -284,25 +284,25 @@ class _Run:
         optimizer.zero_grad()
         return finite
 
-    def _count_faults(self, loaded: Loaded, batch_size: int) -> None:
+    def _count_problems(self, loaded: Loaded, batch_size: int) -> None:
         """Count the damaged samples of the next step's batch and write them down.
 
         Raises:
             CheckpointError: They are more than the budget allows.
         """
-        if not loaded.faults:
+        if not loaded.problems:
             return
         step, budget = self.state.step, self.recipe.budget
-        count = self.state.quarantined + len(loaded.faults)
-        lines = [json.dumps({"step": step + 1, **asdict(fault)}) for fault in loaded.faults]
+        count = self.state.quarantined + len(loaded.problems)
+        lines = [json.dumps({"step": step + 1, **asdict(problem)}) for problem in loaded.problems]
         append_lines(self.out / QUARANTINE, lines)
-        for fault in loaded.faults:
+        for problem in loaded.problems:
             logger.warning(
-                "step %d: %s: %s; another sample replaces it", step, fault.sample, fault.reason
+                "step %d: %s: %s; another sample replaces it", step, problem.sample, problem.reason
             )
         rows = _rows_before(self.recipe, step) + batch_size
         if count > budget * rows and (rows >= BUDGET_FROM or not budget):
-            last = loaded.faults[-1]
+            last = loaded.problems[-1]
             raise CheckpointError(
                 f"{count} of {rows} samples are damaged, more than the budget of {budget:.3%}; "
                 f"the last: {last.sample}: {last.reason}\n"
