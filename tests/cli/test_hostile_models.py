@@ -103,7 +103,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: (folder / "model.safetensors").write_bytes(
             (folder / "model.safetensors").read_bytes()[:-9]
         ),
-        "model.safetensors: no safetensors file, or damaged",
+        "model.safetensors: not a safetensors file, or damaged",
     ),
     "no weights": (written("model.safetensors", b""), "header of 0 bytes"),
     "gone": (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),

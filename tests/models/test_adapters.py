@@ -256,7 +256,7 @@ def test_what_cannot_be_merged_is_refused_and_stays() -> None:
     insert_adapters(model, LINEAR)
     shake(model)
     before = run(model)
-    with pytest.raises(ModelError, match="configuration no word for them"):
+    with pytest.raises(ModelError, match="configuration no setting for them"):
         merge_adapters(model)
     assert_same_outputs(run(model), before)
     assert len(adapters_of(model)) == 3
@@ -369,7 +369,7 @@ def test_adapters_are_put_in_once_and_somewhere() -> None:
     with pytest.raises(ModelError, match="has no adapters to save"):
         save_adapters(model, Path("nowhere"))
     insert_adapters(model)
-    with pytest.raises(ModelError, match="has adapters already"):
+    with pytest.raises(ModelError, match="already has adapters"):
         insert_adapters(model)
     with pytest.raises(ModelError, match="Linear has no self-attention"):
         insert_adapters(nn.Linear(2, 2))
@@ -391,7 +391,7 @@ def test_damaged_and_foreign_adapters_are_refused_and_the_model_stays(tmp_path: 
     refused("the model has no attention", small_encoder("clip_vision_model"))
     other = language_model("llama")
     insert_adapters(other, AdapterConfig(hidden=4))
-    refused("the model has others already", other)
+    refused("the model has other adapters", other)
     for change, message in (
         ({"format": "other"}, "format 'other'"),
         ({"config": {"nothing": 1}}, "nothing"),

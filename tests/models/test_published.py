@@ -622,7 +622,9 @@ def test_files_have_to_be_there_and_in_the_folder(tmp_path: Path) -> None:
     (tmp_path / "elsewhere.pth").rename(link)
     index = source / "pytorch_model.bin.index.json"
     for content, reason in {
-        json.dumps({"weight_map": {"a": "../elsewhere.pth"}}): "expected names of files beside it",
+        json.dumps(
+            {"weight_map": {"a": "../elsewhere.pth"}}
+        ): "expected names of files in its folder",
         json.dumps(
             {"weight_map": {"a": "shard.bin"}}
         ): r"shards that are not there: \['shard.bin'\]",

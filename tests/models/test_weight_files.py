@@ -60,18 +60,24 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "header",
     ),
     "huge": (lambda path: path.write_bytes(b"\xff" * 8 + b"{}"), "header of 18446744073709551615"),
-    "no JSON": (lambda path: write(path, b"{", b""), "no safetensors file, or damaged: Expecting"),
-    "deep": (lambda path: write(path, b"[" * 100_000, b""), "no safetensors file, or damaged"),
-    "a list": (lambda path: write(path, b"[]", b""), "a header that is not an object"),
-    "twice": (twice, "a key of its header stands there twice"),
+    "no JSON": (
+        lambda path: write(path, b"{", b""),
+        "not a safetensors file, or damaged: Expecting",
+    ),
+    "deep": (lambda path: write(path, b"[" * 100_000, b""), "not a safetensors file, or damaged"),
+    "a list": (lambda path: write(path, b"[]", b""), "a header that is not a JSON object"),
+    "twice": (twice, "a key of its header is repeated"),
     "overlap": (with_entry("b", data_offsets=[0, 6]), "overlaps another"),
-    "hole": (with_entry("a", data_offsets=[1000, 1024]), "leaves a hole before it"),
+    "hole": (with_entry("a", data_offsets=[1000, 1024]), "leaves a gap before it"),
     "backwards": (with_entry("a", data_offsets=[24, 0]), "tensor 'a' has no type, shape and"),
-    "negative": (with_entry("a", shape=[-2, -3]), "tensor 'a' has no type, shape and place of it"),
+    "negative": (
+        with_entry("a", shape=[-2, -3]),
+        "tensor 'a' has no valid type, shape and offsets",
+    ),
     "overflow": (with_entry("a", shape=[2**62, 8]), "tensor 'a' has no type, shape and place"),
-    "shape": (with_entry("a", shape=[3, 3]), "tensor 'a' has no type, shape and place of it"),
-    "dtype": (with_entry("a", dtype="F33"), "tensor 'a' has no type, shape and place of it"),
-    "true": (with_entry("d", shape=[True]), "tensor 'd' has no type, shape and place of it"),
+    "shape": (with_entry("a", shape=[3, 3]), "tensor 'a' has no valid type, shape and offsets"),
+    "dtype": (with_entry("a", dtype="F33"), "tensor 'a' has no valid type, shape and offsets"),
+    "true": (with_entry("d", shape=[True]), "tensor 'd' has no valid type, shape and offsets"),
     "cut": (lambda path: path.write_bytes(path.read_bytes()[:-1]), "bytes, expected"),
     "longer": (lambda path: path.write_bytes(path.read_bytes() + b"x"), "bytes, expected"),
     "gone": (Path.unlink, "cannot read: no such file"),
@@ -131,8 +137,8 @@ def test_shards_are_checked_against_their_index(tmp_path: Path) -> None:
 
     index.write_text(json.dumps({"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}))
     assert check_folder(tmp_path, "model x") == {"a": "F32", "b": "F32"}
-    refused({"a": "three.safetensors"}, "names a shard that is not there: three.safetensors")
-    refused({"a": "../one.safetensors"}, "expected names of files beside it")
+    refused({"a": "three.safetensors"}, "shard three.safetensors is missing")
+    refused({"a": "../one.safetensors"}, "expected names of files in its folder")
     refused({"c": "one.safetensors"}, "names 'c', which is in no shard")
     refused([], "expected a weight_map")
     index.write_text("{")
@@ -140,7 +146,9 @@ def test_shards_are_checked_against_their_index(tmp_path: Path) -> None:
         check_folder(tmp_path, "model x")
     index.unlink()
     (tmp_path / "two.safetensors").write_bytes(b"x")
-    with pytest.raises(CheckpointError, match=r"two\.safetensors: no safetensors file, or damaged"):
+    with pytest.raises(
+        CheckpointError, match=r"two\.safetensors: not a safetensors file, or damaged"
+    ):
         check_folder(tmp_path, "model x")
     assert load_file(tmp_path / "one.safetensors")["a"].tolist() == [1, 1]
 
