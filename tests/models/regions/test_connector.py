@@ -220,7 +220,7 @@ def test_what_cannot_be_encoded_is_refused() -> None:
     [
         ({"box_encoder": "fourier"}, "box_encoder 'fourier': expected one of"),
         ({"width": 0}, "width: expected at least 1, got 0"),
-        ({"width": 30, "heads": 4}, "width 30 does not divide into 4 heads"),
+        ({"width": 30, "heads": 4}, "width 30: expected a multiple of the 4 heads"),
         ({"width": "16"}, "width: expected int, got '16'"),
         ({"residual": 1}, "residual: expected bool, got 1"),
         ({"depth": 3}, r"ConnectorConfig: unknown fields \['depth'\]"),

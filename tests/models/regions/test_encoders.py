@@ -188,7 +188,7 @@ def test_configurations_saved_before_shares_keep_their_half_covered_cells() -> N
 
 
 @pytest.mark.parametrize("config", [MIX, RegionEncodersConfig()])
-def test_a_configuration_survives_json(config: RegionEncodersConfig) -> None:
+def test_a_configuration_round_trips_through_json(config: RegionEncodersConfig) -> None:
     assert RegionEncodersConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
@@ -233,7 +233,7 @@ def test_boxes_around_masks() -> None:
         ({"routes": {"circle": "mask"}}, "route from region type 'circle'"),
         ({"routes": {"box": "other"}}, "route of box to 'other': expected one of"),
         ({"routes": {"text": "mask"}}, "route of text to 'mask': expected a connector"),
-        ({"routes": ["mask"]}, "routes: expected an object"),
+        ({"routes": ["mask"]}, "routes: expected a JSON object"),
         ({"encoders": {"a": {"kind": "roi"}}}, "region encoder 'a' of kind 'roi'"),
         ({"encoders": {"a": {"kind": "mask", "tokens": 1}}}, "unknown fields"),
         (
