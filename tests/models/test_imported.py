@@ -197,7 +197,9 @@ def test_pinks_language_adapters_have_between_their_maps_what_the_config_says(
 
 
 def test_adapters_of_which_nothing_says_the_activation_are_asked_about(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"is in no tensor.*\nhint: --activation identity"):
+    with pytest.raises(
+        CheckpointError, match=r"tensors do not determine.*\nhint: --activation identity"
+    ):
         imported("pink", tmp_path, pink())
     folder = tmp_path / "source"
     (folder / "config.json").write_text('{"adapter_non_linear": true}')

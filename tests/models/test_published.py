@@ -315,7 +315,10 @@ def test_weights_under_state_dict_are_found_and_tied_or_cut_ones_are_written_who
     kept: dict[str, Any] = {"state_dict": {**tensors, "epoch": 3}, "meta": {"time": "now"}}
     torch.save(kept, tmp_path / "epoch.pth")
     report = imported("pink", tmp_path, tmp_path / "out")
-    assert report.left_out == {"epoch.pth: meta": "no tensor", "epoch.pth: epoch": "no tensor"}
+    assert report.left_out == {
+        "epoch.pth: meta": "not a tensor",
+        "epoch.pth: epoch": "not a tensor",
+    }
     projector = load_file(tmp_path / "out" / "projector.safetensors")
     assert torch.equal(projector["layers.0.weight"], tensors["mm_projector.weight"])
 
@@ -364,7 +367,7 @@ def test_keys_that_do_not_fit_come_with_what_helps(tmp_path: Path) -> None:
     tensors = pink_adapters()
     del tensors["mm_projector.bias"]
     save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"\nhint: --partial writes what has a place$"):
+    with pytest.raises(CheckpointError, match=r"\nhint: --partial writes the parts that fit$"):
         imported("pink", tmp_path, tmp_path / "part")
     (tmp_path / "model.safetensors").unlink()
     torch.save(pink_adapters(), tmp_path / "saved_parameters.pth")
@@ -382,7 +385,7 @@ def test_folders_that_hold_no_weights_are_refused_with_the_cause(tmp_path: Path)
     with pytest.raises(CheckpointError, match=r"no \.pth, .* file in it$"):
         imported("pink", source, tmp_path / "empty")
     torch.save(pink_adapters(), source / "checkpoint-9" / "saved_parameters.pth")
-    with pytest.raises(CheckpointError, match=r"\nhint: there are some in its folders \['check"):
+    with pytest.raises(CheckpointError, match=r"\nhint: its folders \['check"):
         imported("pink", source, tmp_path / "inside")
     file = source / "checkpoint-9" / "saved_parameters.pth"
     with pytest.raises(CheckpointError, match=r"\nhint: name the folder of that file, .*point-9$"):
@@ -431,7 +434,7 @@ def test_tokens_are_read_from_each_file_that_has_them_and_must_agree(tmp_path: P
     (tmp_path / "tokenizer.json").write_text(json.dumps({"added_tokens": more}))
     assert added_tokens(tmp_path) == {"[SEG]": 7, "[LOC]": 8, "<s>": 1}
     (tmp_path / "added_tokens.json").write_text('{"[SEG]": 9}')
-    with pytest.raises(CheckpointError, match=r"token '\[SEG\]' has number 7, in another file 9"):
+    with pytest.raises(CheckpointError, match=r"token '\[SEG\]' has index 7, in another file 9"):
         added_tokens(tmp_path)
 
 
@@ -534,9 +537,9 @@ def saved(content: object) -> bytes:
 
 
 BROKEN: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "it is no file of tensors, or damaged"),
-    "text": (b"<html></html>", "it is no file of tensors, or damaged"),
-    "cut off": (saved({"a": torch.ones(99)})[:-400], "it is no file of tensors, or damaged"),
+    "empty": (b"", "it is not a file of tensors, or damaged"),
+    "text": (b"<html></html>", "it is not a file of tensors, or damaged"),
+    "cut off": (saved({"a": torch.ones(99)})[:-400], "it is not a file of tensors, or damaged"),
     "compressed": (compressed(saved({"a": torch.ones(9)})), "its archive is compressed"),
     "wide": (saved({"a": torch.ones(1).expand(10**9)}), "claims more numbers than it stores"),
     "not finite": (
@@ -544,8 +547,8 @@ BROKEN: dict[str, tuple[bytes, str]] = {
         "'a' holds numbers that are not finite",
     ),
     "sparse": (saved({"a": torch.eye(3).to_sparse()}), "'a' is not a plain dense tensor"),
-    "list": (saved([torch.ones(1)]), "expected names with tensors"),
-    "no tensors": (saved({"a": 1}), "there is no tensor with a name in it"),
+    "list": (saved([torch.ones(1)]), "expected tensors by name"),
+    "no tensors": (saved({"a": 1}), "it has no tensor with a name"),
 }
 
 
@@ -616,7 +619,7 @@ def test_files_have_to_be_there_and_in_the_folder(tmp_path: Path) -> None:
     torch.save(pink_adapters(), tmp_path / "elsewhere.pth")
     link = source / "saved_parameters.pth"
     link.symlink_to(tmp_path / "elsewhere.pth")
-    with pytest.raises(CheckpointError, match="expected a file, not a link"):
+    with pytest.raises(CheckpointError, match="expected a regular file"):
         imported("pink", source, tmp_path / "linked")
     link.unlink()
     (tmp_path / "elsewhere.pth").rename(link)
@@ -625,9 +628,7 @@ def test_files_have_to_be_there_and_in_the_folder(tmp_path: Path) -> None:
         json.dumps(
             {"weight_map": {"a": "../elsewhere.pth"}}
         ): "expected names of files in its folder",
-        json.dumps(
-            {"weight_map": {"a": "shard.bin"}}
-        ): r"shards that are not there: \['shard.bin'\]",
+        json.dumps({"weight_map": {"a": "shard.bin"}}): r"shards are missing: \['shard.bin'\]",
         json.dumps({"weight_map": ["shard.bin"]}): "expected a weight_map",
         "{": "Expecting",
     }.items():
