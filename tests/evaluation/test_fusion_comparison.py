@@ -90,7 +90,7 @@ def predictor(rec_examples: list[Example]) -> SourcesPredictor:
     return SourcesPredictor(key.answers, detector=Finder())
 
 
-def test_every_source_stands_beside_every_strategy_from_the_same_answers(
+def test_every_source_and_strategy_is_scored_on_the_same_answers(
     predictor: SourcesPredictor, rec_examples: list[Example]
 ) -> None:
     plain = evaluate(predictor, [REC], limit=LIMIT)[REC]
@@ -151,7 +151,7 @@ def test_the_comparison_is_in_the_json_and_in_the_table(
     ]
 
 
-def test_a_run_that_was_stopped_compares_the_same(
+def test_a_resumed_run_gives_the_same_comparison(
     predictor: SourcesPredictor, tmp_path: Path
 ) -> None:
     whole, parted = tmp_path / "whole", tmp_path / "parted"
@@ -191,7 +191,7 @@ def test_an_answer_that_points_at_nothing_counts_as_wrong(rec_examples: list[Exa
     assert fusion.detector is None
 
 
-def test_what_cannot_be_compared_is_refused(
+def test_invalid_comparisons_are_refused(
     predictor: SourcesPredictor, oracle: KeyPredictor, tmp_path: Path
 ) -> None:
     with pytest.raises(BenchmarkError, match="expected rec or locate to compare fused boxes on"):
@@ -222,7 +222,7 @@ def test_locate_is_compared_too() -> None:
     assert fusion.fused["decoder"].accuracy == 1.0
 
 
-def test_the_report_sets_every_source_beside_the_fused_box() -> None:
+def test_the_report_has_every_source_and_the_fused_box() -> None:
     samples: list[tuple[dict[BoxSource, ScoredBox], Box]] = [
         ({"decoder": ScoredBox(LEFT), "mask": ScoredBox(NEAR)}, LEFT),
         ({"decoder": ScoredBox(RIGHT), "mask": ScoredBox(LEFT), "detector": ScoredBox(NEAR)}, LEFT),

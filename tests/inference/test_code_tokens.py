@@ -59,7 +59,7 @@ def words(made: Processor, source: object) -> list[str]:
     return [named[number] for number in row.input_ids.tolist()]
 
 
-def test_images_and_videos_stand_between_the_tokens_of_the_public_code() -> None:
+def test_images_and_videos_are_enclosed_by_the_tokens_of_the_public_code() -> None:
     shown = ["<image>"] * 4
     found = words(processor("tokens_code"), IMAGE)
     assert found[:8] == ["<s>", "<img_beg>", *shown, "</img_end>", "<|user|>"]
@@ -78,7 +78,7 @@ def test_images_and_videos_stand_between_the_tokens_of_the_public_code() -> None
     assert "<img_beg>" not in found
 
 
-def test_every_answer_comes_back_through_the_tokens_of_the_public_code() -> None:
+def test_every_answer_round_trips_through_the_tokens_of_the_public_code() -> None:
     made = processor("tokens_code")
     written = made.notation.encode(DOG, SIZE)
     ids = made.tokenizer.encode_pieces(written.pieces)
@@ -128,9 +128,7 @@ def test_a_model_with_the_tokens_of_the_public_code_is_saved_and_asked(tmp_path:
     assert answer.size == SIZE
 
 
-def test_an_offset_that_does_not_exist_is_refused_and_an_old_configuration_has_the_usual_one() -> (
-    None
-):
+def test_an_unknown_offset_is_refused_and_an_old_configuration_has_the_default() -> None:
     with pytest.raises(ModelError, match=r"offset: expected one of .*, got 'next'"):
         PointingVLMConfig(offset="next")
     assert PointingVLMConfig().offset == "at"

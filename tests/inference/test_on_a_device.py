@@ -49,7 +49,7 @@ def asked(predictor: Predictor, whole: Whole) -> list[PointingAnswer]:
 
 
 @pytest.mark.parametrize("name", WHOLES)
-def test_answers_are_those_of_the_processor(name: str, tmp_path: Path) -> None:
+def test_answers_on_a_device_equal_those_on_the_processor(name: str, tmp_path: Path) -> None:
     whole = WHOLES[name]
     model, processor = whole.made(tmp_path)
     expected = asked(Predictor(model, processor.tokenizer), whole)
@@ -93,7 +93,7 @@ def reads_of(questions: Any, tokens: int) -> dict[str, int]:
     [(DRAWN[:1], A_TOKEN), ([(IMAGE, ("Hm?",)), *DRAWN[:1]], A_TOKEN_OF_SEVERAL_LENGTHS)],
     ids=["one question", "several lengths"],
 )
-def test_a_token_more_costs_one_read_of_ours(questions: Any, each: dict[str, int]) -> None:
+def test_each_token_costs_one_read_from_the_device(questions: Any, each: dict[str, int]) -> None:
     few, more = reads_of(questions, 3), reads_of(questions, 7)
     grown = {place: count - few.get(place, 0) for place, count in more.items()}
     assert {place: count for place, count in grown.items() if count} == {
@@ -101,7 +101,7 @@ def test_a_token_more_costs_one_read_of_ours(questions: Any, each: dict[str, int
     }
 
 
-def test_the_shipped_model_answers_on_a_device_that_is_named() -> None:
+def test_the_shipped_model_answers_on_a_named_device() -> None:
     """In float32, with second looks and fused boxes; without a word about it, in bfloat16."""
     questions = [(EXAMPLE, "Where is the red circle?"), (EXAMPLE, "Is there a cup?")]
     here = deixis.load("scenes-tiny", device="cpu")
@@ -116,7 +116,7 @@ def test_the_shipped_model_answers_on_a_device_that_is_named() -> None:
     assert set(places(device, "predictor", "fus")) == set()
 
 
-def test_models_that_are_asked_beside_ours_run_there_too(tmp_path: Path) -> None:
+def test_detector_and_pose_model_run_on_the_same_device(tmp_path: Path) -> None:
     for name in ("dino", "pose"):
         (tmp_path / name).mkdir()
     save_detector(tmp_path / "dino")

@@ -62,7 +62,7 @@ def small(name: str) -> TrainRecipe:
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
-def test_a_recipe_survives_json(name: str) -> None:
+def test_a_recipe_round_trips_through_json(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe_from_json(TrainRecipe, recipe_to_json(recipe)) == recipe
 
