@@ -97,7 +97,7 @@ def state(module: nn.Module, prefix: str = "") -> State:
 
 
 def linears(prefix: str, *shapes: tuple[int, int]) -> State:
-    """What a Sequential of linear maps with something between them saves."""
+    """Return the state of a Sequential of linear maps with activations between them."""
     return {
         f"{prefix}{2 * number}.{key}": value
         for number, (inputs, outputs) in enumerate(shapes)
@@ -120,7 +120,7 @@ def as_meta_saves(tensors: State) -> State:
 def pink_adapters() -> State:
     tensors: State = {}
     places = {f"model.layers.{n}": WIDTH for n in range(2)}
-    # the last layer's is taken away by the public code
+    # the public code removes the adapter of the last layer
     places |= {f"vision_model.vision_model.encoder.layers.{n}": VISUAL for n in range(2)}
     for place, width in places.items():
         for name, shape in (("a", (width, 4)), ("b", (4, width))):
@@ -233,7 +233,7 @@ def imported(system: str, source: Path, out: Path, *, partial: bool = False) -> 
 
 
 @pytest.mark.parametrize("system", sorted(SYSTEMS))
-def test_every_key_that_the_public_code_saves_has_a_place(system: str) -> None:
+def test_every_key_of_the_public_code_has_a_place(system: str) -> None:
     tensors = PUBLISHED[system]()
     report = match_keys(SYSTEMS[system], shapes(tensors))
     assert report.complete, report.faults()
@@ -242,7 +242,7 @@ def test_every_key_that_the_public_code_saves_has_a_place(system: str) -> None:
     assert report.unlike_released["language"] == f"{WIDTH} instead of 4096"
 
 
-def test_names_of_parts_are_those_that_their_modules_have() -> None:
+def test_names_of_parts_equal_those_of_their_modules() -> None:
     placed: dict[str, dict[str, set[str]]] = {}
     for system, make in PUBLISHED.items():
         for each in match_keys(SYSTEMS[system], shapes(make())).mapped:
@@ -254,7 +254,7 @@ def test_names_of_parts_are_those_that_their_modules_have() -> None:
     linear, mlp = (Projector(VISUAL, WIDTH, layers=layers).state_dict() for layers in (1, 2))
     assert placed["pink"]["projector"] == placed["ullava"]["projector"] == set(linear)
     assert placed["refvlm"]["projector"] == set(mlp)
-    # transformers holds the same matrix twice
+    # transformers stores the same matrix twice
     segmenter = {f"segmenter.{key}" for key in sam().state_dict() if "shared_image" not in key}
     projector = {f"projector.{way}.{each}" for way in ("up", "down") for each in ("weight", "bias")}
     assert placed["ullava"]["prompted_decoder"] == segmenter | projector
@@ -265,7 +265,7 @@ def test_names_of_parts_are_those_that_their_modules_have() -> None:
     assert decoder <= placed["refvlm"]["box_decoder"]
 
 
-def test_an_import_writes_parts_with_the_numbers_of_shards_and_of_what_was_trained(
+def test_an_import_combines_shards_with_trained_weights(
     tmp_path: Path,
 ) -> None:
     source = tmp_path / "pink"
@@ -297,14 +297,14 @@ def test_an_import_writes_parts_with_the_numbers_of_shards_and_of_what_was_train
     assert torch.equal(adapters["model.encoder.layers.1.self_attn.adapter.up.weight"], trained[key])
 
 
-def test_adapters_alone_are_an_import_too(tmp_path: Path) -> None:
+def test_adapters_alone_can_be_imported(tmp_path: Path) -> None:
     torch.save(pink_adapters(), tmp_path / "saved_parameters.pth")
     report = imported("pink", tmp_path, tmp_path / "out")
     assert report.groups == ["projector", "language adapters", "vision adapters"]
     assert list(report.parts) == ["language_adapters", "projector", "vision_adapters"]
 
 
-def test_weights_under_state_dict_are_found_and_tied_or_cut_ones_are_written_whole(
+def test_weights_under_state_dict_are_found_and_shared_ones_written_whole(
     tmp_path: Path,
 ) -> None:
     tensors = pink_adapters()
@@ -323,7 +323,7 @@ def test_weights_under_state_dict_are_found_and_tied_or_cut_ones_are_written_who
     assert torch.equal(projector["layers.0.weight"], tensors["mm_projector.weight"])
 
 
-def test_keys_without_a_place_and_places_without_a_key_are_all_told() -> None:
+def test_unmapped_and_missing_keys_are_all_reported() -> None:
     tensors = refvlm()
     tensors["vd_adapter.in_proj_text.lin1.weight"] = torch.ones(2)
     del tensors["llm.model.layers.1.mlp.up_proj.weight"]
@@ -346,7 +346,7 @@ def test_keys_without_a_place_and_places_without_a_key_are_all_told() -> None:
     assert "2 missing: llm.model" in report.faults()
 
 
-def test_what_does_not_fit_is_refused_unless_a_part_will_do(tmp_path: Path) -> None:
+def test_keys_that_do_not_fit_are_refused_unless_partial(tmp_path: Path) -> None:
     tensors = pink_adapters()
     del tensors["mm_projector.bias"]
     save_file(tensors | {"extra": torch.ones(1)}, tmp_path / "model.safetensors")
@@ -358,7 +358,7 @@ def test_what_does_not_fit_is_refused_unless_a_part_will_do(tmp_path: Path) -> N
     assert load_file(tmp_path / "out" / "projector.safetensors").keys() == {"layers.0.weight"}
 
 
-def test_keys_that_do_not_fit_come_with_what_helps(tmp_path: Path) -> None:
+def test_keys_that_do_not_fit_are_reported_with_a_hint(tmp_path: Path) -> None:
     save_file({k: v.contiguous() for k, v in ullava().items()}, tmp_path / "model.safetensors")
     count = len(ullava())
     hint = rf"\nhint: {count - 1} of its {count} keys are those of ullava$"
@@ -379,7 +379,7 @@ def test_keys_that_do_not_fit_come_with_what_helps(tmp_path: Path) -> None:
         imported("pink", tmp_path, tmp_path / "index")
 
 
-def test_folders_that_hold_no_weights_are_refused_with_the_cause(tmp_path: Path) -> None:
+def test_folders_without_weights_are_refused_with_the_reason(tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "checkpoint-9").mkdir(parents=True)
     with pytest.raises(CheckpointError, match=r"no \.pth, .* file in it$"):
@@ -415,9 +415,7 @@ def test_folders_that_hold_no_weights_are_refused_with_the_cause(tmp_path: Path)
         ("config.json", "{", "config.json: Expecting"),
     ],
 )
-def test_damaged_files_beside_weights_are_named(
-    tmp_path: Path, name: str, content: str, words: str
-) -> None:
+def test_other_damaged_files_are_named(tmp_path: Path, name: str, content: str, words: str) -> None:
     save_file(pink_adapters(), tmp_path / "model.safetensors")
     (tmp_path / name).write_text(content)
     with pytest.raises(CheckpointError, match=words):
@@ -438,7 +436,7 @@ def test_tokens_are_read_from_each_file_that_has_them_and_must_agree(tmp_path: P
         added_tokens(tmp_path)
 
 
-def test_numbers_of_tokens_are_found_in_the_configuration_too(tmp_path: Path) -> None:
+def test_token_indices_are_found_in_the_configuration(tmp_path: Path) -> None:
     tensors = {k: v.contiguous() for k, v in ullava().items() if k.startswith("llm.")}
     save_file(tensors, tmp_path / "model.safetensors")
     mm = {"IMG_START": 33, "IMG_END": 34, "VID_START": 35, "VID_END": 36, "IMG_PATCH": 31}
@@ -463,7 +461,7 @@ def test_weights_of_another_system_lack_their_projector() -> None:
 
 
 class Poison:
-    """Makes a file when it is unpickled."""
+    """Create a file when unpickled."""
 
     def __init__(self, canary: Path, how: str) -> None:
         self.canary, self.how = canary, how
@@ -496,7 +494,7 @@ def poisoned_legacy(canary: Path, how: str) -> bytes:
     return buffer.getvalue()
 
 
-def test_poison_never_runs(tmp_path: Path) -> None:
+def test_code_in_pickles_never_runs(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     poisoned = [poisoned_pickle, poisoned_archive, poisoned_legacy]
     paths = []
@@ -507,7 +505,7 @@ def test_poison_never_runs(tmp_path: Path) -> None:
                 paths[-1].write_bytes(make(canary, how))
     told = unpickled(paths, tmp_path)
     for path, answer in zip(paths, told, strict=True):
-        assert re.match("it (refers to|is no file)", answer["refused"]), path
+        assert re.match("it (refers to|is not a file)", answer["refused"]), path
     assert not canary.exists()
     with pytest.raises(CheckpointError, match=r"eval0.bin: refused: it refers to"):
         imported("pink", tmp_path, tmp_path / "out")
@@ -515,7 +513,7 @@ def test_poison_never_runs(tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_the_canary_sings_where_a_pickle_is_trusted(tmp_path: Path) -> None:
+def test_the_code_in_pickles_runs_if_a_pickle_is_trusted(tmp_path: Path) -> None:
     for how in ("system", "eval", "path"):
         canary = tmp_path / how
         pickle.loads(poisoned_pickle(canary, how))  # noqa: S301
@@ -552,7 +550,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
 }
 
 
-def test_files_that_are_not_sound_are_refused_one_by_one(tmp_path: Path) -> None:
+def test_invalid_files_are_refused_one_by_one(tmp_path: Path) -> None:
     paths = [tmp_path / f"{name}.pth" for name in BROKEN]
     for path, (content, _) in zip(paths, BROKEN.values(), strict=True):
         path.write_bytes(content)
@@ -600,7 +598,7 @@ def test_damaged_safetensors_are_refused(tmp_path: Path, content: bytes) -> None
         imported("pink", tmp_path, tmp_path / "out")
 
 
-def test_numbers_in_safetensors_have_to_be_finite(tmp_path: Path) -> None:
+def test_safetensors_must_be_finite(tmp_path: Path) -> None:
     tensors = pink_adapters()
     tensors["mm_projector.bias"][0] = torch.inf
     save_file(tensors, tmp_path / "model.safetensors")
@@ -608,7 +606,7 @@ def test_numbers_in_safetensors_have_to_be_finite(tmp_path: Path) -> None:
         imported("pink", tmp_path, tmp_path / "out")
 
 
-def test_files_have_to_be_there_and_in_the_folder(tmp_path: Path) -> None:
+def test_files_must_exist_in_the_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="expected a folder of published weights"):
         imported("pink", tmp_path / "nothing", tmp_path / "out")
     source = tmp_path / "source"
@@ -644,7 +642,7 @@ def test_a_key_in_two_shards_is_refused(tmp_path: Path) -> None:
         imported("pink", tmp_path, tmp_path / "out")
 
 
-def test_an_unknown_system_and_a_folder_that_is_not_there_are_said(tmp_path: Path) -> None:
+def test_an_unknown_system_and_a_missing_folder_are_refused(tmp_path: Path) -> None:
     torch.save(pink_adapters(), tmp_path / "saved_parameters.pth")
     with pytest.raises(ModelError, match="weights of 'blip': expected one of"):
         import_weights("blip", tmp_path, tmp_path)

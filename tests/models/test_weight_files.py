@@ -1,4 +1,4 @@
-"""Weight files that were damaged or made to do harm."""
+"""Damaged and malicious weight files."""
 
 import json
 from collections.abc import Callable
@@ -69,12 +69,15 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "twice": (twice, "a key of its header is repeated"),
     "overlap": (with_entry("b", data_offsets=[0, 6]), "overlaps another"),
     "hole": (with_entry("a", data_offsets=[1000, 1024]), "leaves a gap before it"),
-    "backwards": (with_entry("a", data_offsets=[24, 0]), "tensor 'a' has no type, shape and"),
+    "backwards": (with_entry("a", data_offsets=[24, 0]), "tensor 'a' has no valid type, shape and"),
     "negative": (
         with_entry("a", shape=[-2, -3]),
         "tensor 'a' has no valid type, shape and offsets",
     ),
-    "overflow": (with_entry("a", shape=[2**62, 8]), "tensor 'a' has no type, shape and place"),
+    "overflow": (
+        with_entry("a", shape=[2**62, 8]),
+        "tensor 'a' has no valid type, shape and offsets",
+    ),
     "shape": (with_entry("a", shape=[3, 3]), "tensor 'a' has no valid type, shape and offsets"),
     "dtype": (with_entry("a", dtype="F33"), "tensor 'a' has no valid type, shape and offsets"),
     "true": (with_entry("d", shape=[True]), "tensor 'd' has no valid type, shape and offsets"),
@@ -85,7 +88,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_a_file_that_is_not_sound_is_refused_in_one_line(kind: str, path: Path) -> None:
+def test_an_invalid_file_is_a_one_line_error(kind: str, path: Path) -> None:
     damage, message = DAMAGE[kind]
     damage(path)
     with pytest.raises(CheckpointError) as told:
@@ -98,7 +101,7 @@ def test_a_file_that_is_not_sound_is_refused_in_one_line(kind: str, path: Path) 
     assert "\n" not in str(caught.value)
 
 
-def test_a_sound_file_gives_its_types_and_tensors(path: Path) -> None:
+def test_a_valid_file_gives_its_types_and_tensors(path: Path) -> None:
     assert check_weights(path) == {"a": "F32", "b": "BF16", "c": "F32", "d": "I64"}
     found = read_weights(path, "x")
     assert found.keys() == TENSORS.keys()
@@ -119,7 +122,7 @@ def test_a_number_that_is_not_finite_is_refused_by_name(
         check_weights(path)
 
 
-def test_finite_numbers_whose_sum_is_not_are_finite(path: Path) -> None:
+def test_finite_numbers_with_an_infinite_sum_are_accepted(path: Path) -> None:
     most = torch.finfo(torch.float32).max
     save_file({"a": torch.full((4,), most), "b": torch.full((9,), 65504.0).half()}, path)
     assert check_weights(path) == {"a": "F32", "b": "F16"}
@@ -156,7 +159,7 @@ def test_shards_are_checked_against_their_index(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["", "  ", "x" * 300, "a/" * 2500, "x\0y", "x\ny", "\x1b[31m", "\udcff" * 200]
 )
-def test_names_that_are_none_are_refused_in_one_line(name: str) -> None:
+def test_invalid_names_are_a_one_line_error(name: str) -> None:
     with pytest.raises(ModelError, match=r"^model ") as caught:
         checked_name(name)
     assert "\n" not in str(caught.value)
@@ -181,5 +184,5 @@ def test_names_that_are_none_are_refused_in_one_line(name: str) -> None:
         ("x" * 97 + "/y", False),
     ],
 )
-def test_hub_ids_are_told_from_paths(name: str, expected: object) -> None:
+def test_hub_ids_are_distinguished_from_paths(name: str, expected: object) -> None:
     assert is_hub_id(name) is expected

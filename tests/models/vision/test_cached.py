@@ -51,7 +51,7 @@ ENCODERS = {
 
 
 class Counted(nn.Module):
-    """Count the canvases that pass."""
+    """Count the canvases that pass the network."""
 
     def __init__(self, encoder: PretrainedEncoder) -> None:
         super().__init__()
@@ -201,9 +201,9 @@ def test_gradients_flow_through_parts_after_a_cached_encoder(tmp_path: Path) -> 
 
 def test_a_trainable_encoder_is_refused(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
-    with pytest.raises(ModelError, match=r"features of an encoder with .* tensors that train"):
+    with pytest.raises(ModelError, match=r"features of an encoder with .* trainable tensors"):
         CachedEncoder(small_encoder("clip_vision_model"), cache)
     cached = CachedEncoder(small_encoder("clip_vision_model").freeze(), cache)
     insert_adapters(cached.encoder)
-    with pytest.raises(ModelError, match="an encoder with 6 tensors that train"):
+    with pytest.raises(ModelError, match="an encoder with 6 trainable tensors"):
         cached(canvases(1, 32))

@@ -44,7 +44,7 @@ def test_the_vision_part_of_a_whole_clip_is_found(tmp_path: Path) -> None:
     whole = CLIPModel(CLIPConfig(vision_config=VIT, text_config={**text, "num_attention_heads": 2}))
     whole.train(mode=False)
     whole.save_pretrained(tmp_path)
-    # as the files on the hub have it
+    # as in the files on the hub
     names = load_file(tmp_path / "model.safetensors")
     assert {name.split(".")[0] for name in names} >= {"vision_model", "text_model"}
     loaded = load_encoder(tmp_path, layer=-1)
@@ -77,7 +77,7 @@ def test_choices_at_loading_reach_the_encoder(tmp_path: Path) -> None:
 
 
 def timm_names(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """The library's ConvNeXt under the names that timm has for it, written out by hand."""
+    """Return the ConvNeXt of transformers under timm's names, written out by hand."""
     names = {}
     for name, weight in model.state_dict().items():
         parts = name.split(".")

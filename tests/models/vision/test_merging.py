@@ -1,4 +1,4 @@
-"""Vision models of Qwen-VL on a square canvas: patches, order and pyramid as the library has them."""
+"""Vision models of Qwen-VL on a square canvas, compared with transformers."""
 
 import json
 from dataclasses import asdict, replace

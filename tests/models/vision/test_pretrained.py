@@ -39,7 +39,7 @@ def test_outputs_have_the_sizes_of_the_configuration(kind: str, larger: bool) ->
 
 
 def library_states(kind: str, encoder: PretrainedEncoder, pixels: torch.Tensor) -> Any:
-    """Hidden states as the library's model gives them, called by hand."""
+    """Return the hidden states of the transformers model."""
     mean, std = (
         torch.tensor(v).view(1, 3, 1, 1) for v in (encoder.config.mean, encoder.config.std)
     )
@@ -214,7 +214,7 @@ class Composite(PreTrainedModel):
 def test_an_encoder_in_a_composite_model_round_trips_through_save_pretrained(
     kind: str, tmp_path: Path
 ) -> None:
-    """Also what is in no file: positions and frequencies that are buffers."""
+    """Buffers that are in no file are restored too: positions and frequencies."""
     encoder = small_encoder(kind)
     model = Composite(CompositeConfig(vision_fields(encoder.config)))
     model.vision_encoder.load_state_dict(encoder.state_dict(), strict=True)

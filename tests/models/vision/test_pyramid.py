@@ -76,7 +76,7 @@ def test_the_canvas_of_the_vit_can_be_given() -> None:
 
 
 def test_both_encoders_see_the_same_place() -> None:
-    """A bright corner moves with the image in every level."""
+    """The response to a bright corner moves with it in every level."""
     encoder = pyramid()
     plain = torch.zeros(1, 3, 64, 64)
     for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
