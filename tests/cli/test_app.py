@@ -1,4 +1,4 @@
-"""What holds for every command: help, exit codes, errors, endings."""
+"""Behaviour of all commands: help, exit codes, errors, signals."""
 
 import os
 import signal

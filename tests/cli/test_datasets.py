@@ -140,7 +140,7 @@ def test_pinks_mixture_of_visual_genome_has_every_family(deixis: Run, tmp_path: 
 
     counts, told = families("--rules", "pink")
     assert min(counts.values()) >= 3, counts
-    # what the source has nothing for is said, and needs no option
+    # a task without annotations in the source is reported, and needs no option
     assert "no image gave a question of" in told
     assert "hint" not in told
     counts, told = families()
@@ -189,7 +189,7 @@ def test_check_decodes_images_unless_quick(deixis: Run, tmp_path: Path, mine: Pa
     assert (ended.code, "12 pictures, 12 without problems" in ended.out) == (0, True)
     whole = (tmp_path / "000004.png").read_bytes()
     (tmp_path / "000004.png").write_bytes(whole[: len(whole) - 30])
-    # the header is sound
+    # the header is valid
     assert deixis("data", "check", mine, "--quick").code == 0
     ended = deixis("data", "check", mine)
     assert ended.code == 3

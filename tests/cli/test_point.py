@@ -1,4 +1,4 @@
-"""``deixis point``: questions about pictures of every kind, and what it refuses."""
+"""``deixis point``: questions about all kinds of images, and refused input."""
 
 import json
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""Regions stand in the question where they are meant."""
+"""Regions are inserted at their places in the question."""
 
 from typing import Any, cast
 

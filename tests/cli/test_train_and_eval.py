@@ -1,4 +1,4 @@
-"""``deixis train`` and ``deixis eval``, end to end with a model that trains in a moment."""
+"""``deixis train`` and ``deixis eval``, end to end with a model that trains fast."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_a_recipe_trains_and_resumes(deixis: Run, tmp_path: Path) -> None:
     assert (again.code, again.err.splitlines()[1]) == (4, "hint: --resume continues it")
     assert deixis(*train, "--resume").code == 0
 
-    # rows whose turns do not fit are refused by name; those that lose some are told
+    # rows without any fitting turn are refused by name; rows with turns left out are reported
     def limited(folder: str, *changes: str) -> Ended:
         options = [part for change in (*small[:2], *changes) for part in ("--set", change)]
         command = ("train", f"{_RECIPE}:tiny_recipe", "--out", tmp_path / folder, *options)

@@ -41,14 +41,14 @@ class SourcesPredictor(KeyPredictor):
 
 
 class Finder:
-    """Stands for a detector in records."""
+    """A placeholder for a detector in records."""
 
     name = "finder"
     decoding = "all boxes"
 
 
 def with_sources(answer: Answer, seed: str, strategy: str) -> PointingAnswer:
-    """Keep the answer's box as the decoder's, and draw two more near it."""
+    """Use the answer's box as the decoder's, and draw two more near it."""
     generator = np.random.default_rng(int(seed[:8], 16))
     records = []
     for at, phrase in enumerate(answer.phrases):
@@ -70,7 +70,7 @@ def moved(box: Box, generator: np.random.Generator, size: ImageSize) -> Box:
 
 
 def near_answer(example: Example) -> Answer:
-    """The truth for two of three examples, else a box beside it."""
+    """Answer two of three examples correctly, others with a shifted box."""
     answer = true_answer(example, score=0.5)
     if int(example.fingerprint(), 16) % 3:
         return answer
@@ -95,7 +95,7 @@ def test_every_source_and_strategy_is_scored_on_the_same_answers(
 ) -> None:
     plain = evaluate(predictor, [REC], limit=LIMIT)[REC]
     result = evaluate(predictor, [REC], limit=LIMIT, fuse=STRATEGIES)[REC]
-    # the score itself is that of the answers without fusion
+    # the score is that of the answers without fusion
     assert result.scores == plain.scores
     assert result.fusion is not None
     asked = predictor.ask_many(

@@ -1,4 +1,4 @@
-"""What is said of a path that is no saved deixis model; every hint is followed once."""
+"""Errors for paths that are not a saved deixis model; every hint is tried."""
 
 import json
 import re

@@ -55,7 +55,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 class KnownBoxes:
-    """Finds known boxes for known phrases, and counts how often it is asked."""
+    """Find known boxes for known phrases, and count the calls."""
 
     def __init__(self, known: dict[str, list[tuple[Box, float]]]) -> None:
         self.known = known
@@ -68,7 +68,7 @@ class KnownBoxes:
 
 
 class OneBody:
-    """Finds a nose in the middle of every box."""
+    """Find a nose in the middle of every box."""
 
     def estimate(self, image: ImageArray, boxes: Sequence[Box]) -> Sequence[Found[Keypoints]]:
         assert image.ndim == 3
@@ -82,7 +82,7 @@ class OneBody:
 def an_answer(
     *phrases: tuple[str, tuple[str, ...], Sequence[tuple[Unit | None, ...]]],
 ) -> PointingAnswer:
-    """References with units of their types, for phrases one after another."""
+    """Return references with units of their types, for consecutive phrases."""
     text, made = "", []
     for words, types, units in phrases:
         group = UnitGroup(types, tuple(Reference(each, 0.5) for each in units))
@@ -93,7 +93,7 @@ def an_answer(
 
 
 class NoDecoder:
-    """A model that points in words alone."""
+    """A model whose answers have boxes in text only."""
 
     def attempt(self, reference: int, name: str) -> Unit | None:
         raise AssertionError((reference, name))
@@ -116,7 +116,7 @@ def test_without_fusion_answers_are_unchanged(shipped: Predictor) -> None:
         for one, other in zip(plain, decoded, strict=True):
             assert one.fusion == ()
             assert "fusion" not in json.dumps(one.to_dict())
-            # the box decoder's own box is what is answered without fusion
+            # without fusion, the answer has the box of the box decoder
             assert_same_answers(one.grounded, other.grounded)
             assert one.problems == other.problems
 
@@ -149,7 +149,7 @@ def test_a_mask_is_a_source_even_if_it_was_not_requested(shipped: Predictor) -> 
     assert_same_answers(alone.fusion, both.fusion)
     assert_same_answers(alone.phrases[0].boxes, both.phrases[0].boxes)
     assert alone.phrases[0].masks == ()
-    # a box that nobody asked for is not added
+    # a box that was not requested is not added
     masks = shipped.ask(EXAMPLE, QUESTION, units="mask", fuse="mean")
     assert (masks.fusion, masks.phrases[0].boxes) == ((), ())
 
@@ -174,7 +174,7 @@ def test_a_detector_given_at_load_is_asked_for_the_words_of_the_phrase(
 ) -> None:
     with_detector = deixis.load("scenes-tiny", detector=folders["dino"])
     plain = shipped.ask(EXAMPLE, QUESTION)
-    # nobody fuses: the detector is not even read
+    # without fusion the detector is not used
     assert_same_answers(with_detector.ask(EXAMPLE, QUESTION).to_dict(), plain.to_dict())
     assert isinstance(with_detector.detector, GroundingDetector)
     assert with_detector.detector._loaded is None
@@ -292,7 +292,7 @@ def test_a_pose_model_given_at_load_answers_keypoints_from_boxes(
     assert_same_answers(body.positions, expected.unit.positions)
     assert reference.score is not None
     assert reference.score <= expected.score
-    # the box serves whether anybody asked for it or not
+    # the box is used even if it was not requested
     alone = posed.ask(EXAMPLE, QUESTION, units="keypoint")
     assert_same_answers(alone.phrases[0].keypoints[0].positions, body.positions)
     json.dumps(alone.to_dict())

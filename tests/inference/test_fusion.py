@@ -58,7 +58,7 @@ def test_agreement_follows_the_detector_if_the_others_disagree() -> None:
     assert fused_sources(apart) == ("mask",)
     assert fused_sources({**apart, "detector": NEAR}) == ("decoder",)
     assert fused_sources({**apart, "detector": Box(31, 1, 40, 10)}) == ("mask",)
-    # it lies nowhere near either
+    # it overlaps neither
     assert fused_sources({**apart, "detector": Box(60, 60, 70, 70)}) == ("mask",)
 
 

@@ -1,4 +1,4 @@
-"""Models in half precision: how they are loaded, and that their answers are those of float32."""
+"""Models in half precision: loading, and answers close to those in float32."""
 
 from pathlib import Path
 from typing import Any

@@ -111,14 +111,14 @@ def shipped() -> Predictor:
 
 
 def test_recognised_instances_are_not_denied(shipped: Predictor) -> None:
-    """The language model alone denies this circle, as it does in every picture."""
+    """The language model alone denies this circle in every image."""
     alone = deixis.load("scenes-tiny", second_look=False)
     question = (REPOSITORY / "examples" / "scene-1.png", "Where is the red circle?")
     assert alone.ask(*question).phrases == ()
     (phrase,) = shipped.ask(*question).phrases
     (box,) = phrase.boxes
     assert np.allclose([box.x1, box.y1, box.x2, box.y2], [2, 94, 68, 160], atol=6)
-    # where there is none it stays denied
+    # an absent circle stays denied
     assert (
         shipped.ask(REPOSITORY / "examples" / "scene-4.png", "Where is the red circle?").phrases
         == ()
@@ -136,7 +136,7 @@ def test_answers_of_a_second_look_do_not_depend_on_their_neighbours(shipped: Pre
 
 
 class CountedParses(Triplets):
-    """Triplets that count how often an answer is parsed."""
+    """Triplets that count the calls that parse an answer."""
 
     parses: ClassVar[int] = 0
 

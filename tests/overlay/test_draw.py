@@ -1,4 +1,4 @@
-"""Answers are drawn where their units are, whatever the size of the picture."""
+"""Units of answers are drawn in place, for images of any size."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def _changed(picture: Image.Image, plain: Image.Image) -> tuple[float, float, fl
 
 
 def _bare(image: UInt8[np.ndarray, "h w 3"], answer: GroundedText) -> Image.Image:
-    # The phrase is renamed to nothing, so that no label hides what the units change.
+    # The phrase is empty, so that no label hides the units.
     phrases = tuple(GroundedPhrase("", 0, 0, phrase.groups) for phrase in answer.phrases)
     return draw_answer(image, GroundedText("", phrases), caption=False)
 

@@ -1,4 +1,4 @@
-"""Unit decoders of a recipe: chosen by name, changed by path, read from recipes of earlier versions."""
+"""Unit decoders of a recipe: choice by name, overrides, and recipes of earlier versions."""
 
 import json
 from dataclasses import asdict, replace
@@ -26,7 +26,7 @@ def decoders_of(recipe: TrainRecipe) -> dict[str, Any]:
 
 
 def as_before(recipe: TrainRecipe) -> dict[str, Any]:
-    """A recipe as versions saved it that had a field for each unit type."""
+    """Return a recipe as saved by versions with one field for each unit type."""
     saved: dict[str, Any] = json.loads(recipe_to_json(recipe))
     decoders = saved["model"].pop("decoders")
     box = decoders.get("box", decoders.get("location"))
@@ -145,7 +145,7 @@ def test_a_decoder_that_cannot_learn_from_the_data_is_refused_before_the_first_s
     )
     with pytest.raises(RecipeError, match=message):
         check_units(with_depth(stage("first", "rec"), stage("second", "vqa")), model)
-    # one of its stages is enough, and a decoder that does not train needs no data
+    # data in one stage is enough, and a frozen decoder needs none
     check_units(with_depth(stage("first", "rec"), stage("second", "rec", "depth")), model)
     check_units(with_depth(stage("first", "rec", trainable=("language_model",))), model)
 

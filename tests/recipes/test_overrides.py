@@ -1,4 +1,4 @@
-"""Fields of a recipe change by path, checked against the types."""
+"""Overrides of recipe fields by path, checked against their types."""
 
 import json
 from dataclasses import dataclass, field
@@ -154,7 +154,7 @@ def test_a_recipe_round_trips_through_json(run: Run) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Has a field that nothing stands in for."""
+    """A class with a required field."""
 
     name: str
     shape: Linear | Cosine = field(default_factory=Linear)
@@ -163,7 +163,7 @@ class Named:
 def test_a_field_that_an_earlier_release_lacked_has_its_default() -> None:
     text = recipe_to_json(Run()).replace('  "resume": false,\n', "", 1)
     assert recipe_from_json(Run, text) == Run()
-    # of several classes, the one that has what is there
+    # of several classes, the one with the saved fields
     text = '{"name": "x", "shape": {"high": 0.5}}'
     assert recipe_from_json(Named, text) == Named("x", Cosine(high=0.5))
     with pytest.raises(RecipeError, match="Named lacks its field 'name'"):

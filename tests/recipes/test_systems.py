@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {
 }
 
 
-# what of a recipe at its own size is made small beside that
+# sizes of the full-size recipe that are reduced in addition
 SMALLER = {
     "refvlm_code_scenes": [
         f"model.decoders.{part}.{field}={value}"
@@ -75,7 +75,7 @@ def test_a_system_trains_through_its_stages_and_answers(name: str, tmp_path: Pat
     assert len(rows) == recipe.total_steps
     assert all(np.isfinite(list(row.values())).all() for row in rows if row)
     predictor = load(tmp_path / "run", device="cpu")
-    # what is for training alone is not released
+    # parts for training only are not released
     assert predictor.model.alignment is None
     image = np.zeros((48, 64, 3), np.uint8)
     answer = predictor.ask(image, ["Find ", Description("the red circle"), "."], max_new_tokens=8)
