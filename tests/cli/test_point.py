@@ -147,7 +147,7 @@ def test_real_photographs_are_answered(
         (["{picture}", "x", "--scribble", "900,900"], 2, "lies wholly outside a 80x60 image"),
         (["{picture}", "x", "--mask", "missing.png"], 2, "image missing.png: no such file"),
         (["{picture}", "x", "--mask", "{small}"], 2, "is 8x8, expected the image's 80x60"),
-        (["{picture}", "x", "--mask", "{black}"], 2, "is black all over, expected pixels"),
+        (["{picture}", "x", "--mask", "{black}"], 2, "all pixels are black, expected a region"),
         (["{picture}", "{region}", "--point", "1,1", "--point", "2,2"], 2, "1 times, expected 2"),
         (["{picture}", "x", *["--point", "1,1"] * 65], 2, "65 regions given, expected at most 64"),
         (["{picture}", "x", "--out", "a.txt"], 2, "expected a name that ends in one of .png"),

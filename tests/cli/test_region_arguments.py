@@ -59,8 +59,8 @@ def _read(*, normalized: bool = False, **given: list[str]) -> tuple[Region, ...]
         ({"points": ["0.5,0.5"]}, r"point \(0.5, 0.5\) looks like fractions"),
         ({"points": ["1,0.2"]}, "looks like fractions"),
         ({"scribbles": ["0.1,0.2,0.3,0.4@5"]}, r"scribble .* looks like fractions"),
-        ({"boxes": ["34%,31%,75%,68%"]}, "'34%,31%,75%,68%': looks like per cents"),
-        ({"points": ["50%,50%"]}, "looks like per cents, expected pixels"),
+        ({"boxes": ["34%,31%,75%,68%"]}, "'34%,31%,75%,68%': looks like percentages"),
+        ({"points": ["50%,50%"]}, "looks like percentages, expected pixels"),
     ],
 )
 def test_fractions_are_refused_with_a_hint(given: dict[str, list[str]], message: str) -> None:

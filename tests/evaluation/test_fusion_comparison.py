@@ -196,7 +196,7 @@ def test_invalid_comparisons_are_refused(
 ) -> None:
     with pytest.raises(BenchmarkError, match="expected rec or locate to compare fused boxes on"):
         evaluate(predictor, [REC, "scenes/res:val@plain"], limit=1, fuse=["mean"])
-    with pytest.raises(BenchmarkError, match="key does not say where its boxes come from"):
+    with pytest.raises(BenchmarkError, match="key does not record the sources of its boxes"):
         evaluate(oracle, [REC], limit=1, fuse=["mean"])
     with pytest.raises(PromptError, match="fusion strategy 'best': expected one of agreement, "):
         evaluate(predictor, [REC], limit=1, fuse=["mean", "best"])

@@ -409,8 +409,8 @@ def test_folders_without_weights_are_refused_with_the_reason(tmp_path: Path) -> 
     ("name", "content", "words"),
     [
         ("added_tokens.json", '["[SEG]"]', "expected a JSON object"),
-        ("added_tokens.json", '{"[SEG]": "last"}', "expected added tokens with numbers"),
-        ("tokenizer.json", '{"added_tokens": [{"id": 3}]}', "expected added tokens with numbers"),
+        ("added_tokens.json", '{"[SEG]": "last"}', "expected added tokens with indices"),
+        ("tokenizer.json", '{"added_tokens": [{"id": 3}]}', "expected added tokens with indices"),
         ("tokenizer_config.json", '{"added_tokens_decoder": []}', "expected added tokens with num"),
         ("config.json", "{", "config.json: Expecting"),
     ],

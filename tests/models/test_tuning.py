@@ -245,5 +245,7 @@ def test_tunings_that_fit_no_part_are_refused() -> None:
         apply_tuning(model, {}, others="lora")
     with pytest.raises(ModelError, match="Linear has no self-attention"):
         apply_tuning(model, {"projector": Tuning("adapters")})
-    with pytest.raises(ModelError, match=r"Sequential has none of \['q_proj', 'v_proj'\] for LoRA"):
+    with pytest.raises(
+        ModelError, match=r"Sequential has no modules \['q_proj', 'v_proj'\] for LoRA"
+    ):
         tune(nn.Sequential(nn.Linear(2, 2)), Tuning("lora"))

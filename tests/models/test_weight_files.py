@@ -142,7 +142,7 @@ def test_shards_are_checked_against_their_index(tmp_path: Path) -> None:
     assert check_folder(tmp_path, "model x") == {"a": "F32", "b": "F32"}
     refused({"a": "three.safetensors"}, "shard three.safetensors is missing")
     refused({"a": "../one.safetensors"}, "expected names of files in its folder")
-    refused({"c": "one.safetensors"}, "names 'c', which is in no shard")
+    refused({"c": "one.safetensors"}, "tensor 'c' is in no shard")
     refused([], "expected a weight_map")
     index.write_text("{")
     with pytest.raises(CheckpointError, match=r"model\.safetensors\.index\.json: "):

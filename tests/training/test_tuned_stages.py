@@ -191,7 +191,7 @@ def test_the_base_model_with_its_changes_equals_the_trained_model(tmp_path: Path
         load(tmp_path / "changes")
     with pytest.raises(CheckpointError, match="belong to other weights"):
         load("scenes-tiny", adapters=folder)
-    with pytest.raises(ModelError, match="changes alone; expected the model"):
+    with pytest.raises(ModelError, match="holds only changes; expected the model"):
         load(folder, adapters=folder)
     with pytest.raises(CheckpointError, match=r"changes\.json"):
         load(tmp_path / "base", adapters=tmp_path / "whole")

@@ -340,7 +340,7 @@ def insert_lora(module: nn.Module, choice: LoraChoice) -> int:
         if any(f".{name}".endswith(ends) for name, _ in part.named_modules())
     ]
     if not parts:
-        raise ModelError(f"{type(module).__name__} has none of {list(choice.targets)} for LoRA")
+        raise ModelError(f"{type(module).__name__} has no modules {list(choice.targets)} for LoRA")
     for part in parts:
         inject_adapter_in_model(config, part, adapter_name=LORA)
     layers = _lora_layers(module)

@@ -114,7 +114,7 @@ def _checked(folder: Path) -> dict[str, str]:
         kinds |= check_weights(folder / name)
     absent = sorted(places.keys() - kinds.keys())
     if absent:
-        raise CheckpointError(f"{index}: names {absent[0]!r}, which is in no shard")
+        raise CheckpointError(f"{index}: tensor {absent[0]!r} is in no shard")
     return kinds
 
 

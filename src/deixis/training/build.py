@@ -200,7 +200,7 @@ def model_config(
     elif isinstance(choice.vision, SmallVisionConfig):
         vision = asdict(choice.vision)
     else:
-        raise ModelError(f"vision {choice.vision!r}: expected the encoder that it names")
+        raise ModelError(f"vision {choice.vision!r}: expected its loaded encoder, got none")
     text = text or LlamaConfig(
         vocab_size=len(tokenizer.tokenizer),
         hidden_size=choice.hidden,

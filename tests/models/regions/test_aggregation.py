@@ -273,7 +273,7 @@ def test_the_preset_of_the_paper_has_no_weights_unless_alpha_is_learned() -> Non
 def test_an_empty_mask_is_refused() -> None:
     features, masks, rows = scene(9, regions=3)
     masks[1] = 0
-    with pytest.raises(ModelError, match="mask of region 1: expected one that covers a cell"):
+    with pytest.raises(ModelError, match="mask of region 1: expected a mask that covers a cell"):
         MaskGuidedAggregation(9)(features, masks, rows)
     masks[1] = torch.nan
     with pytest.raises(ModelError, match="mask of region 1"):

@@ -136,7 +136,7 @@ def added_tokens(folder: Path) -> dict[str, int]:
         try:
             tokens = read(read_object(path))
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise CheckpointError(f"{path}: expected added tokens with numbers") from error
+            raise CheckpointError(f"{path}: expected added tokens with indices") from error
         for token, number in tokens.items():
             if found.setdefault(token, number) != number:
                 raise CheckpointError(

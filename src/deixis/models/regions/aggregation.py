@@ -137,7 +137,7 @@ class MaskGuidedAggregation(nn.Module):
             self.strength = nn.Parameter(torch.tensor(float(self.strength)))
         if variant.has_weights:
             if width is None:
-                raise ModelError("this way to aggregate learns weights: expected a width, got none")
+                raise ModelError("this aggregation has weights: expected a width, got none")
             self._add_weights(width, width if code_width is None else code_width)
 
     @property
@@ -208,7 +208,7 @@ class MaskGuidedAggregation(nn.Module):
         sound = (flat > 0).any(1) & flat.isfinite().all(1)
         if not bool(sound.all()):
             first = int((~sound).nonzero()[0])
-            raise ModelError(f"mask of region {first}: expected one that covers a cell, got none")
+            raise ModelError(f"mask of region {first}: expected a mask that covers a cell")
         match self.variant.coverage:
             case "half":
                 inside = (flat >= 0.5).float()
@@ -301,7 +301,7 @@ class MaskGuidedAggregation(nn.Module):
         expected = self.variant.patch * self.side
         if tuple(size) != (expected, expected):
             raise ModelError(
-                f"features of {size[1]}x{size[0]} cells: the weights of this way to aggregate are "
+                f"features of {size[1]}x{size[0]} cells: the weights of this aggregation are "
                 f"for {expected}x{expected}"
             )
 

@@ -113,7 +113,9 @@ class RegionEncoder(nn.Module):
             cells = normed.permute(0, 3, 1, 2) + positions.T.unflatten(1, cells.shape[-2:])
         project = self.projector if self.config.projector == "own" else project
         if project is None:
-            raise ModelError("regions share the projector of image tokens: expected it, got none")
+            raise ModelError(
+                "regions share the projector of image tokens: expected that projector, got none"
+            )
         tokens, code = self.aggregate.parts(cells, masks, rows)
         projected = project(tokens)
         # a mask code already has the width of the language model
