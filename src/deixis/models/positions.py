@@ -99,7 +99,7 @@ def cell_boxes(grid: int, *, device: torch.device | None = None) -> Float[Tensor
 
 
 def cells_of_images(extents: Float[Tensor, "n 4"], grid: int) -> Bool[Tensor, "n grid grid"]:
-    """Return the cells of a ``grid`` x ``grid`` canvas whose centre lies in the image.
+    """Return the mask of canvas cells (``grid`` x ``grid``) whose centre lies in the image.
 
     ``extents`` are the places of the images on the canvas (x1 y1 x2 y2 in [0, 1]). For an image
     without any cell centre, the row or column of cells at its middle is set.

@@ -257,7 +257,7 @@ def read_tuning(stored: Mapping[str, Any]) -> dict[str, Tuning]:
 def restore_tuning(model: nn.Module, stored: Mapping[str, Any]) -> None:
     """Insert adapters and LoRA that `write_tuning` described into a new model.
 
-    What is trainable does not change.
+    It does not change which parameters are trainable.
 
     Raises:
         ModelError: A part is unknown, or a method finds no modules to work on.
@@ -279,7 +279,7 @@ def note_tuning(model: nn.Module) -> None:
 
 
 def fold_tuning(model: nn.Module) -> dict[str, Tuning]:
-    """Merge LoRA and linear adapters into each part; return the tuning of parts with the rest.
+    """Merge LoRA and linear adapters; return the tuning of parts that keep their adapters.
 
     Adapters with an activation are kept, and those with biases that an attention cannot hold.
     """

@@ -70,7 +70,7 @@ class RowStream(Protocol):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of a built data set; empty for other data."""
+        """SHA-256 of the manifest of a built data set; empty for other data."""
 
     def name(self, index: int) -> str:
         """Return the name of the sample at an index."""
