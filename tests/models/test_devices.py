@@ -1,4 +1,4 @@
-"""Every part and the whole model on a pretend accelerator: the same numbers, and no mixed devices."""
+"""Every part and the whole model on a simulated accelerator: the same numbers, and no mixed devices."""
 
 from pathlib import Path
 
