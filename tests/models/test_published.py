@@ -236,7 +236,7 @@ def imported(system: str, source: Path, out: Path, *, partial: bool = False) -> 
 def test_every_key_of_the_public_code_has_a_place(system: str) -> None:
     tensors = PUBLISHED[system]()
     report = match_keys(SYSTEMS[system], shapes(tensors))
-    assert report.complete, report.faults()
+    assert report.complete, report.problems()
     assert {each.key for each in report.mapped} | report.left_out.keys() == tensors.keys()
     assert len({(each.part, each.name) for each in report.mapped}) == len(report.mapped)
     assert report.unlike_released["language"] == f"{WIDTH} instead of 4096"
@@ -342,8 +342,8 @@ def test_unmapped_and_missing_keys_are_all_reported() -> None:
         "projector.model.2.bias": f"expected [{WIDTH}], got [{WIDTH + 1}]",
     }
     assert report.left_out.keys() == {"visual_decoder.mask.queries_embedder.weight"}
-    assert "1 unmapped: vd_adapter" in report.faults()
-    assert "2 missing: llm.model" in report.faults()
+    assert "1 unmapped: vd_adapter" in report.problems()
+    assert "2 missing: llm.model" in report.problems()
 
 
 def test_keys_that_do_not_fit_are_refused_unless_partial(tmp_path: Path) -> None:

@@ -73,14 +73,14 @@ def quarantine(out: Path) -> list[dict[str, Any]]:
 
 def test_a_replacement_depends_on_the_row_index_alone(damaged: Path) -> None:
     alone = loaded(damaged, workers=0)
-    faults = [fault for one in alone for fault in one.faults]
+    problems = [problem for one in alone for problem in one.problems]
     # two epochs of twelve, two damaged in each
-    assert len(faults) == 4
-    assert len({fault.row for fault in faults}) == 4
+    assert len(problems) == 4
+    assert len({problem.row for problem in problems}) == 4
     for workers, start in ((1, 0), (2, 0), (0, 3), (2, 3)):
         again = loaded(damaged, workers=workers, start=start)
         for one, other in zip(alone[start:], again, strict=True):
-            assert one.faults == other.faults
+            assert one.problems == other.problems
             (batch,), (same,) = one.pieces, other.pieces
             assert torch.equal(batch.pixel_values, same.pixel_values)
             assert torch.equal(batch.input_ids, same.input_ids)
@@ -135,7 +135,7 @@ def test_over_budget_a_run_ends_with_a_checkpoint_and_resumes_after_repair(
 ) -> None:
     path, out = tmp_path / "tiny.json", tmp_path / "out"
     path.write_text(recipe_to_json(recipe(damaged, budget=0.0, checkpoint_every=100)))
-    first = next(i for i, one in enumerate(loaded(damaged, workers=0)) if one.faults)
+    first = next(i for i, one in enumerate(loaded(damaged, workers=0)) if one.problems)
     assert first > 0
     ended = deixis("train", path, "--out", out)
     assert ended.code == 7

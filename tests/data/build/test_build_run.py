@@ -176,7 +176,7 @@ def test_thousands_of_lines_are_built_beside_hostile_ones(tmp_path: Path) -> Non
     assert source["records"] == 4_000 + sum(found["expected"].values()) + 2 * 3
 
 
-def test_faults_without_an_image_count_against_the_whole_source(tmp_path: Path) -> None:
+def test_problems_without_an_image_count_against_the_whole_source(tmp_path: Path) -> None:
     # as many as one in a hundred of all, and more than that of the first shard
     lines: list[dict[str, object] | str] = [line(number) for number in range(500)]
     path = write_lines(tmp_path / "lines.jsonl", [*["[]"] * 5, *lines])
@@ -186,14 +186,14 @@ def test_faults_without_an_image_count_against_the_whole_source(tmp_path: Path) 
         build(plan_of(f"jsonl:{path}"), tmp_path / "more")
 
 
-def test_an_image_with_a_fault_is_not_taken_for_exhaustive(tmp_path: Path) -> None:
+def test_an_image_with_a_problem_is_not_taken_for_exhaustive(tmp_path: Path) -> None:
     broken = line(4, objects=[*line(4)["objects"], {"category": 5, "box": [5, 5, 5, 5]}])
     path = write_lines(tmp_path / "lines.jsonl", [broken])
     build(plan_of(f"jsonl:{path}", tasks="count,detection,rec"), tmp_path / "out")
     assert [row["task"] for row in BuiltDataset(tmp_path / "out").rows()] == ["rec"]
 
 
-def test_a_fault_of_a_known_class_costs_that_class_alone(tmp_path: Path) -> None:
+def test_a_problem_of_a_known_class_costs_that_class_alone(tmp_path: Path) -> None:
     broken = line(4, objects=[*line(4)["objects"], {"category": "cat", "box": [5, 5, 5, 5]}])
     path = write_lines(tmp_path / "lines.jsonl", [broken])
     build(plan_of(f"jsonl:{path}", tasks="count*20,detection_all"), tmp_path / "out")

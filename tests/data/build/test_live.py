@@ -94,7 +94,7 @@ def test_sources_without_images_are_refused(tmp_path: Path) -> None:
         LiveDataset(plan_of(f"jsonl:{lines}"), tmp_path / "index")
 
 
-def test_too_much_at_fault_ends_the_run_with_an_example(tmp_path: Path) -> None:
+def test_too_much_at_problem_ends_the_run_with_an_example(tmp_path: Path) -> None:
     bad = {"objects": [{"category": "cup", "box": [10, 10, 10, 40]}]}
     records = [line(number, **(bad if number % 20 == 0 else {})) for number in range(BUDGET_FROM)]
     plan = plan_of(f"jsonl:{write_lines(tmp_path / 'lines.jsonl', records)}")

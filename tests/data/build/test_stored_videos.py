@@ -136,7 +136,7 @@ def test_images_and_videos_share_a_build(folder: Path, tmp_path: Path) -> None:
     assert {row["task"] for row in both if row["video"]} == {"video_caption"}
 
 
-def test_faults_are_quarantined_by_their_reasons(folder: Path, tmp_path: Path) -> None:
+def test_problems_are_quarantined_by_their_reasons(folder: Path, tmp_path: Path) -> None:
     names = ["good.gif", "none.mp4", "empty.mp4", "cut.gif", "text.webm", "out.gif"]
     videos = tmp_path / "videos"
     gif = write_gif(videos / "good.gif", numbered(3)).read_bytes()

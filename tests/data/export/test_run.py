@@ -36,7 +36,7 @@ BOX = {"category": "cup", "box": [4, 4, 20, 20]}
 POLYGON = [[4, 4, 20, 4, 20, 20]]
 
 
-def test_what_is_at_fault_is_listed_and_the_rest_is_that_of_a_clean_run(tmp_path: Path) -> None:
+def test_what_is_at_problem_is_listed_and_the_rest_is_that_of_a_clean_run(tmp_path: Path) -> None:
     good = {"image": "a.png", "objects": [BOX]}
     partly = {"image": "b.png", "objects": [BOX, {"category": "cup", "box": [9, 9, 1, 1]}]}
     lost = {"image": "c.png", "objects": [BOX], "width": 5, "height": 5}
@@ -46,7 +46,7 @@ def test_what_is_at_fault_is_listed_and_the_rest_is_that_of_a_clean_run(tmp_path
     done = export(tmp_path, "coco", source, budget=1)
     assert (done.report.images, done.report.written, done.report.quarantined) == (3, 2, 1)
     assert (done.report.partly, done.report.records, done.report.lost) == (1, 2, 1)
-    assert done.report.share_at_fault == 3 / 4
+    assert done.report.share_at_problem == 3 / 4
     assert [(one["key"], one["code"], one["scope"]) for one in done.quarantine] == [
         ("", "bad_json", "record"),
         ("b.png", "box_degenerate", "record"),
@@ -61,20 +61,20 @@ def test_what_is_at_fault_is_listed_and_the_rest_is_that_of_a_clean_run(tmp_path
     assert (done.folder / name).read_bytes() == (other.folder / name).read_bytes()
 
 
-def test_more_faults_than_the_budget_end_the_work_with_the_list_written(tmp_path: Path) -> None:
+def test_more_problems_than_the_budget_end_the_work_with_the_list_written(tmp_path: Path) -> None:
     records = [{"image": "a.png", "id": str(number), "objects": [BOX]} for number in range(99)]
     source = _lines(tmp_path / "in", *records, {"image": "../a.png", "id": "bad"})
     export(tmp_path / "just", "jsonl", source, budget=0.01)
     with pytest.raises(BudgetError, match=r"1 of 100 images at fault, .* 0\.900%: path_escape 1"):
         export(tmp_path / "over", "jsonl", source, budget=0.009)
-    (fault,) = (tmp_path / "over" / "faults.jsonl").read_text().splitlines()
-    assert json.loads(fault)["code"] == "path_escape"
+    (problem,) = (tmp_path / "over" / "faults.jsonl").read_text().splitlines()
+    assert json.loads(problem)["code"] == "path_escape"
 
 
 @pytest.mark.parametrize("form", sorted(EXPORT_FORMATS))
 def test_nothing_at_all_can_be_written(tmp_path: Path, form: str) -> None:
     done = export(tmp_path, form, _lines(tmp_path / "in"))
-    assert (done.report.images, done.report.share_at_fault) == (0, 0)
+    assert (done.report.images, done.report.share_at_problem) == (0, 0)
     assert any(done.folder.iterdir())
 
 
@@ -291,7 +291,7 @@ class _Made:
         return Reading(self.made)
 
 
-def test_errors_of_the_code_are_faults_of_the_image(tmp_path: Path) -> None:
+def test_errors_of_the_code_are_problems_of_the_image(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     made = Sample("made/a", tmp_path / "a.png", ImageSize(48, 64))
     done = export(tmp_path / "x", "jsonl", _Made(made, tmp_path), budget=1)

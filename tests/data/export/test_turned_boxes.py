@@ -73,7 +73,7 @@ def test_the_option_says_it_where_the_file_does_not(tmp_path: Path) -> None:
         ("7 0.25 0.25 0.5 0.5 0.25 0.75 0.125 0.5", "unknown_category"),
     ],
 )
-def test_rows_that_are_no_turned_boxes_are_faults(tmp_path: Path, row: str, code: str) -> None:
+def test_rows_that_are_no_turned_boxes_are_problems(tmp_path: Path, row: str, code: str) -> None:
     readings = collect(open_yolo(_yolo(tmp_path, row, ROWS[0])))
     assert codes(readings) == {code: 1}
 

@@ -111,7 +111,7 @@ def test_attributes_describe_and_where_they_are_alone_mean_their_object(tmp_path
     assert notes(collect(open_grand(folder))) == {"without_label": 1}
 
 
-def test_hostile_objects_and_files_are_faults(tmp_path: Path) -> None:
+def test_hostile_objects_and_files_are_problems(tmp_path: Path) -> None:
     _file(
         tmp_path,
         "sa_4.jpg",

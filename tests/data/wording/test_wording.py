@@ -134,7 +134,7 @@ def test_who_asks_for_words_alone_does_not_speak_of_boxes() -> None:
             assert not re.search(r"(?<!without )\bbox|point", text, re.IGNORECASE), (task, text)
 
 
-def faults(text: str) -> list[str]:
+def problems(text: str) -> list[str]:
     """What is wrong with a wording, as far as that can be told without reading it."""
     checks = {
         "spaces": r"  |^ | $| [.,:?]|[.,:?]\w",
@@ -162,7 +162,7 @@ def faults(text: str) -> list[str]:
 
 @each_task
 def test_wordings_are_sound_english_as_far_as_a_rule_can_tell(task: str) -> None:
-    assert {text: faults(text) for text in wordings(task) if faults(text)} == {}
+    assert {text: problems(text) for text in wordings(task) if problems(text)} == {}
 
 
 @pytest.mark.parametrize(
@@ -184,8 +184,8 @@ def test_wordings_are_sound_english_as_far_as_a_rule_can_tell(task: str) -> None
         ("Find <x.", "brackets"),
     ],
 )
-def test_unsound_english_is_told(text: str, fault: str) -> None:
-    assert fault in faults(text)
+def test_unsound_english_is_told(text: str, problem: str) -> None:
+    assert problem in problems(text)
 
 
 @each_task

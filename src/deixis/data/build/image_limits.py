@@ -5,14 +5,14 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from deixis.data.sources.base import Fault
+from deixis.data.sources.base import RecordProblem
 
 IMAGE_SECONDS = 30.0
 """How long one image may be read."""
 
 ImageKey = tuple[int, str]
 """The number of a source, and an image's key in it."""
-Lost = Mapping[ImageKey, Fault]
+Lost = Mapping[ImageKey, RecordProblem]
 """Images that end whoever reads them."""
 
 

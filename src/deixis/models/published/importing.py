@@ -109,7 +109,7 @@ class ImportReport:
         """Number of tensors of each part."""
         return dict(sorted(Counter(each.part for each in self.mapped).items()))
 
-    def faults(self) -> str:
+    def problems(self) -> str:
         """Return the number of keys with problems of each kind, with examples."""
         told = {
             "unmapped": self.unmapped,
@@ -182,7 +182,7 @@ def import_weights(
             report.missing += [f"{key} (of {name})" for key, name in lost.items()]
             if not report.complete and not partial:
                 raise CheckpointError(
-                    f"{source}: not the weights of {system}: {report.faults()}\n"
+                    f"{source}: not the weights of {system}: {report.problems()}\n"
                     f"hint: {_way_out(report, shapes)}"
                 )
             config = published_config(source)
