@@ -14,7 +14,7 @@ NAMES = ("cat", "dog", "cup", "chair", "tree")
 
 
 def line(number: int, **changes: Any) -> dict[str, Any]:
-    """One image with a few objects, a relation, an expression, a caption and a question."""
+    """One image with a few instances, a relation, an expression, a caption and a question."""
     count = 1 + number % 5
     objects = [
         {
@@ -50,7 +50,7 @@ def write_lines(path: Path, lines: Sequence[Mapping[str, Any] | str]) -> Path:
 def plan_of(
     *specs: str, tasks: str = "rec,detection,count*0.5,reg,caption", **options: Any
 ) -> BuildPlan:
-    """A plan that does not look at image files."""
+    """Return a plan that does not check image files."""
     return BuildPlan(
         tuple(named_apart([open_source(spec) for spec in specs])),
         parse_mixture(tasks, known=TASKS),
@@ -59,7 +59,7 @@ def plan_of(
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
-    """All files of a data set but the lock."""
+    """Return all files of a data set except the lock."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))

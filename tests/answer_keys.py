@@ -18,10 +18,10 @@ from deixis.structures import (
 )
 
 LIMIT = 7
-"""Examples of a benchmark that is asked alone."""
+"""Number of examples of a single benchmark."""
 
 FEW = 3
-"""Examples of each benchmark where all are asked."""
+"""Number of examples of each benchmark if all are evaluated."""
 
 TASK_NAMES = (
     "scenes/rec:val",
@@ -38,7 +38,7 @@ TASK_NAMES = (
 
 
 def true_answer(example: Example, *, score: float | None = 0.9) -> Answer:
-    """The right answer: units for targets, and words."""
+    """Return the right answer: units for targets, and words."""
     size = example.sample.size
     if not example.targets:
         nothing = not example.texts or example.texts[0] == "0"
@@ -52,13 +52,13 @@ def true_answer(example: Example, *, score: float | None = 0.9) -> Answer:
 
 
 def empty_answer(example: Example) -> Answer:
-    """No words and no units."""
+    """Return an answer without words and units."""
     return Answer(GroundedText(""), example.sample.size)
 
 
 @dataclass
 class KeyPredictor:
-    """Answers known questions from a key, and counts how often it is asked."""
+    """Answers known questions from a key, and counts the questions."""
 
     answers: dict[tuple[str, tuple[QuestionPart, ...]], Answer]
     name: str = "key"

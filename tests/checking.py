@@ -17,9 +17,9 @@ _jaxtyped = jaxtyping.jaxtyped
 
 
 def names_arrays(hint: Any) -> bool:
-    """Whether an annotation has a shape anywhere in it, or may have one."""
+    """Return whether an annotation contains a shape, or may contain one."""
     if isinstance(hint, str | ForwardRef):
-        # a name that is not there yet
+        # a name that is not defined yet
         return True
     if isinstance(hint, type) and issubclass(hint, jaxtyping.AbstractArray):
         return True

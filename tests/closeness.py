@@ -1,4 +1,4 @@
-"""How close outputs of equal weights have to be.
+"""Tolerances for outputs of equal weights.
 
 The last bits of a computed float depend on the kernel. The library chooses a kernel by the
 processor and by the alignment of weights and inputs in memory: weights that are mapped from a file
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 RTOL, ATOL = 1e-4, 1e-5
-"""Of float32: some hundred times the rounding error of one operation on values near one."""
+"""Tolerance of float32: some hundred times the rounding error of one operation on values near one."""
 
 HALF_RTOL, HALF_ATOL = 2e-2, 2e-3
-"""Of bfloat16 and float16: a few times the rounding error of bfloat16, which is 2**-8."""
+"""Tolerance of bfloat16 and float16: a few times the rounding error of bfloat16, which is 2**-8."""
 
 
 def assert_same_outputs(found: Tensor, expected: Tensor, name: str = "output") -> None:

@@ -1,4 +1,4 @@
-"""How a command of the command line ended, for its tests."""
+"""Result of a command of the command line."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

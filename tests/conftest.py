@@ -1,4 +1,4 @@
-"""Fixtures that several parts use."""
+"""Fixtures of several test packages."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ _MEMORY = Path("/dev/shm")  # noqa: S108 (pytest makes a folder of its own in it
 if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 6 * 2**30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
-# How long an example takes depends on what else the machine does.
+# The time of an example depends on the load of the machine.
 settings.register_profile("deixis", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("deixis")
 
@@ -29,7 +29,7 @@ _REAL_WEIGHTS = Path(__file__).parents[1] / ".real-weights"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let a run fail for what other libraries will change."""
+    """Add the option that fails a run on deprecations of other libraries."""
     parser.addoption("--fail-on-deprecations", action="store_true", help="see deprecations.py")
 
 
@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Give the folder of real data beside the checkout; skip where there is none.
+    """Return the folder of real data beside the checkout; skip the test without it.
 
     With ``DEIXIS_REQUIRE_SHARED=1`` its absence is a failure, so that a run that is meant to have
     it cannot pass by skipping.
@@ -57,7 +57,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def real_weights() -> Path:
-    """Give the folder of small released models; skip where there is none."""
+    """Return the folder of small released models; skip the test without it."""
     folder = Path(os.environ.get("DEIXIS_REAL_WEIGHTS", _REAL_WEIGHTS))
     if not folder.is_dir():
         pytest.skip(f"no released weights at {folder}: make real-weights fetches them")
@@ -66,7 +66,7 @@ def real_weights() -> Path:
 
 @pytest.fixture
 def deixis(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run ``deixis`` with arguments; nothing it does may show a traceback."""
+    """Run ``deixis`` with arguments; it must not print a traceback."""
 
     def run(*arguments: object) -> Ended:
         capfd.readouterr()

@@ -1,4 +1,4 @@
-"""What other libraries announce to change: collected over a run, told by name at its end.
+"""Deprecations of other libraries, collected over a run and listed at its end.
 
 A run of the tests does not fail for it, since the versions are pinned and a user's run does not
 fail for it either. ``make test-latest`` runs with ``--fail-on-deprecations``.
@@ -24,7 +24,7 @@ class Deprecations:
     def pytest_warning_recorded(
         self, warning_message: warnings.WarningMessage, nodeid: str
     ) -> None:
-        """Note a warning of any test, of this process or a worker's."""
+        """Record a warning of a test, of this process or a worker."""
         if not issubclass(warning_message.category, _KINDS):
             return
         place = "/".join(Path(warning_message.filename).parts[-3:])
@@ -33,14 +33,14 @@ class Deprecations:
         self._first.setdefault(text, nodeid)
 
     def lines(self) -> list[str]:
-        """Each deprecation once, with how often it came and a test that met it."""
+        """Return each deprecation once, with its count and a test that caused it."""
         return [
             f"{text}: {count} times, first in {self._first[text]}"
             for text, count in self._seen.most_common()
         ]
 
     def status(self, status: int) -> int:
-        """The exit status of a run that would have ended with ``status``."""
+        """Return the exit status of a run that would have ended with ``status``."""
         fails = self._fail and self._seen and status == pytest.ExitCode.OK
         return pytest.ExitCode.TESTS_FAILED if fails else status
 
@@ -50,5 +50,5 @@ class Deprecations:
             terminalreporter.write_line(line)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Fail the run, where that was asked for."""
+        """Fail the run, if requested."""
         session.exitstatus = self.status(session.exitstatus)

@@ -1,4 +1,4 @@
-"""Random small encoders of every kind that we read."""
+"""Random small encoders of every supported kind."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def small_encoder(model_type: str, *, seed: int = 0, **choices: Any) -> Pretrain
     encoder = PretrainedEncoder(vision_config(small_config(model_type), **choices))
     with torch.no_grad():
         for parameter in encoder.parameters():
-            # as built, layer scales and positions hide what a layer does
+            # initial layer scales and positions would hide the effect of a layer
             parameter.add_(0.1 * torch.randn_like(parameter))
     return encoder.train(mode=False)
 

@@ -13,7 +13,7 @@ _STEPS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate
 
 
 def in_child(work: Callable[[], object]) -> int:
-    """Start work in a process of its own; return that process's number."""
+    """Start work in a new process; return its number."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -78,10 +78,10 @@ def killed_at_byte(limit: int, work: Callable[[], object]) -> bool:
 
 @contextmanager
 def short_files(limit: int) -> Iterator[None]:
-    """No file can grow over some bytes: what a full disk does at a chosen place."""
+    """Limit the size of files, like a disk that is full at a chosen byte."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     kept = sys.dont_write_bytecode
-    # Python does not notice that a module's bytecode was cut
+    # Python does not detect truncated bytecode of a module
     sys.dont_write_bytecode = True
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
@@ -93,7 +93,7 @@ def short_files(limit: int) -> Iterator[None]:
 
 @contextmanager
 def full_disk(calls: int) -> Iterator[None]:
-    """The disk has no space left when it is asked to keep what was written, after some calls."""
+    """After some calls, fsync fails because the disk is full."""
     real = os.fsync
 
     def fsync(descriptor: int) -> None:

@@ -1,4 +1,4 @@
-"""Every part that computes, at tiny size, with what it takes: run on any device, in any precision.
+"""Every model part at tiny size with its inputs, for any device and precision.
 
 States (features, hidden states, queries) go in with the precision of the weights; geometry (boxes,
 masks of regions, truth) stays in float32, as in the model.
@@ -54,26 +54,26 @@ from deixis.models.vision.pyramid import join_encoders
 from deixis.structures import RegionType
 
 Outputs = dict[str, Tensor]
-"""What a part gives. Names that begin with ``exact`` are geometry, scores and losses."""
+"""Outputs of a part. Names that start with ``exact`` are geometry, scores and losses."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """How inputs are given: where they lie, and which precision states have."""
+    """Device of the inputs, and precision of states."""
 
     place: Callable[[Tensor], Tensor] = lambda tensor: tensor
     dtype: torch.dtype = torch.float32
 
     def states(self, value: Any) -> Any:
-        """Tensors of a structure in place, numbers in the precision of the weights."""
+        """Move the tensors of a structure, floats in the precision of the weights."""
         return self._mapped(value, lambda t: t.to(self.dtype) if t.is_floating_point() else t)
 
     def exact(self, value: Any) -> Any:
-        """Tensors of a structure in place."""
+        """Move the tensors of a structure."""
         return self._mapped(value, lambda tensor: tensor)
 
     def features(self, given: Features) -> Features:
-        """Maps as states; boxes and scores of proposals as they are."""
+        """Convert maps like states; boxes and scores of proposals keep their precision."""
         proposals = given.proposals
         if proposals is not None:
             embeddings = self.states(proposals.embeddings)
@@ -98,14 +98,14 @@ class Given:
 
 @dataclass(frozen=True)
 class Run:
-    """A part, what it is given, and what it gives; ``parts`` are classes that this exercises."""
+    """A part with its inputs and outputs; ``parts`` are the classes that it exercises."""
 
     build: Callable[[], nn.Module]
     call: Callable[[Any, Given], Outputs]
     parts: tuple[type[nn.Module], ...]
 
     def built(self) -> nn.Module:
-        """The part with the same random weights each time."""
+        """Return the part with the same random weights each time."""
         torch.manual_seed(0)
         return self.build().eval()
 
@@ -118,7 +118,7 @@ def _vision(features: VisionFeatures) -> Outputs:
 
 def _encoder(build: Callable[[], Any], size: int, part: type[nn.Module] | None = None) -> Run:
     def call(encoder: Any, given: Given) -> Outputs:
-        # canvases come in float32, whatever the precision of the weights
+        # canvases are float32, for any precision of the weights
         return _vision(encoder(given.exact(canvases(2, size))))
 
     return Run(build, call, (part or type(build()),))

@@ -1,4 +1,4 @@
-"""Small language models in folders, as transformers writes them, each with a tokenizer of its own."""
+"""Small language models in folders, as saved by transformers, each with its tokenizer."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def language_folder(kind: str, folder: Path, *, seed: int = 0) -> Path:
     model = _model(kind, tokenizer)
     with torch.no_grad():
         for parameter in model.parameters():
-            # as built, all rows of an embedding have the same mean: none
+            # initially all rows of an embedding have a mean of zero
             parameter.add_(0.05 * torch.randn_like(parameter))
     model.save_pretrained(folder)
     return folder
@@ -47,7 +47,7 @@ def language_folder(kind: str, folder: Path, *, seed: int = 0) -> Path:
 def _model(kind: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     words = len(tokenizer)
     if kind == "qwen2":
-        # as released, with rows that no token has
+        # as released, with spare rows
         return Qwen2ForCausalLM(Qwen2Config(vocab_size=words + 9, **_SHAPE))
     if kind == "qwen3":
         config = Qwen3Config(vocab_size=words, head_dim=12, tie_word_embeddings=True, **_SHAPE)
@@ -56,7 +56,7 @@ def _model(kind: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
 
 
 def _byte_level() -> PreTrainedTokenizerBase:
-    """Like Qwen's: bytes, marks of chats, nothing that begins."""
+    """Like Qwen's: bytes, chat markers, no token for the start."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -70,13 +70,13 @@ def _byte_level() -> PreTrainedTokenizerBase:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>"
     )
-    # added, and no special token in the eyes of the library
+    # added, and not a special token of the library
     tokenizer.add_tokens(["<tool_call>"])
     return tokenizer
 
 
 def _sentence_piece() -> PreTrainedTokenizerBase:
-    """Like Llama's: a blank before everything, bytes as a last resort, nothing that pads."""
+    """Like Llama's: a blank before each text, byte fallback, no token for padding."""
     byte_tokens = [f"<0x{value:02X}>" for value in range(256)]
     bpe = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     bpe.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])

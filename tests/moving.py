@@ -1,4 +1,4 @@
-"""Videos for tests: frames whose numbers can be read back from their pixels."""
+"""Videos for tests: the number of a frame can be read from its pixels."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ BOTTOM, STEP = 30, 10
 
 
 def numbered(count: int, *, width: int = 64, height: int = 48) -> FrameArray:
-    """Grey frames, each lighter than the one before; a red corner at the top left."""
+    """Return grey frames, each lighter than the previous one, with a red corner at the top left."""
     frames = np.empty((count, height, width, 3), np.uint8)
     frames[:] = (BOTTOM + STEP * np.arange(count))[:, None, None, None]
     frames[:, : height // 3, : width // 3] = (220, 20, 20)
@@ -23,14 +23,14 @@ def numbered(count: int, *, width: int = 64, height: int = 48) -> FrameArray:
 
 
 def numbers(frames: FrameArray) -> list[int]:
-    """The numbers of `numbered` frames, whichever way they are turned."""
+    """Return the numbers of `numbered` frames, in any orientation."""
     height, width = frames.shape[1:3]
     middle = frames[:, height // 2 - 2 : height // 2 + 2, width // 2 - 2 : width // 2 + 2]
     return [round((float(one.mean()) - BOTTOM) / STEP) for one in middle]
 
 
 def red_corner(frame: UInt8[np.ndarray, "height width 3"]) -> str:
-    """Which corner is red."""
+    """Return which corner is red."""
     corners = {"top left": (4, 4), "top right": (4, -5), "bottom left": (-5, 4)}
     corners["bottom right"] = (-5, -5)
     found = [name for name, (y, x) in corners.items() if int(frame[y, x, 0]) - frame[y, x, 1] > 90]

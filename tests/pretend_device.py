@@ -1,6 +1,6 @@
-"""A pretend accelerator on the processor: real values inside, a device label outside.
+"""A simulated accelerator on the processor: real values with another device label.
 
-A tensor on the pretend device is a wrapper that says ``meta`` and computes on the processor. An
+A tensor on the simulated device is a wrapper that says ``meta`` and computes on the processor. An
 operation that mixes it with a tensor of the processor raises, as CUDA's kernels do, and every read
 of its values is written down with the place in the source that asked for it, since each one makes
 an accelerator's queue run empty. Results can be compared with those of the processor.
@@ -52,24 +52,24 @@ _NOT_PLACES = ("torch", "jaxtyping", "beartype", "pretend_device", "contextlib",
 
 
 class MixedDevicesError(RuntimeError):
-    """An operation was given tensors of the pretend device and of the processor."""
+    """An operation got tensors of the simulated device and of the processor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A read of values that makes an accelerator wait, and the function that asked for it."""
+    """A read of values that synchronises an accelerator, and the function that caused it."""
 
     operation: str
     place: str
 
     @property
     def own(self) -> bool:
-        """Whether deixis asked for it, and not a library that it calls."""
+        """Whether deixis caused it, and not a library that it calls."""
         return self.place.startswith("deixis.")
 
 
 class OnDevice(Tensor):
-    """A tensor on the pretend device; ``held`` holds its values."""
+    """A tensor on the simulated device; ``held`` has its values."""
 
     held: Tensor
 
@@ -94,7 +94,7 @@ class OnDevice(Tensor):
         return f"OnDevice({self.held})"
 
     def data_ptr(self) -> int:
-        """Where the values are."""
+        """Return the address of the values."""
         return self.held.data_ptr()
 
     def tolist(self) -> Any:
@@ -139,7 +139,7 @@ class PretendDevice:
         self._undo: list[Callable[[], None]] = []
 
     def __enter__(self) -> "PretendDevice":
-        """Let the device be there."""
+        """Enable the device."""
         self._undo = [*_without_autocast(), *_with_fused_kernels()]
         self._modes = [_Constructors(), _Dispatch()]  # type: ignore[no-untyped-call]  # torch's
         for mode in self._modes:
@@ -153,7 +153,7 @@ class PretendDevice:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let it be gone."""
+        """Disable the device."""
         self._active.remove(self)
         for mode in reversed(self._modes):
             mode.__exit__(kind, error, trace)
@@ -161,7 +161,7 @@ class PretendDevice:
             undo()
 
     def places(self) -> dict[str, int]:
-        """How many reads each function has asked for."""
+        """Return the number of reads by function."""
         counts: dict[str, int] = {}
         for read in self.reads:
             counts[read.place] = counts.get(read.place, 0) + 1
@@ -177,7 +177,7 @@ class PretendDevice:
 
 
 def on_device(module: nn.Module) -> nn.Module:
-    """Put parameters and buffers on the pretend device in place; shared ones stay shared."""
+    """Put parameters and buffers on the simulated device in place; shared ones stay shared."""
     moved: dict[int, Tensor] = {}
     for part in module.modules():
         for name, parameter in list(part._parameters.items()):
@@ -193,7 +193,7 @@ def on_device(module: nn.Module) -> nn.Module:
 
 
 def values(tensor: Tensor) -> Tensor:
-    """A tensor's values on the processor, without a read being counted."""
+    """Return a tensor's values on the processor, without counting a read."""
     return tensor.held if isinstance(tensor, OnDevice) else tensor.detach()
 
 
@@ -223,7 +223,7 @@ def _is_device(value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What an operation's schema says of it."""
+    """Properties of an operation from its schema."""
 
     name: str
     changes_first: bool
@@ -248,7 +248,7 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     plain_kwargs = {key: _unwrapped(each, tensors) for key, each in kwargs.items()}
     here = [one for one in tensors if isinstance(one, OnDevice)]
     if facts.name == "aten::_has_compatible_shallow_copy_type" and len(here) == 1:
-        # a parameter that moves is made anew
+        # moving a parameter creates a new one
         return False
     _check_devices(facts.name, args, tensors, here)
     if here and _waits(facts.name, args, kwargs):

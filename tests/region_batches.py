@@ -59,7 +59,7 @@ def context(width: int, *, cell_width: int | None = None, seed: int = 0) -> Regi
 
 
 def texts(count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Token ids and masks of descriptions of 1 to 6 tokens, padded on the right."""
+    """Return token ids and masks of descriptions of 1 to 6 tokens, padded on the right."""
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(3, WORDS, (count, 6), generator=generator)
     lengths = torch.randint(1, 7, (count, 1), generator=generator)
@@ -67,7 +67,7 @@ def texts(count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def mixed_regions(count: int, *, seed: int = 0) -> Regions:
-    """Points, boxes, scribbles, masks and descriptions in turn, each on some image."""
+    """Return points, boxes, scribbles, masks and descriptions in turn, each on a random image."""
     generator = torch.Generator().manual_seed(seed)
     types = torch.arange(count) % len(RegionType)
     described = types == RegionType.TEXT.number

@@ -1,4 +1,4 @@
-"""Random tiny models of the families that we attach to, saved as released ones are."""
+"""Random tiny models of the aligned families, saved like released ones."""
 
 import json
 from pathlib import Path
@@ -101,11 +101,11 @@ CLASSES = {
     "qwen3_vl": "Qwen3VLForConditionalGeneration",
 }
 IMAGE_ID = 3
-"""Of the placeholder of an image in the tokenizer."""
+"""Token id of the image placeholder."""
 
 
 def released_tokenizer(kind: str) -> PreTrainedTokenizerFast:
-    """A byte-level vocabulary with special tokens as the family has them."""
+    """Return a byte-level vocabulary with the special tokens of the family."""
     qwen = kind.startswith("qwen")
     special = (
         ["<|endoftext|>", "<|im_end|>", "<|vision_start|>", "<|image_pad|>"]
@@ -132,7 +132,7 @@ def released_tokenizer(kind: str) -> PreTrainedTokenizerFast:
 
 
 def release(kind: str, folder: Path, *, seed: int = 0, **changes: Any) -> PreTrainedModel:
-    """Save a random model of a family, and give it."""
+    """Save a random model of a family and return it."""
     torch.manual_seed(seed)
     fields = {**RELEASED[kind], **changes}
     config = AutoConfig.for_model(kind, **fields)
@@ -142,7 +142,7 @@ def release(kind: str, folder: Path, *, seed: int = 0, **changes: Any) -> PreTra
     model: PreTrainedModel = getattr(transformers, CLASSES[kind])(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            # as built, biases and norms hide what they do
+            # initial biases and norms have no effect
             scale = 0.3 if "layers" in name or "blocks" in name else 0.1
             parameter.add_(scale * torch.randn_like(parameter))
     model.eval()

@@ -1,4 +1,4 @@
-"""A random model whose language model says what a test wants: each token leads to one other token.
+"""A random model with a scripted answer: each token predicts one other token.
 
 Attention and MLPs run and add nothing, so that the next token follows from the last one alone. What
 surrounds the words, from image to units, computes as in any model.
@@ -15,7 +15,7 @@ from deixis.structures import IGNORE_INDEX, Conversation
 
 @torch.no_grad()
 def script(model: PointingVLM, processor: Processor, conversation: Conversation) -> None:
-    """Have a model answer every question of this form with the conversation's answer."""
+    """Make a model answer every question of this form with the conversation's answer."""
     row = processor.row(conversation)
     first = int((row.labels != IGNORE_INDEX).nonzero()[0][0])
     said = row.input_ids[first - 1 :].tolist()

@@ -12,10 +12,11 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "src" / "deixis"
 
 EVERYWHERE = (
-    *("cli", "evaluation", "geometry", "inference", "media", "metrics", "notation", "overlay"),
-    *("recipes", "structures"),
+    *("batch", "cli", "evaluation", "geometry", "inference", "media", "metrics", "notation"),
+    *("models/losses", "models/regions", "models/vision", "overlay", "recipes", "storage"),
+    "structures",
 )
-"""Packages in which every rule holds; ``""`` is the whole package."""
+"""Packages in which every rule holds."""
 
 
 @dataclass(frozen=True)

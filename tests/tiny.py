@@ -1,4 +1,4 @@
-"""A random tiny model and its processor, for tests of everything around it."""
+"""A random tiny model and its processor."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -45,7 +45,7 @@ def tiny_choice(*, anchored: bool = True) -> ModelChoice:
 
 
 def tiny_decoders(*names: str) -> dict[str, dict[str, Any]]:
-    """Some of the tiny model's decoders, as a configuration has them."""
+    """Return some of the tiny model's decoders as configuration."""
     return {name: asdict(tiny_choice().decoders[name]) for name in names}
 
 

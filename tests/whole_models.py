@@ -1,4 +1,4 @@
-"""Whole models of every kind at tiny size, each with questions for it and a batch to learn from."""
+"""Whole models of every kind at tiny size, each with questions and a training batch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -65,7 +65,7 @@ DRAWN: tuple[Question, ...] = (
     (IMAGE, ("Where is ", Scribble(((4.0, 4.0), (50.0, 30.0)), 3.0), "?")),
     (IMAGE, ("Where is ", _mask(), "?")),
 )
-"""A plain question and one with a region of each type that is drawn."""
+"""Return a plain question and one with a region of each drawn type."""
 
 DESCRIBED: tuple[Question, ...] = (
     (IMAGE, ("Where is ", Description("the red star"), " or ", Box(5, 5, 60, 30), "?")),
@@ -101,7 +101,7 @@ class Whole:
     build: Callable[[Path], Made] | None = None
 
     def made(self, folder: Path) -> Made:
-        """The model with the same weights each time; ``folder`` is for released ones."""
+        """Return the model with the same weights each time; released ones use ``folder``."""
         model, processor = tiny_model(**self.changes) if self.build is None else self.build(folder)
         if self.pointing:
             reference = Reference((Box(5, 5, 30, 30),))
@@ -109,7 +109,7 @@ class Whole:
             turn = Turn(("Where?",), GroundedText("it", (phrase,)))
             script(model, processor, Conversation("q", IMAGE, SIZE, (turn,)))
         with torch.no_grad():
-            # random units are empty, or outside the image, as often as not
+            # random units are often empty or outside the image
             masks, boxes = (model.decoders.get(unit) for unit in ("mask", "box"))
             if isinstance(masks, MaskDecoder):
                 masks.embedding.last.bias[-1] += 8.0
@@ -177,7 +177,7 @@ WHOLES: Mapping[str, Whole] = {
 
 
 def learning_batch(processor: Processor, tasks: tuple[str, ...] = (), *, rows: int = 2) -> Batch:
-    """Questions about drawn scenes with their answers."""
+    """Return questions about drawn scenes with their answers."""
     made = []
     for index in range(60):
         sample = scene_sample(draw_scene(3, index, level="plain", split="train", long_side=64))
@@ -197,6 +197,6 @@ def learning_batch(processor: Processor, tasks: tuple[str, ...] = (), *, rows: i
 
 
 def forward(model: PointingVLM, batch: Batch) -> PointingOutput:
-    """The losses of a batch."""
+    """Return the losses of a batch."""
     output: PointingOutput = model(batch)
     return output

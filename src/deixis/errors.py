@@ -1,19 +1,19 @@
-"""Every error that a caller of deixis can meet, as one tree.
+"""All exceptions that deixis raises for its callers, as one tree.
 
-Each class carries the exit code that the command line ends with.
+Each class has the exit code of the command line.
 """
 
 from typing import ClassVar
 
 
 class DeixisError(Exception):
-    """Something that the caller gave cannot be used, or something outside failed."""
+    """Base class: an input is invalid, or the environment failed."""
 
     exit_code: ClassVar[int] = 2
 
 
 class GeometryError(DeixisError):
-    """A box, mask, point, scribble, keypoint set or depth map is not sound."""
+    """A box, mask, point, scribble, keypoint set or depth map is invalid."""
 
 
 class ImageError(DeixisError):
@@ -21,7 +21,7 @@ class ImageError(DeixisError):
 
 
 class PromptError(DeixisError):
-    """A question is empty, too long, or refers to a region that is not there."""
+    """A question is empty, too long, or refers to a missing region."""
 
 
 class NotationError(DeixisError):
@@ -29,7 +29,7 @@ class NotationError(DeixisError):
 
 
 class AnnotationError(DeixisError):
-    """An annotation record does not say what its format promises."""
+    """An annotation record does not have the form of its format."""
 
 
 class RecipeError(DeixisError):
@@ -75,6 +75,6 @@ class CheckpointError(DeixisError):
 
 
 class WorkerError(DeixisError):
-    """A process that loads data was ended from outside, or failed in a way that has no class."""
+    """A process that loads data was killed, or failed with an unexpected exception."""
 
     exit_code = 1

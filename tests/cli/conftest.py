@@ -1,4 +1,4 @@
-"""A model small enough to load and ask in a moment."""
+"""A model that loads and answers fast."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What holds for every command: help, exit codes, errors, endings."""
+"""Behaviour of all commands: help, exit codes, errors, signals."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ _HEAVY = {"torch", "transformers", "scipy", "numpy", "PIL", "accelerate", "jaxty
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_loads_nothing_heavy(command: list[str]) -> None:
+def test_help_does_not_load_torch(command: list[str]) -> None:
     program = (
         "import sys\nfrom deixis.cli import main\n"
         f"code = main({[*command, '--help']!r})\n"
@@ -37,7 +37,7 @@ def test_the_version_is_shown(deixis: Run) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"], ["data", "nonsense"]])
-def test_wrong_usage_is_one_line_and_a_hint(deixis: Run, arguments: list[str]) -> None:
+def test_wrong_usage_is_a_one_line_error_with_a_hint(deixis: Run, arguments: list[str]) -> None:
     ended = deixis(*arguments)
     assert ended.code == 2
     lines = ended.err.splitlines()
@@ -47,7 +47,7 @@ def test_wrong_usage_is_one_line_and_a_hint(deixis: Run, arguments: list[str]) -
     assert "nonsense" in lines[0]
 
 
-def test_control_characters_of_a_name_do_not_reach_the_terminal(deixis: Run) -> None:
+def test_control_characters_in_names_are_not_printed(deixis: Run) -> None:
     ended = deixis("train", "\x1b[31mred\nnext", "--out", "nowhere")
     assert ended.code == 2
     assert "\x1b" not in ended.err
@@ -55,9 +55,7 @@ def test_control_characters_of_a_name_do_not_reach_the_terminal(deixis: Run) -> 
 
 
 @pytest.mark.parametrize(("option", "shown"), [([], False), (["-W", "default"], True)])
-def test_what_libraries_will_change_is_shown_to_those_who_ask(
-    option: list[str], *, shown: bool
-) -> None:
+def test_deprecation_warnings_are_shown_on_request(option: list[str], *, shown: bool) -> None:
     program = (
         "import sys, warnings, deixis.cli\n"
         "sys.argv = ['deixis', '--version']\n"
@@ -76,7 +74,7 @@ def test_what_libraries_will_change_is_shown_to_those_who_ask(
     assert ("`old` will go" in done.stderr) is shown
 
 
-def test_the_reader_may_leave() -> None:
+def test_a_closed_stdout_is_not_an_error() -> None:
     script = Path(sys.executable).with_name("deixis")
     with subprocess.Popen(  # noqa: S603
         [script, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -89,7 +87,7 @@ def test_the_reader_may_leave() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_output_that_cannot_be_written_is_storage() -> None:
+def test_output_that_cannot_be_written_is_a_storage_error() -> None:
     script = Path(sys.executable).with_name("deixis")
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(  # noqa: S603
@@ -100,7 +98,7 @@ def test_output_that_cannot_be_written_is_storage() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_command_that_is_ended_leaves_nothing(tmp_path: Path, number: int) -> None:
+def test_a_killed_command_leaves_no_files(tmp_path: Path, number: int) -> None:
     script = Path(sys.executable).with_name("deixis")
     command: list[str | Path] = [script, "data", "scenes", "--count", "100000", "--out"]
     with subprocess.Popen([*command, tmp_path / "scenes"], stderr=subprocess.PIPE) as process:  # noqa: S603

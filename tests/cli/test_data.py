@@ -46,7 +46,7 @@ def test_every_format_is_written(deixis: Run, tmp_path: Path, form: str) -> None
         (["--count", "many"], 2, "--count"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(
+def test_invalid_options_of_scenes_are_refused(
     deixis: Run, tmp_path: Path, options: list[str], code: int, words: str
 ) -> None:
     ended = deixis("data", "scenes", *options, "--out", tmp_path / "scenes")

@@ -19,7 +19,7 @@ def mine(tmp_path: Path) -> Path:
     return write_lines(tmp_path / "mine.jsonl", [line(number) for number in range(12)])
 
 
-def test_tasks_and_sources_print_themselves(deixis: Run) -> None:
+def test_tasks_and_sources_are_listed(deixis: Run) -> None:
     listed = json.loads(deixis("data", "tasks", "--json").out)
     assert [task["name"] for task in listed["tasks"]] == list(TASKS)
     assert "pointing" in listed["mixtures"]
@@ -59,7 +59,7 @@ def test_a_data_set_is_built_checked_reported_and_shown(
     assert all(f"<b>{name}</b>" in view.read_text() for name in NOTATIONS)
 
 
-def test_hostile_names_are_text_on_every_page(deixis: Run, tmp_path: Path, mine: Path) -> None:
+def test_hostile_names_are_escaped_on_every_page(deixis: Run, tmp_path: Path, mine: Path) -> None:
     hostile = "\"><script>alert('x')</script>"
     write_lines(mine, [line(1, id=hostile, questions=[{"question": hostile, "answer": "no"}])])
     out, page = tmp_path / "<img src=x onerror=alert()>", tmp_path / "page.html"
@@ -74,7 +74,7 @@ def test_hostile_names_are_text_on_every_page(deixis: Run, tmp_path: Path, mine:
         assert "&gt;&lt;script&gt;alert(&#39;x&#39;)" in text
 
 
-def test_a_build_goes_on_and_changes_nothing(deixis: Run, tmp_path: Path, mine: Path) -> None:
+def test_a_build_resumes_to_the_same_bytes(deixis: Run, tmp_path: Path, mine: Path) -> None:
     arguments = (
         "data",
         "build",
@@ -140,7 +140,7 @@ def test_pinks_mixture_of_visual_genome_has_every_family(deixis: Run, tmp_path: 
 
     counts, told = families("--rules", "pink")
     assert min(counts.values()) >= 3, counts
-    # what the source has nothing for is said, and needs no option
+    # a task without annotations in the source is reported, and needs no option
     assert "no image gave a question of" in told
     assert "hint" not in told
     counts, told = families()
@@ -150,7 +150,7 @@ def test_pinks_mixture_of_visual_genome_has_every_family(deixis: Run, tmp_path: 
     assert f"hint: visual_genome:{genome},exhaustive=true takes its instances as complete" in told
 
 
-def test_wordings_of_ones_own_are_used(deixis: Run, tmp_path: Path, mine: Path) -> None:
+def test_custom_wordings_are_used(deixis: Run, tmp_path: Path, mine: Path) -> None:
     words = tmp_path / "words.json"
     words.write_text(json.dumps({"caption": ["Tell me of this picture."]}))
     out = tmp_path / "out"
@@ -165,7 +165,7 @@ def test_wordings_of_ones_own_are_used(deixis: Run, tmp_path: Path, mine: Path) 
     assert json.loads((out / "plan.json").read_text())["wordings"]
 
 
-def test_check_says_what_is_wrong_and_where(deixis: Run, tmp_path: Path, mine: Path) -> None:
+def test_check_reports_problems_with_their_places(deixis: Run, tmp_path: Path, mine: Path) -> None:
     assert deixis("data", "check", mine).code == 0
     bad: list[dict[str, object] | str] = [line(1), line(2, width="wide"), line(77), '{"image"']
     path = write_lines(tmp_path / "bad.jsonl", bad)
@@ -179,9 +179,7 @@ def test_check_says_what_is_wrong_and_where(deixis: Run, tmp_path: Path, mine: P
     assert found["sound_images"] == 1
 
 
-def test_check_decodes_the_pictures_unless_it_has_to_be_quick(
-    deixis: Run, tmp_path: Path, mine: Path
-) -> None:
+def test_check_decodes_images_unless_quick(deixis: Run, tmp_path: Path, mine: Path) -> None:
     out = tmp_path / "out"
     built = deixis(
         *("data", "build", "rec", "--source", f"jsonl:{mine}", "--out", out, "--workers", 1)
@@ -191,7 +189,7 @@ def test_check_decodes_the_pictures_unless_it_has_to_be_quick(
     assert (ended.code, "12 pictures, 12 without problems" in ended.out) == (0, True)
     whole = (tmp_path / "000004.png").read_bytes()
     (tmp_path / "000004.png").write_bytes(whole[: len(whole) - 30])
-    # the header is sound
+    # the header is valid
     assert deixis("data", "check", mine, "--quick").code == 0
     ended = deixis("data", "check", mine)
     assert ended.code == 3
@@ -226,7 +224,7 @@ def test_check_decodes_the_pictures_unless_it_has_to_be_quick(
         (("rec", "--source", "scenes:train,count=2", "--wordings", "/nowhere.json"), 2, "nowhere"),
     ],
 )
-def test_wrong_usage_is_told_in_a_line(
+def test_wrong_usage_is_a_one_line_error(
     deixis: Run, tmp_path: Path, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
     ended = deixis("data", "build", *arguments, "--out", tmp_path / "out")
@@ -235,7 +233,7 @@ def test_wrong_usage_is_told_in_a_line(
     assert "Traceback" not in ended.err
 
 
-def test_an_output_that_is_in_use_is_left_alone(deixis: Run, tmp_path: Path) -> None:
+def test_an_output_in_use_is_unchanged(deixis: Run, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
     ended = deixis(
@@ -245,7 +243,7 @@ def test_an_output_that_is_in_use_is_left_alone(deixis: Run, tmp_path: Path) -> 
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
 
 
-def test_too_many_problems_end_with_three(deixis: Run, tmp_path: Path) -> None:
+def test_too_many_problems_end_with_exit_code_three(deixis: Run, tmp_path: Path) -> None:
     path = write_lines(
         tmp_path / "bad.jsonl", [line(number, width="wide") for number in range(120)]
     )

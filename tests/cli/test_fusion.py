@@ -23,7 +23,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.slow
-def test_an_answer_is_fused_and_says_of_what(deixis: Run, folders: dict[str, Path]) -> None:
+def test_an_answer_is_fused_and_lists_its_sources(deixis: Run, folders: dict[str, Path]) -> None:
     plain = json.loads(deixis("point", EXAMPLE, QUESTION, "--json").out)
     ended = deixis(
         *("point", EXAMPLE, QUESTION, "--fuse", "decoder", "--detector", folders["dino"]),
@@ -91,7 +91,7 @@ def test_help_names_every_strategy(
         (["eval", "nope", "scenes/rec:val", "--detector", "."], 2, "--detector is asked only wher"),
     ],
 )
-def test_what_cannot_be_fused_is_told_in_one_line(
+def test_invalid_fusion_is_a_one_line_error(
     deixis: Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

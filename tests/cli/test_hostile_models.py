@@ -43,7 +43,7 @@ def commands(picture: Path, model: object, out: Path) -> dict[str, tuple[object,
         *("a/b/c", "nosuch/", "\udcff/x", "-", "x\ny", "scenes-tiny/", "https://example.org/m"),
     ],
 )
-def test_a_name_that_is_no_model_is_one_line(
+def test_an_unknown_model_is_a_one_line_error(
     deixis: Run, picture: Path, tmp_path: Path, command: str, name: str
 ) -> None:
     ended = deixis(*commands(picture, "--" if name == "-" else name, tmp_path)[command])
@@ -103,7 +103,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: (folder / "model.safetensors").write_bytes(
             (folder / "model.safetensors").read_bytes()[:-9]
         ),
-        "model.safetensors: no safetensors file, or damaged",
+        "model.safetensors: not a safetensors file, or damaged",
     ),
     "no weights": (written("model.safetensors", b""), "header of 0 bytes"),
     "gone": (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
@@ -132,7 +132,7 @@ def damaged(tiny_folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_a_damaged_model_is_one_line(
+def test_a_damaged_model_is_a_one_line_error(
     deixis: Run, picture: Path, tmp_path: Path, damaged: Path, kind: str
 ) -> None:
     damage, words = DAMAGE[kind]

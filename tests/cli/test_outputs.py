@@ -40,7 +40,7 @@ def _write_to_a_disk_that_refuses(path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_nothing_is_left_of_work_that_fails(tmp_path: Path, error: type[BaseException]) -> None:
+def test_failed_work_leaves_no_files(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "a.txt"
     path.write_text("before")
     with pytest.raises(error):
@@ -51,7 +51,7 @@ def test_nothing_is_left_of_work_that_fails(tmp_path: Path, error: type[BaseExce
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_that_nothing_was_written_to_does_not_appear(tmp_path: Path) -> None:
+def test_a_file_without_content_does_not_appear(tmp_path: Path) -> None:
     with output_file(tmp_path / "a.txt"):
         pass
     assert list(tmp_path.iterdir()) == []
@@ -96,7 +96,7 @@ def test_a_file_that_cannot_be_written_is_refused_at_once(
         pytest.fail("the work must not begin")
 
 
-def test_a_folder_that_cannot_be_made_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a").touch()
@@ -106,7 +106,7 @@ def test_a_folder_that_cannot_be_made_is_refused_at_once(tmp_path: Path) -> None
             pytest.fail("the work must not begin")
 
 
-def test_a_folder_for_a_run_is_checked_and_not_made(tmp_path: Path) -> None:
+def test_a_folder_for_a_run_is_checked_but_not_created(tmp_path: Path) -> None:
     check_creatable(tmp_path / "deep" / "run")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
@@ -116,7 +116,7 @@ def test_a_folder_for_a_run_is_checked_and_not_made(tmp_path: Path) -> None:
         check_creatable(tmp_path / "file" / "run")
 
 
-def test_a_write_that_fails_is_told_and_nothing_appears(tmp_path: Path) -> None:
+def test_a_failed_write_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     with pytest.raises(StorageError, match="cannot write: is a directory"):
         _write_to_a_disk_that_refuses(path)

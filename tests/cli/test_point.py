@@ -1,4 +1,4 @@
-"""``deixis point``: questions about pictures of every kind, and what it refuses."""
+"""``deixis point``: questions about all kinds of images, and refused input."""
 
 import json
 from dataclasses import asdict
@@ -46,7 +46,7 @@ def test_the_overlay_has_the_format_of_its_name(
         assert overlay.format == ("WEBP" if name == "a.webp" else "JPEG")
 
 
-def test_json_is_strict_and_says_the_frame(deixis: Run, tiny_folder: Path, picture: Path) -> None:
+def test_json_is_strict_and_names_the_frame(deixis: Run, tiny_folder: Path, picture: Path) -> None:
     ended = deixis("point", picture, "Where is it?", "--model", tiny_folder, "--json")
     answer = json.loads(ended.out, parse_constant=pytest.fail)
     assert answer["size"] == {"height": 60, "width": 80}
@@ -65,7 +65,7 @@ def test_json_is_strict_and_says_the_frame(deixis: Run, tiny_folder: Path, pictu
         ["{region} and <REF> are plain text without regions"],
     ],
 )
-def test_regions_and_units_are_taken(
+def test_regions_and_units_are_accepted(
     deixis: Run, tiny_folder: Path, picture: Path, options: list[str]
 ) -> None:
     ended = deixis("point", picture, *options, "--model", tiny_folder, "--json")
@@ -83,7 +83,7 @@ def test_a_mask_file_is_a_region(
     assert ended.code == 0
 
 
-def test_photographs_are_answered_in_the_pixels_a_viewer_shows(
+def test_answers_about_photographs_use_upright_pixels(
     deixis: Run, tiny_folder: Path, tmp_path: Path
 ) -> None:
     array = photographs.astronaut()[:300]  # type: ignore[no-untyped-call]  # has no types
@@ -147,7 +147,7 @@ def test_real_photographs_are_answered(
         (["{picture}", "x", "--scribble", "900,900"], 2, "lies wholly outside a 80x60 image"),
         (["{picture}", "x", "--mask", "missing.png"], 2, "image missing.png: no such file"),
         (["{picture}", "x", "--mask", "{small}"], 2, "is 8x8, expected the image's 80x60"),
-        (["{picture}", "x", "--mask", "{black}"], 2, "is black all over, expected pixels"),
+        (["{picture}", "x", "--mask", "{black}"], 2, "all pixels are black, expected a region"),
         (["{picture}", "{region}", "--point", "1,1", "--point", "2,2"], 2, "1 times, expected 2"),
         (["{picture}", "x", *["--point", "1,1"] * 65], 2, "65 regions given, expected at most 64"),
         (["{picture}", "x", "--out", "a.txt"], 2, "expected a name that ends in one of .png"),
@@ -159,7 +159,7 @@ def test_real_photographs_are_answered(
         (["{cut}", "Where?"], 2, "damaged"),
     ],
 )
-def test_what_cannot_be_used_is_told_in_one_line(
+def test_invalid_input_is_a_one_line_error(
     deixis: Run,
     tiny_folder: Path,
     picture: Path,
@@ -193,16 +193,14 @@ def _fill(argument: str, names: dict[str, Path]) -> str:
     return argument
 
 
-def test_an_overlay_that_was_there_survives_a_failure(
-    deixis: Run, picture: Path, tmp_path: Path
-) -> None:
+def test_an_existing_overlay_survives_a_failure(deixis: Run, picture: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.png"
     out.write_bytes(b"before")
     assert deixis("point", picture, "Where?", "--model", "nope", "--out", out).code == 2
     assert out.read_bytes() == b"before"
 
 
-def test_a_video_is_asked_about_where_the_model_takes_videos(
+def test_a_video_is_accepted_by_models_that_take_videos(
     deixis: Run, tiny_folder: Path, tmp_path: Path
 ) -> None:
     clip = write_gif(tmp_path / "clip.gif", numbered(4))

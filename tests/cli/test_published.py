@@ -16,7 +16,7 @@ def weights(tmp_path: Path) -> Path:
     return folder
 
 
-def test_import_writes_parts_and_says_which(deixis: Run, weights: Path, tmp_path: Path) -> None:
+def test_import_writes_and_lists_parts(deixis: Run, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     ended = deixis("import", "pink", str(weights), "--out", str(out))
     assert ended.code == 0, ended.err
@@ -26,7 +26,7 @@ def test_import_writes_parts_and_says_which(deixis: Run, weights: Path, tmp_path
     assert json.loads((out / "report.json").read_text())["complete"]
 
 
-def test_import_refuses_other_weights_and_writes_nothing(
+def test_import_refuses_other_weights_without_output(
     deixis: Run, weights: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -43,7 +43,9 @@ def test_import_refuses_other_weights_and_writes_nothing(
     assert not told["complete"]
 
 
-def test_import_asks_what_stands_in_adapters(deixis: Run, weights: Path, tmp_path: Path) -> None:
+def test_import_asks_for_the_activation_of_adapters(
+    deixis: Run, weights: Path, tmp_path: Path
+) -> None:
     tensors = torch.load(weights / "saved_parameters.pth", weights_only=True)
     for name, shape in (("a", (2, 4)), ("b", (4, 2))):
         place = f"model.layers.0.adapter_attn.tune_adapter_{name}"

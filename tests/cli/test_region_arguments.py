@@ -1,4 +1,4 @@
-"""Regions stand in the question where they are meant."""
+"""Regions are inserted at their places in the question."""
 
 from typing import Any, cast
 
@@ -59,13 +59,11 @@ def _read(*, normalized: bool = False, **given: list[str]) -> tuple[Region, ...]
         ({"points": ["0.5,0.5"]}, r"point \(0.5, 0.5\) looks like fractions"),
         ({"points": ["1,0.2"]}, "looks like fractions"),
         ({"scribbles": ["0.1,0.2,0.3,0.4@5"]}, r"scribble .* looks like fractions"),
-        ({"boxes": ["34%,31%,75%,68%"]}, "'34%,31%,75%,68%': looks like per cents"),
-        ({"points": ["50%,50%"]}, "looks like per cents, expected pixels"),
+        ({"boxes": ["34%,31%,75%,68%"]}, "'34%,31%,75%,68%': looks like percentages"),
+        ({"points": ["50%,50%"]}, "looks like percentages, expected pixels"),
     ],
 )
-def test_fractions_are_refused_with_a_hint_that_helps(
-    given: dict[str, list[str]], message: str
-) -> None:
+def test_fractions_are_refused_with_a_hint(given: dict[str, list[str]], message: str) -> None:
     with pytest.raises(GeometryError, match=message) as caught:
         _read(**cast("Any", given))
     assert "hint: give pixels, or fractions of the sides (0 to 1) with --normalized" in str(
@@ -80,7 +78,7 @@ def test_pixels_near_the_corner_are_pixels() -> None:
     assert len(_read(**cast("Any", given))) == 5
 
 
-def test_normalized_numbers_are_shares_of_the_sides() -> None:
+def test_normalized_numbers_are_fractions_of_the_sides() -> None:
     assert _read(
         normalized=True,
         boxes=["0.25,0.5,0.75,1"],

@@ -1,4 +1,4 @@
-"""``deixis train`` and ``deixis eval``, end to end with a model that trains in a moment."""
+"""``deixis train`` and ``deixis eval``, end to end with a model that trains fast."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_a_recipe_trains_and_resumes(deixis: Run, tmp_path: Path) -> None:
     assert (again.code, again.err.splitlines()[1]) == (4, "hint: --resume continues it")
     assert deixis(*train, "--resume").code == 0
 
-    # rows whose turns do not fit are refused by name; those that lose some are told
+    # rows without any fitting turn are refused by name; rows with turns left out are reported
     def limited(folder: str, *changes: str) -> Ended:
         options = [part for change in (*small[:2], *changes) for part in ("--set", change)]
         command = ("train", f"{_RECIPE}:tiny_recipe", "--out", tmp_path / folder, *options)
@@ -50,7 +50,7 @@ def test_a_recipe_trains_and_resumes(deixis: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_saved_model_is_tuned_further_and_its_changes_point(
+def test_a_saved_model_is_tuned_and_its_changes_are_usable(
     deixis: Run, tiny_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
@@ -101,7 +101,7 @@ def test_a_model_is_scored(deixis: Run, tiny_folder: Path, tmp_path: Path) -> No
         (["scenes_tiny"], 2, "--out"),
     ],
 )
-def test_a_run_that_cannot_begin_is_refused(
+def test_invalid_training_options_are_refused(
     deixis: Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -122,13 +122,13 @@ def test_a_run_that_cannot_begin_is_refused(
     [
         (["nope", "scenes/rec:val"], 2, "unknown model 'nope'"),
         (["nope", "scenes/what:val"], 2, "unknown benchmark 'scenes/what:val'"),
-        (["nope", "scenes/rec:val", "--level", "easy"], 2, "level 'easy' is none of plain"),
+        (["nope", "scenes/rec:val", "--level", "easy"], 2, "level 'easy': expected one of plain"),
         (["nope", "scenes/rec:val", "--limit", "0"], 2, "--limit"),
         (["nope", "scenes/rec:val", "--out", "no/report.json"], 4, "does not exist"),
         (["nope"], 2, "Missing argument"),
     ],
 )
-def test_a_score_that_cannot_be_made_is_refused(
+def test_invalid_evaluation_options_are_refused(
     deixis: Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -143,7 +143,7 @@ def test_a_score_that_cannot_be_made_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_command_says_what_a_folder_is_that_is_no_deixis_model(
+def test_every_command_describes_a_folder_that_is_not_a_deixis_model(
     deixis: Run, tmp_path: Path
 ) -> None:
     model = tmp_path / "vicuna"

@@ -19,13 +19,13 @@ def test_the_centre_box_has_half_the_sides() -> None:
     assert phrase.masks[0].area == 200
 
 
-def test_the_largest_thing_has_the_most_visible_pixels() -> None:
+def test_the_largest_instance_has_the_most_visible_pixels() -> None:
     sample = Sample("a", IMAGE, SIZE, (SMALL_MASK, WIDE))
     (phrase,) = LargestInstance().answer_sample(sample, ("Where?",)).phrases
     assert phrase.boxes == (WIDE.box,)
     assert phrase.masks == (Mask.from_box(WIDE.box, SIZE),)
 
 
-def test_without_things_nothing_is_largest() -> None:
+def test_without_instances_the_answer_is_empty() -> None:
     answer = LargestInstance().answer_sample(Sample("a", IMAGE, SIZE), ("Where?",))
     assert answer.phrases == ()

@@ -43,10 +43,10 @@ def test_every_name_resolves_to_itself(name: str) -> None:
         ("scenes/rec", "expected scenes/TASK"),
         ("scenes/rec:val@plain@hard", "expected scenes/TASK"),
         ("x" * 5000, "expected scenes/TASK"),
-        ("scenes/rex:val", "task 'rex' is none of rec, res"),
-        ("scenes/rec-short:val", "set 'short' is none of location, appearance, long"),
-        ("scenes/rec:test", "split 'test' is none of train, val, testA, testB"),
-        ("scenes/rec:val@easy", "level 'easy' is none of plain, standard, hard"),
+        ("scenes/rex:val", "task 'rex': expected one of rec, res"),
+        ("scenes/rec-short:val", "set 'short': expected one of location, appearance, long"),
+        ("scenes/rec:test", "split 'test': expected one of train, val, testA, testB"),
+        ("scenes/rec:val@easy", "level 'easy': expected one of plain, standard, hard"),
         ("scenes/count-long:val", "task count has no sets"),
     ],
 )
@@ -60,12 +60,12 @@ def test_a_level_that_the_name_contradicts_is_refused() -> None:
     assert len(resolve_benchmark("scenes/rec:val@hard", level="hard")) == 1
     with pytest.raises(BenchmarkError, match="is not of level plain"):
         resolve_benchmark("scenes/rec:val@hard", level="plain")
-    with pytest.raises(BenchmarkError, match="level 'easy' is none of"):
+    with pytest.raises(BenchmarkError, match="level 'easy': expected one of"):
         resolve_benchmark("scenes/rec:val", level="easy")
 
 
 @pytest.mark.parametrize("name", TASK_NAMES)
-def test_examples_are_the_same_every_time_and_have_ids_of_their_own(name: str) -> None:
+def test_examples_are_deterministic_and_have_unique_ids(name: str) -> None:
     first, second = first_examples(name, limit=2), first_examples(name, limit=3)
     fingerprints = [example.fingerprint() for example in second]
     per_level = [fingerprints[start : start + 2] for start in (0, 3, 6)]
@@ -79,14 +79,14 @@ def test_a_benchmark_has_a_fixed_number_of_examples() -> None:
     assert benchmark.num_examples(limit=3) == 3
 
 
-def test_test_splits_ask_for_figures_or_for_other_things() -> None:
+def test_test_splits_ask_for_figures_or_for_other_instances() -> None:
     for split, is_figure in (("testA", True), ("testB", False)):
         for example in first_examples(f"scenes/rec:{split}@standard", limit=4):
             (target,) = example.targets
             assert (example.sample.instances[target].category == FIGURE) is is_figure
 
 
-def test_each_wording_is_one_that_training_uses() -> None:
+def test_each_wording_is_also_used_in_training() -> None:
     asked = {"rec": "rec", "res": "res", "locate": "locate", "several": "rec", "absent": "rec"}
     asked |= {"detection": "detection", "count": "count_words", "reg": "reg"}
     for task, trained in asked.items():
@@ -96,14 +96,14 @@ def test_each_wording_is_one_that_training_uses() -> None:
     )
 
 
-def test_regions_stand_in_their_question() -> None:
+def test_regions_are_part_of_their_question() -> None:
     for name in ("scenes/reg:val@plain", "scenes/region_qa:val@plain"):
         for example in first_examples(name, limit=4):
             assert sum(isinstance(part, Box) for part in example.question) == 1
             assert "<region>" not in str(example.question)
 
 
-def test_absent_classes_and_several_instances_are_asked_for() -> None:
+def test_questions_include_absent_classes_and_several_instances() -> None:
     (benchmark,) = resolve_benchmark("scenes/count:val@standard")
     counts = {len(example.targets) for example in islice(benchmark.examples(), 25)}
     assert {0, 1, 2} <= counts

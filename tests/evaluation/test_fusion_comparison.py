@@ -41,14 +41,14 @@ class SourcesPredictor(KeyPredictor):
 
 
 class Finder:
-    """Stands for a detector in records."""
+    """A placeholder for a detector in records."""
 
     name = "finder"
     decoding = "all boxes"
 
 
 def with_sources(answer: Answer, seed: str, strategy: str) -> PointingAnswer:
-    """Keep the answer's box as the decoder's, and draw two more near it."""
+    """Use the answer's box as the decoder's, and draw two more near it."""
     generator = np.random.default_rng(int(seed[:8], 16))
     records = []
     for at, phrase in enumerate(answer.phrases):
@@ -70,7 +70,7 @@ def moved(box: Box, generator: np.random.Generator, size: ImageSize) -> Box:
 
 
 def near_answer(example: Example) -> Answer:
-    """The truth for two of three examples, else a box beside it."""
+    """Answer two of three examples correctly, others with a shifted box."""
     answer = true_answer(example, score=0.5)
     if int(example.fingerprint(), 16) % 3:
         return answer
@@ -90,12 +90,12 @@ def predictor(rec_examples: list[Example]) -> SourcesPredictor:
     return SourcesPredictor(key.answers, detector=Finder())
 
 
-def test_every_source_stands_beside_every_strategy_from_the_same_answers(
+def test_every_source_and_strategy_is_scored_on_the_same_answers(
     predictor: SourcesPredictor, rec_examples: list[Example]
 ) -> None:
     plain = evaluate(predictor, [REC], limit=LIMIT)[REC]
     result = evaluate(predictor, [REC], limit=LIMIT, fuse=STRATEGIES)[REC]
-    # the score itself is that of the answers without fusion
+    # the score is that of the answers without fusion
     assert result.scores == plain.scores
     assert result.fusion is not None
     asked = predictor.ask_many(
@@ -151,7 +151,7 @@ def test_the_comparison_is_in_the_json_and_in_the_table(
     ]
 
 
-def test_a_run_that_was_stopped_compares_the_same(
+def test_a_resumed_run_gives_the_same_comparison(
     predictor: SourcesPredictor, tmp_path: Path
 ) -> None:
     whole, parted = tmp_path / "whole", tmp_path / "parted"
@@ -191,12 +191,12 @@ def test_an_answer_that_points_at_nothing_counts_as_wrong(rec_examples: list[Exa
     assert fusion.detector is None
 
 
-def test_what_cannot_be_compared_is_refused(
+def test_invalid_comparisons_are_refused(
     predictor: SourcesPredictor, oracle: KeyPredictor, tmp_path: Path
 ) -> None:
     with pytest.raises(BenchmarkError, match="expected rec or locate to compare fused boxes on"):
         evaluate(predictor, [REC, "scenes/res:val@plain"], limit=1, fuse=["mean"])
-    with pytest.raises(BenchmarkError, match="key does not say where its boxes come from"):
+    with pytest.raises(BenchmarkError, match="key does not record the sources of its boxes"):
         evaluate(oracle, [REC], limit=1, fuse=["mean"])
     with pytest.raises(PromptError, match="fusion strategy 'best': expected one of agreement, "):
         evaluate(predictor, [REC], limit=1, fuse=["mean", "best"])
@@ -222,7 +222,7 @@ def test_locate_is_compared_too() -> None:
     assert fusion.fused["decoder"].accuracy == 1.0
 
 
-def test_the_report_sets_every_source_beside_the_fused_box() -> None:
+def test_the_report_has_every_source_and_the_fused_box() -> None:
     samples: list[tuple[dict[BoxSource, ScoredBox], Box]] = [
         ({"decoder": ScoredBox(LEFT), "mask": ScoredBox(NEAR)}, LEFT),
         ({"decoder": ScoredBox(RIGHT), "mask": ScoredBox(LEFT), "detector": ScoredBox(NEAR)}, LEFT),

@@ -35,7 +35,9 @@ def test_each_result_holds_its_protocol(full_report: Report) -> None:
     assert full_report["scenes/count:val@hard"].protocol.inequality is None
 
 
-def test_a_report_that_cannot_be_written_says_so(full_report: Report, tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_is_a_storage_error(
+    full_report: Report, tmp_path: Path
+) -> None:
     with pytest.raises(StorageError, match=r"report\.json: cannot write"):
         full_report.to_json(tmp_path / "none" / "report.json")
 
@@ -54,7 +56,7 @@ def test_markdown_has_a_row_for_each_benchmark(full_report: Report) -> None:
     assert "1.000 [1.000, 1.000]" in lines[2]
 
 
-def test_the_page_of_results_sets_the_model_beside_baselines(
+def test_the_page_of_results_compares_the_model_with_baselines(
     oracle: KeyPredictor, tmp_path: Path
 ) -> None:
     names = [REC]

@@ -82,7 +82,7 @@ def test_the_size_of_batches_does_not_change_the_report(
     assert report == evaluate(oracle, [REC], limit=LIMIT)
 
 
-def test_a_name_without_a_level_is_every_level_and_a_repeated_name_is_asked_once(
+def test_a_name_without_a_level_means_every_level_and_repeated_names_are_asked_once(
     rec_examples: list[Example],
 ) -> None:
     examples = [*rec_examples, *first_examples("scenes/rec:val@plain", limit=2)]
@@ -121,7 +121,7 @@ def test_the_most_confident_reference_answers_for_a_single_target(
     assert result.calibration.expected_calibration_error == pytest.approx(0.3)
 
 
-def test_confidence_is_held_against_what_was_pointed_at(rec_examples: list[Example]) -> None:
+def test_confidence_is_compared_with_the_chosen_unit(rec_examples: list[Example]) -> None:
     right = {example.id for example in rec_examples[:4]}
 
     def answer(example: Example) -> Answer:
@@ -134,7 +134,9 @@ def test_confidence_is_held_against_what_was_pointed_at(rec_examples: list[Examp
     assert calibration.auroc == 1.0
 
 
-def test_declining_an_existing_thing_is_wrong_but_not_unparsed(rec_examples: list[Example]) -> None:
+def test_declining_an_existing_instance_is_wrong_but_not_unparsed(
+    rec_examples: list[Example],
+) -> None:
     answers = [
         GroundedText("There is no such thing."),
         GroundedText("it", (GroundedPhrase("it", 0, 2, (UnitGroup(("box",), ()),)),)),
@@ -159,14 +161,14 @@ def test_a_denial_with_problems_or_cut_short_is_unparsed(rec_examples: list[Exam
     assert (result.num_cut, result.num_with_problems) == (1, 2)
 
 
-def test_a_mask_is_no_answer_to_a_question_for_a_box(rec_examples: list[Example]) -> None:
+def test_a_mask_does_not_answer_a_question_for_a_box(rec_examples: list[Example]) -> None:
     predictor = build_key(
         rec_examples, lambda e: pointing(e.sample.size, e.mask, None, kind="mask")
     )
     assert comprehension(predictor).num_unparsed == LIMIT
 
 
-def test_masks_are_declined_or_unparsed_as_boxes_are() -> None:
+def test_masks_are_declined_or_unparsed_like_boxes() -> None:
     examples = first_examples(RES, limit=3)
 
     def answer(example: Example) -> Answer:
@@ -184,7 +186,7 @@ def test_masks_are_declined_or_unparsed_as_boxes_are() -> None:
     assert result.calibration is None
 
 
-def test_boxes_that_reach_over_the_edge_are_clipped(rec_examples: list[Example]) -> None:
+def test_boxes_that_exceed_the_image_are_clipped(rec_examples: list[Example]) -> None:
     example = rec_examples[0]
     box = Box(-50.0, -50.0, 500.0, 500.0)
     height, width = example.sample.size
@@ -227,7 +229,7 @@ class Forgetful:
         return self._predictor.ask_many(questions[:-1])
 
 
-def test_a_lost_answer_is_refused(oracle: KeyPredictor) -> None:
+def test_a_missing_answer_of_a_predictor_is_refused(oracle: KeyPredictor) -> None:
     with pytest.raises(BenchmarkError, match="gave 6 answers to 7 questions"):
         evaluate(Forgetful(oracle), [REC], limit=LIMIT)
 
@@ -241,14 +243,14 @@ def test_a_lost_answer_is_refused(oracle: KeyPredictor) -> None:
         (["rec"], 1, 1, "unknown benchmark 'rec': expected scenes/TASK"),
     ],
 )
-def test_numbers_and_names_that_make_no_sense_are_refused(
+def test_invalid_numbers_and_names_are_refused(
     oracle: KeyPredictor, names: list[str], limit: int | None, batch_size: int, message: str
 ) -> None:
     with pytest.raises(BenchmarkError, match=message):
         evaluate(oracle, names, limit=limit, batch_size=batch_size)
 
 
-def test_progress_is_told_after_each_batch(oracle: KeyPredictor) -> None:
+def test_progress_is_reported_after_each_batch(oracle: KeyPredictor) -> None:
     told: list[tuple[str, int, int]] = []
     evaluate(oracle, [REC], limit=LIMIT, batch_size=3, progress=lambda *step: told.append(step))
     assert told == [(REC, 3, LIMIT), (REC, 6, LIMIT), (REC, LIMIT, LIMIT)]
@@ -266,9 +268,7 @@ def test_a_finished_run_is_scored_again_without_asking(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == written
 
 
-def test_an_interrupted_run_goes_on_and_leaves_the_same_bytes(
-    oracle: KeyPredictor, tmp_path: Path
-) -> None:
+def test_an_interrupted_run_resumes_to_the_same_bytes(oracle: KeyPredictor, tmp_path: Path) -> None:
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     evaluate(oracle, [REC], limit=LIMIT, batch_size=2, out=whole)
     stopping = replace(oracle, fail_after=2, batches=[])
@@ -282,7 +282,7 @@ def test_an_interrupted_run_goes_on_and_leaves_the_same_bytes(
         assert (parted / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_a_run_cut_anywhere_goes_on_and_leaves_the_same_bytes(
+def test_a_run_cut_at_any_byte_resumes_to_the_same_bytes(
     oracle: KeyPredictor, tmp_path: Path
 ) -> None:
     evaluate(oracle, [REC], limit=LIMIT, batch_size=2, out=tmp_path)
@@ -297,7 +297,7 @@ def test_a_run_cut_anywhere_goes_on_and_leaves_the_same_bytes(
 
 
 @pytest.mark.parametrize("tail", [b"garbage\n", b"\xff\xfe\n", b'{"id": "x"}\n', b'{"id": NaN}\n'])
-def test_what_no_benchmark_asked_for_is_cut_off(
+def test_rows_beyond_the_benchmarks_are_cut_off(
     oracle: KeyPredictor, tmp_path: Path, tail: bytes
 ) -> None:
     evaluate(oracle, [REC], limit=LIMIT, out=tmp_path)
@@ -308,7 +308,7 @@ def test_what_no_benchmark_asked_for_is_cut_off(
     assert final.read_bytes() == expected
 
 
-def test_predictions_for_another_version_of_an_example_are_not_taken_over(
+def test_predictions_for_another_version_of_an_example_are_not_reused(
     oracle: KeyPredictor, tmp_path: Path
 ) -> None:
     evaluate(oracle, [REC], limit=1, out=tmp_path)

@@ -28,7 +28,7 @@ def write(path: Path, rows: Rows) -> Path:
     return path
 
 
-def test_a_file_scores_as_the_run_that_wrote_it(
+def test_a_file_has_the_scores_of_the_run_that_wrote_it(
     oracle: KeyPredictor, rows: Rows, tmp_path: Path
 ) -> None:
     own = evaluate(oracle, [REC], limit=LIMIT)
@@ -50,7 +50,7 @@ def test_a_bare_file_of_ids_and_boxes_is_enough(rows: Rows, tmp_path: Path) -> N
     assert score(REC, path, limit=LIMIT)[REC].headline == 1.0
 
 
-def test_lines_of_other_benchmarks_are_passed_over(tmp_path: Path) -> None:
+def test_lines_of_other_benchmarks_are_ignored(tmp_path: Path) -> None:
     examples = [*first_examples(REC), *first_examples(RES)]
     evaluate(build_key(examples, true_answer), [REC, RES], limit=LIMIT, out=tmp_path)
     for name in (REC, RES):
@@ -64,7 +64,7 @@ def test_one_file_may_hold_every_level(tmp_path: Path) -> None:
     assert [result.headline for result in report.results] == [1.0, 1.0, 1.0]
 
 
-def test_words_are_enough_where_words_are_scored(tmp_path: Path) -> None:
+def test_text_alone_is_enough_for_tasks_that_score_text(tmp_path: Path) -> None:
     examples = first_examples("scenes/vqa:val@plain", limit=3)
     bare = [{"id": example.id, "text": example.texts[0]} for example in examples]
     report = score("scenes/vqa:val@plain", write(tmp_path / "p.jsonl", bare), limit=3)
@@ -184,9 +184,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[Rows], Rows], str]] = {
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_a_corrupt_file_is_not_scored_and_the_problem_is_named(
-    name: str, rows: Rows, tmp_path: Path
-) -> None:
+def test_a_damaged_file_is_refused_with_its_problem(name: str, rows: Rows, tmp_path: Path) -> None:
     corrupt, message = CORRUPTIONS[name]
     path = write(tmp_path / "p.jsonl", corrupt(rows))
     with pytest.raises(BenchmarkError, match=message) as caught:
@@ -196,7 +194,7 @@ def test_a_corrupt_file_is_not_scored_and_the_problem_is_named(
 
 
 @pytest.mark.parametrize(("pixels", "edge"), [(-0.99, 0), (-0.99, 1), (0.99, 2), (0.99, 3)])
-def test_a_box_may_leave_its_picture_by_a_pixel(
+def test_a_box_may_exceed_its_image_by_a_pixel(
     rows: Rows, tmp_path: Path, pixels: float, edge: int
 ) -> None:
     path = write(tmp_path / "p.jsonl", beyond(pixels, edge)(rows))
@@ -224,7 +222,7 @@ LINES = {
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_a_line_that_is_no_row_is_named(name: str, rows: Rows, tmp_path: Path) -> None:
+def test_a_line_that_is_not_a_row_is_named(name: str, rows: Rows, tmp_path: Path) -> None:
     line, message = LINES[name]
     path = write(tmp_path / "p.jsonl", rows)
     path.write_bytes(path.read_bytes() + line)
@@ -232,14 +230,14 @@ def test_a_line_that_is_no_row_is_named(name: str, rows: Rows, tmp_path: Path) -
         score(REC, path, limit=LIMIT)
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_bytes(pickle.dumps({"a": np.ones(3)}))
     with pytest.raises(BenchmarkError, match="cannot read predictions"):
         score(REC, path, limit=LIMIT)
 
 
-def test_a_file_that_is_not_there_or_a_folder_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_or_a_folder_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.jsonl", tmp_path):
         with pytest.raises(BenchmarkError, match="cannot read predictions"):
             score(REC, path, limit=LIMIT)

@@ -19,7 +19,7 @@ def test_a_journal_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
         Journal(tmp_path)
 
 
-def test_rows_that_do_not_fit_on_the_disk_are_not_lost_silently(tmp_path: Path) -> None:
+def test_rows_that_do_not_fit_on_the_disk_are_an_error(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     with (
         pytest.raises(StorageError, match=r"predictions\.partial\.jsonl: cannot write"),
@@ -28,7 +28,7 @@ def test_rows_that_do_not_fit_on_the_disk_are_not_lost_silently(tmp_path: Path) 
         journal.append([{"id": "a" * 100}])
 
 
-def test_a_journal_that_cannot_get_its_name_is_named(tmp_path: Path) -> None:
+def test_a_journal_that_cannot_be_renamed_is_named(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.append([{"id": "a"}])
     (tmp_path / "predictions.jsonl").mkdir()

@@ -1,4 +1,4 @@
-"""u-LLaVA's tokens as its public code spells them: in rows, in a saved model, in answers."""
+"""The tokens of u-LLaVA's public code in rows, in a saved model and in answers."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -52,14 +52,14 @@ def processor(notation: str, video: VideoPooling | None = None) -> Processor:
 
 
 def words(made: Processor, source: object) -> list[str]:
-    """The tokens of a row up to the end of its question, words as one."""
+    """Return the tokens of a row up to the end of its question, with text as one token."""
     turn = Turn(("Where is it?",), DOG)
     row = made.row(Conversation("q", source, SIZE, (turn,)))  # type: ignore[arg-type]
     named = {number: text for text, number in made.tokenizer.tokenizer.get_vocab().items()}
     return [named[number] for number in row.input_ids.tolist()]
 
 
-def test_images_and_videos_stand_between_the_tokens_of_the_public_code() -> None:
+def test_images_and_videos_are_enclosed_by_the_tokens_of_the_public_code() -> None:
     shown = ["<image>"] * 4
     found = words(processor("tokens_code"), IMAGE)
     assert found[:8] == ["<s>", "<img_beg>", *shown, "</img_end>", "<|user|>"]
@@ -78,7 +78,7 @@ def test_images_and_videos_stand_between_the_tokens_of_the_public_code() -> None
     assert "<img_beg>" not in found
 
 
-def test_every_answer_comes_back_through_the_tokens_of_the_public_code() -> None:
+def test_every_answer_round_trips_through_the_tokens_of_the_public_code() -> None:
     made = processor("tokens_code")
     written = made.notation.encode(DOG, SIZE)
     ids = made.tokenizer.encode_pieces(written.pieces)
@@ -88,14 +88,14 @@ def test_every_answer_comes_back_through_the_tokens_of_the_public_code() -> None
     assert join_pieces(pieces, notation.spelling) == "[tag]dog[/tag][LOC][SEG]"
     assert split_markers("[tag]dog[/tag][LOC][SEG]", notation.spelling) == pieces
     assert notation.decode(pieces, SIZE).text.phrases[0].groups[0].unit_types == ("box", "mask")
-    # as that code writes it: the tokens before the tag
+    # in the order of that code: tokens before the tag
     said = split_markers("Sure. Mask: [SEG]; Location: [LOC]; [tag]dog[/tag].", notation.spelling)
     phrases = [phrase for phrase in notation.decode(said, SIZE).text.phrases if phrase.groups]
     assert [phrase.text for phrase in phrases] == ["dog"]
-    # what a person types is text
+    # user input is text
     typed = made.tokenizer.encode_text("[SEG] <img_beg>")
     assert made.tokenizer.decode_pieces(typed) == ["[SEG] <img_beg>"]
-    # a tokenizer without these tokens is none for the notation
+    # the notation refuses a tokenizer without these tokens
     with pytest.raises(ModelError, match=r"tokenizer has no tokens \['\[tag\]', .*'<img_beg>'"):
         type(made.tokenizer)(tiny_tokenizer().tokenizer, Tokens("code").spelling)
 
@@ -112,7 +112,7 @@ def test_a_model_with_the_tokens_of_the_public_code_is_saved_and_asked(tmp_path:
     model.train(mode=False)
     output = model(batch)
     output.loss.backward()
-    # the loss learns from the state before the token alone
+    # only the state before the token gets a gradient
     model.config.offset = "at"
     assert not torch.isclose(model(batch).parts["box"], output.parts["box"])
     assert torch.isclose(model(batch).parts["language"], output.parts["language"])
@@ -128,9 +128,7 @@ def test_a_model_with_the_tokens_of_the_public_code_is_saved_and_asked(tmp_path:
     assert answer.size == SIZE
 
 
-def test_an_offset_that_does_not_exist_is_refused_and_an_old_configuration_has_the_usual_one() -> (
-    None
-):
+def test_an_unknown_offset_is_refused_and_an_old_configuration_has_the_default() -> None:
     with pytest.raises(ModelError, match=r"offset: expected one of .*, got 'next'"):
         PointingVLMConfig(offset="next")
     assert PointingVLMConfig().offset == "at"

@@ -1,4 +1,4 @@
-"""What is said of a path that is no saved deixis model; every hint is followed once."""
+"""Errors for paths that are not a saved deixis model; every hint is tried."""
 
 import json
 import re
@@ -74,7 +74,7 @@ def test_a_model_of_another_kind_is_named_with_its_use(
         (json.dumps({**OURS, "text_config": "x"}), "text_config: expected a dict, got 'x'"),
     ],
 )
-def test_a_configuration_that_is_not_ours_is_refused(
+def test_a_configuration_of_another_model_is_refused(
     tmp_path: Path, content: str, message: str
 ) -> None:
     (tmp_path / "config.json").write_text(content)
@@ -97,7 +97,7 @@ def test_a_damaged_configuration_is_refused(tmp_path: Path, content: str, messag
         load(tmp_path)
 
 
-def test_bytes_that_are_no_text_and_files_without_end_are_refused(tmp_path: Path) -> None:
+def test_binary_and_oversized_configurations_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(CheckpointError, match=r"config\.json cannot be read: 'utf-8' codec"):
         load(tmp_path)
@@ -107,7 +107,7 @@ def test_bytes_that_are_no_text_and_files_without_end_are_refused(tmp_path: Path
         load(tmp_path)
 
 
-def test_a_field_that_transformers_stumbles_over_is_a_damaged_model(tmp_path: Path) -> None:
+def test_a_field_that_transformers_fails_on_is_a_damaged_model(tmp_path: Path) -> None:
     described(tmp_path, **{**OURS, "dtype": "float33"})
     with pytest.raises(CheckpointError, match="no attribute 'float33'"):
         load(tmp_path)
@@ -157,7 +157,7 @@ def encoder_folder(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["language", "vision", "llava"])
-def test_the_hint_makes_a_model_of_it(tmp_path: Path, kind: str) -> None:
+def test_the_hint_leads_to_a_usable_model(tmp_path: Path, kind: str) -> None:
     torch.manual_seed(0)
     make: dict[str, Callable[[Path], object]] = {
         "language": lambda path: language_folder("llama", path),

@@ -55,7 +55,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 class KnownBoxes:
-    """Finds known boxes for known phrases, and counts how often it is asked."""
+    """Find known boxes for known phrases, and count the calls."""
 
     def __init__(self, known: dict[str, list[tuple[Box, float]]]) -> None:
         self.known = known
@@ -68,7 +68,7 @@ class KnownBoxes:
 
 
 class OneBody:
-    """Finds a nose in the middle of every box."""
+    """Find a nose in the middle of every box."""
 
     def estimate(self, image: ImageArray, boxes: Sequence[Box]) -> Sequence[Found[Keypoints]]:
         assert image.ndim == 3
@@ -82,7 +82,7 @@ class OneBody:
 def an_answer(
     *phrases: tuple[str, tuple[str, ...], Sequence[tuple[Unit | None, ...]]],
 ) -> PointingAnswer:
-    """References with units of their types, for phrases one after another."""
+    """Return references with units of their types, for consecutive phrases."""
     text, made = "", []
     for words, types, units in phrases:
         group = UnitGroup(types, tuple(Reference(each, 0.5) for each in units))
@@ -93,7 +93,7 @@ def an_answer(
 
 
 class NoDecoder:
-    """A model that points in words alone."""
+    """A model whose answers have boxes in text only."""
 
     def attempt(self, reference: int, name: str) -> Unit | None:
         raise AssertionError((reference, name))
@@ -107,7 +107,7 @@ def written_boxes(answer: PointingAnswer, unit_type: str = "box") -> Any:
 
 
 @pytest.mark.slow
-def test_without_fusion_answers_are_as_they_were(shipped: Predictor) -> None:
+def test_without_fusion_answers_are_unchanged(shipped: Predictor) -> None:
     scenes = [draw_scene(91, index, level="hard").image for index in range(3)]
     asked = [(image, question) for image in scenes for question in ("Where is the star?", QUESTION)]
     for units in (None, "box", "box,mask"):
@@ -116,13 +116,13 @@ def test_without_fusion_answers_are_as_they_were(shipped: Predictor) -> None:
         for one, other in zip(plain, decoded, strict=True):
             assert one.fusion == ()
             assert "fusion" not in json.dumps(one.to_dict())
-            # the box decoder's own box is what is answered without fusion
+            # without fusion, the answer has the box of the box decoder
             assert_same_answers(one.grounded, other.grounded)
             assert one.problems == other.problems
 
 
 @pytest.mark.slow
-def test_a_fused_box_is_made_of_the_decoders_box_and_that_of_the_mask(shipped: Predictor) -> None:
+def test_a_fused_box_combines_the_box_decoder_and_the_mask(shipped: Predictor) -> None:
     plain = shipped.ask(EXAMPLE, QUESTION, units="box,mask")
     ((box, mask),) = [reference.units for reference in plain.phrases[0].references]
     assert isinstance(box, Box)
@@ -143,13 +143,13 @@ def test_a_fused_box_is_made_of_the_decoders_box_and_that_of_the_mask(shipped: P
 
 
 @pytest.mark.slow
-def test_a_mask_is_a_source_whether_anybody_asked_for_it_or_not(shipped: Predictor) -> None:
+def test_a_mask_is_a_source_even_if_it_was_not_requested(shipped: Predictor) -> None:
     both = shipped.ask(EXAMPLE, QUESTION, units="box,mask", fuse="mean")
     alone = shipped.ask(EXAMPLE, QUESTION, units="box", fuse="mean")
     assert_same_answers(alone.fusion, both.fusion)
     assert_same_answers(alone.phrases[0].boxes, both.phrases[0].boxes)
     assert alone.phrases[0].masks == ()
-    # a box that nobody asked for is not added
+    # a box that was not requested is not added
     masks = shipped.ask(EXAMPLE, QUESTION, units="mask", fuse="mean")
     assert (masks.fusion, masks.phrases[0].boxes) == ((), ())
 
@@ -174,7 +174,7 @@ def test_a_detector_given_at_load_is_asked_for_the_words_of_the_phrase(
 ) -> None:
     with_detector = deixis.load("scenes-tiny", detector=folders["dino"])
     plain = shipped.ask(EXAMPLE, QUESTION)
-    # nobody fuses: the detector is not even read
+    # without fusion the detector is not used
     assert_same_answers(with_detector.ask(EXAMPLE, QUESTION).to_dict(), plain.to_dict())
     assert isinstance(with_detector.detector, GroundingDetector)
     assert with_detector.detector._loaded is None
@@ -193,7 +193,7 @@ def test_a_detector_given_at_load_is_asked_for_the_words_of_the_phrase(
     assert answer.phrases[0].boxes[0].as_array() == pytest.approx(np.mean(corners, axis=0))
 
 
-def test_a_box_in_the_models_words_is_fused_with_a_detectors() -> None:
+def test_a_box_written_as_numbers_is_fused_with_that_of_a_detector() -> None:
     answer = an_answer(("A dog", ("box",), [(LEFT,)]))
     detector = KnownBoxes({"a dog": [(RIGHT, 0.4), (NEAR, 0.9)]})
     fused = fuse_answer(answer, written_boxes(answer), "mean", detector)
@@ -204,7 +204,7 @@ def test_a_box_in_the_models_words_is_fused_with_a_detectors() -> None:
     }
 
 
-def test_things_that_share_a_tag_share_its_detections() -> None:
+def test_instances_with_the_same_tag_share_its_detections() -> None:
     answer = an_answer(
         ("dogs", ("box",), [(LEFT,), (RIGHT,)]),
         ("a cat", ("box",), [(LEFT,)]),
@@ -222,7 +222,7 @@ def test_things_that_share_a_tag_share_its_detections() -> None:
     }
 
 
-def test_shared_detections_overlap_as_much_as_they_can() -> None:
+def test_shared_detections_are_assigned_by_total_overlap() -> None:
     generator = np.random.default_rng(0)
 
     def draw(count: int) -> list[Box]:
@@ -250,7 +250,7 @@ def test_shared_detections_overlap_as_much_as_they_can() -> None:
         assert len({row for row, _ in taken}) == len({column for _, column in taken}) == len(taken)
 
 
-def test_what_has_no_box_after_fusion_is_told() -> None:
+def test_a_reference_without_a_fused_box_is_a_problem() -> None:
     answer = an_answer(("it", ("box", "mask"), [(LEFT, None)]), ("that", ("box",), [(None,)]))
     fused = fuse_answer(answer, written_boxes(answer), "mask")
     assert [phrase.boxes for phrase in fused.phrases] == [(), ()]
@@ -261,7 +261,7 @@ def test_what_has_no_box_after_fusion_is_told() -> None:
     assert list(first["sources"]) == ["decoder"]
 
 
-def test_words_that_are_no_tag_are_told(folders: dict[str, Path]) -> None:
+def test_words_that_are_not_a_tag_are_a_problem(folders: dict[str, Path]) -> None:
     answer = an_answer(("a dog. a cat", ("box",), [(LEFT,)]))
     detector = GroundingDetector(folders["dino"])
     fused = fuse_answer(answer, written_boxes(answer), "mean", detector)
@@ -292,7 +292,7 @@ def test_a_pose_model_given_at_load_answers_keypoints_from_boxes(
     assert_same_answers(body.positions, expected.unit.positions)
     assert reference.score is not None
     assert reference.score <= expected.score
-    # the box serves whether anybody asked for it or not
+    # the box is used even if it was not requested
     alone = posed.ask(EXAMPLE, QUESTION, units="keypoint")
     assert_same_answers(alone.phrases[0].keypoints[0].positions, body.positions)
     json.dumps(alone.to_dict())
@@ -300,7 +300,7 @@ def test_a_pose_model_given_at_load_answers_keypoints_from_boxes(
         shipped.ask(EXAMPLE, QUESTION, units="keypoint")
 
 
-def test_bodies_are_looked_for_in_the_references_own_box() -> None:
+def test_keypoints_are_found_in_the_box_of_their_reference() -> None:
     mask = Mask(np.pad(np.ones((4, 4), bool), ((10, 26), (20, 36))))
     answer = an_answer(
         ("a", ("box", "keypoint"), [(LEFT, None), (RIGHT, None)]),
@@ -318,7 +318,7 @@ def test_bodies_are_looked_for_in_the_references_own_box() -> None:
     assert "reference 0 of phrase 'c'" in problem.message
 
 
-def test_what_cannot_be_given_or_asked_is_refused(tmp_path: Path) -> None:
+def test_invalid_fusion_arguments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"detector .*: expected config\.json and safetens"):
         deixis.load("scenes-tiny", detector=tmp_path)
     with pytest.raises(CheckpointError, match=r"pose model .*: expected config\.json and safetens"):

@@ -29,7 +29,7 @@ def fused_sources(
     return fused.sources
 
 
-def test_sources_are_those_that_have_a_box() -> None:
+def test_only_sources_with_a_box_count() -> None:
     pixels = np.zeros((20, 30), dtype=bool)
     pixels[3:7, 5:9] = True
     found = gather_sources(
@@ -46,28 +46,28 @@ def test_sources_are_those_that_have_a_box() -> None:
     assert gather_sources(mask=Mask(np.zeros((4, 4), dtype=bool))) == {}
 
 
-def test_agreement_takes_the_mean_of_what_agrees() -> None:
+def test_agreement_is_the_mean_of_agreeing_sources() -> None:
     fused = fuse_boxes({"decoder": ScoredBox(LEFT), "mask": ScoredBox(NEAR)})
     assert fused is not None
     assert fused.box == Box(0.5, 0, 10.5, 10)
     assert fused.sources == ("decoder", "mask")
 
 
-def test_agreement_asks_the_detector_where_the_two_disagree() -> None:
+def test_agreement_follows_the_detector_if_the_others_disagree() -> None:
     apart: dict[BoxSource, Box] = {"decoder": LEFT, "mask": RIGHT}
     assert fused_sources(apart) == ("mask",)
     assert fused_sources({**apart, "detector": NEAR}) == ("decoder",)
     assert fused_sources({**apart, "detector": Box(31, 1, 40, 10)}) == ("mask",)
-    # it lies nowhere near either
+    # it overlaps neither
     assert fused_sources({**apart, "detector": Box(60, 60, 70, 70)}) == ("mask",)
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_agreement_takes_a_source_that_is_alone(source: BoxSource) -> None:
+def test_agreement_uses_a_single_source(source: BoxSource) -> None:
     assert fused_sources({source: LEFT}) == (source,)
 
 
-def test_a_named_source_is_that_source_or_nothing() -> None:
+def test_a_named_source_gives_its_box_or_none() -> None:
     found: dict[BoxSource, ScoredBox] = {"decoder": ScoredBox(LEFT), "detector": ScoredBox(NEAR)}
     decoder = fuse_boxes(found, "decoder")
     assert decoder is not None
@@ -75,7 +75,7 @@ def test_a_named_source_is_that_source_or_nothing() -> None:
     assert fuse_boxes(found, "mask") is None
 
 
-def test_the_vote_leaves_out_who_disagrees() -> None:
+def test_the_vote_excludes_sources_that_disagree() -> None:
     for places in permutations((LEFT, NEAR, RIGHT)):
         found = {name: ScoredBox(box) for name, box in zip(SOURCES, places, strict=True)}
         fused = fuse_boxes(found, "iou_vote")
@@ -83,7 +83,7 @@ def test_the_vote_leaves_out_who_disagrees() -> None:
         assert fused.box == Box(0.5, 0, 10.5, 10)
 
 
-def test_weights_decide_a_vote_and_move_a_mean() -> None:
+def test_weights_decide_a_vote_and_shift_a_mean() -> None:
     found = {name: ScoredBox(box) for name, box in zip(SOURCES, (LEFT, NEAR, RIGHT), strict=True)}
     heavy = fuse_boxes(found, "iou_vote", weights={"detector": 3.0})
     assert heavy is not None
@@ -95,7 +95,7 @@ def test_weights_decide_a_vote_and_move_a_mean() -> None:
     assert mean.box == Box(0.75, 0, 10.75, 10)
 
 
-def test_the_surest_source_wins_and_one_without_a_score_comes_last() -> None:
+def test_the_source_with_the_highest_score_wins_and_one_without_a_score_is_last() -> None:
     found: dict[BoxSource, ScoredBox] = {
         "decoder": ScoredBox(LEFT),
         "mask": ScoredBox(NEAR, 0.0),
@@ -107,7 +107,7 @@ def test_the_surest_source_wins_and_one_without_a_score_comes_last() -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_no_source_is_no_box(strategy: FusionStrategy) -> None:
+def test_without_sources_there_is_no_box(strategy: FusionStrategy) -> None:
     assert fuse_boxes({}, strategy) is None
 
 
@@ -121,7 +121,7 @@ def boxes() -> st.SearchStrategy[Box]:
     st.sampled_from(STRATEGIES),
     st.floats(0, 1),
 )
-def test_what_is_fused_lies_within_what_it_was_made_of(
+def test_a_fused_box_lies_within_the_union_of_its_sources(
     found: dict[BoxSource, Box], strategy: FusionStrategy, threshold: float
 ) -> None:
     scored = {name: ScoredBox(box) for name, box in found.items()}
@@ -136,7 +136,7 @@ def test_what_is_fused_lies_within_what_it_was_made_of(
     assert fuse_boxes(backwards, strategy, threshold=threshold) == fused
 
 
-def test_what_cannot_be_fused_is_said() -> None:
+def test_invalid_weights_and_strategies_are_refused() -> None:
     found: dict[BoxSource, ScoredBox] = {"decoder": ScoredBox(LEFT)}
     for weight in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(GeometryError, match="fusion weights: expected positive numbers"):

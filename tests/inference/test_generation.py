@@ -49,7 +49,7 @@ def test_cached_generation_equals_uncached() -> None:
         assert torch.allclose(first.references, second.references, atol=1e-4)
 
 
-def test_a_segmenter_sees_the_images_in_its_own_frame(tmp_path: Path) -> None:
+def test_a_segmenter_gets_the_images_in_its_own_frame(tmp_path: Path) -> None:
     model, processor = WHOLES["segmenter and location"].made(tmp_path)
     rows = [processor.row(question("Where is it?"))]
     batch = collate(rows, pad_id=processor.tokenizer.pad_id, left=True)
@@ -59,7 +59,7 @@ def test_a_segmenter_sees_the_images_in_its_own_frame(tmp_path: Path) -> None:
 
 @contextmanager
 def forced(model: PointingVLM, *answers: list[int]) -> Iterator[None]:
-    """Let the head name the next token of each row's answer, whatever it sees."""
+    """Make the head predict the next token of each row's answer, whatever its input."""
     written = iter(list(zip(*answers, strict=True)))
 
     def name_next(_: nn.Module, __: tuple[torch.Tensor, ...], logits: torch.Tensor) -> torch.Tensor:
@@ -84,8 +84,8 @@ def forced_generation(
 
 
 @pytest.mark.parametrize("offset", ["at", "prev"])
-def test_generated_states_are_those_of_training_with_and_without_a_cache(offset: str) -> None:
-    """Boxes of an answer forced through training's path and generated token by token are the same."""
+def test_generated_states_equal_those_of_training_with_and_without_a_cache(offset: str) -> None:
+    """An answer gives the same boxes in a training pass and generated token by token."""
     phrase = GroundedPhrase("it", 0, 2, (UnitGroup(("box", "mask"), (Reference((BOX, MASK)),)),))
     truth = GroundedText("it", (phrase,))
     model, processor = tiny_model(notation="tokens", offset=offset)
@@ -138,7 +138,7 @@ def test_an_answer_does_not_depend_on_its_neighbours() -> None:
 
 
 def test_states_of_generated_references_equal_teacher_forced_ones() -> None:
-    """Force an answer with references through training's path and through the cache."""
+    """Run an answer with references as in training and with the cache."""
     model, processor = tiny_model()
     box = Box(10, 10, 30, 30)
     phrase = GroundedPhrase(
@@ -177,8 +177,8 @@ def test_training_works_after_inference() -> None:
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_each_row_says_whether_it_ended_or_was_cut_at_the_limit(*, cached: bool) -> None:
-    """A row that ends with the last token that the limit allows did end."""
+def test_each_row_records_whether_it_reached_the_length_limit(*, cached: bool) -> None:
+    """A row that ends exactly at the length limit has ended."""
     model, processor = tiny_model()
     tokenizer = processor.tokenizer
     rows = [processor.row(question("Where?"))] * 3
@@ -191,7 +191,7 @@ def test_each_row_says_whether_it_ended_or_was_cut_at_the_limit(*, cached: bool)
 
 
 @pytest.mark.parametrize(("ends", "reason"), [(True, "stop"), (False, "length")])
-def test_an_answer_says_whether_the_limit_cut_it(*, ends: bool, reason: str) -> None:
+def test_an_answer_records_whether_it_reached_the_length_limit(*, ends: bool, reason: str) -> None:
     asked = predictor()
     tokenizer = asked.processor.tokenizer
     word, end = tokenizer.encode_text("red")[0], tokenizer.end_id
@@ -202,7 +202,7 @@ def test_an_answer_says_whether_the_limit_cut_it(*, ends: bool, reason: str) -> 
     assert answer.size == SIZE
 
 
-def test_unknown_unit_types_and_endless_prompts_are_refused() -> None:
+def test_unknown_unit_types_and_oversized_prompts_are_refused() -> None:
     ask = predictor().ask
     with pytest.raises(PromptError, match="expected some of"):
         ask(IMAGE, "Where?", units="depth")

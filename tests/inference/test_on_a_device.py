@@ -1,4 +1,4 @@
-"""Questions to models on a pretend accelerator: the processor's answers, and few waits."""
+"""Answers on a simulated accelerator: equal to the processor's, with few synchronisations."""
 
 from pathlib import Path
 from typing import Any
@@ -19,22 +19,22 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "scene-1.png"
 TOKENS = 14
 
 A_TOKEN = {"deixis.inference.generation:_Rows.append": 1}
-"""Reads that each generated token costs: the token itself, which says whether to go on."""
+"""Reads from the device per generated token: the token itself, to detect the end."""
 
 A_TOKEN_OF_SEVERAL_LENGTHS = {
     **A_TOKEN,
-    # the library asks whether the mask hides anything
+    # transformers checks whether the mask hides anything
     "transformers.masking_utils:_ignore_causal_mask_sdpa": 1,
 }
 
 
 def plain(value: Any) -> Any:
-    """An answer as data, numbers as the arrays that they came from."""
+    """Return an answer as data, with numbers as arrays."""
     return value.to_dict() if isinstance(value, PointingAnswer) else value
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two answers as data are alike; numbers within float32's rounding."""
+    """Return whether two answers as data are equal up to float32 rounding."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -49,7 +49,7 @@ def asked(predictor: Predictor, whole: Whole) -> list[PointingAnswer]:
 
 
 @pytest.mark.parametrize("name", WHOLES)
-def test_answers_are_those_of_the_processor(name: str, tmp_path: Path) -> None:
+def test_answers_on_a_device_equal_those_on_the_processor(name: str, tmp_path: Path) -> None:
     whole = WHOLES[name]
     model, processor = whole.made(tmp_path)
     expected = asked(Predictor(model, processor.tokenizer), whole)
@@ -70,16 +70,16 @@ PROMPT = {
     "deixis.inference.generation:generate": 1,
     "deixis.inference.generation:_Rows.note_runners_up.<locals>.<genexpr>": 2,
 }
-"""Reads that generation costs once for a batch: whether a row is padded, and the second choice."""
+"""Reads from the device once per batch: whether a row is padded, and the runner-up."""
 
 
 def places(device: PretendDevice, *words: str) -> dict[str, int]:
-    """Reads by the function that asked for them, of those with one of the words in their name."""
+    """Return the reads by function, for functions with one of the words in their name."""
     return {place: n for place, n in device.places().items() if any(w in place for w in words)}
 
 
 def reads_of(questions: Any, tokens: int) -> dict[str, int]:
-    """What it costs a model to write so many tokens."""
+    """Return the reads for a number of generated tokens."""
     model, processor = WHOLES["coordinates"].made(Path())
     with PretendDevice() as device:
         on_device(model)
@@ -93,7 +93,7 @@ def reads_of(questions: Any, tokens: int) -> dict[str, int]:
     [(DRAWN[:1], A_TOKEN), ([(IMAGE, ("Hm?",)), *DRAWN[:1]], A_TOKEN_OF_SEVERAL_LENGTHS)],
     ids=["one question", "several lengths"],
 )
-def test_a_token_more_costs_one_read_of_ours(questions: Any, each: dict[str, int]) -> None:
+def test_each_token_costs_one_read_from_the_device(questions: Any, each: dict[str, int]) -> None:
     few, more = reads_of(questions, 3), reads_of(questions, 7)
     grown = {place: count - few.get(place, 0) for place, count in more.items()}
     assert {place: count for place, count in grown.items() if count} == {
@@ -101,8 +101,8 @@ def test_a_token_more_costs_one_read_of_ours(questions: Any, each: dict[str, int
     }
 
 
-def test_the_shipped_model_answers_on_a_device_that_is_named() -> None:
-    """In float32, with second looks and fused boxes; without a word about it, in bfloat16."""
+def test_the_shipped_model_answers_on_a_named_device() -> None:
+    """In float32 with second looks and fused boxes; by default in bfloat16."""
     questions = [(EXAMPLE, "Where is the red circle?"), (EXAMPLE, "Is there a cup?")]
     here = deixis.load("scenes-tiny", device="cpu")
     expected = here.ask_many(questions, fuse="agreement", max_new_tokens=24)
@@ -112,11 +112,11 @@ def test_the_shipped_model_answers_on_a_device_that_is_named() -> None:
         found = there.ask_many(questions, fuse="agreement", max_new_tokens=24)
         assert deixis.load("scenes-tiny", device="meta").model.dtype == torch.bfloat16
     assert same([plain(one) for one in found], [plain(one) for one in expected])
-    # the decoded units of each look leave the device together, whatever is placed of them
+    # the decoded units of each look are transferred together, however many are used
     assert set(places(device, "predictor", "fus")) == set()
 
 
-def test_models_that_are_asked_beside_ours_run_there_too(tmp_path: Path) -> None:
+def test_detector_and_pose_model_run_on_the_same_device(tmp_path: Path) -> None:
     for name in ("dino", "pose"):
         (tmp_path / name).mkdir()
     save_detector(tmp_path / "dino")

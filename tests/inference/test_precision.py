@@ -1,4 +1,4 @@
-"""Models in half precision: how they are loaded, and that their answers are those of float32."""
+"""Models in half precision: loading, and answers close to those in float32."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def half() -> Predictor:
     return deixis.load("scenes-tiny", dtype="bfloat16")
 
 
-def test_answers_in_bfloat16_are_near_those_in_float32(half: Predictor) -> None:
+def test_answers_in_bfloat16_are_close_to_those_in_float32(half: Predictor) -> None:
     asked = [(EXAMPLE, question) for question in QUESTIONS]
     exact = deixis.load("scenes-tiny", device="cpu").ask_many(asked, max_new_tokens=24)
     found = half.ask_many(asked, max_new_tokens=24)
@@ -49,7 +49,7 @@ def test_answers_in_bfloat16_are_near_those_in_float32(half: Predictor) -> None:
     assert pointed >= 2
 
 
-def test_weights_take_the_type_and_tables_of_places_stay_exact(half: Predictor) -> None:
+def test_weights_have_the_dtype_and_position_tables_stay_exact(half: Predictor) -> None:
     assert {p.dtype for p in half.model.parameters()} == {torch.bfloat16}
     assert half.decoding.endswith(", in bfloat16")
     exact = deixis.load("scenes-tiny", dtype="auto", device="cpu").model
@@ -62,9 +62,9 @@ def test_weights_take_the_type_and_tables_of_places_stay_exact(half: Predictor) 
         assert torch.equal(table, tables[name]), name
 
 
-def test_devices_and_types_that_are_not_there_are_refused(deixis: Run) -> None:
+def test_unknown_devices_and_dtypes_are_refused(deixis: Run) -> None:
     for given, message in (
-        (("--device", "gpu"), "device 'gpu': torch has none of that name here: expected one of"),
+        (("--device", "gpu"), "device 'gpu': not available in torch here: expected one of"),
         (("--dtype", "int8"), "dtype 'int8': expected one of ['auto', 'float32', 'bfloat16'"),
     ):
         ended = deixis("point", EXAMPLE, "Where?", *given)
@@ -72,13 +72,13 @@ def test_devices_and_types_that_are_not_there_are_refused(deixis: Run) -> None:
         assert message in ended.err
 
 
-def test_the_command_line_asks_in_the_type_that_it_is_told(deixis: Run) -> None:
+def test_the_command_line_uses_the_given_dtype(deixis: Run) -> None:
     ended = deixis("point", EXAMPLE, QUESTIONS[0], "--device", "cpu", "--dtype", "bfloat16")
     assert ended.code == 0
     assert ended.out.startswith("The person.")
 
 
-def test_an_encoder_is_read_in_the_wanted_type(tmp_path: Path) -> None:
+def test_an_encoder_is_read_in_the_given_dtype(tmp_path: Path) -> None:
 
     encoder: Any = small_encoder("clip_vision_model")
     encoder.model.save_pretrained(tmp_path)

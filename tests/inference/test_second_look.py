@@ -35,7 +35,7 @@ QUESTION = st.sampled_from(
     runner_up=st.floats(0, 0.49),
     seen=st.lists(SEEN, max_size=3),
 )
-def test_a_look_that_is_not_needed_would_have_changed_nothing(
+def test_a_skipped_second_look_would_have_changed_nothing(
     *, question: str, points: bool, runner_up: float, seen: list[Seen]
 ) -> None:
     look = SecondLook(WORDS)
@@ -45,7 +45,7 @@ def test_a_look_that_is_not_needed_would_have_changed_nothing(
 
 
 @given(question=QUESTION, pointing=CHANCE, seen=st.lists(SEEN, min_size=1, max_size=4), more=SEEN)
-def test_seeing_more_never_turns_an_answer_into_a_denial(
+def test_more_evidence_never_turns_an_answer_into_a_denial(
     question: str, pointing: float, seen: list[Seen], more: Seen
 ) -> None:
     look = SecondLook(WORDS)
@@ -53,7 +53,7 @@ def test_seeing_more_never_turns_an_answer_into_a_denial(
         assert look.believes(question, pointing=pointing, seen=[*seen, more])
 
 
-def test_what_is_seen_decides_between_close_beginnings() -> None:
+def test_evidence_decides_between_close_first_tokens() -> None:
     look = SecondLook(WORDS)
     left, right = (0.2, 0.5), (0.8, 0.5)
     assert look.believes("red circle", pointing=0.45, seen=[Seen(0.95, left)])
@@ -65,7 +65,7 @@ def test_what_is_seen_decides_between_close_beginnings() -> None:
     assert not look.believes(there, pointing=0.6, seen=[Seen(0.95, right)])
 
 
-def test_nothing_is_looked_at_without_concepts() -> None:
+def test_without_concepts_there_is_no_second_look() -> None:
     assert not SecondLook({}).needed(points=True, runner_up=0.5)
 
 
@@ -86,7 +86,7 @@ def test_concepts_of_a_phrase(phrase: str, expected: tuple[int, ...]) -> None:
     assert SecondLook(WORDS).concepts(phrase) == expected
 
 
-def test_an_answer_begins_as_it_is_told_and_names_its_runner_up() -> None:
+def test_an_answer_starts_with_the_given_token_and_records_its_runner_up() -> None:
     model, processor = tiny_model()
     tokenizer = processor.tokenizer
     image = np.zeros((40, 40, 3), np.uint8)
@@ -110,15 +110,15 @@ def shipped() -> Predictor:
     return deixis.load("scenes-tiny")
 
 
-def test_what_can_be_seen_is_not_denied(shipped: Predictor) -> None:
-    """The language model alone denies this circle, as it does in every picture."""
+def test_recognised_instances_are_not_denied(shipped: Predictor) -> None:
+    """The language model alone denies this circle in every image."""
     alone = deixis.load("scenes-tiny", second_look=False)
     question = (REPOSITORY / "examples" / "scene-1.png", "Where is the red circle?")
     assert alone.ask(*question).phrases == ()
     (phrase,) = shipped.ask(*question).phrases
     (box,) = phrase.boxes
     assert np.allclose([box.x1, box.y1, box.x2, box.y2], [2, 94, 68, 160], atol=6)
-    # where there is none it stays denied
+    # an absent circle stays denied
     assert (
         shipped.ask(REPOSITORY / "examples" / "scene-4.png", "Where is the red circle?").phrases
         == ()
@@ -136,7 +136,7 @@ def test_answers_of_a_second_look_do_not_depend_on_their_neighbours(shipped: Pre
 
 
 class CountedParses(Triplets):
-    """Triplets that count how often an answer is parsed."""
+    """Triplets that count the calls that parse an answer."""
 
     parses: ClassVar[int] = 0
 

@@ -1,4 +1,4 @@
-"""What the shipped model answers, recorded: a change of the code changes none of it."""
+"""Recorded answers of the shipped model, which code changes must not alter."""
 
 from functools import cache
 from pathlib import Path
@@ -35,7 +35,7 @@ RECORDED: dict[str, tuple[tuple[str | Box, ...], str, tuple[object, ...]]] = {
     "standard 1, 1": (("Locate the person.",), "The person.", ((60, 48, 89, 99),)),
     "plain 3, 1": (("How many circles are there?",), "One.", ()),
 }
-"""By picture and number: question, answer, and boxes in whole pixels or areas of masks."""
+"""By image and number: question, answer, and boxes in whole pixels or areas of masks."""
 
 
 @cache
@@ -44,7 +44,7 @@ def shipped() -> Predictor:
 
 
 def picture(name: str) -> ImageArray | Path:
-    """An example picture, or a drawn scene by its level and number."""
+    """Return an example image, or a drawn scene by its level and number."""
     if (EXAMPLES / name).is_file():
         return EXAMPLES / name
     level, number = name.split()
@@ -55,7 +55,7 @@ def picture(name: str) -> ImageArray | Path:
 
 
 def pointed(answer: deixis.PointingAnswer) -> tuple[object, ...]:
-    """Boxes in whole pixels, and areas of masks, in the answer's order."""
+    """Return boxes in whole pixels and areas of masks, in the order of the answer."""
     found: list[object] = []
     for phrase in answer.phrases:
         for reference in phrase.references:
@@ -76,7 +76,7 @@ def test_the_shipped_model_answers_as_recorded(name: str) -> None:
     assert len(found) == len(expected)
     for unit, wanted in zip(found, expected, strict=True):
         if isinstance(wanted, tuple):
-            # processors differ in the last bits, and rounding may make a pixel of that
+            # processors differ in the last bits, which rounding can turn into a pixel
             assert unit == pytest.approx(wanted, abs=1)
         else:
             assert unit == pytest.approx(wanted, rel=0.02, abs=4)

@@ -4,7 +4,7 @@ from deixis.errors import BenchmarkError
 from deixis.metrics import AbsenceAccuracy
 
 
-def test_only_an_answer_that_says_so_refuses_an_absent_phrase() -> None:
+def test_only_an_explicit_denial_declines_an_absent_phrase() -> None:
     metric = AbsenceAccuracy()
     assert metric.update(0)
     assert not metric.update(2)
@@ -15,7 +15,7 @@ def test_only_an_answer_that_says_so_refuses_an_absent_phrase() -> None:
     assert (score.num_unparsed, score.num_examples) == (1, 4)
 
 
-def test_a_negative_number_of_things_is_refused() -> None:
+def test_a_negative_number_of_instances_is_refused() -> None:
     with pytest.raises(BenchmarkError, match="cannot point at -1 instances"):
         AbsenceAccuracy().update(-1)
 

@@ -49,7 +49,7 @@ def test_auroc_equals_a_comparison_of_every_pair() -> None:
     assert scored(scores, right).auroc == pytest.approx(np.mean(wins))
 
 
-def test_honest_scores_have_no_error() -> None:
+def test_calibrated_scores_have_no_error() -> None:
     result = scored([1.0, 1.0, 0.0], [True, True, False])
     assert (result.expected_calibration_error, result.brier, result.auroc) == (0.0, 0.0, 1.0)
 
@@ -64,7 +64,7 @@ def test_auroc_is_undefined_when_all_answers_share_an_outcome(outcome: bool) -> 
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), -0.1, 1.1])
-def test_a_score_that_is_no_probability_is_refused(score: float) -> None:
+def test_a_score_outside_of_0_to_1_is_refused(score: float) -> None:
     with pytest.raises(BenchmarkError, match=r"is not in \[0, 1\]"):
         Calibration().update(score, True)
 

@@ -33,7 +33,7 @@ def test_the_truth_scores_one() -> None:
 
 
 @pytest.mark.parametrize(("inequality", "accuracy"), [(">", 0.0), (">=", 1.0)])
-def test_an_overlap_on_the_threshold_counts_as_the_inequality_says(
+def test_an_overlap_on_the_threshold_counts_by_the_inequality(
     inequality: Inequality, accuracy: float
 ) -> None:
     metric = ComprehensionAccuracy(inequality=inequality)
@@ -52,7 +52,7 @@ def test_each_threshold_has_its_own_accuracy() -> None:
     assert_allclose(score.mean_iou, (0.4 + 0.6 + 0.8 + 0.95) / 4)
 
 
-def test_unparsed_and_declined_answers_are_wrong_and_counted_apart() -> None:
+def test_unparsed_and_declined_answers_are_wrong_and_counted_separately() -> None:
     metric = ComprehensionAccuracy()
     metric.update(TARGET, TARGET)
     metric.update(None, TARGET)

@@ -11,7 +11,7 @@ def test_equal_seeds_give_equal_intervals() -> None:
     assert confidence_interval(values, seed=3) != confidence_interval(values, seed=4)
 
 
-def test_the_interval_of_an_accuracy_is_near_that_of_the_normal_approximation() -> None:
+def test_the_interval_of_an_accuracy_is_close_to_the_normal_approximation() -> None:
     values = (np.arange(400) < 300).astype(np.float64)
     interval = confidence_interval(values, resamples=4000)
     half = 1.96 * np.sqrt(0.75 * 0.25 / 400)
@@ -24,13 +24,13 @@ def test_the_interval_of_a_ratio_weighs_examples_by_their_denominator() -> None:
     assert (interval.low, interval.high) == (0.75, 0.75)
 
 
-def test_drawing_in_blocks_does_not_change_the_statistic() -> None:
+def test_resampling_in_blocks_does_not_change_the_statistic() -> None:
     values = np.ones(700_000)
     interval = confidence_interval(values, resamples=3)
     assert (interval.low, interval.high) == (1.0, 1.0)
 
 
-def test_a_redrawn_split_without_anything_to_find_counts_as_perfect() -> None:
+def test_a_resampled_split_without_targets_counts_as_perfect() -> None:
     interval = confidence_interval(np.zeros(3), np.zeros(3))
     assert (interval.low, interval.high) == (1.0, 1.0)
 

@@ -56,7 +56,7 @@ def test_an_unparsed_answer_leaves_its_whole_target_in_the_union() -> None:
     assert score.target_accuracy == 0.5
 
 
-def test_an_empty_answer_where_there_is_a_target_is_declined() -> None:
+def test_an_empty_answer_to_an_existing_target_is_declined() -> None:
     metric = SegmentationAccuracy()
     metric.update(EMPTY, LEFT)
     score = metric.compute()
@@ -79,7 +79,7 @@ def test_expressions_without_target_count_as_in_grefcoco() -> None:
     assert score.num_unparsed == 1
 
 
-def test_nothing_to_find_and_nothing_drawn_is_perfect() -> None:
+def test_an_empty_answer_without_targets_is_perfect() -> None:
     metric = SegmentationAccuracy()
     metric.update(EMPTY, EMPTY)
     score = metric.compute()

@@ -11,7 +11,7 @@ from deixis.metrics import SetAccuracy, count_matches
 A, B, C = Box(0.0, 0.0, 10.0, 10.0), Box(20.0, 0.0, 30.0, 10.0), Box(40.0, 0.0, 50.0, 10.0)
 
 
-def test_a_pairing_is_as_large_as_the_best_of_all_permutations() -> None:
+def test_a_matching_is_as_large_as_the_best_of_all_permutations() -> None:
     generator = np.random.default_rng(0)
     for _ in range(100):
         hits = generator.random((4, 5)) < 0.35
@@ -61,7 +61,7 @@ def test_expressions_without_target_are_right_when_the_answer_is_empty() -> None
     assert (score.exact_accuracy, score.precision, score.recall) == (0.5, 0.0, None)
 
 
-def test_unparsed_answers_are_wrong_even_where_there_is_no_target() -> None:
+def test_unparsed_answers_are_wrong_even_without_a_target() -> None:
     metric = SetAccuracy()
     assert metric.update(None, []) == 0.0
     assert metric.update(None, [A]) == 0.0

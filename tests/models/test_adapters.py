@@ -96,7 +96,7 @@ def shake(model: nn.Module) -> None:
 
 @pytest.mark.parametrize("kind", [*sorted(LANGUAGE), *VISION])
 @pytest.mark.parametrize("preset", sorted(ADAPTER_PRESETS))
-def test_adapters_change_nothing_until_they_are_trained(kind: str, preset: str) -> None:
+def test_new_adapters_do_not_change_the_output(kind: str, preset: str) -> None:
     model = built(kind)
     before = run(model)
     adapters = insert_adapters(model, ADAPTER_PRESETS[preset])
@@ -112,7 +112,7 @@ def test_adapters_change_nothing_until_they_are_trained(kind: str, preset: str) 
 
 
 @pytest.mark.parametrize("kind", ["llama", "clip_vision_model", "gpt2"])
-def test_an_adapter_stands_right_before_its_attention(kind: str) -> None:
+def test_an_adapter_is_applied_directly_before_its_attention(kind: str) -> None:
     model = built(kind)
     insert_adapters(model)
     shake(model)
@@ -154,7 +154,7 @@ def meta_count(model_class: Any, config: Any, choice: AdapterConfig, skip_last: 
     return sum(p.numel() for a in adapters_of(model).values() for p in a.parameters())
 
 
-def test_parameter_counts_are_the_papers_at_its_sizes() -> None:
+def test_parameter_counts_are_those_of_the_paper() -> None:
     """Pink, section 4.1: 393,216 in ViT-L/14 and 2,097,152 in a language model of 7B."""
     vit = AutoConfig.for_model(
         "clip_vision_model",
@@ -170,7 +170,7 @@ def test_parameter_counts_are_the_papers_at_its_sizes() -> None:
     paper, code = ADAPTER_PRESETS["paper"], ADAPTER_PRESETS["code"]
     assert meta_count(CLIPVisionModel, vit, paper) == 393_216
     assert meta_count(LlamaForCausalLM, llama, paper) == 2_097_152
-    # the public code adds biases, and leaves out the layer that nobody reads
+    # the public code adds biases, and skips the layer that is not read
     assert meta_count(CLIPVisionModel, vit, code, skip_last=1) == 23 * (16_384 + 8 + 1024)
 
 
@@ -198,8 +198,8 @@ def test_adapters_train_through_gradient_checkpointing(kind: str) -> None:
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-6)
 
 
-def test_only_the_second_map_moves_first() -> None:
-    """With W_u zero, W_d has no gradient yet, and W_u has."""
+def test_only_the_second_map_gets_a_gradient_at_first() -> None:
+    """With W_u zero, only W_u has a gradient."""
     model = language_model("llama")
     adapters = insert_adapters(model)
     run(model).square().mean().backward()
@@ -217,7 +217,7 @@ def library_part(model: nn.Module) -> PreTrainedModel:
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", *VISION])
-def test_linear_adapters_merge_into_what_reads_them(kind: str) -> None:
+def test_linear_adapters_merge_into_the_maps_that_read_them(kind: str) -> None:
     model = built(kind)
     insert_adapters(model, LINEAR, skip_last=1)
     shake(model)
@@ -228,7 +228,7 @@ def test_linear_adapters_merge_into_what_reads_them(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "dinov3_vit", "clip_vision_model"])
-def test_a_merged_model_is_saved_and_loaded_as_the_library_does(kind: str, tmp_path: Path) -> None:
+def test_a_merged_model_round_trips_through_transformers(kind: str, tmp_path: Path) -> None:
     model = built(kind)
     insert_adapters(model, LINEAR)
     shake(model)
@@ -251,12 +251,12 @@ def test_linear_adapters_without_biases_merge_anywhere() -> None:
     assert torch.allclose(run(model), before, atol=2e-5)
 
 
-def test_what_cannot_be_merged_is_refused_and_stays() -> None:
+def test_a_refused_merge_leaves_the_model_unchanged() -> None:
     model = language_model("mistral")
     insert_adapters(model, LINEAR)
     shake(model)
     before = run(model)
-    with pytest.raises(ModelError, match="configuration no word for them"):
+    with pytest.raises(ModelError, match="configuration no setting for them"):
         merge_adapters(model)
     assert_same_outputs(run(model), before)
     assert len(adapters_of(model)) == 3
@@ -272,7 +272,7 @@ def test_what_cannot_be_merged_is_refused_and_stays() -> None:
 
 @pytest.mark.parametrize("kind", ["llama", "siglip_vision_model"])
 @pytest.mark.parametrize("preset", sorted(ADAPTER_PRESETS))
-def test_adapters_are_saved_and_loaded_alone(kind: str, preset: str, tmp_path: Path) -> None:
+def test_adapters_are_saved_and_loaded_separately(kind: str, preset: str, tmp_path: Path) -> None:
     model = built(kind)
     insert_adapters(model, ADAPTER_PRESETS[preset], skip_last=1)
     shake(model)
@@ -309,7 +309,7 @@ def test_adapters_are_part_of_a_state_dict_and_of_a_copy() -> None:
     assert not torch.equal(run(twin), run(model))
 
 
-def test_generation_with_a_cache_gives_what_a_whole_pass_gives() -> None:
+def test_generation_with_a_cache_equals_a_whole_pass() -> None:
     model = language_model("llama")
     insert_adapters(model)
     shake(model)
@@ -331,7 +331,7 @@ def test_padding_has_no_influence_on_adapted_rows() -> None:
     assert torch.allclose(logits[:, 2:], run(model), atol=1e-5)
 
 
-def test_adapters_take_the_precision_of_the_weights_around_them() -> None:
+def test_adapters_have_the_precision_of_their_attention() -> None:
     model = language_model("llama").bfloat16()
     before = run(model)
     adapters = insert_adapters(model)
@@ -343,7 +343,7 @@ def test_adapters_take_the_precision_of_the_weights_around_them() -> None:
     assert run(model).dtype == torch.bfloat16
 
 
-def test_our_own_encoder_and_cross_attention_have_no_place_for_adapters() -> None:
+def test_the_small_encoder_and_cross_attention_take_no_adapters() -> None:
     config = SmallVisionConfig(image_size=32, widths=(4, 4, 4, 8), blocks=(1, 1), layers=1, heads=2)
     with pytest.raises(ModelError, match="SmallVisionEncoder has no self-attention"):
         insert_adapters(SmallVisionEncoder(config))
@@ -362,20 +362,22 @@ def test_our_own_encoder_and_cross_attention_have_no_place_for_adapters() -> Non
     assert names == ["encoder.layers.0.self_attn", "decoder.layers.0.self_attn"]
 
 
-def test_adapters_are_put_in_once_and_somewhere() -> None:
+def test_adapters_are_inserted_once_into_existing_attentions() -> None:
     model = language_model("llama")
     with pytest.raises(ModelError, match="skip_last: expected 0 to 2, got 3"):
         insert_adapters(model, skip_last=3)
     with pytest.raises(ModelError, match="has no adapters to save"):
         save_adapters(model, Path("nowhere"))
     insert_adapters(model)
-    with pytest.raises(ModelError, match="has adapters already"):
+    with pytest.raises(ModelError, match="already has adapters"):
         insert_adapters(model)
     with pytest.raises(ModelError, match="Linear has no self-attention"):
         insert_adapters(nn.Linear(2, 2))
 
 
-def test_damaged_and_foreign_adapters_are_refused_and_the_model_stays(tmp_path: Path) -> None:
+def test_damaged_and_foreign_adapters_are_refused_and_the_model_is_unchanged(
+    tmp_path: Path,
+) -> None:
     model = language_model("llama")
     insert_adapters(model)
     shake(model)
@@ -391,7 +393,7 @@ def test_damaged_and_foreign_adapters_are_refused_and_the_model_stays(tmp_path: 
     refused("the model has no attention", small_encoder("clip_vision_model"))
     other = language_model("llama")
     insert_adapters(other, AdapterConfig(hidden=4))
-    refused("the model has others already", other)
+    refused("the model has other adapters", other)
     for change, message in (
         ({"format": "other"}, "format 'other'"),
         ({"config": {"nothing": 1}}, "nothing"),

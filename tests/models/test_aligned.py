@@ -1,4 +1,4 @@
-"""A model that is attached to computes what the library's model computes, and trains on top.
+"""Aligned models compute the same as those of transformers, and can be trained.
 
 Hidden states and logits are compared on the same ids, pixels and positions, to 1e-5.
 """
@@ -41,7 +41,7 @@ from deixis.training.recipe import Stage
 KINDS = sorted(RELEASED)
 QWEN = [kind for kind in KINDS if kind.startswith("qwen")]
 WHOLE = ["llava", *QWEN]
-"""Kinds whose image tokens on our canvas are all that the library's model makes of it."""
+"""Kinds for which transformers makes the same image tokens from the canvas."""
 
 ATOL = 1e-5
 DECODER = asdict(DecoderConfig(width=32, heads=2, hidden=48, layers=2, num_queries=24))
@@ -64,7 +64,7 @@ def square(side: int, seed: int = 0) -> np.ndarray:
 
 
 def question_batch(processor: Processor, count: int = 2, *, left: bool = False) -> Batch:
-    """Questions of several lengths, each about an image that fills the canvas."""
+    """Return questions of several lengths, each about an image that fills the canvas."""
     rows = []
     for index in range(count):
         image = square(processor.canvas, index)
@@ -75,7 +75,7 @@ def question_batch(processor: Processor, count: int = 2, *, left: bool = False) 
 
 
 def plain(batch: Batch, tokenizer: MarkedTokenizer) -> Batch:
-    """The same batch with old tokens for those that mark who speaks."""
+    """Return the batch with existing tokens in place of role markers."""
     ids = batch.input_ids.clone()
     ids[ids == tokenizer.user_id] = 40
     ids[ids == tokenizer.assistant_id] = 41
@@ -83,7 +83,7 @@ def plain(batch: Batch, tokenizer: MarkedTokenizer) -> Batch:
 
 
 def library_inputs(kind: str, model: PreTrainedModel, batch: Batch, mean: Any, std: Any) -> Any:
-    """A batch as the library's own model takes it, made by the library's own functions."""
+    """Return a batch for the transformers model, made by functions of transformers."""
     config: Any = model.config
     ids = batch.input_ids.clone()
     on_image = (batch.turns == 0) & (ids != ids[:, :1])
@@ -126,7 +126,7 @@ def read(model: PointingVLM, batch: Batch) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-def test_states_and_logits_are_those_of_the_librarys_model(kind: str, tmp_path: Path) -> None:
+def test_states_and_logits_equal_those_of_transformers(kind: str, tmp_path: Path) -> None:
     released: Any = release(kind, tmp_path)
     model, tokenizer = attach(kind, tmp_path)
     batch = plain(question_batch(build_processor(model.config, tokenizer)), tokenizer)
@@ -145,7 +145,7 @@ def test_states_and_logits_are_those_of_the_librarys_model(kind: str, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ["llava_next", "llava_onevision"])
-def test_models_of_tiles_give_the_tokens_of_the_whole_image(kind: str, tmp_path: Path) -> None:
+def test_tiling_models_give_the_tokens_of_the_whole_image(kind: str, tmp_path: Path) -> None:
     released: Any = release(kind, tmp_path)
     model, _ = attach(kind, tmp_path)
     side = model.config.canvas
@@ -167,9 +167,7 @@ def test_models_of_tiles_give_the_tokens_of_the_whole_image(kind: str, tmp_path:
 
 
 @pytest.mark.parametrize("kind", ["llava", "qwen2_5_vl", "qwen3_vl"])
-def test_steps_with_a_cache_and_padding_on_the_left_change_nothing(
-    kind: str, tmp_path: Path
-) -> None:
+def test_a_cache_and_left_padding_do_not_change_states(kind: str, tmp_path: Path) -> None:
     release(kind, tmp_path)
     model, tokenizer = attach(kind, tmp_path)
     processor = build_processor(model.config, tokenizer)
@@ -201,7 +199,7 @@ def test_steps_with_a_cache_and_padding_on_the_left_change_nothing(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_saved_and_loaded_it_answers_the_same(kind: str, tmp_path: Path) -> None:
+def test_a_saved_and_loaded_model_gives_the_same_answers(kind: str, tmp_path: Path) -> None:
     release(kind, tmp_path / "released")
     model, tokenizer = attach(kind, tmp_path / "released")
     model.save_pretrained(tmp_path / "saved")
@@ -232,7 +230,7 @@ def scene_batch(processor: Processor) -> Batch:
 
 
 @pytest.mark.parametrize("kind", ["llava", "qwen3_vl"])
-def test_what_is_new_trains_and_the_rest_is_frozen(kind: str, tmp_path: Path) -> None:
+def test_new_parts_train_and_released_ones_are_frozen(kind: str, tmp_path: Path) -> None:
     release(kind, tmp_path)
     model, tokenizer = attach(kind, tmp_path, concepts=["circle"])
     batch = scene_batch(build_processor(model.config, tokenizer))
@@ -248,7 +246,7 @@ def test_what_is_new_trains_and_the_rest_is_frozen(kind: str, tmp_path: Path) ->
             assert any(each is not None and each.abs().sum() > 0 for each in gradients), name
 
 
-def test_released_weights_may_be_half_as_wide_under_autocast(tmp_path: Path) -> None:
+def test_released_weights_may_be_in_half_precision_under_autocast(tmp_path: Path) -> None:
     release("qwen3_vl", tmp_path)
     model, tokenizer = attach("qwen3_vl", tmp_path, dtype=torch.bfloat16)
     kinds = {
@@ -265,7 +263,7 @@ def test_released_weights_may_be_half_as_wide_under_autocast(tmp_path: Path) -> 
     assert torch.isfinite(output.loss)
 
 
-def test_a_stage_may_train_what_was_attached(tmp_path: Path) -> None:
+def test_a_stage_can_train_released_parts(tmp_path: Path) -> None:
     release("qwen3_vl", tmp_path)
     model, tokenizer = attach("qwen3_vl", tmp_path)
     parts = ("vision_encoder", "language_model", "region_encoder")
@@ -273,13 +271,13 @@ def test_a_stage_may_train_what_was_attached(tmp_path: Path) -> None:
     batch = scene_batch(build_processor(model.config, tokenizer))
     model(batch).loss.backward()
     vision: Any = model.vision_encoder
-    # features after the first layers have a merger of their own, which learns through them alone
+    # features for the first layers have their own merger, which gets gradients through them only
     for merger in vision.model.deepstack_merger_list:
         assert merger.linear_fc2.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("kind", ["llava", "qwen2_vl"])
-def test_markers_are_new_rows_and_old_rows_stay(kind: str, tmp_path: Path) -> None:
+def test_markers_are_new_rows_and_existing_rows_are_unchanged(kind: str, tmp_path: Path) -> None:
     released: Any = release(kind, tmp_path)
     model, tokenizer = attach(kind, tmp_path)
     old = released.get_input_embeddings().weight
@@ -357,7 +355,7 @@ def test_a_key_that_does_not_fit_is_named(
     ],
     ids=["layers", "no class token"],
 )
-def test_an_encoder_that_is_read_otherwise_is_refused(
+def test_an_encoder_with_unsupported_features_is_refused(
     changes: dict[str, Any], told: str, tmp_path: Path
 ) -> None:
     release("llava", tmp_path, **changes)
@@ -382,7 +380,7 @@ def test_another_layer_class_token_and_projector_are_kept(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", ["llava", "qwen3_vl"])
-def test_generation_with_a_cache_gives_what_it_gives_without(kind: str, tmp_path: Path) -> None:
+def test_generation_is_equal_with_and_without_a_cache(kind: str, tmp_path: Path) -> None:
     release(kind, tmp_path)
     model, tokenizer = attach(kind, tmp_path)
     batch = question_batch(build_processor(model.config, tokenizer), 3, left=True)
@@ -394,7 +392,7 @@ def test_generation_with_a_cache_gives_what_it_gives_without(kind: str, tmp_path
     assert any(len(each.ids) == 6 for each in one)
 
 
-def test_a_language_model_that_adds_features_has_to_be_given_them(tmp_path: Path) -> None:
+def test_a_language_model_that_adds_features_requires_them(tmp_path: Path) -> None:
     release("qwen3_vl", tmp_path)
     model, tokenizer = attach("qwen3_vl", tmp_path)
     batch = question_batch(build_processor(model.config, tokenizer))
@@ -412,6 +410,6 @@ def test_a_language_model_that_adds_features_has_to_be_given_them(tmp_path: Path
     [{"projector": {"bias": False}}, {"projector": {"depth": 3}, "tokens_from": "encoder"}],
     ids=["no projector", "unknown field"],
 )
-def test_a_projector_that_cannot_be_is_refused(changes: dict[str, Any]) -> None:
+def test_an_unsupported_projector_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="projector"):
         tiny_model(**{"tokens_from": "cells", **changes})

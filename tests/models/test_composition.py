@@ -114,7 +114,7 @@ def texts_of(processor: Processor, row: Row) -> str:
 # ------------------------------------------------------------------------------------- regions
 
 
-def test_regions_stand_in_a_question_as_their_encoders_read_them() -> None:
+def test_regions_appear_in_a_question_as_their_encoders_need() -> None:
     _, processor = tiny_model(tokens_from="encoder", regions=MIX.to_json())
     sample = scene()
     question = (
@@ -141,7 +141,7 @@ def test_regions_stand_in_a_question_as_their_encoders_read_them() -> None:
     assert row.region_boxes[1].max() <= 1
 
 
-def test_a_description_is_words_where_nothing_reads_it() -> None:
+def test_a_description_is_plain_text_without_an_encoder() -> None:
     _, processor = tiny_model()
     sample = scene()
     plain = row_of(processor, sample, Turn(("Find the red circle.",)))
@@ -150,7 +150,7 @@ def test_a_description_is_words_where_nothing_reads_it() -> None:
     assert not len(described.regions)
 
 
-def test_a_mix_of_region_encoders_trains_and_is_saved(tmp_path: Path) -> None:
+def test_several_region_encoders_train_and_are_saved(tmp_path: Path) -> None:
     model, processor = tiny_model(tokens_from="encoder", regions=MIX.to_json())
     sample = scene()
     box, mask = sample.instances[0].box, sample.instances[0].mask
@@ -190,7 +190,7 @@ def test_rows_without_regions_keep_every_weight_in_the_backward_pass() -> None:
     assert not any(bool(grad.any()) for grad in given)
 
 
-def test_the_connector_tells_descriptions_apart_by_what_it_reads() -> None:
+def test_the_connector_distinguishes_descriptions_by_their_text() -> None:
     """By heart: the words stand only in front of the connector's tokens in different ways."""
     model, processor = tiny_model(tokens_from="encoder", regions=TAMP.to_json())
     sample = scene()
@@ -206,7 +206,7 @@ def test_the_connector_tells_descriptions_apart_by_what_it_reads() -> None:
     assert predictor.ask(image, [Description("two")]).text == "Right."
 
 
-def test_a_type_of_region_that_no_encoder_takes_is_refused() -> None:
+def test_a_type_of_region_without_an_encoder_is_refused() -> None:
     _, processor = tiny_model(tokens_from="encoder", regions=TAMP.to_json())
     with pytest.raises(PromptError, match=r"takes no regions of type point; .*\['box'\]"):
         row_of(processor, scene(), Turn((Point(1, 1),)))
@@ -215,7 +215,7 @@ def test_a_type_of_region_that_no_encoder_takes_is_refused() -> None:
 # ----------------------------------------------------------------------------------- notations
 
 
-def test_boxes_as_text_are_learned_and_read_back() -> None:
+def test_boxes_as_text_are_trained_and_parsed() -> None:
     """Pink: no decoder takes part, a box is a sentence."""
     model, processor = tiny_model(
         notation="coordinates",
@@ -240,7 +240,7 @@ def test_boxes_as_text_are_learned_and_read_back() -> None:
     assert not answer.problems
 
 
-def test_location_and_segmentation_tokens_are_decoded_apart() -> None:
+def test_location_and_segmentation_tokens_are_decoded_separately() -> None:
     """u-LLaVA: a box from `<LOC>`, a mask from `<SEG>`, both of one reference."""
     model, processor = tiny_model(notation="tokens")
     sample = scene()
@@ -261,7 +261,7 @@ def test_location_and_segmentation_tokens_are_decoded_apart() -> None:
     assert reference.score is not None
 
 
-def test_a_plan_goes_before_the_answer() -> None:
+def test_a_plan_precedes_the_answer() -> None:
     _, processor = tiny_model(notation="triplets_plan")
     turn = Turn(("Where?",), answer_about(scene(), "box"))
     assert "<Task>" in texts_of(processor, row_of(processor, scene(), turn))
@@ -291,7 +291,7 @@ def video_row(processor: Processor, video: Video, *questions: str, answer: str =
 
 
 @pytest.mark.parametrize("frames", [1, 8, 20])
-def test_a_video_is_a_token_a_frame_and_those_of_an_image(frames: int) -> None:
+def test_a_video_has_a_token_per_frame_and_those_of_an_image(frames: int) -> None:
     model, processor = video_model()
     row = video_row(processor, clip(frames), "What happens?")
     assert row.frames == len(row.pixels) == 8
@@ -311,7 +311,7 @@ def test_a_video_stands_before_or_after_the_first_question() -> None:
         assert (row.turns[places] == (0 if first else 1)).all()
 
 
-def test_images_and_videos_share_a_batch_and_do_not_see_each_other() -> None:
+def test_images_and_videos_in_a_batch_are_independent() -> None:
     model, processor = video_model()
     sample = scene()
     rows = [
@@ -382,7 +382,7 @@ def pyramid() -> dict[str, Any]:
 @pytest.mark.parametrize(
     "pixel_decoder", [None, {"width": 16, "groups": 4}], ids=["ours", "maskformer"]
 )
-def test_encoders_of_the_hub_see_for_the_whole_model(
+def test_encoders_of_the_hub_work_in_the_whole_model(
     vision: dict[str, Any], pixel_decoder: dict[str, Any] | None, tmp_path: Path
 ) -> None:
     model, processor = tiny_model(vision=vision, tokens_from="encoder", pixel_decoder=pixel_decoder)
@@ -407,7 +407,7 @@ def test_encoders_of_the_hub_see_for_the_whole_model(
         assert_same_outputs(run(again, batch).loss, run(model, batch).loss)
 
 
-def test_a_processor_fits_whatever_the_configuration_says() -> None:
+def test_a_processor_fits_every_configuration() -> None:
     vision = pretrained("clip_vision_model", image_size=64)
     model, _ = tiny_model(vision=vision, tokens_from="encoder")
     processor = build_processor(model.config, tiny_tokenizer())

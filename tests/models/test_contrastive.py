@@ -33,7 +33,7 @@ def written_out(first: torch.Tensor, second: torch.Tensor, scale: float) -> floa
     return total / (2 * len(first))
 
 
-def test_the_loss_is_that_of_all_pairs_written_out() -> None:
+def test_the_loss_equals_a_loop_over_all_pairs() -> None:
     first, second = features(6)
     scale = SimilarityScale()
     assert scale().item() == pytest.approx(1 / 0.07)
@@ -50,7 +50,7 @@ def test_the_order_of_pairs_does_not_matter() -> None:
     assert shuffled.item() == pytest.approx(contrastive_loss(first, second, scale).item())
 
 
-def test_the_scale_keeps_its_bound_and_can_come_back() -> None:
+def test_the_scale_is_bounded_and_can_decrease_again() -> None:
     scale = SimilarityScale(90.0)
     step = torch.optim.SGD(scale.parameters(), lr=1.0)
     for wanted in (1.0, 1.0, -1.0):
@@ -75,7 +75,7 @@ def test_fewer_rows_at_once_change_neither_loss_nor_gradients(rows_at_once: int)
         assert torch.allclose(one, other, atol=1e-12)
 
 
-def test_no_pairs_are_no_loss_and_equal_features_have_finite_gradients() -> None:
+def test_no_pairs_give_zero_loss_and_equal_features_finite_gradients() -> None:
     first, second = features(0)
     value = contrastive_loss(first, second, torch.tensor(10.0))
     value.backward()
@@ -117,7 +117,7 @@ def batch(count: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("sizes", [(3, 3), (5, 2), (1, 12)])
-def test_cached_gradients_are_those_of_the_whole_batch(
+def test_cached_gradients_equal_those_of_the_whole_batch(
     dtype: torch.dtype, sizes: tuple[int, int]
 ) -> None:
     images, texts = batch(12, dtype)

@@ -1,4 +1,4 @@
-"""Every part and the whole model on a pretend accelerator: the same numbers, and no mixed devices."""
+"""Every part and the whole model on a simulated accelerator: the same numbers, and no mixed devices."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def learned(module: nn.Module, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @every_part
-def test_every_part_gives_the_processors_numbers_on_a_device(run: Run) -> None:
+def test_every_part_on_a_device_equals_the_processor(run: Run) -> None:
     plain = run.built()
     expected = run.call(plain, Given())
     wanted = learned(plain, expected)
@@ -55,7 +55,7 @@ LEARNING = (
 
 
 @pytest.mark.parametrize("name", LEARNING)
-def test_losses_and_gradients_are_those_of_the_processor(name: str, tmp_path: Path) -> None:
+def test_losses_and_gradients_equal_those_on_the_processor(name: str, tmp_path: Path) -> None:
     whole = WHOLES[name]
     model, processor = whole.made(tmp_path)
     batch = learning_batch(processor, whole.tasks)

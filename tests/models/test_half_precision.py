@@ -38,7 +38,7 @@ def test_every_module_of_the_catalogue_is_among_the_parts() -> None:
 
 
 @every_part
-def test_every_part_works_and_learns_in_half_precision(run: Run) -> None:
+def test_every_part_works_and_trains_in_half_precision(run: Run) -> None:
     # the same rounded weights, computed exactly
     exact = run.built().to(HALF).float()
     expected = run.call(exact, Given())
@@ -67,7 +67,7 @@ LEARNING = ("triplets", "bodies and depth", "segmenter and location", "mix of re
 
 
 @pytest.mark.parametrize("name", LEARNING)
-def test_whole_models_learn_in_half_precision(name: str, tmp_path: Path) -> None:
+def test_whole_models_train_in_half_precision(name: str, tmp_path: Path) -> None:
     whole = WHOLES[name]
     model, processor = whole.made(tmp_path)
     batch = learning_batch(processor, whole.tasks)
@@ -86,7 +86,7 @@ def test_whole_models_learn_in_half_precision(name: str, tmp_path: Path) -> None
             assert bool(torch.isfinite(parameter.grad).all()), key
 
 
-def test_remembered_features_keep_their_type(tmp_path: Path) -> None:
+def test_cached_features_keep_their_dtype(tmp_path: Path) -> None:
     encoder = small_encoder("clip_vision_model").to(HALF).freeze()
     pixels = canvases(2, 32)
     plain = encoder(pixels)

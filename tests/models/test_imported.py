@@ -1,4 +1,4 @@
-"""Published weights inside a model: what `deixis import` wrote, put where it belongs."""
+"""Loading weights that `deixis import` wrote into a model."""
 
 import json
 from dataclasses import asdict, replace
@@ -65,11 +65,11 @@ def shape_of(model: nn.Module) -> dict[str, Any]:
 
 
 MARKERS = {marker.value: 50 + number for number, marker in enumerate(Marker)}
-"""Markers after the 40 tokens of the published vocabularies, as they are where a tokenizer is extended."""
+"""Markers after the 40 tokens of the published vocabularies, as in an extended tokenizer."""
 
 
 def model_for(**changes: Any) -> tuple[PointingVLM, Processor]:
-    """A model of the shapes of the small published ones, with a larger vocabulary."""
+    """Build a model of the shapes of the small published ones, with a larger vocabulary."""
     language = {**shape_of(llama()), "vocab_size": 400}
     vision = vision_config(shape_of(clip()), image_size=28, layer=-2)
     return tiny_model(
@@ -102,7 +102,7 @@ def imported(
     return folder / "parts"
 
 
-def test_pinks_weights_and_adapters_are_put_in_and_saved(tmp_path: Path) -> None:
+def test_weights_and_adapters_of_pink_are_loaded_and_saved(tmp_path: Path) -> None:
     tensors = pink()
     parts = imported("pink", tmp_path, tensors, activation="identity")
     model, processor = model_for()
@@ -113,7 +113,7 @@ def test_pinks_weights_and_adapters_are_put_in_and_saved(tmp_path: Path) -> None
     }
     assert loaded["projector"].taken == 2
     assert not any(one.stay for one in loaded.values())
-    # rows of our markers stay as they are
+    # rows of the model's markers are unchanged
     head = model.get_parameter("language_model.lm_head.weight")
     assert torch.equal(head[:40], tensors["lm_head.weight"])
     assert torch.equal(head[40:], before[40:])
@@ -121,7 +121,7 @@ def test_pinks_weights_and_adapters_are_put_in_and_saved(tmp_path: Path) -> None
     assert isinstance(adapter, nn.Module)
     key = "model.layers.1.adapter_attn.tune_adapter_b.weight"
     assert torch.equal(dict(adapter.named_parameters())["up.weight"], tensors[key])
-    # the last layer, which is not read, has none
+    # the last layer, which is not read, has no adapter
     assert not hasattr(
         model.get_submodule("vision_encoder.model.encoder.layers.2.self_attn"), "adapter"
     )
@@ -134,7 +134,7 @@ def test_pinks_weights_and_adapters_are_put_in_and_saved(tmp_path: Path) -> None
     assert all(torch.equal(v, again.state_dict()[k]) for k, v in model.state_dict().items())
 
 
-def test_ullavas_decoders_take_their_weights_and_keep_our_estimates(tmp_path: Path) -> None:
+def test_decoders_of_ullava_load_their_weights_and_keep_quality_estimates(tmp_path: Path) -> None:
     tensors = ullava()
     parts = imported("ullava", tmp_path, tensors)
     decoders = {
@@ -145,7 +145,7 @@ def test_ullavas_decoders_take_their_weights_and_keep_our_estimates(tmp_path: Pa
     loaded = {one.part: one for one in load_imported(model, parts)}
     assert loaded["location_decoder"].place == "box_decoder"
     assert loaded["prompted_decoder"].place == "mask_decoder"
-    # the published decoders do not say how sure they are
+    # the published decoders have no quality estimate
     for part in ("location_decoder", "prompted_decoder"):
         assert loaded[part].stay
         assert all("estimate" in name or "quality" in name for name in loaded[part].stay), part
@@ -153,7 +153,7 @@ def test_ullavas_decoders_take_their_weights_and_keep_our_estimates(tmp_path: Pa
     assert torch.equal(last, tensors["det_decoder.4.weight"])
 
 
-def test_what_does_not_fit_is_refused_by_its_name(tmp_path: Path) -> None:
+def test_tensors_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
     parts = imported("pink", tmp_path, pink(), activation="identity")
     model, _ = model_for(projector={"layers": 2})
     projector = parts / "projector.safetensors"
@@ -173,7 +173,7 @@ def test_a_part_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("activation", ["identity", "silu"])
-def test_pinks_language_adapters_have_between_their_maps_what_the_config_says(
+def test_language_adapters_of_pink_have_the_activation_of_the_config(
     tmp_path: Path, activation: str
 ) -> None:
     tensors = pink()
@@ -191,13 +191,15 @@ def test_pinks_language_adapters_have_between_their_maps_what_the_config_says(
     expected = state + narrow @ up[0].T + up[1]
     adapter = model.get_submodule("language_model.model.layers.1.self_attn.adapter")
     assert torch.allclose(adapter(state), expected, atol=1e-6)
-    # the public code never gives the vision encoder's an activation
+    # in the public code, adapters of the vision encoder have no activation
     adapters = model.get_submodule("vision_encoder.model.encoder.layers.0.self_attn.adapter")
     assert isinstance(adapters.get_submodule("activation"), nn.Identity)
 
 
-def test_adapters_of_which_nothing_says_the_activation_are_asked_about(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"is in no tensor.*\nhint: --activation identity"):
+def test_an_unknown_activation_of_adapters_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"tensors do not determine.*\nhint: --activation identity"
+    ):
         imported("pink", tmp_path, pink())
     folder = tmp_path / "source"
     (folder / "config.json").write_text('{"adapter_non_linear": true}')
@@ -210,13 +212,15 @@ def test_adapters_of_which_nothing_says_the_activation_are_asked_about(tmp_path:
         import_weights("refvlm", folder, tmp_path / "parts", activation="silu")
     with pytest.raises(ModelError, match="activation 'gelu': expected one of"):
         read_activation("gelu")
-    # what was imported before the question was asked does not say it either
+    # reports of earlier versions have no activation
     (folder / "config.json").write_text('{"adapter_non_linear": true}')
     import_weights("pink", folder, tmp_path / "parts")
     told = json.loads((tmp_path / "parts" / "report.json").read_text())
     del told["settings"]
     (tmp_path / "parts" / "report.json").write_text(json.dumps(told))
-    with pytest.raises(CheckpointError, match=r"expected identity or silu.*\nhint: import"):
+    with pytest.raises(
+        CheckpointError, match=r"expected activation identity or silu.*\nhint: import"
+    ):
         load_imported(model_for()[0], tmp_path / "parts")
 
 
@@ -228,7 +232,7 @@ def test_a_model_with_more_layers_than_the_weights_is_refused(tmp_path: Path) ->
         load_imported(model_for(text_config=language)[0], parts)
 
 
-def test_rows_without_a_name_do_not_take_the_place_of_markers(tmp_path: Path) -> None:
+def test_unnamed_rows_do_not_overwrite_markers(tmp_path: Path) -> None:
     parts = imported("ullava", tmp_path, {k: v for k, v in ullava().items() if "llm." in k})
     model, _ = model_for(marker_ids={**MARKERS, "<SEG>": 39})
     with pytest.raises(CheckpointError, match=r"row 39 of 40 .* is the marker <SEG> here\nhint: "):
@@ -255,7 +259,7 @@ SIZE = ImageSize(40, 80)
 
 
 def download(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
-    """A published checkpoint for the language model and CLIP that lie beside it."""
+    """Write a published checkpoint that fits the language model and CLIP in the folder."""
     language_folder("llama", folder / "vicuna")
     clip_config: Any = small_config("clip_vision_model")
     torch.manual_seed(3)
@@ -281,7 +285,7 @@ def download(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
     return tensors, numbers
 
 
-def test_a_published_checkpoint_of_ullava_points_where_its_code_does(tmp_path: Path) -> None:
+def test_a_published_checkpoint_of_ullava_points_like_its_code(tmp_path: Path) -> None:
     tensors, numbers = download(tmp_path)
     (tmp_path / "parts").mkdir()
     report = import_weights("ullava", tmp_path / "source", tmp_path / "parts")
@@ -362,7 +366,7 @@ def test_a_published_checkpoint_of_ullava_points_where_its_code_does(tmp_path: P
     found = decoded.corners[0, 0]
     assert torch.allclose(found, boxed(place - 1), atol=1e-5)
     assert (boxed(place) - found).abs().max() > 1e-3
-    # a choice of one's own comes before the import's
+    # a chosen offset takes precedence over that of the import
     model, _ = build_model(tiny_recipe(model=replace(choice, offset="at")))
     assert model.config.offset == "at"
 
@@ -380,7 +384,7 @@ BODIES = {"joint_layers": 2, "from_box": False, "levels": 2, "num_queries": 4, "
 
 
 def model_for_refvlm(**changes: Any) -> tuple[PointingVLM, Processor]:
-    """A model of the shapes of the small published REF-VLM, with an encoder of its pyramid."""
+    """Build a model of the shapes of the small published REF-VLM, with its pyramid encoder."""
     vision = SmallVisionConfig(image_size=64, widths=PYRAMID, blocks=(1, 1), layers=1, heads=2)
     regions = RegionEncodersConfig({"mask": MASK_REGIONS["code"]})
     return model_for(
@@ -403,7 +407,9 @@ def model_for_refvlm(**changes: Any) -> tuple[PointingVLM, Processor]:
 
 
 @torch.no_grad()
-def test_refvlms_decoders_take_their_weights_and_decode_as_the_public_code(tmp_path: Path) -> None:
+def test_decoders_of_refvlm_load_their_weights_and_decode_like_the_public_code(
+    tmp_path: Path,
+) -> None:
     tensors = official.lively(refvlm())
     parts = imported("refvlm", tmp_path, tensors)
     model, processor = model_for_refvlm()
@@ -446,7 +452,7 @@ def test_refvlms_decoders_take_their_weights_and_decode_as_the_public_code(tmp_p
     official.close(found.boxes[1], bodies["box"][:, :3])
 
 
-def test_decoders_of_another_design_take_no_published_weights(tmp_path: Path) -> None:
+def test_decoders_of_another_design_refuse_published_weights(tmp_path: Path) -> None:
     parts = imported("refvlm", tmp_path, refvlm())
     own = {"width": DECODER, "heads": 2, "hidden": 24, "layers": 2, "anchored": False}
     model, _ = model_for_refvlm(more={"box": own})
@@ -455,7 +461,7 @@ def test_decoders_of_another_design_take_no_published_weights(tmp_path: Path) ->
         load_imported(model, parts)
 
 
-def test_clips_weights_go_into_the_vit_of_a_pyramid() -> None:
+def test_clip_weights_are_loaded_into_the_vit_of_a_pyramid() -> None:
     shape = vision_config(shape_of(clip()), image_size=28, layer=-2)
     vision = PyramidConfig(shape, None, (0,))
     model, _ = model_for(vision={"kind": "pyramid", **vision.to_dict()})

@@ -49,7 +49,7 @@ def test_matching_reads_nothing_past_a_groups_size() -> None:
 def batches(
     draw: st.DrawFn, *, square: bool
 ) -> tuple[torch.Tensor, np.ndarray, np.ndarray, np.random.Generator]:
-    """A batch of groups; few distinct costs make ties, many make none."""
+    """Return a batch of groups; few distinct costs cause ties."""
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     count, most = draw(st.integers(1, 6)), draw(st.integers(1, 9))
     sizes = generator.integers(0, most + 1, count)
@@ -65,7 +65,7 @@ def total(cost: torch.Tensor, taken: np.ndarray) -> float:
 
 @settings(deadline=None, max_examples=150)
 @given(batches(square=False))
-def test_any_assignment_costs_what_scipys_costs(
+def test_assignments_cost_the_same_as_those_of_scipy(
     batch: tuple[torch.Tensor, np.ndarray, np.ndarray, np.random.Generator],
 ) -> None:
     cost, sizes, targets, _ = batch
@@ -102,7 +102,7 @@ def test_cost_does_not_depend_on_the_order_of_members_or_groups(
 
 @pytest.mark.parametrize("size", [2, 3, 4])
 @pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
-def test_a_cost_that_is_not_finite_is_the_last_choice(size: int, wrong: float) -> None:
+def test_costs_that_are_not_finite_are_chosen_last(size: int, wrong: float) -> None:
     cost = 1 - torch.eye(size)[None]
     cost[0, 0, 0] = wrong
     (row,) = match_groups(cost, np.array([size]))
@@ -110,7 +110,7 @@ def test_a_cost_that_is_not_finite_is_the_last_choice(size: int, wrong: float) -
     assert row[0] != 0
 
 
-def test_box_cost_equals_the_one_made_of_pairs() -> None:
+def test_box_cost_equals_that_of_single_pairs() -> None:
     predicted, target = random_boxes(4, 5, seed=0), random_boxes(4, 7, seed=1)
     target[0, 0] = predicted[0, 0]
     first, second = predicted[:, :, None], target[:, None]
@@ -121,13 +121,13 @@ def test_box_cost_equals_the_one_made_of_pairs() -> None:
     assert cost[0, 0, 0] == pytest.approx(0, abs=1e-5)
 
 
-def test_references_take_their_truth_and_those_in_no_group_keep_their_own() -> None:
+def test_references_get_their_target_and_ungrouped_ones_keep_their_own() -> None:
     members = torch.tensor([[4, 1, 2], [0, 5, -1]])
     taken = np.array([[2, 0, 1], [1, 0, UNMATCHED]])
     assert reorder_groups(members, taken, 7).tolist() == [5, 4, 1, 3, 2, 0, 6]
 
 
-def test_no_groups_are_no_work() -> None:
+def test_no_groups_give_an_empty_result() -> None:
     empty = torch.zeros(0, 3, 3)
     assert match_groups(empty, np.zeros(0, dtype=np.int64)) == []
     taken = assign_groups(empty, np.zeros(0, dtype=np.int64))

@@ -1,4 +1,4 @@
-"""What a 7B model weighs and holds, from its shapes: nothing of it is made."""
+"""Memory of 7B models, computed from shapes without weights."""
 
 import re
 from collections.abc import Callable
@@ -30,11 +30,11 @@ MEASURED: dict[str, Callable[[Step], bool]] = {
     "ullava": lambda step: step.part != "whole" and "4 images" not in step.what,
     "refvlm": lambda step: step.part.endswith(("_decoder", "region_encoder")),
 }
-"""The steps whose rows are measured anew: all of them take half a minute on a busy machine."""
+"""Steps that are measured again here; all steps would take half a minute."""
 
 
 def rows(title: str) -> list[tuple[str, str, float, float]]:
-    """The page's steps of a model: part, what it does, what is held and the peak, in MiB."""
+    """Return the steps of a model on the page: part, step, held memory and peak in MiB."""
     section = PAGE.split(f"### {title}\n")[1].split("\n#")[0]
     found = re.findall(r"^\| `(\w+)` \| (.+?) \| ([\d,.]+) \| ([\d,.]+) \|$", section, re.MULTILINE)
     return [
@@ -53,11 +53,11 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     return found
 
 
-def test_layers_hold_what_they_were_given_and_what_they_make(device: torch.device) -> None:
+def test_layers_hold_their_inputs_and_outputs(device: torch.device) -> None:
     with device:
         layers = nn.Sequential(nn.Linear(100, 200), nn.ReLU(), nn.Linear(200, 50))
         numbers = torch.zeros(8, 100)
-    # at the ReLU what enters and what leaves; weights and the first input count nothing
+    # at the ReLU its input and output; weights and the first input are not counted
     assert held_bytes(lambda: layers(numbers)) == 8 * (200 + 200) * 4
     layers[1] = nn.ReLU(inplace=True)
     assert held_bytes(lambda: layers(numbers)) == 8 * (200 + 50) * 4
@@ -65,7 +65,7 @@ def test_layers_hold_what_they_were_given_and_what_they_make(device: torch.devic
     assert held_bytes(lambda: layers(numbers.bfloat16())) == 8 * (100 + 200 + 50) * 2
 
 
-def test_bytes_are_counted_once_and_until_they_are_let_go(device: torch.device) -> None:
+def test_bytes_are_counted_once_and_until_they_are_freed(device: torch.device) -> None:
     weight = torch.zeros(100, device=device)
     with HeldBytes() as held:
         one = weight.view(10, 10) + 1
@@ -81,14 +81,14 @@ def test_bytes_are_counted_once_and_until_they_are_let_go(device: torch.device) 
     assert len(four) == 110
 
 
-def test_attention_makes_its_result_alone(device: torch.device) -> None:
+def test_attention_allocates_its_result_only(device: torch.device) -> None:
     heads = torch.zeros(1, 4, 300, 8, device=device)
     assert held_bytes(lambda: functional.scaled_dot_product_attention(heads, heads, heads)) == (
         4 * 300 * 8 * 4
     )
 
 
-def test_what_is_read_lies_on_the_processor_and_meets_what_has_no_values() -> None:
+def test_values_on_the_processor_combine_with_meta_tensors() -> None:
     states, chosen = torch.zeros(3, 5, device="meta"), torch.tensor([True, False, True])
 
     def run() -> Tensor:
@@ -100,7 +100,7 @@ def test_what_is_read_lies_on_the_processor_and_meets_what_has_no_values() -> No
         assert run().shape == (3, 5)
 
 
-def test_tensors_without_values_hold_what_others_do() -> None:
+def test_meta_tensors_have_the_memory_of_real_ones() -> None:
     config = CLIPVisionConfig(
         hidden_size=16,
         intermediate_size=32,
@@ -118,7 +118,7 @@ def test_tensors_without_values_hold_what_others_do() -> None:
     assert held("meta") == held("cpu") > 0
 
 
-def test_images_that_a_segmenter_encodes_one_by_one_hold_the_bytes_of_one() -> None:
+def test_a_segmenter_that_encodes_images_one_by_one_holds_one_image() -> None:
     segmenter = tiny_sam().config.to_dict()
 
     def held(images: int, at_once: int) -> int:
@@ -129,7 +129,7 @@ def test_images_that_a_segmenter_encodes_one_by_one_hold_the_bytes_of_one() -> N
         return held_bytes(lambda: decoder.see(pixels))
 
     embedding = WIDTH * (SIDE // 16) ** 2 * 4
-    # those of images before, and of all of them together
+    # embeddings of earlier images, and all of them concatenated
     assert held(4, 1) <= held(1, 1) + 2 * 4 * embedding
     assert held(4, 4) >= 4 * held(1, 1)
 
@@ -151,7 +151,7 @@ def test_a_7b_model_is_counted_without_its_weights(model: PointingVLM) -> None:
 
 
 @pytest.mark.slow
-def test_a_7b_model_holds_what_the_page_says(model: PointingVLM) -> None:
+def test_a_7b_model_has_the_memory_on_the_page(model: PointingVLM) -> None:
     name = "refvlm" if model.config.notation == "triplets" else "ullava"
     weights = {one.part: one.weights(torch.bfloat16) for one in part_memory(model)}
     told = {(part, what): (held, peak) for part, what, held, peak in ROWS[name]}
@@ -166,19 +166,19 @@ def test_a_7b_model_holds_what_the_page_says(model: PointingVLM) -> None:
             assert held == pytest.approx(shown, rel=0.05, abs=0.1), (step.part, WRITE)
 
 
-def test_the_page_says_how_much_more_a_batch_at_once_holds() -> None:
+def test_the_page_has_the_memory_of_a_whole_batch() -> None:
     told = {(part, what): held for part, what, held, _ in ROWS["ullava"]}
     one, each, together = (
         told["mask_decoder", f"{what} encoded{how}"]
         for what, how in (("1 image", ""), ("4 images", ", one by one"), ("4 images", ", at once"))
     )
-    # an image's embedding has 256 channels of 64 x 64 cells; all of them are put together at the end
+    # an image's embedding has 256 channels of 64 x 64 cells; all are concatenated at the end
     embedding = 256 * 64 * 64 * 2 / 2**20
     assert one <= each <= one + 8 * embedding
     assert together > 4 * one
     assert told["whole", "a question read, one token written, its references decoded"] >= max(
         held for (_, what), held in told.items() if "4 images" not in what
     )
-    # keys and values of 32 layers, which are kept
+    # cached keys and values of 32 layers
     cache = 2 * 32 * 837 * 4096 * 2 / 2**20
     assert told["language_model", "one token written after them"] >= cache

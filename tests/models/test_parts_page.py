@@ -1,4 +1,4 @@
-"""The page of parts says what the code says."""
+"""The page of parts agrees with the code."""
 
 from importlib import import_module
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_a_part_that_is_half_frozen_says_how_much_of_it_trains() -> None:
 def test_use_is_read_off_the_source_through_what_hands_names_on() -> None:
     found = uses(
         (
-            # handed on by a package, by a module's name, and out of a table of builders
+            # re-exported by a package, used by a module's name, and from a table of builders
             "deixis.models.decoders.box.BoxDecoder",
             "deixis.models.decoders.BoxDecoder",
             "deixis.models.losses.concepts.concept_loss",

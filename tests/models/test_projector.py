@@ -8,7 +8,7 @@ def count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def test_pinks_projector_has_the_papers_count() -> None:
+def test_the_projector_of_pink_has_the_count_of_the_paper() -> None:
     with torch.device("meta"):
         assert count(Projector(1024, 4096, layers=1, bias=False)) == 4_194_304
         assert count(Projector(1024, 4096, layers=1)) == 4_194_304 + 4096
@@ -36,7 +36,7 @@ def test_an_mlp_is_two_maps_around_an_exact_gelu() -> None:
     assert torch.allclose(projector(features), active @ second.weight.T + second.bias, atol=1e-6)
 
 
-def test_tokens_are_mapped_one_by_one_and_weights_survive_a_state_dict() -> None:
+def test_tokens_are_mapped_independently_and_weights_round_trip() -> None:
     torch.manual_seed(0)
     for projector, fresh in (
         (Projector(4, 6, layers=1), Projector(4, 6, layers=1)),
@@ -49,7 +49,7 @@ def test_tokens_are_mapped_one_by_one_and_weights_survive_a_state_dict() -> None
         assert_same_outputs(fresh(features), projector(features))
 
 
-def test_names_of_released_weights_stay() -> None:
+def test_names_of_released_weights_are_unchanged() -> None:
     assert list(Projector(2, 2).state_dict()) == [
         "layers.0.weight",
         "layers.0.bias",

@@ -97,7 +97,7 @@ def state(module: nn.Module, prefix: str = "") -> State:
 
 
 def linears(prefix: str, *shapes: tuple[int, int]) -> State:
-    """What a Sequential of linear maps with something between them saves."""
+    """Return the state of a Sequential of linear maps with activations between them."""
     return {
         f"{prefix}{2 * number}.{key}": value
         for number, (inputs, outputs) in enumerate(shapes)
@@ -120,7 +120,7 @@ def as_meta_saves(tensors: State) -> State:
 def pink_adapters() -> State:
     tensors: State = {}
     places = {f"model.layers.{n}": WIDTH for n in range(2)}
-    # the last layer's is taken away by the public code
+    # the public code removes the adapter of the last layer
     places |= {f"vision_model.vision_model.encoder.layers.{n}": VISUAL for n in range(2)}
     for place, width in places.items():
         for name, shape in (("a", (width, 4)), ("b", (4, width))):
@@ -233,7 +233,7 @@ def imported(system: str, source: Path, out: Path, *, partial: bool = False) -> 
 
 
 @pytest.mark.parametrize("system", sorted(SYSTEMS))
-def test_every_key_that_the_public_code_saves_has_a_place(system: str) -> None:
+def test_every_key_of_the_public_code_has_a_place(system: str) -> None:
     tensors = PUBLISHED[system]()
     report = match_keys(SYSTEMS[system], shapes(tensors))
     assert report.complete, report.problems()
@@ -242,7 +242,7 @@ def test_every_key_that_the_public_code_saves_has_a_place(system: str) -> None:
     assert report.unlike_released["language"] == f"{WIDTH} instead of 4096"
 
 
-def test_names_of_parts_are_those_that_their_modules_have() -> None:
+def test_names_of_parts_equal_those_of_their_modules() -> None:
     placed: dict[str, dict[str, set[str]]] = {}
     for system, make in PUBLISHED.items():
         for each in match_keys(SYSTEMS[system], shapes(make())).mapped:
@@ -254,7 +254,7 @@ def test_names_of_parts_are_those_that_their_modules_have() -> None:
     linear, mlp = (Projector(VISUAL, WIDTH, layers=layers).state_dict() for layers in (1, 2))
     assert placed["pink"]["projector"] == placed["ullava"]["projector"] == set(linear)
     assert placed["refvlm"]["projector"] == set(mlp)
-    # transformers holds the same matrix twice
+    # transformers stores the same matrix twice
     segmenter = {f"segmenter.{key}" for key in sam().state_dict() if "shared_image" not in key}
     projector = {f"projector.{way}.{each}" for way in ("up", "down") for each in ("weight", "bias")}
     assert placed["ullava"]["prompted_decoder"] == segmenter | projector
@@ -265,7 +265,7 @@ def test_names_of_parts_are_those_that_their_modules_have() -> None:
     assert decoder <= placed["refvlm"]["box_decoder"]
 
 
-def test_an_import_writes_parts_with_the_numbers_of_shards_and_of_what_was_trained(
+def test_an_import_combines_shards_with_trained_weights(
     tmp_path: Path,
 ) -> None:
     source = tmp_path / "pink"
@@ -297,14 +297,14 @@ def test_an_import_writes_parts_with_the_numbers_of_shards_and_of_what_was_train
     assert torch.equal(adapters["model.encoder.layers.1.self_attn.adapter.up.weight"], trained[key])
 
 
-def test_adapters_alone_are_an_import_too(tmp_path: Path) -> None:
+def test_adapters_alone_can_be_imported(tmp_path: Path) -> None:
     torch.save(pink_adapters(), tmp_path / "saved_parameters.pth")
     report = imported("pink", tmp_path, tmp_path / "out")
     assert report.groups == ["projector", "language adapters", "vision adapters"]
     assert list(report.parts) == ["language_adapters", "projector", "vision_adapters"]
 
 
-def test_weights_under_state_dict_are_found_and_tied_or_cut_ones_are_written_whole(
+def test_weights_under_state_dict_are_found_and_shared_ones_written_whole(
     tmp_path: Path,
 ) -> None:
     tensors = pink_adapters()
@@ -315,12 +315,15 @@ def test_weights_under_state_dict_are_found_and_tied_or_cut_ones_are_written_who
     kept: dict[str, Any] = {"state_dict": {**tensors, "epoch": 3}, "meta": {"time": "now"}}
     torch.save(kept, tmp_path / "epoch.pth")
     report = imported("pink", tmp_path, tmp_path / "out")
-    assert report.left_out == {"epoch.pth: meta": "no tensor", "epoch.pth: epoch": "no tensor"}
+    assert report.left_out == {
+        "epoch.pth: meta": "not a tensor",
+        "epoch.pth: epoch": "not a tensor",
+    }
     projector = load_file(tmp_path / "out" / "projector.safetensors")
     assert torch.equal(projector["layers.0.weight"], tensors["mm_projector.weight"])
 
 
-def test_keys_without_a_place_and_places_without_a_key_are_all_told() -> None:
+def test_unmapped_and_missing_keys_are_all_reported() -> None:
     tensors = refvlm()
     tensors["vd_adapter.in_proj_text.lin1.weight"] = torch.ones(2)
     del tensors["llm.model.layers.1.mlp.up_proj.weight"]
@@ -343,7 +346,7 @@ def test_keys_without_a_place_and_places_without_a_key_are_all_told() -> None:
     assert "2 missing: llm.model" in report.problems()
 
 
-def test_what_does_not_fit_is_refused_unless_a_part_will_do(tmp_path: Path) -> None:
+def test_keys_that_do_not_fit_are_refused_unless_partial(tmp_path: Path) -> None:
     tensors = pink_adapters()
     del tensors["mm_projector.bias"]
     save_file(tensors | {"extra": torch.ones(1)}, tmp_path / "model.safetensors")
@@ -355,7 +358,7 @@ def test_what_does_not_fit_is_refused_unless_a_part_will_do(tmp_path: Path) -> N
     assert load_file(tmp_path / "out" / "projector.safetensors").keys() == {"layers.0.weight"}
 
 
-def test_keys_that_do_not_fit_come_with_what_helps(tmp_path: Path) -> None:
+def test_keys_that_do_not_fit_are_reported_with_a_hint(tmp_path: Path) -> None:
     save_file({k: v.contiguous() for k, v in ullava().items()}, tmp_path / "model.safetensors")
     count = len(ullava())
     hint = rf"\nhint: {count - 1} of its {count} keys are those of ullava$"
@@ -364,7 +367,7 @@ def test_keys_that_do_not_fit_come_with_what_helps(tmp_path: Path) -> None:
     tensors = pink_adapters()
     del tensors["mm_projector.bias"]
     save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"\nhint: --partial writes what has a place$"):
+    with pytest.raises(CheckpointError, match=r"\nhint: --partial writes the parts that fit$"):
         imported("pink", tmp_path, tmp_path / "part")
     (tmp_path / "model.safetensors").unlink()
     torch.save(pink_adapters(), tmp_path / "saved_parameters.pth")
@@ -376,13 +379,13 @@ def test_keys_that_do_not_fit_come_with_what_helps(tmp_path: Path) -> None:
         imported("pink", tmp_path, tmp_path / "index")
 
 
-def test_folders_that_hold_no_weights_are_refused_with_the_cause(tmp_path: Path) -> None:
+def test_folders_without_weights_are_refused_with_the_reason(tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "checkpoint-9").mkdir(parents=True)
     with pytest.raises(CheckpointError, match=r"no \.pth, .* file in it$"):
         imported("pink", source, tmp_path / "empty")
     torch.save(pink_adapters(), source / "checkpoint-9" / "saved_parameters.pth")
-    with pytest.raises(CheckpointError, match=r"\nhint: there are some in its folders \['check"):
+    with pytest.raises(CheckpointError, match=r"\nhint: its folders \['check"):
         imported("pink", source, tmp_path / "inside")
     file = source / "checkpoint-9" / "saved_parameters.pth"
     with pytest.raises(CheckpointError, match=r"\nhint: name the folder of that file, .*point-9$"):
@@ -406,15 +409,13 @@ def test_folders_that_hold_no_weights_are_refused_with_the_cause(tmp_path: Path)
     ("name", "content", "words"),
     [
         ("added_tokens.json", '["[SEG]"]', "expected a JSON object"),
-        ("added_tokens.json", '{"[SEG]": "last"}', "expected added tokens with numbers"),
-        ("tokenizer.json", '{"added_tokens": [{"id": 3}]}', "expected added tokens with numbers"),
+        ("added_tokens.json", '{"[SEG]": "last"}', "expected added tokens with indices"),
+        ("tokenizer.json", '{"added_tokens": [{"id": 3}]}', "expected added tokens with indices"),
         ("tokenizer_config.json", '{"added_tokens_decoder": []}', "expected added tokens with num"),
         ("config.json", "{", "config.json: Expecting"),
     ],
 )
-def test_damaged_files_beside_weights_are_named(
-    tmp_path: Path, name: str, content: str, words: str
-) -> None:
+def test_other_damaged_files_are_named(tmp_path: Path, name: str, content: str, words: str) -> None:
     save_file(pink_adapters(), tmp_path / "model.safetensors")
     (tmp_path / name).write_text(content)
     with pytest.raises(CheckpointError, match=words):
@@ -431,11 +432,11 @@ def test_tokens_are_read_from_each_file_that_has_them_and_must_agree(tmp_path: P
     (tmp_path / "tokenizer.json").write_text(json.dumps({"added_tokens": more}))
     assert added_tokens(tmp_path) == {"[SEG]": 7, "[LOC]": 8, "<s>": 1}
     (tmp_path / "added_tokens.json").write_text('{"[SEG]": 9}')
-    with pytest.raises(CheckpointError, match=r"token '\[SEG\]' has number 7, in another file 9"):
+    with pytest.raises(CheckpointError, match=r"token '\[SEG\]' has index 7, in another file 9"):
         added_tokens(tmp_path)
 
 
-def test_numbers_of_tokens_are_found_in_the_configuration_too(tmp_path: Path) -> None:
+def test_token_indices_are_found_in_the_configuration(tmp_path: Path) -> None:
     tensors = {k: v.contiguous() for k, v in ullava().items() if k.startswith("llm.")}
     save_file(tensors, tmp_path / "model.safetensors")
     mm = {"IMG_START": 33, "IMG_END": 34, "VID_START": 35, "VID_END": 36, "IMG_PATCH": 31}
@@ -460,7 +461,7 @@ def test_weights_of_another_system_lack_their_projector() -> None:
 
 
 class Poison:
-    """Makes a file when it is unpickled."""
+    """Create a file when unpickled."""
 
     def __init__(self, canary: Path, how: str) -> None:
         self.canary, self.how = canary, how
@@ -493,7 +494,7 @@ def poisoned_legacy(canary: Path, how: str) -> bytes:
     return buffer.getvalue()
 
 
-def test_poison_never_runs(tmp_path: Path) -> None:
+def test_code_in_pickles_never_runs(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     poisoned = [poisoned_pickle, poisoned_archive, poisoned_legacy]
     paths = []
@@ -504,7 +505,7 @@ def test_poison_never_runs(tmp_path: Path) -> None:
                 paths[-1].write_bytes(make(canary, how))
     told = unpickled(paths, tmp_path)
     for path, answer in zip(paths, told, strict=True):
-        assert re.match("it (refers to|is no file)", answer["refused"]), path
+        assert re.match("it (refers to|is not a file)", answer["refused"]), path
     assert not canary.exists()
     with pytest.raises(CheckpointError, match=r"eval0.bin: refused: it refers to"):
         imported("pink", tmp_path, tmp_path / "out")
@@ -512,7 +513,7 @@ def test_poison_never_runs(tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_the_canary_sings_where_a_pickle_is_trusted(tmp_path: Path) -> None:
+def test_the_code_in_pickles_runs_if_a_pickle_is_trusted(tmp_path: Path) -> None:
     for how in ("system", "eval", "path"):
         canary = tmp_path / how
         pickle.loads(poisoned_pickle(canary, how))  # noqa: S301
@@ -534,9 +535,9 @@ def saved(content: object) -> bytes:
 
 
 BROKEN: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "it is no file of tensors, or damaged"),
-    "text": (b"<html></html>", "it is no file of tensors, or damaged"),
-    "cut off": (saved({"a": torch.ones(99)})[:-400], "it is no file of tensors, or damaged"),
+    "empty": (b"", "it is not a file of tensors, or damaged"),
+    "text": (b"<html></html>", "it is not a file of tensors, or damaged"),
+    "cut off": (saved({"a": torch.ones(99)})[:-400], "it is not a file of tensors, or damaged"),
     "compressed": (compressed(saved({"a": torch.ones(9)})), "its archive is compressed"),
     "wide": (saved({"a": torch.ones(1).expand(10**9)}), "claims more numbers than it stores"),
     "not finite": (
@@ -544,12 +545,12 @@ BROKEN: dict[str, tuple[bytes, str]] = {
         "'a' holds numbers that are not finite",
     ),
     "sparse": (saved({"a": torch.eye(3).to_sparse()}), "'a' is not a plain dense tensor"),
-    "list": (saved([torch.ones(1)]), "expected names with tensors"),
-    "no tensors": (saved({"a": 1}), "there is no tensor with a name in it"),
+    "list": (saved([torch.ones(1)]), "expected tensors by name"),
+    "no tensors": (saved({"a": 1}), "it has no tensor with a name"),
 }
 
 
-def test_files_that_are_not_sound_are_refused_one_by_one(tmp_path: Path) -> None:
+def test_invalid_files_are_refused_one_by_one(tmp_path: Path) -> None:
     paths = [tmp_path / f"{name}.pth" for name in BROKEN]
     for path, (content, _) in zip(paths, BROKEN.values(), strict=True):
         path.write_bytes(content)
@@ -597,7 +598,7 @@ def test_damaged_safetensors_are_refused(tmp_path: Path, content: bytes) -> None
         imported("pink", tmp_path, tmp_path / "out")
 
 
-def test_numbers_in_safetensors_have_to_be_finite(tmp_path: Path) -> None:
+def test_safetensors_must_be_finite(tmp_path: Path) -> None:
     tensors = pink_adapters()
     tensors["mm_projector.bias"][0] = torch.inf
     save_file(tensors, tmp_path / "model.safetensors")
@@ -605,7 +606,7 @@ def test_numbers_in_safetensors_have_to_be_finite(tmp_path: Path) -> None:
         imported("pink", tmp_path, tmp_path / "out")
 
 
-def test_files_have_to_be_there_and_in_the_folder(tmp_path: Path) -> None:
+def test_files_must_exist_in_the_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="expected a folder of published weights"):
         imported("pink", tmp_path / "nothing", tmp_path / "out")
     source = tmp_path / "source"
@@ -616,16 +617,16 @@ def test_files_have_to_be_there_and_in_the_folder(tmp_path: Path) -> None:
     torch.save(pink_adapters(), tmp_path / "elsewhere.pth")
     link = source / "saved_parameters.pth"
     link.symlink_to(tmp_path / "elsewhere.pth")
-    with pytest.raises(CheckpointError, match="expected a file, not a link"):
+    with pytest.raises(CheckpointError, match="expected a regular file"):
         imported("pink", source, tmp_path / "linked")
     link.unlink()
     (tmp_path / "elsewhere.pth").rename(link)
     index = source / "pytorch_model.bin.index.json"
     for content, reason in {
-        json.dumps({"weight_map": {"a": "../elsewhere.pth"}}): "expected names of files beside it",
         json.dumps(
-            {"weight_map": {"a": "shard.bin"}}
-        ): r"shards that are not there: \['shard.bin'\]",
+            {"weight_map": {"a": "../elsewhere.pth"}}
+        ): "expected names of files in its folder",
+        json.dumps({"weight_map": {"a": "shard.bin"}}): r"shards are missing: \['shard.bin'\]",
         json.dumps({"weight_map": ["shard.bin"]}): "expected a weight_map",
         "{": "Expecting",
     }.items():
@@ -641,7 +642,7 @@ def test_a_key_in_two_shards_is_refused(tmp_path: Path) -> None:
         imported("pink", tmp_path, tmp_path / "out")
 
 
-def test_an_unknown_system_and_a_folder_that_is_not_there_are_said(tmp_path: Path) -> None:
+def test_an_unknown_system_and_a_missing_folder_are_refused(tmp_path: Path) -> None:
     torch.save(pink_adapters(), tmp_path / "saved_parameters.pth")
     with pytest.raises(ModelError, match="weights of 'blip': expected one of"):
         import_weights("blip", tmp_path, tmp_path)

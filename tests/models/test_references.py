@@ -3,7 +3,7 @@ import torch
 from deixis.models.references import route_references
 
 
-def test_row_i_is_reference_i_and_none_is_lost() -> None:
+def test_row_i_is_reference_i_for_all_references() -> None:
     hidden = torch.arange(3 * 5 * 2, dtype=torch.float32).view(3, 5, 2)
     marked = torch.tensor([[0, 1, 0, 1, 1], [0, 0, 0, 0, 0], [1, 0, 0, 0, 0]], dtype=torch.bool)
     turns = torch.arange(5).expand(3, 5)
@@ -19,7 +19,7 @@ def test_the_state_before_a_reference_is_the_one_that_predicted_it() -> None:
     marked = torch.tensor([[0, 0, 1, 1, 0, 1], [0, 1, 0, 0, 0, 0]], dtype=torch.bool)
     turns = torch.tensor([[1, 1, 1, 1, 2, 2], [1, 1, 0, 0, 0, 0]])
     found = route_references(hidden, marked, turns, offset="prev")
-    # two references side by side: the second is predicted at the first
+    # two consecutive references: the second is predicted at the first
     expected = torch.stack([hidden[0, 1], hidden[0, 2], hidden[0, 4], hidden[1, 0]])
     assert torch.equal(found.states[found.filled], expected)
     assert torch.equal(found.turns[found.filled], torch.tensor([1, 1, 2, 1]))
@@ -28,7 +28,7 @@ def test_the_state_before_a_reference_is_the_one_that_predicted_it() -> None:
     assert not torch.equal(at.states, found.states)
 
 
-def test_no_reference_at_all_gives_one_empty_column() -> None:
+def test_without_references_there_is_one_empty_column() -> None:
     found = route_references(
         torch.ones(2, 3, 4),
         torch.zeros(2, 3, dtype=torch.bool),

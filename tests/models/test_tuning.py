@@ -28,7 +28,7 @@ METHODS: tuple[Method, ...] = ("freeze", "full", "lora", "adapters", "lora+adapt
 
 
 class Parts(nn.Module):
-    """A composite in small: parts by name."""
+    """A small composite model with named parts."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ def shake(model: nn.Module) -> None:
 
 
 def moved(model: nn.Module) -> set[str]:
-    """Parts of which something changes in one step of training, by name of the parameter."""
+    """Return the names of parameters that change in one training step."""
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5)
     model().square().mean().backward()
@@ -72,7 +72,7 @@ def moved(model: nn.Module) -> set[str]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_no_choice_changes_what_a_model_computes(method: Method) -> None:
+def test_no_tuning_changes_the_output(method: Method) -> None:
     model = Parts()
     before = model()
     report = apply_tuning(
@@ -83,7 +83,7 @@ def test_no_choice_changes_what_a_model_computes(method: Method) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_the_report_counts_is_what_trains(method: Method) -> None:
+def test_the_report_counts_the_trainable_parameters(method: Method) -> None:
     model = Parts()
     report = apply_tuning(model, {"language_model": Tuning(method), "projector": Tuning("full")})
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -102,7 +102,7 @@ def test_what_the_report_counts_is_what_trains(method: Method) -> None:
     assert language.total == own + adapters + lora
 
 
-def test_a_step_of_training_moves_only_what_was_chosen() -> None:
+def test_a_training_step_changes_only_the_chosen_parameters() -> None:
     model = Parts()
     apply_tuning(
         model,
@@ -130,7 +130,7 @@ def test_a_full_part_trains_everything_and_a_frozen_one_nothing() -> None:
     assert any("embed_tokens" in name or "lm_head" in name for name in names)
 
 
-def test_a_later_stage_keeps_what_an_earlier_one_has_put_in() -> None:
+def test_a_later_stage_keeps_adapters_and_lora_of_an_earlier_one() -> None:
     model = Parts()
     apply_tuning(model, {"language_model": Tuning("adapters")})
     shake(model)
@@ -143,7 +143,7 @@ def test_a_later_stage_keeps_what_an_earlier_one_has_put_in() -> None:
     assert torch.allclose(model(), before, atol=1e-6)
 
 
-def test_the_report_is_read_aloud() -> None:
+def test_the_report_is_described_line_by_line() -> None:
     model = Parts()
     report = apply_tuning(model, {"language_model": Tuning("lora+adapters")})
     total = f"{report.rows[2].total:,}"
@@ -155,7 +155,7 @@ def test_the_report_is_read_aloud() -> None:
     assert told[3].startswith("all: 3,072 of ")
 
 
-def test_tamps_and_u_llavas_counts_at_7b() -> None:
+def test_counts_of_tamp_and_u_llava_at_7b() -> None:
     config = LlamaConfig(
         hidden_size=4096,
         intermediate_size=11008,
@@ -185,7 +185,7 @@ def test_lora_merges_and_leaves_plain_maps() -> None:
     assert torch.allclose(model(input_ids=IDS).logits, before, atol=1e-5)
 
 
-def test_lora_is_removed_with_what_it_has_learned() -> None:
+def test_lora_is_removed_with_its_weights() -> None:
     model = Parts().language_model
     before = model(input_ids=IDS).logits
     insert_lora(model, LoraChoice(rank=2, targets=("q_proj", "k_proj", "v_proj", "o_proj")))
@@ -218,7 +218,7 @@ def test_lora_merges_before_adapters_and_both_leave_the_same_function() -> None:
 
 
 @pytest.mark.parametrize("method", ["adapters", "lora", "lora+adapters"])
-def test_what_was_tuned_is_kept_and_put_back_alone(method: Any) -> None:
+def test_tuned_weights_are_saved_and_restored_separately(method: Any) -> None:
     choices = {"vision_encoder": Tuning(method), "language_model": Tuning(method)}
     model, fresh = Parts(), Parts()
     apply_tuning(model, choices)
@@ -237,7 +237,7 @@ def test_what_was_tuned_is_kept_and_put_back_alone(method: Any) -> None:
         load_tuned_state(fresh, {**kept, first: torch.ones(3)})
 
 
-def test_choices_that_fit_no_part_are_refused() -> None:
+def test_tunings_that_fit_no_part_are_refused() -> None:
     model = Parts()
     with pytest.raises(ModelError, match="unknown part 'nothing'; expected one of"):
         apply_tuning(model, {"nothing": Tuning("full")})
@@ -245,5 +245,7 @@ def test_choices_that_fit_no_part_are_refused() -> None:
         apply_tuning(model, {}, others="lora")
     with pytest.raises(ModelError, match="Linear has no self-attention"):
         apply_tuning(model, {"projector": Tuning("adapters")})
-    with pytest.raises(ModelError, match=r"Sequential has none of \['q_proj', 'v_proj'\] for LoRA"):
+    with pytest.raises(
+        ModelError, match=r"Sequential has no modules \['q_proj', 'v_proj'\] for LoRA"
+    ):
         tune(nn.Sequential(nn.Linear(2, 2)), Tuning("lora"))

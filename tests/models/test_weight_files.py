@@ -1,4 +1,4 @@
-"""Weight files that were damaged or made to do harm."""
+"""Damaged and malicious weight files."""
 
 import json
 from collections.abc import Callable
@@ -60,18 +60,27 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "header",
     ),
     "huge": (lambda path: path.write_bytes(b"\xff" * 8 + b"{}"), "header of 18446744073709551615"),
-    "no JSON": (lambda path: write(path, b"{", b""), "no safetensors file, or damaged: Expecting"),
-    "deep": (lambda path: write(path, b"[" * 100_000, b""), "no safetensors file, or damaged"),
-    "a list": (lambda path: write(path, b"[]", b""), "a header that is not an object"),
-    "twice": (twice, "a key of its header stands there twice"),
+    "no JSON": (
+        lambda path: write(path, b"{", b""),
+        "not a safetensors file, or damaged: Expecting",
+    ),
+    "deep": (lambda path: write(path, b"[" * 100_000, b""), "not a safetensors file, or damaged"),
+    "a list": (lambda path: write(path, b"[]", b""), "a header that is not a JSON object"),
+    "twice": (twice, "a key of its header is repeated"),
     "overlap": (with_entry("b", data_offsets=[0, 6]), "overlaps another"),
-    "hole": (with_entry("a", data_offsets=[1000, 1024]), "leaves a hole before it"),
-    "backwards": (with_entry("a", data_offsets=[24, 0]), "tensor 'a' has no type, shape and"),
-    "negative": (with_entry("a", shape=[-2, -3]), "tensor 'a' has no type, shape and place of it"),
-    "overflow": (with_entry("a", shape=[2**62, 8]), "tensor 'a' has no type, shape and place"),
-    "shape": (with_entry("a", shape=[3, 3]), "tensor 'a' has no type, shape and place of it"),
-    "dtype": (with_entry("a", dtype="F33"), "tensor 'a' has no type, shape and place of it"),
-    "true": (with_entry("d", shape=[True]), "tensor 'd' has no type, shape and place of it"),
+    "hole": (with_entry("a", data_offsets=[1000, 1024]), "leaves a gap before it"),
+    "backwards": (with_entry("a", data_offsets=[24, 0]), "tensor 'a' has no valid type, shape and"),
+    "negative": (
+        with_entry("a", shape=[-2, -3]),
+        "tensor 'a' has no valid type, shape and offsets",
+    ),
+    "overflow": (
+        with_entry("a", shape=[2**62, 8]),
+        "tensor 'a' has no valid type, shape and offsets",
+    ),
+    "shape": (with_entry("a", shape=[3, 3]), "tensor 'a' has no valid type, shape and offsets"),
+    "dtype": (with_entry("a", dtype="F33"), "tensor 'a' has no valid type, shape and offsets"),
+    "true": (with_entry("d", shape=[True]), "tensor 'd' has no valid type, shape and offsets"),
     "cut": (lambda path: path.write_bytes(path.read_bytes()[:-1]), "bytes, expected"),
     "longer": (lambda path: path.write_bytes(path.read_bytes() + b"x"), "bytes, expected"),
     "gone": (Path.unlink, "cannot read: no such file"),
@@ -79,7 +88,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_a_file_that_is_not_sound_is_refused_in_one_line(kind: str, path: Path) -> None:
+def test_an_invalid_file_is_a_one_line_error(kind: str, path: Path) -> None:
     damage, message = DAMAGE[kind]
     damage(path)
     with pytest.raises(CheckpointError) as told:
@@ -92,7 +101,7 @@ def test_a_file_that_is_not_sound_is_refused_in_one_line(kind: str, path: Path) 
     assert "\n" not in str(caught.value)
 
 
-def test_a_sound_file_gives_its_types_and_tensors(path: Path) -> None:
+def test_a_valid_file_gives_its_types_and_tensors(path: Path) -> None:
     assert check_weights(path) == {"a": "F32", "b": "BF16", "c": "F32", "d": "I64"}
     found = read_weights(path, "x")
     assert found.keys() == TENSORS.keys()
@@ -113,7 +122,7 @@ def test_a_number_that_is_not_finite_is_refused_by_name(
         check_weights(path)
 
 
-def test_finite_numbers_whose_sum_is_not_are_finite(path: Path) -> None:
+def test_finite_numbers_with_an_infinite_sum_are_accepted(path: Path) -> None:
     most = torch.finfo(torch.float32).max
     save_file({"a": torch.full((4,), most), "b": torch.full((9,), 65504.0).half()}, path)
     assert check_weights(path) == {"a": "F32", "b": "F16"}
@@ -131,16 +140,18 @@ def test_shards_are_checked_against_their_index(tmp_path: Path) -> None:
 
     index.write_text(json.dumps({"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}))
     assert check_folder(tmp_path, "model x") == {"a": "F32", "b": "F32"}
-    refused({"a": "three.safetensors"}, "names a shard that is not there: three.safetensors")
-    refused({"a": "../one.safetensors"}, "expected names of files beside it")
-    refused({"c": "one.safetensors"}, "names 'c', which is in no shard")
+    refused({"a": "three.safetensors"}, "shard three.safetensors is missing")
+    refused({"a": "../one.safetensors"}, "expected names of files in its folder")
+    refused({"c": "one.safetensors"}, "tensor 'c' is in no shard")
     refused([], "expected a weight_map")
     index.write_text("{")
     with pytest.raises(CheckpointError, match=r"model\.safetensors\.index\.json: "):
         check_folder(tmp_path, "model x")
     index.unlink()
     (tmp_path / "two.safetensors").write_bytes(b"x")
-    with pytest.raises(CheckpointError, match=r"two\.safetensors: no safetensors file, or damaged"):
+    with pytest.raises(
+        CheckpointError, match=r"two\.safetensors: not a safetensors file, or damaged"
+    ):
         check_folder(tmp_path, "model x")
     assert load_file(tmp_path / "one.safetensors")["a"].tolist() == [1, 1]
 
@@ -148,7 +159,7 @@ def test_shards_are_checked_against_their_index(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["", "  ", "x" * 300, "a/" * 2500, "x\0y", "x\ny", "\x1b[31m", "\udcff" * 200]
 )
-def test_names_that_are_none_are_refused_in_one_line(name: str) -> None:
+def test_invalid_names_are_a_one_line_error(name: str) -> None:
     with pytest.raises(ModelError, match=r"^model ") as caught:
         checked_name(name)
     assert "\n" not in str(caught.value)
@@ -173,5 +184,5 @@ def test_names_that_are_none_are_refused_in_one_line(name: str) -> None:
         ("x" * 97 + "/y", False),
     ],
 )
-def test_hub_ids_are_told_from_paths(name: str, expected: object) -> None:
+def test_hub_ids_are_distinguished_from_paths(name: str, expected: object) -> None:
     assert is_hub_id(name) is expected

@@ -1,4 +1,4 @@
-"""Answers are drawn where their units are, whatever the size of the picture."""
+"""Units of answers are drawn in place, for images of any size."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def _changed(picture: Image.Image, plain: Image.Image) -> tuple[float, float, fl
 
 
 def _bare(image: UInt8[np.ndarray, "h w 3"], answer: GroundedText) -> Image.Image:
-    # The phrase is renamed to nothing, so that no label hides what the units change.
+    # The phrase is empty, so that no label hides the units.
     phrases = tuple(GroundedPhrase("", 0, 0, phrase.groups) for phrase in answer.phrases)
     return draw_answer(image, GroundedText("", phrases), caption=False)
 
@@ -64,7 +64,7 @@ def test_units_are_drawn_where_they_are(size: tuple[int, int], kind: str) -> Non
 
 
 @pytest.mark.parametrize("width", [1, 16, 128, 511, 512, 700, 4000])
-def test_small_pictures_are_enlarged_and_large_ones_stay(width: int) -> None:
+def test_small_images_are_enlarged_and_large_ones_keep_their_size(width: int) -> None:
     drawn = draw_answer(_grey(max(1, width // 2), width), GroundedText("words"), caption=False)
     assert drawn.width == max(512, width)
 
@@ -83,7 +83,7 @@ def test_units_at_and_beyond_the_edge_are_drawn() -> None:
     assert drawn.width == 512
 
 
-def test_a_phrase_has_one_colour_on_the_picture_and_in_the_words() -> None:
+def test_a_phrase_has_one_colour_in_image_and_caption() -> None:
     drawn = np.asarray(draw_answer(_grey(400, 600), _saying(Box(100, 100, 300, 300))))
     color = np.array(phrase_color(0))
     same = (drawn == color).all(axis=2)
@@ -122,7 +122,7 @@ def test_joints_of_another_body_are_drawn_without_limbs() -> None:
     assert np.asarray(drawn)[240, 240].tolist() == [128, 128, 128]
 
 
-def test_keypoints_that_are_all_absent_draw_nothing() -> None:
+def test_absent_keypoints_draw_nothing() -> None:
     absent = Keypoints(np.zeros((17, 2), np.float32), np.zeros(17, np.int8))
     drawn = draw_answer(_grey(64, 64), _saying(absent, kind="keypoint"), caption=False)
     assert np.asarray(drawn).std() == 0
@@ -135,7 +135,7 @@ def test_an_empty_mask_draws_nothing() -> None:
 
 
 @pytest.mark.parametrize(("size", "beside"), [((64, 64), True), ((64, 200), False)])
-def test_depth_stands_in_a_panel_of_its_own(size: tuple[int, int], *, beside: bool) -> None:
+def test_depth_has_its_own_panel(size: tuple[int, int], *, beside: bool) -> None:
     values = np.tile(np.linspace(1, 9, size[1], dtype=np.float32), (size[0], 1))
     answer = _saying(DepthMap(values, "metric"), kind="depth")
     drawn = draw_answer(_grey(*size), answer, caption=False)
@@ -212,7 +212,7 @@ def test_an_answer_about_another_image_is_refused() -> None:
         draw_answer(_grey(32, 64), _saying(mask, kind="mask"))
 
 
-def test_drawing_twice_gives_the_same_picture_and_leaves_the_image() -> None:
+def test_drawing_is_deterministic_and_leaves_the_image_unchanged() -> None:
     image = _grey(64, 64)
     answer = _saying(Box(5, 5, 30, 30), score=0.5)
     first, second = draw_answer(image, answer), draw_answer(image, answer)

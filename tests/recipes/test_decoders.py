@@ -1,4 +1,4 @@
-"""Unit decoders of a recipe: chosen by name, changed by path, read from recipes of earlier versions."""
+"""Unit decoders of a recipe: choice by name, overrides, and recipes of earlier versions."""
 
 import json
 from dataclasses import asdict, replace
@@ -26,7 +26,7 @@ def decoders_of(recipe: TrainRecipe) -> dict[str, Any]:
 
 
 def as_before(recipe: TrainRecipe) -> dict[str, Any]:
-    """A recipe as versions saved it that had a field for each unit type."""
+    """Return a recipe as saved by versions with one field for each unit type."""
     saved: dict[str, Any] = json.loads(recipe_to_json(recipe))
     decoders = saved["model"].pop("decoders")
     box = decoders.get("box", decoders.get("location"))
@@ -66,12 +66,12 @@ def test_saved_models_of_earlier_versions_are_read() -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_decoders_survive_json(name: str) -> None:
+def test_decoders_round_trip_through_json(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe_from_json(TrainRecipe, recipe_to_json(recipe)) == recipe
 
 
-def test_decoders_are_changed_added_and_taken_out_by_path() -> None:
+def test_decoders_are_changed_added_and_removed_by_path() -> None:
     recipe = tiny_recipe()
     before = decoders_of(recipe)
     changed = decoders_of(apply_overrides(recipe, ["model.decoders.box.layers=3"]))
@@ -93,10 +93,10 @@ def test_decoders_are_changed_added_and_taken_out_by_path() -> None:
         ("model.decoders.box.colour=3", "DecoderConfig has no field 'colour'"),
         ("model.decoders.box.layers=many", "expected an integer, got 'many'"),
         ("model.decoders.depth=3", "DepthConfig is set field by field"),
-        ("model.decoders=none", "set entry by entry; it has box, mask"),
+        ("model.decoders=none", "set entry by entry; entries: box, mask"),
     ],
 )
-def test_what_does_not_fit_a_decoder_is_refused(override: str, message: str) -> None:
+def test_invalid_overrides_of_a_decoder_are_refused(override: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         apply_overrides(tiny_recipe(), [override])
 
@@ -145,12 +145,12 @@ def test_a_decoder_that_cannot_learn_from_the_data_is_refused_before_the_first_s
     )
     with pytest.raises(RecipeError, match=message):
         check_units(with_depth(stage("first", "rec"), stage("second", "vqa")), model)
-    # one of its stages is enough, and a decoder that does not train needs no data
+    # data in one stage is enough, and a frozen decoder needs none
     check_units(with_depth(stage("first", "rec"), stage("second", "rec", "depth")), model)
     check_units(with_depth(stage("first", "rec", trainable=("language_model",))), model)
 
 
-def test_anchored_decoders_learn_places_from_data_without_their_units() -> None:
+def test_anchored_decoders_train_on_data_without_their_units() -> None:
     model, _ = tiny_model()
     check_units(tiny_recipe(stages=(stage("boxes", "rec"),)), model)
     plain, _ = tiny_model(anchored=False)

@@ -1,4 +1,4 @@
-"""Fields of a recipe change by path, checked against the types."""
+"""Overrides of recipe fields by path, checked against their types."""
 
 import json
 from dataclasses import dataclass, field
@@ -89,7 +89,7 @@ class Run:
         (" precision = bfloat16 ", lambda run: run.precision, "bfloat16"),
     ],
 )
-def test_a_field_is_changed_as_its_type_says(override: str, read: Any, value: object) -> None:
+def test_a_field_is_parsed_by_its_type(override: str, read: Any, value: object) -> None:
     changed = read(apply_overrides(Run(), [override]))
     assert changed == value
     assert type(changed) is type(value)
@@ -132,7 +132,7 @@ def test_overrides_apply_in_order_and_leave_the_rest() -> None:
         ("weights=plain", "expected a tuple"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_line(override: str, words: str) -> None:
+def test_invalid_overrides_are_a_one_line_error(override: str, words: str) -> None:
     with pytest.raises(RecipeError) as caught:
         apply_overrides(Run(), [override])
     assert words in str(caught.value)
@@ -148,22 +148,22 @@ def test_what_does_not_fit_is_refused_in_one_line(override: str, words: str) -> 
         Run(phases=(), weights=(), resume=True),
     ],
 )
-def test_a_recipe_survives_json(run: Run) -> None:
+def test_a_recipe_round_trips_through_json(run: Run) -> None:
     assert recipe_from_json(Run, recipe_to_json(run)) == run
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Has a field that nothing stands in for."""
+    """A class with a required field."""
 
     name: str
     shape: Linear | Cosine = field(default_factory=Linear)
 
 
-def test_a_field_that_an_earlier_release_did_not_have_takes_its_default() -> None:
+def test_a_field_that_an_earlier_release_lacked_has_its_default() -> None:
     text = recipe_to_json(Run()).replace('  "resume": false,\n', "", 1)
     assert recipe_from_json(Run, text) == Run()
-    # of several classes, the one that has what is there
+    # of several classes, the one with the saved fields
     text = '{"name": "x", "shape": {"high": 0.5}}'
     assert recipe_from_json(Named, text) == Named("x", Cosine(high=0.5))
     with pytest.raises(RecipeError, match="Named lacks its field 'name'"):
@@ -182,14 +182,14 @@ def test_a_field_that_an_earlier_release_did_not_have_takes_its_default() -> Non
         (('"lr": 0.001', '"lr": NaN'), "recipe.phases.0.rate.lr: expected a number"),
     ],
 )
-def test_json_that_is_no_recipe_is_refused(change: tuple[str, str], words: str) -> None:
+def test_json_that_is_not_a_recipe_is_refused(change: tuple[str, str], words: str) -> None:
     text = recipe_to_json(Run()).replace(*change, 1)
     with pytest.raises(RecipeError, match="recipe") as caught:
         recipe_from_json(Run, text)
     assert words in str(caught.value)
 
 
-def test_a_field_that_is_not_there_has_its_default_or_is_missed() -> None:
+def test_a_missing_field_has_its_default_or_is_an_error() -> None:
     text = recipe_to_json(Run(phases=(Phase(shape=Cosine(0.1, 0.9)),), resume=True))
     fields = json.loads(text)
     del fields["resume"], fields["phases"][0]["rate"], fields["phases"][0]["shape"]["high"]
@@ -212,7 +212,7 @@ def test_json_of_another_shape_is_refused() -> None:
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), print])
-def test_what_json_cannot_say_is_refused(value: object) -> None:
+def test_values_that_json_cannot_hold_are_refused(value: object) -> None:
     @dataclass(frozen=True)
     class Odd:
         value: object

@@ -22,7 +22,7 @@ constant = 3
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
-def test_every_recipe_has_its_name_and_survives_json(name: str, tmp_path: Path) -> None:
+def test_every_recipe_has_its_name_and_round_trips_through_json(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
     path = tmp_path / "recipe.json"
@@ -51,13 +51,15 @@ def test_a_recipe_comes_from_a_function_of_a_file(tmp_path: Path) -> None:
         ("{folder}/missing.json", "missing.json: cannot be read"),
         ("{folder}/file.py:theirs", "has no function 'theirs'"),
         ("{folder}/file.py:constant", "has no function 'constant'"),
-        ("{folder}/file.py:number", "gives int, expected TrainRecipe"),
+        ("{folder}/file.py:number", "returns int, expected TrainRecipe"),
         ("{folder}/wrong.py:mine", "wrong.py: SyntaxError"),
         ("{folder}/lacking.py:mine", "lacking.py: ModuleNotFoundError"),
         ("{folder}/empty.json", "recipe is not JSON"),
     ],
 )
-def test_what_is_no_recipe_is_refused(tmp_path: Path, name: str, words: str) -> None:
+def test_files_and_names_without_a_recipe_are_refused(
+    tmp_path: Path, name: str, words: str
+) -> None:
     (tmp_path / "file.py").write_text(_FILE)
     (tmp_path / "wrong.py").write_text("def mine(:\n")
     (tmp_path / "lacking.py").write_text("import no_such_module\n")

@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {
 }
 
 
-# what of a recipe at its own size is made small beside that
+# sizes of the full-size recipe that are reduced in addition
 SMALLER = {
     "refvlm_code_scenes": [
         f"model.decoders.{part}.{field}={value}"
@@ -62,7 +62,7 @@ def small(name: str) -> TrainRecipe:
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
-def test_a_recipe_survives_json(name: str) -> None:
+def test_a_recipe_round_trips_through_json(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe_from_json(TrainRecipe, recipe_to_json(recipe)) == recipe
 
@@ -75,7 +75,7 @@ def test_a_system_trains_through_its_stages_and_answers(name: str, tmp_path: Pat
     assert len(rows) == recipe.total_steps
     assert all(np.isfinite(list(row.values())).all() for row in rows if row)
     predictor = load(tmp_path / "run", device="cpu")
-    # what is for training alone is not released
+    # parts for training only are not released
     assert predictor.model.alignment is None
     image = np.zeros((48, 64, 3), np.uint8)
     answer = predictor.ask(image, ["Find ", Description("the red circle"), "."], max_new_tokens=8)

@@ -1,4 +1,4 @@
-"""One of two ranks that work through the same steps.
+"""One of two ranks that run the same steps.
 
 Gradients are written to ``FOLDER``: of both ranks with the same rows (``alike``), with rows that need
 other parts (``apart``), and of an alignment whose batch is dealt to them (``align``), of which the
@@ -32,7 +32,7 @@ def fresh() -> tuple[PointingVLM, Processor]:
 
 
 def main(rank: int, folder: Path) -> None:
-    """Work through the steps."""
+    """Run the steps."""
     accelerator = Accelerator(cpu=True)
     if rank == 0:
         # before there are ranks

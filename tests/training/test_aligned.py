@@ -1,4 +1,4 @@
-"""A recipe on top of a released model: trained in two stages, resumed, saved and asked."""
+"""A recipe with a released model: trained in two stages, resumed, saved and asked."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,7 @@ def recipe_on(folder: Path, canvas: int | None = None) -> TrainRecipe:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "canvas"), [("llava", None), ("qwen2_vl", 64)])
-def test_a_run_trains_what_its_stages_name_and_goes_on_where_it_was(
+def test_a_run_trains_the_parts_of_its_stages_and_resumes(
     kind: str, canvas: int | None, tmp_path: Path
 ) -> None:
     release(kind, tmp_path / "released")
@@ -59,7 +59,7 @@ def test_a_run_trains_what_its_stages_name_and_goes_on_where_it_was(
         assert torch.equal(value.bfloat16().float(), saved.model.state_dict()[name]), name
 
 
-def test_tokens_from_elsewhere_are_refused_with_a_hint(tmp_path: Path) -> None:
+def test_tokens_that_are_not_from_the_encoder_are_refused_with_a_hint(tmp_path: Path) -> None:
     recipe = apply_overrides(tiny_recipe(), [f"model.aligned={tmp_path}"])
     with pytest.raises(ModelError, match=r"tokens_from 'objects'(.|\n)*tokens_from=encoder"):
         build_model(recipe)

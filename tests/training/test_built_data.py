@@ -42,7 +42,7 @@ def test_batches_of_shards_do_not_depend_on_ranks(built: Path) -> None:
         assert torch.equal(row[:shared], part[:shared])
 
 
-def test_a_model_learns_from_shards_and_goes_on(built: Path, tmp_path: Path) -> None:
+def test_a_model_learns_from_shards_and_resumes(built: Path, tmp_path: Path) -> None:
     recipe = on_built_data(tiny_recipe(), built)
     recipe = replace(recipe, stages=(replace(recipe.stages[0], steps=4),))
     train(recipe, tmp_path / "whole")
@@ -51,7 +51,7 @@ def test_a_model_learns_from_shards_and_goes_on(built: Path, tmp_path: Path) -> 
     assert "nan" not in losses.lower()
 
 
-def test_a_recipe_is_put_on_a_data_set_by_name(built: Path) -> None:
+def test_a_recipe_takes_a_data_set_by_name(built: Path) -> None:
     recipe = on_built_data(tiny_recipe(), built)
     data = recipe.stages[0].data
     assert isinstance(data, BuiltData)
@@ -60,7 +60,7 @@ def test_a_recipe_is_put_on_a_data_set_by_name(built: Path) -> None:
     assert changed.stages[0].data == replace(data, seed=7)
 
 
-def test_a_data_set_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_data_set_is_an_error(tmp_path: Path) -> None:
     _, processor = tiny_model()
     with pytest.raises(AnnotationError, match="no data set"):
         RowBatches(processor, BuiltData(str(tmp_path)), batch_size=2, start=0, stop=1)

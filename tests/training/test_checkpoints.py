@@ -1,4 +1,4 @@
-"""Checkpoints, logs and recipes of runs that were damaged between two sittings."""
+"""Checkpoints, logs and recipes that were damaged before a run is resumed."""
 
 import json
 import shutil
@@ -78,7 +78,7 @@ def in_manifest(**values: Any) -> Callable[[Path], None]:
 
 
 def sealed(**values: Any) -> Callable[[Path], None]:
-    """Other values in a manifest whose digest is that of the new content."""
+    """Write other values into a manifest, with a matching digest."""
 
     def write(path: Path) -> None:
         content = json.loads((path / "manifest.json").read_text())
@@ -94,31 +94,40 @@ def without_files(path: Path) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "step": (in_manifest(step=10), "manifest.json is not what was written"),
-    "stage": (in_manifest(stage=7), "manifest.json is not what was written"),
-    "no files": (without_files, "manifest.json is not what was written"),
-    "digest": (in_manifest(digest="0" * 64), "manifest.json is not what was written"),
+    "step": (in_manifest(step=10), "manifest.json has changed since it was written"),
+    "stage": (in_manifest(stage=7), "manifest.json has changed since it was written"),
+    "no files": (without_files, "manifest.json has changed since it was written"),
+    "digest": (in_manifest(digest="0" * 64), "manifest.json has changed since it was written"),
     "no digest": (
         lambda path: changed(path / "manifest.json", lambda content: content.pop("digest")),
-        "manifest.json is not what was written",
+        "manifest.json has changed since it was written",
     ),
     "format": (in_manifest(format=3), "expected format 1 or 2, got 3"),
     "older format": (in_manifest(format=1), "expected the fields"),
-    "a list": (lambda path: (path / "manifest.json").write_text("[]"), "expected an object"),
+    "a list": (lambda path: (path / "manifest.json").write_text("[]"), "expected a JSON object"),
     "cut": (lambda path: (path / "manifest.json").write_text('{"step": 4'), "incomplete"),
     "twice": (
         lambda path: (path / "manifest.json").write_text('{"step": 4, "step": 4}'),
-        "a key comes twice",
+        "a key is repeated",
     ),
     "deep": (lambda path: (path / "manifest.json").write_text("[" * 100_000), "incomplete"),
     "long": (lambda path: (path / "manifest.json").write_text(" " * (2**20 + 1)), "at most"),
     "none": (lambda path: (path / "manifest.json").unlink(), "incomplete: no such file"),
-    "weights": (lambda path: flip(path / MODEL), "model.safetensors is not what was written"),
-    "optimizer": (lambda path: flip(path / OPTIMIZER), "optimizer.safetensors is not what"),
-    "random": (lambda path: flip(path / RANDOM), "random.safetensors is not what"),
-    "recipe": (lambda path: flip(path / "recipe.json"), "recipe.json is not what was written"),
+    "weights": (
+        lambda path: flip(path / MODEL),
+        "model.safetensors has changed since it was written",
+    ),
+    "optimizer": (lambda path: flip(path / OPTIMIZER), "optimizer.safetensors has changed"),
+    "random": (lambda path: flip(path / RANDOM), "random.safetensors has changed"),
+    "recipe": (
+        lambda path: flip(path / "recipe.json"),
+        "recipe.json has changed since it was written",
+    ),
     "missing": (lambda path: (path / RANDOM).unlink(), "random.safetensors is missing"),
-    "another": (lambda path: (path / "x.bin").write_bytes(b""), "x.bin is not of a checkpoint"),
+    "another": (
+        lambda path: (path / "x.bin").write_bytes(b""),
+        "x.bin is not part of a checkpoint",
+    ),
     "negative": (sealed(quarantined=-1), "quarantined: a whole number from 0 on, got -1"),
     "a digit too long": (sealed(data=["x" * 77]), f"data: text, got ['{'x' * 75}..."),
     "as long as may be": (sealed(data=["x" * 76]), f"data: text, got ['{'x' * 76}']"),
@@ -127,7 +136,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_every_damage_of_a_checkpoint_is_noticed_and_the_one_before_is_taken(
+def test_every_damage_of_a_checkpoint_is_detected_and_the_previous_one_is_used(
     kind: str, run: Path
 ) -> None:
     damage, message = DAMAGE[kind]
@@ -143,16 +152,18 @@ def test_every_damage_of_a_checkpoint_is_noticed_and_the_one_before_is_taken(
     assert str(caught.value).startswith(f"checkpoint {path}: ")
 
 
-def test_a_damaged_checkpoint_is_named_set_aside_and_written_again(
+def test_a_damaged_checkpoint_is_reported_set_aside_and_written_again(
     run: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # copies: what is loaded is mapped from the file, and would change with it
+    # copies: loaded tensors are mapped from the file and would change with it
     whole = {name: tensor.clone() for name, tensor in load_file(step(run, 4) / MODEL).items()}
     flip(step(run, 4) / MODEL)
     train(recipe(), run, resume=True)
     (message,) = [r.getMessage() for r in caplog.records if " is damaged (" in r.getMessage()]
-    assert "step-00000004 is damaged (model.safetensors is not what was written)" in message
-    assert "set aside as damaged-step-00000004; the run goes on from step-00000003" in message
+    assert (
+        "step-00000004 is damaged (model.safetensors has changed since it was written)" in message
+    )
+    assert "set aside as damaged-step-00000004; the run resumes from step-00000003" in message
     again = load_file(step(run, 4) / MODEL)
     assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
     assert step(run, 4).with_name("damaged-step-00000004").is_dir()
@@ -160,14 +171,14 @@ def test_a_damaged_checkpoint_is_named_set_aside_and_written_again(
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
 
 
-def test_where_no_checkpoint_is_whole_all_are_named(deixis: Run, run: Path) -> None:
+def test_if_all_checkpoints_are_damaged_the_error_lists_them(deixis: Run, run: Path) -> None:
     for number in (1, 2, 3, 4):
         flip(step(run, number) / MODEL)
     before = (run / "log.jsonl").read_bytes()
     ended = deixis("train", f"{TINY}:tiny_recipe", "--out", run, "--resume")
     assert ended.code == 7
     first, hint = ended.err.strip().splitlines()[-2:]
-    assert "no checkpoint is whole: step-00000004: model.safetensors is not what" in first
+    assert "no valid checkpoint: step-00000004: model.safetensors has changed" in first
     assert "step-00000001" in first
     assert hint.startswith("hint: ")
     assert (run / "log.jsonl").read_bytes() == before
@@ -185,7 +196,7 @@ def as_earlier_versions_wrote(path: Path) -> None:
     changed(path / "manifest.json", older)
 
 
-def test_a_checkpoint_of_an_earlier_version_is_taken_with_a_warning(
+def test_a_checkpoint_of_an_earlier_version_is_used_with_a_warning(
     run: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in (3, 4):
@@ -197,8 +208,8 @@ def test_a_checkpoint_of_an_earlier_version_is_taken_with_a_warning(
 
     changed(run / "recipe.json", older)
     train(recipe(), run, resume=True)
-    assert "written by an earlier version, whose manifest has no digest" in caplog.text
-    # what has no digest is checked by its values all the same
+    assert "written by an earlier version without a digest of the manifest" in caplog.text
+    # values of a manifest without digest are checked
     shutil.rmtree(step(run, 4))
     in_manifest(stage=7)(step(run, 3))
     caplog.clear()
@@ -211,19 +222,19 @@ def test_a_checkpoint_of_an_earlier_version_is_taken_with_a_warning(
     assert "is damaged (step 4 in stage 1, expected 2 to 3)" in caplog.text
 
 
-def test_a_checkpoint_of_another_run_is_not_taken(
+def test_a_checkpoint_of_another_run_is_not_used(
     run: Path, finished: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     train(recipe(seed=9), tmp_path / "other")
     shutil.rmtree(step(run, 4))
     shutil.copytree(step(tmp_path / "other", 4), step(run, 4))
     train(recipe(), run, resume=True)
-    assert "step-00000004 is damaged (its recipe is not the one in" in caplog.text
+    assert "step-00000004 is damaged (its recipe differs from" in caplog.text
     mine, wanted = (load_file(step(one, 4) / MODEL) for one in (run, finished))
     assert all(torch.equal(mine[name], tensor) for name, tensor in wanted.items())
 
 
-def test_only_older_checkpoints_make_room_for_a_new_one(tmp_path: Path) -> None:
+def test_only_older_checkpoints_are_removed_for_a_new_one(tmp_path: Path) -> None:
     model = torch.nn.Linear(2, 2)
     optimizer = build_optimizer(model, Optimizer())
     kept = {"stages": [{"name": "x", "steps": 20}]}
@@ -233,7 +244,7 @@ def test_only_older_checkpoints_make_room_for_a_new_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 20, 900])
-def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, size: int) -> None:
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, size: int) -> None:
     model = torch.nn.Linear(8, 8)
     optimizer = build_optimizer(model, Optimizer())
     kept = {"stages": [{"name": "x", "steps": 20}]}
@@ -254,7 +265,7 @@ ODD_LOG = (
 )
 
 
-def test_a_log_is_cut_back_to_the_checkpoint(
+def test_a_log_is_truncated_to_the_checkpoint(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "log.jsonl"
@@ -266,12 +277,12 @@ def test_a_log_is_cut_back_to_the_checkpoint(
     path.write_bytes(ODD_LOG)
     assert TrainLog(path, None, total=9, step=3).seconds < 2
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
-    assert "line 2 is not a row of the log: left out" in caplog.text
+    assert "line 2 is not a log row; skipped" in caplog.text
     assert [message for message in caplog.messages if "line 3" in message] == []
     assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
 
 
-def test_rows_of_a_step_may_be_several_where_each_counts(tmp_path: Path) -> None:
+def test_a_step_may_have_several_rows_unless_once_is_given(tmp_path: Path) -> None:
     path = tmp_path / "quarantine.jsonl"
     assert rows_until(path, 5) == []
     path.write_text('{"step": 1}\n{"step": 1}\n{"step": 2}\n')
@@ -284,7 +295,9 @@ def test_rows_of_a_step_may_be_several_where_each_counts(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"stages": 3}', '{"stages": [{"steps": "x"}]}', ""])
-def test_a_damaged_recipe_is_one_line_with_the_way_out(deixis: Run, run: Path, damage: str) -> None:
+def test_a_damaged_recipe_is_a_one_line_error_with_a_remedy(
+    deixis: Run, run: Path, damage: str
+) -> None:
     path = run / "recipe.json"
     path.write_text(damage)
     ended = deixis("train", f"{TINY}:tiny_recipe", "--out", run, "--resume")
@@ -293,21 +306,21 @@ def test_a_damaged_recipe_is_one_line_with_the_way_out(deixis: Run, run: Path, d
     assert first.startswith(f"deixis: {path}: damaged: ")
     found = hint.split()
     assert found[:2] == ["hint:", "cp"]
-    # the way out that it names
+    # the remedy that the hint names
     shutil.copy(found[2], found[3])
     assert load_kept(run) == recipe()
 
 
-def test_a_recipe_that_has_other_fields_is_damaged(run: Path) -> None:
+def test_a_recipe_with_unknown_fields_is_damaged(run: Path) -> None:
     changed(run / "recipe.json", lambda content: content.update(model="nothing"))
     with pytest.raises(CheckpointError, match=r"recipe.json: damaged: recipe.model: expected"):
         load_kept(run)
     shutil.rmtree(run / "checkpoints")
-    with pytest.raises(CheckpointError, match="put back a copy of it"):
+    with pytest.raises(CheckpointError, match="restore a copy of it"):
         load_kept(run)
 
 
-def test_what_changes_no_weight_may_change_before_a_run_goes_on(run: Path) -> None:
+def test_fields_that_do_not_affect_weights_may_change_on_resume(run: Path) -> None:
     for number in (3, 4):
         shutil.rmtree(step(run, number))
     train(recipe(workers=1, log_every=3, keep_checkpoints=1, budget=0.5), run, resume=True)
@@ -336,16 +349,16 @@ def test_two_processes_do_not_train_into_one_folder(run: Path) -> None:
     assert not (run / ".lock").exists()
 
 
-def test_a_run_without_a_checkpoint_begins_again_and_says_so(
+def test_a_run_without_a_checkpoint_starts_again_with_a_warning(
     run: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.rmtree(run / "checkpoints")
     train(recipe(), run, resume=True)
-    assert "no checkpoint yet: the run begins again at its first step" in caplog.text
+    assert "no checkpoint yet: the run starts again at its first step" in caplog.text
     assert len((run / "log.jsonl").read_text().splitlines()) == 4
 
 
-def test_a_run_whose_folder_was_moved_takes_its_own_index(tmp_path: Path) -> None:
+def test_a_run_whose_folder_was_moved_uses_its_own_index(tmp_path: Path) -> None:
     live = LiveData(("jsonl:x",), "rec", str(tmp_path / "before" / "index"))
     moved = recipe(stages=(*STAGES, replace(STAGES[1], name="live", data=live)))
     assert with_moved_index(moved, tmp_path) == moved
@@ -357,7 +370,7 @@ def test_a_run_whose_folder_was_moved_takes_its_own_index(tmp_path: Path) -> Non
     assert with_moved_index(moved, tmp_path) == moved
 
 
-def test_a_run_whose_folders_moved_goes_on(run: Path, tmp_path: Path) -> None:
+def test_a_run_whose_folders_were_moved_resumes(run: Path, tmp_path: Path) -> None:
     for number in (2, 3, 4):
         shutil.rmtree(step(run, number))
     one = replace(STAGES[0], features=str(tmp_path / "features"))

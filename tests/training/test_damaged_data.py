@@ -43,7 +43,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def damaged(whole: Path, tmp_path: Path) -> Path:
-    """A copy whose fifth picture is cut short, and whose seventh is gone."""
+    """A copy with a truncated fifth image and without the seventh."""
     root = Path(shutil.copytree(whole, tmp_path / "copied"))
     picture = root / "000004.png"
     picture.write_bytes(picture.read_bytes()[:60])
@@ -71,7 +71,7 @@ def quarantine(out: Path) -> list[dict[str, Any]]:
     return [json.loads(text) for text in (out / "quarantine.jsonl").read_text().splitlines()]
 
 
-def test_a_replacement_follows_from_the_place_alone(damaged: Path) -> None:
+def test_a_replacement_depends_on_the_row_index_alone(damaged: Path) -> None:
     alone = loaded(damaged, workers=0)
     problems = [problem for one in alone for problem in one.problems]
     # two epochs of twelve, two damaged in each
@@ -94,7 +94,7 @@ def test_a_replacement_follows_from_the_place_alone(damaged: Path) -> None:
     assert torch.equal(pixels, alone[1].pieces[0].pixel_values)
 
 
-def test_damaged_samples_are_replaced_counted_and_named(
+def test_damaged_samples_are_replaced_counted_and_listed(
     damaged: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train(recipe(damaged), tmp_path / "out")
@@ -105,16 +105,14 @@ def test_damaged_samples_are_replaced_counted_and_named(
     assert "000004.png: damaged (cut short)" in text
     assert "000006.png: no such file" in text
     assert f" of {damaged / 'out'}" in text
-    assert "4 of 24 rows were replaced because their sample is damaged" in caplog.text
+    assert "4 of 24 rows had damaged samples, which were replaced" in caplog.text
     last = json.loads((tmp_path / "out" / "log.jsonl").read_text().splitlines()[-1])
     assert last["quarantined"] == 4
     record = json.loads((tmp_path / "out" / "model" / "provenance.json").read_text())
     assert record["quarantined"] == 4
 
 
-def test_a_run_that_goes_on_replaces_as_one_that_was_never_stopped(
-    damaged: Path, tmp_path: Path
-) -> None:
+def test_a_resumed_run_makes_the_same_replacements(damaged: Path, tmp_path: Path) -> None:
     kept = replace(recipe(damaged, keep_checkpoints=9), workers=0)
     train(kept, tmp_path / "whole")
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
@@ -132,7 +130,7 @@ def test_a_run_that_goes_on_replaces_as_one_that_was_never_stopped(
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
-def test_past_the_budget_a_run_ends_with_a_checkpoint_and_goes_on_after_repair(
+def test_over_budget_a_run_ends_with_a_checkpoint_and_resumes_after_repair(
     deixis: Run, damaged: Path, whole: Path, tmp_path: Path
 ) -> None:
     path, out = tmp_path / "tiny.json", tmp_path / "out"
@@ -156,7 +154,7 @@ def test_past_the_budget_a_run_ends_with_a_checkpoint_and_goes_on_after_repair(
     assert (out / "quarantine.jsonl").read_text() == ""
 
 
-def test_pictures_that_are_all_gone_end_the_run_at_once(
+def test_if_all_images_are_missing_the_run_ends_at_once(
     deixis: Run, damaged: Path, tmp_path: Path
 ) -> None:
     for picture in damaged.glob("*.png"):
@@ -166,8 +164,8 @@ def test_pictures_that_are_all_gone_end_the_run_at_once(
     ended = deixis("train", path, "--out", tmp_path / "out")
     assert ended.code == 7
     assert "no such file" in ended.err
-    assert "32 other samples that were tried in its place are of no use either" in ended.err
-    # nothing began, so nothing stands in the way of the next try
+    assert "32 other samples that were tried in its place failed too" in ended.err
+    # no files are left that would prevent the next run
     assert not (tmp_path / "out" / "recipe.json").exists()
 
 
@@ -179,7 +177,7 @@ def flipped(shard: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, flipped, lambda shard: shard.write_bytes(b"PAR1")])
-def test_a_shard_that_cannot_be_read_is_one_line(
+def test_an_unreadable_shard_is_a_one_line_error(
     deixis: Run, damaged: Path, tmp_path: Path, damage: Callable[[Path], object]
 ) -> None:
     damage(next((damaged / "out" / "data").iterdir()))
@@ -190,13 +188,13 @@ def test_a_shard_that_cannot_be_read_is_one_line(
     assert "cannot read" in ended.err
 
 
-def test_a_data_set_that_was_built_again_is_not_trained_on(damaged: Path, tmp_path: Path) -> None:
+def test_a_rebuilt_data_set_is_refused_on_resume(damaged: Path, tmp_path: Path) -> None:
     kept = recipe(damaged, workers=0, keep_checkpoints=9)
     train(kept, tmp_path / "out")
     shutil.rmtree(tmp_path / "out" / "checkpoints" / "step-00000006")
     manifest = damaged / "out" / "manifest.json"
     manifest.write_text(manifest.read_text() + "\n")
-    with pytest.raises(CheckpointError, match="is not the one that the run was trained on until"):
+    with pytest.raises(CheckpointError, match="its data set has changed since step"):
         train(kept, tmp_path / "out", resume=True)
 
 
@@ -225,7 +223,7 @@ def broken(processor: Processor, fail: Callable[[], object]) -> RowBatches:
     return batches
 
 
-def problem_of_ours() -> None:
+def unexpected_error() -> None:
     raise ZeroDivisionError("a number\nof lines")
 
 
@@ -251,13 +249,13 @@ def fail_in_a_step(batches: RowBatches) -> None:
 @pytest.mark.parametrize(
     ("fail", "words", "done"),
     [
-        (problem_of_ours, r"^batch of step 3: ZeroDivisionError: a number of lines \(test_dam", 3),
-        (killed(signal.SIGKILL), "was ended by SIGKILL, as the system does where memory runs", 0),
-        (killed(signal.SIGBUS), "was ended by SIGBUS, as the system does where shared memory", 0),
+        (unexpected_error, r"^batch of step 3: ZeroDivisionError: a number of lines \(test_dam", 3),
+        (killed(signal.SIGKILL), "was killed by SIGKILL, usually because memory ran out", 0),
+        (killed(signal.SIGBUS), "was killed by SIGBUS, usually because shared memory", 0),
         (exits, "ended with exit code 3", 0),
     ],
 )
-def test_a_worker_that_fails_or_is_ended_is_one_error(
+def test_a_failed_or_killed_worker_is_one_error(
     fail: Callable[[], object], words: str, done: int
 ) -> None:
     _, processor = tiny_model()
@@ -270,14 +268,14 @@ def test_a_worker_that_fails_or_is_ended_is_one_error(
     assert not active_children()
 
 
-def test_an_error_in_the_block_stays_what_it_is_and_ends_the_workers() -> None:
+def test_an_error_in_the_block_is_raised_unchanged_and_ends_the_workers() -> None:
     _, processor = tiny_model()
     with pytest.raises(RuntimeError, match="of the step itself"):
-        fail_in_a_step(broken(processor, problem_of_ours))
+        fail_in_a_step(broken(processor, unexpected_error))
     assert not active_children()
 
 
-def test_a_killed_worker_ends_the_command_in_one_line(tmp_path: Path) -> None:
+def test_a_killed_worker_ends_the_command_with_a_one_line_error(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys; from multiprocessing import active_children;"
         "from pathlib import Path; sys.path.insert(0, sys.argv[2]);"
@@ -302,5 +300,5 @@ def test_a_killed_worker_ends_the_command_in_one_line(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert "deixis: a process that loads data was ended by SIGKILL" in done.stderr
+    assert "deixis: a process that loads data was killed by SIGKILL" in done.stderr
     assert find_checkpoint(tmp_path / "out" / "checkpoints").newest is not None

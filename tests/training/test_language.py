@@ -1,4 +1,4 @@
-"""Recipes that name a language model or a vision encoder: what is read, what is added, what stays."""
+"""Recipes with a pretrained language model or vision encoder."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -66,7 +66,7 @@ def text_batch(processor: Processor, *turns: Turn) -> Batch:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_without_an_image_the_composite_is_the_language_model_to_the_bit(
+def test_without_an_image_the_composite_equals_the_language_model_bit_for_bit(
     folders: dict[str, Path], kind: str
 ) -> None:
     model, processor = built(folders[kind])
@@ -92,7 +92,7 @@ def test_without_an_image_the_composite_is_the_language_model_to_the_bit(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_conversation_about_no_image_is_read_by_its_words_alone(
+def test_a_conversation_without_an_image_uses_text_alone(
     folders: dict[str, Path], kind: str
 ) -> None:
     model, processor = built(folders[kind])
@@ -126,7 +126,7 @@ def test_text_survives_every_tokenizer(folders: dict[str, Path], kind: str, text
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_text_becomes_a_token_of_markers_or_chats(folders: dict[str, Path], kind: str) -> None:
+def test_text_never_encodes_to_marker_or_chat_tokens(folders: dict[str, Path], kind: str) -> None:
     tokenizer = add_markers(read_tokenizer(folders[kind]))
     control = set(tokenizer.tokenizer.get_added_vocab().values())
     for forged in FORGERIES:
@@ -140,7 +140,7 @@ def test_no_text_becomes_a_token_of_markers_or_chats(folders: dict[str, Path], k
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_tokenizer_with_markers_is_read_as_it_was_written(
+def test_a_tokenizer_with_markers_round_trips_through_files(
     folders: dict[str, Path], kind: str, tmp_path: Path
 ) -> None:
     tokenizer = add_markers(read_tokenizer(folders[kind]))
@@ -153,7 +153,7 @@ def test_a_tokenizer_with_markers_is_read_as_it_was_written(
     assert len(again) == len(tokenizer)
 
 
-def test_tokens_that_a_tokenizer_lacks_are_added_and_others_kept(folders: dict[str, Path]) -> None:
+def test_missing_tokens_are_added_and_existing_ones_kept(folders: dict[str, Path]) -> None:
     llama, qwen = (add_markers(read_tokenizer(folders[kind])) for kind in ("llama", "qwen2"))
     assert llama.tokenizer.pad_token == "<pad>"
     assert (llama.tokenizer.bos_token, llama.begin_id) == ("<s>", 1)
@@ -163,7 +163,7 @@ def test_tokens_that_a_tokenizer_lacks_are_added_and_others_kept(folders: dict[s
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_of_new_tokens_lie_around_the_mean_of_the_old(
+def test_embeddings_of_new_tokens_are_near_the_mean_embedding(
     folders: dict[str, Path], kind: str
 ) -> None:
     model, processor = built(folders[kind])
@@ -188,7 +188,7 @@ def test_rows_of_new_tokens_lie_around_the_mean_of_the_old(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_model_on_a_language_model_trains_and_is_saved_whole(
+def test_a_model_with_a_pretrained_language_model_trains_and_is_saved_whole(
     folders: dict[str, Path], kind: str, tmp_path: Path
 ) -> None:
     data = tiny_recipe().stages[0].data
@@ -223,7 +223,7 @@ def _copied(folder: Path, target: Path, *, move: bool = False) -> None:
 
 @pytest.fixture
 def any_precision() -> Iterator[None]:
-    """A process is told once in which precision it computes."""
+    """Accelerate keeps one precision per process."""
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -231,7 +231,7 @@ def any_precision() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("any_precision")
-def test_parts_that_are_read_in_half_precision_train_in_whole(
+def test_parts_read_in_half_precision_train_in_float32(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     data = tiny_recipe().stages[0].data
@@ -255,7 +255,7 @@ def test_parts_that_are_read_in_half_precision_train_in_whole(
 
 
 @pytest.mark.slow
-def test_a_pretrained_encoder_is_read_and_then_kept_with_the_model(tmp_path: Path) -> None:
+def test_a_pretrained_encoder_is_read_once_and_saved_with_the_model(tmp_path: Path) -> None:
     vit = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
     torch.manual_seed(0)
     config = small_config("clip_vision_model", image_size=64, **vit)
@@ -276,7 +276,7 @@ def test_a_pretrained_encoder_is_read_and_then_kept_with_the_model(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_pyramid_of_two_encoders_is_read_from_where_they_lie(tmp_path: Path) -> None:
+def test_a_pyramid_reads_its_two_encoders_from_their_folders(tmp_path: Path) -> None:
     torch.manual_seed(0)
     shape = {"patch_size": 14, "image_size": 336}
     for kind, place, fields in (("clip_vision_model", "vit", shape), ("convnext", "maps", {})):
@@ -292,7 +292,7 @@ def test_a_pyramid_of_two_encoders_is_read_from_where_they_lie(tmp_path: Path) -
         assert torch.equal(own[name], tensor)
 
 
-def test_names_that_lead_to_no_language_model_are_refused(
+def test_names_without_a_language_model_are_refused(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     recipe = tiny_recipe()
@@ -308,7 +308,7 @@ def test_names_that_lead_to_no_language_model_are_refused(
     broken = tmp_path / "broken"
     _copied(folders["llama"], broken)
     (broken / "config.json").write_text('{"model_type": "their_own"}')
-    with pytest.raises(ModelError, match="type 'their_own': expected one that transformers has"):
+    with pytest.raises(ModelError, match="type 'their_own': expected a type that transformers"):
         build_model(recipe_with(broken))
     _copied(folders["llama"], tmp_path / "short")
     (tmp_path / "short" / "model.safetensors").write_bytes(b"half")
@@ -320,5 +320,5 @@ def test_names_that_lead_to_no_language_model_are_refused(
         build_model(recipe_with(tmp_path / "code"))
 
 
-def test_the_default_choice_is_made_from_scratch() -> None:
+def test_the_default_choice_is_built_from_scratch() -> None:
     assert ModelChoice().language is None

@@ -30,7 +30,7 @@ def _data(lines: Path, index: Path, **changes: Any) -> LiveData:
     return replace(data, **changes)
 
 
-def test_batches_made_on_the_way_do_not_depend_on_ranks_or_workers(
+def test_batches_made_during_training_do_not_depend_on_ranks_or_workers(
     lines: Path, tmp_path: Path
 ) -> None:
     _, processor = tiny_model()
@@ -53,7 +53,7 @@ def test_batches_made_on_the_way_do_not_depend_on_ranks_or_workers(
             assert torch.equal(row[:shared], part[:shared])
 
 
-def test_a_run_on_annotations_goes_on_as_if_it_had_not_been_stopped(
+def test_a_resumed_run_on_annotations_equals_an_uninterrupted_one(
     lines: Path, tmp_path: Path
 ) -> None:
     recipe = on_live_data(tiny_recipe(), "rec,res,reg", [f"jsonl:{lines}"], tmp_path / "index")
@@ -92,7 +92,7 @@ def test_rules_and_sources_can_be_overridden(lines: Path, tmp_path: Path) -> Non
         RowBatches(processor, replace(data, rules="blue"), batch_size=2, start=0, stop=1)
 
 
-def test_the_command_trains_on_annotations_and_goes_on(
+def test_the_command_trains_on_annotations_and_resumes(
     deixis: Run, lines: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"

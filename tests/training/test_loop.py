@@ -83,7 +83,7 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(
 
 
 def test_sigterm_saves_at_the_next_step_and_ends_with_143(tmp_path: Path) -> None:
-    """Sent while the step's row is written: after the step looked whether it is the last."""
+    """Send the signal while the step's row is written, after the step checked whether it is the last."""
     recipe = tiny_recipe(checkpoint_every=10_000, log_every=1)
     recipe = replace(recipe, stages=(replace(recipe.stages[0], steps=9_000),))
 
@@ -112,7 +112,7 @@ def test_a_trained_model_is_saved_with_its_provenance_and_loads(tmp_path: Path) 
         assert torch.equal(tensor.to(torch.bfloat16).float(), loaded[name]), name
 
 
-def test_parts_that_a_stage_does_not_name_stay_as_they_are(tmp_path: Path) -> None:
+def test_parts_that_a_stage_does_not_name_stay_unchanged(tmp_path: Path) -> None:
     recipe = tiny_recipe(stages=STAGES[:1], checkpoint_every=1, keep_checkpoints=9)
     train(recipe, tmp_path)
     folder = tmp_path / "checkpoints"
@@ -126,26 +126,24 @@ def test_a_run_is_not_overwritten_and_another_recipe_is_not_resumed(tmp_path: Pa
     train(recipe, tmp_path)
     with pytest.raises(StorageError, match="already holds a run"):
         train(recipe, tmp_path)
-    with pytest.raises(CheckpointError, match="another recipe"):
+    with pytest.raises(CheckpointError, match="differs from the recipe to resume"):
         train(replace(recipe, seed=1), tmp_path, resume=True)
     with pytest.raises(CheckpointError, match="holds no run to resume"):
         train(recipe, tmp_path / "nothing", resume=True)
 
 
-def test_a_run_that_could_not_begin_leaves_none_behind(tmp_path: Path) -> None:
+def test_a_run_that_fails_before_its_first_step_leaves_no_files(tmp_path: Path) -> None:
     nowhere = replace(STAGES[0], data=BuiltData(str(tmp_path / "nothing")))
     with pytest.raises(AnnotationError):
         train(tiny_recipe(stages=(nowhere,)), tmp_path / "run")
     train(tiny_recipe(stages=STAGES[:1]), tmp_path / "run")
-    # what has begun stays, whatever ends it
+    # the files of a run that has begun stay after an error
     with pytest.raises(StorageError, match="already holds a run"):
         train(tiny_recipe(stages=(nowhere,)), tmp_path / "run")
 
 
 @pytest.mark.slow
-def test_stages_that_have_not_begun_may_change_before_a_run_goes_on(
-    whole: Path, tmp_path: Path
-) -> None:
+def test_stages_that_have_not_begun_may_change_on_resume(whole: Path, tmp_path: Path) -> None:
     first, second = STAGES
     short = tiny_recipe(stages=(first, replace(second, steps=1)), checkpoint_every=1)
     train(short, tmp_path / "run")
@@ -164,7 +162,7 @@ def test_steps_that_are_not_finite_stop_the_run(
 ) -> None:
     monkeypatch.setattr("deixis.training.loop.learning_rate", lambda *_: float("nan"))
     stage = replace(STAGES[0], steps=9)
-    with pytest.raises(NumericError, match="steps in a row were not finite"):
+    with pytest.raises(NumericError, match="consecutive steps were not finite"):
         train(tiny_recipe(stages=(stage,)), tmp_path)
 
 
@@ -180,14 +178,14 @@ def test_batches_do_not_depend_on_the_number_of_ranks() -> None:
         assert torch.equal(half.pixel_values, whole.pixel_values[rank::2])
 
 
-def test_images_without_questions_need_a_part_that_learns_from_them(tmp_path: Path) -> None:
+def test_images_without_questions_need_concepts_or_proposals(tmp_path: Path) -> None:
     stage = replace(STAGES[0], trainable=("vision_encoder",))
     model = replace(tiny_choice(), concepts=False, proposals=False, tokens_from="encoder")
     with pytest.raises(RecipeError, match="expected a model with concepts or proposals, got neit"):
         train(tiny_recipe(model=model, stages=(stage,)), tmp_path)
 
 
-def test_a_row_without_an_answer_to_learn_is_refused_by_name() -> None:
+def test_a_row_without_an_answer_to_learn_is_refused() -> None:
     _, processor = tiny_model()
     image = np.zeros((8, 8, 3), np.uint8)
     turns = (Turn(("Where is it?",)),)
@@ -200,7 +198,7 @@ def test_a_row_without_an_answer_to_learn_is_refused_by_name() -> None:
         answered_row(processor, conversation, 90)
 
 
-def test_rows_that_no_task_makes_a_turn_for_are_counted_and_learn_nothing() -> None:
+def test_rows_without_turns_are_counted_and_add_no_loss() -> None:
     model, processor = tiny_model(concepts=[], proposals=False, tokens_from="encoder")
     data = replace(DATA, tasks=(("keypoint", 1.0),), levels=(("plain", 1.0),))
     batch = RowBatches(processor, data, batch_size=2, start=0, stop=1).load(0)

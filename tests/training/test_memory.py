@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 from deixis.training.build import ALIGNMENT, align_memory
 
 
-def test_weights_that_are_mapped_from_a_file_are_aligned_and_keep_their_bits(
+def test_weights_mapped_from_a_file_are_aligned_and_unchanged(
     tmp_path: Path,
 ) -> None:
     torch.manual_seed(0)

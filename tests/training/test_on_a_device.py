@@ -1,4 +1,4 @@
-"""Training on a pretend accelerator, and in bfloat16: the processor's numbers."""
+"""Training on a simulated accelerator and in bfloat16, compared with the processor."""
 
 import json
 from collections.abc import Iterator
@@ -24,20 +24,20 @@ DATA = SceneData(seed=5, long_side=64, turns=2, row_tokens=128)
 
 @pytest.fixture(autouse=True)
 def fresh_accelerate() -> Iterator[None]:
-    """Let each run choose device and precision anew; accelerate keeps one choice a process."""
+    """Reset Accelerate, which keeps one device and precision per process."""
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def on_the_device() -> None:
-    """Have accelerate choose the pretend device."""
+    """Make Accelerate choose the simulated device."""
     state: Any = PartialState(cpu=True)
     state.device = DEVICE
 
 
 def trained(out: Path) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
-    """The rows of a run's log without times, and the weights of its last checkpoint."""
+    """Return the rows of a run's log without times, and the weights of its last checkpoint."""
     newest = latest_checkpoint(out / "checkpoints")
     assert newest is not None
     logged = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -46,8 +46,8 @@ def trained(out: Path) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
     return logged, load_file(newest / "model.safetensors")
 
 
-def test_a_run_on_a_device_is_the_processors(tmp_path: Path) -> None:
-    """Muon and AdamW, a frozen encoder whose features are kept, checkpoints and the log."""
+def test_a_run_on_a_device_equals_one_on_the_processor(tmp_path: Path) -> None:
+    """Muon and AdamW, a frozen encoder with cached features, checkpoints and the log."""
 
     def recipe(out: Path) -> Any:
         see = Stage(
@@ -83,13 +83,13 @@ def test_a_run_on_a_device_is_the_processors(tmp_path: Path) -> None:
             near = value if isinstance(value, str) else pytest.approx(value, rel=1e-3, abs=1e-4)
             assert other[name] == near, name
     apart = torch.cat([(found[name] - tensor).abs().flatten() for name, tensor in wanted.items()])
-    # AdamW takes a whole step where a gradient is nothing but rounding, either way
+    # where a gradient is only rounding error, AdamW takes a full step in either direction
     assert float(apart.max()) < 5e-3
     assert float((apart > 1e-4).float().mean()) < 0.02
     assert list((tmp_path / "there" / "features" / "shards").iterdir())
 
 
-def test_an_alignment_in_pieces_has_the_processors_gradients() -> None:
+def test_alignment_in_pieces_has_the_same_gradients_as_on_the_processor() -> None:
     stage = Stage(name="align", steps=1, objective="alignment", batch_size=2, pieces=2)
     model, processor = aligned_model()
     pieces = pieces_of(processor, rows(processor, 2, "ref_tag", "loc_tag"), 1)
@@ -109,7 +109,7 @@ def test_an_alignment_in_pieces_has_the_processors_gradients() -> None:
         assert torch.allclose(values(gradient), wanted[name], atol=1e-5), name
 
 
-def test_a_run_in_bfloat16_is_near_one_in_float32(tmp_path: Path) -> None:
+def test_a_run_in_bfloat16_is_close_to_one_in_float32(tmp_path: Path) -> None:
     """Weights stay in float32, products are in bfloat16."""
     stage = Stage(name="all", steps=1, batch_size=2, data=DATA, optimizer=Optimizer(warmup=0))
     logs = {}

@@ -38,7 +38,7 @@ def step(model: Small, optimizer: OptimizerSet) -> float:
 
 
 @pytest.mark.parametrize("muon_scale", [None, 2.0])
-def test_every_parameter_belongs_to_one_optimizer_and_moves(muon_scale: float | None) -> None:
+def test_every_parameter_has_one_optimizer_and_is_updated(muon_scale: float | None) -> None:
     model = small()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = build_optimizer(model, Optimizer(muon_scale=muon_scale))
@@ -48,7 +48,7 @@ def test_every_parameter_belongs_to_one_optimizer_and_moves(muon_scale: float | 
     assert not [name for name, p in model.named_parameters() if torch.equal(p, before[name])]
 
 
-def test_muon_takes_matrices_and_kernels_but_neither_words_nor_narrow_ones() -> None:
+def test_muon_trains_matrices_and_kernels_but_not_embeddings_or_narrow_ones() -> None:
     model = small()
     optimizer = build_optimizer(model, Optimizer(muon_scale=2.0))
     taken = [parameter for parameter, _ in optimizer.views]
@@ -74,7 +74,7 @@ def test_a_kernel_is_updated_as_a_matrix_of_its_output_channels() -> None:
     torch.testing.assert_close(model.kernel.weight.detach().flatten(1), matrix.detach())
 
 
-def test_restored_state_goes_on_as_if_nothing_had_happened() -> None:
+def test_restored_state_gives_the_same_next_steps() -> None:
     config = Optimizer(muon_scale=2.0)
     whole, cut = small(), small()
     going, stopped = build_optimizer(whole, config), build_optimizer(cut, config)

@@ -1,4 +1,4 @@
-"""The composite around SmolLM2-135M as it was released, and the text branch with MiniLM's weights."""
+"""The composite model with SmolLM2-135M, and the text branch with the weights of MiniLM."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ from deixis.training.loop import set_trainable
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
 
 
-def test_smollm2_says_the_same_inside_the_composite(real_weights: Path) -> None:
+def test_smollm2_has_the_same_logits_inside_the_composite(real_weights: Path) -> None:
     folder = real_weights / SMOLLM2
     model, processor = build_model(
         tiny_recipe(model=replace(tiny_choice(), language=str(folder), concepts=False))
@@ -41,11 +41,11 @@ def test_smollm2_says_the_same_inside_the_composite(real_weights: Path) -> None:
         assert_same_outputs(hidden, wanted.hidden_states[-1])
         logits = head(hidden)
     assert own.decode(int(logits[0, -1].argmax())) == " Paris"
-    # new tokens are no likelier than others, so the old ones keep their chances
+    # new tokens are no likelier than others, so probabilities of old tokens barely change
     assert torch.allclose(
         logits.softmax(-1)[..., : len(own)], wanted.logits.softmax(-1)[..., : len(own)], atol=1e-3
     )
-    # what begins a turn in its own chats stays text in ours
+    # turn markers of its own chat format stay text
     literal = processor.tokenizer.encode_text("<|im_start|>system")
     assert own.convert_tokens_to_ids("<|im_start|>") not in literal
     tuned = Stage("x", 1, (), tuning=(("language_model", "lora"),))
@@ -55,7 +55,7 @@ def test_smollm2_says_the_same_inside_the_composite(real_weights: Path) -> None:
     assert len(processor.row(Conversation("words", None, None, (turn,))).input_ids) > 4
 
 
-def test_minilm_tells_paraphrases_from_other_sentences(real_weights: Path) -> None:
+def test_minilm_scores_paraphrases_above_other_sentences(real_weights: Path) -> None:
     folder = real_weights / MINILM
     branch = TextBranch(read_text_config(folder), summary="mean")
     branch.load(folder)

@@ -1,4 +1,4 @@
-"""One step: what pieces of a batch and several ranks change, which is nothing but memory and time."""
+"""One step: pieces of a batch and several ranks change only memory and time."""
 
 import json
 from dataclasses import replace
@@ -33,7 +33,7 @@ DATA = SceneData(seed=5, long_side=64, turns=4, row_tokens=128)
 
 
 def aligned_model(**alignment: object) -> tuple[PointingVLM, Processor]:
-    """A model whose connector reads descriptions with the language model's tokens."""
+    """Build a model whose connector reads descriptions with the language model's tokens."""
     choice = replace(
         tiny_choice(),
         tokens_from="encoder",
@@ -72,8 +72,8 @@ def gradients(model: PointingVLM) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("target", ["description", "query"])
-def test_pieces_of_an_alignment_have_the_gradient_of_the_whole(target: str) -> None:
-    """Partners are sought in the whole batch, however little of it is encoded at a time."""
+def test_alignment_in_pieces_has_the_gradient_of_the_whole_batch(target: str) -> None:
+    """Pairs come from the whole batch, whatever the number of pieces."""
     stage = Stage(name="align", steps=1, objective="alignment", batch_size=6)
     found = []
     for size in (6, 2, 1):
@@ -96,7 +96,7 @@ def test_pieces_of_an_alignment_have_the_gradient_of_the_whole(target: str) -> N
     assert not moved & {"language_model", "projector"}
 
 
-def test_a_model_that_is_not_made_for_it_is_not_aligned() -> None:
+def test_a_model_without_an_alignment_configuration_is_refused() -> None:
     torch.manual_seed(0)
     model, processor = build_model(tiny_recipe())
     stage = Stage(name="align", steps=1, objective="alignment", batch_size=2)
@@ -107,8 +107,8 @@ def test_a_model_that_is_not_made_for_it_is_not_aligned() -> None:
         replace(stage, pieces=3)
 
 
-def test_pieces_of_answers_have_the_mean_gradient() -> None:
-    """Rows alike, so that the mean of the pieces is the mean of the batch."""
+def test_answers_in_pieces_have_the_mean_gradient() -> None:
+    """All rows are alike, so the mean over pieces is the mean over the batch."""
     found = []
     for size in (4, 2):
         torch.manual_seed(0)
@@ -126,8 +126,8 @@ def test_pieces_of_answers_have_the_mean_gradient() -> None:
         torch.testing.assert_close(other[name], value, atol=1e-5, rtol=2e-3)
 
 
-def test_two_ranks_stay_in_step_and_have_the_gradient_of_one(tmp_path: Path) -> None:
-    """One rank points and has regions, the other asks without any, or shows an image alone."""
+def test_two_ranks_have_the_gradient_of_one(tmp_path: Path) -> None:
+    """One rank has regions and answers with units; the other has neither."""
     run_ranks(ranks.main, tmp_path)
     for kind in ("alike", "apart", "align", "bare", "bare-detached", "nothing"):
         first, second = (load_file(tmp_path / f"{kind}-{rank}.safetensors") for rank in range(2))
@@ -148,7 +148,7 @@ def losses(run: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
 
 
-def test_features_that_are_kept_change_nothing_and_are_found_again(tmp_path: Path) -> None:
+def test_cached_features_are_reused_and_change_no_results(tmp_path: Path) -> None:
     trained = ("projector", "language_model")
     stages = (Stage(name="tell", steps=3, trainable=trained, batch_size=2, data=DATA),)
     plain = train(tiny_recipe(stages=stages), tmp_path / "plain")
@@ -157,7 +157,7 @@ def test_features_that_are_kept_change_nothing_and_are_found_again(tmp_path: Pat
     files = sorted(path.name for path in (tmp_path / "features").rglob("*.safetensors"))
     second = train(tiny_recipe(stages=(kept,)), tmp_path / "second")
     assert files
-    # nothing was computed that was known
+    # no feature was computed twice
     assert sorted(p.name for p in (tmp_path / "features").rglob("*.safetensors")) == files
     names = plain.state_dict().keys()
     assert first.state_dict().keys() == second.state_dict().keys() == names

@@ -1,4 +1,4 @@
-"""Stages that put adapters and LoRA into parts: what trains, what is kept, what is released."""
+"""Stages that add adapters and LoRA: trained parameters, checkpoints and releases."""
 
 import json
 import shutil
@@ -48,7 +48,7 @@ def at_step(out: Path, step: int) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run through all stages, with every checkpoint; copy it before you change it."""
+    """A run of all stages, with every checkpoint; copy it before you change it."""
     out = tmp_path_factory.mktemp("tuned") / "whole"
     train(tuned_recipe(), out)
     return out
@@ -60,7 +60,7 @@ def same_answers(first: Predictor, second: Predictor) -> bool:
 
 
 @pytest.mark.slow
-def test_stages_train_what_they_name_and_keep_what_others_put_in(whole: Path) -> None:
+def test_stages_train_their_parts_and_keep_adapters_of_earlier_stages(whole: Path) -> None:
     def moved(first: int, last: int) -> set[tuple[str, str]]:
         before, after = at_step(whole, first), at_step(whole, last)
         kinds = set()
@@ -81,10 +81,10 @@ def test_stages_train_what_they_name_and_keep_what_others_put_in(whole: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("last", [1, 2, 3, 4])
-def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(
+def test_a_killed_and_resumed_tuning_run_equals_an_uninterrupted_one(
     whole: Path, tmp_path: Path, last: int
 ) -> None:
-    """Inside stages that put something in, and at the boundaries before they do.
+    """Within stages that add adapters, and at the boundaries before them.
 
     LoRA has dropout and both are made by chance, so the random state counts too.
     """
@@ -101,7 +101,7 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(
 
 
 @pytest.mark.slow
-def test_a_finished_run_is_resumed_to_the_same_model(whole: Path, tmp_path: Path) -> None:
+def test_resuming_a_finished_run_gives_the_same_model(whole: Path, tmp_path: Path) -> None:
     out = shutil.copytree(whole, tmp_path / "out")
     shutil.rmtree(out / "model")
     train(tuned_recipe(), out, resume=True)
@@ -111,7 +111,7 @@ def test_a_finished_run_is_resumed_to_the_same_model(whole: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_saved_model_has_the_adapters_and_lora_that_were_put_in(tmp_path: Path) -> None:
+def test_a_saved_model_has_its_adapters_and_lora(tmp_path: Path) -> None:
     model = train(tuned_recipe(), tmp_path)
     loaded = load(tmp_path).model
     assert model.config.tuning["language_model"]["method"] == "lora+adapters"
@@ -129,7 +129,7 @@ def test_a_saved_model_has_the_adapters_and_lora_that_were_put_in(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_merged_release_computes_the_same_without_what_was_merged(tmp_path: Path) -> None:
+def test_a_merged_release_gives_the_same_output_without_adapters(tmp_path: Path) -> None:
     fast = [replace(stage, optimizer=replace(stage.optimizer, warmup=1)) for stage in STAGES]
     train(tuned_recipe(fast), tmp_path / "whole")
     train(tuned_recipe(fast, release="merged"), tmp_path / "merged")
@@ -137,7 +137,7 @@ def test_a_merged_release_computes_the_same_without_what_was_merged(tmp_path: Pa
     assert merged.config.tuning == {}
     assert not adapters_of(merged)
     assert not has_lora(merged)
-    # the adapters' shift has become biases that this Llama did not have
+    # the shift of the adapters became biases, which this Llama did not have
     assert merged.config.text_config.attention_bias
     ids = torch.arange(40)[None]
     with torch.no_grad():
@@ -147,11 +147,11 @@ def test_a_merged_release_computes_the_same_without_what_was_merged(tmp_path: Pa
             adapter.up.weight.zero_()
         without = bare(input_ids=ids).logits
     error = (states[0] - states[1]).abs().max()
-    # what was folded shows, and what is left of a difference is the rounding to bfloat16
+    # the merged weights differ from the base; the outputs differ by rounding to bfloat16 only
     assert error < 0.2 * (states[0] - without).abs().max()
 
 
-def test_adapters_with_an_activation_stay_where_they_are() -> None:
+def test_adapters_with_an_activation_are_not_merged() -> None:
     model, _ = tiny_model()
     set_trainable(model, Stage("x", 1, (), tuning=(("language_model", "lora+adapters"),)))
     stayed = fold_tuning(model)
@@ -164,7 +164,7 @@ def test_adapters_with_an_activation_stay_where_they_are() -> None:
 
 
 @pytest.mark.slow
-def test_changes_alone_make_of_the_base_what_was_trained(tmp_path: Path) -> None:
+def test_the_base_model_with_its_changes_equals_the_trained_model(tmp_path: Path) -> None:
     language = language_folder("qwen3", tmp_path / "language")
     first = Stage("align", 2, ("projector",), 2, DATA)
     base = tiny_recipe(stages=(first,), model=replace(tiny_choice(), language=str(language)))
@@ -191,13 +191,13 @@ def test_changes_alone_make_of_the_base_what_was_trained(tmp_path: Path) -> None
         load(tmp_path / "changes")
     with pytest.raises(CheckpointError, match="belong to other weights"):
         load("scenes-tiny", adapters=folder)
-    with pytest.raises(ModelError, match="changes alone; expected the model"):
+    with pytest.raises(ModelError, match="holds only changes; expected the model"):
         load(folder, adapters=folder)
     with pytest.raises(CheckpointError, match=r"changes\.json"):
         load(tmp_path / "base", adapters=tmp_path / "whole")
 
 
-def test_embeddings_may_train_beside_lora() -> None:
+def test_embeddings_can_train_together_with_lora() -> None:
     model, _ = tiny_model()
     how = Tuning("lora", also=("embed_tokens", "lm_head"))
     report = set_trainable(model, Stage("x", 1, (), tuning=(("language_model", how),)))
@@ -207,11 +207,11 @@ def test_embeddings_may_train_beside_lora() -> None:
     row = next(row for row in report.rows if row.part == "language_model")
     assert row.own == sum(model.get_parameter(name).numel() for name in own)
     strange = Stage("x", 1, (), tuning=(("language_model", replace(how, also=("wte",))),))
-    with pytest.raises(RecipeError, match="part language_model has no module 'wte' that could"):
+    with pytest.raises(RecipeError, match="part language_model has no module 'wte' to train"):
         set_trainable(model, strange)
 
 
-def test_what_stays_frozen_always_stays_so_under_lora() -> None:
+def test_permanently_frozen_parameters_stay_frozen_under_lora() -> None:
     model, _ = tiny_model()
     model.always_frozen = frozenset({"language_model.model.layers.0.self_attn.q_proj.weight"})
     set_trainable(model, Stage("x", 1, (), tuning=(("language_model", "lora"),)))
@@ -221,27 +221,27 @@ def test_what_stays_frozen_always_stays_so_under_lora() -> None:
     assert attention.get_parameter("v_proj.base_layer.weight").requires_grad
 
 
-def test_another_shape_than_what_is_there_is_refused() -> None:
+def test_adapters_of_another_shape_are_refused() -> None:
     model, _ = tiny_model()
     narrow = Tuning("lora", lora=LoraChoice(rank=2))
     set_trainable(model, Stage("x", 1, (), tuning=(("language_model", narrow),)))
-    with pytest.raises(RecipeError, match=r"stage y: part language_model has LoRA already: .*=2"):
+    with pytest.raises(RecipeError, match=r"stage y: part language_model already has LoRA: .*=2"):
         set_trainable(model, Stage("y", 1, (), tuning=(("language_model", "lora"),)))
 
 
-def test_a_part_is_named_once_and_something_trains() -> None:
+def test_a_stage_names_each_part_once_and_trains_at_least_one() -> None:
     with pytest.raises(RecipeError, match="part projector is named twice: expected it once"):
         Stage("x", 1, ("projector",), tuning=(("projector", "full"),))
     model, _ = tiny_model()
-    with pytest.raises(RecipeError, match="expected something to train, got nothing"):
+    with pytest.raises(RecipeError, match="expected at least one trainable part, got none"):
         set_trainable(model, Stage("x", 1, (), tuning=(("language_model", "freeze"),)))
     with pytest.raises(RecipeError, match="ConceptHead has no self-attention"):
         set_trainable(model, Stage("x", 1, tuning=(("concept_head", "adapters"),)))
-    with pytest.raises(RecipeError, match="expected a saved model to begin from"):
+    with pytest.raises(RecipeError, match="expected a saved model to start from"):
         tiny_recipe(release="changes")
 
 
-def test_all_means_what_tuning_does_not_name() -> None:
+def test_all_stands_for_parts_that_tuning_does_not_name() -> None:
     model, _ = tiny_model()
     report = set_trainable(model, Stage("x", 1, tuning=(("language_model", "lora"),)))
     methods = {row.part: row.method for row in report.rows}
@@ -249,7 +249,7 @@ def test_all_means_what_tuning_does_not_name() -> None:
     assert set(methods.values()) == {"full"}
 
 
-def test_how_parts_train_is_set_by_overrides_and_kept_as_json() -> None:
+def test_tuning_is_set_by_overrides_and_saved_as_json() -> None:
     recipe = apply_overrides(
         tiny_recipe(),
         [
@@ -264,7 +264,7 @@ def test_how_parts_train_is_set_by_overrides_and_kept_as_json() -> None:
     assert recipe_from_json(TrainRecipe, recipe_to_json(begun)) == begun
 
 
-def test_checkpoints_are_found_after_a_stage_that_puts_something_in(tmp_path: Path) -> None:
+def test_checkpoints_are_found_after_a_stage_that_adds_adapters(tmp_path: Path) -> None:
     train(tuned_recipe(STAGES[2:]), tmp_path)
     newest = latest_checkpoint(tmp_path / "checkpoints")
     assert newest is not None

@@ -23,8 +23,8 @@ from deixis.errors import DeixisError, StorageError
 ENDED = 143
 _UNWRITABLE = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
 
-# typer brings its own copy of click in some versions and not in others; what it raises for wrong
-# usage is the base of its public BadParameter in all of them.
+# some versions of typer bundle click; in all of them, usage errors derive from the base of typer's
+# public BadParameter
 _UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 
 app = typer.Typer(

@@ -212,7 +212,7 @@ def report_page(dataset: BuiltDataset, content: Mapping[str, Any], *, pictures: 
     if len(dataset):
         rows = choose_rows(dataset, task=None, source=None, count=pictures, seed=0)
     return _PAGES.get_template("report.html.j2").render(
-        title=f"{dataset.folder.name}: what it holds",
+        title=f"{dataset.folder.name}: contents",
         content=content,
         tables={
             name: values

@@ -39,8 +39,8 @@ def output_file(path: Path) -> Iterator[OutputFile]:
     stays as it was.
 
     Raises:
-        StorageError: The folder is missing or cannot be written, or the name is taken by
-            something that is not a regular file.
+        StorageError: The folder is missing or cannot be written, or a folder or special file
+            has the name.
     """
     target = _resolved(path)
     _check_place(path, target)
@@ -78,7 +78,7 @@ def output_folder(path: Path) -> Iterator[Path]:
 
 
 def check_creatable(path: Path) -> None:
-    """Check that a folder can be made and written at ``path``; nothing is left there.
+    """Check that a folder can be made and written at ``path``; no files are left.
 
     Raises:
         StorageError: The folder cannot be made or written.

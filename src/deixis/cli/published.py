@@ -23,14 +23,13 @@ def import_weights_command(
     partial: Annotated[
         bool,
         typer.Option(
-            "--partial", help="Write what has a place, even where keys are missing or unknown."
+            "--partial", help="Write the parts that fit, even if keys are missing or unknown."
         ),
     ] = False,
     activation: Annotated[
         str | None,
         typer.Option(
-            help="What stands between the maps of Pink's adapters, where no config.json says it: "
-            "identity or silu.",
+            help="Activation of Pink's adapters, if no config.json has it: identity or silu.",
             show_default=False,
         ),
     ] = None,

@@ -91,7 +91,7 @@ def place_regions(prompt: str, regions: Sequence[Region]) -> tuple[QuestionPart,
 
 def _numbers(text: str, option: str, form: str) -> list[float]:
     if "%" in text:
-        raise GeometryError(f"{option} {text!r}: looks like per cents, expected pixels\n{_HINT}")
+        raise GeometryError(f"{option} {text!r}: looks like percentages, expected pixels\n{_HINT}")
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError as error:
@@ -162,5 +162,5 @@ def _mask(path: Path, size: ImageSize) -> Region:
         raise GeometryError(f"mask {loaded.name}: is {loaded.size}, expected the image's {size}")
     inside = loaded.array.max(axis=2) > 0
     if not inside.any():
-        raise GeometryError(f"mask {loaded.name}: is black all over, expected pixels that are not")
+        raise GeometryError(f"mask {loaded.name}: all pixels are black, expected a region")
     return Mask(inside)

@@ -26,7 +26,7 @@ def salient_command(
     limit: ImageLimit = None,
     as_json: AsJson = False,
 ) -> None:
-    """Cut out the main subject of each picture, describe it, and take its name from the description.
+    """Cut out the main subject of each picture and describe it; its name comes from the description.
 
     The task `salient` of `deixis data build` makes instructions from the output. The key of an
     endpoint is read from DEIXIS_CAPTIONER_KEY.

@@ -28,7 +28,8 @@ def train_command(
     mixture: Annotated[
         str | None,
         typer.Option(
-            help="Train them on tasks made of --source as training goes on.", show_default=False
+            help="Train these stages on tasks made from --source during training.",
+            show_default=False,
         ),
     ] = None,
     source: Annotated[
@@ -39,7 +40,7 @@ def train_command(
         str | None,
         typer.Option(
             "--from",
-            help="Go on from this saved model instead of making the recipe's.",
+            help="Start from this saved model instead of the recipe's.",
             show_default=False,
         ),
     ] = None,
@@ -48,7 +49,7 @@ def train_command(
         typer.Option("--set", help="Change a field: stages.0.steps=20; repeat for more."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint under --out.")
+        bool, typer.Option("--resume", help="Continue from the newest checkpoint under --out.")
     ] = False,
 ) -> None:
     """Train a model by a recipe; the model and its provenance are written to OUT/model."""

@@ -30,7 +30,7 @@ class CenterBox:
     name = "centre box"
 
     def answer_sample(self, sample: Sample, question: tuple[QuestionPart, ...], /) -> Answer:  # noqa: ARG002 - every question gets the same answer
-        """Answer without looking."""
+        """Answer with the centre box of the image."""
         height, width = sample.size
         box = Box(width / 4, height / 4, width * 3 / 4, height * 3 / 4)
         return _answer_with(sample, (box, Mask.from_box(box, sample.size)))

@@ -202,5 +202,5 @@ def _either(names: tuple[str, ...]) -> str:
 def _check(kind: str, value: str, known: tuple[str, ...], name: str) -> None:
     if value not in known:
         raise BenchmarkError(
-            f"unknown benchmark {name!r}: {kind} {value!r} is none of {', '.join(known)}"
+            f"unknown benchmark {name!r}: {kind} {value!r}: expected one of {', '.join(known)}"
         )

@@ -30,7 +30,7 @@ _CLASS_STREAM = 7
 class Example:
     """One question and its truth.
 
-    ``targets`` are indices of the instances that the answer must point at; empty where no instance
+    ``targets`` are indices of the instances that the answer must point at; empty if no instance
     fits. ``texts`` are the right answers in words.
     """
 
@@ -42,7 +42,7 @@ class Example:
 
     @property
     def image(self) -> Path | ImageArray:
-        """The image, drawn if it has to be.
+        """The image of the sample, drawn if it is a scene.
 
         Raises:
             BenchmarkError: The sample is a video.
@@ -117,7 +117,7 @@ def class_examples(split: str, *, level: str, wording: str) -> Iterator[Example]
 
 
 def description_examples(split: str, *, level: str, wording: str) -> Iterator[Example]:
-    """Yield examples without end that ask what the instance in a box is."""
+    """Yield examples without end that ask for a description of the instance in a box."""
     for sample, _ in _samples(split, level=level):
         known = [
             (question, question.instance)

@@ -58,7 +58,7 @@ class FusionComparison:
     A sample without a box counts as wrong; ``num_unparsed`` of a score says how many there were.
     ``gains`` sets each strategy beside the box decoder, which answers without fusion.
     ``any_right`` is the share of samples where at least one source was right: an upper bound for
-    every strategy that picks a source. ``threshold`` is the IoU at which two boxes are taken for
+    every strategy that picks a source. ``threshold`` is the least IoU of two boxes of
     the same instance. ``detector`` records the detector, None without one.
     """
 
@@ -94,14 +94,14 @@ class FusionComparison:
                 }
             )
         rows.append({"box of": "any source right", "accuracy at 0.5": number(self.any_right)})
-        # who declined is not told apart here
+        # declined answers are not counted separately here
         return [{name: cell for name, cell in row.items() if name != "declined"} for row in rows]
 
 
 class FusionTally:
     """Collects the boxes of the answers to one benchmark.
 
-    Of each answer it takes the reference that is scored without fusion.
+    It uses the reference of each answer that is scored without fusion.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class FusionTally:
         self._samples: list[_Sample] = []
 
     def add(self, example: Example, prediction: Prediction) -> None:
-        """Add the boxes of one answer; none where it points at nothing."""
+        """Add the boxes of one answer, if it points."""
         (target,) = example.boxes
         references = prediction.references or ()
         pointing = [one for one in references if one.box is not None]
@@ -127,7 +127,7 @@ class FusionTally:
         self._samples.append((sources, target))
 
     def compute(self, *, seed: int) -> FusionComparison:
-        """Compare sources and strategies on what was added; ``seed`` draws the intervals."""
+        """Compare sources and strategies on the added boxes; ``seed`` draws the intervals."""
         return compare_fusion(
             self._samples,
             strategies=self._strategies,

@@ -256,7 +256,9 @@ class _Fusion:
         check_fusible(benchmarks)
         if not isinstance(predictor, FusingPredictor):
             who = record_predictor(predictor).name
-            raise BenchmarkError(f"{who} does not say where its boxes come from: cannot fuse them")
+            raise BenchmarkError(
+                f"{who} does not record the sources of its boxes: cannot fuse them"
+            )
         detector = predictor.detector
         return cls(strategies, 0.5, None if detector is None else record_predictor(detector))
 

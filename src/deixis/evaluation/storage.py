@@ -1,4 +1,4 @@
-"""A folder of one run, and a run that goes on where it was stopped."""
+"""The folder of an evaluation run, and its journal to resume from."""
 
 import json
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from deixis.storage import append_lines, clear_drafts, keep_lines, read_lines, r
 
 
 def claim_folder(folder: Path, run: Row) -> None:
-    """Mark a locked folder as that of one run, or check that it is.
+    """Mark a locked folder as that of a run, or check its mark.
 
     Drafts that a killed run left are removed.
 
     Raises:
-        BenchmarkError: It holds predictions of another run.
-        StorageError: It cannot be written.
+        BenchmarkError: The folder holds predictions of another run.
+        StorageError: The folder cannot be written.
     """
     path = folder / "run.json"
     text = json.dumps(run, indent=2, sort_keys=True) + "\n"
@@ -37,8 +37,8 @@ def claim_folder(folder: Path, run: Row) -> None:
 class Journal:
     """Predictions in the order of the run, appended batch by batch.
 
-    While a run lasts the file has a name of its own; ``finish`` gives it the final one. Batches
-    that an earlier run completed are taken from it; a batch that it did not complete is cut off.
+    During a run the file has a temporary name; ``finish`` renames it. Complete batches of an earlier
+    run are reused; an incomplete batch is cut off.
 
     Raises:
         StorageError: The file cannot be read or written.
@@ -50,7 +50,7 @@ class Journal:
         self._next = 0
         if self._final.exists():
             rename(self._final, self._path)
-        # a file that cannot be written is found before any question is asked
+        # detect a file that cannot be written before any question is asked
         append_lines(self._path, ())
         lines = read_lines(self._path)
         self._lines = len(lines)
@@ -69,7 +69,7 @@ class Journal:
         """Write the rows of a batch.
 
         Raises:
-            StorageError: They cannot be written.
+            StorageError: The rows cannot be written.
         """
         append_lines(self._path, map(dump_row, rows))
         self._rows += rows
@@ -77,7 +77,7 @@ class Journal:
         self._lines += len(rows)
 
     def finish(self) -> Path:
-        """Cut off what no benchmark asked for, give the file its final name and return that.
+        """Cut off rows beyond the benchmarks, rename the file and return its final path.
 
         Raises:
             StorageError: The file cannot be written or renamed.

@@ -147,7 +147,7 @@ def _use(kind: str, fields: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def refuse_path(path: Path, name: str) -> ModelError:
-    """The error for a path without ``config.json``, which says what the path is."""
+    """Return the error for a path without ``config.json``, with a description of the path."""
     expected = "expected the folder of a saved deixis model, which has a config.json"
     if not path.is_dir():
         return ModelError(f"model {name} is a file; {expected}")

@@ -1,4 +1,4 @@
-"""One box from several sources (u-LLaVA 4.5 and figure 2), and bodies in these boxes.
+"""Fusion of boxes from several sources (u-LLaVA 4.5, figure 2), and keypoints in these boxes.
 
 A reference of an answer has up to three boxes: from the location decoder, from its mask, and from a
 detector that is asked for the generated tag. The paper fuses them into the final box but does not
@@ -167,7 +167,7 @@ def fuse_boxes(
     Args:
         found: Boxes by source, as from `gather_sources`.
         strategy: One of the strategies above.
-        threshold: Least IoU at which two boxes are taken for the same instance.
+        threshold: Least IoU of two boxes of the same instance.
         weights: Weight of each source for ``mean`` and ``iou_vote``; 1 by default.
 
     Returns:

@@ -75,7 +75,7 @@ def generate(
         positions = positions[..., -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
         if cached:
-            # what is generated is text
+            # generated tokens are text
             states = model.read(fed, positions, mask if padded else None, cache=cache)
             continue
         image = torch.cat([image, image.new_zeros(len(image), 1)], dim=1)

@@ -80,7 +80,9 @@ def load(
     changes = None if adapters is None else find_model(str(adapters))
     if (folder / DESCRIPTION).is_file():
         if changes is not None:
-            raise ModelError(f"model {name}: changes alone; expected the model that they belong to")
+            raise ModelError(
+                f"model {name}: holds only changes; expected the model that they belong to"
+            )
         folder, changes = find_model(read_changes(folder).base), folder
     model: Any
     with _without_bars():

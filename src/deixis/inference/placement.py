@@ -29,7 +29,7 @@ def choose_device(name: str | None) -> torch.device:
         accelerator = torch.accelerator.current_accelerator()
         known = ["cpu"] if accelerator is None else ["cpu", accelerator.type]
         raise ModelError(
-            f"device {name!r}: torch has none of that name here: expected one of {known}"
+            f"device {name!r}: not available in torch here: expected one of {known}"
         ) from error
     return device
 

@@ -24,7 +24,7 @@ STRATEGIES: tuple[FusionStrategy, ...] = get_args(FusionStrategy)
 
 @dataclass(frozen=True, slots=True)
 class ScoredBox:
-    """A box and its score in [0, 1]; the score is None if the source gives none.
+    """A box and its score in [0, 1]; the score is None if the source has none.
 
     Raises:
         GeometryError: The score is not in [0, 1].

@@ -1,4 +1,4 @@
-"""One call from question to answer."""
+"""The predictor: from a question to an answer."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -388,7 +388,7 @@ def retype(decoded: Decoded, unit_types: tuple[str, ...]) -> Decoded:
 
 
 class _Placer:
-    """Units of one row, brought from the canvas to source pixels."""
+    """Units of one row, converted from the canvas to source pixels."""
 
     def __init__(self, decoded: DecodedUnits, row: int, letterbox: Letterbox) -> None:
         self.decoded = decoded
@@ -397,7 +397,7 @@ class _Placer:
         self.problems: list[Problem] = []
 
     def unit(self, reference: int, name: str) -> Unit | None:
-        """Decode a reference as a unit type; None, with a problem, where that fails."""
+        """Decode a reference as a unit type; None, with a problem, if that fails."""
         try:
             return self._place(reference, name)
         except GeometryError as error:
@@ -405,14 +405,14 @@ class _Placer:
             return None
 
     def attempt(self, reference: int, name: str) -> Unit | None:
-        """Decode a reference as a unit type that it does not ask for; None where that fails."""
+        """Decode a reference as a unit type that it does not ask for; None if that fails."""
         try:
             return self._place(reference, name)
         except GeometryError:
             return None
 
     def chance(self, reference: int, name: str) -> float | None:
-        """The chance that a unit is right; None where nothing estimates it."""
+        """The chance that a unit is right; None without an estimate."""
         logit = self.decoded.quality(name, self.row, reference)
         return None if logit is None else float(logit.sigmoid())
 

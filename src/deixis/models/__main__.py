@@ -1,4 +1,4 @@
-"""Print the tables that ``docs/parts.md`` ends with: ``python -m deixis.models``."""
+"""Print the tables at the end of ``docs/parts.md``: ``python -m deixis.models``."""
 
 import sys
 
@@ -8,7 +8,7 @@ _HEAD = "| part | code | from | parameters | used by | proof |\n|---|---|---|---
 
 
 def parts_tables() -> str:
-    """A table for each group of parts, as Markdown."""
+    """Return a table for each group of parts, as Markdown."""
     used = uses(tuple(part.code for part in PARTS))
     groups: dict[str, list[str]] = {}
     for part in PARTS:

@@ -1,8 +1,8 @@
-"""Pink's adapters: a narrow detour before each self-attention (section 3.1, equation 1).
+"""Pink's adapters: a bottleneck branch before each self-attention (section 3.1, equation 1).
 
-They are put into any transformer of Hugging Face without touching its code: each becomes a child
-of the attention module, with a hook that lets the attention's input pass it first. Both follow the
-module wherever it goes: into a state dict, through gradient checkpointing, into a copy.
+They work with any transformer of Hugging Face without a change to its code. Each adapter is a child
+of the attention module, with a forward pre-hook that passes the attention's input through it.
+Adapter and hook stay with the module in state dicts, gradient checkpointing and copies.
 """
 
 import json
@@ -25,7 +25,7 @@ ADAPTER = "adapter"
 
 FORMAT = "deixis-adapters-1"
 
-# children of an attention module that read its input, as Hugging Face's models name them
+# children of an attention module that read its input, by their names in Hugging Face models
 _READERS = (
     ("q_proj", "k_proj", "v_proj"),
     ("query", "key", "value"),
@@ -33,16 +33,16 @@ _READERS = (
     ("qkv_proj",),
     ("c_attn",),
 )
-# how DINOv3's configuration calls their biases; other models have one word for all
+# names of the bias settings in DINOv3's configuration; other models have a single setting
 _BIAS_WORDS = {"q_proj": "query_bias", "k_proj": "key_bias", "v_proj": "value_bias"}
 _CROSS = ("cross", "encoder_attn")
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterConfig:
-    """Shape of an adapter: ``hidden`` channels, what stands between its two maps, biases.
+    """Shape of an adapter: ``hidden`` channels, the activation between its two maps, biases.
 
-    ``dropout`` falls on the hidden channels in training.
+    ``dropout`` applies to the hidden channels in training.
     """
 
     hidden: int = 8
@@ -55,7 +55,7 @@ ADAPTER_PRESETS: dict[str, AdapterConfig] = {
     "code": AdapterConfig(activation="identity", bias=True, dropout=0.1),
     "paper": AdapterConfig(),
 }
-"""Pink's paper has an activation and, by its parameter counts, no biases; its public code the reverse."""
+"""Pink's paper has an activation and, by its parameter counts, no biases; its code the reverse."""
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
@@ -66,7 +66,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class Adapter(nn.Module):
-    """Z + s(Z W_d) W_u, s the activation, with W_u zero at first, so that nothing changes before training."""
+    """Z + s(Z W_d) W_u with activation s; W_u is initialised to zero, an identity."""
 
     def __init__(self, width: int, config: AdapterConfig) -> None:
         super().__init__()
@@ -82,16 +82,16 @@ class Adapter(nn.Module):
             nn.init.zeros_(self.up.bias)
 
     def forward(self, features: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
-        """Add the detour, computed in the adapter's own precision."""
+        """Add the branch, computed in the adapter's own precision."""
         own = features.to(self.down.weight.dtype)
         detour = self.up(self.dropout(self.activation(self.down(own))))
         return features + detour.to(features.dtype)
 
     def linear_part(self) -> tuple[Float[Tensor, "d d"], Float[Tensor, " d"]]:
-        """Matrix and shift of the detour as one affine map, for columns of features.
+        """Return the branch as one affine map of feature columns: its matrix and its shift.
 
         Raises:
-            ModelError: There is an activation between both maps.
+            ModelError: The adapter has an activation.
         """
         if self.config.activation != "identity":
             raise ModelError(
@@ -105,7 +105,7 @@ class Adapter(nn.Module):
 
 
 def self_attentions(model: nn.Module) -> dict[str, nn.Module]:
-    """The self-attention modules of a model in its order, by name; cross-attention is left out."""
+    """Return the self-attention modules of a model by name, in order, without cross-attention."""
     return {
         name: module
         for name, module in model.named_modules()
@@ -114,34 +114,33 @@ def self_attentions(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def adapters_of(model: nn.Module) -> dict[str, Adapter]:
-    """Every adapter of a model by its full name."""
+    """Return every adapter of a model by its full name."""
     return {name: module for name, module in model.named_modules() if isinstance(module, Adapter)}
 
 
 def insert_adapters(
     model: nn.Module, config: AdapterConfig = ADAPTER_PRESETS["paper"], *, skip_last: int = 0
 ) -> dict[str, Adapter]:
-    """Put an adapter before every self-attention of a model.
+    """Insert an adapter before every self-attention of a model, in place.
 
-    Nothing that the model computes changes until an adapter is trained. Which parameters train is
-    not touched either: the adapters do, the rest as before.
+    The output stays the same until an adapter is trained. New adapters are trainable; other
+    parameters keep their ``requires_grad``.
 
     Args:
-        model: Any transformer whose attentions read their input through modules that we know.
-        config: Their shape.
-        skip_last: Layers at the end that get none. Pink's public code leaves out those after the
-            layer that features are read from, which would never be trained.
+        model: A transformer whose attentions read their input through linear maps of known names.
+        config: Shape of the adapters.
+        skip_last: Number of last layers without adapters. Pink's public code skips the layers after
+            the one that features are read from, since their adapters would get no gradient.
 
     Raises:
-        ModelError: There is no self-attention, or it has adapters already.
+        ModelError: The model has no self-attention or already has adapters, or ``skip_last`` is out
+            of range.
     """
     found = list(self_attentions(model).items())
     if not found:
-        raise ModelError(
-            f"{type(model).__name__} has no self-attention that adapters could precede"
-        )
+        raise ModelError(f"{type(model).__name__} has no self-attention to insert adapters before")
     if adapters_of(model):
-        raise ModelError(f"{type(model).__name__} has adapters already")
+        raise ModelError(f"{type(model).__name__} already has adapters")
     if not 0 <= skip_last < len(found):
         raise ModelError(f"skip_last: expected 0 to {len(found) - 1}, got {skip_last}")
     chosen = found[: len(found) - skip_last]
@@ -151,7 +150,7 @@ def insert_adapters(
 
 
 def remove_adapters(model: nn.Module) -> int:
-    """Take all adapters out again, and what they have learned with them; gives their number."""
+    """Remove all adapters with their weights; return their number."""
     owners = [m for m in model.modules() if isinstance(getattr(m, ADAPTER, None), Adapter)]
     for attention in owners:
         attention._forward_pre_hooks.pop(_hook_of(attention), None)  # noqa: SLF001
@@ -162,14 +161,14 @@ def remove_adapters(model: nn.Module) -> int:
 
 @torch.no_grad()
 def merge_adapters(model: nn.Module) -> int:
-    """Fold linear adapters into the maps that read them, and take them out; gives their number.
+    """Merge linear adapters into the linear maps that read them; return the number of adapters.
 
-    W(x + Ax + c) + b = (W + WA)x + (b + Wc). Where the maps have no biases and the adapters have,
-    biases are added and the model's configuration says so, where it can.
+    W(x + Ax + c) + b = (W + WA)x + (b + Wc). If only the adapters have biases, biases are added to
+    the maps and set in the model's configuration.
 
     Raises:
-        ModelError: An adapter is not linear, the maps are not plain (LoRA is to be merged first),
-            or the model's configuration has no word for biases. Nothing is changed then.
+        ModelError: An adapter is not linear, a map is not a plain linear layer (merge LoRA first),
+            or the model's configuration has no setting for biases. The model is then unchanged.
     """
     plans: list[tuple[nn.Module, Tensor, Tensor]] = []
     unbiased = False
@@ -200,11 +199,11 @@ def merge_adapters(model: nn.Module) -> int:
 
 
 def save_adapters(model: nn.Module, folder: Path) -> None:
-    """Write a model's adapters alone: ``adapters.safetensors`` and ``adapters.json``.
+    """Write only the adapters of a model: ``adapters.safetensors`` and ``adapters.json``.
 
     Raises:
-        ModelError: The model has none.
-        StorageError: The folder cannot be written; a version that was there stays.
+        ModelError: The model has no adapters.
+        StorageError: The folder cannot be written; an earlier version stays.
     """
     found = adapters_of(model)
     if not found:
@@ -222,7 +221,7 @@ def save_adapters(model: nn.Module, folder: Path) -> None:
     }
     make_folder(folder)
     description = folder / "adapters.json"
-    # the description comes last: without it a folder holds no adapters
+    # written last: a folder without the description holds no adapters
     with (
         whole_file(description) as described_file,
         whole_file(folder / "adapters.safetensors") as weights_file,
@@ -233,10 +232,11 @@ def save_adapters(model: nn.Module, folder: Path) -> None:
 
 
 def load_adapters(model: nn.Module, folder: Path) -> dict[str, Adapter]:
-    """Read adapters that `save_adapters` wrote; they are put into the model where it has none.
+    """Read adapters that `save_adapters` wrote, and insert them if the model has none.
 
     Raises:
-        CheckpointError: Files are missing or damaged, or do not fit the model; it is unchanged.
+        CheckpointError: Files are missing or damaged, or do not fit the model, which is then
+        unchanged.
     """
     try:
         described = json.loads((folder / "adapters.json").read_text())
@@ -275,7 +275,7 @@ def _check_fit(
         list(there) != [f"{place}.{ADAPTER}" for place in places]
         or any(adapter.config != config for adapter in there.values())
     ):
-        raise CheckpointError(f"adapters {folder}: the model has others already")
+        raise CheckpointError(f"adapters {folder}: the model has other adapters")
     shapes: dict[str, tuple[int, ...]] = {}
     for place in places:
         width = _width(attentions[place])
@@ -295,7 +295,7 @@ def _check_fit(
 def _readers(module: nn.Module) -> tuple[str, ...]:
     name = type(module).__name__
     if "Attention" not in name or name.endswith("Layer"):
-        # a layer that holds its attention's maps itself normalises before them
+        # a layer that holds the attention's maps itself normalises before them
         return ()
     children = dict(module.named_children())
     for names in _READERS:
@@ -307,7 +307,7 @@ def _readers(module: nn.Module) -> tuple[str, ...]:
 def _width(attention: nn.Module) -> int:
     reader = attention.get_submodule(_readers(attention)[0])
     width = getattr(reader, "in_features", None)
-    # GPT-2's kind of linear map is stored transposed and knows only its output
+    # the linear map of GPT-2 is stored transposed and has an attribute for its output width only
     return int(width) if width is not None else len(reader.get_parameter("weight"))
 
 
@@ -335,10 +335,10 @@ def _hook_of(attention: nn.Module) -> int:
 
 
 def _add_biases(model: nn.Module) -> None:
-    """Give every attention the biases that it lacks, as zeros, and have the configuration say so.
+    """Add missing biases to every attention, as zeros, and set them in the configuration.
 
     Raises:
-        ModelError: It has no word for that; nothing is changed then.
+        ModelError: The configuration has no setting for biases; the model is then unchanged.
     """
     config = getattr(model, "config", None)
     words: set[str] = set()
@@ -353,7 +353,7 @@ def _add_biases(model: nn.Module) -> None:
             if not hasattr(config, word):
                 raise ModelError(
                     f"adapters with biases cannot be merged into {type(model).__name__}: its "
-                    "attention has none, and its configuration no word for them"
+                    "attention has no biases, and its configuration no setting for them"
                 )
             words.add(word)
             bare.append(linear)

@@ -1,7 +1,7 @@
-"""A released vision-language model as our encoder, projector and language model.
+"""Read a released vision-language model as encoder, projector and language model.
 
-Its modules are moved, not copied, so that nothing is held twice, and every key is accounted for:
-what the file has and the model lacks, what the model lacks and what finds no place are errors.
+Modules are moved, not copied, so nothing is in memory twice. Every key is accounted for: unknown,
+missing and misplaced keys are errors.
 """
 
 import json
@@ -36,12 +36,12 @@ from deixis.models.vision.pretrained import (
 from deixis.models.weight_files import check_folder
 
 CANVAS = 448
-"""Side of the canvas for models that take any: 16 x 16 merged patches of 14 px, 14 x 14 of 16."""
+"""Canvas side for models of any image size: 16 x 16 merged patches of 14 px, 14 x 14 of 16 px."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlignedFamily:
-    """Where the parts of a model type are, and which of its weights are left out."""
+    """Names of the parts of a model type, and of its weights that are left out."""
 
     vision: str
     projector: str | None = None
@@ -50,7 +50,7 @@ class AlignedFamily:
 
 
 _NEWLINE = ("model.image_newline",)
-"""It ends the lines of an image that is cut into tiles; our canvas is the whole image as one."""
+"""Embedding of line ends for images in tiles; here the whole image is one canvas."""
 
 ALIGNED_FAMILIES: Mapping[str, AlignedFamily] = MappingProxyType(
     {
@@ -66,14 +66,14 @@ ALIGNED_FAMILIES: Mapping[str, AlignedFamily] = MappingProxyType(
         "qwen3_vl": AlignedFamily("model.visual"),
     }
 )
-"""Model types that can be attached to."""
+"""Supported families by model type."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlignedParts:
-    """Parts of `PointingVLM` with another model's weights.
+    """Parts of `PointingVLM` with the weights of a released model.
 
-    ``fields`` are what the configuration has to say for them.
+    ``fields`` are the configuration fields for these parts.
     """
 
     vision_encoder: PretrainedEncoder | MergingEncoder
@@ -82,7 +82,7 @@ class AlignedParts:
     fields: Mapping[str, Any]
 
     def given(self) -> dict[str, Any]:
-        """The parts by name, as `PointingVLM` takes them."""
+        """Return the parts by name, as arguments of `PointingVLM`."""
         return {
             "vision_encoder": self.vision_encoder,
             "projector": self.projector,
@@ -96,14 +96,15 @@ def read_aligned(
     """Read a vision-language model of the LLaVA or Qwen-VL families from its folder.
 
     Args:
-        folder: As Hugging Face has it: ``config.json`` and safetensors files.
-        image_size: Side of the canvas in pixels; the encoder's own, or `CANVAS` where it takes any.
+        folder: A model in the Hugging Face layout: ``config.json`` and safetensors files.
+        image_size: Side of the canvas in pixels; by default that of the encoder, or `CANVAS` if it
+            takes any size.
         dtype: Precision of the weights.
 
     Raises:
-        ModelError: The model is of another family, or reads its encoder as we cannot.
-        CheckpointError: Files are missing, damaged or no safetensors, or a key has no place or a
-            place no key.
+        ModelError: The model is of another family, or reads its encoder in an unsupported way.
+        CheckpointError: Files are missing, damaged or not safetensors, or keys are unknown or
+            missing.
     """
     config = _read_config(folder)
     family = ALIGNED_FAMILIES[config.model_type]
@@ -123,7 +124,7 @@ def read_aligned(
             normalisation=own,
         )
     source = _load(folder, config, dtype)
-    # the two levels of a configuration may differ, and the outer one counts
+    # the two levels of the configuration may differ; the outer one takes effect
     config.text_config.tie_word_embeddings = config.tie_word_embeddings
     with torch.device("meta"):
         encoder = (
@@ -162,7 +163,7 @@ def _read_config(folder: Path) -> Any:
 
 
 def _reading(config: Any) -> tuple[int, bool]:
-    """Which layer of the encoder is read, and whether with its class token."""
+    """Return which layer of the encoder is read, and whether with its class token."""
     layer, strategy = config.vision_feature_layer, config.vision_feature_select_strategy
     if not isinstance(layer, int):
         raise ModelError(
@@ -196,7 +197,7 @@ def _load(folder: Path, config: PreTrainedConfig, dtype: torch.dtype) -> Any:
 
 
 def _move(module: nn.Module, into: nn.Module, name: str) -> None:
-    """Put a module in the place of one that has the same weights without their numbers."""
+    """Replace a child that was built without weights by a module of the same parameter shapes."""
     empty = into.get_submodule(name)
     wanted = {key: tuple(value.shape) for key, value in empty.state_dict().items()}
     given = {key: tuple(value.shape) for key, value in module.state_dict().items()}
@@ -228,7 +229,7 @@ def _projector(
 def _check_complete(
     folder: Path, source: Any, parts: AlignedParts, left_out: tuple[str, ...]
 ) -> None:
-    """Every weight of the other model has a place or a reason, and every place has its weight."""
+    """Check that every weight is used or left out on purpose, and every parameter has a weight."""
     taken = {
         id(weight)
         for part in parts.given().values()
@@ -246,7 +247,7 @@ def _check_complete(
         if weight.is_meta
     ]
     if lost or empty:
-        raise CheckpointError(f"model {folder}: no place for {lost[:3]}, nothing for {empty[:3]}")
+        raise CheckpointError(f"model {folder}: unused weights {lost[:3]}, missing {empty[:3]}")
 
 
 def _first(error: Exception) -> str:

@@ -1,8 +1,8 @@
-"""What training has changed of a saved model, kept without the model: a few megabytes of many.
+"""Changes of a trained model relative to a saved one: a few megabytes without the full weights.
 
-A folder of changes holds ``changes.safetensors`` (adapters, LoRA, and each other weight that is
-not as it was) and ``changes.json`` (what was put into which part, and which weights this belongs
-to). Like whole models, changes are kept in bfloat16.
+A folder of changes holds ``changes.safetensors`` (adapters, LoRA and other weights that differ) and
+``changes.json`` (inserted modules by part, and name and digest of the base weights). Changes are
+stored in bfloat16, like whole models.
 """
 
 import json
@@ -29,7 +29,7 @@ FORMAT = "deixis-changes-1"
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What `DESCRIPTION` says: the saved model's name and digest, and what was put into it."""
+    """The content of `DESCRIPTION`: name and digest of the saved model, and inserted modules."""
 
     base: str
     digest: str
@@ -37,16 +37,16 @@ class Changes:
 
 
 def save_changes(model: PreTrainedModel, base: Path, folder: Path, *, name: str) -> int:
-    """Write into a folder what distinguishes a model from the saved one in ``base``; gives its number of tensors.
+    """Write the difference between a model and its base; return the number of tensors.
 
     Args:
-        model: The model after training, with or without adapters and LoRA.
+        model: The trained model, with or without adapters and LoRA.
         base: The folder that it was loaded from.
-        folder: Where to write; it exists.
-        name: What the base is called.
+        folder: An existing folder to write to.
+        name: Name of the base.
 
     Raises:
-        CheckpointError: The base lacks a weight that is not of adapters or LoRA.
+        CheckpointError: The base lacks a weight that is neither of adapters nor of LoRA.
         OSError: A file cannot be written.
     """
     state = {key: tensor.detach().cpu().to(torch.bfloat16) for key, tensor in _own(model)}
@@ -56,7 +56,7 @@ def save_changes(model: PreTrainedModel, base: Path, folder: Path, *, name: str)
     for key, tensor in state.items():
         place = before.get(key, before.get(plain_name(key)))
         if place is None and key not in inserted:
-            raise CheckpointError(f"{base} has no weight {key}: expected the model it came from")
+            raise CheckpointError(f"{base} has no weight {key}: expected the base of the model")
         if place is None or not torch.equal(_read(place, key).to(torch.bfloat16), tensor):
             kept[key] = tensor.contiguous().clone()
     save_file(kept, folder / WEIGHTS)
@@ -70,10 +70,10 @@ def save_changes(model: PreTrainedModel, base: Path, folder: Path, *, name: str)
 
 
 def read_changes(folder: Path) -> Changes:
-    """Read what a folder of changes says of itself.
+    """Read the description of a folder of changes.
 
     Raises:
-        CheckpointError: It is missing or damaged.
+        CheckpointError: The description is missing or damaged.
     """
     try:
         fields = json.loads((folder / DESCRIPTION).read_text())
@@ -87,11 +87,11 @@ def read_changes(folder: Path) -> Changes:
 
 @torch.no_grad()
 def load_changes(model: PreTrainedModel, base: Path, folder: Path) -> None:
-    """Change a model that was loaded from ``base`` to what `save_changes` was given.
+    """Apply changes that `save_changes` wrote to a model that was loaded from ``base``.
 
     Raises:
         CheckpointError: Files are missing or damaged, or belong to other weights.
-        ModelError: The model has no parts for what was put in.
+        ModelError: The model lacks parts or modules for the adapters or LoRA.
     """
     changes = read_changes(folder)
     if weight_files_digest(base) != changes.digest:
@@ -115,12 +115,12 @@ def load_changes(model: PreTrainedModel, base: Path, folder: Path) -> None:
 
 
 def weight_files_digest(folder: Path) -> str:
-    """SHA-256 over the safetensors files of a folder, by name."""
+    """Return the SHA-256 over the safetensors files of a folder, in order of their names."""
     return sha256_of_files(sorted(folder.glob("*.safetensors")))
 
 
 def _own(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """State by name, without the second names of weights that are shared."""
+    """Yield the state by name, once for each shared weight."""
     shared = set(model.all_tied_weights_keys)
     return ((key, tensor) for key, tensor in model.state_dict().items() if key not in shared)
 
@@ -129,7 +129,7 @@ def _stored(folder: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="pt") as file:
-                for key in file.keys():  # noqa: SIM118  # it is no mapping
+                for key in file.keys():  # noqa: SIM118  # not a mapping
                     yield key, path
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path}: {str(error).splitlines()[0]}") from error

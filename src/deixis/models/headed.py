@@ -1,4 +1,4 @@
-"""Language models that transformers has without a head, because they are part of another model."""
+"""Language models that transformers provides only as parts of other models, with a head added."""
 
 import inspect
 from typing import Any
@@ -7,14 +7,14 @@ from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 GRID_LANGUAGE_MODELS = frozenset({"qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text"})
-"""Model types that see where an image token stands in two dimensions (see `GridPositions`).
+"""Model types with two-dimensional positions of image tokens (see `GridPositions`).
 
-Transformers has them without a head.
+Transformers has no causal language model class for them.
 """
 
 
 class HeadedLanguageModel(PreTrainedModel):
-    """The language model of a Qwen-VL with its head, as other causal language models have it."""
+    """The language model of Qwen-VL with an output head, as a causal language model."""
 
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
@@ -30,12 +30,12 @@ class HeadedLanguageModel(PreTrainedModel):
         self.post_init()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
 
     def forward(self, **inputs: Any) -> Any:
-        """Give logits of the next tokens; inputs are those of the model without its head."""
+        """Return logits of the next tokens; inputs are those of the model without a head."""
         return self.lm_head(self.model(**inputs).last_hidden_state)
 
 
 def build_language_model(config: PreTrainedConfig) -> PreTrainedModel:
-    """Make a causal language model with random weights: any of transformers, or one of these."""
+    """Build a causal language model with random weights, from transformers or from this module."""
     if config.model_type in GRID_LANGUAGE_MODELS:
         return HeadedLanguageModel(config)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
@@ -43,9 +43,10 @@ def build_language_model(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def cache_argument(decoder: nn.Module) -> str:
-    """The name under which a language model takes its key-value cache.
+    """Return the name of the argument that takes a language model's key-value cache.
 
-    Transformers renamed ``past_key_values`` to ``cache`` in 5.24, model by model; both are in range.
+    Transformers 5.24 renamed ``past_key_values`` to ``cache`` in some models; both versions are
+    supported.
     """
     names = inspect.signature(decoder.forward).parameters
     return "cache" if "cache" in names else "past_key_values"

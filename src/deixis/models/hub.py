@@ -1,4 +1,4 @@
-"""Folders of models by name: a folder here, or what the hub gives for ``owner/name``."""
+"""Model folders by name: a local folder, or a download from the hub for ``owner/name``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +14,14 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from deixis.errors import ModelError
 
 LONGEST = 4096
-"""Characters of a name; the system takes no longer path."""
+"""Largest number of characters in a name, as for a path."""
 
 
 def checked_name(name: str, what: str = "model") -> str:
-    """Give back a name that may be a path or a hub id.
+    """Return a name unchanged if it may be a path or a hub id.
 
     Raises:
-        ModelError: It is empty, too long, or has a character that no path has.
+        ModelError: The name is empty, too long or has a character that cannot be printed.
     """
     shown = repr(name) if len(repr(name)) <= 80 else f"{repr(name)[:77]}..."
     if not name.strip():
@@ -40,7 +40,7 @@ def checked_name(name: str, what: str = "model") -> str:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name is an ``owner/name`` of the hub."""
+    """Return whether a name is an ``owner/name`` of the hub."""
     if name.count("/") != 1 or name.startswith((".", "~")):
         return False
     try:
@@ -53,12 +53,12 @@ def is_hub_id(name: str) -> bool:
 def download(
     name: str, patterns: Sequence[str], *, what: str = "model", revision: str | None = None
 ) -> Path:
-    """The folder of a hub id; files that match no pattern are left.
+    """Download a hub id and return its folder; files that match no pattern are skipped.
 
     Raises:
-        ModelError: The hub does not give it.
+        ModelError: The download failed.
     """
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
-        raise ModelError(f"{what} {name!r} is no folder, and the hub did not give it") from error
+        raise ModelError(f"{what} {name!r} is not a folder, and its download failed") from error

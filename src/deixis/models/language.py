@@ -1,4 +1,4 @@
-"""Language models with their weights: any causal one of transformers; safetensors only."""
+"""Pretrained language models: any causal one of transformers, from safetensors only."""
 
 import json
 from collections.abc import Collection
@@ -15,14 +15,14 @@ from deixis.models.hub import checked_name, download, is_hub_id
 from deixis.models.weight_files import check_folder
 
 NEW_ROW_NOISE = 0.1
-"""Spread of new rows around the mean of the old ones, as a share of the old rows' own."""
+"""Standard deviation of new embedding rows, as a share of that of the existing rows."""
 
 
 def find_language(name: str) -> Path:
-    """The folder of a language model: the name itself, or what the hub gives for ``owner/name``.
+    """Return the folder of a language model: a local folder, or a download for ``owner/name``.
 
     Raises:
-        ModelError: There is none, or it is of no type that transformers has itself.
+        ModelError: The model is unknown, or its type is not part of transformers.
     """
     folder = Path(checked_name(name, "language model"))
     if not (folder / "config.json").is_file():
@@ -38,7 +38,7 @@ def find_language(name: str) -> Path:
         raise ModelError(f"language model {name}: config.json is damaged: {error}") from error
     if kind not in CONFIG_MAPPING:
         raise ModelError(
-            f"language model {name}: type {kind!r}: expected one that transformers has itself"
+            f"language model {name}: type {kind!r}: expected a type that transformers includes"
         )
     return folder
 
@@ -47,8 +47,8 @@ def load_language(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTra
     """Read a causal language model with its weights.
 
     Raises:
-        ModelError: The folder holds none that the composite could use.
-        CheckpointError: Its weights are missing, damaged, incomplete or no safetensors.
+        ModelError: The model cannot be part of the composite model.
+        CheckpointError: Its weights are missing, damaged, incomplete or not safetensors.
     """
     check_folder(folder, f"language model {folder}")
     try:
@@ -75,11 +75,11 @@ def load_language(folder: Path, *, dtype: torch.dtype = torch.float32) -> PreTra
 
 
 def check_language(model: PreTrainedModel) -> None:
-    """See that a language model can read what the composite gives it.
+    """Check that a language model can be part of the composite model.
 
     Raises:
-        ModelError: It is none of one vocabulary, or its attention takes no masks of true and
-            false.
+        ModelError: It is not a causal model of text alone, or its attention does not use sdpa,
+            which takes boolean masks.
     """
     name = type(model).__name__
     if model.get_output_embeddings() is None or model.config.get_text_config() is not model.config:
@@ -91,15 +91,15 @@ def check_language(model: PreTrainedModel) -> None:
 
 @torch.no_grad()
 def grow_vocabulary(model: PreTrainedModel, rows: int, new: Collection[int]) -> None:
-    """Have room for ``rows`` tokens in both embeddings, and make the rows of the ``new`` ones.
+    """Resize both embeddings to ``rows`` tokens and initialise the rows of ``new`` ones.
 
-    A new row is the mean of the known ones, so that before training a new token is neither likelier
-    nor stranger than an average one and the chances of all others hardly change, and a little noise
-    of their spread, so that new tokens differ. A matrix with spare rows, as Qwen's, keeps its
-    size; ids that are ``new`` among them are made as well: nothing ever trained those.
+    A new row is the mean of the existing rows plus a little noise in proportion to their spread. So
+    new tokens differ from each other, have average probability before training, and barely change
+    the probabilities of others. A matrix with spare rows, such as Qwen's, keeps its size; spare
+    rows of ``new`` ids are initialised too, since they were never trained.
 
     Raises:
-        ModelError: Nothing would be left to take the mean of.
+        ModelError: There is no existing row to average.
     """
     if rows > len(model.get_input_embeddings().get_parameter("weight")):
         model.resize_token_embeddings(rows, mean_resizing=False)
@@ -119,7 +119,7 @@ def _make_rows(table: Tensor, new: Tensor, rows: int) -> None:
     known = torch.ones(rows, dtype=torch.bool)
     known[new] = False
     if not bool(known.any()):
-        raise ModelError("a vocabulary of new tokens alone: expected some that are known")
+        raise ModelError("all tokens of the vocabulary are new: expected some existing ones")
     old = table[:rows][known.to(table.device)].float()
     noise = torch.randn(len(new), *old.shape[1:], device=table.device)
     made = old.mean(0) + NEW_ROW_NOISE * old.std(0, correction=0) * noise
@@ -127,6 +127,6 @@ def _make_rows(table: Tensor, new: Tensor, rows: int) -> None:
 
 
 def set_token_ids(model: nn.Module, *, pad: int, begin: int | None, end: int) -> None:
-    """Have a language model's configuration name the tokens that its tokenizer does."""
+    """Set the token ids of a language model's configuration to those of its tokenizer."""
     config = getattr(model, "config")  # noqa: B009  # torch types it as a module
     config.pad_token_id, config.bos_token_id, config.eos_token_id = pad, begin, end

@@ -1,15 +1,14 @@
-"""Hungarian matching inside groups (REF-VLM III-D, equations 4 to 8).
+"""Hungarian matching within groups (REF-VLM III-D, equations 4 to 8).
 
-A group is the references of one phrase: its units may come in any order, units of another phrase
-may not take part. Groups are padded into one batch of small tables, so that costs are computed
-once for all of them, and what can be settled for all groups at once is settled so: where the best
-choices of a group's members differ from one another, they are the answer; two and three members
-have two and six orders. Only what is left goes to the shortest augmenting paths of scipy, group
-by group.
+A group is the references of one phrase: their order is arbitrary, and units of other phrases are
+excluded. Groups are padded into one batch of small cost tables, so that costs are computed at once.
+Simple cases are solved for all groups at once: if the cheapest targets of a group's references
+differ, they are the assignment; for groups of two and three, all orders are compared. The remaining
+groups use scipy's shortest augmenting paths, one by one.
 
-Equation 6 puts minus infinity where a pair is not possible and equation 8 allows a member to stay
-without a partner; with costs that are to be small, both would be the cheapest choice of all. Here
-padding is never read, and a group matches as many pairs as it can.
+Equation 6 sets impossible pairs to minus infinity, and equation 8 allows unmatched members. With
+costs to minimise, both would be the cheapest choice. Here padding is never read, and each group
+matches as many pairs as possible.
 """
 
 from itertools import permutations
@@ -22,21 +21,21 @@ from torch import Tensor
 from torch.nn import functional
 
 UNMATCHED = -1
-"""Stands for the target of a reference that has none."""
+"""Target index of a reference without a target."""
 
 _NOT_FINITE = 1e9
-"""Cost of a pair whose cost is not finite: the loss will tell, and no other pair is as bad."""
+"""Cost of a pair whose cost is not finite, above any other; the loss reports the problem."""
 
 
 def match_groups(
     cost: Float[Tensor, "groups most most"], sizes: Int[np.ndarray, " groups"]
 ) -> list[Int[np.ndarray, " size"]]:
-    """Give, for each group, the target that each of its references takes.
+    """Return the index of the target of each reference, for each group.
 
     Args:
-        cost: Cost of reference i taking target j, padded; entries past a group's size are not
+        cost: Cost of assigning target j to reference i, padded; entries past a group's size are not
             read.
-        sizes: References (and as many targets) in each group.
+        sizes: Number of references, and of targets, in each group.
     """
     taken = assign_groups(cost, sizes)
     return [row[:size] for row, size in zip(taken, sizes, strict=True)]
@@ -47,19 +46,18 @@ def assign_groups(
     sizes: Int[np.ndarray, " groups"],
     target_sizes: Int[np.ndarray, " groups"] | None = None,
 ) -> Int[np.ndarray, "groups references"]:
-    """Give the cheapest one-to-one assignment of every group, as one padded table.
+    """Return the cheapest one-to-one assignment of every group as one padded table.
 
-    Each group matches as many pairs as it has references or targets, whichever are fewer; the
-    other references, and padding, get `UNMATCHED`. Among assignments that cost the same, any may
-    be given.
+    The number of pairs of a group is the smaller of its numbers of references and targets. Other
+    references, and padding, get `UNMATCHED`. Ties are broken arbitrarily.
 
     Args:
-        cost: Cost of reference i taking target j, padded; entries past a group's sizes are not
-            read. A cost that is not finite counts as higher than every other.
-        sizes: References in each group.
-        target_sizes: Targets in each group; as many as references by default.
+        cost: Cost of assigning target j to reference i, padded; entries past a group's sizes are
+            not read. A cost that is not finite counts as higher than all others.
+        sizes: Number of references in each group.
+        target_sizes: Number of targets in each group; by default that of references.
     """
-    # not every accelerator has doubles
+    # not every accelerator supports float64
     table = cost.detach().cpu().double().contiguous().numpy()
     if not np.isfinite(table.sum()):
         table = np.where(np.isfinite(table), table, _NOT_FINITE)
@@ -83,13 +81,13 @@ def assign_groups(
 def reorder_groups(
     members: Int[Tensor, "groups most"], taken: Int[np.ndarray, "groups most"], count: int
 ) -> Int[Tensor, " count"]:
-    """Give the truth that each reference of a batch takes; those in no group keep their own.
+    """Return the index of the target of each reference in a batch; ungrouped ones keep their own.
 
     Args:
-        members: Indices of the references of each group, padded with -1; reference *k* and truth
+        members: Indices of the references of each group, padded with -1. Reference *k* and target
             *k* have the same index.
-        taken: What `assign_groups` gave for the groups.
-        count: References in the batch.
+        taken: The assignment from `assign_groups`.
+        count: Number of references in the batch.
     """
     order = torch.arange(count, device=members.device)
     own = members >= 0
@@ -105,13 +103,13 @@ def pairwise_box_cost(
     l1: float,
     giou: float,
 ) -> Float[Tensor, "groups references targets"]:
-    """Give ``l1 · L1 + giou · (1 - GIoU)`` of every pair of a group (REF-VLM III-D, equation 4).
+    """Return ``l1 · L1 + giou · (1 - GIoU)`` of every pair of a group (REF-VLM III-D, equation 4).
 
-    Boxes are cxcywh in [0, 1] of the canvas. Axis by axis, with the distance of the centres ``d``
-    and half extents ``a`` and ``b``, what two boxes share is ``a + b - max(d, |a - b|)`` and what
-    encloses both ``a + b + max(d, |a - b|)``, so that distances are computed once for both terms.
+    Boxes are cxcywh in [0, 1] of the canvas. On each axis, with the distance of centres ``d`` and
+    half extents ``a`` and ``b``, two boxes overlap by ``a + b - max(d, |a - b|)``, and the
+    enclosing box measures ``a + b + max(d, |a - b|)``, so both terms use the same distances.
     """
-    # groups last: the two short axes broadcast, the long one runs through memory
+    # groups last: the short axes broadcast, and the long one is contiguous in memory
     first, second = (each.permute(2, 1, 0).contiguous() for each in (predicted, target))
     spread, shared, hull = [], [], []
     for axis in (0, 1):
@@ -142,11 +140,11 @@ def pairwise_mask_cost(
     alpha: float = 0.25,
     gamma: float = 2.0,
 ) -> Float[Tensor, "groups references targets"]:
-    """Give ``focal · focal + dice · dice`` of every pair of a group (REF-VLM IV-C; its public code).
+    """Return ``focal · focal + dice · dice`` of every pair of a group (REF-VLM IV-C).
 
     The terms are those of `deixis.models.losses.masks.focal_loss` and `dice_loss` over the pixels
-    ``inside``; both are linear in the target, so that pairs are products over pixels. Targets lie
-    in [0, 1]: at a coarser grid than they are known at, shares of cells.
+    ``inside``. Both are linear in the target, so pairs are matrix products over pixels. Targets lie
+    in [0, 1]; on a coarser grid they are the covered share of each cell.
     """
     chance = logits.sigmoid()
     inside = inside[:, None]
@@ -163,7 +161,7 @@ def pairwise_mask_cost(
 def _assign_rows(
     block: Float[np.ndarray, "groups rows columns"],
 ) -> Int[np.ndarray, "groups rows"]:
-    """The column of every row, for groups of one shape with no more rows than columns."""
+    """Return the column of every row, for groups of one shape with no more rows than columns."""
     count, height, width = block.shape
     taken = block.argmin(2)
     if height == 1:
@@ -171,7 +169,7 @@ def _assign_rows(
     groups = np.arange(count)[:, None]
     wanted = np.zeros((count, width), dtype=bool)
     wanted[groups, taken] = True
-    # rows that want different columns all get what they want, and nothing can be cheaper
+    # if the cheapest columns of all rows differ, they are the optimal assignment
     contested = np.flatnonzero(wanted.sum(1) < height)
     if height == width and height <= _LISTED and len(contested):
         taken[contested] = _cheapest_order(block[contested])
@@ -182,7 +180,7 @@ def _assign_rows(
 
 
 _LISTED = 3
-"""Up to this many members, all orders of a group are compared."""
+"""Largest group for which all orders are compared."""
 
 
 def _cheapest_order(block: Float[np.ndarray, "groups n n"]) -> Int[np.ndarray, "groups n"]:

@@ -1,4 +1,4 @@
-"""Fixed positions: sine codes and cell centres of a square grid, and image tokens on a grid."""
+"""Fixed positional encodings: sine codes, cell centres, and grid positions of image tokens."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,9 +15,9 @@ class _Made(TypedDict):
 
 
 @lru_cache(maxsize=32)
-@torch.inference_mode(mode=False)  # kept for training too, whoever asks first
+@torch.inference_mode(mode=False)  # cached for training too, whichever mode calls it first
 def _sine_table(grid: int, width: int) -> Tensor:
-    # kept for every model: neither the default precision nor the device of whoever asks first
+    # shared by all models: independent of the caller's default precision and device
     exact: _Made = {"dtype": torch.float32, "device": torch.device("cpu")}
     quarter = width // 4
     octaves = torch.tensor(float(grid), **exact).log2()
@@ -38,9 +38,9 @@ def sine_positions(
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "cells width"]:
-    """Two-dimensional sine codes of a ``grid`` x ``grid`` map, cells in row-major order.
+    """Return two-dimensional sine codes of a ``grid`` x ``grid`` map, cells in row-major order.
 
-    They are computed in float32 and given in the ``dtype`` of the states that they are added to.
+    They are computed in float32 and returned in ``dtype``, that of the states they are added to.
     """
     return _sine_table(grid, width).to(device, dtype)
 
@@ -61,7 +61,7 @@ def _detr_table(grid: int, width: int) -> Tensor:
 def detr_positions(
     grid: int, width: int, *, device: torch.device | None = None
 ) -> Float[Tensor, "cells width"]:
-    """DETR's normalised sine codes of a ``grid`` x ``grid`` map, cells in row-major order.
+    """Return DETR's normalised sine codes of a ``grid`` x ``grid`` map, cells in row-major order.
 
     ``width`` is a multiple of four.
     """
@@ -77,32 +77,32 @@ def _centre_table(grid: int) -> Tensor:
 
 
 def cell_centres(grid: int, *, device: torch.device | None = None) -> Float[Tensor, "cells 2"]:
-    """Centres (x, y) of the cells of a square grid over [0, 1]², row-major, in float32."""
+    """Return centres (x, y) of the cells of a square grid over [0, 1]², row-major, in float32."""
     return _centre_table(grid).to(device)
 
 
 BOX_CODE = 48
-"""Numbers of a box code: four coordinates, six frequencies, sine and cosine."""
+"""Width of a box code: four coordinates, six frequencies, sine and cosine."""
 
 
 def box_code(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n code"]:
-    """Sines and cosines of a box's centre and size (cxcywh in [0, 1]), from coarse to fine."""
+    """Return sines and cosines of a box's cxcywh in [0, 1], from low to high frequencies."""
     rates = torch.pi * 2.0 ** torch.arange(BOX_CODE // 8, device=boxes.device) / 2
     phase = (boxes.float()[..., None] * rates).flatten(-2)
     return torch.cat([phase.sin(), phase.cos()], dim=-1)
 
 
 def cell_boxes(grid: int, *, device: torch.device | None = None) -> Float[Tensor, "cells 4"]:
-    """The cells of a square grid over [0, 1]² as boxes (cxcywh), row-major."""
+    """Return the cells of a square grid over [0, 1]² as cxcywh boxes, row-major."""
     centres = cell_centres(grid, device=device)
     return torch.cat([centres, torch.full_like(centres, 1 / grid)], dim=-1)
 
 
 def cells_of_images(extents: Float[Tensor, "n 4"], grid: int) -> Bool[Tensor, "n grid grid"]:
-    """Which cells of a ``grid`` x ``grid`` canvas show the image: those whose centre lies in it.
+    """Return the mask of canvas cells (``grid`` x ``grid``) whose centre lies in the image.
 
-    ``extents`` (x1 y1 x2 y2 in [0, 1] of the canvas) say where images lie. An image too thin for
-    the grid has the row or column of cells that its middle lies in.
+    ``extents`` are the places of the images on the canvas (x1 y1 x2 y2 in [0, 1]). For an image
+    without any cell centre, the row or column of cells at its middle is set.
     """
     ticks = torch.arange(grid, device=extents.device)
     centres = (ticks + 0.5) / grid
@@ -115,11 +115,11 @@ def cells_of_images(extents: Float[Tensor, "n 4"], grid: int) -> Bool[Tensor, "n
 
 @dataclass(frozen=True, slots=True)
 class GridPositions:
-    """Rotary positions where image tokens stand on a grid (M-RoPE; Qwen2-VL, arXiv 2409.12191).
+    """Rotary positions for image tokens on a grid (M-RoPE; Qwen2-VL, arXiv 2409.12191).
 
-    A text token has the same position in time, height and width. Image tokens share their time,
-    and their height and width count rows and columns from it. What follows an image goes on after
-    its longest side. ``grid`` is the number of image tokens along a side.
+    A text token has one position for time, height and width. The tokens of an image share their
+    time; height and width count rows and columns from it. Text after an image continues after its
+    longest side. ``grid`` is the number of image tokens along a side.
     """
 
     grid: int
@@ -127,9 +127,9 @@ class GridPositions:
     def spread(
         self, positions: Int[Tensor, "b t"], image: Bool[Tensor, "b t"]
     ) -> Int[Tensor, "3 b t"]:
-        """Time, height and width of positions in sequences, of which some are of ``image`` tokens.
+        """Return time, height and width positions of sequences; ``image`` marks image tokens.
 
-        A sequence has one image or none.
+        A sequence has at most one image.
         """
         count = self.grid**2
         last = torch.iinfo(positions.dtype).max - count

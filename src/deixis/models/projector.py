@@ -1,4 +1,4 @@
-"""From visual width to the language model's width."""
+"""Projectors from the width of visual features to the width of the language model."""
 
 import torch
 from jaxtyping import Float
@@ -12,14 +12,13 @@ from deixis.models.positions import BOX_CODE, box_code, sine_positions
 
 
 class Projector(nn.Module):
-    """Linear or GELU MLP, for image tokens and, where they share it, regions (REF-VLM IV-A).
+    """A linear map or GELU MLP for image tokens and, if shared, region tokens (REF-VLM IV-A).
 
-    Pink's is one layer without a bias (4.1: 4,194,304 for 1024 to 4096), u-LLaVA's one with a bias.
-
-    LLaVA's may be without biases, and ``activation`` is a name of transformers.
+    Pink uses one layer without bias (4.1: 4,194,304 parameters for 1024 to 4096), u-LLaVA one with
+    bias. LLaVA's may have no biases. ``activation`` is a name of transformers.
 
     Raises:
-        ModelError: There is no such activation.
+        ModelError: The activation is unknown.
     """
 
     def __init__(
@@ -53,11 +52,10 @@ class Projector(nn.Module):
 
 
 class CellProjector(nn.Module):
-    """The cells that decoders attend to, some by some, as image tokens, row by row.
+    """Project the cells that decoders attend to as image tokens, several cells per token, by row.
 
-    What a language model shall say about an image then rests on features that every unit, and
-    every word of `concept_loss`, has shaped. Places are added after the projection, which is
-    normalised: what is large would drown the other.
+    The language model then reads the same features that the losses of units and `concept_loss`
+    train. Positions are added after the normalised projection, so that neither dominates the other.
     """
 
     MERGE = 2
@@ -71,7 +69,7 @@ class CellProjector(nn.Module):
         self.place = nn.Linear(cell_width, language_width, bias=False)
 
     def forward(self, cells: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
-        """Give a token for each ``merge`` x ``merge`` cells."""
+        """Return a token for each square of ``merge`` x ``merge`` cells, in row-major order."""
         normed = self.norm(cells.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         merged = functional.pixel_unshuffle(normed, self.merge).flatten(2).transpose(1, 2)
         grid, width = cells.shape[-1] // self.merge, cells.shape[1]
@@ -82,10 +80,10 @@ class CellProjector(nn.Module):
 
 
 class ObjectProjector(nn.Module):
-    """The most likely instances of an image as tokens, from left to right, then the image in 4 x 4.
+    """Tokens of the most likely instances of an image, from left to right, then 4 x 4 image tokens.
 
-    A token holds what the cells of an instance hold and where its box lies. Counting, naming and
-    comparing instances is then a matter of a few tokens instead of a picture of them.
+    An instance token encodes the features of its cells and its box. Counting, naming and comparing
+    instances then involves a few tokens instead of the whole feature map.
     """
 
     GRID = 4
@@ -104,7 +102,7 @@ class ObjectProjector(nn.Module):
     def forward(
         self, cells: Float[Tensor, "b c h w"], proposals: Proposals
     ) -> Float[Tensor, "b n d"]:
-        """Give ``objects`` tokens of instances and 16 of the whole."""
+        """Return ``objects`` instance tokens and 16 tokens of the whole image."""
         chosen = proposals.objects(self.objects)
         features = cells.flatten(2).transpose(1, 2)
         looks = self.norm(features.gather(1, chosen[..., None].expand(-1, -1, features.shape[2])))

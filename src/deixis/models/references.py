@@ -11,17 +11,18 @@ from torch.nn import functional
 from deixis.errors import ModelError
 
 Offset = Literal["at", "prev"]
-"""Which hidden state stands for a reference: the one at its token, or the one before, which predicted it.
+"""Offset of the latent reference: the hidden state ``at`` the reference's token, or ``prev``.
 
-REF-VLM reads it at the token; the public code of u-LLaVA, as LISA's, reads the one before.
+REF-VLM uses the state at the token. The public code of u-LLaVA, like LISA's, uses the state before,
+which predicted the token.
 """
 
 
 def read_offset(name: str) -> Offset:
-    """An offset by its name.
+    """Return an offset by name.
 
     Raises:
-        ModelError: There is no such offset.
+        ModelError: The offset is unknown.
     """
     match name:
         case "at" | "prev":
@@ -32,10 +33,10 @@ def read_offset(name: str) -> Offset:
 
 @dataclass(frozen=True, slots=True)
 class QuerySets:
-    """Places of references in sets of ``queries``, a set for each turn that has any.
+    """Positions of references in sets of ``queries``, one set for each turn with references.
 
-    ``places`` number the queries of all ``count`` sets of a row one after the other; padding has
-    the place after the last.
+    ``places`` numbers the queries of all ``count`` sets of a row consecutively; padding has the
+    place after the last query.
     """
 
     places: Int[Tensor, "batch most"]
@@ -45,7 +46,7 @@ class QuerySets:
     def line_up(
         self, states: Float[Tensor, "batch most width"]
     ) -> Float[Tensor, "batch sets queries width"]:
-        """Put the states of references into their sets; queries without a reference are zero."""
+        """Scatter the states of references into their sets; other queries are zero."""
         total = self.count * self.queries
         rows, _, width = states.shape
         where = self.places[..., None].expand(-1, -1, width)
@@ -55,7 +56,7 @@ class QuerySets:
     def take_back(
         self, states: Float[Tensor, "batch sets queries *rest"]
     ) -> Float[Tensor, "batch most *rest"]:
-        """Give each reference the state of its query; padding gets that of any."""
+        """Gather the state of each reference's query; padding gets an arbitrary one."""
         flat = states.flatten(1, 2)
         rows = torch.arange(len(flat), device=flat.device)[:, None]
         return flat[rows, self.places.clamp(max=flat.shape[1] - 1)]
@@ -63,11 +64,11 @@ class QuerySets:
 
 @dataclass(frozen=True, slots=True)
 class LatentReferences:
-    """Hidden states of references, padded to the most that one row has.
+    """Hidden states of references, padded to the largest number in a row.
 
-    Row-major order of ``filled`` is the order of the references in the token sequences:
-    reference *k* of the batch is the *k*-th true entry. ``turns`` tells whose turn a reference
-    belongs to; references of different turns never see one another.
+    The true entries of ``filled`` in row-major order are the references in the order of the token
+    sequences: reference *k* of the batch is the *k*-th true entry. ``turns`` is the turn of each
+    reference; references of different turns do not attend to each other.
     """
 
     states: Float[Tensor, "batch most width"]
@@ -79,12 +80,12 @@ class LatentReferences:
 
     @property
     def ranks(self) -> Int[Tensor, "batch most"]:
-        """The place of each reference among those of its turn, from 0; of padding any number."""
+        """Index of each reference within its turn, from 0; arbitrary for padding."""
         same = self.turns[:, :, None] == self.turns[:, None, :]
         return (same & self.filled[:, None, :]).tril(-1).sum(2)
 
     def in_sets(self, unit: str, queries: int) -> QuerySets:
-        """Give each turn that has references a set of ``queries`` for units of a type.
+        """Assign the references of each turn to a set of ``queries`` for units of a type.
 
         Raises:
             ModelError: A turn has more references than ``queries``.
@@ -94,18 +95,18 @@ class LatentReferences:
         first = (ranks == 0) & self.filled
         same = self.turns[:, :, None] == self.turns[:, None, :]
         number = ((same & first[:, None]) * (first.cumsum(1) - 1)[:, None]).sum(2)
-        # the one value that is read from a device: how many sets there are
+        # the only synchronisation with the device: the number of sets
         count = int(first.sum(1).max())
         places = (number * queries + ranks).masked_fill(~self.filled, count * queries)
         return QuerySets(places, count, queries)
 
     def check_capacity(self, unit: str, queries: int) -> None:
-        """Check that a decoder has a query for each reference of a turn.
+        """Check that a decoder has enough queries for the references of each turn.
 
         Raises:
             ModelError: A turn has more references than ``queries``.
         """
-        # the width of the table bounds every turn, and nothing is read from a device for that
+        # the padded width bounds the number per turn without reading from the device
         if self.filled.shape[1] <= queries:
             return
         most = int((self.ranks + 1).masked_fill(~self.filled, 0).max())
@@ -118,10 +119,11 @@ class LatentReferences:
 def pick_references(
     references: LatentReferences, chosen: Bool[Tensor, "batch most"]
 ) -> tuple[LatentReferences, Int[Tensor, "batch most"]]:
-    """Keep the chosen references, moved together (REF-VLM IV-C, "Latent Embeddings Router").
+    """Select references and pack them to the left (REF-VLM IV-C, "Latent Embeddings Router").
 
     Returns:
-        What is left, and where in its row each reference went; -1 for those that are not in it.
+        The selected references, and the new position of each reference in its row, -1 if not
+        selected.
     """
     counts = chosen.sum(1)
     most = max(int(counts.max()), 1)
@@ -142,9 +144,9 @@ def route_references(
     *,
     offset: Offset = "at",
 ) -> LatentReferences:
-    """Gather the hidden state of each reference token; none is dropped, whatever their number.
+    """Gather the hidden state of every reference token, without a limit on their number.
 
-    With ``offset`` ``prev``, no row may begin with a reference: nothing has predicted it.
+    With ``offset`` ``prev``, no row may start with a reference token.
     """
     counts = is_reference.sum(1)
     most = max(int(counts.max()), 1)

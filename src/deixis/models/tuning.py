@@ -1,4 +1,4 @@
-"""Which parameters of a part train, and how: one choice, and a report that counts."""
+"""Tuning: which parameters of a part train, by which method, and a report of their numbers."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -21,14 +21,14 @@ from deixis.models.adapters import (
 Method = Literal["freeze", "full", "lora", "adapters", "lora+adapters"]
 
 LORA = "default"
-"""The name that PEFT keeps our LoRA under."""
+"""The adapter name of our LoRA in PEFT."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoraChoice:
-    """Low-rank updates of linear maps: u-LLaVA's rank and scale on queries and values.
+    """Low-rank updates of linear maps; the defaults are those of u-LLaVA.
 
-    ``targets`` are names of modules, or ends of them.
+    ``targets`` are module names or their endings.
     """
 
     rank: int = 8
@@ -39,16 +39,16 @@ class LoraChoice:
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """How one part of a model is trained.
+    """The method by which a part of a model trains.
 
-    ``freeze`` and ``full`` say themselves; ``lora`` and ``adapters`` freeze the part and train
-    what is put into it (u-LLaVA; Pink); ``lora+adapters`` is TAMP's third stage. ``skip_last``
-    leaves layers at the end without adapters. ``also`` names modules, or ends of their names,
-    whose own weights train as well, as u-LLaVA's ``embed_tokens`` and ``lm_head`` do: a new token
-    learns nothing else.
+    ``freeze`` and ``full`` apply to all parameters. ``lora`` and ``adapters`` freeze the part and
+    train the inserted modules (u-LLaVA; Pink). ``lora+adapters`` is TAMP's third stage.
+    ``skip_last`` is the number of last layers without adapters. ``also`` names modules, or their
+    endings, whose weights train in addition, such as u-LLaVA's ``embed_tokens`` and ``lm_head``,
+    which new tokens need.
 
     Raises:
-        ModelError: The method is none of those.
+        ModelError: The method is unknown.
     """
 
     method: Method = "full"
@@ -63,13 +63,13 @@ class Tuning:
 
     @property
     def puts_in(self) -> frozenset[str]:
-        """Which of ``adapters`` and ``lora`` a part must have for it."""
+        """Modules that the method inserts: ``adapters``, ``lora``, both or none."""
         return frozenset(self.method.split("+")) & {"adapters", "lora"}
 
 
 @dataclass(frozen=True, slots=True)
 class TuningRow:
-    """What trains in one part, in numbers."""
+    """Parameter counts of one part."""
 
     part: str
     method: Method
@@ -80,28 +80,28 @@ class TuningRow:
 
     @property
     def trained(self) -> int:
-        """Numbers that training may change."""
+        """Number of trainable parameters."""
         return self.adapters + self.lora + self.own
 
 
 @dataclass(frozen=True, slots=True)
 class TuningReport:
-    """What trains in a model, part by part."""
+    """Parameter counts of a model by part."""
 
     rows: tuple[TuningRow, ...]
 
     @property
     def trained(self) -> int:
-        """Numbers that training may change."""
+        """Number of trainable parameters."""
         return sum(row.trained for row in self.rows)
 
     @property
     def total(self) -> int:
-        """All numbers."""
+        """Number of all parameters."""
         return sum(row.total for row in self.rows)
 
     def describe(self) -> str:
-        """A line for each part and one for all of them."""
+        """Return a line for each part and one for the whole model."""
         lines = [
             f"{row.part}: {row.method}, {row.trained:,} of {row.total:,} train"
             + (
@@ -118,21 +118,21 @@ class TuningReport:
 def apply_tuning(
     model: nn.Module, choices: Mapping[str, Tuning], *, others: Method = "freeze"
 ) -> TuningReport:
-    """Say for every direct child of a model how it is trained; what it lacks for that is put in.
+    """Set how every direct child of a model trains; insert missing adapters and LoRA.
 
-    Nothing that the model computes changes. Adapters and LoRA that are there already, as after an
-    earlier stage, stay, and train where the choice names them or says ``full``. What the model
-    calls ``always_frozen`` stays frozen; what trains is held in float32. Where the model's
-    configuration has a ``tuning``, it then says what has been put in.
+    The output of the model stays the same. Existing adapters and LoRA, as of an earlier stage, are
+    kept; they train if the method includes them or is ``full``. Parameters in the model's
+    ``always_frozen`` stay frozen. Trained parameters are converted to float32. The inserted modules
+    are recorded in the configuration's ``tuning``, if it has one.
 
     Args:
-        model: A model of named parts, such as `PointingVLM`.
-        choices: How each part is trained, by its name.
-        others: How the parts are trained that are not named.
+        model: A model with named parts, such as `PointingVLM`.
+        choices: Tuning by part name.
+        others: Method of all other parts.
 
     Raises:
-        ModelError: There is no such part, nothing in it that the method could work on, or adapters
-            or LoRA of another shape.
+        ModelError: A part is unknown, a method finds no modules to work on, or the part has
+            adapters or LoRA of another shape.
     """
     parts = _parts(model, choices)
     if others not in {"freeze", "full"}:
@@ -152,10 +152,10 @@ def apply_tuning(
 def tune(
     part: nn.Module, choice: Tuning, *, name: str = "model", frozen: Collection[str] = ()
 ) -> TuningRow:
-    """Make one module train as chosen, but for what stays ``frozen``, and count.
+    """Apply a tuning to one module, except for ``frozen`` parameters, and count.
 
     Raises:
-        ModelError: There is nothing in it that the method could work on, or adapters or LoRA of
+        ModelError: The method finds no modules to work on, or the module has adapters or LoRA of
             another shape.
     """
     put_in(part, choice, name=name)
@@ -165,7 +165,7 @@ def tune(
         kind = _kind(parameter_name)
         own = choice.method == "full" or parameter_name.startswith(also)
         chosen = kind in choice.puts_in or (own and parameter.is_floating_point())
-        # a weight with two names trains where one of them is meant
+        # a weight with two names trains if either is chosen
         trained[id(parameter)] = trained.get(id(parameter), False) or chosen
     for parameter_name, parameter in part.named_parameters(remove_duplicate=False):
         if plain_name(parameter_name) in frozen:
@@ -173,16 +173,16 @@ def tune(
     for parameter in part.parameters():
         parameter.requires_grad_(trained[id(parameter)])
         if trained[id(parameter)] and parameter.dtype in {torch.float16, torch.bfloat16}:
-            # steps of training are smaller than what half precision can tell apart
+            # updates are too small for half precision
             parameter.data = parameter.data.float()
     return count(part, choice.method, name=name)
 
 
 def put_in(part: nn.Module, choice: Tuning, *, name: str = "model") -> None:
-    """Put in what a choice needs and a module lacks; nothing that it computes changes.
+    """Insert adapters and LoRA that a tuning needs and a module lacks; its output stays the same.
 
     Raises:
-        ModelError: There is nothing in it that the method could work on, or adapters or LoRA of
+        ModelError: The method finds no modules to work on, or the module has adapters or LoRA of
             another shape.
     """
     there = inserted(part)
@@ -191,7 +191,7 @@ def put_in(part: nn.Module, choice: Tuning, *, name: str = "model") -> None:
             asked = (choice.adapters, choice.skip_last)
             if asked != (there.adapters, there.skip_last):
                 raise ModelError(
-                    f"part {name} has adapters already: {there.adapters}, expected {choice.adapters}"
+                    f"part {name} already has adapters: {there.adapters}, expected {choice.adapters}"
                 )
         else:
             insert_adapters(part, choice.adapters, skip_last=choice.skip_last)
@@ -199,11 +199,11 @@ def put_in(part: nn.Module, choice: Tuning, *, name: str = "model") -> None:
         if "lora" not in there.puts_in:
             insert_lora(part, choice.lora)
         elif _sorted_targets(choice.lora) != there.lora:
-            raise ModelError(f"part {name} has LoRA already: {there.lora}, expected {choice.lora}")
+            raise ModelError(f"part {name} already has LoRA: {there.lora}, expected {choice.lora}")
 
 
 def inserted(part: nn.Module) -> Tuning:
-    """What has been put into a module, as the choice that would put it in; else ``freeze``."""
+    """Return the tuning that describes a module's adapters and LoRA; ``freeze`` without any."""
     adapters, lora = adapters_of(part), _lora_layers(part)
     found = Tuning("freeze")
     if adapters:
@@ -225,7 +225,7 @@ def inserted(part: nn.Module) -> Tuning:
 
 
 def write_tuning(model: nn.Module) -> dict[str, dict[str, Any]]:
-    """What has been put into each part of a model, as JSON can hold it; untouched parts are left out."""
+    """Return the adapters and LoRA of each part as plain data for JSON, without untouched parts."""
     found = {name: inserted(part) for name, part in model.named_children()}
     return {
         name: {
@@ -243,10 +243,10 @@ def write_tuning(model: nn.Module) -> dict[str, dict[str, Any]]:
 
 
 def read_tuning(stored: Mapping[str, Any]) -> dict[str, Tuning]:
-    """Undo `write_tuning`.
+    """Read the output of `write_tuning`.
 
     Raises:
-        ModelError: A field is unknown or of another kind.
+        ModelError: A field is unknown or of a wrong type.
     """
     try:
         return {name: _read_choice(dict(values)) for name, values in stored.items()}
@@ -255,10 +255,12 @@ def read_tuning(stored: Mapping[str, Any]) -> dict[str, Tuning]:
 
 
 def restore_tuning(model: nn.Module, stored: Mapping[str, Any]) -> None:
-    """Put into a fresh model what `write_tuning` told of another; what trains is not changed.
+    """Insert adapters and LoRA that `write_tuning` described into a new model.
+
+    It does not change which parameters are trainable.
 
     Raises:
-        ModelError: There is no such part, or nothing in it that the choice could work on.
+        ModelError: A part is unknown, or a method finds no modules to work on.
     """
     choices = read_tuning(stored)
     for name, part in _parts(model, choices).items():
@@ -270,16 +272,16 @@ def restore_tuning(model: nn.Module, stored: Mapping[str, Any]) -> None:
 
 
 def note_tuning(model: nn.Module) -> None:
-    """Have a model's configuration say what has been put into it, where it has a place for that."""
+    """Record inserted adapters and LoRA in the configuration's ``tuning``, if it has one."""
     config: Any = getattr(model, "config", None)
     if hasattr(config, "tuning"):
         config.tuning = write_tuning(model)
 
 
 def fold_tuning(model: nn.Module) -> dict[str, Tuning]:
-    """Merge LoRA and linear adapters into the maps of each part; gives what had to stay.
+    """Merge LoRA and linear adapters; return the tuning of parts that keep their adapters.
 
-    Adapters with an activation stay, and those whose biases an attention cannot take.
+    Adapters with an activation are kept, and those with biases that an attention cannot hold.
     """
     stayed = {}
     for name, part in model.named_children():
@@ -295,7 +297,7 @@ def fold_tuning(model: nn.Module) -> dict[str, Tuning]:
 
 
 def count(part: nn.Module, method: Method, *, name: str = "model") -> TuningRow:
-    """Count what trains in a module as it is."""
+    """Count the parameters of a module and those that train."""
     trained = {"adapters": 0, "lora": 0, "own": 0}
     total = 0
     for parameter_name, parameter in part.named_parameters():
@@ -306,22 +308,22 @@ def count(part: nn.Module, method: Method, *, name: str = "model") -> TuningRow:
 
 
 def has_lora(module: nn.Module) -> bool:
-    """Whether a module has LoRA in it."""
+    """Return whether a module contains LoRA."""
     return any(_kind(name) == "lora" for name, _ in module.named_parameters())
 
 
 def insert_lora(module: nn.Module, choice: LoraChoice) -> int:
-    """Put LoRA into a module in place, as identity; gives the number of maps that got one.
+    """Insert LoRA into a module in place, initialised to no change; return the number of maps.
 
-    PEFT freezes the rest, and the maps' own weights get longer names; `merge_lora` and
-    `remove_lora` give them back.
+    PEFT freezes other parameters and lengthens the names of the maps' weights; `merge_lora` and
+    `remove_lora` restore the names.
 
     Args:
-        module: A model of transformers, or a module that holds some.
-        choice: Rank, scale, dropout, and which maps.
+        module: A model of transformers, or a module that contains some.
+        choice: Rank, scale, dropout, and target maps.
 
     Raises:
-        ModelError: No map has a name that is wanted.
+        ModelError: No map matches the targets.
     """
     from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415  # takes seconds
 
@@ -338,18 +340,18 @@ def insert_lora(module: nn.Module, choice: LoraChoice) -> int:
         if any(f".{name}".endswith(ends) for name, _ in part.named_modules())
     ]
     if not parts:
-        raise ModelError(f"{type(module).__name__} has none of {list(choice.targets)} for LoRA")
+        raise ModelError(f"{type(module).__name__} has no modules {list(choice.targets)} for LoRA")
     for part in parts:
         inject_adapter_in_model(config, part, adapter_name=LORA)
     layers = _lora_layers(module)
     for layer in layers.values():
-        # new modules are in training mode, and LoRA has dropout
+        # new modules are in training mode, and LoRA may have dropout
         layer.train(layer.get_base_layer().training)
     return len(layers)
 
 
 def merge_lora(module: nn.Module) -> int:
-    """Add what LoRA has learned to the maps and take it out; gives the number of maps."""
+    """Merge LoRA into the maps and remove it; return the number of maps."""
     layers = _lora_layers(module)
     for name, layer in layers.items():
         layer.merge(safe_merge=True)
@@ -359,7 +361,7 @@ def merge_lora(module: nn.Module) -> int:
 
 
 def remove_lora(module: nn.Module) -> int:
-    """Take LoRA out again, and what it has learned with it; gives the number of maps."""
+    """Remove LoRA with its weights; return the number of maps."""
     layers = _lora_layers(module)
     for name, layer in layers.items():
         layer.unmerge() if layer.merged else None
@@ -369,7 +371,7 @@ def remove_lora(module: nn.Module) -> int:
 
 
 def tuned_state(model: nn.Module) -> dict[str, Tensor]:
-    """Adapters and LoRA of a model by full name: what there is to keep beside its own weights."""
+    """Return the adapters and LoRA of a model by full name."""
     return {
         name: parameter.detach().cpu().contiguous().clone()
         for name, parameter in model.named_parameters()
@@ -378,10 +380,10 @@ def tuned_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_tuned_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `tuned_state` gave, into a model that was tuned in the same way.
+    """Load the output of `tuned_state` into a model with the same tuning.
 
     Raises:
-        CheckpointError: The tensors are not exactly those of the model; it is unchanged.
+        CheckpointError: The tensors do not match those of the model, which is then unchanged.
     """
     own = {name: p for name, p in model.named_parameters() if _kind(name) != "own"}
     for name in sorted(own.keys() | tensors.keys()):
@@ -403,7 +405,7 @@ def _kind(name: str) -> Literal["adapters", "lora", "own"]:
 
 
 def plain_name(name: str) -> str:
-    """A parameter's name as it is without LoRA, which makes that of a map's weight longer."""
+    """Return a parameter's name without the infix that LoRA adds to weights of maps."""
     return name.replace(".base_layer.", ".")
 
 
@@ -421,18 +423,18 @@ def _inside(part: str, names: Collection[str]) -> frozenset[str]:
 
 
 def _found(part: nn.Module, wanted: tuple[str, ...], name: str) -> tuple[str, ...]:
-    """Beginnings of the names of parameters that lie in modules of these names."""
+    """Return prefixes of the names of parameters in modules with the wanted names."""
     found = []
     for end in wanted:
         named = [own for own, _ in part.named_modules() if f".{own}".endswith(f".{end}")]
         if not named:
-            raise ModelError(f"part {name} has no module {end!r} that could train as well")
+            raise ModelError(f"part {name} has no module {end!r} to train as well")
         found += [f"{own}." for own in named]
     return tuple(found)
 
 
 def _sorted_targets(choice: LoraChoice) -> LoraChoice:
-    """The choice with its targets in an order: PEFT keeps them as a set."""
+    """Return the choice with sorted targets: PEFT keeps them as a set."""
     return replace(choice, targets=tuple(sorted(set(choice.targets))))
 
 
@@ -449,7 +451,7 @@ def _read_choice(values: dict[str, Any]) -> Tuning:
 
 
 def _library_models(module: nn.Module) -> list[nn.Module]:
-    """The models of transformers in a module: PEFT asks them for what other modules have not."""
+    """Return the models of transformers in a module: PEFT requires attributes of such models."""
     if isinstance(module, PreTrainedModel):
         return [module]
     return [model for child in module.children() for model in _library_models(child)]
@@ -464,7 +466,7 @@ def _lora_layers(module: nn.Module) -> dict[str, Any]:
 
 
 def _forget_lora(module: nn.Module) -> None:
-    """Undo what PEFT notes in a model that it has put LoRA into."""
+    """Remove the attributes that PEFT sets on a model with LoRA."""
     for one in module.modules():
         if LORA in getattr(one, "peft_config", {}):
             del one.peft_config

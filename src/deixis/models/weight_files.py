@@ -1,7 +1,7 @@
 """Safetensors files, checked before they are read.
 
-The library takes the last of two keys that are the same, reads a header of any size, and hands on
-numbers that are not finite. A model with one such weight answers with nonsense.
+The library keeps the last of two equal keys, reads headers of any size, and accepts numbers that
+are not finite. A single such weight makes the answers of a model meaningless.
 """
 
 import json
@@ -18,12 +18,12 @@ from torch import Tensor
 from deixis.errors import CheckpointError
 
 HEADER_LIMIT = 2**24
-"""The most bytes of a safetensors header."""
+"""Largest header in bytes."""
 
 INDEX = "model.safetensors.index.json"
 
 _SHORTEST = 8
-"""Bytes; a file begins with the size of its header."""
+"""Size in bytes of the header's length at the start of a file."""
 
 _BYTES = {
     "BOOL": 1,
@@ -46,17 +46,17 @@ _BYTES = {
 }
 
 _CHUNK = 2**24
-"""Numbers that are looked at together; a tensor is not copied as a whole."""
+"""Numbers checked at a time, so that no tensor is copied as a whole."""
 
 
 def check_weights(path: Path) -> dict[str, str]:
-    """Check a safetensors file: its header, that it is whole, and that every number is finite.
+    """Check a safetensors file: its header, its completeness, and that every number is finite.
 
-    Returns the type of each tensor by its name, as the file says it: ``"BF16"``.
+    Returns the type of each tensor by name, as written in the file: ``"BF16"``.
 
     Raises:
-        CheckpointError: It is not such a file or is damaged, names a tensor twice, has tensors
-            that overlap or do not fill the file, or holds a number that is not finite.
+        CheckpointError: The file is not safetensors or is damaged, repeats a name, has tensors that
+            overlap or leave gaps, or holds a number that is not finite.
     """
     kinds = check_header(path)
     try:
@@ -72,7 +72,7 @@ def check_weights(path: Path) -> dict[str, str]:
 
 
 def read_weights(path: Path, what: str) -> dict[str, Tensor]:
-    """Check a safetensors file as `check_weights` does, and read it; ``what`` begins its errors.
+    """Check a safetensors file with `check_weights` and read it; errors start with ``what``.
 
     Raises:
         CheckpointError: As `check_weights`.
@@ -85,15 +85,15 @@ def read_weights(path: Path, what: str) -> dict[str, Tensor]:
 
 
 def check_folder(folder: Path, what: str) -> dict[str, str]:
-    """Check the weights that transformers would read from a folder; types by name.
+    """Check the weights that transformers would read from a folder; return types by name.
 
-    That is what an index of shards names, else ``model.safetensors``, else every safetensors file.
-    A folder without any gives an empty result: its reader says what is missing. ``what`` begins
-    every error.
+    These are the shards of an index, else ``model.safetensors``, else all safetensors files. For a
+    folder without any the result is empty; the reader reports the missing file. Errors start with
+    ``what``.
 
     Raises:
-        CheckpointError: A file is damaged as in `check_weights`, the index is, or a shard that it
-            names is missing.
+        CheckpointError: A file is damaged (see `check_weights`), the index is damaged, or a shard
+            of the index is missing.
     """
     try:
         return _checked(folder)
@@ -110,16 +110,16 @@ def _checked(folder: Path) -> dict[str, str]:
     places = shards(index)
     for name in sorted(set(places.values())):
         if not (folder / name).is_file():
-            raise CheckpointError(f"{index}: names a shard that is not there: {name}")
+            raise CheckpointError(f"{index}: shard {name} is missing")
         kinds |= check_weights(folder / name)
     absent = sorted(places.keys() - kinds.keys())
     if absent:
-        raise CheckpointError(f"{index}: names {absent[0]!r}, which is in no shard")
+        raise CheckpointError(f"{index}: tensor {absent[0]!r} is in no shard")
     return kinds
 
 
 def shards(index: Path) -> dict[str, str]:
-    """The file of each tensor, as an index of shards says; all lie beside it.
+    """Return the file of each tensor by an index of shards; all lie in the index's folder.
 
     Raises:
         CheckpointError: The index is damaged, or names a file elsewhere.
@@ -133,15 +133,15 @@ def shards(index: Path) -> dict[str, str]:
         raise CheckpointError(f"{index}: expected a weight_map of keys to file names")
     outside = sorted({name for name in weights.values() if Path(name).name != name or not name})
     if outside:
-        raise CheckpointError(f"{index}: expected names of files beside it, got {outside}")
+        raise CheckpointError(f"{index}: expected names of files in its folder, got {outside}")
     return dict(weights)
 
 
 def check_header(path: Path) -> dict[str, str]:
-    """Check the header of a safetensors file against the file's size; types by name.
+    """Check the header of a safetensors file against the file's size; return types by name.
 
     Raises:
-        CheckpointError: As `check_weights`, but for numbers that are not finite.
+        CheckpointError: As for `check_weights`, except for numbers that are not finite.
     """
     try:
         with path.open("rb") as opened:
@@ -157,20 +157,20 @@ def check_header(path: Path) -> dict[str, str]:
     except (ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
     if not isinstance(header, dict):
-        raise _damaged(path, "a header that is not an object")
+        raise _damaged(path, "a header that is not a JSON object")
     header.pop("__metadata__", None)
     kinds: dict[str, str] = {}
     spans = []
     for name, told in header.items():
         found = _entry(told)
         if found is None:
-            raise _damaged(path, f"tensor {str(name)[:80]!r} has no type, shape and place of it")
+            raise _damaged(path, f"tensor {str(name)[:80]!r} has no valid type, shape and offsets")
         kinds[name], begin, end = found
         spans.append((begin, end, name))
     place = 0
     for begin, end, name in sorted(spans):
         if begin != place:
-            what = "overlaps another" if begin < place else "leaves a hole before it"
+            what = "overlaps another" if begin < place else "leaves a gap before it"
             raise _damaged(path, f"tensor {name[:80]!r} {what}")
         place = end
     if _SHORTEST + length + place != size:
@@ -179,7 +179,7 @@ def check_header(path: Path) -> dict[str, str]:
 
 
 def _entry(told: object) -> tuple[str, int, int] | None:
-    """Type, first byte and end of a tensor; None where its description is not sound."""
+    """Return type, first byte and end of a tensor; None for an invalid description."""
     if not isinstance(told, dict) or told.keys() != {"dtype", "shape", "data_offsets"}:
         return None
     kind, shape, offsets = told["dtype"], told["shape"], told["data_offsets"]
@@ -200,7 +200,7 @@ def _are_counts(values: Any) -> bool:
 def _is_finite(tensor: Tensor) -> bool:
     for chunk in tensor.flatten().split(_CHUNK):
         part = chunk.float() if chunk.element_size() == 1 else chunk
-        # a sum is finite only if all its terms are, and takes no memory
+        # the sum is finite only if all terms are, and needs no memory
         if not part.sum(dtype=torch.promote_types(part.dtype, torch.float32)).isfinite() and not (
             part.isfinite().all()
         ):
@@ -210,12 +210,12 @@ def _is_finite(tensor: Tensor) -> bool:
 
 def _damaged(path: Path, reason: str) -> CheckpointError:
     words = " ".join(reason.split())
-    return CheckpointError(f"{path}: no safetensors file, or damaged: {words[:200]}")
+    return CheckpointError(f"{path}: not a safetensors file, or damaged: {words[:200]}")
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys differ; the safetensors library takes the last of two."""
+    """Return a JSON object; refuse repeated keys, of which the library keeps the last."""
     made = dict(pairs)
     if len(made) != len(pairs):
-        raise ValueError("a key of its header stands there twice")
+        raise ValueError("a key of its header is repeated")
     return made

@@ -1,4 +1,4 @@
-"""Change single fields of a recipe by path, checked against the types, and keep recipes as JSON."""
+"""Overrides of recipe fields by path, checked against their types, and recipes as JSON."""
 
 import json
 import math
@@ -21,13 +21,12 @@ def apply_overrides(recipe: _Recipe, overrides: Sequence[str]) -> _Recipe:
     """Return ``recipe`` with fields changed, in order, by ``path=value`` strings.
 
     A path names fields and counts entries of tuples: ``stages.1.optimizer.lr=1e-4``. A value is
-    read as the field's type says: numbers, ``true`` or ``false``, text, one of the choices of a
-    ``Literal``, ``none`` where it may be None, and tuples as ``1,2`` or as JSON. No override
-    gives the recipe itself.
+    parsed by the field's type: numbers, ``true`` or ``false``, text, one of the choices of a
+    ``Literal``, ``none`` for None, and tuples as ``1,2`` or as JSON.
 
     Raises:
-        RecipeError: An override has no ``=``, names a field or an entry that is not there, or its
-            value has the wrong type or is refused by the recipe.
+        RecipeError: An override has no ``=``, a field or entry is unknown, or its value has the
+            wrong type or is refused by the recipe.
     """
     for override in overrides:
         path, equals, value = override.partition("=")
@@ -38,10 +37,10 @@ def apply_overrides(recipe: _Recipe, overrides: Sequence[str]) -> _Recipe:
 
 
 def recipe_to_json(recipe: object) -> str:
-    """Return a recipe as JSON text, enough to make it again.
+    """Return a recipe as JSON text for `recipe_from_json`.
 
     Raises:
-        RecipeError: A field holds what JSON cannot, such as a function or an infinite number.
+        RecipeError: JSON cannot hold the value of a field, such as a function or an infinite number.
     """
     if not is_dataclass(recipe) or isinstance(recipe, type):
         raise RecipeError(f"a recipe of type {type(recipe).__name__}: expected a dataclass")
@@ -52,13 +51,13 @@ def recipe_to_json(recipe: object) -> str:
 
 
 def recipe_from_json(kind: type[_Recipe], text: str) -> _Recipe:
-    """Make a recipe of type ``kind`` from what `recipe_to_json` wrote.
+    """Read a recipe of type ``kind`` from the output of `recipe_to_json`.
 
-    A field that is not there has its default: an earlier version may not have known it.
+    Missing fields have their defaults, so that recipes of earlier versions can be read.
 
     Raises:
-        RecipeError: The text is not JSON, lacks a field without default, has an unknown one or a
-            wrong type.
+        RecipeError: The text is not JSON, or a field is unknown, has a wrong type, or is missing
+            without a default.
     """
     try:
         data = json.loads(text)
@@ -115,11 +114,11 @@ def _changed_entry(
 ) -> dict[str, Any]:
     """Return a mapping with a value below one of its entries replaced.
 
-    An entry that is not there begins with its defaults; ``none`` takes one out.
+    A new entry starts with its defaults; ``none`` removes an entry.
     """
     if not path:
         raise RecipeError(
-            f"override {override!r}: set entry by entry; it has {', '.join(current) or 'none'}"
+            f"override {override!r}: set entry by entry; entries: {', '.join(current) or 'none'}"
         )
     name, *rest = path
     try:
@@ -135,7 +134,7 @@ def _changed_entry(
 
 
 def _entries(kind: type, name: str) -> Callable[[str], type] | None:
-    """What gives the classes of a field's entries by name; None for a field without entries."""
+    """Return the function from entry names to classes; None for a field without entries."""
     found: Callable[[str], type] | None = next(
         field.metadata.get(ENTRIES) for field in fields(kind) if field.name == name
     )
@@ -190,7 +189,7 @@ def _parsed(text: str, hint: Any, override: str) -> Any:
 
 
 def _read(text: str, hint: Any) -> Any:
-    """Read command-line text as one type; ValueError where it is not."""
+    """Parse command-line text as one type; raise ValueError if it does not fit."""
     origin = get_origin(hint)
     if origin is tuple:
         return _from_plain(_listed(text), hint)
@@ -235,7 +234,7 @@ def _scalar(text: str) -> int | float | bool | str:
 
 
 def _from_plain(value: Any, hint: Any) -> Any:
-    """Check plain data (numbers, text, lists) against a type; ValueError where it does not fit."""
+    """Check plain data (numbers, text, lists) against a type; raise ValueError if it does not fit."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in {typing.Union, types.UnionType}:
         for choice in arguments:
@@ -272,11 +271,11 @@ def _from_plain(value: Any, hint: Any) -> Any:
 
 
 def _from_data(data: Any, hint: Any, where: str) -> Any:
-    """Build what ``hint`` says from parsed JSON, dataclasses included."""
+    """Build a value of type ``hint``, dataclasses included, from parsed JSON."""
     choices = _choices(hint)
     classes = [choice for choice in choices if is_dataclass(choice)]
     if isinstance(data, Mapping) and classes:
-        # Of several classes the one with these fields is meant, and the fewest others.
+        # Of several classes, choose the one with these fields and the fewest others.
         fitting = sorted(
             (
                 kind

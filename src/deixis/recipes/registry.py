@@ -1,4 +1,4 @@
-"""Recipes by name, by file and function, or as the JSON that a run kept."""
+"""Recipes by name, by file and function, or from the JSON file of a run."""
 
 import importlib.util
 import json
@@ -41,7 +41,7 @@ def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> TrainRecipe
         overrides: ``path=value`` strings; see `apply_overrides`.
 
     Raises:
-        RecipeError: There is no such recipe, the file does not give one, or an override is wrong.
+        RecipeError: The recipe is unknown, the file does not return one, or an override is invalid.
     """
     return apply_overrides(_find(name_or_file), overrides)
 
@@ -50,7 +50,7 @@ def load_kept(out: Path) -> TrainRecipe:
     """Return the recipe of the run in a folder.
 
     Raises:
-        CheckpointError: Its ``recipe.json`` is missing or damaged; a hint says how to go on.
+        CheckpointError: Its ``recipe.json`` is missing or damaged; a hint names the remedy.
     """
     text = json.dumps(kept_recipe(out))
     try:
@@ -87,7 +87,7 @@ def _from_python(path: Path, function: str) -> TrainRecipe:
     if spec is None or spec.loader is None:
         raise RecipeError(f"recipe {path}: is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses of the file look their own module up by name.
+    # Dataclasses in the file look up their module by name.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
@@ -99,6 +99,6 @@ def _from_python(path: Path, function: str) -> TrainRecipe:
     recipe = make()
     if not isinstance(recipe, TrainRecipe):
         raise RecipeError(
-            f"recipe {path}:{function}: gives {type(recipe).__name__}, expected TrainRecipe"
+            f"recipe {path}:{function}: returns {type(recipe).__name__}, expected TrainRecipe"
         )
     return recipe

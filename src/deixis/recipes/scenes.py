@@ -1,4 +1,4 @@
-"""Recipes that learn from the drawn world alone."""
+"""Recipes that train on drawn scenes alone."""
 
 from deixis.models.decoders import DecoderConfig
 from deixis.models.vision import SmallVisionConfig
@@ -26,9 +26,9 @@ SCENE_TASKS = (
 def scenes_tiny() -> TrainRecipe:
     """The shipped model: about 9 M parameters, trained from scratch on two cores.
 
-    First the vision side learns from images alone what each cell shows, and the box and mask of
-    the instance that it belongs to: a step costs half of a step with questions. Then everything
-    learns from questions, at a constant rate, and settles.
+    The first stage trains the vision encoder and its heads on images alone: concepts, box and mask
+    of the instance in each cell. Its steps take half the time of steps with questions. The other
+    stages train the whole model on questions, first at a constant learning rate, then decaying.
     """
     decoder = DecoderConfig(width=128, heads=4, hidden=384, layers=2)
     model = ModelChoice(vision=SmallVisionConfig(), decoders={"box": decoder, "mask": decoder})

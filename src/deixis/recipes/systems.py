@@ -2,7 +2,7 @@
 
 Each recipe has the wiring of its paper with a small vision encoder and a language model from scratch, so it
 runs without files. Pretrained models replace them by ``--set model.language=FOLDER`` and
-``--set model.vision=clip-vit-l-14-336`` (see `ModelChoice`), data of your own by ``--data`` or ``--mixture``.
+``--set model.vision=clip-vit-l-14-336`` (see `ModelChoice`), own data by ``--data`` or ``--mixture``.
 """
 
 from deixis.models.decoders import DecoderConfig
@@ -25,9 +25,9 @@ _DECODER = DecoderConfig(width=128, heads=4, hidden=384, layers=2, anchored=Fals
 
 
 def pink_scenes() -> TrainRecipe:
-    """Pink: coordinates as text both ways, one linear projector; then adapters in the language model.
+    """Pink: coordinates as text in questions and answers, a linear projector, then adapters.
 
-    The paper also puts adapters into the vision encoder, which is pretrained there.
+    The adapters are in the language model only; the paper also has some in the pretrained encoder.
     """
     model = ModelChoice(
         notation="coordinates",
@@ -71,9 +71,9 @@ def pink_scenes() -> TrainRecipe:
 
 
 def tamp_scenes() -> TrainRecipe:
-    """TAMP: a connector reads words and boxes with the image; it is aligned, connected and tuned.
+    """TAMP: a connector for words and boxes, trained in three stages: align, connect, tune.
 
-    The last stage tunes the language model with LoRA and adapters; the paper also tunes the vision encoder.
+    The last stage trains LoRA and adapters of the language model, in the paper also of the encoder.
     """
     model = ModelChoice(
         notation="coordinates_marks",
@@ -124,9 +124,9 @@ def tamp_scenes() -> TrainRecipe:
 
 
 def ullava_scenes() -> TrainRecipe:
-    """u-LLaVA: `<LOC>` to a location decoder, `<SEG>` to masks; takes images, regions and videos.
+    """u-LLaVA: `<LOC>` for a location decoder, `<SEG>` for masks; images, regions and videos.
 
-    A small mask decoder takes the place of SAM.
+    A small mask decoder replaces SAM.
     """
     model = ModelChoice(
         notation="tokens",
@@ -185,7 +185,7 @@ def refvlm_scenes() -> TrainRecipe:
 def refvlm_code_scenes() -> TrainRecipe:
     """REF-VLM with the regions and decoders of its public code, at their own size.
 
-    It takes imported weights (``--set model.imported=FOLDER``) with the language model and the
+    It accepts imported weights (``--set model.imported=FOLDER``) with the language model and the
     encoders that they were trained with. It is slow on two cores.
     """
     model = ModelChoice(

@@ -1,4 +1,4 @@
-"""From a released vision-language model to one that points."""
+"""Add region encoders and decoders to a released vision-language model."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -15,10 +15,10 @@ from deixis.notation import notation_named
 from deixis.processing.tokenizer import MarkedTokenizer, add_markers, read_tokenizer
 
 ALIGNED_PARTS = ("vision_encoder", "projector", "language_model")
-"""Parts that come from the other model."""
+"""Parts that the released model provides."""
 
 BEFORE_IMAGES = "<|vision_start|>"
-"""What stands before an image in Qwen-VL, whose sequences begin with nothing else."""
+"""The token before an image in Qwen-VL, which has no token for the start of a sequence."""
 
 
 def attach_aligned(
@@ -29,22 +29,22 @@ def attach_aligned(
     dtype: torch.dtype = torch.float32,
     **fields: Any,
 ) -> tuple[PointingVLM, MarkedTokenizer]:
-    """Put our region encoder and decoders on a model of the LLaVA or Qwen-VL families.
+    """Add region encoders and decoders to a model of the LLaVA or Qwen-VL families.
 
-    Image tokens, their positions and the language model are that model's. Its parts are frozen;
-    a training stage says which of them train.
+    The released model provides the image tokens, their positions and the language model. Its parts
+    are frozen; a training stage selects which of them train.
 
     Args:
-        folder: The released model, as Hugging Face has it, with its tokenizer.
-        image_size: Side of the canvas in pixels; by default the encoder's own, or 448.
-        notation: How grounded phrases are written; a name of `deixis.notation.NOTATIONS`.
-        dtype: Precision of the released weights; what is new is float32, and the two together take
-            autocast where they differ.
-        **fields: Fields of `PointingVLMConfig` for what is new.
+        folder: The released model in the Hugging Face layout, with its tokenizer.
+        image_size: Side of the canvas in pixels; by default the size of the encoder, or 448.
+        notation: The notation of grounded text, a name of `deixis.notation.NOTATIONS`.
+        dtype: Precision of the released weights. New parts are float32; use autocast where the two
+            differ.
+        **fields: Fields of `PointingVLMConfig` for the new parts.
 
     Raises:
         ModelError: The model is of another family, or the new parts cannot be built.
-        CheckpointError: Files are missing or damaged, or do not fit one another.
+        CheckpointError: Files are missing, damaged or inconsistent.
     """
     parts = read_aligned(folder, image_size=image_size, dtype=dtype)
     tokenizer, new = aligned_tokenizer(folder, notation)
@@ -52,7 +52,7 @@ def attach_aligned(
     config = PointingVLMConfig(
         **fields,
         notation=notation,
-        # a configuration that becomes part of another forgets how attention is computed
+        # a configuration loses its attention implementation when it becomes part of another
         **deepcopy(parts.fields),
         marker_ids={marker.value: index for marker, index in tokenizer.marker_ids.items()},
     )
@@ -65,11 +65,11 @@ def attach_aligned(
 def aligned_tokenizer(
     folder: Path, notation: str = "triplets"
 ) -> tuple[MarkedTokenizer, frozenset[int]]:
-    """The tokenizer of a released model with our markers, and the ids that are new.
+    """Return the tokenizer of a released model with our markers, and the ids that were added.
 
     Raises:
-        NotationError: There is no notation of that name.
-        CheckpointError: Its files are missing or damaged.
+        NotationError: The notation is unknown.
+        CheckpointError: Files of the tokenizer are missing or damaged.
     """
     try:
         known = read_tokenizer(folder)

@@ -1,4 +1,4 @@
-"""From a recipe's model choice to a model and its processor."""
+"""Build a model and its processor from the model choice of a recipe."""
 
 import logging
 from collections.abc import Iterator
@@ -49,11 +49,11 @@ from deixis.training.recipe import EncoderChoice, ModelChoice, SavedModel, Train
 def build_model(recipe: TrainRecipe) -> tuple[PointingVLM, Processor]:
     """Build the model that a recipe trains.
 
-    What is not read from files is random and follows the global random state; a tokenizer that is
-    learned follows the recipe.
+    Weights that are not read from files are random and follow the global random state. A tokenizer
+    without files is trained with the recipe's seed.
 
     Raises:
-        ModelError: A model or encoder that is named is not there, or does not fit.
+        ModelError: A model or encoder is unknown or does not fit.
         CheckpointError: Its files are damaged.
     """
     choice = recipe.model
@@ -79,7 +79,7 @@ def build_model(recipe: TrainRecipe) -> tuple[PointingVLM, Processor]:
         choice,
         tokenizer,
         concepts,
-        # a configuration that becomes part of another forgets how attention is computed
+        # a configuration loses its attention implementation when it becomes part of another
         text=None if language is None else deepcopy(language.config),
         encoder=encoder,
     )
@@ -93,7 +93,7 @@ def build_model(recipe: TrainRecipe) -> tuple[PointingVLM, Processor]:
             turns=turns,
         ):
             stay = f", {len(loaded.stay)} of the model's stay" if loaded.stay else ""
-            lost = f", no place for the tokens {list(loaded.no_row)}" if loaded.no_row else ""
+            lost = f", no row for the tokens {list(loaded.no_row)}" if loaded.no_row else ""
             logger.info("%s: %d tensors%s%s", loaded.part, loaded.taken, stay, lost)
     return model, build_processor(config, tokenizer, load_parts(choice, model))
 
@@ -101,9 +101,9 @@ def build_model(recipe: TrainRecipe) -> tuple[PointingVLM, Processor]:
 def align_memory(model: nn.Module) -> None:
     """Copy weights that are mapped from a file into memory that torch allocates.
 
-    A mapped weight starts at any byte that its file gives it. Kernels of the processor choose
-    their order of sums by the alignment of what they read, so a model that was just read and the
-    same model restored from a checkpoint would differ in the last bits.
+    A mapped weight starts at an arbitrary byte of its file. Kernels of the processor choose the
+    order of their sums by the alignment of their input, so the same weights, once read and once
+    restored from a checkpoint, would give results that differ in the last bits.
     """
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
@@ -113,11 +113,11 @@ def align_memory(model: nn.Module) -> None:
 def load_marked_language(
     name: str, *, dtype: torch.dtype, notation: str = "triplets"
 ) -> tuple[PreTrainedModel, MarkedTokenizer]:
-    """Read a language model and its tokenizer, and give both our markers as a notation spells them.
+    """Read a language model and its tokenizer, and add the markers of a notation to both.
 
     Raises:
-        NotationError: There is no notation of that name.
-        ModelError: There is none, or it cannot be used.
+        NotationError: The notation is unknown.
+        ModelError: The model is unknown or unsupported.
         CheckpointError: Its files are damaged or missing.
     """
     folder = find_language(name)
@@ -136,10 +136,10 @@ def load_marked_language(
 
 
 def load_vision(choice: EncoderChoice | str, *, dtype: torch.dtype) -> VisionEncoder:
-    """Read a pretrained vision encoder; all of it may train.
+    """Read a pretrained vision encoder with all of its parameters trainable.
 
     Raises:
-        ModelError: There is none, or it cannot be used.
+        ModelError: The encoder is unknown or unsupported.
         CheckpointError: Its weights are missing, damaged or incomplete.
     """
     if isinstance(choice, str):
@@ -153,7 +153,7 @@ def load_vision(choice: EncoderChoice | str, *, dtype: torch.dtype) -> VisionEnc
         encoder = load_encoder(
             choice.source, image_size=choice.image_size, layer=choice.layer, dtype=dtype
         )
-    # a stage says what trains
+    # the stage freezes parts
     encoder.requires_grad_(True)
     return encoder
 
@@ -161,10 +161,10 @@ def load_vision(choice: EncoderChoice | str, *, dtype: torch.dtype) -> VisionEnc
 def build_aligned(
     choice: ModelChoice, folder: str, concepts: list[str], *, dtype: torch.dtype
 ) -> tuple[PointingVLM, Processor]:
-    """Attach what a choice describes to the released model in a folder.
+    """Add the parts of a model choice to the released model in a folder.
 
     Raises:
-        ModelError: The model is of another family, or what is new does not fit it.
+        ModelError: The model is of another family, or the new parts do not fit it.
         CheckpointError: Its files are missing or damaged.
     """
     if choice.tokens_from != "encoder":
@@ -190,17 +190,17 @@ def model_config(
     text: PreTrainedConfig | None = None,
     encoder: VisionEncoder | None = None,
 ) -> PointingVLMConfig:
-    """The Hugging Face configuration of a model choice.
+    """Return the Hugging Face configuration of a model choice.
 
-    ``text`` and ``encoder`` are of the language model and vision encoder that are read from files,
-    where some are.
+    ``text`` is the configuration of a language model that was read from files, ``encoder`` a vision
+    encoder that was; None for those built from scratch.
     """
     if encoder is not None:
         vision = write_vision(encoder.config)
     elif isinstance(choice.vision, SmallVisionConfig):
         vision = asdict(choice.vision)
     else:
-        raise ModelError(f"vision {choice.vision!r}: expected the encoder that it names")
+        raise ModelError(f"vision {choice.vision!r}: expected its loaded encoder, got none")
     text = text or LlamaConfig(
         vocab_size=len(tokenizer.tokenizer),
         hidden_size=choice.hidden,
@@ -227,20 +227,20 @@ def model_config(
 logger = logging.getLogger(__name__)
 
 ALIGNMENT = 64
-"""Bytes; torch allocates at multiples of it on the processor."""
+"""Alignment in bytes of memory that torch allocates on the processor."""
 
 PROJECTORS: dict[str, dict[str, Any]] = {
     "mlp": {},
     "linear": {"layers": 1, "bias": False},
     "linear_bias": {"layers": 1},
 }
-"""TAMP's and REF-VLM's, Pink's and u-LLaVA's."""
+"""Configuration of a projector by its name: of TAMP and REF-VLM, of Pink, of u-LLaVA."""
 
 
 def new_fields(
     choice: ModelChoice, concepts: list[str], tokenizer: MarkedTokenizer
 ) -> dict[str, Any]:
-    """Fields of the configuration for all but encoder, projector, language model and tokenizer."""
+    """Return configuration fields of the parts other than encoder, projector and language model."""
     return {
         "decoders": decoder_fields(choice),
         "pixel_width": choice.pixel_width,
@@ -260,7 +260,7 @@ def new_fields(
 
 
 def scene_concepts(seed: int, count: int) -> list[str]:
-    """Categories and attributes of instances in training scenes."""
+    """Return the categories and attributes of instances in the first ``count`` training scenes."""
     words: set[str] = set()
     for index in range(count):
         scene = draw_scene(seed, index, level="standard", split="train", long_side=64)
@@ -270,7 +270,7 @@ def scene_concepts(seed: int, count: int) -> list[str]:
 
 
 def scene_texts(seed: int, count: int) -> Iterator[str]:
-    """Questions and answers about training scenes, to learn a vocabulary from."""
+    """Yield questions and answers about training scenes, to train a tokenizer on."""
     triplets = Triplets()
     for index in range(count):
         scene = draw_scene(seed, index, level="standard", split="train", long_side=64)

@@ -1,8 +1,8 @@
-"""Training checkpoints: whole or not there, and nothing in them can run code.
+"""Training checkpoints: written atomically, verified when read, without executable content.
 
 A checkpoint is a folder ``step-N`` with the model, the optimizer, the random state and the recipe
-of its run. ``manifest.json`` names each of these files with its SHA-256, and holds a SHA-256 of
-itself. ``docs/resuming.md`` says what is checked and what a damaged checkpoint leads to.
+of its run. ``manifest.json`` holds the SHA-256 of each of these files and of its own content.
+``docs/resuming.md`` describes the checks and the handling of damaged checkpoints.
 """
 
 import json
@@ -30,20 +30,20 @@ FORMAT = 2
 
 _TENSORS = ("model.safetensors", "optimizer.safetensors", "random.safetensors")
 _FILES = {1: {*_TENSORS}, FORMAT: {*_TENSORS, RECIPE}}
-"""What a checkpoint of each format holds beside its manifest."""
+"""Files of a checkpoint by the number of its format, without the manifest."""
 
 _LONGEST_MANIFEST = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """Where a run stands.
+    """Progress of a run.
 
     Args:
-        step: Steps that are done, over all stages.
-        stage: The stage that comes next: the number of stages where all are done.
-        quarantined: Rows so far whose sample was damaged and replaced by another.
-        data: What the stage's data set is, for data sets that can tell; else empty.
+        step: Completed steps, over all stages.
+        stage: Index of the next stage; the number of stages after the last one.
+        quarantined: Rows so far whose damaged sample was replaced by another.
+        data: Digest of the stage's data set; empty for data without one.
     """
 
     step: int
@@ -54,7 +54,7 @@ class TrainingState:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint whose files are whole; ``recipe`` is None in those of earlier versions."""
+    """A verified checkpoint; ``recipe`` is None in checkpoints of earlier versions."""
 
     path: Path
     state: TrainingState
@@ -63,7 +63,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The newest whole checkpoint of a run, and what is wrong with each newer one, by its path."""
+    """The newest valid checkpoint of a run, and the problem of each newer one by its path."""
 
     newest: Checkpoint | None = None
     damaged: Mapping[Path, str] = field(default_factory=dict)
@@ -78,7 +78,7 @@ def save_checkpoint(
     keep: int,
     recipe: Mapping[str, Any],
 ) -> Path:
-    """Write ``folder/step-N`` whole; older ones past ``keep`` are removed.
+    """Write ``folder/step-N`` atomically and remove all but the ``keep`` newest checkpoints.
 
     Raises:
         StorageError: The folder cannot be written; earlier checkpoints are untouched.
@@ -104,7 +104,7 @@ def save_checkpoint(
             "files": {path.name: sha256_of(path) for path in sorted(draft.iterdir())},
         }
         (draft / MANIFEST).write_text(json.dumps(seal(manifest), indent=1))
-    # newer ones are damaged: a run that goes on from an older one writes them again
+    # newer checkpoints are damaged: a run that resumes from an older one writes them again
     done = [path for path in _by_step(folder) if _step_of(path) <= state.step]
     for old in done[:-keep]:
         discard(old)
@@ -112,7 +112,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: OptimizerSet | None) -> None:
-    """Restore model, optimizer and random state from a checkpoint that `find_checkpoint` gave.
+    """Restore model, optimizer and random state from a checkpoint found by `find_checkpoint`.
 
     Raises:
         CheckpointError: A file is missing, damaged, or does not fit the model.
@@ -131,26 +131,26 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: OptimizerSet | None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Check every file of a checkpoint and read where its run stood.
+    """Verify every file of a checkpoint and read the progress of its run.
 
-    A checkpoint of an earlier version has no digest of its manifest; that is logged as a warning.
+    A checkpoint of an earlier version has no digest of its manifest; a warning is logged.
 
     Raises:
-        CheckpointError: The manifest is missing, damaged or holds a wrong value; a file is missing,
-            is not listed, or is not what was written.
+        CheckpointError: The manifest is missing, damaged or holds an invalid value; or a file is
+            missing, unlisted or changed.
     """
     manifest = _manifest(path)
     number = manifest["format"]
     found = {one.name for one in path.iterdir() if not one.name.startswith(".")} - {MANIFEST}
     for problem, names in (
         ("missing", _FILES[number] - found),
-        ("not of a checkpoint", found - _FILES[number]),
+        ("not part of a checkpoint", found - _FILES[number]),
     ):
         if names:
             raise CheckpointError(f"checkpoint {path}: {min(names)} is {problem}")
     for name, digest in manifest["files"].items():
         if _digest(path / name) != digest:
-            raise CheckpointError(f"checkpoint {path}: {name} is not what was written")
+            raise CheckpointError(f"checkpoint {path}: {name} has changed since it was written")
     state = TrainingState(
         manifest["step"],
         manifest["stage"],
@@ -160,8 +160,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if number == FORMAT:
         return Checkpoint(path, state, read_recipe(path / RECIPE))
     logger.warning(
-        "checkpoint %s: written by an earlier version, whose manifest has no digest: "
-        "a change of its step or stage cannot be noticed",
+        "checkpoint %s: written by an earlier version without a digest of the manifest: "
+        "changes of its step or stage cannot be detected",
         path,
     )
     return Checkpoint(path, state)
@@ -170,11 +170,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def find_checkpoint(
     folder: Path, check: Callable[[Checkpoint], None] = lambda _found: None
 ) -> Found:
-    """The newest whole checkpoint under a folder.
+    """Find the newest valid checkpoint under a folder.
 
     Args:
-        folder: Where `save_checkpoint` wrote; it need not exist.
-        check: Raises CheckpointError where a checkpoint does not belong to the run.
+        folder: The folder that `save_checkpoint` writes to; it need not exist.
+        check: Raises CheckpointError for a checkpoint that does not belong to the run.
     """
     damaged: dict[Path, str] = {}
     for path in reversed(_by_step(folder)):
@@ -189,13 +189,13 @@ def find_checkpoint(
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The path of the newest whole checkpoint under a folder; None without one."""
+    """Return the path of the newest valid checkpoint under a folder, or None."""
     newest = find_checkpoint(folder).newest
     return None if newest is None else newest.path
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged checkpoint, so that it neither counts as one nor is lost.
+    """Rename a damaged checkpoint, so that it is no longer found but is not lost.
 
     Raises:
         StorageError: It cannot be renamed.
@@ -207,7 +207,7 @@ def set_aside(path: Path) -> Path:
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """Read the recipe that a run kept, as JSON; its stages have names and steps.
+    """Read the recipe of a run as JSON and check that its stages have names and steps.
 
     Raises:
         CheckpointError: The file is missing or damaged.
@@ -226,12 +226,12 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as safetensors wants them; tied weights are written once under each name."""
+    """Return contiguous copies for safetensors; tied weights are stored under each name."""
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
 def _manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint, each value of it checked."""
+    """Read the manifest of a checkpoint and check each of its values."""
 
     def refused(expected: str, got: object) -> CheckpointError:
         shown = repr(got)
@@ -247,7 +247,7 @@ def _manifest(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"checkpoint {path}: incomplete: {_reason(error)}") from error
     if not isinstance(manifest, dict):
-        raise refused("an object", manifest)
+        raise refused("a JSON object", manifest)
     number = manifest.get("format")
     if type(number) is not int or number not in _FILES:
         raise refused(f"format {' or '.join(map(str, _FILES))}", number)
@@ -255,7 +255,7 @@ def _manifest(path: Path) -> dict[str, Any]:
     if number == FORMAT:
         keys |= {"quarantined", "data", "digest"}
         if not is_sealed(manifest):
-            raise CheckpointError(f"checkpoint {path}: {MANIFEST} is not what was written")
+            raise CheckpointError(f"checkpoint {path}: {MANIFEST} has changed since it was written")
     if manifest.keys() != keys:
         raise refused(f"the fields {sorted(keys)}", sorted(manifest))
     for name in ("step", "stage", "quarantined"):
@@ -277,7 +277,7 @@ def _manifest(path: Path) -> dict[str, Any]:
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key comes twice")
+        raise ValueError("a key is repeated")
     return found
 
 
@@ -303,7 +303,7 @@ def _digest(path: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """An error in one line: the system's words, or all of a library's."""
+    """Return an error as one line: the text of the system, or the message of a library."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     words = " ".join(str(error).split())
@@ -311,7 +311,7 @@ def _reason(error: Exception) -> str:
 
 
 def _random_state() -> dict[str, Tensor]:
-    """The states that chance in training comes from, such as dropout's."""
+    """Return the states of the random generators that training uses, such as for dropout."""
     state = {"torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()

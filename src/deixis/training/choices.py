@@ -1,4 +1,4 @@
-"""From what a recipe chooses to what a model's configuration holds: regions and decoders."""
+"""Region encoders and unit decoders of a recipe as fields of a model's configuration."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,10 +16,10 @@ from deixis.training.recipe import ModelChoice, TextEncoderShape
 
 
 def region_fields(choice: ModelChoice, tokenizer: MarkedTokenizer) -> dict[str, Any] | None:
-    """The region encoders of a choice as a configuration has them; None for the usual one.
+    """Return the region encoders of a choice as configuration; None for the default encoder.
 
     Raises:
-        ModelError: There is no text encoder in the folder, or the encoders do not fit.
+        ModelError: The folder has no text encoder, or the encoders do not fit.
     """
     if choice.regions is None:
         return None
@@ -36,10 +36,10 @@ def region_fields(choice: ModelChoice, tokenizer: MarkedTokenizer) -> dict[str, 
 def text_fields(
     describer: TextEncoderShape | str | None, tokenizer: MarkedTokenizer
 ) -> dict[str, Any] | None:
-    """The encoder of descriptions as a configuration has it.
+    """Return the encoder of descriptions as configuration.
 
     Raises:
-        ModelError: There is none in the folder.
+        ModelError: The folder has no text encoder.
     """
     if describer is None:
         return None
@@ -58,7 +58,7 @@ def text_fields(
 
 
 def decoder_fields(choice: ModelChoice) -> dict[str, dict[str, Any]]:
-    """The unit decoders of a choice as a configuration has them.
+    """Return the unit decoders of a choice as configuration.
 
     Raises:
         CheckpointError: A segmenter's files are missing or damaged.
@@ -71,7 +71,7 @@ def decoder_fields(choice: ModelChoice) -> dict[str, dict[str, Any]]:
 
 
 def reference_offset(choice: ModelChoice) -> str:
-    """Which hidden state stands for a reference: as chosen, or as imported weights were trained.
+    """Return which hidden state is the latent reference: chosen, or that of imported weights.
 
     Raises:
         CheckpointError: The folder of imported weights was not written by an import.
@@ -84,11 +84,11 @@ def reference_offset(choice: ModelChoice) -> str:
 
 
 def load_parts(choice: ModelChoice, model: PointingVLM) -> TextEncoderTokenizer | None:
-    """Read the weights of the parts that a choice takes from files; give the describer's tokenizer.
+    """Read the weights of parts from files; return the tokenizer of descriptions, or None.
 
     Raises:
         CheckpointError: Files are missing or damaged.
-        ModelError: Files hold something else.
+        ModelError: Files hold another kind of model.
     """
     for config in choice.decoders.values():
         if isinstance(config, PromptedConfig) and isinstance(config.segmenter, str):
@@ -98,6 +98,6 @@ def load_parts(choice: ModelChoice, model: PointingVLM) -> TextEncoderTokenizer 
         return None
     branch = model.connector.text
     if branch is None:
-        raise ModelError("a describer is given: expected a connector that reads descriptions")
+        raise ModelError("describer is set: expected a connector that reads descriptions")
     branch.load(Path(choice.describer))
     return TextEncoderTokenizer.load(Path(choice.describer))

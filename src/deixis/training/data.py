@@ -1,4 +1,4 @@
-"""Rows for training, drawn as they are needed; the place in the stream is one integer."""
+"""Rows for training, made on demand; one integer is the position in the stream."""
 
 import signal
 from collections.abc import Iterator
@@ -42,14 +42,14 @@ from deixis.training.recipe import BuiltData, Data, LiveData, SceneData
 LENGTH_MULTIPLE = 64
 
 QUARANTINED = (AnnotationError, GeometryError, ImageError, NotationError, PromptError)
-"""What one damaged sample raises; everything else ends the run."""
+"""Errors of a single damaged sample; any other error ends the run."""
 
 MOST_REPLACEMENTS = 32
-"""Other samples that are tried in place of a damaged one: where all are damaged, no data is there."""
+"""Samples tried in place of a damaged one; if all are damaged, the data set is unusable."""
 
 
 def scene_row(processor: Processor, data: SceneData, index: int) -> Row:
-    """Row ``index`` of an endless stream: a pure function of its arguments."""
+    """Return row ``index`` of an endless stream: a pure function of the arguments."""
     rng = np.random.default_rng([data.seed, index, 0x7261696E])
     names, weights = zip(*data.levels, strict=True)
     level = str(rng.choice(names, p=np.array(weights) / sum(weights)))
@@ -62,26 +62,26 @@ def scene_row(processor: Processor, data: SceneData, index: int) -> Row:
 
 @runtime_checkable
 class RowStream(Protocol):
-    """An endless stream of rows; a row is a pure function of its place."""
+    """An endless stream of rows; a row is a pure function of its index."""
 
     @property
     def epoch(self) -> int:
-        """How many places in a row have each sample once."""
+        """Length of an epoch: the number of consecutive rows with each sample once."""
 
     @property
     def digest(self) -> str:
-        """What the data is, where that can be told from files; else empty."""
+        """SHA-256 of the manifest of a built data set; empty for other data."""
 
     def name(self, index: int) -> str:
-        """The sample at a place in words."""
+        """Return the name of the sample at an index."""
 
     def row(self, index: int) -> Row:
-        """The row at a place."""
+        """Return the row at an index."""
 
 
 @dataclass(frozen=True, slots=True)
 class SceneRows:
-    """Rows that are drawn."""
+    """Rows about drawn scenes."""
 
     processor: Processor
     data: SceneData
@@ -89,16 +89,16 @@ class SceneRows:
     digest: str = ""
 
     def name(self, index: int) -> str:
-        """The scene's number."""
+        """Return the scene's number."""
         return f"scene {index}"
 
     def row(self, index: int) -> Row:
-        """Draw a scene and ask about it."""
+        """Draw a scene and encode questions about it."""
         return scene_row(self.processor, self.data, index)
 
 
 class BuiltRows:
-    """Rows of a built data set, shuffled anew in every epoch."""
+    """Rows of a built data set, shuffled differently in every epoch."""
 
     def __init__(self, processor: Processor, data: BuiltData) -> None:
         self.processor = processor
@@ -113,7 +113,7 @@ class BuiltRows:
         self.digest = sha256_of(Path(data.folder) / "manifest.json")
 
     def name(self, index: int) -> str:
-        """The row of the data set."""
+        """Return the row and folder of the data set."""
         return f"row {self.order.at(index)} of {self.data.folder}"
 
     def row(self, index: int) -> Row:
@@ -133,7 +133,7 @@ class BuiltRows:
 
 
 class LiveRows:
-    """Rows made of annotations as they are needed, each epoch in another order."""
+    """Rows made from annotations on demand, in a different order in every epoch."""
 
     def __init__(self, processor: Processor, data: LiveData) -> None:
         self.processor = processor
@@ -151,17 +151,22 @@ class LiveRows:
         self.digest = ""
 
     def name(self, index: int) -> str:
-        """The visit's number."""
+        """Return the number of the visit."""
         return f"visit {index} of {', '.join(self.data.sources)}"
 
     def row(self, index: int) -> Row:
-        """Make a conversation and encode it."""
+        """Make a conversation and encode it.
+
+        Raises:
+            AnnotationError: No turn of the row has an answer.
+            PromptError: No turn fits into ``row_tokens``.
+        """
         conversation = self.dataset.visit(index)
         return answered_row(self.processor, conversation, self.data.row_tokens)
 
 
 def answered_row(processor: Processor, conversation: Conversation, row_tokens: int | None) -> Row:
-    """Encode a conversation to learn from; only independent turns are limited by ``row_tokens``.
+    """Encode a conversation for training; ``row_tokens`` limits independent turns only.
 
     Raises:
         AnnotationError: No turn of the row has an answer.
@@ -178,10 +183,10 @@ def answered_row(processor: Processor, conversation: Conversation, row_tokens: i
 
 
 def row_stream(processor: Processor, data: Data) -> RowStream:
-    """The stream of what a stage trains on.
+    """Open the stream of rows of a stage's data.
 
     Raises:
-        AnnotationError: A built data set is not there, or is not finished; or a source is damaged.
+        AnnotationError: A built data set is missing, unfinished or empty, or a source is damaged.
         RecipeError: A source, task or rule is unknown.
     """
     if isinstance(data, BuiltData):
@@ -192,7 +197,7 @@ def row_stream(processor: Processor, data: Data) -> RowStream:
 
 
 def units_of(data: Data) -> frozenset[str] | None:
-    """Unit types that the answers of some data can point with; None where its tasks are not known."""
+    """Return the unit types that answers of the data can have; None if its tasks are unknown."""
     names = _tasks_of(data)
     if names is None or not names <= TASKS.keys():
         return None
@@ -211,18 +216,18 @@ def _tasks_of(data: Data) -> set[str] | None:
             try:
                 return set(read_manifest(Path(data.folder))["tasks"])
             except DeixisError:
-                # the stage that opens it tells what is wrong
+                # opening the data in its stage raises the error with its reason
                 return None
 
 
 @dataclass(frozen=True, slots=True)
 class TurnCounts:
-    """How many turns are in some rows, and what is not.
+    """Counts of turns in some rows.
 
     Args:
         kept: Turns in the rows.
-        left_out: Turns that would have made a row longer than its ``row_tokens``.
-        rows_without: Rows with no turn, where some were asked for: no task made one of the image.
+        left_out: Turns that would have exceeded ``row_tokens``.
+        rows_without: Rows without turns where turns were requested: no task applied to the image.
     """
 
     kept: int = 0
@@ -238,8 +243,8 @@ class TurnCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordProblem:
-    """A row whose sample is damaged: its place in the stream, the sample and what is wrong."""
+class DamagedRow:
+    """A row with a damaged sample: its index in the stream, the sample and the reason."""
 
     row: int
     sample: str
@@ -248,20 +253,20 @@ class RecordProblem:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What one rank learns from in one step, or the error that ends the run.
+    """The batch of one rank for one step, or the error that ends the run.
 
-    An error is a value here: an exception that leaves a worker process would lose its class.
+    Errors are passed as values: an exception that leaves a worker process would lose its class.
 
     Args:
-        pieces: The rows of the rank, in pieces.
-        turns: How many turns are in them.
-        faults: Rows whose sample is damaged; another sample has the place of each.
-        error: What ends the run.
+        pieces: The rows of the rank, split into pieces.
+        turns: Counts of their turns.
+        faults: Rows with damaged samples, which were replaced.
+        error: The error that ends the run, or None.
     """
 
     pieces: tuple[Batch, ...] = ()
     turns: TurnCounts = TurnCounts()
-    problems: tuple[RecordProblem, ...] = ()
+    problems: tuple[DamagedRow, ...] = ()
     error: DeixisError | None = None
 
     def __iter__(self) -> Iterator[Batch]:
@@ -269,13 +274,13 @@ class Loaded:
 
 
 class RowBatches(IterableDataset[Loaded]):
-    """Batches from global step ``start`` on, for one rank of ``world``, each in ``pieces``.
+    """Batches of one rank of ``world`` from global step ``start`` on, each split into ``pieces``.
 
-    Global batches do not depend on the number of ranks or workers: row *i* of step *s* is row
-    ``s * batch_size + i`` of the stream, dealt to ranks in turn.
+    Global batches do not depend on the number of ranks or workers: row *i* of step *s* is row ``s *
+    batch_size + i`` of the stream. Rows are dealt to ranks in turn.
 
-    A sample that is damaged gives its row to another one of the same epoch, which follows from the
-    row's place alone. So a run that goes on makes the batches that it would have made.
+    A damaged sample is replaced by another one of the same epoch, which depends on the row's index
+    alone. A resumed run therefore makes the same batches as an uninterrupted one.
     """
 
     def __init__(
@@ -301,14 +306,14 @@ class RowBatches(IterableDataset[Loaded]):
         self.world = world
 
     def load(self, step: int) -> Loaded:
-        """The batch of a step, in pieces, with the faults of its rows.
+        """Return the batch of a step in pieces, with its damaged rows.
 
         Raises:
-            CheckpointError: A shard cannot be read, or every sample tried for a row is damaged.
-            PromptError: No sample tried for a row can be asked about, such as where no turn fits.
+            CheckpointError: A shard cannot be read, or all samples tried for a row are damaged.
+            PromptError: No sample tried for a row has a usable turn, such as where no turn fits.
         """
         first = step * self.batch_size
-        problems: list[RecordProblem] = []
+        problems: list[DamagedRow] = []
         rows = [
             self._row(index, problems)
             for index in range(first + self.rank, first + self.batch_size, self.world)
@@ -329,14 +334,14 @@ class RowBatches(IterableDataset[Loaded]):
 
     @property
     def asks(self) -> bool:
-        """Whether rows are meant to have turns; scenes may be shown without any."""
+        """Whether rows should have turns; drawn scenes may be used without questions."""
         return not isinstance(self.data, SceneData) or self.data.turns > 0
 
-    def _row(self, index: int, problems: list[RecordProblem]) -> Row:
-        """The row at a place; where its sample is damaged, that of another place of its epoch."""
+    def _row(self, index: int, problems: list[DamagedRow]) -> Row:
+        """Return the row at an index, or a row of its epoch that replaces a damaged one."""
         epoch, own = divmod(index, self.stream.epoch)
         dice = np.random.default_rng([index, 0x7265706C])
-        tried: list[RecordProblem] = []
+        tried: list[DamagedRow] = []
         kind: type[DeixisError] = CheckpointError
         place = own
         for _ in range(1 + MOST_REPLACEMENTS):
@@ -345,16 +350,16 @@ class RowBatches(IterableDataset[Loaded]):
                 row = self.stream.row(number)
             except QUARANTINED as error:
                 reason = str(error).splitlines()[0]
-                # a limit that no sample fits into is a choice, not damage
+                # a limit that excludes every sample is a choice of the recipe, not damage
                 kind = PromptError if isinstance(error, PromptError) else CheckpointError
-                tried.append(RecordProblem(index, self.stream.name(number), reason))
+                tried.append(DamagedRow(index, self.stream.name(number), reason))
                 place = int(dice.integers(self.stream.epoch))
             else:
                 problems += tried[:1]
                 return row
         raise kind(
             f"{tried[0].sample}: {tried[0].reason}; {MOST_REPLACEMENTS} other samples that were "
-            "tried in its place are of no use either"
+            "tried in its place failed too"
         )
 
     def __iter__(self) -> Iterator[Loaded]:
@@ -366,40 +371,40 @@ class RowBatches(IterableDataset[Loaded]):
             except DeixisError as error:
                 yield Loaded(error=error)
                 return
-            except Exception as error:  # noqa: BLE001 - what it is goes to the loop, in words
+            except Exception as error:  # noqa: BLE001 - the loop reports it in words
                 yield Loaded(error=_unexpected(step, error))
                 return
             yield loaded
 
 
 def _unexpected(step: int, error: Exception) -> WorkerError:
-    """An error that no class of ours describes, as one line that says where it came from."""
+    """Return an unexpected exception as a one-line error with its place in the code."""
     where = extract_tb(error.__traceback__)[-1]
     words = " ".join(str(error).split())[:200]
     return WorkerError(
         f"batch of step {step}: {type(error).__name__}: {words} "
         f"({Path(where.filename).name}, line {where.lineno})\n"
-        "hint: this is a fault of deixis: please report it; --resume goes on from the last "
+        "hint: this is a bug in deixis, please report it; --resume continues from the last "
         "checkpoint"
     )
 
 
 def _leave_signals_to_the_loop(_worker: int) -> None:
-    """Let a worker outlive Ctrl-C and SIGTERM to its group: the loop still has a step to save."""
+    """Ignore Ctrl-C and SIGTERM in a worker: the loop still needs it to save the step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @contextmanager
 def loaded_batches(batches: RowBatches, *, workers: int) -> Iterator[Iterator[Loaded]]:
-    """Load batches in order while the block lasts; no worker outlives it.
+    """Load batches in order within the block, and end all workers when it ends.
 
-    Workers take steps in turn, so their number changes nothing.
+    Workers take steps in turn, so their number does not change the batches.
 
     Raises:
-        DeixisError: What the loading of a batch raised, once its turn has come.
-        WorkerError: A worker was ended from outside, or failed in a way that has no class. It is
-            raised anywhere in the block.
+        DeixisError: Loading a batch failed; raised when the batch is due.
+        WorkerError: A worker was killed, or failed with an unexpected exception. It can be raised
+            anywhere in the block.
     """
     if not workers:
         yield _sound(iter(batches))
@@ -418,7 +423,7 @@ def loaded_batches(batches: RowBatches, *, workers: int) -> Iterator[Iterator[Lo
     try:
         yield _sound(iterator)
     except RuntimeError as error:
-        # torch tells of the death of a worker by one of these, wherever the block stands
+        # torch reports the death of a worker by a RuntimeError at any point of the block
         ended = [process.exitcode for process in processes if process.exitcode]
         if not ended or "DataLoader worker" not in str(error):
             raise
@@ -435,7 +440,7 @@ def _sound(loaded: Iterator[Loaded]) -> Iterator[Loaded]:
 
 
 def _how_ended(code: int) -> str:
-    hint = "\nhint: --resume goes on from the last checkpoint"
+    hint = "\nhint: --resume continues from the last checkpoint"
     if code > 0:
         return f"a process that loads data ended with exit code {code}{hint}"
     try:
@@ -443,18 +448,18 @@ def _how_ended(code: int) -> str:
     except ValueError:
         name = f"signal {-code}"
     likely = {
-        "SIGKILL": ", as the system does where memory runs out",
-        "SIGBUS": ", as the system does where shared memory (/dev/shm) runs out",
+        "SIGKILL": ", usually because memory ran out",
+        "SIGBUS": ", usually because shared memory (/dev/shm) ran out",
     }.get(name, "")
     return (
-        f"a process that loads data was ended by {name}{likely}{hint}; fewer workers or a smaller "
-        "batch take less memory: --set workers=1"
+        f"a process that loads data was killed by {name}{likely}{hint}; fewer workers or a smaller "
+        "batch need less memory: --set workers=1"
     )
 
 
 def _end_workers(iterator: Any, processes: list[BaseProcess]) -> None:
-    """End the workers for certain: they ignore SIGTERM, and the interpreter would wait for them."""
-    iterator._shutdown_workers()  # noqa: SLF001 - torch ends them only when nothing refers to it
+    """Kill remaining workers: they ignore SIGTERM, and the interpreter would wait for them."""
+    iterator._shutdown_workers()  # noqa: SLF001 - otherwise torch ends them only on deletion
     for process in processes:
         if process.is_alive():
             process.kill()

@@ -52,16 +52,16 @@ logger = logging.getLogger(__name__)
 MAX_BAD_STEPS = 3
 
 BUDGET_FROM = 100
-"""Rows after which the budget for damaged samples counts: one of the first ten is no tenth."""
+"""Rows before the budget for damaged samples applies: a share of a few rows means little."""
 
 QUARANTINE = "quarantine.jsonl"
-"""Rows whose sample was damaged: step, row, sample and reason."""
+"""File that lists rows with damaged samples: step, row, sample and reason."""
 
 FREE = ("workers", "log_every", "checkpoint_every", "keep_checkpoints", "budget")
-"""Fields of a recipe that change no weight: a run that goes on may have others."""
+"""Recipe fields that do not affect the weights: a resumed run may change them."""
 
 FREE_PLACES = ("root", "index", "features")
-"""Fields of stages and their data that say where something lies: it may have moved."""
+"""Fields of stages and their data that hold paths: the files may have moved."""
 
 
 def train(
@@ -71,24 +71,24 @@ def train(
     resume: bool = False,
     report: Callable[[dict[str, float]], None] | None = None,
 ) -> PointingVLM:
-    """Run a recipe and write checkpoints, a log and at last the model under ``out``.
+    """Run a recipe; write checkpoints, a log and finally the model under ``out``.
 
-    Damaged samples are replaced within the recipe's budget, and named in ``quarantine.jsonl``.
+    Damaged samples are replaced within the recipe's budget and listed in ``quarantine.jsonl``.
 
     Args:
-        recipe: The whole run.
+        recipe: The configuration of the run.
         out: Folder for ``recipe.json``, ``log.jsonl``, ``checkpoints/`` and ``model/``.
-        resume: Continue the newest whole checkpoint under ``out``. The recipe may have changed in
-            stages that have not begun, and in the fields `FREE` and `FREE_PLACES`.
+        resume: Continue from the newest valid checkpoint under ``out``. The recipe may differ in
+            stages that have not begun and in the fields `FREE` and `FREE_PLACES`.
         report: Called with every logged row.
 
     Raises:
         StorageError: ``out`` cannot be written, or holds a run and ``resume`` is off.
         LockedError: Another process trains into ``out``.
-        CheckpointError: ``resume`` finds nothing to continue, another recipe, or no checkpoint
-            that is whole; or more samples are damaged than the budget allows.
-        NumericError: The loss was not finite several steps in a row.
-        WorkerError: A process that loads data was ended from outside.
+        CheckpointError: ``resume`` is given and ``out`` holds no run, a run of another recipe, or
+            no valid checkpoint; or more samples are damaged than the budget allows.
+        NumericError: The loss was not finite in several consecutive steps.
+        WorkerError: A process that loads data was killed.
     """
     with _alone(out, resume=resume):
         newest = _prepare(recipe, out, resume=resume)
@@ -123,7 +123,6 @@ def _train(
             first, last = run.bounds(number)
             resumed = newest if begun.stage == number else None
             if resumed is not None and begun.step == first:
-                # saved before the stage put anything in; the stage does so again, in the same way
                 load_checkpoint(resumed, model, None)
             trained[stage.name] = set_trainable(model, stage)
             model.train()
@@ -153,7 +152,7 @@ def _train(
     )
     if state.quarantined:
         logger.warning(
-            "%d of %d rows were replaced because their sample is damaged: see %s",
+            "%d of %d rows had damaged samples, which were replaced: see %s",
             state.quarantined,
             _rows_before(recipe, state.step),
             out / QUARANTINE,
@@ -163,7 +162,7 @@ def _train(
 
 @contextmanager
 def _taken_back_if_nothing_began(out: Path, *, resumed: bool) -> Iterator[None]:
-    """Leave no run behind that ended for want of a model or a source before its first step."""
+    """Remove the files of a new run that failed before its first step."""
     try:
         yield
     except DeixisError:
@@ -176,7 +175,7 @@ def _taken_back_if_nothing_began(out: Path, *, resumed: bool) -> Iterator[None]:
 
 @contextmanager
 def _alone(out: Path, *, resume: bool) -> Iterator[None]:
-    """Keep other processes from training into a folder."""
+    """Lock a folder against other training processes."""
     if resume and not out.is_dir():
         raise CheckpointError(f"{out} holds no run to resume")
     with locked_folder(out, "training into it"):
@@ -254,9 +253,8 @@ class _Run:
         )
         if step > first and self.state.data not in {"", batches.stream.digest}:
             raise CheckpointError(
-                f"stage {stage.name}: its data set is not the one that the run was trained on until "
-                f"step {step}\nhint: deixis train --from {self.out / 'model'} begins a run on other "
-                "data"
+                f"stage {stage.name}: its data set has changed since step {step}\n"
+                f"hint: deixis train --from {self.out / 'model'} starts a run on other data"
             )
         return batches
 
@@ -279,7 +277,7 @@ class _Run:
             self.log.add(stage.name, rate, output, float(norm), stage.batch_size, loaded.turns)
         else:
             step = self.state.step
-            logger.warning("step %d: loss or gradient is not finite; step left out", step)
+            logger.warning("step %d: loss or gradient is not finite; step skipped", step)
             self.log.leave_out(stage.name, rate, stage.batch_size)
         optimizer.zero_grad()
         return finite
@@ -298,7 +296,7 @@ class _Run:
         append_lines(self.out / QUARANTINE, lines)
         for problem in loaded.problems:
             logger.warning(
-                "step %d: %s: %s; another sample replaces it", step, problem.sample, problem.reason
+                "step %d: %s: %s; replaced by another sample", step, problem.sample, problem.reason
             )
         rows = _rows_before(self.recipe, step) + batch_size
         if count > budget * rows and (rows >= BUDGET_FROM or not budget):
@@ -324,7 +322,7 @@ class _Run:
 
 
 def _check_learnable(stage: Stage, model: PointingVLM) -> None:
-    """Refuse images without questions where no part of the model learns from them."""
+    """Refuse images without questions if no part of the model can learn from them."""
     bare = isinstance(stage.data, SceneData) and stage.data.turns == 0
     if bare and model.concept_head is None and model.proposal_head is None:
         raise RecipeError(
@@ -334,10 +332,10 @@ def _check_learnable(stage: Stage, model: PointingVLM) -> None:
 
 
 def check_units(recipe: TrainRecipe, model: PointingVLM) -> None:
-    """Check that each decoder that trains can learn its units from the data of some stage.
+    """Check that each trained decoder can learn its units from the data of some stage.
 
-    Anchored decoders learn from every reference, whatever unit it asks for. Data whose tasks are not
-    known may hold any unit.
+    Anchored decoders learn from every reference, whatever unit types it has. Data with unknown
+    tasks may have any unit type.
 
     Raises:
         RecipeError: A decoder trains, and no task of its stages gives units of its type.
@@ -357,7 +355,7 @@ def check_units(recipe: TrainRecipe, model: PointingVLM) -> None:
 
 
 def _rows_before(recipe: TrainRecipe, step: int) -> int:
-    """Rows of the first ``step`` steps."""
+    """Return the number of rows in the first ``step`` steps."""
     rows = 0
     for stage in recipe.stages:
         rows += stage.batch_size * min(step, stage.steps)
@@ -366,13 +364,13 @@ def _rows_before(recipe: TrainRecipe, step: int) -> int:
 
 
 def _resolved(recipe: TrainRecipe) -> dict[str, Any]:
-    """A recipe as its file holds it: through JSON once, so that tuples and lists compare equal."""
+    """Return a recipe as read back from JSON, so that tuples compare equal to lists."""
     resolved: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
     return resolved
 
 
 def _prepare(recipe: TrainRecipe, out: Path, *, resume: bool) -> Checkpoint | None:
-    """Check what lies under ``out`` and keep the recipe; give the checkpoint to go on from."""
+    """Check ``out``, write the recipe and return the checkpoint to resume from, if any."""
     path = out / RECIPE
     resolved = _resolved(recipe)
     newest = None
@@ -384,7 +382,7 @@ def _prepare(recipe: TrainRecipe, out: Path, *, resume: bool) -> Checkpoint | No
         step = 0 if newest is None else newest.state.step
         if _so_far(kept, step) != _so_far(resolved, step):
             raise CheckpointError(
-                f"{path} is another recipe than the one to resume: only stages that have not begun "
+                f"{path} differs from the recipe to resume: only stages that have not begun "
                 f"may differ, and {', '.join((*FREE, *FREE_PLACES))}"
             )
     elif resume:
@@ -396,10 +394,10 @@ def _prepare(recipe: TrainRecipe, out: Path, *, resume: bool) -> Checkpoint | No
 
 
 def kept_recipe(out: Path) -> dict[str, Any]:
-    """The recipe of the run in a folder, as JSON.
+    """Return the recipe of the run in a folder, as JSON data.
 
     Raises:
-        CheckpointError: It is missing or damaged; a hint says how to go on.
+        CheckpointError: The recipe is missing or damaged; a hint names the remedy.
     """
     try:
         return read_recipe(out / RECIPE)
@@ -408,21 +406,21 @@ def kept_recipe(out: Path) -> dict[str, Any]:
 
 
 def damaged_recipe(out: Path, message: str) -> CheckpointError:
-    """The error of a run whose recipe is damaged, with the way to put it back."""
+    """Return the error for a damaged recipe, with a hint how to restore it."""
     newest = find_checkpoint(out / "checkpoints").newest
     hint = (
-        f"cp {newest.path / RECIPE} {out / RECIPE} puts back the one of the last checkpoint"
+        f"cp {newest.path / RECIPE} {out / RECIPE} restores the recipe of the last checkpoint"
         if newest is not None and newest.recipe is not None
-        else "put back a copy of it, or begin a run in another folder"
+        else "restore a copy of it, or start a run in another folder"
     )
     return CheckpointError(f"{message}\nhint: {hint}")
 
 
 def _checkpoint_of(out: Path, kept: dict[str, Any], recipe: TrainRecipe) -> Checkpoint | None:
-    """The newest whole checkpoint of the run that kept a recipe; damaged ones are set aside.
+    """Return the newest valid checkpoint of a run and set damaged ones aside.
 
     Raises:
-        CheckpointError: There are checkpoints and all are damaged.
+        CheckpointError: All checkpoints are damaged.
     """
 
     def check(found: Checkpoint) -> None:
@@ -441,21 +439,21 @@ def _checkpoint_of(out: Path, kept: dict[str, Any], recipe: TrainRecipe) -> Chec
             )
         own = kept if found.recipe is None else _with_defaults(found.recipe, recipe)
         if _so_far(own, state.step) != _so_far(kept, state.step):
-            raise CheckpointError(f"its recipe is not the one in {out / RECIPE}")
+            raise CheckpointError(f"its recipe differs from {out / RECIPE}")
 
     found = find_checkpoint(out / "checkpoints", check)
     if found.newest is None and found.damaged:
         listed = "; ".join(f"{path.name}: {reason}" for path, reason in found.damaged.items())
         raise CheckpointError(
-            f"{out / 'checkpoints'}: no checkpoint is whole: {listed}\n"
-            "hint: put back a copy of one, or begin a run in another folder"
+            f"{out / 'checkpoints'}: no valid checkpoint: {listed}\n"
+            "hint: restore a copy of one, or start a run in another folder"
         )
     if found.newest is None:
-        logger.warning("%s: no checkpoint yet: the run begins again at its first step", out)
+        logger.warning("%s: no checkpoint yet: the run starts again at its first step", out)
         return None
     for path, reason in found.damaged.items():
         logger.warning(
-            "checkpoint %s is damaged (%s): set aside as %s; the run goes on from %s",
+            "checkpoint %s is damaged (%s): set aside as %s; the run resumes from %s",
             path,
             reason,
             set_aside(path).name,
@@ -465,7 +463,7 @@ def _checkpoint_of(out: Path, kept: dict[str, Any], recipe: TrainRecipe) -> Chec
 
 
 def _with_defaults(kept: Any, wanted: Any) -> Any:
-    """A kept recipe with the fields that its version of deixis did not have, at their defaults."""
+    """Fill fields that an older version of deixis did not write with their defaults."""
     if is_dataclass(wanted) and isinstance(kept, dict):
         filled: dict[str, Any] = as_saved_now(wanted, kept)
         for field in fields(wanted):
@@ -486,7 +484,7 @@ def _with_defaults(kept: Any, wanted: Any) -> Any:
 
 
 def _so_far(recipe: dict[str, Any], step: int) -> dict[str, Any]:
-    """A recipe without the stages that have not begun at ``step``, and without what is `FREE`."""
+    """Return a recipe without `FREE` fields and without stages that have not begun at ``step``."""
     begun, first = [], 0
     for stage in recipe["stages"]:
         if first == 0 or first < step:
@@ -503,11 +501,11 @@ def _so_far(recipe: dict[str, Any], step: int) -> dict[str, Any]:
 
 
 def set_trainable(model: nn.Module, stage: Stage) -> TuningReport:
-    """Let exactly that train which a stage says; what its methods need is put in.
+    """Freeze the model except for the parts that a stage trains; add adapters and LoRA.
 
     Raises:
-        RecipeError: The model has no part of a name, a method does not fit its part, or nothing
-            would train.
+        RecipeError: The model lacks a named part, a method does not fit its part, or no part would
+            train.
     """
     parts = [name for name, _ in model.named_children()]
     try:
@@ -515,12 +513,12 @@ def set_trainable(model: nn.Module, stage: Stage) -> TuningReport:
     except ModelError as error:
         raise RecipeError(f"stage {stage.name}: {error}") from error
     if not report.trained:
-        raise RecipeError(f"stage {stage.name}: expected something to train, got nothing")
+        raise RecipeError(f"stage {stage.name}: expected at least one trainable part, got none")
     return report
 
 
 def learning_rate(config: Optimizer, step: int, steps: int) -> float:
-    """Learning rate of a step of a stage: linear warm-up, then cosine."""
+    """Return the learning rate at a step of a stage: linear warm-up, then cosine decay."""
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     progress = (step - config.warmup) / max(steps - config.warmup, 1)
@@ -530,10 +528,10 @@ def learning_rate(config: Optimizer, step: int, steps: int) -> float:
 
 @contextmanager
 def remembered_features(model: PointingVLM, folder: str | None) -> Iterator[None]:
-    """Keep what a frozen vision encoder gives in ``folder``, and take it from there.
+    """Cache features of a frozen vision encoder in ``folder`` during the block.
 
     Raises:
-        ModelError: The encoder trains.
+        ModelError: The encoder is trainable.
         StorageError: The folder cannot be written.
     """
     if folder is None:
@@ -550,7 +548,7 @@ def remembered_features(model: PointingVLM, folder: str | None) -> Iterator[None
 
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT instead of dying of them; the loop saves at its next step."""
+    """Collect SIGTERM and SIGINT, which would end the process; the loop saves at its next step."""
     received: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
@@ -560,7 +558,7 @@ def stop_requests() -> Iterator[list[int]]:
 
     try:
         previous = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not in the main thread: the caller handles signals
+    except ValueError:  # not the main thread: the caller handles signals
         yield received
         return
     try:

@@ -1,4 +1,4 @@
-"""AdamW alone, or Muon for matrices and AdamW for the rest, as one."""
+"""AdamW alone, or Muon for matrices combined with AdamW for other parameters."""
 
 import torch
 from torch import Tensor, nn
@@ -6,15 +6,14 @@ from torch import Tensor, nn
 from deixis.training.recipe import Optimizer
 
 MUON_SMALLEST_SIDE = 32
-"""Matrices narrower than this stay with AdamW: there is little in them to orthogonalise."""
+"""Matrices with fewer rows or columns stay with AdamW: they have little to orthogonalise."""
 
 
 class OptimizerSet:
     """Optimizers that step together.
 
-    Muon's parameters are flat views of kernels: it takes matrices only, and a kernel is one, of
-    its output channels by everything they read. A view shares its memory with the parameter, so
-    that a step on one is a step on the other.
+    Muon accepts only matrices. It gets flat views of convolution kernels: output channels by all
+    inputs. A view shares memory with its parameter, so a step on the view updates the parameter.
     """
 
     def __init__(
@@ -28,7 +27,7 @@ class OptimizerSet:
         self.views = views
 
     def set_rate(self, rate: float) -> None:
-        """Set the learning rate of AdamW; the others follow by their scale."""
+        """Set the learning rate of AdamW; other optimizers scale it."""
         for name, member in self.members.items():
             for group in member.param_groups:
                 group["lr"] = rate * self.scales[name]
@@ -41,14 +40,14 @@ class OptimizerSet:
             member.step()
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Clear all gradients."""
         for parameter, view in self.views:
             parameter.grad = view.grad = None
         for member in self.members.values():
             member.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All state as named tensors, by optimizer and order of parameters."""
+        """Return all state as named tensors, by optimizer and order of parameters."""
         return {
             f"{member}.{index}.{name}": torch.as_tensor(value).detach().cpu().contiguous().clone()
             for member, optimizer in self.members.items()
@@ -57,15 +56,15 @@ class OptimizerSet:
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Undo `tensors`.
+        """Load state returned by `tensors`.
 
         Raises:
-            KeyError: A tensor belongs to an optimizer that is not here.
+            KeyError: A tensor belongs to an unknown optimizer.
         """
         states: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in self.members}
         for key, tensor in tensors.items():
             member, index, name = key.split(".", 2)
-            # a copy: the tensors may be mapped from a file that is removed or written over
+            # copies: the tensors may be mapped from a file that is later removed or overwritten
             states[member].setdefault(int(index), {})[name] = tensor.clone()
         for member, optimizer in self.members.items():
             groups = optimizer.state_dict()["param_groups"]
@@ -73,10 +72,10 @@ class OptimizerSet:
 
 
 def build_optimizer(model: nn.Module, config: Optimizer) -> OptimizerSet:
-    """Optimizers for everything in ``model`` that requires a gradient.
+    """Build optimizers for all parameters of ``model`` that require a gradient.
 
-    Matrices decay; biases, norms and embeddings do not. With ``muon_scale``, matrices and kernels
-    that are neither embeddings nor the head over the vocabulary go to Muon.
+    Weight decay applies to matrices, not to biases, norms and embeddings. With ``muon_scale``, Muon
+    trains matrices and kernels except embeddings and the output head of the language model.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     words = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
@@ -112,7 +111,7 @@ def build_optimizer(model: nn.Module, config: Optimizer) -> OptimizerSet:
             [view for _, view in views],
             lr=config.lr,
             weight_decay=config.weight_decay,
-            # its own rule suits wide layers; this one gives updates of AdamW's size
+            # gives updates of AdamW's size; Muon's default scale suits wide layers
             adjust_lr_fn="match_rms_adamw",
         )
         scales["muon"] = config.muon_scale or 1.0

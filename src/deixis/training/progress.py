@@ -1,4 +1,4 @@
-"""The training log: one JSON line per logged step, means since the last one."""
+"""The training log: JSON lines with means since the previous line."""
 
 import json
 import logging
@@ -22,15 +22,15 @@ logger = logging.getLogger(__name__)
 class TrainLog:
     """Collect losses and measures; write and report their means.
 
-    A log that is there is cut back to ``step``, where the run goes on: rows of later steps were
-    written after the checkpoint, and come again. ``turns`` counts the turns of each stage so far,
-    those of earlier sittings included.
+    An existing log is truncated to ``step``, where the run resumes: rows of later steps were
+    written after the checkpoint and will be written again. ``turns`` counts the turns of each stage
+    so far, including earlier sessions of the run.
 
     Args:
         path: A file of JSON lines, which need not exist.
         report: Called with the numbers of every row.
         total: Steps of the whole run.
-        step: Steps that are done.
+        step: Completed steps.
 
     Raises:
         StorageError: The file cannot be read or written.
@@ -64,7 +64,7 @@ class TrainLog:
 
     @property
     def seconds(self) -> float:
-        """Wall time of the run so far, earlier sittings included."""
+        """Wall time of the run so far in seconds, including earlier sessions."""
         return self._before + time.monotonic() - self._start
 
     def add(
@@ -79,7 +79,7 @@ class TrainLog:
         """Add one step."""
         self._fixed = {"stage": stage, "lr": lr}
         told = {"loss": output.loss, **output.parts, **output.measures}
-        # one read for all of them: an accelerator waits for each
+        # one transfer for all values: each would synchronise with the accelerator
         values = torch.stack([value.detach().float() for value in told.values()]).tolist()
         for name, value in zip(told, values, strict=True):
             self._sums[name] += value
@@ -90,17 +90,16 @@ class TrainLog:
         self.turns[stage] += turns
 
     def leave_out(self, stage: str, lr: float, samples: int) -> None:
-        """Count a step whose loss or gradient was not finite: it has no part in any mean."""
+        """Count a step whose loss or gradient was not finite; no mean includes it."""
         self._fixed = {"stage": stage, "lr": lr}
         self._left_out += 1
         self._samples += samples
 
     def flush(self, step: int, quarantined: int = 0) -> None:
-        """Write a line: means of losses and measures since the last one, and sums of turns.
+        """Write a line with means of losses and measures since the last one, and sums of turns.
 
-        Nothing is written where no step was added.
-
-        The line is not forced to the disk: where the power goes, the log may lack its last rows.
+        Without steps since the last line, nothing is written. The line is not synced to the disk:
+        after a power failure the log may lack its last rows.
 
         Raises:
             StorageError: The file cannot be written.
@@ -132,17 +131,17 @@ class TrainLog:
 
 
 def _counts(row: Mapping[str, Any]) -> TurnCounts:
-    # logs of earlier versions have no turns, and a damaged one may hold anything
+    # logs of earlier versions have no turns, and a damaged log may have any value
     found = [row.get(name) for name in ("turns", "turns_left_out", "rows_without_turns")]
     return TurnCounts(*(value if type(value) is int else 0 for value in found))
 
 
 def rows_until(path: Path, step: int, *, once: bool = False) -> list[dict[str, Any]]:
-    """Cut a file of JSON lines back to the rows of the first ``step`` steps, and give these.
+    """Truncate a file of JSON lines to rows of the first ``step`` steps and return these rows.
 
-    A kill may leave a last line that ends early: it goes. Any other line that is not a row is left
-    out too, with a warning that names it. With ``once`` a step has one row, the first. The file
-    stays as it is where nothing has to go.
+    An incomplete last line, as a kill may leave, is removed. Other invalid lines are removed with a
+    warning. With ``once`` only the first row of each step is kept. A file without such lines is not
+    rewritten.
 
     Raises:
         StorageError: The file cannot be read or written.
@@ -161,7 +160,7 @@ def rows_until(path: Path, step: int, *, once: bool = False) -> list[dict[str, A
         row = _row(line)
         if row is None:
             if line.strip() and number < len(lines):
-                logger.warning("%s: line %d is not a row of the log: left out", path, number)
+                logger.warning("%s: line %d is not a log row; skipped", path, number)
         elif row["step"] <= step and (row["step"] > last or not once):
             last = row["step"]
             rows.append(row)

@@ -1,4 +1,4 @@
-"""What a training run is: frozen dataclasses that a recipe function returns."""
+"""The configuration of a training run: frozen dataclasses that a recipe function returns."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,20 +18,20 @@ from deixis.models.vision.video import VideoPooling
 from deixis.notation import NOTATIONS
 
 ENTRIES = "entries"
-"""Metadata of a field that is a mapping: what gives the class of an entry by its name."""
+"""Metadata key of a mapping field: a function from an entry's name to the entry's class."""
 
 
 @runtime_checkable
 class Upgrades(Protocol):
-    """Part of a recipe that earlier versions saved otherwise."""
+    """A recipe class whose saved form differs in earlier versions."""
 
     @staticmethod
     def upgraded(saved: Mapping[str, object]) -> dict[str, object]:
-        """What was saved, as this version saves it."""
+        """Return saved fields in the form of this version."""
 
 
 def as_saved_now(kind: object, saved: Mapping[str, object]) -> dict[str, object]:
-    """Fields of a dataclass that any version saved, as this version saves them."""
+    """Return the saved fields of a dataclass, of any version, in the form of this version."""
     return kind.upgraded(saved) if isinstance(kind, Upgrades) else dict(saved)
 
 
@@ -55,11 +55,10 @@ class Optimizer:
 
 @dataclass(frozen=True, slots=True)
 class SceneData:
-    """A mixture of questions about drawn scenes, one image with up to ``turns`` of them a row.
+    """A mixture of questions about drawn scenes: one image and up to ``turns`` questions per row.
 
-    ``levels`` and ``tasks`` are weights by name. ``row_tokens`` are the most tokens of text in a
-    row, those of the image not counted, as many as these are; turns that would exceed them are left
-    out, and counted in the log.
+    ``levels`` and ``tasks`` are weights by name. ``row_tokens`` limits the text tokens of a row,
+    without image tokens. Turns that exceed it are left out and counted in the log.
     """
 
     seed: int = 0
@@ -76,10 +75,10 @@ class SceneData:
 
 @dataclass(frozen=True, slots=True)
 class BuiltData:
-    """Conversations of a data set that `deixis data build` wrote, each epoch in another order.
+    """Conversations that `deixis data build` wrote, in a different order in every epoch.
 
-    ``root`` says where the images of all its sources are, where they have moved since.
-    ``row_tokens`` are the most tokens of text in a row of independent turns (see `SceneData`).
+    ``root`` is a folder that holds the images of all sources, if they were moved. ``row_tokens``
+    limits the text tokens of a row with independent turns (see `SceneData`).
     """
 
     folder: str
@@ -90,22 +89,22 @@ class BuiltData:
 
 @dataclass(frozen=True, slots=True)
 class LiveData:
-    """Conversations made of annotations while training goes on, each epoch others.
+    """Conversations made from annotations during training, different ones in every epoch.
 
-    Epoch *e* asks what ``deixis data build`` with seed ``seed + e`` would write (see
+    Epoch *e* has the conversations that ``deixis data build`` writes with seed ``seed + e`` (see
     `deixis.data.build.LiveDataset`).
 
     Args:
-        sources: As ``--source`` names them; paths start from where the run was started.
+        sources: Sources in the form of ``--source``; relative paths start at the working folder.
         mixture: Tasks with rates, or the name of a mixture.
-        index: Folder for the index of the sources, which is made where it is missing.
-        seed: Of the first epoch.
-        turns: Most turns of a row; more than one are independent of one another.
-        row_tokens: The most tokens of text in a row of independent turns (see `SceneData`).
+        index: Folder for the index of the sources; it is built if missing.
+        seed: Seed of the first epoch.
+        turns: Largest number of turns in a row; several turns are independent.
+        row_tokens: Largest number of text tokens in a row of independent turns (see `SceneData`).
         rules: A name of `deixis.data.tasks.RULE_SETS`.
-        changed_rules: Rules that are otherwise, each as ``rule=value``.
-        check_images: Look at the header of every image file.
-        budget: The share of images that may be at fault.
+        changed_rules: Changes to single rules, each as ``rule=value``.
+        check_images: Check the header of every image file.
+        budget: The share of images that may have problems.
     """
 
     sources: tuple[str, ...]
@@ -121,29 +120,29 @@ class LiveData:
 
 
 Data = SceneData | BuiltData | LiveData
-"""What a stage can train on."""
+"""Data that a stage can train on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Which parts train and how, on what, for how long.
+    """A training stage: which parts train and how, on which data, for how many steps.
 
-    ``trainable`` names direct children of the model that train in full; ``all`` means each of them
-    that ``tuning`` does not name. ``tuning`` says for a part how else it trains: a method by its
-    name, as in ``(("language_model", "lora"),)``, or a `Tuning` with its shape. What neither names
-    is frozen; adapters and LoRA that an earlier stage has put in stay.
+    ``trainable`` names direct children of the model that train in full; ``all`` stands for every
+    child that ``tuning`` does not name. ``tuning`` gives parts another method: its name, as in
+    ``(("language_model", "lora"),)``, or a `Tuning` with its shape. Other parts are frozen.
+    Adapters and LoRA of earlier stages stay in the model.
 
-    ``objective`` is what is learned: to give the ``answers``, or the ``alignment`` of the region
-    encoder with words and boxes before any (TAMP's stage 1, for models that are made for it). A
-    batch is worked through in so many ``pieces``, which take less memory: losses of answers are
-    then the mean of the pieces', those of the alignment still find their partners in the whole
-    batch.
+    ``objective`` is the loss: ``answers`` trains on the text and units of answers; ``alignment``
+    aligns the region encoder with words and boxes (stage 1 of TAMP, for models with an
+    ``alignment`` configuration). A batch is processed in ``pieces`` to save memory. Answer losses
+    are averaged over pieces; alignment losses use all pairs of the batch.
 
-    ``features`` is a folder in which features of the vision encoder are kept, so that each image is
-    encoded once for all epochs, stages and runs; the encoder has to be frozen in the stage.
+    ``features`` is a folder that caches features of the vision encoder, so that each image is
+    encoded once for all epochs, stages and runs; the encoder must be frozen in the stage.
 
     Raises:
-        RecipeError: A part is named twice, or a number is not positive.
+        RecipeError: A part is named twice, a number is out of range, or ``features`` is set and the
+            vision encoder trains.
     """
 
     name: str
@@ -172,7 +171,7 @@ class Stage:
             )
         if self.features is not None and "vision_encoder" in named:
             raise RecipeError(
-                f"stage {self.name}: features that are kept: expected a frozen vision_encoder"
+                f"stage {self.name}: features are cached: expected a frozen vision_encoder"
             )
         if not 1 <= self.pieces <= self.batch_size:
             raise RecipeError(
@@ -180,10 +179,10 @@ class Stage:
             )
 
     def choices(self, parts: Sequence[str]) -> dict[str, Tuning]:
-        """How each of a model's parts trains that is not frozen.
+        """Return the tuning of each part of a model that is not frozen.
 
         Raises:
-            RecipeError: The model has no part of a name.
+            RecipeError: The model lacks a named part.
         """
         chosen = {
             part: how if isinstance(how, Tuning) else Tuning(how) for part, how in self.tuning
@@ -201,12 +200,12 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class EncoderChoice:
-    """A pretrained vision encoder, whose weights are read when the model is made.
+    """A pretrained vision encoder, whose weights are read when the model is built.
 
     ``source`` is a preset of `deixis.models.vision.pyramid.PYRAMID_PRESETS` or
     `deixis.models.vision.loading.ENCODER_PRESETS`, a folder or a hub id. ``image_size`` and
-    ``layer`` are the source's own where they are None. ``vit`` and ``convolution`` say where a
-    pyramid's two encoders lie, if not where its preset says.
+    ``layer`` default to those of the source. ``vit`` and ``convolution`` are folders of a pyramid's
+    two encoders, in place of those of its preset.
     """
 
     source: str
@@ -229,10 +228,10 @@ class TextEncoderShape:
 
 @dataclass(frozen=True, slots=True)
 class RegionChoice:
-    """Region encoders by names of one's own, and which of them each type of region takes.
+    """Region encoders by name, and the name of the encoder for each type of region.
 
-    As `deixis.models.regions.RegionEncodersConfig`, whose types these are. Connectors need no
-    ``text_encoder`` here: they take the model's ``describer``.
+    The types are those of `deixis.models.regions.RegionEncodersConfig`. Connectors need no
+    ``text_encoder`` here: they use the model's ``describer``.
     """
 
     encoders: tuple[tuple[str, MaskRegionConfig | ConnectorConfig | CoordinateRegionConfig], ...]
@@ -241,10 +240,10 @@ class RegionChoice:
 
 @dataclass(frozen=True, slots=True)
 class MaskFormerShape:
-    """MaskFormer's own pixel decoder (see `MaskFormerPixelDecoder`).
+    """The pixel decoder of MaskFormer (see `MaskFormerPixelDecoder`).
 
-    References attend to the coarsest map but one (``second``) or, as in MaskFormer and REF-VLM's
-    public code, to the ``coarsest``.
+    References attend to the second coarsest map (``second``) or, as in MaskFormer and the public
+    code of REF-VLM, to the ``coarsest``.
     """
 
     width: int = 256
@@ -255,44 +254,48 @@ class MaskFormerShape:
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """The model to train: a language model and a vision encoder between our own parts.
+    """The model to train: a vision encoder, a language model, and the parts that deixis adds.
 
-    ``language`` names a causal language model: a folder or a hub id, with safetensors and its own
-    tokenizer. Without one a Llama is made from scratch: ``hidden``, ``layers``, ``heads`` and
-    ``intermediate`` are its shape, ``language_init`` the standard deviation of its first weights,
-    and its ``vocabulary`` tokens are learned from ``corpus`` scenes. ``vision`` is the shape of our
-    own encoder, or a pretrained one: an `EncoderChoice`, or its ``source`` alone. ``load_in`` is
-    the precision of what is read; parts that train are held in float32.
+    Language model: ``language`` is a causal language model, as a folder or a hub id, with
+    safetensors and a tokenizer. Without it, a Llama is built from scratch. ``hidden``, ``layers``,
+    ``heads`` and ``intermediate`` are its shape, ``language_init`` the standard deviation of its
+    initial weights; a tokenizer of ``vocabulary`` tokens is trained on ``corpus`` scenes.
 
-    ``concepts`` adds the auxiliary head that learns words of ``corpus`` scenes from single cells
-    (see `concept_loss`), ``proposals`` the one that learns units from them (see `ProposalHead`).
+    Vision encoder: ``vision`` is the shape of a small encoder from scratch, or a pretrained
+    encoder: an `EncoderChoice` or its ``source`` alone. ``load_in`` is the precision of weights
+    read from files; parts that train are held in float32.
 
-    ``regions`` are encoders of regions, in place of one that pools cells into ``region_tokens``;
-    ``describer`` reads the descriptions for a connector: a folder with a text encoder, or the shape
-    of one from scratch. ``alignment`` makes the connector one that a stage can align. ``video``
-    is how frames become tokens, for models that take videos. ``pixel_decoder`` is MaskFormer's
-    own in place of a lighter one. ``decoders`` are the unit decoders: names of
-    `deixis.models.decoders.registry.DECODERS` with a configuration each, no two for one unit type.
-    The ``segmenter`` of a `PromptedConfig` may be a folder, whose weights become part of the model.
-    Masks are learned at the ``grid`` that they are cut from or, as in REF-VLM, on the whole
-    ``canvas`` (``mask_target``).
+    Auxiliary heads: ``concepts`` adds a head that learns words of ``corpus`` scenes from single
+    cells (see `concept_loss`), ``proposals`` a head that learns units from them (see
+    `ProposalHead`).
 
-    ``aligned`` is a folder with a released model of the LLaVA or Qwen-VL families: its encoder,
-    projector, language model and tokenizer then take the place of those described here, and image
-    tokens come ``from`` its encoder. ``aligned_canvas`` is the side of the canvas in pixels, where
-    it is not the encoder's own (see `attach_aligned`).
+    Regions: ``regions`` are region encoders; the default encoder pools cells into
+    ``region_tokens``. ``describer`` encodes descriptions for a connector: a folder with a text
+    encoder, or the shape of one from scratch. ``alignment`` adds the losses of an alignment stage
+    to the connector. ``video`` configures how frames become tokens, for models that take videos.
 
-    ``imported`` is a folder that ``deixis import`` wrote: published weights of Pink or u-LLaVA for
-    the parts of this model, which has to have their shapes.
+    Decoders: ``decoders`` are the unit decoders, names of
+    `deixis.models.decoders.registry.DECODERS` with their configurations, at most one for each unit
+    type. ``pixel_decoder`` selects that of MaskFormer instead of a lighter one. The ``segmenter``
+    of a `PromptedConfig` may be a folder, whose weights become part of the model. The mask loss is
+    computed at the resolution of the decoder's ``grid`` or, as in REF-VLM, on the whole ``canvas``
+    (``mask_target``).
 
-    ``notation`` is a name of `deixis.notation.NOTATIONS`.
+    ``aligned`` is a folder with a released model of the LLaVA or Qwen-VL families. Its encoder,
+    projector, language model and tokenizer replace those described above; ``tokens_from`` must be
+    ``encoder``. ``aligned_canvas`` is the side of the canvas in pixels, by default the encoder's
+    (see `attach_aligned`).
 
-    ``offset`` says which hidden state stands for a reference: the one ``at`` its token or the one
-    before, ``prev``. Where it is None, it is what the ``imported`` weights were trained with, else
-    ``at``.
+    ``imported`` is a folder that ``deixis import`` wrote: published weights for parts of this
+    model, which must have their shapes.
+
+    ``notation`` is a name of `deixis.notation.NOTATIONS`. ``offset`` selects the latent reference:
+    the hidden state ``at`` the reference's token, or the one before (``prev``). None selects the
+    offset of the ``imported`` weights, or ``at`` without them.
 
     Raises:
-        RecipeError: The notation is unknown.
+        RecipeError: The notation is unknown, or a decoder's configuration has the wrong class.
+        ModelError: A decoder is unknown.
     """
 
     hidden: int = 256
@@ -340,10 +343,10 @@ class ModelChoice:
 
     @staticmethod
     def upgraded(saved: Mapping[str, object]) -> dict[str, object]:
-        """A saved choice with all decoders under ``decoders``.
+        """Move the decoders of saved choices of earlier versions into ``decoders``.
 
-        Earlier versions had a field for each unit type; a box decoder with an ``l1`` was u-LLaVA's,
-        a mask decoder with a ``source`` a segmenter.
+        Earlier versions had one field for each unit type. A box decoder with ``l1`` was that of
+        u-LLaVA; a mask decoder with ``source`` was a segmenter.
         """
         rest = {name: value for name, value in saved.items() if name not in _DECODER_FIELDS}
         apart = {unit: saved[key] for key, unit in _DECODER_FIELDS.items() if key in saved}
@@ -368,31 +371,30 @@ _DECODER_FIELDS = {f"{unit}_decoder": unit for unit in ("box", "mask", "keypoint
 
 @dataclass(frozen=True, slots=True)
 class SavedModel:
-    """A model to go on from: a shipped one's name, a folder that training wrote, or a hub id."""
+    """A saved model to continue from: a shipped model's name, a folder or a hub id."""
 
     name: str
 
     @staticmethod
     def upgraded(saved: Mapping[str, object]) -> dict[str, object]:
-        """A saved choice without what earlier versions wrote and nothing read."""
+        """Drop fields of earlier versions that had no effect."""
         return {key: value for key, value in saved.items() if not key.startswith("aligned")}
 
 
 @dataclass(frozen=True, slots=True)
 class TrainRecipe:
-    """A whole run: a model, its stages, what is kept on the way and what is released.
+    """A training run: a model, its stages, checkpoints and the release.
 
-    ``release`` says what lies under ``model`` at the end: the ``whole`` model; the whole model
-    with LoRA and linear adapters ``merged`` into the maps that they change; or only the
-    ``changes`` to the saved model that the run began from.
+    ``release`` selects what is saved in ``model`` at the end: the ``whole`` model; the whole model
+    with LoRA and linear adapters ``merged`` into their weights; or only the ``changes`` to the
+    saved model that the run started from.
 
-    ``budget`` is the share of rows whose sample may be damaged, such as a picture that is gone;
-    another sample takes the row (see `deixis.training.data.RowBatches`). It counts from the 100th
-    row on; a budget of 0 allows none at all.
+    ``budget`` is the share of rows whose sample may be damaged, for example by a missing image;
+    damaged samples are replaced (see `deixis.training.data.RowBatches`). It applies from the 100th
+    row on; with a budget of 0, the first damaged sample ends the run.
 
     Raises:
-        RecipeError: There are no stages, a number is out of its range, or fields do not fit one
-            another.
+        RecipeError: There are no stages, a number is out of range, or fields contradict each other.
     """
 
     name: str
@@ -427,7 +429,7 @@ class TrainRecipe:
             )
         if self.release == "changes" and not isinstance(self.model, SavedModel):
             raise RecipeError(
-                f"recipe {self.name}: release changes: expected a saved model to begin from"
+                f"recipe {self.name}: release changes: expected a saved model to start from"
             )
         half = isinstance(self.model, ModelChoice) and self.model.load_in == "bfloat16"
         if half and self.precision == "float32":
@@ -437,24 +439,24 @@ class TrainRecipe:
 
     @property
     def total_steps(self) -> int:
-        """Steps of all stages together."""
+        """Sum of the steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
 
 def going_on_from(recipe: TrainRecipe, name: str) -> TrainRecipe:
-    """The recipe with a saved model in place of the one that it would make."""
+    """Return the recipe with its model replaced by a saved one."""
     return replace(recipe, model=SavedModel(name))
 
 
 def on_built_data(recipe: TrainRecipe, folder: Path) -> TrainRecipe:
-    """The recipe with a built data set in place of drawn questions; stages without any stay."""
+    """Return the recipe with a built data set in stages that have questions."""
     return _on(recipe, lambda data: BuiltData(str(folder.resolve()), row_tokens=data.row_tokens))
 
 
 def on_live_data(
     recipe: TrainRecipe, mixture: str, sources: Sequence[str], index: Path
 ) -> TrainRecipe:
-    """The recipe with annotations in place of drawn questions; stages without any stay."""
+    """Return the recipe with annotations as the data of stages that have questions."""
 
     def live(data: Data) -> LiveData:
         turns = 1 if isinstance(data, BuiltData) else data.turns
@@ -470,9 +472,9 @@ def on_live_data(
 
 
 def with_moved_index(recipe: TrainRecipe, out: Path) -> TrainRecipe:
-    """The recipe with the index under ``out`` where the one that it names is not there any more.
+    """Return the recipe with ``out/index`` where a stage's index no longer exists.
 
-    So a run whose folder was moved goes on with its own index.
+    A run whose folder was moved thus continues with its own index.
     """
     index = out.resolve() / "index"
     stages = [

@@ -1,4 +1,4 @@
-"""A trained model as a folder that can be loaded: weights, tokenizer, provenance."""
+"""Save a trained model as a folder: weights, tokenizer and provenance."""
 
 import json
 import os
@@ -35,17 +35,17 @@ def save_model(
     turns: Mapping[str, TurnCounts] | None = None,
     quarantined: int = 0,
 ) -> None:
-    """Write what a recipe releases in bfloat16 with its provenance, or nothing at all.
+    """Write the release of a recipe in bfloat16 with its provenance, atomically.
 
-    Where the recipe says ``merged``, the model itself is changed. ``trained``, ``turns`` and
-    ``quarantined`` are for the provenance: what trained and how many turns it saw or were left out,
-    by stage, and how many rows were replaced because their sample was damaged.
+    A ``merged`` release modifies the model itself. ``trained``, ``turns`` and ``quarantined`` go
+    into the provenance: trained parameters and turn counts by stage, and the number of rows whose
+    damaged sample was replaced.
 
     Raises:
         StorageError: The folder cannot be written.
     """
     with storing(f"model {folder}", SafetensorError), whole_folder(folder, replace=True) as draft:
-        # its heads have done their work
+        # alignment heads are used in training only
         model.alignment, model.config.alignment = None, None
         record = provenance(recipe, steps=steps, seconds=seconds)
         record["quarantined"] = quarantined
@@ -70,7 +70,7 @@ def save_model(
 
 
 def provenance(recipe: TrainRecipe, *, steps: int, seconds: float) -> dict[str, object]:
-    """How weights came to be: recipe, seed, commit, steps, hardware, wall time."""
+    """Return the origin of weights: recipe, seed, steps, wall time, commit, versions, hardware."""
     return {
         "recipe": json.loads(json.dumps(asdict(recipe))),
         "seed": recipe.seed,
@@ -84,7 +84,7 @@ def provenance(recipe: TrainRecipe, *, steps: int, seconds: float) -> dict[str, 
 
 
 def read_turns(folder: Path) -> dict[str, TurnCounts]:
-    """The turns that a model in ``folder`` was trained on, by stage; empty if it does not say.
+    """Return the counts of training turns by stage; empty if the provenance has none.
 
     Raises:
         CheckpointError: Its ``provenance.json`` is missing or damaged.
@@ -97,7 +97,7 @@ def read_turns(folder: Path) -> dict[str, TurnCounts]:
 
 
 def hardware() -> str:
-    """Processor, cores and accelerator in words."""
+    """Return the name of the accelerator, or of the processor with its number of cores."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     name = platform.processor() or platform.machine()

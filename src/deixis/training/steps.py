@@ -24,19 +24,19 @@ def add_gradients(
     wrapped: nn.Module,
     accelerator: Accelerator,
 ) -> PointingOutput:
-    """Add the gradients of a batch to the model's; give its losses without a graph.
+    """Accumulate the gradients of a batch in the model; return its losses without a graph.
 
     Args:
-        stage: What is learned.
+        stage: The stage, for its objective.
         pieces: The batch of this rank.
         model: The model.
-        wrapped: It again, as it runs on several ranks.
+        wrapped: The model as prepared by Accelerate for several ranks.
         accelerator: Precision and devices.
     """
     placed = [piece.to(accelerator.device) for piece in pieces]
     aligning = stage.objective == "alignment"
     if aligning:
-        # both take part in the same collectives: ranks may differ in their number of pieces
+        # both run the same collectives, since ranks may differ in their number of pieces
         align = _align_whole if len(placed) == 1 else _align_in_pieces
         return align(placed, model, accelerator)
     outputs = []
@@ -51,7 +51,7 @@ def add_gradients(
 
 
 def _mean(outputs: Sequence[PointingOutput]) -> PointingOutput:
-    """The losses and measures of all pieces; those that some pieces lack are of the others."""
+    """Average losses and measures over the pieces that have them."""
 
     def merged(kind: str) -> dict[str, Tensor]:
         names = {name: None for output in outputs for name in getattr(output, kind)}
@@ -68,11 +68,10 @@ def _mean(outputs: Sequence[PointingOutput]) -> PointingOutput:
 def _align_whole(
     pieces: Sequence[Batch], model: PointingVLM, accelerator: Accelerator
 ) -> PointingOutput:
-    """Align with one batch, past what averages gradients during the backward pass.
+    """Align with one batch, outside the wrapper that averages gradients in the backward pass.
 
-    The loss has a collective in its own backward pass. Between those of data parallel training, its
-    place would depend on which parameters the rows of a rank use, and ranks would wait for one
-    another in different places.
+    The loss has a collective in its backward pass. Its order among the collectives of the wrapper
+    would depend on the parameters that the rows of a rank use, so ranks could deadlock.
     """
     (batch,) = pieces
     with accelerator.autocast():
@@ -85,7 +84,7 @@ def _align_whole(
 def _align_in_pieces(
     pieces: Sequence[Batch], model: PointingVLM, accelerator: Accelerator
 ) -> PointingOutput:
-    """Align with the whole batch's regions as one another's negatives, encoding some at a time."""
+    """Align with all regions of the batch as negatives, encoding one piece at a time."""
     alignment, connector = model.aligner, model.connector
     given = [(piece.regions, model.region_truth(piece)) for piece in pieces]
     each = [alignment.pairs(regions, truth) for regions, truth in given]
@@ -117,7 +116,7 @@ def _align_in_pieces(
 
 
 def _average_gradients(model: nn.Module) -> None:
-    """What data parallel training does in its backward pass, which was not used."""
+    """Average gradients over ranks, as the unused wrapper would do in its backward pass."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return
     for parameter in model.parameters():

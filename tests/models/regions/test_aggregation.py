@@ -32,7 +32,7 @@ def build(name: str) -> MaskGuidedAggregation:
 def scene(
     seed: int, *, regions: int, images: int = 3, fine: int = 4 * GRID
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Features, masks from a single pixel to a half of the image, and whose image they lie on."""
+    """Return features, masks from one pixel to half of the image, and the image of each."""
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(images, WIDTH, GRID, GRID, generator=generator)
     masks = torch.zeros(regions, fine, fine)
@@ -47,7 +47,7 @@ def scene(
 
 
 def cells_of(mask: torch.Tensor, coverage: str) -> list[list[float]]:
-    """Weights of cells, from the mask's pixels one by one; they add up to one."""
+    """Return the weights of cells, computed pixel by pixel, with a sum of one."""
     step = len(mask) // GRID
     share = [
         [
@@ -85,7 +85,7 @@ def block_of(row: int, column: int, layout: str, side: int) -> int:
 def brute_force(
     module: MaskGuidedAggregation, features: torch.Tensor, mask: torch.Tensor
 ) -> torch.Tensor:
-    """Tokens of one region, cell by cell."""
+    """Return the tokens of one region, computed cell by cell."""
     variant, side = module.variant, module.side
     weights = cells_of(mask, variant.coverage)
     tokens = torch.zeros(side**2, WIDTH)
@@ -116,7 +116,7 @@ def brute_force(
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_variant_is_what_a_loop_over_cells_gives(name: str) -> None:
+def test_every_variant_equals_a_loop_over_cells(name: str) -> None:
     module = build(name)
     features, masks, rows = scene(1, regions=7)
     with torch.no_grad():
@@ -134,14 +134,14 @@ def test_every_variant_is_what_a_loop_over_cells_gives(name: str) -> None:
         Aggregation(layout="strip", area="block", coverage="share", strength=0.5, base=100.0),
     ],
 )
-def test_switches_can_be_mixed(variant: Aggregation) -> None:
+def test_options_can_be_combined(variant: Aggregation) -> None:
     module = MaskGuidedAggregation(SIDE**2, variant=variant)
     features, masks, rows = scene(2, regions=5)
     for token, mask, row in zip(module(features, masks, rows), masks, rows, strict=True):
         torch.testing.assert_close(token, brute_force(module, features[row], mask))
 
 
-def test_a_thin_region_is_the_whole_of_it_and_not_one_cell() -> None:
+def test_a_thin_region_keeps_all_of_its_cells() -> None:
     # a line as wide as 5 of 336 pixels over cells of 14, of which it covers at most a third
     masks, rows = torch.zeros(1, 96, 96), torch.tensor([0])
     masks[0, 49] = 0.6
@@ -170,7 +170,7 @@ def test_half_covered_cells_are_those_of_half_covered_pixels() -> None:
         )
 
 
-def test_strips_are_not_a_grid() -> None:
+def test_strips_differ_from_a_grid() -> None:
     features, masks, rows = scene(3, regions=4)
     grid, strip = (
         MaskGuidedAggregation(9, variant=Aggregation(layout=layout))(features, masks, rows)
@@ -194,7 +194,7 @@ def test_no_single_pixel_vanishes(name: str, fine: int) -> None:
         assert weight[row * GRID // fine, column * GRID // fine] > 0
 
 
-def test_a_map_that_does_not_divide_loses_no_cell() -> None:
+def test_a_map_with_indivisible_sides_keeps_all_cells() -> None:
     features = torch.ones(1, WIDTH, 5, 7)
     masks, rows = torch.ones(1, 20, 28), torch.zeros(1, dtype=torch.long)
     for layout in ("grid", "strip"):
@@ -205,7 +205,7 @@ def test_a_map_that_does_not_divide_loses_no_cell() -> None:
 
 @pytest.mark.parametrize("regions", [0, 1, 64])
 @pytest.mark.parametrize("name", PRESETS)
-def test_gradients_are_finite_however_many_regions_there_are(name: str, regions: int) -> None:
+def test_gradients_are_finite_for_any_number_of_regions(name: str, regions: int) -> None:
     module = build(name)
     features, masks, rows = scene(4, regions=regions)
     features.requires_grad_()
@@ -221,7 +221,7 @@ def test_gradients_are_finite_however_many_regions_there_are(name: str, regions:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_order_and_company_of_regions_change_nothing(name: str) -> None:
+def test_regions_are_independent_of_order_and_batch(name: str) -> None:
     module = build(name)
     features, masks, rows = scene(5, regions=12)
     together = module(features, masks, rows)
@@ -237,7 +237,7 @@ def test_order_and_company_of_regions_change_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_saved_weights_are_those_that_are_loaded(name: str, tmp_path: Path) -> None:
+def test_saved_weights_round_trip(name: str, tmp_path: Path) -> None:
     module = build(name)
     save_file(module.state_dict(), tmp_path / "weights.safetensors")
     torch.manual_seed(1)
@@ -259,7 +259,7 @@ def test_autocast_keeps_the_sums_exact(name: str) -> None:
     torch.testing.assert_close(low.float(), exact, atol=0.05, rtol=0.02)
 
 
-def test_the_paper_learns_nothing_unless_alpha_shall_be() -> None:
+def test_the_preset_of_the_paper_has_no_weights_unless_alpha_is_learned() -> None:
     assert not list(MaskGuidedAggregation(9).parameters())
     module = MaskGuidedAggregation(4, variant=Aggregation(learned_strength=True))
     features, masks, rows = scene(8, regions=2)
@@ -273,14 +273,14 @@ def test_the_paper_learns_nothing_unless_alpha_shall_be() -> None:
 def test_an_empty_mask_is_refused() -> None:
     features, masks, rows = scene(9, regions=3)
     masks[1] = 0
-    with pytest.raises(ModelError, match="mask of region 1: expected one that covers a cell"):
+    with pytest.raises(ModelError, match="mask of region 1: expected a mask that covers a cell"):
         MaskGuidedAggregation(9)(features, masks, rows)
     masks[1] = torch.nan
     with pytest.raises(ModelError, match="mask of region 1"):
         MaskGuidedAggregation(9)(features, masks, rows)
 
 
-def test_what_cannot_be_built_is_refused() -> None:
+def test_invalid_aggregations_are_refused() -> None:
     for name, value in {"layout": "rows", "positions": "sine", "area": None}.items():
         with pytest.raises(ModelError, match=f"{name} {value!r}: expected one of"):
             build_config(Aggregation, {name: value})

@@ -1,4 +1,4 @@
-"""Stage 1 of TAMP against its equations."""
+"""Stage 1 of TAMP, compared with its equations."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def truth(count: int) -> torch.Tensor:
     return torch.cat([low, low + 0.3], dim=1)
 
 
-def test_location_loss_is_that_of_the_equations() -> None:
+def test_location_loss_follows_the_equations() -> None:
     predicted = torch.tensor([[0.1, 0.1, 0.5, 0.5], [0.0, 0.0, 0.2, 0.2]])
     target = torch.tensor([[0.3, 0.1, 0.7, 0.5], [0.6, 0.6, 0.8, 0.8]])
     found = location_loss(predicted, target)
@@ -47,12 +47,12 @@ def test_location_loss_is_that_of_the_equations() -> None:
     assert far.item() == pytest.approx(0.7 * (2 - 0.5) / 4 + 0.3 * (1 - 1 / 3), abs=1e-5)
 
 
-def test_boxes_of_the_head_have_their_corners_in_order() -> None:
+def test_predicted_boxes_have_their_corners_in_order() -> None:
     boxes = BoxHead(WIDTH)(torch.randn(50, 2, WIDTH) * 10)
     assert (boxes[:, :2] < boxes[:, 2:]).all()
 
 
-def test_losses_are_those_of_the_regions_that_have_them() -> None:
+def test_losses_are_means_over_the_regions_that_have_them() -> None:
     connector, alignment = build()
     seen, regions, boxes = context(12), mixed_regions(10), truth(10)
     ids, mask = texts(10, seed=4)
@@ -98,7 +98,7 @@ def test_gradients_are_finite(target: str, count: int) -> None:
         assert losses.total.item() == 0
 
 
-def test_regions_without_a_description_are_no_pairs() -> None:
+def test_regions_without_a_description_are_not_paired() -> None:
     connector, alignment = build()
     regions = mixed_regions(4)
     ids, mask = texts(4)
@@ -109,7 +109,7 @@ def test_regions_without_a_description_are_no_pairs() -> None:
     assert query(connector, context(12), regions, known(truth(4), ids, mask)).total.item() == 0
 
 
-def test_the_text_side_may_stay_as_it_is() -> None:
+def test_text_features_can_be_detached() -> None:
     regions, (ids, mask) = mixed_regions(4), texts(4)
     moved = {}
     for detach in (False, True):
@@ -120,7 +120,7 @@ def test_the_text_side_may_stay_as_it_is() -> None:
     assert moved == {False: True, True: False}
 
 
-def test_a_connector_learns_to_find_what_it_is_asked_for() -> None:
+def test_a_connector_learns_to_find_described_instances() -> None:
     torch.manual_seed(0)
     connector, alignment = build(target="query")
     regions = mixed_regions(20)
@@ -151,7 +151,7 @@ def test_autocast_to_bfloat16_works() -> None:
     assert low.total.item() == pytest.approx(exact.total.item(), rel=0.1)
 
 
-def test_a_box_that_is_not_known_has_no_location_loss() -> None:
+def test_an_unknown_box_has_no_location_loss() -> None:
     connector, alignment = build()
     regions, boxes, (ids, mask) = mixed_regions(10), truth(10), texts(10)
     some = torch.arange(10) % 2 == 0

@@ -1,4 +1,4 @@
-"""TAMP's connector against its equations written out, region by region."""
+"""TAMP's connector, compared with its equations region by region."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +40,7 @@ def build(config: ConnectorConfig, seed: int = 0) -> RegionConnector:
 
 
 def one_by_one(module: RegionConnector, visual: Tensor, regions: Regions, index: int) -> Tensor:
-    """Region features of equations 1 and 2 for one region; loops over queries and heads."""
+    """Return the region features of equations 1 and 2 for one region, by loops."""
     config = module.config
     if regions.types[index] == RegionType.TEXT.number:
         assert module.text is not None
@@ -96,7 +96,7 @@ def test_every_variant_follows_the_equations(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_order_company_and_padding_change_nothing(name: str) -> None:
+def test_regions_are_independent_of_order_batch_and_padding(name: str) -> None:
     module = build(VARIANTS[name])
     seen, regions = context(VISUAL), mixed_regions(9)
     together = module(seen, regions)
@@ -118,7 +118,7 @@ def test_order_company_and_padding_change_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("kinds", ["none", "text", "box", "mixed", "most"])
 @pytest.mark.parametrize("name", ["paper", "text tokens"])
-def test_gradients_are_finite_whatever_is_asked(name: str, kinds: str) -> None:
+def test_gradients_are_finite_for_all_kinds_of_regions(name: str, kinds: str) -> None:
     module = build(VARIANTS[name])
     regions = mixed_regions(64 if kinds == "most" else 9)
     described = regions.types == RegionType.TEXT.number
@@ -136,7 +136,7 @@ def test_gradients_are_finite_whatever_is_asked(name: str, kinds: str) -> None:
 
 
 @pytest.mark.parametrize("kind", TEXT_ENCODERS)
-def test_any_text_encoder_serves(kind: str) -> None:
+def test_any_text_encoder_is_supported(kind: str) -> None:
     summary: Summary = "last" if kind == "clip_text_model" else "first"
     module = build(replace(TINY, text_encoder=TEXT_ENCODERS[kind], text_summary=summary))
     assert module.text is not None
@@ -151,7 +151,7 @@ def test_any_text_encoder_serves(kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_saved_weights_are_those_that_are_loaded(name: str, tmp_path: Path) -> None:
+def test_saved_weights_round_trip(name: str, tmp_path: Path) -> None:
     module, other = build(VARIANTS[name]), build(VARIANTS[name], seed=1)
     save_file(module.state_dict(), tmp_path / "weights.safetensors")
     other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
@@ -171,7 +171,7 @@ def test_autocast_to_bfloat16_works(name: str) -> None:
     assert all(p.grad.isfinite().all() for p in module.parameters() if p.grad is not None)
 
 
-def test_sine_codes_tell_every_corner_apart() -> None:
+def test_sine_codes_distinguish_every_corner() -> None:
     boxes = torch.tensor([[0.0, 0.25, 0.5, 1.0], [0.25, 0.0, 0.5, 1.0]])
     codes = box_sines(boxes, 34)
     assert codes.shape == (2, 34)
@@ -186,7 +186,7 @@ def test_sine_codes_tell_every_corner_apart() -> None:
                 )
 
 
-def test_a_folder_gives_shape_and_weights(tmp_path: Path) -> None:
+def test_shape_and_weights_are_read_from_a_folder(tmp_path: Path) -> None:
     fields = dict(TEXT_ENCODERS["bert"])
     torch.manual_seed(3)
     published = AutoModel.from_config(AutoConfig.for_model(fields.pop("model_type"), **fields))
@@ -206,7 +206,7 @@ def test_a_folder_gives_shape_and_weights(tmp_path: Path) -> None:
             load(tmp_path / "nowhere")
 
 
-def test_what_cannot_be_encoded_is_refused() -> None:
+def test_regions_that_cannot_be_encoded_are_refused() -> None:
     seen, regions = context(VISUAL), mixed_regions(6)
     with pytest.raises(ModelError, match="the connector has no text_encoder"):
         build(replace(TINY, text_encoder=None))(seen, regions)
@@ -220,20 +220,18 @@ def test_what_cannot_be_encoded_is_refused() -> None:
     [
         ({"box_encoder": "fourier"}, "box_encoder 'fourier': expected one of"),
         ({"width": 0}, "width: expected at least 1, got 0"),
-        ({"width": 30, "heads": 4}, "width 30 does not divide into 4 heads"),
+        ({"width": 30, "heads": 4}, "width 30: expected a multiple of the 4 heads"),
         ({"width": "16"}, "width: expected int, got '16'"),
         ({"residual": 1}, "residual: expected bool, got 1"),
         ({"depth": 3}, r"ConnectorConfig: unknown fields \['depth'\]"),
     ],
 )
-def test_a_configuration_that_makes_no_sense_is_refused(
-    fields: dict[str, object], message: str
-) -> None:
+def test_an_invalid_configuration_is_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         build_config(ConnectorConfig, fields)
 
 
-def test_a_text_encoder_must_be_one() -> None:
+def test_models_that_are_not_text_encoders_are_refused() -> None:
     for kind in ("vit", "nothing", None):
         with pytest.raises(ModelError, match=f"text_encoder of model_type {kind!r}"):
             build(replace(TINY, text_encoder={"model_type": kind}))

@@ -1,4 +1,4 @@
-"""Mixes of region encoders."""
+"""Several region encoders in one model."""
 
 import json
 from dataclasses import replace
@@ -67,7 +67,7 @@ def split(tokens: RegionTokens) -> list[torch.Tensor]:
     return list(tokens.vectors.split(tokens.counts.tolist()))
 
 
-def test_each_region_gets_the_tokens_of_its_encoder_in_its_place() -> None:
+def test_each_region_gets_the_tokens_of_its_encoder() -> None:
     model, regions = build(), mixed_regions(13)
     assert isinstance(model, RegionEncoders)
     tokens = split(model.tokens(seen(), regions))
@@ -82,7 +82,7 @@ def test_each_region_gets_the_tokens_of_its_encoder_in_its_place() -> None:
             torch.testing.assert_close(found, alone[0], atol=1e-5, rtol=1e-4)
 
 
-def test_order_of_regions_changes_nothing_else() -> None:
+def test_the_order_of_regions_only_reorders_tokens() -> None:
     model, regions = build(), mixed_regions(13)
     order = torch.randperm(13, generator=torch.Generator().manual_seed(0))
     before = split(model.tokens(seen(), regions))
@@ -92,7 +92,7 @@ def test_order_of_regions_changes_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 64])
-def test_gradients_are_finite_however_many_regions_there_are(count: int) -> None:
+def test_gradients_are_finite_for_any_number_of_regions(count: int) -> None:
     model = build()
     tokens = model.tokens(seen(), mixed_regions(count))
     assert tokens.vectors.shape == (int(tokens.counts.sum()), LANGUAGE)
@@ -104,7 +104,7 @@ def test_gradients_are_finite_however_many_regions_there_are(count: int) -> None
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-def test_vectors_take_the_places_of_placeholders() -> None:
+def test_vectors_replace_placeholders() -> None:
     tokens = build().tokens(seen(), mixed_regions(10))
     embeddings = torch.zeros(2, 15, LANGUAGE)
     places = torch.zeros(2, 15, dtype=torch.bool)
@@ -113,7 +113,7 @@ def test_vectors_take_the_places_of_placeholders() -> None:
     assert torch.equal(spliced[places], tokens.vectors)
 
 
-def test_the_default_is_the_encoder_that_there_was() -> None:
+def test_the_default_encoder_is_that_of_earlier_versions() -> None:
     torch.manual_seed(0)
     model = build(RegionEncodersConfig())
     assert isinstance(model, RegionEncoder)
@@ -160,7 +160,7 @@ def test_presets_of_masks_give_tokens_of_the_language_model(name: str) -> None:
             model.tokens(replace(where, project=None), regions)
 
 
-def test_the_legacy_mask_token_is_a_map_of_the_mask_alone_and_passes_no_projector() -> None:
+def test_the_legacy_mask_token_depends_on_the_mask_alone_without_projector() -> None:
     where = replace(seen(), tokens=torch.randn(3, 24**2, VISUAL))
     routes = dict.fromkeys(["point", "box", "scribble", "mask"], "one")
     model = build(RegionEncodersConfig({"one": MASK_REGIONS["code_legacy"]}, routes))
@@ -188,11 +188,11 @@ def test_configurations_saved_before_shares_keep_their_half_covered_cells() -> N
 
 
 @pytest.mark.parametrize("config", [MIX, RegionEncodersConfig()])
-def test_a_configuration_survives_json(config: RegionEncodersConfig) -> None:
+def test_a_configuration_round_trips_through_json(config: RegionEncodersConfig) -> None:
     assert RegionEncodersConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
-def test_saved_weights_are_those_that_are_loaded(tmp_path: Path) -> None:
+def test_saved_weights_round_trip(tmp_path: Path) -> None:
     model = build()
     save_file(model.state_dict(), tmp_path / "weights.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(MIX.to_json()))
@@ -233,7 +233,7 @@ def test_boxes_around_masks() -> None:
         ({"routes": {"circle": "mask"}}, "route from region type 'circle'"),
         ({"routes": {"box": "other"}}, "route of box to 'other': expected one of"),
         ({"routes": {"text": "mask"}}, "route of text to 'mask': expected a connector"),
-        ({"routes": ["mask"]}, "routes: expected an object"),
+        ({"routes": ["mask"]}, "routes: expected a JSON object"),
         ({"encoders": {"a": {"kind": "roi"}}}, "region encoder 'a' of kind 'roi'"),
         ({"encoders": {"a": {"kind": "mask", "tokens": 1}}}, "unknown fields"),
         (
@@ -248,9 +248,7 @@ def test_boxes_around_masks() -> None:
         ({"encoder": {}}, "unknown fields"),
     ],
 )
-def test_a_configuration_that_makes_no_sense_is_refused(
-    stored: dict[str, object], message: str
-) -> None:
+def test_an_invalid_configuration_is_refused(stored: dict[str, object], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         RegionEncodersConfig.from_json(stored)
 

@@ -35,7 +35,7 @@ def shards(folder: Path) -> list[Path]:
     return sorted((folder / "shards").iterdir())
 
 
-def test_what_was_put_comes_back_bit_for_bit_in_memory_and_from_disk(tmp_path: Path) -> None:
+def test_entries_are_returned_bit_for_bit_from_memory_and_disk(tmp_path: Path) -> None:
     special = {"odd": torch.tensor([float("nan"), float("inf"), -0.0, 1e-45])}
     with FeatureCache(tmp_path) as cache:
         cache.put(KEYS[0], parts(0))
@@ -76,7 +76,7 @@ def test_a_key_is_stored_once_and_the_same_keys_make_the_same_file(tmp_path: Pat
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_what_another_has_written_is_found(tmp_path: Path) -> None:
+def test_entries_of_other_processes_are_found(tmp_path: Path) -> None:
     reader = FeatureCache(tmp_path)
     assert reader.get(KEYS[0]) is None
     with FeatureCache(tmp_path) as writer:
@@ -84,7 +84,7 @@ def test_what_another_has_written_is_found(tmp_path: Path) -> None:
     assert same(reader.get(KEYS[0]), parts(0))
 
 
-def test_the_cache_stays_within_its_bound_and_drops_what_was_read_longest_ago(
+def test_the_cache_stays_within_its_limit_and_evicts_the_least_recently_read(
     tmp_path: Path,
 ) -> None:
     bound = 12_000
@@ -108,7 +108,7 @@ def test_the_cache_stays_within_its_bound_and_drops_what_was_read_longest_ago(
     assert kept[-3:] == [9, 10, 11]
 
 
-def test_reading_a_shard_saves_it_from_being_dropped(tmp_path: Path) -> None:
+def test_reading_a_shard_delays_its_eviction(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, max_bytes=4_200, shard_bytes=1100)
     for number in range(2):
         cache.put(KEYS[number], parts(number))
@@ -134,7 +134,7 @@ def test_reading_a_shard_saves_it_from_being_dropped(tmp_path: Path) -> None:
         lambda data: data.replace(b"deixis-features-1", b"deixis-features-9"),
     ],
 )
-def test_a_damaged_shard_is_removed_and_counted_and_its_entries_are_absent(
+def test_a_damaged_shard_is_removed_and_counted(
     damage: Callable[[bytes], bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with FeatureCache(tmp_path) as cache:
@@ -155,7 +155,7 @@ def test_a_damaged_shard_is_removed_and_counted_and_its_entries_are_absent(
     assert same(FeatureCache(tmp_path).get(KEYS[0]), parts(0))
 
 
-def test_a_shard_that_another_has_dropped_is_a_miss(tmp_path: Path) -> None:
+def test_a_shard_evicted_by_another_process_is_a_miss(tmp_path: Path) -> None:
     with FeatureCache(tmp_path) as cache:
         cache.put(KEYS[0], parts(0))
     for shard in shards(tmp_path):
@@ -164,7 +164,7 @@ def test_a_shard_that_another_has_dropped_is_a_miss(tmp_path: Path) -> None:
     assert cache.counts.damaged == 0
 
 
-def test_processes_that_write_at_once_lose_nothing_and_keep_the_bound(tmp_path: Path) -> None:
+def test_concurrent_writers_lose_nothing_and_keep_the_limit(tmp_path: Path) -> None:
     bound = 40_000
 
     def work(offset: int) -> None:
@@ -189,7 +189,7 @@ def test_processes_that_write_at_once_lose_nothing_and_keep_the_bound(tmp_path: 
     assert fresh.counts.damaged == 0
 
 
-def test_a_writer_that_is_killed_leaves_whole_shards_and_no_lock(tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_whole_shards_and_no_lock(tmp_path: Path) -> None:
     def work() -> None:
         cache = FeatureCache(tmp_path, shard_bytes=1100)
         for number in range(100):
@@ -211,7 +211,7 @@ def test_a_writer_that_is_killed_leaves_whole_shards_and_no_lock(tmp_path: Path)
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_a_disk_that_refuses_is_a_storage_error_and_nothing_is_left(
+def test_a_failed_write_is_a_storage_error_and_leaves_no_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = FeatureCache(tmp_path)
@@ -233,7 +233,7 @@ def test_a_disk_that_refuses_is_a_storage_error_and_nothing_is_left(
     assert same(FeatureCache(tmp_path).get(KEYS[0]), parts(0))
 
 
-def test_bounds_that_cannot_hold_are_refused(tmp_path: Path) -> None:
+def test_impossible_limits_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="expected 0 < shard_bytes <= max_bytes, got 10 and 5"):
         FeatureCache(tmp_path, max_bytes=5, shard_bytes=10)
     small = FeatureCache(tmp_path, max_bytes=5000, shard_bytes=5000)

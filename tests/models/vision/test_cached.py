@@ -51,7 +51,7 @@ ENCODERS = {
 
 
 class Counted(nn.Module):
-    """Count the canvases that pass."""
+    """Count the canvases that pass the network."""
 
     def __init__(self, encoder: PretrainedEncoder) -> None:
         super().__init__()
@@ -67,9 +67,7 @@ class Counted(nn.Module):
 
 
 @pytest.mark.parametrize("name", sorted(ENCODERS))
-def test_cached_features_are_those_of_a_plain_forward_and_come_back_to_the_bit(
-    name: str, tmp_path: Path
-) -> None:
+def test_cached_features_equal_a_plain_forward_bit_for_bit(name: str, tmp_path: Path) -> None:
     encoder: nn.Module = ENCODERS[name]()
     pixels = canvases(3, 64)
     plain = encoder(pixels)
@@ -89,7 +87,7 @@ def test_cached_features_are_those_of_a_plain_forward_and_come_back_to_the_bit(
     assert not again.tokens.requires_grad
 
 
-def test_only_canvases_that_are_new_pass_the_network_and_each_once(tmp_path: Path) -> None:
+def test_each_new_canvas_passes_the_network_once(tmp_path: Path) -> None:
     counted = Counted(small_encoder("clip_vision_model").freeze())
     cached = CachedEncoder(counted, FeatureCache(tmp_path))
     pixels = canvases(4, 32)
@@ -102,7 +100,7 @@ def test_only_canvases_that_are_new_pass_the_network_and_each_once(tmp_path: Pat
     assert_same_outputs(mixed.tokens, counted.inner(pixels[[2, 1, 3, 0]]).tokens)
 
 
-def test_a_cache_holds_what_the_network_gives_not_what_is_magnified(tmp_path: Path) -> None:
+def test_a_cache_stores_results_before_magnification(tmp_path: Path) -> None:
     encoder = small_encoder("clip_vision_model").freeze()
     cache = FeatureCache(tmp_path)
     cached = CachedEncoder(encoder, cache)
@@ -113,7 +111,7 @@ def test_a_cache_holds_what_the_network_gives_not_what_is_magnified(tmp_path: Pa
     assert {name: tuple(part.shape) for name, part in stored.items()} == {"2": (16, 32)}
 
 
-def test_a_key_tells_everything_apart_that_changes_features(tmp_path: Path) -> None:
+def test_a_key_depends_on_everything_that_changes_features(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
     pixels = canvases(1, 64)
     clip = small_encoder("clip_vision_model", image_size=64).freeze()
@@ -146,7 +144,7 @@ def test_a_key_tells_everything_apart_that_changes_features(tmp_path: Path) -> N
     assert CachedEncoder(same, FeatureCache(tmp_path / "other")).keys(pixels) == base.keys(pixels)
 
 
-def test_weights_that_change_are_noticed(tmp_path: Path) -> None:
+def test_changed_weights_change_the_key(tmp_path: Path) -> None:
     cached = CachedEncoder(small_encoder("clip_vision_model").freeze(), FeatureCache(tmp_path))
     pixels = canvases(1, 32)
     before = cached(pixels)
@@ -165,7 +163,7 @@ def test_weights_that_change_are_noticed(tmp_path: Path) -> None:
     assert cached(pixels).tokens.dtype == torch.bfloat16
 
 
-def test_the_wrapper_leaves_no_trace_in_a_state_dict(tmp_path: Path) -> None:
+def test_the_wrapper_does_not_change_a_state_dict(tmp_path: Path) -> None:
     plain = nn.ModuleDict({"vision": small_encoder("clip_vision_model"), "head": nn.Linear(2, 2)})
     frozen = small_encoder("clip_vision_model", seed=5).freeze()
     wrapped = nn.ModuleDict(
@@ -180,7 +178,7 @@ def test_the_wrapper_leaves_no_trace_in_a_state_dict(tmp_path: Path) -> None:
         wrapped.load_state_dict({**plain.state_dict(), "vision.more": torch.ones(1)})
 
 
-def test_the_wrapper_answers_for_its_encoder(tmp_path: Path) -> None:
+def test_the_wrapper_has_the_attributes_of_its_encoder(tmp_path: Path) -> None:
     encoder = small_encoder("clip_vision_model").freeze()
     cached = CachedEncoder(encoder, FeatureCache(tmp_path))
     assert cached.widths == encoder.widths
@@ -191,7 +189,7 @@ def test_the_wrapper_answers_for_its_encoder(tmp_path: Path) -> None:
     assert not cached.train().training
 
 
-def test_gradients_flow_through_what_stands_behind_a_cached_encoder(tmp_path: Path) -> None:
+def test_gradients_flow_through_parts_after_a_cached_encoder(tmp_path: Path) -> None:
     cached = CachedEncoder(small_encoder("clip_vision_model").freeze(), FeatureCache(tmp_path))
     projector = nn.Linear(32, 8)
     for _ in range(2):
@@ -201,11 +199,11 @@ def test_gradients_flow_through_what_stands_behind_a_cached_encoder(tmp_path: Pa
         assert torch.isfinite(projector.weight.grad).all()
 
 
-def test_an_encoder_that_trains_is_refused(tmp_path: Path) -> None:
+def test_a_trainable_encoder_is_refused(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
-    with pytest.raises(ModelError, match=r"features of an encoder with .* tensors that train"):
+    with pytest.raises(ModelError, match=r"features of an encoder with .* trainable tensors"):
         CachedEncoder(small_encoder("clip_vision_model"), cache)
     cached = CachedEncoder(small_encoder("clip_vision_model").freeze(), cache)
     insert_adapters(cached.encoder)
-    with pytest.raises(ModelError, match="an encoder with 6 tensors that train"):
+    with pytest.raises(ModelError, match="an encoder with 6 trainable tensors"):
         cached(canvases(1, 32))

@@ -44,7 +44,7 @@ def test_the_vision_part_of_a_whole_clip_is_found(tmp_path: Path) -> None:
     whole = CLIPModel(CLIPConfig(vision_config=VIT, text_config={**text, "num_attention_heads": 2}))
     whole.train(mode=False)
     whole.save_pretrained(tmp_path)
-    # as the files on the hub have it
+    # as in the files on the hub
     names = load_file(tmp_path / "model.safetensors")
     assert {name.split(".")[0] for name in names} >= {"vision_model", "text_model"}
     loaded = load_encoder(tmp_path, layer=-1)
@@ -77,7 +77,7 @@ def test_choices_at_loading_reach_the_encoder(tmp_path: Path) -> None:
 
 
 def timm_names(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """The library's ConvNeXt under the names that timm has for it, written out by hand."""
+    """Return the ConvNeXt of transformers under timm's names, written out by hand."""
     names = {}
     for name, weight in model.state_dict().items():
         parts = name.split(".")
@@ -113,7 +113,7 @@ def open_clip_folder(folder: Path, encoder: PretrainedEncoder) -> dict[str, torc
     return weights
 
 
-def test_an_open_clip_convnext_is_read_under_the_librarys_names(tmp_path: Path) -> None:
+def test_open_clip_convnext_weights_are_renamed_for_transformers(tmp_path: Path) -> None:
     encoder = small_encoder("convnext", normalisation=CLIP)
     open_clip_folder(tmp_path, encoder)
     loaded = load_encoder(tmp_path)
@@ -125,17 +125,17 @@ def test_an_open_clip_convnext_is_read_under_the_librarys_names(tmp_path: Path) 
     assert larger.grids == (24, 12, 6, 3)
 
 
-def test_the_shape_of_an_open_clip_convnext_is_read_off_its_weights() -> None:
+def test_the_shape_of_an_open_clip_convnext_is_inferred_from_its_weights() -> None:
     encoder = small_encoder("convnext")
     config = open_clip_convnext_config(timm_names(encoder.model))
     assert config.hidden_sizes == [8, 16, 24, 32]
     assert config.depths == [1, 1, 2, 1]
 
 
-def test_open_clip_weights_that_are_no_convnext_are_refused() -> None:
+def test_open_clip_weights_of_other_models_are_refused() -> None:
     with pytest.raises(ModelError, match="expected a ConvNeXt trunk"):
         open_clip_convnext_config({"visual.conv1.weight": torch.ones(1)})
-    with pytest.raises(ModelError, match=r"no place for visual\.trunk\.odd"):
+    with pytest.raises(ModelError, match=r"unknown weight visual\.trunk\.odd"):
         convert_open_clip_convnext({"visual.trunk.odd": torch.ones(1)})
 
 
@@ -168,12 +168,12 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
     ("name", "message"),
     [("nothing", "unknown encoder 'nothing'; expected one of"), ("a b", "unknown encoder 'a b'")],
 )
-def test_names_of_nothing_are_refused(name: str, message: str) -> None:
+def test_unknown_names_are_refused(name: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         load_encoder(name)
 
 
-def test_folders_that_hold_no_encoder_are_refused(tmp_path: Path) -> None:
+def test_folders_without_an_encoder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="folder without config"):
         load_encoder(tmp_path)
     (tmp_path / "config.json").write_text("{")
@@ -184,7 +184,7 @@ def test_folders_that_hold_no_encoder_are_refused(tmp_path: Path) -> None:
         load_encoder(tmp_path)
 
 
-def test_a_configuration_cannot_bring_code_along(tmp_path: Path) -> None:
+def test_a_configuration_cannot_run_code(tmp_path: Path) -> None:
     saved("clip_vision_model", tmp_path)
     fields: dict[str, Any] = json.loads((tmp_path / "config.json").read_text())
     canary = tmp_path / "canary"
@@ -195,7 +195,7 @@ def test_a_configuration_cannot_bring_code_along(tmp_path: Path) -> None:
     assert not canary.exists()
 
 
-def test_presets_have_layers_and_sizes_that_their_kind_can_have() -> None:
+def test_presets_have_valid_layers_and_sizes() -> None:
     assert ENCODER_PRESETS["clip-vit-l-14-336"].image_size == 336
     for name, preset in ENCODER_PRESETS.items():
         patch = 16 if "16" in name.split("-") else 14 if "14" in name.split("-") else 32

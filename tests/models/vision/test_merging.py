@@ -1,4 +1,4 @@
-"""Vision models of Qwen-VL on a square canvas: patches, order and pyramid as the library has them."""
+"""Vision models of Qwen-VL on a square canvas, compared with transformers."""
 
 import json
 from dataclasses import asdict, replace
@@ -43,7 +43,7 @@ def encoder(kind: str, **choices: Any) -> MergingEncoder:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_encoder_gives_what_its_configuration_promises(kind: str) -> None:
+def test_outputs_have_the_sizes_of_the_configuration(kind: str) -> None:
     pyramid = ((-1, 2.0), (1, 1.0), (0, 0.5))
     built = encoder(kind, pyramid=pyramid)
     sizes = vision_sizes(built.config)
@@ -58,7 +58,7 @@ def test_an_encoder_gives_what_its_configuration_promises(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_batch_is_images_one_by_one(kind: str) -> None:
+def test_a_batch_equals_its_images_one_by_one(kind: str) -> None:
     built = encoder(kind)
     pixels = canvases(3, 96)
     together = built(pixels)
@@ -73,7 +73,7 @@ def test_a_batch_is_images_one_by_one(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_enters_the_first_block_lies_where_its_patch_lies(kind: str) -> None:
+def test_inputs_of_the_first_block_lie_where_their_patches_lie(kind: str) -> None:
     built = encoder(kind, pyramid=((0, 1.0),))
     pixels = canvases(1, 96)
     other = pixels.clone()
@@ -85,7 +85,7 @@ def test_what_enters_the_first_block_lies_where_its_patch_lies(kind: str) -> Non
 
 @pytest.mark.parametrize("size", [32, 64, 96, 112, 160])
 @pytest.mark.parametrize("window", [32, 48, 64])
-def test_the_order_is_that_of_windows_in_the_library(size: int, window: int) -> None:
+def test_the_order_of_windows_is_that_of_transformers(size: int, window: int) -> None:
     config = small("qwen2_5_vl", image_size=size)
     config = replace(config, model={**config.model, "window_size": window})
     grid = torch.tensor([[1, config.grid, config.grid]])
@@ -99,7 +99,7 @@ def test_the_order_is_that_of_windows_in_the_library(size: int, window: int) -> 
 
 
 @pytest.mark.parametrize(("patch", "normalisation"), [(14, CLIP), (16, SIGNED)])
-def test_patches_of_a_square_image_are_those_of_the_librarys_processor(
+def test_patches_of_a_square_image_equal_those_of_the_transformers_processor(
     patch: int, normalisation: Any
 ) -> None:
     side = 8 * patch
@@ -115,7 +115,7 @@ def test_patches_of_a_square_image_are_those_of_the_librarys_processor(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_configuration_survives_json(kind: str) -> None:
+def test_a_configuration_round_trips_through_json(kind: str) -> None:
     config = small(kind, pyramid=((-1, 2.0), (0, 1.0)))
     stored = json.loads(json.dumps(write_vision(config)))
     assert stored["kind"] == "merging"
@@ -133,11 +133,11 @@ def test_each_family_has_its_own_normalisation() -> None:
     ("changes", "told"),
     [
         ({"image_size": 40}, "image size 40: expected a multiple of 16 pixels"),
-        ({"pyramid": ((4, 1.0),)}, "layer 4: the encoder has 4 of them"),
+        ({"pyramid": ((4, 1.0),)}, "layer 4: expected one of the encoder's 4 layers"),
         ({"pyramid": ((1, 0.0),)}, "magnification of a pyramid level: expected > 0, got 0"),
     ],
 )
-def test_what_cannot_be_is_refused(changes: dict[str, Any], told: str) -> None:
+def test_impossible_configurations_are_refused(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(ModelError, match=told):
         small("qwen2_vl", **changes)
 
@@ -150,7 +150,7 @@ def test_another_kind_of_model_and_another_canvas_are_refused() -> None:
 
 
 @pytest.mark.parametrize("grid", [1, 3, 4])
-def test_positions_count_rows_and_columns_of_an_image_and_go_on_after_its_side(grid: int) -> None:
+def test_positions_count_rows_and_columns_and_continue_after_the_image(grid: int) -> None:
     before, after = 1, 3
     sequence = torch.arange(before + grid**2 + after)[None]
     wanted = [(0, 0, 0)]

@@ -28,7 +28,7 @@ VITS = [kind for kind in KINDS if kind not in MAPS]
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("larger", [False, True])
-def test_an_encoder_gives_what_its_configuration_promises(kind: str, larger: bool) -> None:  # noqa: FBT001
+def test_outputs_have_the_sizes_of_the_configuration(kind: str, larger: bool) -> None:  # noqa: FBT001
     encoder = small_encoder(kind, image_size=96 if larger else None)
     features = encoder(canvases(2, encoder.config.image_size))
     assert features.tokens.shape == (2, encoder.num_tokens, encoder.token_width)
@@ -39,7 +39,7 @@ def test_an_encoder_gives_what_its_configuration_promises(kind: str, larger: boo
 
 
 def library_states(kind: str, encoder: PretrainedEncoder, pixels: torch.Tensor) -> Any:
-    """Hidden states as the library's model gives them, called by hand."""
+    """Return the hidden states of the transformers model."""
     mean, std = (
         torch.tensor(v).view(1, 3, 1, 1) for v in (encoder.config.mean, encoder.config.std)
     )
@@ -76,7 +76,7 @@ def test_tokens_are_the_chosen_layer_without_class_and_registers(kind: str, laye
                 assert torch.equal(cell, features.tokens[image, 4 * row + column])
 
 
-def test_the_class_token_comes_first_where_it_is_kept() -> None:
+def test_a_kept_class_token_comes_first() -> None:
     encoder = small_encoder("clip_vision_model", class_token=True)
     pixels = canvases(2, 32)
     states = library_states("clip_vision_model", encoder, pixels).hidden_states[-2]
@@ -137,13 +137,13 @@ def magnified(maps: torch.Tensor) -> torch.Tensor:
     return out
 
 
-def test_resampling_a_constant_changes_nothing() -> None:
+def test_resampling_keeps_a_constant() -> None:
     flat = torch.full((1, 2, 4, 4), 3.0)
     for grid in (2, 3, 4, 7, 16):
         assert torch.allclose(resample(flat, grid), torch.full((1, 2, grid, grid), 3.0))
 
 
-def test_patches_are_cut_as_the_library_cuts_them() -> None:
+def test_patches_equal_those_of_transformers() -> None:
     pixels = canvases(2, 24)
     patches, shapes = pack_patches(pixels, 8)
     assert shapes.tolist() == [[3, 3], [3, 3]]
@@ -153,7 +153,7 @@ def test_patches_are_cut_as_the_library_cuts_them() -> None:
 
 
 @pytest.mark.parametrize("kind", VITS)
-def test_rows_of_a_batch_do_not_see_each_other(kind: str) -> None:
+def test_rows_of_a_batch_are_independent(kind: str) -> None:
     encoder = small_encoder(kind)
     pixels = canvases(3, 32)
     together = encoder(pixels).tokens
@@ -178,7 +178,7 @@ def test_gradients_reach_the_pixels_and_are_finite(kind: str) -> None:
 @pytest.mark.parametrize(
     "kind", ["clip_vision_model", "dinov3_vit", "siglip2_vision_model", "convnext"]
 )
-def test_a_configuration_and_its_weights_survive_json_and_a_state_dict(kind: str) -> None:
+def test_configuration_and_weights_round_trip(kind: str) -> None:
     encoder = small_encoder(kind)
     fields = json.loads(json.dumps(vision_fields(encoder.config)))
     config = PretrainedVisionConfig.from_dict(fields)
@@ -211,10 +211,10 @@ class Composite(PreTrainedModel):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_inside_a_composite_it_survives_saving_as_the_library_does(
+def test_an_encoder_in_a_composite_model_round_trips_through_save_pretrained(
     kind: str, tmp_path: Path
 ) -> None:
-    """Also what is in no file: positions and frequencies that are buffers."""
+    """Buffers that are in no file are restored too: positions and frequencies."""
     encoder = small_encoder(kind)
     model = Composite(CompositeConfig(vision_fields(encoder.config)))
     model.vision_encoder.load_state_dict(encoder.state_dict(), strict=True)
@@ -236,14 +236,14 @@ def test_a_frozen_encoder_stays_in_evaluation_mode() -> None:
     assert encoder.train().model.training
 
 
-def test_positions_are_not_stretched_at_random_when_a_dino_trains() -> None:
+def test_dino_positions_are_not_distorted_in_training() -> None:
     config = small_config("dinov3_vit", pos_embed_rescale=2.0)
     encoder = PretrainedEncoder(vision_config(config, layer="last")).train()
     pixels = canvases(1, 32)
     assert_same_outputs(encoder(pixels).tokens, encoder(pixels).tokens)
 
 
-def test_a_whole_models_configuration_gives_its_vision_part() -> None:
+def test_the_vision_part_of_a_whole_models_configuration_is_used() -> None:
     whole = CLIPConfig(vision_config=VIT, text_config={"hidden_size": 16, "num_hidden_layers": 1})
     config = vision_config(whole)
     assert config.model_type == "clip_vision_model"
@@ -251,7 +251,7 @@ def test_a_whole_models_configuration_gives_its_vision_part() -> None:
     assert vision_config(whole.to_dict()) == config
 
 
-def test_sizes_of_released_encoders_are_the_papers() -> None:
+def test_sizes_of_released_encoders_are_those_of_the_papers() -> None:
     large = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
     for size, tokens in ((224, 256), (336, 576)):
         fields = {"model_type": "clip_vision_model", "patch_size": 14, "image_size": size, **large}
@@ -277,7 +277,7 @@ def test_gradient_checkpointing_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("constants", [CLIP, IMAGENET, SIGNED])
-def test_normalised_pixels_have_the_mean_taken_off(constants: Normalisation) -> None:
+def test_normalised_pixels_have_zero_mean(constants: Normalisation) -> None:
     pixels = canvases(1, 4)
     unit = (pixels + 1) / 2
     normed = constants.from_signed(pixels)
@@ -289,7 +289,7 @@ def test_normalised_pixels_have_the_mean_taken_off(constants: Normalisation) -> 
     assert CLIP.fill == (123, 117, 104)
 
 
-def test_an_encoder_does_what_automodel_would() -> None:
+def test_an_encoder_equals_automodel() -> None:
     config = small_config("clip_vision_model")
     encoder = small_encoder("clip_vision_model", layer=-1)
     model = AutoModel.from_config(config)
@@ -309,15 +309,19 @@ def test_an_encoder_does_what_automodel_would() -> None:
             "image size 36: expected a multiple of the encoder's 8",
         ),
         ("convnext", {"image_size": 48}, "image size 48: expected a multiple of the encoder's 32"),
-        ("clip_vision_model", {"layer": 4}, "layer 4: the encoder has 4 of them"),
-        ("clip_vision_model", {"layer": -5}, "layer -5: the encoder has 4 of them"),
-        ("clip_vision_model", {"pyramid": ((9, 1.0),)}, "layer 9: the encoder has 4 of them"),
+        ("clip_vision_model", {"layer": 4}, "layer 4: expected one of the encoder's 4 layers"),
+        ("clip_vision_model", {"layer": -5}, "layer -5: expected one of the encoder's 4 layers"),
+        (
+            "clip_vision_model",
+            {"pyramid": ((9, 1.0),)},
+            "layer 9: expected one of the encoder's 4 layers",
+        ),
         ("clip_vision_model", {"pyramid": ((1, 0.0),)}, "magnification .* expected > 0, got 0"),
         ("convnext", {"layer": "last"}, "layer 'last': a convolutional encoder"),
         ("siglip_vision_model", {"class_token": True}, "siglip_vision_model has no class token"),
     ],
 )
-def test_what_an_encoder_cannot_give_is_refused(
+def test_impossible_encoder_configurations_are_refused(
     kind: str, choices: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ModelError, match=message):
@@ -333,7 +337,7 @@ def test_unknown_kinds_and_wrong_canvases_are_refused() -> None:
         small_encoder("clip_vision_model")(canvases(1, 40))
 
 
-def test_a_rest_of_the_canvas_may_be_left_unseen_when_asked() -> None:
+def test_uneven_canvases_are_accepted_on_request() -> None:
     encoder = small_encoder("convnext", image_size=80, uneven=True)
     assert encoder.grids == (20, 10, 5, 2)
     assert [level.shape[-1] for level in encoder(canvases(1, 80)).pyramid] == [20, 10, 5, 2]
@@ -342,6 +346,6 @@ def test_a_rest_of_the_canvas_may_be_left_unseen_when_asked() -> None:
         assert ragged(canvases(1, 35)).tokens.shape == (1, 16, 32)
 
 
-def test_every_family_is_a_model_of_the_library() -> None:
+def test_every_family_is_a_model_of_transformers() -> None:
     assert sorted(FAMILIES) == KINDS
     assert all(hasattr(transformers, family.model) for family in FAMILIES.values())

@@ -28,7 +28,7 @@ def pyramid(index: tuple[int, ...] = (0, 1, 2, 4)) -> PyramidEncoder:
     return join_encoders(vit, convolution, index=index)
 
 
-def test_features_are_the_first_stages_and_the_vits_map() -> None:
+def test_features_are_the_first_stages_and_the_map_of_the_vit() -> None:
     encoder = pyramid()
     vit, convolution = encoder.vit, encoder.convolution
     assert convolution is not None
@@ -67,7 +67,7 @@ def test_any_features_can_be_chosen(
     assert features.tokens.shape == (1, 16, 32)
 
 
-def test_the_vits_own_canvas_can_be_given() -> None:
+def test_the_canvas_of_the_vit_can_be_given() -> None:
     encoder = pyramid()
     pixels, own = canvases(1, 64), canvases(1, 32, seed=9)
     features = encoder(pixels, own)
@@ -75,8 +75,8 @@ def test_the_vits_own_canvas_can_be_given() -> None:
     assert_same_outputs(features.pyramid[0], encoder(pixels).pyramid[0])
 
 
-def test_both_encoders_look_at_the_same_place() -> None:
-    """A bright corner moves with the image in every level."""
+def test_both_encoders_see_the_same_place() -> None:
+    """The response to a bright corner moves with it in every level."""
     encoder = pyramid()
     plain = torch.zeros(1, 3, 64, 64)
     for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
@@ -91,7 +91,7 @@ def test_both_encoders_look_at_the_same_place() -> None:
             assert sums.argmax() == 2 * row + column
 
 
-def test_one_vit_alone_is_a_pyramid_too() -> None:
+def test_a_single_vit_is_a_valid_pyramid() -> None:
     vit = small_encoder("clip_vision_model")
     encoder = join_encoders(vit, None, index=(0,))
     features = encoder(canvases(1, 32))
@@ -99,7 +99,7 @@ def test_one_vit_alone_is_a_pyramid_too() -> None:
     assert encoder.config.image_size == 32
 
 
-def test_a_pyramid_survives_json_and_a_state_dict() -> None:
+def test_a_pyramid_round_trips_through_json_and_a_state_dict() -> None:
     encoder = pyramid()
     fields = json.loads(json.dumps(encoder.config.to_dict()))
     config = PyramidConfig.from_dict(fields)
@@ -128,7 +128,7 @@ def test_gradients_are_finite_and_a_frozen_pyramid_has_none() -> None:
     assert not encoder.vit.training
 
 
-def test_levels_are_joined_at_the_first_ones_resolution() -> None:
+def test_levels_are_joined_at_the_resolution_of_the_first() -> None:
     levels = (torch.randn(2, 3, 8, 8), torch.randn(2, 5, 4, 4), torch.randn(2, 1, 8, 8))
     joined = resize_concat(levels)
     assert joined.shape == (2, 9, 8, 8)
@@ -159,7 +159,7 @@ def large(size: int) -> dict[str, Any]:
         ("refvlm-vit-336", (1024,), (24,)),
     ],
 )
-def test_presets_have_the_papers_feature_widths(
+def test_presets_have_the_feature_widths_of_the_paper(
     name: str, widths: tuple[int, ...], grids: tuple[int, ...]
 ) -> None:
     preset = PYRAMID_PRESETS[name]
@@ -194,13 +194,13 @@ def test_a_preset_is_loaded_from_folders(tmp_path: Path) -> None:
     assert_same_outputs(alone(pixels).pyramid[0], vit(pixels).pyramid[-1])
 
 
-def test_what_a_pyramid_cannot_give_is_refused() -> None:
+def test_impossible_pyramids_are_refused() -> None:
     vit, convolution = small_encoder("clip_vision_model"), small_encoder("convnext")
     with pytest.raises(ModelError, match="feature 5: expected 0 to 4"):
         join_encoders(vit, convolution, index=(0, 5))
     with pytest.raises(ModelError, match="feature 1: expected 0 to 0"):
         join_encoders(vit, None, index=(1,))
-    with pytest.raises(ModelError, match="a pyramid needs a feature"):
+    with pytest.raises(ModelError, match="expected at least one feature, got none"):
         join_encoders(vit, convolution, index=())
     with pytest.raises(ModelError, match="expected a ViT, got a ConvNeXt"):
         join_encoders(convolution, convolution, index=(0,))

@@ -43,7 +43,7 @@ def test_tokens_are_means_over_patches_and_over_frames(order: str) -> None:
         assert torch.allclose(mine, torch.cat(parts), atol=1e-6)
 
 
-def test_frames_that_are_not_there_have_no_influence() -> None:
+def test_absent_frames_have_no_influence() -> None:
     video = features(2, 5, 4)
     present = torch.tensor([[True, True, True, False, False], [True] * 5])
     tokens, valid = VideoPooling().pool(video, present)
@@ -57,7 +57,7 @@ def test_frames_that_are_not_there_have_no_influence() -> None:
     assert valid[0].tolist() == [True] * 3 + [False] * 2 + [True] * 4
 
 
-def test_the_order_of_frames_moves_temporal_tokens_alone() -> None:
+def test_the_order_of_frames_changes_temporal_tokens_only() -> None:
     video = features(1, 4, 3)
     order = torch.tensor([2, 0, 3, 1])
     tokens, _ = VideoPooling().pool(video)
@@ -66,7 +66,7 @@ def test_the_order_of_frames_moves_temporal_tokens_alone() -> None:
     assert torch.allclose(moved[:, 4:], tokens[:, 4:], atol=1e-6)
 
 
-def test_gradients_are_finite_and_reach_every_frame_that_is_there() -> None:
+def test_gradients_are_finite_and_reach_every_present_frame() -> None:
     video = features(1, 3, 2).requires_grad_()
     tokens, _ = VideoPooling().pool(video, torch.tensor([[True, False, True]]))
     tokens.square().sum().backward()
@@ -88,6 +88,6 @@ def test_a_video_without_frames_is_refused() -> None:
         VideoPooling().pool(torch.zeros(1, 0, 2, 6))
 
 
-def test_a_video_without_frames_to_look_at_is_refused() -> None:
+def test_a_pooling_of_no_frames_is_refused() -> None:
     with pytest.raises(ModelError, match="num_frames: expected at least 1, got 0"):
         VideoPooling(num_frames=0)

@@ -1,4 +1,4 @@
-"""Every model part of Pink, TAMP, u-LLaVA and REF-VLM as deixis has it, for ``docs/parts.md``."""
+"""The catalogue of model parts of Pink, TAMP, u-LLaVA and REF-VLM, for ``docs/parts.md``."""
 
 from deixis.models.catalogue.entry import CatalogueEntry, Size
 from deixis.models.catalogue.parts import PARTS

@@ -1,4 +1,4 @@
-"""One row of the catalogue, and how its numbers are counted."""
+"""A row of the catalogue and its parameter counts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ Built = nn.Module | Mapping[str, Adapter] | int
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A part at one shape, or under one preset; ``build`` gives it, or its parameters' number."""
+    """A part at one shape or preset; ``build`` returns it, or its number of parameters."""
 
     label: str
     build: Callable[[], Built]
 
     def count(self) -> tuple[int, int]:
-        """Parameters, and those of them that train; nothing is allocated."""
+        """Return the numbers of parameters and of trainable ones, without allocating memory."""
         with torch.device("meta"):
             built = self.build()
         if isinstance(built, int):
@@ -33,7 +33,7 @@ class Size:
         return total, sum(each.numel() for each in parameters if each.requires_grad)
 
     def describe(self) -> str:
-        """Label and number, as the table has them."""
+        """Return label and number for the table."""
         total, trained = self.count()
         rest = "" if trained == total else f", {trained:,} train"
         return f"{self.label}: {total:,}{rest}" if self.label else f"{total:,}{rest}"
@@ -44,12 +44,12 @@ class CatalogueEntry:
     """A part of one of the systems.
 
     Args:
-        group: The table that it stands in.
-        what: What it is, in a few words.
-        code: The class, function or table that it is.
-        source: System, section and equation; `deixis` for what is ours.
-        test: The file below ``tests`` that proves it.
-        sizes: What it counts at the papers' shapes; empty for what has no parameters.
+        group: Title of its table.
+        what: A short description.
+        code: Full name of its class, function or table.
+        source: System, section and equation; `deixis` for parts of none of the papers.
+        test: Its test file, below ``tests``.
+        sizes: Its sizes at the papers' shapes; empty for parts without parameters.
     """
 
     group: Group

@@ -1,4 +1,4 @@
-"""Memory of whole models at the papers' shapes, from shapes alone: no weight is made.
+"""Memory of whole models at the papers' shapes, computed on tensors without values.
 
 ``python -m deixis.models.catalogue.memory`` prints the tables of ``docs/parts.md``.
 """
@@ -30,10 +30,10 @@ from deixis.notation import Marker
 from deixis.notation.markers import spellings
 
 TEXT_TOKENS = 256
-"""Tokens of text beside those of image and regions."""
+"""Text tokens of a question, besides those of image and regions."""
 
 BATCH = 4
-"""Images of a batch, where one is encoded."""
+"""Images of a batch, for steps that also encode a single image."""
 
 REGIONS = REFERENCES = 4
 """Regions of a question, and references of its answer."""
@@ -44,29 +44,29 @@ _MEBIBYTE = 2**20
 
 @dataclass(frozen=True, slots=True)
 class PartMemory:
-    """What a part of a model weighs.
+    """The size of a part.
 
     Args:
         part: Its name in the model.
-        parameters: How many numbers it has.
+        parameters: Its number of parameters.
     """
 
     part: str
     parameters: int
 
     def weights(self, dtype: torch.dtype) -> int:
-        """Bytes of its parameters in a type."""
+        """Return the bytes of its parameters in a dtype."""
         return self.parameters * dtype.itemsize
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step of an answer, by a model on ``meta``.
+    """A step of an answer, computed by a model on ``meta``.
 
     Args:
-        part: The part that does it; ``whole`` for all of them, one after the other.
-        what: What is done, and to how much.
-        run: What does it. A step that writes a token lengthens the cache that it was given.
+        part: The part that computes it; ``whole`` for all steps in sequence.
+        what: A description of the step and its input.
+        run: The computation. A step that generates a token extends the cache that it gets.
     """
 
     part: str
@@ -74,12 +74,12 @@ class Step:
     run: Callable[[], object]
 
     def held(self) -> int:
-        """Measure the most bytes at once beside weights and inputs (see `held_bytes`)."""
+        """Return the peak bytes besides weights and inputs (see `held_bytes`)."""
         return held_bytes(self.run)
 
 
 def ullava() -> PointingVLM:
-    """u-LLaVA's wiring on ``meta``: CLIP ViT-L/14 at 336 pixels, Vicuna 7B, SAM ViT-H, locations."""
+    """Build u-LLaVA on ``meta``: CLIP ViT-L/14 at 336 px, Vicuna 7B, SAM ViT-H, locations."""
     return _built(
         vision=write_vision(shapes.clip(336)),
         notation="tokens",
@@ -88,7 +88,7 @@ def ullava() -> PointingVLM:
 
 
 def refvlm() -> PointingVLM:
-    """REF-VLM's wiring on ``meta``, by its public code: CLIP and ConvNeXt, Vicuna 7B, three decoders."""
+    """Build REF-VLM by its public code on ``meta``: CLIP, ConvNeXt, Vicuna 7B, three decoders."""
     return _built(
         vision=write_vision(shapes.pyramid()),
         notation="triplets",
@@ -104,7 +104,7 @@ def refvlm() -> PointingVLM:
 
 
 def part_memory(model: PointingVLM) -> list[PartMemory]:
-    """What the parts of a model weigh, the largest first, and then the model as a ``whole``."""
+    """Return the parts of a model, the largest first, then the model as a ``whole``."""
     parts = [
         PartMemory(name, sum(parameter.numel() for parameter in part.parameters()))
         for name, part in model.named_children()
@@ -114,7 +114,7 @@ def part_memory(model: PointingVLM) -> list[PartMemory]:
 
 
 def memory_tables() -> str:
-    """Parts and steps of both models as Markdown; sizes are in MiB."""
+    """Return tables of the parts and steps of both models as Markdown; sizes are in MiB."""
     return "\n".join(
         f"### {title}\n\n{weights_table(model)}\n{steps_table(model)}"
         for title, model in (("u-LLaVA", ullava()), ("REF-VLM", refvlm()))
@@ -122,7 +122,7 @@ def memory_tables() -> str:
 
 
 def weights_table(model: PointingVLM) -> str:
-    """A row for each part of a model."""
+    """Return a table with a row for each part of a model."""
     rows = [
         f"| `{part.part}` | {part.parameters:,} | {_mebibytes(part.weights(torch.bfloat16))} "
         f"| {_mebibytes(part.weights(torch.float32))} |\n"
@@ -133,7 +133,7 @@ def weights_table(model: PointingVLM) -> str:
 
 
 def steps_table(model: PointingVLM) -> str:
-    """A row for each step of an answer."""
+    """Return a table with a row for each step of an answer."""
     weights = {part.part: part.weights(torch.bfloat16) for part in part_memory(model)}
     rows = []
     for step in steps(model):
@@ -146,7 +146,7 @@ def steps_table(model: PointingVLM) -> str:
 
 
 def steps(model: PointingVLM) -> list[Step]:
-    """The steps of an answer, each by itself, and last all of them as one."""
+    """Return the steps of an answer, one by one, and then all of them as one step."""
     with torch.no_grad():
         features = model.vision_encoder(_canvas(model, 1))
         maps = model.pixel_decoder(features.pyramid)
@@ -189,7 +189,7 @@ def steps(model: PointingVLM) -> list[Step]:
     for unit, decoder in model.decoders.items():
         part = f"{unit}_decoder"
         decode = partial(decoder, _references(width), given)
-        # tables of positions are made once and kept for good
+        # tables of positions are computed once and cached
         held_bytes(decode)
         found.append(Step(part, f"{REFERENCES} references decoded", decode))
     whole = "a question read, one token written, its references decoded"
@@ -202,7 +202,7 @@ def _mebibytes(size: int) -> str:
 
 def _built(**fields: Any) -> PointingVLM:
     markers = [marker.value for marker in spellings()]
-    # what pads and what begins a turn are new as well
+    # the tokens for padding and for the start of a turn are new too
     first = _KNOWN + 3
     text = LlamaConfig(vocab_size=first + len(markers))
     config = PointingVLMConfig(
@@ -217,7 +217,7 @@ def _built(**fields: Any) -> PointingVLM:
 
 
 def _encoding(model: PointingVLM, segmenter: PromptedMaskDecoder) -> list[Step]:
-    """A segmenter that encodes images one by one, as it does by itself, and a batch at once."""
+    """Return steps of a segmenter that encodes a batch image by image, its default, and at once."""
     with torch.device("meta"):
         at_once = PromptedMaskDecoder(
             replace(segmenter.config, images_at_once=BATCH),
@@ -239,7 +239,7 @@ def _encoding(model: PointingVLM, segmenter: PromptedMaskDecoder) -> list[Step]:
 
 
 def _answer(model: PointingVLM) -> object:
-    """Ask about an image: what is kept from one step to the next is that of `generate`."""
+    """Ask about an image, keeping the same tensors between steps as `generate`."""
     tokens, cache = _prompt(model), _cache(model)
     segmenter = model.decoders.get("mask")
     framed = _framed(segmenter, 1) if isinstance(segmenter, PromptedMaskDecoder) else None
@@ -253,7 +253,7 @@ def _answer(model: PointingVLM) -> object:
 
 
 def _read(model: PointingVLM, embeddings: Tensor, cache: DynamicCache) -> Tensor:
-    """Read what comes after the cache, and say how likely each next token is."""
+    """Read the tokens after the cache; return the logits of each next token."""
     begin, count = cache.get_seq_length(), embeddings.shape[1]
     positions = torch.arange(begin, begin + count)[None]
     states = model.read(embeddings, positions, None, cache=cache)
@@ -261,7 +261,7 @@ def _read(model: PointingVLM, embeddings: Tensor, cache: DynamicCache) -> Tensor
 
 
 def _prompt(model: PointingVLM) -> Tensor:
-    """Ids of a question's tokens, of one image and some regions."""
+    """Return the token ids of a question with one image and some regions."""
     known, (form,) = model.config.marker_ids, set(model.config.region_forms.values())
     images = [known[Marker.IMAGE.value]] * model.config.image_tokens
     regions = [known[Marker.REGION.value]] * REGIONS * form.num_tokens
@@ -282,7 +282,7 @@ def _regions(model: PointingVLM) -> Regions:
 
 
 def _cache(model: PointingVLM, length: int = 0) -> DynamicCache:
-    """Keys and values of tokens that were read before."""
+    """Return a key-value cache of earlier tokens."""
     config = model.config.text_config
     cache = DynamicCache(config=config)
     size = 1, config.num_key_value_heads, length, config.head_dim

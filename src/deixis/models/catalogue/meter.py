@@ -1,8 +1,8 @@
-"""How much memory a forward pass takes, measured on tensors without values.
+"""Peak memory of a forward pass, measured on tensors without values.
 
-A tensor on the device ``meta`` has a shape and a type and no bytes. Operations on it make the
-same tensors as elsewhere, and let them go at the same time, so what a pass holds at once can be
-counted for a model that is larger than the machine.
+A tensor on the device ``meta`` has a shape and a dtype but no storage. Operations create and free
+the same tensors as on other devices, so the peak memory of a model larger than the machine can be
+computed.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,21 +17,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 _META = torch.device("meta")
-# these read the values of their indices, and take them from the processor
+# these read the values of indices, which must be on the processor
 _BY_INDEX = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default)
 
 
 class HeldBytes(TorchDispatchMode):
-    """The most bytes that were held at once of what operations made while it was entered.
+    """Count the peak bytes of tensors that operations create within the context.
 
-    What was there before counts nothing, and neither do views of it. What operations use inside and
-    do not return, a kernel's working memory, is not seen.
+    Earlier tensors and views of them are not counted, nor is working memory inside of kernels.
 
-    Whole numbers, truths and masks that a model reads values of are given on the processor; they
-    may meet tensors on ``meta`` in one operation, and are then taken without their values.
+    Integers, targets and masks whose values a model reads are on the processor. Operations may
+    combine them with tensors on ``meta``; their values are then ignored.
 
     Attributes:
-        peak: The most bytes at once so far; 0 before the first operation.
+        peak: Largest number of bytes at once so far; 0 before the first operation.
     """
 
     def __init__(self) -> None:
@@ -42,7 +41,7 @@ class HeldBytes(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Run an operation and count what it made."""
+        """Run an operation and count its results."""
         del types
         kwargs = kwargs or {}
         tensors = [*_tensors(args), *_tensors([*kwargs.values()])]
@@ -52,7 +51,7 @@ class HeldBytes(TorchDispatchMode):
         result = func(*args, **kwargs)
         storages = [tensor.untyped_storage() for tensor in _tensors(result)]
         made = {StorageWeakRef(storage): storage.nbytes() for storage in storages}
-        # a view has the storage of what it was given
+        # a view shares the storage of its input
         made = {place: size for place, size in made.items() if place not in given}
         if made:
             held = {place: size for place, size in self._held.items() if not place.expired()}
@@ -62,16 +61,16 @@ class HeldBytes(TorchDispatchMode):
 
 
 class FusedAttention(TorchFunctionMode):
-    """Attention that makes its result and nothing else, as fused kernels do.
+    """Compute attention without intermediate tensors, as fused kernels do.
 
-    Without a kernel, torch's own formula would hold every score in float32, which no accelerator
-    does.
+    Without a fused kernel, torch would create all scores in float32, which does not happen on
+    accelerators.
     """
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Replace scaled dot product attention, and run all else as it is."""
+        """Replace scaled dot product attention and run other functions unchanged."""
         del types
         if func is functional.scaled_dot_product_attention:
             return _attended(*args, **(kwargs or {}))
@@ -79,10 +78,9 @@ class FusedAttention(TorchFunctionMode):
 
 
 def held_bytes(run: Callable[[], object]) -> int:
-    """Measure the most bytes that a forward pass holds at once beside weights and inputs.
+    """Return the peak bytes of a forward pass besides weights and inputs.
 
-    Its result is included; attention is fused (see `FusedAttention`). Nothing is kept for a
-    backward pass.
+    The result is included. Attention is fused (see `FusedAttention`). There is no backward pass.
     """
     with torch.no_grad(), FusedAttention(), HeldBytes() as held:
         run()

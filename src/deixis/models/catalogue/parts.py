@@ -1,4 +1,4 @@
-"""The list of parts. Sections and equations are those of the papers' own numbering."""
+"""The list of parts, with sections and equations as numbered in the papers."""
 
 from collections.abc import Callable
 from functools import partial
@@ -330,7 +330,7 @@ PARTS: tuple[CatalogueEntry, ...] = (
         "models/decoders/test_registry.py",
     ),
     _router(
-        "zero loss of a decoder that nobody wants",
+        "zero loss of a decoder without references",
         "losses.scoring.tied_zero",
         'REF-VLM IV-C, "Latent Embeddings Router"',
         "models/decoders/test_scoring.py",
@@ -348,7 +348,7 @@ PARTS: tuple[CatalogueEntry, ...] = (
         "models/test_objectives.py",
     ),
     _router(
-        "Hungarian matching inside groups",
+        "Hungarian matching within groups",
         "matching.assign_groups",
         "REF-VLM IV-C, eqs. 5 to 8",
         "models/test_matching.py",
@@ -427,7 +427,7 @@ PARTS: tuple[CatalogueEntry, ...] = (
     _units(
         "depth",
         "decoders.depth.DepthDecoder",
-        "REF-VLM III-B, Table I; the design is ours",
+        "REF-VLM III-B, Table I; own design",
         "models/decoders/test_depth.py",
         Size(
             "REF-VLM's shape of masks",
@@ -508,7 +508,7 @@ PARTS: tuple[CatalogueEntry, ...] = (
         "models/decoders/test_prompted.py",
     ),
     _losses(
-        "OKS as COCO has it; the code's mean distance beside it",
+        "keypoints: OKS as in COCO, or the code's mean distance",
         "decoders.keypoints.object_keypoint_similarity",
         "REF-VLM, public code",
         "models/decoders/test_keypoints.py",
@@ -532,26 +532,26 @@ PARTS: tuple[CatalogueEntry, ...] = (
         "models/regions/test_alignment.py",
     ),
     _losses(
-        "contrast of regions and descriptions over all ranks",
+        "contrastive loss of regions and descriptions over all ranks",
         "losses.contrastive.contrastive_loss",
         "TAMP appendix F, eqs. 7 to 9",
         "models/test_contrastive.py",
     ),
     _losses(
-        "its temperature",
+        "temperature of the contrastive loss",
         "losses.contrastive.SimilarityScale",
         "TAMP appendix F, eq. 8",
         "models/test_contrastive.py",
         Size("", SimilarityScale),
     ),
     _losses(
-        "its batch of 16,384, piece by piece",
+        "contrastive loss of 16,384 regions, piece by piece",
         "losses.contrastive.cached_backward",
         "TAMP appendix C; deixis",
         "models/test_contrastive.py",
     ),
     _losses(
-        "words that hold for a cell",
+        "concepts of cells",
         "losses.concepts.concept_loss",
         "deixis",
         "models/test_pointing.py",
@@ -589,11 +589,11 @@ PARTS: tuple[CatalogueEntry, ...] = (
     _fusion(
         "fused box, by six named strategies",
         "deixis.inference.fusion.fuse_boxes",
-        "u-LLaVA 4.5, figure 2; the strategies are ours",
+        "u-LLaVA 4.5, figure 2; own strategies",
         "inference/test_fusion.py",
     ),
     _fusion(
-        "how good each source and each way is",
+        "comparison of the sources and the strategies",
         "deixis.evaluation.fusion_comparison.compare_fusion",
         "deixis",
         "evaluation/test_fusion_comparison.py",

@@ -1,4 +1,4 @@
-"""The networks of the papers at their own shapes, as plain data and as modules without weights."""
+"""Networks of the papers at their own shapes, as configurations and as modules without weights."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ LEVELS = (192, 384, 768, VISUAL)
 """Channels of REF-VLM's features 0, 1, 2 and 4."""
 
 BOXES, MASKS = DecoderConfig.refvlm("box"), DecoderConfig.refvlm("mask")
-"""REF-VLM's decoders (public code); the paper does not give their shapes."""
+"""Shapes of REF-VLM's decoders (public code); the paper does not state them."""
 
 _CLIP = {
     "model_type": "clip_vision_model",
@@ -72,7 +72,7 @@ def clip(image_size: int = 224) -> PretrainedVisionConfig:
 
 
 def eva() -> PretrainedVisionConfig:
-    """EVA-CLIP g/14, as BLIP-2 keeps it."""
+    """EVA-CLIP g/14, as in BLIP-2."""
     return vision_config(_EVA, layer=-1)
 
 
@@ -88,39 +88,39 @@ def pyramid(preset: str = "refvlm") -> PyramidConfig:
 
 
 def merging() -> MergingVisionConfig:
-    """Qwen2-VL's, before a language model of width 3584."""
+    """The vision model of Qwen2-VL, for a language model of width 3584."""
     return MergingVisionConfig({"model_type": "qwen2_vl_vision"}, 448)
 
 
 def language_model() -> LlamaForCausalLM:
-    """LLaMA 7B, which Vicuna 7B and LLaMA-2 7B have the shape of."""
+    """LLaMA 7B, whose shape Vicuna 7B and LLaMA-2 7B share."""
     return LlamaForCausalLM(LlamaConfig())
 
 
 def vision_adapters(preset: str) -> dict[str, Adapter]:
-    """Pink's in CLIP; its public code drops those of the layer that is not read."""
+    """Pink's adapters in CLIP; its public code drops those of the layer that is not read."""
     encoder = PretrainedEncoder(clip())
     skipped = 1 if preset == "code" else 0
     return insert_adapters(encoder, ADAPTER_PRESETS[preset], skip_last=skipped)
 
 
 def language_adapters(preset: str) -> dict[str, Adapter]:
-    """Pink's in the language model."""
+    """Pink's adapters in the language model."""
     return insert_adapters(language_model(), ADAPTER_PRESETS[preset])
 
 
 def language_tuned(choice: Tuning) -> int:
-    """Parameters that train in the language model."""
+    """Number of trainable parameters of the language model under a tuning."""
     return tune(language_model(), choice).trained
 
 
 def ullava_lora() -> int:
-    """Of u-LLaVA's LoRA."""
+    """Number of parameters of u-LLaVA's LoRA."""
     return language_tuned(Tuning("lora", lora=LoraChoice()))
 
 
 def connector(box_encoder: Any = "mlp", *, text: bool = True) -> ConnectorConfig:
-    """TAMP's connector with BERT-base as its text encoder; widths are ours."""
+    """TAMP's connector with BERT-base as text encoder; the paper does not state its widths."""
     return ConnectorConfig(
         box_encoder=box_encoder, text_encoder={"model_type": "bert"} if text else None
     )
@@ -132,7 +132,7 @@ def sam_huge() -> SamConfig:
 
 
 def prompted(kind: str) -> nn.Module:
-    """SAM ViT-H, which u-LLaVA and REF-VLM take, or SAM 2 Hiera-T behind the same projector."""
+    """SAM ViT-H, as in u-LLaVA and REF-VLM, or SAM 2 Hiera-T, with the same projector."""
     config = sam_huge() if kind == "sam" else Sam2Config()
     return build_prompted(PromptedConfig(segmenter=config.to_dict()), LANGUAGE)
 

@@ -1,7 +1,7 @@
-"""Whether a part is in the composite, used by a command, or alone: read off the source code.
+"""How parts are used: in the composite model, by a command, or alone, from the source code.
 
-A definition uses those that its source names. What `PointingVLM` reaches in this way is in the
-composite; what the command line reaches is used by a command.
+A definition uses the definitions that its source names. Parts reachable from `PointingVLM` are in
+the composite model; parts reachable from the command line are used by a command.
 """
 
 import ast
@@ -14,7 +14,7 @@ from typing import Literal
 
 Use = Literal["model", "command", "alone"]
 Name = tuple[str, str]
-"""A module and a definition at its top."""
+"""A module and a top-level definition in it."""
 
 _ROOT = Path(__file__).parents[2]
 MODEL: Name = ("deixis.models.pointing", "PointingVLM")
@@ -23,7 +23,7 @@ COMMANDS = "deixis.cli.app"
 
 @dataclass(frozen=True, slots=True)
 class _Module:
-    """Definitions at the top of a module, and where the names come from that it imports."""
+    """Top-level definitions of a module, and the origins of its imported names."""
 
     name: str
     tree: ast.Module
@@ -32,7 +32,7 @@ class _Module:
 
 
 def uses(codes: tuple[str, ...]) -> dict[str, Use]:
-    """How each class, function or table, given by its full name, is used."""
+    """Return the use of each class, function or table, given by full name."""
     model = _reached({MODEL})
     command = _reached(set(_named(_module(COMMANDS), _module(COMMANDS).tree)))
     found: dict[str, Use] = {}
@@ -58,7 +58,7 @@ def _reached(names: set[Name]) -> set[Name]:
 
 
 def _home(name: Name) -> Name:
-    """Where a name is defined, however often it is handed on."""
+    """Return where a name is defined, through any number of re-exports."""
     module = _module(name[0])
     if name[1] in module.definitions or name[1] not in module.imports:
         return name
@@ -66,7 +66,7 @@ def _home(name: Name) -> Name:
 
 
 def _named(module: _Module, node: ast.AST) -> Iterator[Name]:
-    """The definitions of deixis that a piece of source names."""
+    """Yield the definitions of deixis that a piece of source names."""
     imports = {**module.imports, **_imports(ast.walk(node))}
     for each in ast.walk(node):
         if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name):

@@ -1,18 +1,18 @@
-"""Weights that others have published, as parts of a deixis model.
+"""Import of published weights of other projects as parts of a deixis model.
 
-`import_weights` writes one file for each part, with the names of that part's own state:
+`import_weights` writes one file for each part, with the names of that part's state:
 
-| part | what it is |
+| part | content |
 |---|---|
 | ``language_model`` | ``LlamaForCausalLM`` of transformers |
 | ``vision_encoder`` | `deixis.models.vision`'s encoder with CLIP's vision transformer as ``model`` |
 | ``projector`` | `deixis.models.projector.Projector` |
-| ``language_adapters``, ``vision_adapters`` | `deixis.models.adapters`, inside those two |
+| ``language_adapters``, ``vision_adapters`` | `deixis.models.adapters` of these two parts |
 | ``location_decoder`` | u-LLaVA's box decoder |
 | ``prompted_decoder`` | a projector and Segment Anything as ``segmenter`` |
 | ``region_encoder`` | REF-VLM's mask-guided aggregation |
-| ``box_decoder``, ``mask_decoder``, ``pose_decoder`` | REF-VLM's, of the design ``detr`` |
-| ``pixel_decoder`` | MaskFormer's, from which REF-VLM's mask decoder cuts |
+| ``box_decoder``, ``mask_decoder``, ``pose_decoder`` | REF-VLM's, with the design ``detr`` |
+| ``pixel_decoder`` | MaskFormer's, for REF-VLM's mask decoder |
 
 The tables of names are `PINK`, `REFVLM` and `ULLAVA`.
 """

@@ -1,7 +1,7 @@
-"""Tensors of the networks that several systems share, as their public code and transformers name them.
+"""Names of tensors in networks that several systems share: public code and transformers.
 
 Keys are those of the code that saved the weights (transformers 4.2 to 4.4, Meta's
-segment-anything), names those that transformers 5 gives the same networks.
+segment-anything). Names are those of the same networks in transformers 5.
 """
 
 from deixis.models.published.rows import Row, joined, linear, norm
@@ -90,7 +90,7 @@ DETR_DECODER: tuple[Row, ...] = joined(
 
 
 def _sam_mlp(key: str, name: str, output: str, hidden: str) -> tuple[Row, ...]:
-    """Three linear maps, which transformers names otherwise."""
+    """Return the rows of three linear maps, which transformers names differently."""
     return joined(
         linear(f"{key}.layers.0", "", f"{name}.proj_in", f"{hidden} prompt"),
         linear(f"{key}.layers.1", "", f"{name}.layers.0", f"{hidden} {hidden}"),
@@ -251,4 +251,4 @@ SAM: tuple[Row, ...] = joined(
         "quality_hidden",
     ),
 )
-"""Segment Anything, to the names of ``SamModel``."""
+"""Segment Anything, with the names of ``SamModel``."""

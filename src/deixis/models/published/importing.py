@@ -1,4 +1,4 @@
-"""Published weights to parts of a deixis model, with a report of every key."""
+"""Convert published weights to parts of a deixis model, with a report of every key."""
 
 import json
 import re
@@ -32,20 +32,20 @@ from deixis.models.published.ullava import ULLAVA
 from deixis.storage import storing
 
 SYSTEMS: Mapping[str, Table] = {table.system: table for table in (PINK, REFVLM, ULLAVA)}
-"""Systems whose weights can be read."""
+"""Tables of the supported systems."""
 
 REPORT = "report.json"
 Activation = Literal["identity", "silu"]
-"""What may stand between the two maps of Pink's adapters."""
+"""The activation between the two maps of Pink's adapters."""
 SHARD_BYTES = 2**32
-"""A part larger than this is written to several files."""
+"""Bytes of a part above which it is written to several files."""
 
 
 def read_activation(name: str | None) -> Activation | None:
-    """An activation by its name; None where none is given.
+    """Return an activation by name, or None without a name.
 
     Raises:
-        ModelError: There is no such activation.
+        ModelError: The activation is unknown.
     """
     match name:
         case None | "identity" | "silu":
@@ -56,7 +56,7 @@ def read_activation(name: str | None) -> Activation | None:
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """A tensor that has a place."""
+    """A published tensor and its place in a deixis part."""
 
     key: str
     part: str
@@ -66,24 +66,23 @@ class Mapped:
 
 @dataclass(slots=True)
 class ImportReport:
-    """What became of every key.
+    """The outcome of an import for every key.
 
     Attributes:
-        system: Whose weights they are.
-        mapped: Tensors that were placed.
-        unmapped: Keys that no row of the table knows.
-        missing: Keys that their group should have, and has not; or a set of groups of which none
-            is there.
-        mismatched: Keys whose shape differs from what other tensors say, with both.
-        left_out: Keys that the table leaves out, and things in files that are no tensors.
-        passed_over: Files that are no weights.
-        groups: Groups of the table that are there.
-        sizes: What the words of the table's shapes came to.
-        unlike_released: Sizes that differ from the released weights', with both.
+        system: The system of the weights.
+        mapped: Tensors that were converted.
+        unmapped: Keys that the table does not have.
+        missing: Keys that their group lacks, or sets of alternative groups that are all missing.
+        mismatched: Keys whose shape contradicts other tensors, with both shapes.
+        left_out: Keys that the table leaves out, and values in files that are not tensors.
+        passed_over: Files without weights.
+        groups: Groups of the table that were found.
+        sizes: Sizes by the words of the table's shapes.
+        unlike_released: Sizes that differ from those of the released weights, with both.
         files: Files written, by part.
-        settings: What a model has to be told that no tensor says: the ``offset`` of hidden states,
-            what stands between the maps of ``language_adapters`` and ``vision_adapters``.
-        tokens: Tokens that were added to the published vocabulary, with the numbers of their rows.
+        settings: Settings of the model that tensors do not determine: the ``offset`` of latent
+            references, and the activation of ``language_adapters`` and ``vision_adapters``.
+        tokens: Tokens that were added to the published vocabulary, with their row indices.
     """
 
     system: str
@@ -102,16 +101,16 @@ class ImportReport:
 
     @property
     def complete(self) -> bool:
-        """Whether every key has a place and every place its key."""
+        """Whether all keys were converted and none is missing."""
         return not (self.unmapped or self.missing or self.mismatched)
 
     @property
     def parts(self) -> dict[str, int]:
-        """How many tensors each part has."""
+        """Number of tensors of each part."""
         return dict(sorted(Counter(each.part for each in self.mapped).items()))
 
     def problems(self) -> str:
-        """Say how many keys of each kind have no place, and name some."""
+        """Return the number of keys with problems of each kind, with examples."""
         told = {
             "unmapped": self.unmapped,
             "missing": self.missing,
@@ -124,7 +123,7 @@ class ImportReport:
         )
 
     def to_dict(self) -> dict[str, object]:
-        """Return the report as JSON can hold it."""
+        """Return the report as data for JSON."""
         return {**asdict(self), "parts": self.parts, "complete": self.complete}
 
 
@@ -136,25 +135,23 @@ def import_weights(
     partial: bool = False,
     activation: Activation | None = None,
 ) -> ImportReport:
-    """Write published weights as one safetensors file for each part, and a report.
+    """Convert published weights to one safetensors file for each part, and write a report.
 
-    Names inside a file are those of the part's own state; `deixis.models.published` lists parts.
-    Pickled files are read by another process that knows nothing but tensors. Numbers keep their
-    type.
+    Names in a file are those of the part's own state; `deixis.models.published` lists the parts.
+    Pickled files are read by a separate process that accepts tensors only. Dtypes are kept.
 
     Args:
         system: ``pink``, ``refvlm`` or ``ullava``.
-        source: A folder with the published files; those of several downloads may lie together.
+        source: A folder with the published files; files of several downloads may be combined.
         folder: An empty folder for the parts and ``report.json``.
-        partial: Write what has a place even where keys are unmapped, missing or of another shape.
-        activation: What stands between the two maps of Pink's language adapters. No tensor tells;
-            ``config.json`` beside the weights does where it is there. Those of the vision encoder
-            have nothing between them in the public code.
+        partial: Write converted tensors even if keys are unmapped, missing or of another shape.
+        activation: The activation of Pink's language adapters, which tensors do not determine; by
+            default that in ``config.json``. In the public code, vision adapters have none.
 
     Raises:
-        ModelError: There is no such system, or an activation is given for one without adapters.
-        CheckpointError: A file is refused or damaged, two files hold the same key, nothing says
-            what the activation is, or, unless ``partial``, a key has no place or a place no key.
+        ModelError: The system is unknown, or an activation is given for a system without adapters.
+        CheckpointError: A file is refused or damaged, two files have the same key, the activation
+            is unknown, or, unless ``partial``, keys are unmapped, missing or of another shape.
         StorageError: The folder cannot be written.
     """
     if system not in SYSTEMS:
@@ -170,7 +167,7 @@ def import_weights(
             shapes: dict[str, tuple[int, ...]] = {}
             left_out: dict[str, str] = {}
             for file in files:
-                left_out |= {f"{file.path.name}: {name}": "no tensor" for name in file.beside}
+                left_out |= {f"{file.path.name}: {name}": "not a tensor" for name in file.beside}
                 for key, shape in shapes_of(file).items():
                     if key in homes and not _replaces(file, homes[key]):
                         raise CheckpointError(
@@ -197,10 +194,10 @@ def import_weights(
 
 
 def match_keys(table: Table, shapes: Mapping[str, tuple[int, ...]]) -> ImportReport:
-    """Find the place of every key, by name and shape; nothing is read but these.
+    """Find the place of every key by name and shape, without reading tensors.
 
-    A group is there where any key of it is; then all of it has to be, for every number from 0 to
-    the largest one that the same stack has.
+    If any key of a group exists, all of its keys are required, for every index from 0 to the
+    largest of its stack.
     """
     report = ImportReport(table.system)
     left_out = {_pattern(key): why for key, why in table.left_out.items()}
@@ -249,18 +246,18 @@ def match_keys(table: Table, shapes: Mapping[str, tuple[int, ...]]) -> ImportRep
 
 
 def _way_out(report: ImportReport, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """What helps where keys do not fit: another system, or to do with what is there."""
+    """Return a hint for keys that do not fit: another system, or a partial import."""
     placed = {name: len(match_keys(table, shapes).mapped) for name, table in SYSTEMS.items()}
     best = max(placed, key=lambda name: placed[name])
     if placed[best] > len(report.mapped):
         return f"{placed[best]} of its {len(shapes)} keys are those of {best}"
-    return "--partial writes what has a place"
+    return "--partial writes the parts that fit"
 
 
 def _settings(
     table: Table, report: ImportReport, config: Mapping[str, Any], activation: Activation | None
 ) -> dict[str, str]:
-    """What a model has to be told that is in no tensor."""
+    """Return the settings of a model that tensors do not determine."""
     settings = dict(table.settings)
     if not any(part.endswith("_adapters") for part in report.parts):
         return settings
@@ -270,7 +267,7 @@ def _settings(
     found = None if said is None else "silu" if said else "identity"
     if found is None and activation is None:
         raise CheckpointError(
-            f"adapters of {table.system}: whether SiLU stands between their maps is in no tensor, "
+            f"adapters of {table.system}: tensors do not determine their activation, "
             f"and no config.json beside them has {table.non_linear}\n"
             "hint: --activation identity (the public code's default) or --activation silu"
         )
@@ -280,7 +277,7 @@ def _settings(
         )
     biased = any(each.name.endswith("adapter.down.bias") for each in report.mapped)
     language = found or activation or "identity"
-    # the public code, whose adapters have biases, never gives the vision encoder's an activation
+    # in the public code, whose adapters have biases, vision adapters never have an activation
     return {
         **settings,
         "language_adapters": language,
@@ -289,13 +286,13 @@ def _settings(
 
 
 def _tokens_of(table: Table, config: Mapping[str, Any]) -> dict[str, int]:
-    """The tokens whose numbers ``config.json`` holds."""
+    """Return the tokens whose indices are in ``config.json``."""
     numbers = [(token, config_field(config, name)) for name, token in table.tokens.items()]
     return {token: number for token, number in numbers if isinstance(number, int)}
 
 
 def _replaces(later: WeightFile, earlier: WeightFile) -> bool:
-    """Whether a file holds newer weights than shards: those that training saved alone."""
+    """Return whether a file has newer weights than shards, since training saved it separately."""
     return later.path.name.startswith("saved_parameters") and not earlier.path.name.startswith(
         "saved_parameters"
     )
@@ -320,7 +317,7 @@ def _numbered(text: str, number: int | None) -> str:
 def _measure(
     row: Row, number: int | None, shape: tuple[int, ...], sizes: dict[str, int]
 ) -> str | None:
-    """Why a shape does not fit its row; sizes that are new are kept if it does."""
+    """Return why a shape does not fit its row, or None; record new sizes if it fits."""
     words = [_numbered(word, number) for word in row.shape.split()]
     if len(words) != len(shape):
         return f"expected {len(words)} axes, got {list(shape)}"

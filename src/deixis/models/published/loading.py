@@ -1,4 +1,4 @@
-"""Imported parts into a model."""
+"""Load imported parts into a model."""
 
 import json
 import re
@@ -34,10 +34,10 @@ PLACES: Mapping[str, str] = MappingProxyType(
         "vision_adapters": "vision_encoder",
     }
 )
-"""Which part of a model takes an imported one; adapters go into it."""
+"""The model's part for each imported part; adapters are inserted into theirs."""
 
 DETR_PARTS = ("box_decoder", "mask_decoder", "pose_decoder")
-"""Parts that only decoders of the design ``detr`` take."""
+"""Imported parts that require decoders with the design ``detr``."""
 
 WHOLE_STACKS = ("language_model", "vision_encoder")
 """Parts that take weights of all their layers or of none."""
@@ -45,14 +45,14 @@ WHOLE_STACKS = ("language_model", "vision_encoder")
 _LAYER = re.compile(r"\blayers\.(\d+)\.")
 
 VOCABULARY = ("embed_tokens.weight", "lm_head.weight")
-"""Tensors with a row a token: a model with markers of its own has more of them."""
+"""Tensors with one row per token, of which a model with markers has more."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedPart:
-    """What became of a part: tensors that were taken, and names of the model's that stay as they are.
+    """The outcome of loading a part: loaded tensors, and names of the model's unchanged ones.
 
-    ``no_row`` are tokens of the published vocabulary for which the model has none.
+    ``no_row`` lists tokens of the published vocabulary that the model lacks.
     """
 
     part: str
@@ -64,7 +64,7 @@ class LoadedPart:
 
 @dataclass(frozen=True, slots=True)
 class ImportedReport:
-    """What an import says of its parts; fields as in `ImportReport`."""
+    """The report of an import; fields as in `ImportReport`."""
 
     files: Mapping[str, Sequence[str]]
     settings: Mapping[str, str]
@@ -72,7 +72,7 @@ class ImportedReport:
 
 
 def read_report(folder: Path) -> ImportedReport:
-    """Read what an import wrote beside its parts.
+    """Read the report in a folder of imported parts.
 
     Raises:
         CheckpointError: The folder was not written by an import, or the report is damaged.
@@ -97,26 +97,25 @@ def load_imported(
     vocabulary: Mapping[str, int] | None = None,
     turns: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[LoadedPart, ...]:
-    """Put parts that `import_weights` wrote into a model that has their shapes.
+    """Load parts that `import_weights` wrote into a model of matching shapes.
 
-    Every tensor has to have its place. What the model has beyond them (a quality estimate, rows of
-    the vocabulary for markers) stays as it is, and is told. Adapters are put in first where the
-    model has none: with biases where the weights have them, and between their maps what the import
-    was told.
+    Every imported tensor must have a place. Other tensors of the model (a quality estimate,
+    vocabulary rows of markers) stay unchanged and are reported. Missing adapters are inserted
+    first, with biases if the weights have them and with the activation of the report.
 
-    Rows of the vocabulary go by token: those of tokens that were added to the published one to the
-    marker or token that they are here, all others to the same number.
+    Vocabulary rows are assigned by token: rows of tokens that were added to the published
+    vocabulary go to the same marker or token of the model, all others to the same index.
 
     Args:
         model: A `PointingVLM`.
-        folder: What `import_weights` wrote.
-        vocabulary: The tokens of the model's tokenizer with their numbers.
-        turns: Those of them that begin turns, which are ours as its markers are.
+        folder: A folder that `import_weights` wrote.
+        vocabulary: The tokens of the model's tokenizer with their indices.
+        turns: Tokens of the model that begin turns, by name.
 
     Raises:
         CheckpointError: The folder was not written by an import, a file is damaged, a tensor has no
-            place of its shape, a stack has fewer layers than the model's, or rows of the
-            vocabulary would take the place of markers.
+            place of its shape, a stack has fewer layers than the model's, or vocabulary rows would
+            overwrite markers.
         ModelError: The model lacks a part.
     """
     report = read_report(folder)
@@ -137,7 +136,7 @@ def load_imported(
     markers = getattr(model.config, "marker_ids", {})
     words = Words(report.tokens, {**markers, **turns}, vocabulary)
     own = {part: places_of(model, part) for part in parts}
-    # adapters give the maps around them no other names, and want them to be there
+    # adapters do not rename the maps around them, and require these to exist
     order = sorted(parts, key=lambda part: part.endswith("_adapters"))
     return tuple(
         _load(model, part, parts[part], own[part], words, report.settings) for part in order
@@ -145,10 +144,10 @@ def load_imported(
 
 
 def places_of(model: nn.Module, part: str) -> str:
-    """The model's part that takes an imported one.
+    """Return the model's part for an imported one.
 
     Raises:
-        ModelError: The model has none.
+        ModelError: The model lacks it.
     """
     place = PLACES.get(part)
     module = None if place is None else getattr(model, place, None)
@@ -158,7 +157,7 @@ def places_of(model: nn.Module, part: str) -> str:
         raise ModelError(
             f"imported part {part}: expected a model whose {place} has the design detr"
         )
-    # of two encoders, the one that image tokens come from
+    # of two encoders, the one of the image tokens
     return "vision_encoder.vit" if isinstance(module, PyramidEncoder) else place
 
 
@@ -191,7 +190,7 @@ def _load(
         mine.copy_(tensor)
     _check_layers(part, tensors, own)
     adapted = part.endswith("_adapters")
-    # one of two names for one tensor is enough
+    # one of two names of a shared tensor is enough
     filled = {id(own[name]) for name in tensors}
     stay = [
         name
@@ -202,7 +201,7 @@ def _load(
 
 
 def _check_layers(part: str, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """See that a language model or an encoder gets all of its layers, where it gets any."""
+    """Check that a language model or an encoder gets either all of its layers or none."""
     if part not in WHOLE_STACKS:
         return
     given, has = (len({m[1] for m in map(_LAYER.search, names) if m}) for names in (tensors, own))
@@ -215,7 +214,7 @@ def _check_layers(part: str, tensors: Mapping[str, Tensor], own: Mapping[str, Te
 def _adapters(
     module: nn.Module, tensors: Mapping[str, Tensor], part: str, settings: Mapping[str, str]
 ) -> Tuning:
-    """The adapters that the weights were those of."""
+    """Return the adapter configuration of the weights."""
     first = next(tensor for name, tensor in tensors.items() if name.endswith("down.weight"))
     preset = ADAPTER_PRESETS["code" if any(n.endswith("bias") for n in tensors) else "paper"]
     match settings.get(part):
@@ -223,7 +222,7 @@ def _adapters(
             shape = AdapterConfig(len(first), activation, preset.bias, preset.dropout)
         case other:
             raise CheckpointError(
-                f"imported part {part}: expected identity or silu between the maps, got {other}\n"
+                f"imported part {part}: expected activation identity or silu, got {other}\n"
                 "hint: import the weights again, with --activation where config.json does not say it"
             )
     layers = sum(name.endswith("down.weight") for name in tensors)

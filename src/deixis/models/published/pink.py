@@ -1,8 +1,8 @@
-"""Pink: ``saved_parameters.pth`` and, where they lie beside it, shards of the LLaMA it was trained on.
+"""Pink: ``saved_parameters.pth`` and, optionally, shards of its LLaMA in the same folder.
 
-The public code saves what was trained: adapters before each self-attention, the projector and, with
+The public code saves trained weights: adapters before each self-attention, the projector and, with
 mark tokens, embeddings. Parts: ``language_model``, ``vision_encoder`` (CLIP), ``projector``,
-``language_adapters`` and ``vision_adapters`` (names as in the model that they are put into).
+``language_adapters`` and ``vision_adapters`` (names as in the models with adapters).
 """
 
 from deixis.models.published.architectures import CLIP_VISION, LLAMA
@@ -37,7 +37,7 @@ PINK = Table(
         "language model": renamed(
             [row for row in LLAMA if row not in _EMBEDDINGS], "", "language_model", ""
         ),
-        # with mark tokens they are trained, and lie beside the adapters without the rest
+        # with mark tokens they are trained, and saved with the adapters without the rest
         "token embeddings": renamed(_EMBEDDINGS, "", "language_model", ""),
         "vision encoder": renamed(
             CLIP_VISION, "vision_model.vision_model.", "vision_encoder", "model."
@@ -46,7 +46,7 @@ PINK = Table(
         "language adapters": _adapters(
             "model.layers.*", "language_adapters", "model.layers.*", "language"
         ),
-        # the public code takes the adapters of the layers past the one that is read away
+        # the public code removes the adapters of layers after the one that is read
         "vision adapters": _adapters(
             "vision_model.vision_model.encoder.layers.*",
             "vision_adapters",
@@ -70,4 +70,4 @@ PINK = Table(
     },
     non_linear="adapter_non_linear",
 )
-"""How Pink's published weights become parts."""
+"""Mapping of Pink's published weights to parts."""

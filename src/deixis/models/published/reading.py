@@ -1,4 +1,4 @@
-"""Files of published weights, read without letting any of them run."""
+"""Read files of published weights without running code in them."""
 
 import json
 import os
@@ -17,29 +17,29 @@ from deixis.models.weight_files import check_header, shards
 PICKLED = (".bin", ".pt", ".pth")
 _SUFFIXES = {*PICKLED, ".safetensors"}
 SECONDS = 3600
-"""How long the pickled files of a folder may take."""
+"""Time limit in seconds for the pickled files of a folder."""
 
 NOT_WEIGHTS = {
-    "optimizer": "the state of an optimizer",
-    "rng_state": "the state of random streams",
-    "scheduler": "the state of a schedule",
+    "optimizer": "optimizer state",
+    "rng_state": "state of random generators",
+    "scheduler": "state of the learning rate schedule",
     "training_args": "settings of a training run",
 }
-"""Files of training runs that lie beside weights, by the beginning of their names."""
+"""Files of training runs without weights, by the start of their names."""
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-"""What a file begins with that only says where Git LFS has the true one."""
+"""Start of a Git LFS pointer, a file that only names the content."""
 JSON_LIMIT = 2**26
-"""The most bytes of a JSON file beside weights."""
+"""Largest size in bytes of a JSON file."""
 
 _PROGRAM = Path(__file__).parent / "unpickle_weights.py"
 
 
 @dataclass(frozen=True, slots=True)
 class WeightFile:
-    """One file as safetensors; ``path`` is the published one, ``readable`` what to open.
+    """A weight file as safetensors; ``path`` is the published file, ``readable`` the one to open.
 
-    ``beside`` names what the file holds that is no tensor.
+    ``beside`` names values in the file that are not tensors.
     """
 
     path: Path
@@ -48,13 +48,13 @@ class WeightFile:
 
 
 def weight_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
-    """Find the weights of a folder, and what is passed over, with the reason.
+    """Return the weight files of a folder, and other files with the reason to skip them.
 
-    Where there is an index of shards, those are the weights, and further files are taken too.
+    With an index of shards, these are its shards and any further weight files.
 
     Raises:
-        CheckpointError: There is no folder or no weight file, a shard is missing, or a file is a
-            link, lies elsewhere or is a pointer of Git LFS.
+        CheckpointError: The folder does not exist or has no weight file, a shard is missing, or a
+            file is a link, lies outside of the folder or is a Git LFS pointer.
     """
     if not folder.is_dir():
         hint = f"\nhint: name the folder of that file, {folder.parent}" if folder.is_file() else ""
@@ -72,7 +72,7 @@ def weight_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
             continue
         if path.is_symlink() or not path.is_file():
             raise CheckpointError(
-                f"{path}: expected a file, not a link or anything else\n"
+                f"{path}: expected a regular file\n"
                 "hint: download into a folder of its own (hf download NAME --local-dir DIR)"
             )
         _check_pointer(path)
@@ -80,20 +80,20 @@ def weight_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
     for index in sorted(folder.glob("*.index.json")):
         missing = set(shards(index).values()) - {path.name for path in found}
         if missing:
-            raise CheckpointError(f"{index}: names shards that are not there: {sorted(missing)}")
+            raise CheckpointError(f"{index}: shards are missing: {sorted(missing)}")
     if not found:
         inside = sorted(
             path.name
             for path in folder.iterdir()
             if path.is_dir() and any(one.suffix in _SUFFIXES for one in path.glob("*"))
         )
-        hint = f"\nhint: there are some in its folders {inside}" if inside else ""
+        hint = f"\nhint: its folders {inside} have some" if inside else ""
         raise CheckpointError(f"{folder}: no .pth, .pt, .bin or .safetensors file in it{hint}")
     return found, passed
 
 
 def indexed_keys(folder: Path) -> dict[str, str]:
-    """The keys that indexes of shards name, each with the file that should hold it."""
+    """Return the keys in indexes of shards, each with its file."""
     return {
         key: name
         for index in sorted(folder.glob("*.index.json"))
@@ -102,17 +102,17 @@ def indexed_keys(folder: Path) -> dict[str, str]:
 
 
 def published_config(folder: Path) -> Mapping[str, Any]:
-    """What ``config.json`` beside weights says; empty without that file.
+    """Return the content of ``config.json``; empty without that file.
 
     Raises:
-        CheckpointError: It is damaged.
+        CheckpointError: The file is damaged.
     """
     path = folder / "config.json"
     return read_object(path) if path.is_file() else {}
 
 
 def config_field(config: Mapping[str, Any], name: str) -> object:
-    """A field by its dotted name; None where it is not there."""
+    """Return a field by its dotted name, or None."""
     value: object = config
     for step in name.split("."):
         value = value.get(step) if isinstance(value, Mapping) else None
@@ -120,13 +120,13 @@ def config_field(config: Mapping[str, Any], name: str) -> object:
 
 
 def added_tokens(folder: Path) -> dict[str, int]:
-    """Tokens that were added to a published tokenizer, with their numbers.
+    """Return the tokens that were added to a published tokenizer, with their indices.
 
-    Read from ``added_tokens.json``, ``tokenizer_config.json`` and ``tokenizer.json``, as far as they
-    are there.
+    They are read from ``added_tokens.json``, ``tokenizer_config.json`` and ``tokenizer.json``, as
+    far as these exist.
 
     Raises:
-        CheckpointError: A file is damaged, or two of them disagree.
+        CheckpointError: A file is damaged, or two files contradict each other.
     """
     found: dict[str, int] = {}
     for name, read in _TOKEN_READERS.items():
@@ -136,11 +136,11 @@ def added_tokens(folder: Path) -> dict[str, int]:
         try:
             tokens = read(read_object(path))
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise CheckpointError(f"{path}: expected added tokens with numbers") from error
+            raise CheckpointError(f"{path}: expected added tokens with indices") from error
         for token, number in tokens.items():
             if found.setdefault(token, number) != number:
                 raise CheckpointError(
-                    f"{path}: token {token!r} has number {number}, in another file {found[token]}"
+                    f"{path}: token {token!r} has index {number}, in another file {found[token]}"
                 )
     return found
 
@@ -149,7 +149,7 @@ def read_object(path: Path) -> Mapping[str, Any]:
     """Read a JSON object.
 
     Raises:
-        CheckpointError: The file is something else, or too large.
+        CheckpointError: The file is not a JSON object, or is too large.
     """
     if path.stat().st_size > JSON_LIMIT:
         raise CheckpointError(f"{path}: expected at most {JSON_LIMIT} bytes")
@@ -174,11 +174,11 @@ _TOKEN_READERS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, int]]] = {
 
 
 def readable_files(paths: Sequence[Path], scratch: Path) -> list[WeightFile]:
-    """Give files as safetensors, those that are pickled converted into ``scratch``.
+    """Return files as safetensors; pickled ones are converted into ``scratch``.
 
     Raises:
-        CheckpointError: A file is damaged, refers to anything but tensors, or holds a number that
-            is not finite.
+        CheckpointError: A file is damaged, has references other than to tensors, or holds a number
+            that is not finite.
     """
     pickled = [path for path in paths if path.suffix in PICKLED]
     told = dict(zip(pickled, unpickled(pickled, scratch), strict=True))
@@ -192,22 +192,22 @@ def readable_files(paths: Sequence[Path], scratch: Path) -> list[WeightFile]:
         if "refused" in answer:
             raise CheckpointError(
                 f"{path}: refused: {answer['refused']}\n"
-                "hint: where its origin is trusted, save its tensors as .safetensors"
+                "hint: if you trust its origin, save its tensors as .safetensors"
             )
         files.append(WeightFile(path, _target(path, scratch), tuple(answer["beside"])))
     return files
 
 
 def unpickled(paths: Sequence[Path], scratch: Path) -> list[dict[str, Any]]:
-    """Let another process convert pickled files, and give what it tells of each.
+    """Convert pickled files in another process; return its answer for each file.
 
-    Each is told of by ``beside``, names of what is no tensor, or ``refused``, a reason; a file at
-    which the process ends is refused, with all that come after it.
+    An answer has ``beside``, names of values that are not tensors, or ``refused``, a reason. If the
+    process dies, the current file and all later ones are refused.
     """
     if not paths:
         return []
     pairs = [str(each.resolve()) for path in paths for each in (path, _target(path, scratch))]
-    # nothing of this process's environment is handed on, and no module from where we stand
+    # without environment variables, and without modules from the working folder
     command = [sys.executable, "-I", str(_PROGRAM), *pairs]
     environment = {"PATH": os.defpath, "OMP_NUM_THREADS": "1"}
     ending = f"its reader took more than {SECONDS} seconds"
@@ -228,7 +228,7 @@ def unpickled(paths: Sequence[Path], scratch: Path) -> list[dict[str, Any]]:
 
 
 def shapes_of(file: WeightFile) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor, by key.
+    """Return the shape of every tensor by key.
 
     Raises:
         CheckpointError: The file is damaged.

@@ -1,13 +1,14 @@
-"""REF-VLM: the ``.pth`` of ``REFVLMModel``, by the names of its public code; no weights are released.
+"""REF-VLM: the ``.pth`` of ``REFVLMModel``, with the names of its public code; none is released.
 
-Parts: ``language_model``, ``vision_encoder`` (CLIP), ``projector``, ``region_encoder``, ``box_decoder``,
-``mask_decoder``, ``pixel_decoder`` (of masks), ``pose_decoder``, ``prompted_decoder`` (Segment Anything
-as a plug-in). Box, mask and pose decoders are Hugging Face's DETR and MaskFormer with maps before
-and after them; their names are those of transformers 5 inside ``decoder``, ``query_decoder`` and
-``pixel_decoder``. They go into decoders of the design ``detr`` (`deixis.models.decoders.detr`).
+Parts: ``language_model``, ``vision_encoder`` (CLIP), ``projector``, ``region_encoder``,
+``box_decoder``, ``mask_decoder``, ``pixel_decoder`` (of masks), ``pose_decoder``,
+``prompted_decoder`` (Segment Anything as a plug-in). Box, mask and pose decoders are Hugging Face's
+DETR and MaskFormer with linear maps before and after them, under the names of transformers 5 within
+``decoder``, ``query_decoder`` and ``pixel_decoder``. They need decoders with the design ``detr``
+(`deixis.models.decoders.detr`).
 
-The public code saves keys with ``ref_adapter.`` where its module is called ``vd_adapter``, so files
-have no weights of that adapter; keys of it that are there all the same are reported.
+The public code saves keys with ``ref_adapter.``, but its module is called ``vd_adapter``, so files
+have no weights of that adapter. If keys of it exist, they are reported.
 """
 
 from deixis.models.published.architectures import CLIP_VISION, DETR_DECODER, LLAMA, SAM
@@ -15,7 +16,7 @@ from deixis.models.published.rows import Row, Table, joined, linear, norm, renam
 
 
 def _head(key: str, part: str, name: str, output: str) -> tuple[Row, ...]:
-    """DETR's three linear maps."""
+    """Return the rows of DETR's three linear maps."""
     return joined(
         *(
             linear(f"{key}.layers.{n}", part, f"{name}.layers.{n}", "decoder decoder")
@@ -156,7 +157,7 @@ REFVLM = Table(
             _box_decoder(
                 "visual_decoder.pose.box_decoder.", "pose_decoder", "box_decoder.", "pose_queries"
             ),
-            # these queries are what the box decoder gives
+            # these queries are the output of the box decoder
             _queries(
                 _KEYPOINTS, "pose_decoder", "keypoint_decoder.", "joint_queries", "decoder decoder"
             ),
@@ -199,7 +200,7 @@ REFVLM = Table(
     left_out={
         "llm.model.layers.*.self_attn.rotary_emb.inv_freq": "computed, not learned",
         "visual_encoder.vision_model.embeddings.position_ids": "computed, not learned",
-        f"{_MASK}queries_embedder.weight": "no forward pass of the public code reads it",
+        f"{_MASK}queries_embedder.weight": "not used by any forward pass of the public code",
         f"{_MASK}sam.pixel_mean": "a constant of the image processor",
         f"{_MASK}sam.pixel_std": "a constant of the image processor",
     },
@@ -217,4 +218,4 @@ REFVLM = Table(
         "region_tokens": 9,
     },
 )
-"""How REF-VLM's weights become parts."""
+"""Mapping of REF-VLM's weights to parts."""

@@ -1,8 +1,8 @@
-"""What a mapping of published weights is made of: rows that say where a tensor goes.
+"""Rows of a mapping of published weights: the place of each tensor in a deixis model.
 
-A ``*`` in a key stands for a number, such as that of a layer; it is the same number in the name.
-Shapes are words for sizes: the first tensor that has a word says how much it is, and all others
-have to agree. A word with ``*`` is a size that each number has for itself.
+A ``*`` in a key is an index, such as that of a layer, and the same index in the name. Shapes are
+words for sizes: the first tensor with a word defines its size, and all others must agree. A word
+with ``*`` is a size for each index.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One tensor, or one for each number.
+    """One tensor, or one for each index.
 
     Attributes:
         key: Its name in the published file.
-        part: The part of a deixis model that it belongs to.
-        name: Its name inside that part.
+        part: The deixis part that it belongs to.
+        name: Its name in that part.
         shape: A word or a number for each axis, as in ``language visual``.
-        optional: Whether files may go without it.
+        optional: Whether files may lack it.
     """
 
     key: str
@@ -30,19 +30,19 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """How the published weights of one system become parts.
+    """Mapping of the published weights of one system to parts.
 
     Attributes:
         system: The system's name.
-        source: Which public code saves these names.
-        groups: Rows that are in a file together; a file may go without a whole group.
-        required: Of each set of groups, one has to be there.
-        left_out: Keys that become nothing, with the reason.
-        sizes: What the words come to in the weights that are released.
-        settings: What a model has to be told of that is in no tensor, by the name of the setting.
-        tokens: Fields of ``config.json``, dotted, that hold the number of a token, and the token.
-        non_linear: The field of ``config.json`` that says whether SiLU stands between the maps of
-            the system's adapters, which no tensor tells; empty where it has no adapters.
+        source: The public code that saves these names.
+        groups: Rows that files have together; a file may lack a whole group.
+        required: Sets of alternative groups, of which one each is required.
+        left_out: Keys without a place, with the reason.
+        sizes: Sizes by word in the released weights.
+        settings: Settings of the model that tensors do not determine, by name.
+        tokens: Dotted fields of ``config.json`` with a token's index, and the token.
+        non_linear: The field of ``config.json`` that says whether the system's adapters have SiLU
+            between their maps; empty without adapters.
     """
 
     system: str
@@ -59,7 +59,7 @@ class Table:
 def linear(
     key: str, part: str, name: str, shape: str, *, bias: bool = True, optional_bias: bool = False
 ) -> tuple[Row, ...]:
-    """Rows of a linear map or a convolution; ``shape`` is that of the weight, outputs first."""
+    """Return rows of a linear map or convolution with weights of ``shape``, outputs first."""
     weight = Row(f"{key}.weight", part, f"{name}.weight", shape)
     if not bias:
         return (weight,)
@@ -68,15 +68,15 @@ def linear(
 
 
 def norm(key: str, part: str, name: str, width: str) -> tuple[Row, ...]:
-    """Rows of a normalisation with weight and bias."""
+    """Return rows of a normalisation with weight and bias."""
     return tuple(Row(f"{key}.{each}", part, f"{name}.{each}", width) for each in ("weight", "bias"))
 
 
 def joined(*several: Sequence[Row]) -> tuple[Row, ...]:
-    """All rows of several."""
+    """Return all rows of several sequences."""
     return tuple(row for rows in several for row in rows)
 
 
 def renamed(rows: Sequence[Row], key: str, part: str, name: str) -> tuple[Row, ...]:
-    """The same rows under prefixes of keys and names, in another part."""
+    """Return the rows with prefixes of keys and names, in another part."""
     return tuple(Row(key + row.key, part, name + row.name, row.shape, row.optional) for row in rows)

@@ -1,8 +1,8 @@
 """u-LLaVA: shards of ``UllavaForCausalLM``, or of ``UllavaCoreForCausalLM`` after stage I.
 
-Parts: ``language_model``, ``vision_encoder`` (CLIP), ``projector``, ``prompted_decoder`` (a projector
-and Segment Anything) and ``location_decoder``. The first release has no location decoder, and
-calls the projector of masks ``text_hidden_fcs``.
+Parts: ``language_model``, ``vision_encoder`` (CLIP), ``projector``, ``prompted_decoder`` (a
+projector and Segment Anything) and ``location_decoder``. The first release has no location decoder
+and calls the projector of masks ``text_hidden_fcs``.
 """
 
 from deixis.models.published.architectures import CLIP_VISION, LLAMA, SAM
@@ -81,7 +81,7 @@ ULLAVA = Table(
         "sam": 1280,
         "sam_hidden": 5120,
     },
-    # the mask of `[SEG]` and `[LOC]` is shifted by one, in training and generation
+    # the mask of `[SEG]` and `[LOC]` is shifted by one in training and generation
     settings={"offset": "prev"},
     tokens={
         "seg_token_idx": "[SEG]",
@@ -98,4 +98,4 @@ ULLAVA = Table(
         },
     },
 )
-"""How u-LLaVA's published weights become parts."""
+"""Mapping of u-LLaVA's published weights to parts."""

@@ -1,11 +1,12 @@
-"""A program of its own: read tensors of pickled files and write them as safetensors.
+"""A separate program that reads tensors of pickled files and writes them as safetensors.
 
-This is the only file of deixis that lets torch read a pickle. It is run as a child process, with
-nothing of deixis imported; torch's own reader then knows tensors and plain containers and refuses
-whatever else a file names, and what it cannot refuse can only end the child.
+This is the only file of deixis that lets torch read a pickle. It runs as a child process that does
+not import deixis. The reader of torch then accepts tensors and plain containers and refuses
+everything else; other failures end the child process only.
 
 Run: python -I unpickle_weights.py SOURCE TARGET [SOURCE TARGET …]
-It prints a line of JSON for each file: ``beside``, what in it is no tensor, or ``refused``, why.
+It prints a line of JSON for each file: ``beside``, names of values that are not tensors, or
+``refused``, the reason.
 """
 
 import json
@@ -19,24 +20,24 @@ import torch
 from safetensors.torch import save_file
 
 WRAPPERS = ("state_dict", "model", "module")
-"""Under these, training code puts the weights beside other things."""
+"""Keys under which training code saves the weights together with other data."""
 
 NAMES_LIMIT = 2**26
-"""The most bytes of the pickle inside an archive: names and shapes, no weights."""
+"""Largest size in bytes of the pickle in an archive, which has names and shapes only."""
 
 
 class Refused(Exception):  # noqa: N818
-    """Why a file is not read."""
+    """The reason to refuse a file."""
 
 
 def convert(source: Path, target: Path) -> list[str]:
-    """Write what is a tensor, and name what is not."""
+    """Write the tensors of a file; return the names of its other values."""
     size = source.stat().st_size
     archive = zipfile.is_zipfile(source)
     if archive:
         _check_archive(source, size)
     try:
-        # the sole place; weights_only makes torch refuse all but tensors and containers
+        # the only call; weights_only makes torch refuse all but tensors and containers
         loaded: object = torch.load(source, map_location="cpu", weights_only=True, mmap=archive)
     except Exception as error:
         raise Refused(_reason(error)) from error
@@ -52,15 +53,15 @@ def convert(source: Path, target: Path) -> list[str]:
             loaded = inner
             break
     if not isinstance(loaded, Mapping) or not all(isinstance(key, str) for key in loaded):
-        raise Refused("expected names with tensors")
+        raise Refused("expected tensors by name")
     tensors = {key: value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
     if not tensors:
-        raise Refused("there is no tensor with a name in it")
+        raise Refused("it has no tensor with a name")
     total = 0
     for key, tensor in tensors.items():
         _check_tensor(key, tensor)
         total += tensor.nbytes
-    # tied weights are written twice
+    # shared tensors are written twice
     if total > 4 * size:
         raise Refused(f"its tensors claim {total} bytes, the file has {size}")
     save_file(_apart(tensors), target)
@@ -88,7 +89,7 @@ def _check_tensor(key: str, tensor: torch.Tensor) -> None:
 
 
 def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The same numbers, where two tensors share a storage or one has a part of it, in their own."""
+    """Return tensors with the same values that do not share storage."""
     seen: set[int] = set()
     apart: dict[str, torch.Tensor] = {}
     for key, tensor in tensors.items():
@@ -104,12 +105,12 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if "Unsupported global: GLOBAL " in text:
         name = text.split("Unsupported global: GLOBAL ", 1)[1].split(maxsplit=1)[0]
-        return f"it refers to {name}, which is no tensor"
-    return f"it is no file of tensors, or damaged ({type(error).__name__})"
+        return f"it refers to {name}, which is not a tensor"
+    return f"it is not a file of tensors, or damaged ({type(error).__name__})"
 
 
 def main(paths: Sequence[Path]) -> None:
-    """Convert every pair of a source and a target, and tell of each."""
+    """Convert every pair of a source and a target, and print the answer for each."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for source, target in zip(paths[::2], paths[1::2], strict=True):
         try:

@@ -1,4 +1,4 @@
-"""Rows of a published vocabulary: which of a model's rows each one is."""
+"""Rows of a published vocabulary and the corresponding rows of a model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from deixis.notation import Tokens
 SURFACE: Mapping[str, str] = {
     text: marker.value for marker, text in Tokens("code").spelling.items()
 }
-"""Markers by how u-LLaVA's public code spells them."""
+"""Spellings of markers in the public code of u-LLaVA."""
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What is known of two vocabularies, one of which was made by adding tokens to the other's base.
+    """Two vocabularies that add tokens to the same base.
 
     Attributes:
-        tokens: Tokens that were added to the published one, with their rows.
-        marker_ids: The model's markers by their values, and its tokens that begin turns.
-        vocabulary: All of the model's tokens, where they are known.
+        tokens: Tokens that were added to the published vocabulary, with their rows.
+        marker_ids: Rows of the model's markers and of its tokens that begin turns, by name.
+        vocabulary: All tokens of the model, if known.
     """
 
     tokens: Mapping[str, int]
@@ -33,16 +33,16 @@ class Words:
     def rows(
         self, published: int, own: int, part: str
     ) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], tuple[str, ...]]:
-        """Give published rows, the model's rows that they are, and tokens that have none there.
+        """Return published rows, the corresponding rows of the model, and tokens without one.
 
         Args:
-            published: How many rows there are.
-            own: How many the model has.
-            part: What they are of, for errors.
+            published: Number of published rows.
+            own: Number of the model's rows.
+            part: Name of the imported part, for errors.
 
         Raises:
-            CheckpointError: A row of a token without a name would take the place of a marker, or
-                lies past the model's rows.
+            CheckpointError: The row of an unnamed token would overwrite a marker or exceeds the
+                model's rows.
         """
         named = {number: token for token, number in self.tokens.items() if number < published}
         reserved = {int(number): text for text, number in self.marker_ids.items()}
@@ -57,7 +57,7 @@ class Words:
                 raise CheckpointError(
                     f"imported part {part}: row {row} of {published} of its vocabulary is the marker "
                     f"{reserved[row]} here\n"
-                    "hint: import again with the tokenizer's files beside the weights, and take the "
+                    "hint: import again with the tokenizer's files beside the weights, and use the "
                     "same language model's tokenizer"
                 )
             elif place is not None and place >= own:
@@ -71,7 +71,7 @@ class Words:
         return taken, given, tuple(lost)
 
     def _place(self, token: str, row: int, reserved: Mapping[int, str]) -> int | None:
-        """The model's row of a token that was added to the published vocabulary."""
+        """Return the model's row of a token that was added to the published vocabulary, or None."""
         marker = SURFACE.get(token, token)
         if marker in self.marker_ids:
             return self.marker_ids[marker]

@@ -1,4 +1,4 @@
-"""Region encoders: what a person points at becomes tokens."""
+"""Region encoders: regions and descriptions become tokens of the language model."""
 
 from deixis.models.regions.aggregation import Aggregation, MaskGuidedAggregation
 from deixis.models.regions.alignment import RegionAlignment

@@ -1,4 +1,4 @@
-"""Mask-guided aggregation of REF-VLM (IV-B, equations 1 to 3), and what its public code does."""
+"""Mask-guided aggregation of REF-VLM (IV-B, equations 1 to 3) and of its public code."""
 
 import math
 from contextlib import AbstractContextManager, nullcontext
@@ -26,28 +26,28 @@ MaskCode = Literal["none", "mean", "flat"]
 
 @dataclass(frozen=True, slots=True)
 class Aggregation:
-    """How features are pooled under a mask. The defaults are the paper's.
+    """Options of pooling features under a mask. The defaults are those of the paper.
 
     Args:
-        layout: Blocks of a true √N x √N ``grid``, or the raster order of the pixels cut in N
-            ``strip``s, which is what the public code's reshape does.
-        pooling: ``sum`` of equation 1, or an ``embedding``: each block under the mask through one
-            convolution as large as a block (public code), which takes maps of ``patch`` √N.
-        coverage: Cells that the region is: each by its ``share``, which is equation 1 for a mask
-            of any shape; those at least ``half`` covered, or those that bilinear shrinking leaves
-            above zero (``touched``, public code). The last two begin with the pixels of the given
-            mask that are at least half covered, so a thin region is what is left of it.
-        area: Blocks are divided by the ``total`` area of the mask, so that an empty block is
-            nothing, or each ``block`` by its own, so that each is a mean.
+        layout: Blocks of a √N x √N ``grid``, or the raster order of the pixels cut into N
+            ``strip``s, as the reshape in the public code does.
+        pooling: ``sum`` of equation 1, or ``embedding``: each masked block through a convolution of
+            the block's size (public code), which needs maps of ``patch`` √N cells per side.
+        coverage: Weight of cells in a region: the covered ``share`` (equation 1 for masks of any
+            shape); 1 for cells at least ``half`` covered; or 1 for cells above zero after bilinear
+            reduction (``touched``, public code). The last two first binarise the mask's pixels at
+            half coverage, which can remove parts of thin regions.
+        area: Divide blocks by the ``total`` area of the mask, so that an empty block is zero, or
+            each ``block`` by its own area, so that each is a mean.
         positions: ``cosine`` of equation 2, ``learned`` (public code) or ``none``.
-        mask_code: One more token, from the mask alone (public code): ``mean``, a linear map of
-            the mean of the normalised mask, which is one over the number of cells whatever the
-            mask; or ``flat``, a linear map of the mask on a map of ``patch`` √N cells a side,
-            which gives what a projector gives and has no position.
-        patch: Cells along a side of a block, where weights depend on it.
-        strength: Weight of the positions, equation 3's alpha.
+        mask_code: Add a token computed from the mask alone (public code). ``mean``: a linear map of
+            the mean of the normalised mask, which is one over the number of cells for every mask.
+            ``flat``: a linear map of the mask at ``patch`` √N cells per side, in the projector's
+            output width and without a position.
+        patch: Cells per side of a block, if weights depend on it.
+        strength: Weight of the positions, alpha of equation 3.
         learned_strength: Whether alpha is learned.
-        base: Equation 2's temperature, which the paper leaves open.
+        base: Temperature of equation 2, which the paper does not state.
     """
 
     layout: Layout = "grid"
@@ -67,7 +67,7 @@ class Aggregation:
 
     @property
     def has_weights(self) -> bool:
-        """Whether anything but alpha is learned, so that the features' width must be known."""
+        """Whether there are weights besides alpha, so that the features' width must be known."""
         return (
             self.positions == "learned" or self.pooling == "embedding" or self.mask_code != "none"
         )
@@ -87,26 +87,28 @@ PRESETS = MappingProxyType(
         ),
     }
 )
-"""REF-VLM's paper, what the shipped model was trained with, and the variants of REF-VLM's public code.
-The legacy one takes a single block."""
+"""Variants of REF-VLM's paper, of the shipped model, and of REF-VLM's public code.
+
+The legacy variant uses a single block.
+"""
 
 
 class MaskGuidedAggregation(nn.Module):
-    """Pool visual features under a mask, block by block of a √N x √N grid; no parameters.
+    """Pool visual features under a mask, for each block of a √N x √N grid.
 
-    V[q, n] sums X · M[q] over the cells of block n and divides by the total area of M[q]
-    (equation 1, masks normalised), and cos(n / s^(2c/C)) tells the blocks apart (equations 2
-    and 3). A side that does not divide is padded at the right or bottom with cells of no region. A
-    region too small for the feature map keeps the one cell that its largest share falls in, so
-    none vanishes. Sums are in float32, under autocast too.
+    V[q, n] sums X · M[q] over the cells of block n and divides by the total area of M[q] (equation
+    1, normalised masks); cos(n / s^(2c/C)) encodes the block (equations 2 and 3). A side that is
+    not divisible is padded at the right or bottom with cells outside of the region. A region too
+    small for the feature map keeps the cell with its largest share, so that no region vanishes.
+    Sums are in float32, also under autocast.
 
     Args:
-        num_tokens: Blocks; a square number.
-        width: Channels of the features; only variants that learn weights need it.
-        code_width: Channels of a ``flat`` mask code; those of the features by default.
-        variant: What differs from the paper; ``strength`` and ``base`` take the place of its own.
-        strength: Weight of the positions.
-        base: Temperature of the positions.
+        num_tokens: Number of blocks, a square number.
+        width: Channels of the features; required by variants with weights.
+        code_width: Channels of a ``flat`` mask code; by default those of the features.
+        variant: Options of the aggregation.
+        strength: Weight of the positions, in place of the variant's.
+        base: Temperature of the positions, in place of the variant's.
 
     Raises:
         ModelError: ``num_tokens`` is not a square number, or the variant needs a ``width``.
@@ -135,12 +137,12 @@ class MaskGuidedAggregation(nn.Module):
             self.strength = nn.Parameter(torch.tensor(float(self.strength)))
         if variant.has_weights:
             if width is None:
-                raise ModelError("this way to aggregate learns weights: expected a width, got none")
+                raise ModelError("this aggregation has weights: expected a width, got none")
             self._add_weights(width, width if code_width is None else code_width)
 
     @property
     def num_placed(self) -> int:
-        """Tokens that have a position."""
+        """Number of tokens with a position."""
         return self.num_blocks if self.variant.mask_code == "flat" else self.num_tokens
 
     def _add_weights(self, width: int, code_width: int) -> None:
@@ -164,13 +166,13 @@ class MaskGuidedAggregation(nn.Module):
         masks: Float[Tensor, "q mh mw"],
         rows: Int[Tensor, " q"],
     ) -> Float[Tensor, "q n c"]:
-        """Give ``num_tokens`` vectors for each mask, in order; no masks give none.
+        """Return ``num_tokens`` vectors for each mask, in order.
 
-        Masks lie over the canvas, at any resolution, from 0 to 1; ``rows`` says whose image each
-        lies on. A mask code of another width than the features' has to be asked for by `parts`.
+        Masks cover the canvas at any resolution, with values from 0 to 1; ``rows`` is the image of
+        each. A mask code of another width than the features' is only available from `parts`.
 
         Raises:
-            ModelError: A mask is empty, or features do not have the side that the weights are for.
+            ModelError: A mask is empty, or the features do not have the side of the weights.
         """
         tokens, code = self.parts(features, masks, rows)
         return tokens if code is None else torch.cat([tokens, code], dim=1)
@@ -181,10 +183,10 @@ class MaskGuidedAggregation(nn.Module):
         masks: Float[Tensor, "q mh mw"],
         rows: Int[Tensor, " q"],
     ) -> tuple[Float[Tensor, "q n c"], Float[Tensor, "q 1 _code"] | None]:
-        """Give what `forward` gives, a ``flat`` mask code by itself; None without one.
+        """Return the pooled vectors and, separately, the ``flat`` mask code or None.
 
         Raises:
-            ModelError: A mask is empty, or features do not have the side that the weights are for.
+            ModelError: A mask is empty, or the features do not have the side of the weights.
         """
         with _without_autocast(features.device.type):
             weights = self._weights(masks, (features.shape[2], features.shape[3]))
@@ -198,7 +200,7 @@ class MaskGuidedAggregation(nn.Module):
     def _weights(
         self, masks: Float[Tensor, "q mh mw"], size: tuple[int, int]
     ) -> Float[Tensor, "q h w"]:
-        """Masks at the resolution of the features, with a sum of one."""
+        """Return masks at the resolution of the features, normalised to a sum of one."""
         if self.variant.coverage != "share":
             masks = _at_least_half(masks.float())
         share = functional.adaptive_avg_pool2d(masks.unsqueeze(1).float(), size)[:, 0]
@@ -206,7 +208,7 @@ class MaskGuidedAggregation(nn.Module):
         sound = (flat > 0).any(1) & flat.isfinite().all(1)
         if not bool(sound.all()):
             first = int((~sound).nonzero()[0])
-            raise ModelError(f"mask of region {first}: expected one that covers a cell, got none")
+            raise ModelError(f"mask of region {first}: expected a mask that covers a cell")
         match self.variant.coverage:
             case "half":
                 inside = (flat >= 0.5).float()
@@ -218,7 +220,7 @@ class MaskGuidedAggregation(nn.Module):
             case _:
                 inside = flat
         largest = functional.one_hot(flat.argmax(1), flat.shape[1]).float()
-        # where no cell is covered enough, the best covered one
+        # if no cell is covered enough, use the one covered most
         weights = torch.where((inside > 0).any(1, keepdim=True), inside, largest)
         return (weights / weights.sum(1, keepdim=True)).view_as(share)
 
@@ -229,12 +231,12 @@ class MaskGuidedAggregation(nn.Module):
         rows: Int[Tensor, " q"],
     ) -> Float[Tensor, "q n c"]:
         groups = group_by_image(rows)
-        # all of them as they are, where none is without a region
+        # without a copy if every image has a region
         seen = features[groups.images] if len(groups.images) < len(features) else features
         if self.variant.pooling == "embedding":
             seen = self._embedded(seen)
         sizes, inside = self._bands(features.shape[2], features.shape[3], features.device)
-        # a product for each band of blocks reads features where they lie, once for all regions
+        # one product per band of blocks reads the features in place, once for all regions
         parts = zip(
             seen.flatten(2).split(sizes, 2),
             groups.line_up(weights.flatten(1)).split(sizes, 2),
@@ -249,7 +251,7 @@ class MaskGuidedAggregation(nn.Module):
         weights: Float[Tensor, "i m p"],
         inside: Float[Tensor, "k p"],
     ) -> Float[Tensor, "i m k c"]:
-        """Sum a band's cells for each region of an image and each block of the band."""
+        """Return the sums of a band's cells by region of an image and block of the band."""
         masked = weights[:, :, None] * inside
         if self.variant.area == "block":
             masked = masked / masked.sum(-1, keepdim=True).clamp(min=1e-12)
@@ -259,10 +261,10 @@ class MaskGuidedAggregation(nn.Module):
     def _bands(
         self, height: int, width: int, device: torch.device
     ) -> tuple[list[int], Float[Tensor, "k cells"]]:
-        """Cells of each run of blocks in raster order, and which of its blocks each cell is in.
+        """Return the cells of each band of blocks in raster order, and the block of each cell.
 
-        A row of the grid is a run of √N blocks, a strip one of its own. The last ones are smaller
-        where sides do not divide.
+        A band is a row of √N blocks of the grid, or a single strip. The last ones are smaller if
+        sides are not divisible.
         """
         cells = height * width
         if self.variant.layout == "strip":
@@ -275,9 +277,10 @@ class MaskGuidedAggregation(nn.Module):
         return [end - start for start, end in pairwise(ends)], inside
 
     def _embedded(self, features: Float[Tensor, "i c h w"]) -> Float[Tensor, "i c h w"]:
-        """What each cell adds to the convolution over its block, before any mask.
+        """Return the contribution of each cell to the convolution over its block, before masking.
 
-        The convolution is linear, so masking comes after: cells are mapped once for all regions.
+        The convolution is linear, so masks can be applied afterwards, and cells are mapped once for
+        all regions.
         """
         self._check_side(features.shape[2:])
         sides = (self.side, self.variant.patch)
@@ -298,7 +301,7 @@ class MaskGuidedAggregation(nn.Module):
         expected = self.variant.patch * self.side
         if tuple(size) != (expected, expected):
             raise ModelError(
-                f"features of {size[1]}x{size[0]} cells: the weights of this way to aggregate are "
+                f"features of {size[1]}x{size[0]} cells: the weights of this aggregation are "
                 f"for {expected}x{expected}"
             )
 
@@ -315,16 +318,16 @@ class MaskGuidedAggregation(nn.Module):
 
 
 def _without_autocast(kind: str) -> AbstractContextManager[object]:
-    """Sums in their own precision; a kind of device without autocast refuses to turn it off."""
+    """Disable autocast, where the type of device has it."""
     if not torch.amp.is_autocast_available(kind):
         return nullcontext()
     return torch.autocast(kind, enabled=False)
 
 
 def _at_least_half(masks: Float[Tensor, "q mh mw"]) -> Float[Tensor, "q mh mw"]:
-    """Pixels that a mask covers at least half of, or the one that it covers most of.
+    """Return the pixels that a mask covers at least half, or else the one it covers most.
 
-    What is not finite or has no pixel stays as it is, to be refused.
+    A mask that is empty or not finite is returned unchanged, to be refused later.
     """
     flat = masks.flatten(1)
     inside = (flat >= 0.5).float()

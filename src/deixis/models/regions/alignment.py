@@ -1,4 +1,4 @@
-"""Stage 1 of TAMP (appendix F): align what the connector finds with words and boxes."""
+"""Stage 1 of TAMP (appendix F): align the connector's features with words and boxes."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -22,33 +22,32 @@ ContrastTarget = Literal["description", "query"]
 
 @dataclass(frozen=True, slots=True)
 class AlignmentLosses:
-    """Losses of equations 4 and 7, each a mean over the regions that have it, zero for none."""
+    """Losses of equations 4 and 7, each a mean over the regions that have it, or zero."""
 
     location: Float[Tensor, ""]
     semantic: Float[Tensor, ""]
 
     @property
     def total(self) -> Float[Tensor, ""]:
-        """Their sum: of regions given as boxes the second, of described ones both."""
+        """The sum; for regions given as boxes only the semantic loss is not zero."""
         return self.location + self.semantic
 
 
 def location_loss(
     predicted: Float[Tensor, "n 4"], target: Float[Tensor, "n 4"], *, alpha: float = 0.7
 ) -> Float[Tensor, " n"]:
-    """Share alpha of smooth L1, the rest generalized IoU, box by box (equations 4 to 6).
+    """Return alpha · smooth L1 + (1 - alpha) · (1 - generalized IoU) per box (equations 4 to 6).
 
-    That is alpha · smooth L1 + (1 - alpha) · (1 - generalized IoU). Boxes are x1 y1 x2 y2 as
-    fractions of the canvas; smooth L1 is a mean over the four numbers.
+    Boxes are x1 y1 x2 y2 in [0, 1] of the canvas; smooth L1 is a mean over the four numbers.
     """
     smooth = functional.smooth_l1_loss(predicted, target, reduction="none", beta=1.0).mean(-1)
     return alpha * smooth + (1 - alpha) * (1 - paired_iou(predicted, target)[1])
 
 
 class BoxHead(nn.Module):
-    """A box from region features, for training alone; the paper leaves its shape open.
+    """Predict a box from region features, in training only; the paper does not state its shape.
 
-    Centre and size come from sigmoids, so that corners are never in the wrong order.
+    Centre and size are sigmoids, so that corners are always in order.
     """
 
     def __init__(self, width: int) -> None:
@@ -56,23 +55,23 @@ class BoxHead(nn.Module):
         self.box = MultiLayerPerceptron(width, 4)
 
     def forward(self, features: Float[Tensor, "r k w"]) -> Float[Tensor, "r 4"]:
-        """Give a box x1 y1 x2 y2 as fractions of the canvas for each region."""
+        """Return a box x1 y1 x2 y2 in [0, 1] of the canvas for each region."""
         return to_corners(self.box(features.mean(1)).float().sigmoid())
 
 
 @dataclass(frozen=True, slots=True)
 class AlignmentConfig:
-    """How a connector is aligned.
+    """Options of the alignment of a connector.
 
     Args:
-        target: What region features are contrasted with: the ``description`` of each region,
-            for boxes too, which have no text in their query; or, as equation 8 is printed,
-            the text ``query``, which only described regions have.
-        detach: Whether the text side stays as it is. A described region's target is its own query,
-            which both could otherwise agree on without looking.
+        target: The text that region features are contrasted with: the ``description`` of each
+            region, also for boxes, whose query has no text; or, as equation 8 is printed, the text
+            ``query``, which only described regions have.
+        detach: Whether text features get no gradient. The target of a described region is its own
+            query; both could otherwise agree without using the image.
         alpha: Share of smooth L1 in the location loss.
-        rows_at_once: Similarities of this many regions are held at a time, for batches whose
-            matrix is too large; None for all.
+        rows_at_once: Number of regions whose similarities are in memory at a time, for batches with
+            too large a matrix; None for all.
     """
 
     target: ContrastTarget = "description"
@@ -88,7 +87,7 @@ class AlignmentConfig:
 
 @dataclass(frozen=True, slots=True)
 class AlignmentPairs:
-    """Which regions are contrasted with a text, and which are ``sought`` in ``boxes``."""
+    """Regions that are contrasted with a text, regions with a location loss, and their boxes."""
 
     paired: Bool[Tensor, " r"]
     sought: Bool[Tensor, " r"]
@@ -96,7 +95,7 @@ class AlignmentPairs:
 
 
 class RegionAlignment(nn.Module):
-    """The heads and losses that train a connector by itself; dropped after stage 1.
+    """Heads and losses that train a connector alone; they are dropped after stage 1.
 
     ``width`` is that of the connector's query space.
     """
@@ -114,11 +113,11 @@ class RegionAlignment(nn.Module):
         regions: Regions,
         truth: RegionTruth,
     ) -> AlignmentLosses:
-        """Give the losses of a batch of regions, described, drawn or both kinds.
+        """Return the losses of a batch of regions, described, drawn or both.
 
-        A region without a description, or that is not described in its own query, is left out
-        where that is the target. The location loss is that of described regions: the others were
-        given their box.
+        With target ``description``, regions without a description have no semantic loss; with
+        target ``query``, regions that are not described have none. Only described regions have a
+        location loss, since drawn ones were given their box.
         """
         features = connector.features(context, regions)
         texts = self.texts(connector, regions, truth)
@@ -127,7 +126,7 @@ class RegionAlignment(nn.Module):
     def texts(
         self, connector: RegionConnector, regions: Regions, truth: RegionTruth
     ) -> Float[Tensor, "m w"]:
-        """What the paired regions are contrasted with, one vector each."""
+        """Return the texts that paired regions are contrasted with, one vector each."""
         paired = self.pairs(regions, truth).paired.nonzero()[:, 0]
         if self.config.target == "query":
             texts = connector.queries(regions.select(paired)).mean(1)
@@ -140,7 +139,7 @@ class RegionAlignment(nn.Module):
         return texts.detach() if self.config.detach else texts
 
     def pairs(self, regions: Regions, truth: RegionTruth) -> AlignmentPairs:
-        """Which regions have which loss."""
+        """Return which regions have which loss."""
         described = regions.types == RegionType.TEXT.number
         paired = described if self.config.target == "query" else truth.description_mask.any(1)
         return AlignmentPairs(paired, described & truth.known, truth.boxes)
@@ -151,7 +150,7 @@ class RegionAlignment(nn.Module):
         texts: Float[Tensor, "m w"],
         pairs: AlignmentPairs,
     ) -> AlignmentLosses:
-        """The losses of all regions at once, whatever pieces they were encoded in."""
+        """Return the losses of all regions at once, however they were encoded."""
         found = self.box_head(features[pairs.sought])
         location = location_loss(found, pairs.boxes[pairs.sought], alpha=self.config.alpha)
         pooled = features[pairs.paired].mean(1)

@@ -1,4 +1,4 @@
-"""Checks that the configurations of region encoders share, and their way from JSON."""
+"""Checks that the configurations of region encoders share, and their construction from JSON."""
 
 import math
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ Config = TypeVar("Config")
 
 
 def check_fields(kind: type, values: Mapping[str, object]) -> None:
-    """Check words, numbers and switches against the fields of the dataclass ``kind``.
+    """Check the types of values against the fields of the dataclass ``kind``.
 
     Raises:
-        ModelError: A field is unknown, a word is not one of its choices, or a value is no finite
-            number, whole number, switch or text where one is expected.
+        ModelError: A field is unknown, or a value is not one of the choices of its field or not of
+            its type; numbers must be finite.
     """
     hints = get_type_hints(kind)
     unknown = sorted(values.keys() - hints.keys())
@@ -34,24 +34,24 @@ def check_count(name: str, value: int, *, least: int = 1) -> None:
     """Check that a size is at least ``least``.
 
     Raises:
-        ModelError: It is not.
+        ModelError: It is smaller.
     """
     if value < least:
         raise ModelError(f"{name}: expected at least {least}, got {value}")
 
 
 def build_config(kind: type[Config], values: Mapping[str, object]) -> Config:
-    """Make a configuration from its fields, as JSON has them.
+    """Build a configuration from its fields in JSON data.
 
     Raises:
-        ModelError: A field is unknown, or its value not one that the configuration allows.
+        ModelError: A field is unknown or its value invalid.
     """
     check_fields(kind, values)
     return kind(**values)
 
 
 def values_of(config: Any) -> dict[str, object]:
-    """Give the fields of a dataclass by name."""
+    """Return the fields of a dataclass by name."""
     return {field.name: getattr(config, field.name) for field in fields(config)}
 
 

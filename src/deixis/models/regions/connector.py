@@ -1,8 +1,8 @@
-"""The task-aware region connector of TAMP (2.2): ask the image for what the task speaks of.
+"""The task-aware region connector of TAMP (2.2): find in the image what the task mentions.
 
-A description between ``<ref>`` and ``</ref>`` goes through a text encoder, a box between ``<loc>``
-and ``</loc>`` through a box encoder; both become queries in one space, which attend to the
-vision encoder's features. What they find takes the place of `<region>` in the text.
+A text encoder encodes a description between ``<ref>`` and ``</ref>``, a box encoder a box between
+``<loc>`` and ``</loc>``. Both become queries in one space that attend to the features of the vision
+encoder. The results replace `<region>` in the text.
 """
 
 import math
@@ -30,27 +30,27 @@ TextQueries = Literal["summary", "tokens"]
 
 @dataclass(frozen=True, slots=True)
 class ConnectorConfig:
-    """Shape of a `RegionConnector`; the paper leaves widths and depths open.
+    """Shape of a `RegionConnector`; the paper does not state widths and depths.
 
     Args:
         width: Width of the shared query space, of attention and of region features.
         heads: Heads of the attention; equation 1 has one.
         hidden: Width inside the feed-forward network; 0 for four times ``width``.
-        box_encoder: ``mlp`` (the paper's choice), ``sincos`` codes alone, or ``sincos_linear``
-            (its Table 4).
-        box_layers: Linear layers of the first.
-        text_encoder: Hugging Face configuration of any text encoder, with its ``model_type`` (see
-            `read_text_config`); None for boxes alone.
-        text_summary: Which state of the text encoder stands for a description.
-        text_queries: Queries come from the ``summary`` of a description, or each from a mean of
-            its own over the description's ``tokens``.
-        num_region_tokens: Queries, and so tokens, of each region.
-        residual: Add queries to what attention finds, and that to what the feed-forward network
-            gives; equations 1 and 2 do not.
+        box_encoder: ``mlp`` (the paper's choice), ``sincos`` codes without weights, or
+            ``sincos_linear`` (Table 4).
+        box_layers: Linear layers of ``mlp``.
+        text_encoder: Hugging Face configuration of a text encoder, with its ``model_type`` (see
+            `read_text_config`); None for boxes only.
+        text_summary: The state of the text encoder that summarises a description.
+        text_queries: Queries come from the ``summary`` of a description, or each from its own
+            weighted mean of the description's ``tokens``.
+        num_region_tokens: Number of queries, and of tokens, of each region.
+        residual: Add residual connections around attention and feed-forward network, which
+            equations 1 and 2 do not have.
         source: Features that queries attend to: the vision encoder's ``tokens`` or ``cells``.
         projector_layers: Linear layers to the language model's width.
-        tags: Whether words and numbers stand between tags before a region's tokens, as in the
-            paper; else boxes are not spelled out, and words stand alone.
+        tags: Whether the text has words and numbers between tags before a region's tokens, as in
+            the paper; otherwise boxes are not spelled out, and words have no tags.
     """
 
     width: int = 768
@@ -73,19 +73,19 @@ class ConnectorConfig:
             check_count(name, getattr(self, name))
         check_count("hidden", self.hidden, least=0)
         if self.width % self.heads:
-            raise ModelError(f"width {self.width} does not divide into {self.heads} heads")
+            raise ModelError(f"width {self.width}: expected a multiple of the {self.heads} heads")
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that a region becomes."""
+        """Number of tokens of a region."""
         return self.num_region_tokens
 
 
 def box_sines(boxes: Float[Tensor, "*n 4"], width: int) -> Float[Tensor, "*n width"]:
-    """Sines and cosines of a box's four numbers (in [0, 1]), a quarter of ``width`` for each.
+    """Return sines and cosines of a box's four numbers in [0, 1], a quarter of ``width`` each.
 
-    Frequencies fall by a geometric series from a turn every hundredth of the range to one for it
-    all; numbers that ``width`` has left over are zero.
+    Periods form a geometric series from a hundredth of the range to the whole range; leftover
+    channels are zero.
     """
     waves = width // 8
     exponents = torch.linspace(0, 1, waves, device=boxes.device)
@@ -94,7 +94,7 @@ def box_sines(boxes: Float[Tensor, "*n 4"], width: int) -> Float[Tensor, "*n wid
 
 
 class BoxBranch(nn.Module):
-    """Boxes (x1 y1 x2 y2 as fractions of the canvas) to vectors (TAMP Table 4)."""
+    """Encode boxes (x1 y1 x2 y2 in [0, 1] of the canvas) as vectors (TAMP Table 4)."""
 
     def __init__(self, width: int, encoding: BoxEncoding, *, layers: int) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class BoxBranch(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """softmax(Q W_Q (F W_K)ᵀ / √D_k) F W_V: equation 1, with no map after it."""
+    """softmax(Q W_Q (F W_K)ᵀ / √D_k) F W_V: equation 1, without an output projection."""
 
     def __init__(self, width: int, visual_width: int, heads: int) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class CrossAttention(nn.Module):
         """Attend from each region's queries to the features of its own image."""
         groups = group_by_image(rows)
         seen = visual[groups.images]
-        # regions of one image share its keys: their queries stand side by side
+        # regions of one image share its keys, so their queries are concatenated
         asked = groups.line_up(self.query(queries)).flatten(1, 2)
         found = functional.scaled_dot_product_attention(
             self._split(asked), self._split(self.key(seen)), self._split(self.value(seen))
@@ -147,7 +147,7 @@ class CrossAttention(nn.Module):
 
 
 class RegionConnector(nn.Module):
-    """Descriptions and boxes to what the image shows of them, and on to region tokens."""
+    """Attend from descriptions and boxes to image features, and project the results to tokens."""
 
     def __init__(self, visual_width: int, language_width: int, config: ConnectorConfig) -> None:
         super().__init__()
@@ -173,19 +173,19 @@ class RegionConnector(nn.Module):
         self.projector = Projector(width, language_width, layers=config.projector_layers)
 
     def encode(self, context: RegionContext, regions: Regions) -> Float[Tensor, "r k d"]:
-        """Give the region tokens H_r of each region; no regions give none.
+        """Return the region tokens H_r of each region.
 
         Raises:
-            ModelError: A description is empty, or there is no text encoder for it.
+            ModelError: A description is empty, or the connector has no text encoder for it.
         """
         return self.projector(self.features(context, regions))
 
     def forward(self, context: RegionContext, regions: Regions) -> Float[Tensor, "r k d"]:
-        """Do what `encode` does."""
+        """Return the same as `encode`."""
         return self.encode(context, regions)
 
     def features(self, context: RegionContext, regions: Regions) -> Float[Tensor, "r k w"]:
-        """Give the region features F_R of equation 2, before the region projector."""
+        """Return the region features F_R of equation 2, before the region projector."""
         if self.config.source == "tokens":
             visual = context.tokens
         else:
@@ -198,7 +198,7 @@ class RegionConnector(nn.Module):
         return self.norm(self.feed_forward(found))
 
     def queries(self, regions: Regions) -> Float[Tensor, "r k w"]:
-        """Give the queries Q: text branch for descriptions, box branch for what was drawn."""
+        """Return the queries Q: text branch for descriptions, box branch for boxes."""
         described = regions.types == RegionType.TEXT.number
         texts, drawn = described.nonzero()[:, 0], described.logical_not().nonzero()[:, 0]
         parts, places = [], []
@@ -212,7 +212,7 @@ class RegionConnector(nn.Module):
         return torch.cat(parts)[torch.cat(places).argsort()]
 
     def describe(self, ids: Int[Tensor, "n t"], mask: Bool[Tensor, "n t"]) -> Float[Tensor, "n w"]:
-        """Give the place of descriptions in the query space, one vector each."""
+        """Return one vector in the query space for each description."""
         return self.unify(self._text_branch()(ids, mask)[2])
 
     def _text_queries(

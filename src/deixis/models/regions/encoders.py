@@ -1,4 +1,4 @@
-"""Any mix of region encoders in one model, chosen by how a region is given."""
+"""Several region encoders in one model, selected by the type of region."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,11 +20,11 @@ from deixis.structures import RegionType
 
 @dataclass(frozen=True, slots=True)
 class CoordinateRegionConfig:
-    """Regions that the text spells out as numbers (Pink; see `Coordinates.write_region`).
+    """Regions that are spelled out in the text as numbers (Pink; see `Coordinates.write_region`).
 
     Args:
-        decimals: Decimals of the numbers.
-        marks: Whether ``<loc>`` and ``</loc>`` stand around them (TAMP).
+        decimals: Number of decimals.
+        marks: Whether ``<loc>`` and ``</loc>`` enclose the numbers (TAMP).
     """
 
     decimals: int = 3
@@ -44,20 +44,20 @@ KINDS: Mapping[str, type[RegionEncoderConfig]] = MappingProxyType(
         "coordinates": CoordinateRegionConfig,
     }
 )
-"""Kinds of region encoders, by the word that stands for them in JSON."""
+"""Configuration classes by the ``kind`` of region encoder in JSON."""
 
 _DRAWN = tuple(kind for kind in RegionType if kind is not RegionType.TEXT)
 
 
 @dataclass(frozen=True, slots=True)
 class RegionEncodersConfig:
-    """Region encoders by names of one's own, and which of them each type of region takes.
+    """Region encoders by name, and the name of the encoder for each type of region.
 
-    A type without a route cannot be given to the model. The default has one encoder, of masks,
-    for everything that is drawn.
+    The model takes no regions of a type without a route. The default has one mask encoder for all
+    drawn regions.
 
     Raises:
-        ModelError: A route is not from a type to an encoder that is there and takes it.
+        ModelError: A route has an unknown type or encoder, or its encoder does not take the type.
     """
 
     encoders: dict[str, RegionEncoderConfig] = field(
@@ -83,11 +83,11 @@ class RegionEncodersConfig:
 
     @property
     def forms(self) -> dict[str, RegionForm]:
-        """How the regions of each type stand in a question; types without a route are not there."""
+        """How regions of each routed type appear in a question."""
         return {kind: _form(self.encoders[name]) for kind, name in self.routes.items()}
 
     def to_json(self) -> dict[str, object]:
-        """Give the configuration as JSON has it."""
+        """Return the configuration as data for JSON."""
         kinds = {kind: name for name, kind in KINDS.items()}
         encoders = {
             name: {"kind": kinds[type(config)], **asdict(config)}
@@ -97,10 +97,10 @@ class RegionEncodersConfig:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, object]) -> "RegionEncodersConfig":
-        """Read what `to_json` gave; what is left out is as in the default.
+        """Read the output of `to_json`; missing fields have their defaults.
 
         Raises:
-            ModelError: It is not such a configuration.
+            ModelError: The data is not such a configuration.
         """
         values = dict(stored)
         if "encoders" in values:
@@ -126,7 +126,7 @@ def _form(config: RegionEncoderConfig) -> RegionForm:
 
 def _mapping(name: str, value: object) -> dict[str, object]:
     if not isinstance(value, Mapping):
-        raise ModelError(f"{name}: expected an object, got {value!r}")
+        raise ModelError(f"{name}: expected a JSON object, got {value!r}")
     return {str(key): each for key, each in value.items()}
 
 
@@ -143,9 +143,9 @@ def _encoder_config(name: str, stored: object) -> RegionEncoderConfig:
 
 
 class RegionEncoders(nn.Module):
-    """Gives each region to the encoder of its type, all regions of an encoder at once.
+    """Encode each region with the encoder of its type, all regions of an encoder at once.
 
-    An encoder whose type does not occur is not run and gets no gradient.
+    An encoder without regions is not run and gets no gradient.
     """
 
     def __init__(
@@ -172,10 +172,10 @@ class RegionEncoders(nn.Module):
                     pass
 
     def forward(self, context: RegionContext, regions: Regions) -> RegionTokens:
-        """Give the vectors of all placeholders, in their order; no regions give none.
+        """Return the vectors of all placeholders, in order.
 
         Raises:
-            ModelError: A region is of a type that the model does not take.
+            ModelError: The model does not take a region's type.
         """
         counts = torch.zeros_like(regions.rows)
         found: dict[str, Tensor] = {}
@@ -199,11 +199,11 @@ class RegionEncoders(nn.Module):
         return RegionTokens(vectors[order], counts)
 
     def tokens(self, context: RegionContext, regions: Regions) -> RegionTokens:
-        """Do what `forward` does, under the name that a single encoder has it."""
+        """Return the same as `forward`, under the name that single encoders use."""
         return self(context, regions)
 
     def _members(self, regions: Regions) -> dict[str, Tensor]:
-        """Places of the regions that each encoder takes, without encoders that take none."""
+        """Return the indices of each encoder's regions, without encoders that have none."""
         kinds = tuple(RegionType)
         names = list(self.config.encoders)
         route = [
@@ -221,9 +221,9 @@ class RegionEncoders(nn.Module):
 def build_region_encoder(
     config: RegionEncodersConfig, *, cell_width: int, visual_width: int, language_width: int
 ) -> RegionEncoder | RegionEncoders:
-    """Build what a model's ``region_encoder`` is: a single one of masks as it is, else the mix.
+    """Build the ``region_encoder`` of a model: a single mask encoder, or several encoders.
 
-    The single one has the names of weights that it had before there were others.
+    A single one keeps the weight names of earlier versions.
     """
     sole = next(iter(config.encoders.values())) if len(config.encoders) == 1 else None
     if isinstance(sole, MaskRegionConfig) and config.routes.keys() == {*_DRAWN}:

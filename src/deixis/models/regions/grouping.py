@@ -1,4 +1,4 @@
-"""Regions of a batch lined up by image, so that one product serves them all."""
+"""Regions of a batch grouped by image, so that one matrix product serves all of them."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class ImageGroups:
-    """Where each region stands in a table with a row for each image that has any.
+    """Places of regions in a table with a row for each image that has regions.
 
-    ``images`` are those images, in order; region ``i`` is in row ``row[i]``, column ``column[i]``
-    of a table that is ``columns`` wide. A batch without regions has no rows.
+    ``images`` are the indices of these images, in order. Region ``i`` is in row ``row[i]`` and
+    column ``column[i]`` of a table with ``columns`` columns. A batch without regions has no rows.
     """
 
     images: Int[Tensor, " i"]
@@ -21,17 +21,17 @@ class ImageGroups:
     columns: int
 
     def line_up(self, values: Float[Tensor, "r ..."]) -> Float[Tensor, "i columns ..."]:
-        """Put each region's values in its place; places that no region has are zero."""
+        """Scatter the values of each region into the table; empty places are zero."""
         table = values.new_zeros(len(self.images), self.columns, *values.shape[1:])
         return table.index_put((self.row, self.column), values)
 
     def take_back(self, table: Float[Tensor, "i columns ..."]) -> Float[Tensor, "r ..."]:
-        """Give the values of each region, in the order of the regions."""
+        """Gather the values of each region, in the order of the regions."""
         return table[self.row, self.column]
 
 
 def group_by_image(rows: Int[Tensor, " r"]) -> ImageGroups:
-    """Line regions up by the image that each lies on."""
+    """Group regions by ``rows``, the image of each."""
     images, row, counts = rows.unique(return_inverse=True, return_counts=True)
     order = row.argsort(stable=True)
     place = torch.arange(len(rows), device=rows.device)

@@ -1,4 +1,4 @@
-"""What region encoders look at beside the regions, and what they give."""
+"""Inputs of region encoders besides the regions, and their output."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from deixis.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class RegionContext:
-    """What is known of the images that regions lie on.
+    """Features of the images of a batch.
 
-    ``cells`` is the map that decoders attend to; ``tokens`` are the vision encoder's, row by row
-    from the top left, before any projector; ``project`` is the model's projector of them, for
-    regions that share it.
+    ``cells`` is the map that decoders attend to. ``tokens`` are the vision encoder's, in row-major
+    order, before any projector. ``project`` is the projector of image tokens, for region encoders
+    that share it.
     """
 
     cells: Float[Tensor, "b c h w"]
@@ -23,22 +23,22 @@ class RegionContext:
     project: Callable[[Tensor], Tensor] | None = None
 
     def token_map(self) -> Float[Tensor, "b v side side"]:
-        """The vision encoder's tokens where they lie on the canvas.
+        """The vision encoder's tokens as a map over the canvas.
 
         Raises:
-            ModelError: They are not a square of them.
+            ModelError: Their number is not a square.
         """
         side = round(self.tokens.shape[1] ** 0.5)
         if side**2 != self.tokens.shape[1]:
-            raise ModelError(f"{self.tokens.shape[1]} vision tokens: expected a square of them")
+            raise ModelError(f"{self.tokens.shape[1]} vision tokens: expected a square number")
         return self.tokens.transpose(1, 2).unflatten(2, (side, side))
 
 
 @dataclass(frozen=True, slots=True)
 class RegionTokens:
-    """Vectors for the `<region>` placeholders of a batch, in their order.
+    """Vectors for the `<region>` placeholders of a batch, in order.
 
-    ``counts`` says how many of them each region has; a region that the text spells out has none.
+    ``counts`` is the number of placeholders of each region; 0 for one that the text spells out.
     """
 
     vectors: Float[Tensor, "n d"]

@@ -1,4 +1,4 @@
-"""Regions by what the image shows under their masks (REF-VLM IV-B)."""
+"""The mask region encoder: visual features under the mask of a region (REF-VLM IV-B)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,14 +27,14 @@ class MaskRegionConfig:
     """Shape of a `RegionEncoder`.
 
     Args:
-        blocks: Blocks that a mask is cut in, each a token; a square number.
+        blocks: Number of blocks of a mask, each a token; a square number.
         aggregation: How features are pooled.
-        source: Features that are pooled: the ``cells`` that decoders attend to, or the vision
-            encoder's ``tokens``.
-        places: Whether features are normalised and get sine positions before they are pooled.
+        source: Features to pool: the ``cells`` that decoders attend to, or the vision encoder's
+            ``tokens``.
+        places: Whether to normalise features and add sine positions before pooling.
         projector: The encoder's ``own``, or that of the ``image`` tokens, as in the paper, which
-            takes ``tokens``.
-        projector_layers: Linear layers of its own one.
+            needs ``tokens``.
+        projector_layers: Linear layers of an own projector.
     """
 
     blocks: int = 1
@@ -53,7 +53,7 @@ class MaskRegionConfig:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that a region becomes."""
+        """Number of tokens of a region."""
         return self.blocks + (self.aggregation.mask_code != "none")
 
 
@@ -73,11 +73,11 @@ MASK_REGIONS = MappingProxyType(
         ),
     }
 )
-"""Ours, the encoder of REF-VLM's paper, and those of its public code."""
+"""The default encoder, that of REF-VLM's paper, and those of its public code."""
 
 
 class RegionEncoder(nn.Module):
-    """Regions to tokens: aggregation under the mask, then a projector."""
+    """Encode regions as tokens: aggregation under the mask, then a projector."""
 
     def __init__(self, width: int, language_width: int, config: MaskRegionConfig) -> None:
         super().__init__()
@@ -99,31 +99,33 @@ class RegionEncoder(nn.Module):
         rows: Int[Tensor, " r"],
         project: Callable[[Tensor], Tensor] | None = None,
     ) -> Float[Tensor, "r n d"]:
-        """Give ``num_tokens`` vectors for each region; ``rows`` says whose image it lies on.
+        """Return ``num_tokens`` vectors for each region; ``rows`` is the image of each.
 
         Raises:
-            ModelError: The encoder shares the projector of image tokens, and none is given.
+            ModelError: The encoder shares the projector of image tokens, and it is not given.
         """
         if self.config.places:
             positions = sine_positions(
                 cells.shape[-1], cells.shape[1], device=cells.device, dtype=cells.dtype
             )
-            # what is large would drown the other
+            # normalised, so that neither features nor positions dominate
             normed = nn.functional.layer_norm(cells.permute(0, 2, 3, 1), cells.shape[1:2])
             cells = normed.permute(0, 3, 1, 2) + positions.T.unflatten(1, cells.shape[-2:])
         project = self.projector if self.config.projector == "own" else project
         if project is None:
-            raise ModelError("regions share the projector of image tokens: expected it, got none")
+            raise ModelError(
+                "regions share the projector of image tokens: expected that projector, got none"
+            )
         tokens, code = self.aggregate.parts(cells, masks, rows)
         projected = project(tokens)
-        # a code of the mask itself is made for the language model
+        # a mask code already has the width of the language model
         return projected if code is None else torch.cat([projected, code.to(projected.dtype)], 1)
 
     def encode(self, context: RegionContext, regions: Regions) -> Float[Tensor, "r n d"]:
-        """Give the vectors of regions; none give none.
+        """Return the vectors of regions.
 
         Raises:
-            ModelError: A region is described in words, or has an empty mask.
+            ModelError: A region is a description, or has an empty mask.
         """
         if bool((regions.types == RegionType.TEXT.number).any()):
             raise ModelError("a region is described in words: expected one with a mask")
@@ -131,6 +133,6 @@ class RegionEncoder(nn.Module):
         return self(cells, regions.masks, regions.rows, context.project)
 
     def tokens(self, context: RegionContext, regions: Regions) -> RegionTokens:
-        """Give what `encode` gives, for the placeholders of a batch."""
+        """Return the output of `encode` for the placeholders of a batch."""
         counts = torch.full_like(regions.rows, self.num_tokens)
         return RegionTokens(self.encode(context, regions).flatten(0, 1), counts)

@@ -1,4 +1,4 @@
-"""A text encoder of Hugging Face that turns descriptions into vectors (TAMP 2.2)."""
+"""A Hugging Face text encoder that encodes descriptions as vectors (TAMP 2.2)."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -14,15 +14,15 @@ from deixis.models.weight_files import check_folder
 
 Summary = Literal["first", "mean", "last"]
 
-# Where the files lay and what they were stored as is no part of a model's shape.
+# fields about the files and their precision, which do not describe the model
 _NOT_SHAPE = ("_name_or_path", "dtype", "torch_dtype", "transformers_version", "architectures")
 
 
 def read_text_config(folder: Path) -> dict[str, Any]:
-    """Read the configuration of a text encoder, ready to be part of another configuration.
+    """Read the configuration of a text encoder, as a part of another configuration.
 
     Raises:
-        ModelError: The folder holds none.
+        ModelError: The folder has no text encoder.
     """
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -32,11 +32,11 @@ def read_text_config(folder: Path) -> dict[str, Any]:
 
 
 class TextBranch(nn.Module):
-    """Descriptions to states of their tokens and a summary of each.
+    """Encode descriptions as token states and a summary vector.
 
-    The summary is the state of the ``first`` token ([CLS], as BERT means it), of the ``last``
-    (text encoders that read forwards), or the ``mean``. Tokens are moved to the left before they
-    are encoded, so padding on either side changes nothing.
+    The summary is the state of the ``first`` token ([CLS] of BERT), of the ``last`` token (causal
+    encoders), or the ``mean``. Tokens are moved to the left before encoding, so padding on either
+    side has no effect.
 
     Raises:
         ModelError: The configuration is not that of a text encoder.
@@ -51,7 +51,7 @@ class TextBranch(nn.Module):
     def forward(
         self, ids: Int[Tensor, "n t"], mask: Bool[Tensor, "n t"]
     ) -> tuple[Float[Tensor, "n t w"], Bool[Tensor, "n t"], Float[Tensor, "n w"]]:
-        """Give token states (text first, then padding), which of them are text, and summaries.
+        """Return token states (packed to the left), the mask of text tokens, and summaries.
 
         Raises:
             ModelError: A description has no tokens.
@@ -73,10 +73,10 @@ class TextBranch(nn.Module):
         return states, mask, summary
 
     def load(self, folder: Path) -> None:
-        """Take weights from the folder of a text encoder of the same shape.
+        """Load weights from the folder of a text encoder of the same shape.
 
         Raises:
-            ModelError: The folder holds none, or its shape is another.
+            ModelError: The folder has no text encoder, or one of another shape.
             CheckpointError: Its weights are damaged.
         """
         check_folder(folder, f"text encoder in {folder}")
@@ -103,7 +103,7 @@ def _fresh_encoder(config: dict[str, Any]) -> PreTrainedModel:
 
 
 def _without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
-    """Drop BERT's head for sentence pairs: the summary does not pass it, so it would never learn."""
+    """Drop BERT's pooler: the summary does not use it, so it would not train."""
     if isinstance(getattr(encoder, "pooler", None), nn.Module):
         setattr(encoder, "pooler", None)  # noqa: B010  # torch types it as a module
     return encoder
@@ -112,6 +112,6 @@ def _without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
 def pool_by_slots(
     slots: Float[Tensor, "k d"], states: Float[Tensor, "n t d"], mask: Bool[Tensor, "n t"]
 ) -> Float[Tensor, "n k d"]:
-    """Let each slot take its own mean of a text's tokens, weighed by attention."""
+    """Return a weighted mean of a text's tokens for each slot, with attention weights."""
     queries = slots.to(states.dtype).expand(len(states), *slots.shape)
     return functional.scaled_dot_product_attention(queries, states, states, mask[:, None])

@@ -1,8 +1,8 @@
-"""Features of frozen encoders on disk, found again by what they were computed from.
+"""A disk cache of features of frozen encoders, with keys made from all inputs of the computation.
 
-A folder of shards, each a safetensors file with the features of many images. A shard is whole
-under its name or not there, and tells by its own header what it holds: there is no index that
-could disagree with it. Any number of processes may read and write the same folder.
+The cache is a folder of shards, safetensors files with the features of many images. Shards are
+written atomically, and the header of each lists its entries: there is no separate index that could
+become inconsistent. Any number of processes may read and write the same folder.
 """
 
 import hashlib
@@ -31,12 +31,12 @@ FORMAT = "deixis-features-1"
 LOG = logging.getLogger(__name__)
 
 TOUCH_SECONDS = 60.0
-"""How long after a look at a shard another one is not worth writing down."""
+"""Seconds between updates of a shard's last use, to limit writes."""
 
 
 @dataclass(slots=True)
 class CacheCounts:
-    """What one process has seen of a cache so far, in entries; ``evicted`` and ``damaged`` in shards."""
+    """Cache statistics of one process, in entries; ``evicted`` and ``damaged`` in shards."""
 
     hits: int = 0
     misses: int = 0
@@ -46,22 +46,21 @@ class CacheCounts:
 
 
 class FeatureCache:
-    """Named tensors by key, on disk, at most ``max_bytes`` of them.
+    """Named tensors by key on disk, limited to ``max_bytes``.
 
-    Entries are collected in memory until they fill a shard, or until `flush`; as a context
-    manager it flushes at the end. When the folder would outgrow its bound, the shards that nobody
-    has read for longest go first. A shard that is damaged is removed, counted and logged; its
-    entries are then absent, to be computed again.
+    Entries are collected in memory until they fill a shard, or until `flush`; a ``with`` block
+    flushes at its end. If the folder would exceed its limit, the least recently read shards are
+    removed. A damaged shard is removed, counted and logged, and its entries are computed again.
 
     Args:
-        folder: Where shards lie; made if absent. Use it for nothing else.
-        max_bytes: Bound on the bytes of all shards together.
-        shard_bytes: Bytes of tensors after which a shard is written; by default 64 MiB, and at
-            most an eighth of the cache.
+        folder: Folder of the shards, used for nothing else; created if missing.
+        max_bytes: Limit on the bytes of all shards together.
+        shard_bytes: Bytes of tensors after which a shard is written; by default 64 MiB, and at most
+            an eighth of the cache.
 
     Raises:
-        ModelError: A shard would be larger than the cache may be.
-        StorageError: The folder cannot be made.
+        ModelError: ``shard_bytes`` is not between 0 and ``max_bytes``.
+        StorageError: The folder cannot be created.
     """
 
     def __init__(
@@ -89,7 +88,7 @@ class FeatureCache:
         self._seen_at = -1
 
     def __enter__(self) -> "FeatureCache":
-        """Use until the block ends."""
+        """Return the cache; the end of the block flushes it."""
         return self
 
     def __exit__(
@@ -98,11 +97,11 @@ class FeatureCache:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Write what is still in memory."""
+        """Write entries that are still in memory."""
         self.flush()
 
     def get(self, key: str) -> dict[str, Tensor] | None:
-        """The tensors stored under a key, bit for bit, or None."""
+        """Return the tensors stored under a key, bit for bit, or None."""
         with self._lock:
             found = self._waiting.get(key)
             if found is None:
@@ -114,10 +113,10 @@ class FeatureCache:
             return dict(found)
 
     def put(self, key: str, parts: Mapping[str, Tensor]) -> None:
-        """Store tensors under a key; what is stored already stays.
+        """Store tensors under a key; an existing entry is kept.
 
         Raises:
-            StorageError: They are larger than the whole cache may be, or cannot be written.
+            StorageError: They are larger than the limit of the cache, or cannot be written.
         """
         with self._lock:
             if key in self._waiting or key in self._places:
@@ -138,10 +137,10 @@ class FeatureCache:
                 self.flush()
 
     def flush(self) -> None:
-        """Write what is still in memory as a shard.
+        """Write entries that are still in memory as a shard.
 
         Raises:
-            StorageError: It cannot be written; what is there stays as it is.
+            StorageError: The shard cannot be written; existing shards are unchanged.
         """
         with self._lock:
             if not self._waiting:
@@ -162,7 +161,7 @@ class FeatureCache:
 
     @property
     def size(self) -> int:
-        """Bytes of all shards on disk."""
+        """Total bytes of the shards on disk."""
         return sum(size for _, _, size in self._sizes())
 
     def _read(self, key: str) -> dict[str, Tensor] | None:
@@ -174,7 +173,7 @@ class FeatureCache:
         try:
             found = _entry(self._shards / name, key)
         except FileNotFoundError:
-            # another process made room
+            # another process evicted the shard
             self._forget(name)
             return None
         except (OSError, SafetensorError, ValueError, KeyError) as error:
@@ -188,7 +187,7 @@ class FeatureCache:
         return found
 
     def _refresh(self) -> None:
-        """Learn of shards that others have written since the last look."""
+        """Read the entries of shards that other processes added or removed."""
         changed = self._shards.stat().st_mtime_ns
         if changed == self._seen_at:
             return
@@ -245,7 +244,7 @@ class FeatureCache:
 
 
 def tensor_bytes(tensor: Tensor) -> bytes:
-    """The bytes of a tensor's values in row-major order, whatever its type."""
+    """Return the bytes of a tensor's values in row-major order, for any dtype."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().tobytes()
 
@@ -257,7 +256,7 @@ def _shard(entries: Mapping[str, Mapping[str, Tensor]]) -> bytes:
         for name, part in sorted(parts.items())
     }
     sums = {name: zlib.crc32(tensor_bytes(part)) for name, part in tensors.items()}
-    # one field only: safetensors writes several in any order
+    # one field only: safetensors writes several in arbitrary order
     return save(tensors, metadata={FORMAT: json.dumps(sums)})
 
 
@@ -275,7 +274,7 @@ def _entry(path: Path, key: str) -> dict[str, Tensor]:
             if name.startswith(f"{key}/"):
                 part = file.get_tensor(name)
                 if zlib.crc32(tensor_bytes(part)) != crc32:
-                    raise ValueError(f"{name} is not what was written")
+                    raise ValueError(f"{name} has changed since it was written")
                 parts[name.removeprefix(f"{key}/")] = part
     if not parts:
         raise KeyError(key)
@@ -292,5 +291,5 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _sums(metadata: Mapping[str, str] | None) -> dict[str, int]:
     if metadata is None or FORMAT not in metadata:
-        raise ValueError(f"no shard of format {FORMAT}")
+        raise ValueError(f"not a shard of format {FORMAT}")
     return {str(name): int(crc32) for name, crc32 in json.loads(metadata[FORMAT]).items()}

@@ -1,4 +1,4 @@
-"""A frozen encoder that remembers: each canvas goes through the network once."""
+"""A frozen vision encoder with a cache, so that each canvas is encoded only once."""
 
 import hashlib
 import json
@@ -18,30 +18,30 @@ from deixis.models.vision.features import VisionFeatures
 
 @runtime_checkable
 class TwoStepEncoder(Protocol):
-    """An encoder that says what is worth remembering and how features come from it."""
+    """An encoder that separates the results to cache from the computation of features."""
 
     def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> dict[str, Float[Tensor, "b ..."]]:
-        """What the network gives, image by image along the first axis."""
+        """Return the network's results for each image, along the first axis."""
 
     def assemble(self, parts: Mapping[str, Float[Tensor, "b ..."]]) -> VisionFeatures:
-        """Features from what `encode` gave."""
+        """Return features from the results of `encode`."""
 
 
 class CachedEncoder(nn.Module):
-    """Wrap a frozen encoder so that features come from a cache where they are known.
+    """A wrapper of a frozen encoder that reads known features from a cache.
 
-    An entry is found by the canvas's values and size, every weight and the configuration of the
-    encoder (so its layers and normalisation), its class, the precision in force, the kind of
-    device and the versions of torch and transformers. What comes back has the bits that were
-    stored. Weights are saved and loaded under the names that they have without the wrapper.
+    The key of an entry covers the values and size of the canvas, the weights and configuration of
+    the encoder (hence layers and normalisation), its class, the precision in use, the type of
+    device and the versions of torch and transformers. Cached features are returned bit for bit.
+    Weights are saved and loaded under their names without the wrapper.
 
     Args:
-        encoder: Any vision encoder whose parameters are all frozen. One with `encode` and
-            `assemble` has only the former's results stored.
-        cache: Where features are kept.
+        encoder: A vision encoder without trainable parameters. If it has `encode` and `assemble`,
+            only the results of `encode` are cached.
+        cache: The cache of features.
 
     Raises:
-        ModelError: The encoder has parameters that train.
+        ModelError: The encoder has trainable parameters.
     """
 
     def __init__(self, encoder: nn.Module, cache: FeatureCache) -> None:
@@ -57,21 +57,21 @@ class CachedEncoder(nn.Module):
         self.train(False)
 
     def __getattr__(self, name: str) -> Any:
-        """What the wrapper has not, the encoder may: widths, grids, num_tokens, normalisation."""
+        """Return attributes of the encoder: widths, grids, num_tokens, normalisation."""
         try:
             return super().__getattr__(name)
         except AttributeError:
             return getattr(super().__getattr__("encoder"), name)
 
     def train(self, mode: bool = True) -> "CachedEncoder":  # noqa: ARG002, FBT001, FBT002  # torch's
-        """Stay in evaluation mode: remembered features hold no chance."""
+        """Stay in evaluation mode: cached features must not be random."""
         return super().train(False)
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> VisionFeatures:
-        """Encode canvases; those seen before do not pass the network.
+        """Encode canvases in [-1, 1]; canvases in the cache do not pass the network.
 
         Raises:
-            ModelError: The encoder has parameters that train.
+            ModelError: The encoder has trainable parameters.
             StorageError: The cache cannot be written.
         """
         self._check_frozen()
@@ -96,7 +96,7 @@ class CachedEncoder(nn.Module):
         )
 
     def keys(self, pixels: Float[Tensor, "b 3 h w"]) -> list[str]:
-        """The key of each canvas under the encoder as it is now."""
+        """Return the key of each canvas for the current state of the encoder."""
         device = pixels.device.type
         told = {
             "format": FORMAT,
@@ -117,9 +117,9 @@ class CachedEncoder(nn.Module):
         return keys
 
     def digest(self) -> str:
-        """SHA-256 of the encoder's class, configuration and weights; read again when they change."""
+        """SHA-256 of the encoder's class, configuration and weights, updated when they change."""
         state = tuple(
-            # counts writes in place, such as load_state_dict
+            # the version counts writes in place, such as those of load_state_dict
             (tensor.data_ptr(), tensor._version)  # noqa: SLF001
             for tensor in (*self.encoder.parameters(), *self.encoder.buffers())
         )
@@ -144,13 +144,13 @@ class CachedEncoder(nn.Module):
         trained = sum(parameter.requires_grad for parameter in self.encoder.parameters())
         if trained:
             raise ModelError(
-                f"features of an encoder with {trained} tensors that train cannot be kept\n"
+                f"features of an encoder with {trained} trainable tensors cannot be cached\n"
                 "hint: freeze it, or use it without a cache"
             )
 
 
 def encoder_digest(encoder: nn.Module) -> str:
-    """SHA-256 over an encoder's class, configuration, and every weight and buffer by name."""
+    """Return the SHA-256 of an encoder's class, configuration, weights and buffers by name."""
     digest = hashlib.sha256(type(encoder).__qualname__.encode())
     config = getattr(encoder, "config", None)
     if is_dataclass(config) and not isinstance(config, type):

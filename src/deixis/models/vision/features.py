@@ -1,4 +1,4 @@
-"""What a vision encoder gives to the rest of the model."""
+"""The output of a vision encoder."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from torch import Tensor
 class VisionFeatures:
     """Features of a batch of square canvases.
 
-    ``tokens`` go through the projector into the language model, row by row from the top left.
-    ``pyramid`` holds feature maps from fine to coarse for the unit decoders. ``deep`` is what some
-    language models add to the image tokens after their first layers, a layer each (DeepStack,
-    https://arxiv.org/abs/2406.04334).
+    ``tokens`` are the input of the projector to the language model, in row-major order. ``pyramid``
+    holds feature maps from fine to coarse for the unit decoders. ``deep`` holds features that some
+    language models add to the image tokens after their first layers, one entry per layer
+    (DeepStack, https://arxiv.org/abs/2406.04334).
     """
 
     tokens: Float[Tensor, "batch tokens width"]

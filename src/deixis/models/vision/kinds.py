@@ -1,4 +1,4 @@
-"""Which vision encoder a model has: its configuration as JSON has it, its sizes, and itself."""
+"""Kinds of vision encoders: their configurations in JSON, sizes and constructors."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,18 +14,18 @@ VisionConfig = SmallVisionConfig | PretrainedVisionConfig | PyramidConfig | Merg
 VisionEncoder = SmallVisionEncoder | PretrainedEncoder | PyramidEncoder | MergingEncoder
 
 KINDS = ("small", "pretrained", "pyramid", "merging")
-"""Our own encoder, one of the Hugging Face hub, REF-VLM's two as one, or a Qwen-VL's."""
+"""The small encoder, one of the Hugging Face hub, REF-VLM's pair, or that of a Qwen-VL."""
 
 GREY = (127, 127, 127)
-"""What surrounds an image for an encoder that is trained from scratch."""
+"""Padding colour of encoders that are trained from scratch."""
 
 
 @dataclass(frozen=True, slots=True)
 class VisionSizes:
-    """What the rest of a model needs to know of its vision encoder.
+    """Sizes of a vision encoder that other parts depend on.
 
-    ``widths`` and ``grids`` are those of the pyramid, fine to coarse: its channels, and its cells
-    along a side. ``canvas`` is in pixels; ``fill`` is the colour around an image.
+    ``widths`` and ``grids`` are the channels and the cells per side of each pyramid level, fine to
+    coarse. ``canvas`` is the side in pixels; ``fill`` is the colour of the padding.
     """
 
     canvas: int
@@ -37,20 +37,20 @@ class VisionSizes:
 
     @property
     def pixel_level(self) -> int:
-        """The level that masks are cut from: the finest."""
+        """The finest level, for masks."""
         return 0
 
     @property
     def cell_level(self) -> int:
-        """The level that references attend to: the coarsest but one, where there are several."""
+        """The level that references attend to: the second coarsest, or the only one."""
         return max(len(self.grids) - 2, 0)
 
 
 def read_vision(stored: Mapping[str, Any]) -> VisionConfig:
-    """A vision encoder's configuration from JSON; without a ``kind`` it is the small one's.
+    """Read a vision encoder's configuration from JSON data; the default ``kind`` is the small one.
 
     Raises:
-        ModelError: There is no such kind, its fields are others, or their values do not fit.
+        ModelError: The kind or a field is unknown, or a value does not fit.
     """
     fields = dict(stored)
     kind = fields.pop("kind", "small")
@@ -63,7 +63,7 @@ def read_vision(stored: Mapping[str, Any]) -> VisionConfig:
             return PyramidConfig.from_dict(fields)
         if kind == "merging":
             return MergingVisionConfig.from_dict(fields)
-        # JSON has lists where the dataclass has tuples
+        # JSON stores tuples as lists
         plain: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in fields.items()
@@ -74,7 +74,7 @@ def read_vision(stored: Mapping[str, Any]) -> VisionConfig:
 
 
 def write_vision(config: VisionConfig) -> dict[str, Any]:
-    """Undo `read_vision`; the small encoder's has no ``kind``, as before there were others."""
+    """Return a configuration as data for `read_vision`; the small encoder's has no ``kind``."""
     match config:
         case SmallVisionConfig():
             return asdict(config)
@@ -87,7 +87,7 @@ def write_vision(config: VisionConfig) -> dict[str, Any]:
 
 
 def vision_sizes(config: VisionConfig) -> VisionSizes:
-    """The sizes of an encoder, without building it."""
+    """Return the sizes of an encoder without building it."""
     if isinstance(config, SmallVisionConfig):
         return VisionSizes(
             config.image_size,
@@ -109,7 +109,7 @@ def vision_sizes(config: VisionConfig) -> VisionSizes:
 
 
 def build_vision_encoder(config: VisionConfig) -> VisionEncoder:
-    """Make an encoder with random weights."""
+    """Build an encoder with random weights."""
     match config:
         case SmallVisionConfig():
             return SmallVisionEncoder(config)

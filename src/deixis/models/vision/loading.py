@@ -1,4 +1,4 @@
-"""Image encoders with their weights: by preset, folder or hub name; safetensors only."""
+"""Pretrained image encoders by preset, folder or hub id, from safetensors only."""
 
 import json
 import re
@@ -29,7 +29,7 @@ OPEN_CLIP_WEIGHTS = "open_clip_model.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class EncoderPreset:
-    """A released encoder as the papers use it: where it lies, at which size and layer."""
+    """A released encoder as a paper uses it: its source, canvas side, layer and pyramid."""
 
     hub: str
     image_size: int
@@ -46,13 +46,13 @@ ENCODER_PRESETS: dict[str, EncoderPreset] = {
     "clip-vit-l-14-224": EncoderPreset("openai/clip-vit-large-patch14", 224),
     "clip-vit-l-14-336": EncoderPreset("openai/clip-vit-large-patch14-336", 336),
     "dinov3-vit-l-16": EncoderPreset("facebook/dinov3-vitl16-pretrain-lvd1689m", 512, "last"),
-    # BLIP-2 keeps 39 of EVA-CLIP-g's 40 blocks, so that its last is EVA's last but one
+    # BLIP-2 has 39 of the 40 blocks of EVA-CLIP-g, so its last block is EVA's second to last
     "eva-clip-g-14-224": EncoderPreset("Salesforce/blip2-opt-2.7b", 224, -1),
     "siglip2-b-16-512": EncoderPreset("google/siglip2-base-patch16-512", 512),
-    # 384 px hold 27 patches of 14 px and 6 px that the encoder never sees
+    # 384 px hold 27 patches of 14 px; the encoder does not use the remaining 6 px
     "siglip2-so400m-14-378": EncoderPreset("google/siglip2-so400m-patch14-384", 378),
 }
-"""Encoders of the papers and today's successors, by name."""
+"""Encoders of the papers and their successors, by name."""
 
 
 def load_encoder(
@@ -66,22 +66,22 @@ def load_encoder(
     dtype: torch.dtype = torch.float32,
     revision: str | None = None,
 ) -> PretrainedEncoder:
-    """Load an image encoder with its weights, frozen.
+    """Load a pretrained image encoder with frozen parameters.
 
     Args:
-        name: A preset, a folder, or a hub id ``owner/name``: a vision encoder, a whole
+        name: A preset, a folder, or a hub id ``owner/name`` of a vision encoder, a whole
             vision-language model, or an OpenCLIP ConvNeXt.
-        image_size: Side of the canvas; the preset's or the encoder's own by default.
-        layer: The layer that tokens come from; the preset's by default, else -2 (ConvNeXt: -1).
-        class_token: Whether the class token comes before the patches.
+        image_size: Side of the canvas in pixels; by default that of the preset or encoder.
+        layer: The layer of the tokens; by default that of the preset, else -2 (ConvNeXt: -1).
+        class_token: Whether to include the class token, before the patches.
         pyramid: Layer and magnification of each level; see `PretrainedVisionConfig`.
-        uneven: Whether cells may leave a rest of the canvas unseen.
-        dtype: Precision of the weights, which are read in it one by one.
+        uneven: Whether the canvas side need not be a multiple of the cell side.
+        dtype: Precision of the weights, converted one by one as they are read.
         revision: Branch, tag or commit on the hub.
 
     Raises:
-        ModelError: There is no such encoder, or we cannot read one like it.
-        CheckpointError: Its weights are missing, damaged, incomplete or no safetensors.
+        ModelError: The encoder is unknown or unsupported.
+        CheckpointError: Its weights are missing, damaged, incomplete or not safetensors.
     """
     preset = ENCODER_PRESETS.get(str(name))
     folder = _find(preset.hub if preset is not None else str(name), revision)
@@ -117,10 +117,10 @@ def read_vision_config(
     pyramid: tuple[tuple[Layer, float], ...] = (),
     uneven: bool = False,
 ) -> PretrainedVisionConfig:
-    """The configuration of the encoder in a folder; its weights are not read.
+    """Read the configuration of the encoder in a folder, without its weights.
 
     Raises:
-        ModelError: The folder holds no encoder that we can read.
+        ModelError: The folder has no supported encoder.
         CheckpointError: A configuration file is damaged.
     """
     try:
@@ -153,10 +153,10 @@ def read_vision_config(
 
 
 def read_normalisation(folder: Path) -> Normalisation | None:
-    """What the encoder in a folder expects of pixels, where a file beside it says so.
+    """Read the normalisation of the encoder in a folder; None if no preprocessor file gives it.
 
     Raises:
-        CheckpointError: That file is damaged.
+        CheckpointError: The file is damaged.
     """
     for name, inner in (
         ("preprocessor_config.json", ""),
@@ -208,7 +208,7 @@ def _load_library(encoder: PretrainedEncoder, folder: Path, dtype: torch.dtype) 
         output_loading_info=True,
     )
     model, report = loaded
-    # a whole model's file holds its text part too: only what is absent matters
+    # the file of a whole model includes its text part: only missing weights are errors
     absent = sorted(report["missing_keys"])
     if absent:
         raise KeyError(f"{len(absent)} weights are missing, among them {absent[0]}")
@@ -217,10 +217,10 @@ def _load_library(encoder: PretrainedEncoder, folder: Path, dtype: torch.dtype) 
 
 
 def open_clip_convnext_config(weights: dict[str, Tensor]) -> ConvNextConfig:
-    """Read the shape of an OpenCLIP ConvNeXt off its weights.
+    """Infer the shape of an OpenCLIP ConvNeXt from its weights.
 
     Raises:
-        ModelError: The weights are of no ConvNeXt.
+        ModelError: The weights are not those of a ConvNeXt.
     """
     places = [
         re.fullmatch(r"visual\.trunk\.stages\.(\d+)\.blocks\.(\d+)\.conv_dw\.weight", name)
@@ -268,9 +268,9 @@ _TIMM_TO_LIBRARY = (
 
 
 def convert_open_clip_convnext(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Give OpenCLIP's (timm's) ConvNeXt weights the names that `ConvNextModel` has.
+    """Rename OpenCLIP's (timm's) ConvNeXt weights to the names in `ConvNextModel`.
 
-    What is not of the image trunk is left out.
+    Weights outside of the image trunk are left out.
 
     Raises:
         ModelError: A weight of the trunk has no counterpart.
@@ -285,7 +285,7 @@ def convert_open_clip_convnext(weights: dict[str, Tensor]) -> dict[str, Tensor]:
                 converted[re.sub(pattern, replacement, short)] = weight
                 break
         else:
-            raise ModelError(f"OpenCLIP weights: no place for {name}")
+            raise ModelError(f"OpenCLIP weights: unknown weight {name}")
     return converted
 
 

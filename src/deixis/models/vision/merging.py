@@ -1,8 +1,8 @@
-"""Vision models of Qwen-VL behind our interface: patches merged two by two into the language width.
+"""Vision models of Qwen-VL: groups of patches are merged into tokens of the language width.
 
-They take patches that were cut before, in the order in which they are merged, and positions from
-the grid; on a square canvas the grid is always the same. What they give is what the language model
-reads: they have their projector inside. Layers are numbered as in
+Their input is patches cut in advance, in the order in which they are merged, with positions from
+the grid; the grid of a square canvas is constant. They contain their projector, so that their
+output goes to the language model as it is. Layers are numbered as in
 `deixis.models.vision.pretrained`.
 """
 
@@ -27,9 +27,9 @@ from deixis.models.vision.pretrained import resample, with_tuples
 
 @dataclass(frozen=True, slots=True)
 class MergingFamily:
-    """How the vision models of one Hugging Face type are built.
+    """How to build the vision models of one Hugging Face type.
 
-    ``width`` and ``out`` name the fields with the channels of a patch and of a merged token.
+    ``width`` and ``out`` are the configuration fields with the channels of a patch and of a token.
     """
 
     module: str
@@ -58,23 +58,23 @@ MERGING_FAMILIES: Mapping[str, MergingFamily] = {
         "qwen3_vl", "Qwen3VLVisionModel", "hidden_size", "out_hidden_size", SIGNED
     ),
 }
-"""Model types whose patches are merged."""
+"""Supported families by model type."""
 
 
 @dataclass(frozen=True, slots=True)
 class MergingVisionConfig:
-    """Which vision model, at which resolution.
+    """The configuration of a merging vision model at one resolution.
 
     Attributes:
-        model: Its own configuration with its ``model_type``, as Hugging Face writes it.
-        image_size: Side of the square canvas in pixels; a multiple of what a merged token covers.
-        pyramid: Layer and magnification of each level, fine to coarse; none for the last layer at
-            four times, twice and once the grid of patches.
-        mean: What the model expects as the mean of red, green and blue in [0, 1].
-        std: Their standard deviations.
+        model: Configuration of the model with its ``model_type``, in the Hugging Face layout.
+        image_size: Side of the square canvas in pixels; a multiple of the side of a merged token.
+        pyramid: Layer and magnification of each level, fine to coarse. Empty for the default: the
+            last layer at four times, twice and once the grid of patches.
+        mean: Mean of red, green and blue in [0, 1] for normalisation.
+        std: Standard deviation of red, green and blue.
 
     Raises:
-        ModelError: The model is of another kind, or it has no such layer or resolution.
+        ModelError: The model is of another type, or lacks the layer or resolution.
     """
 
     model: dict[str, Any]
@@ -87,8 +87,8 @@ class MergingVisionConfig:
         side = self.patch * self.merge
         if self.image_size < side or self.image_size % side:
             raise ModelError(
-                f"image size {self.image_size}: expected a multiple of {side} pixels, which a "
-                "merged token covers"
+                f"image size {self.image_size}: expected a multiple of {side} pixels, the side of a "
+                "merged token"
             )
         for layer, scale in self.pyramid:
             self.place_of(layer)
@@ -97,12 +97,12 @@ class MergingVisionConfig:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "MergingVisionConfig":
-        """Undo `dataclasses.asdict`, also after JSON has turned tuples into lists."""
+        """Build from `dataclasses.asdict`, also with lists in place of tuples."""
         return cls(**with_tuples(fields))
 
     @property
     def family(self) -> MergingFamily:
-        """How the model is built."""
+        """The family of the model."""
         kind = str(self.model.get("model_type"))
         if kind not in MERGING_FAMILIES:
             raise ModelError(
@@ -113,57 +113,57 @@ class MergingVisionConfig:
 
     @property
     def library(self) -> PreTrainedConfig:
-        """The model's own configuration object."""
+        """The Hugging Face configuration of the model."""
         return copy.deepcopy(self._built)
 
     @property
     def _built(self) -> PreTrainedConfig:
-        self.family  # noqa: B018  # says which types there are
+        self.family  # noqa: B018  # raises for unknown types
         return _build_library_config(json.dumps(self.model, sort_keys=True))
 
     @property
     def normalisation(self) -> Normalisation:
-        """What the model expects of pixels."""
+        """The normalisation of pixels for the model."""
         return Normalisation(self.mean, self.std)
 
     @property
     def patch(self) -> int:
-        """Pixels along a side of a patch."""
+        """Side of a patch in pixels."""
         return int(self._built.patch_size)
 
     @property
     def merge(self) -> int:
-        """Patches along a side of a merged token."""
+        """Side of a merged token in patches."""
         return int(self._built.spatial_merge_size)
 
     @property
     def frames(self) -> int:
-        """How often an image is repeated: the model takes frames of a video so many at a time."""
+        """Number of frames in a patch; an image is repeated as often."""
         return int(self._built.temporal_patch_size)
 
     @property
     def grid(self) -> int:
-        """Patches along a side of the canvas."""
+        """Side of the canvas in patches."""
         return self.image_size // self.patch
 
     @property
     def num_layers(self) -> int:
-        """Hidden states: blocks and what enters the first."""
+        """Number of hidden states: the input of the first block and the output of each block."""
         return int(self._built.depth) + 1
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that one image becomes."""
+        """Number of tokens per image."""
         return (self.grid // self.merge) ** 2
 
     @property
     def token_width(self) -> int:
-        """Channels of a token: the language model's."""
+        """Channels of a token, the width of the language model."""
         return int(getattr(self._built, self.family.out))
 
     @property
     def levels(self) -> tuple[tuple[int, float], ...]:
-        """The pyramid with its default written out."""
+        """The levels of the pyramid, with the default applied."""
         return self.pyramid or ((-1, 4.0), (-1, 2.0), (-1, 1.0))
 
     @property
@@ -173,29 +173,31 @@ class MergingVisionConfig:
 
     @property
     def grids(self) -> tuple[int, ...]:
-        """Cells along a side of each level of the pyramid."""
+        """Cells per side of each level of the pyramid."""
         return tuple(max(1, round(self.grid * scale)) for _, scale in self.levels)
 
     @property
     def deep_layers(self) -> int:
-        """Layers of the language model that get features of their own (DeepStack; Qwen3-VL)."""
+        """Number of language model layers with additional visual features (DeepStack; Qwen3-VL)."""
         return len(getattr(self._built, "deepstack_visual_indexes", ()))
 
     def place_of(self, layer: int) -> int:
-        """A layer's number counted from 0.
+        """Return the index of a layer, counted from 0.
 
         Raises:
-            ModelError: There is no such layer.
+            ModelError: The layer does not exist.
         """
         if not -self.num_layers <= layer < self.num_layers:
-            raise ModelError(f"layer {layer}: the encoder has {self.num_layers} of them")
+            raise ModelError(
+                f"layer {layer}: expected one of the encoder's {self.num_layers} layers"
+            )
         return layer % self.num_layers
 
     def order(self) -> Int[Tensor, " cells"]:
-        """Which patch, counted row by row, stands where inside the model.
+        """Return the row-major index of each patch in the order of the model.
 
-        Patches of a token follow one another; tokens follow row by row, and window by window in a
-        model with windowed attention (Qwen2.5-VL).
+        Patches of a token are consecutive. Tokens are in row-major order, by windows in a model
+        with windowed attention (Qwen2.5-VL).
         """
         tokens = self.grid // self.merge
         rows, columns = torch.meshgrid(torch.arange(tokens), torch.arange(tokens), indexing="ij")
@@ -212,9 +214,9 @@ class MergingVisionConfig:
 
 
 class MergingEncoder(nn.Module):
-    """A vision model of Qwen-VL: canvases to tokens of the language width, and a pyramid.
+    """A vision model of Qwen-VL: from canvases to tokens of the language width and a pyramid.
 
-    The pyramid is read from hidden states of patches, laid out over the canvas again.
+    The pyramid consists of hidden states of patches, rearranged into maps.
     """
 
     def __init__(self, config: MergingVisionConfig) -> None:
@@ -228,7 +230,7 @@ class MergingEncoder(nn.Module):
         """Encode canvases of ``image_size``; ``pixels`` lie in [-1, 1].
 
         Raises:
-            ModelError: The canvases have another size than the configuration says.
+            ModelError: The canvases do not have the configured size.
         """
         config, count = self.config, len(pixels)
         size = config.image_size
@@ -261,14 +263,14 @@ class MergingEncoder(nn.Module):
 def cut_patches(
     pixels: Float[Tensor, "b 3 h w"], side: int, *, merge: int, frames: int
 ) -> Float[Tensor, "b cells values"]:
-    """Cut canvases into patches as Qwen-VL wants them.
+    """Cut canvases into patches in the layout of Qwen-VL.
 
-    The patches of a token follow one another. A patch is a row of channel, frame, line and column;
-    an image is a video of ``frames`` times the same picture.
+    Patches of a token are consecutive. The values of a patch are ordered by channel, frame, row and
+    column; an image is a video of ``frames`` equal frames.
     """
     rows, columns = pixels.shape[-2] // side // merge, pixels.shape[-1] // side // merge
     cut = pixels.unflatten(3, (columns, merge, side)).unflatten(2, (rows, merge, side))
-    # batch, row, column, row and column inside, channel, line, pixel
+    # batch; row and column of tokens; row and column of patches in a token; channel, row, column
     ordered = cut.permute(0, 2, 5, 3, 6, 1, 4, 7)
     filmed = ordered[..., None, :, :].expand(*ordered.shape[:-2], frames, side, side)
     return filmed.flatten(5).flatten(1, 4)
@@ -281,12 +283,12 @@ def merging_config(
     pyramid: tuple[tuple[int, float], ...] = (),
     normalisation: Normalisation | None = None,
 ) -> MergingVisionConfig:
-    """Describe a vision model by its Hugging Face configuration.
+    """Return the configuration of a vision model from its Hugging Face configuration.
 
-    Without a ``normalisation`` that of its kind is taken.
+    The default ``normalisation`` is that of the model type.
 
     Raises:
-        ModelError: It is of another kind, or it has no such layer or resolution.
+        ModelError: The model is of another type, or lacks the layer or resolution.
     """
     fields = {
         name: value

@@ -1,4 +1,4 @@
-"""What pixels must look like for an encoder that others have trained."""
+"""Normalisation of pixels for pretrained encoders."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """Mean and standard deviation of red, green and blue, of pixels in [0, 1].
+    """Mean and standard deviation of red, green and blue for pixels in [0, 1].
 
-    Canvases travel through deixis in [-1, 1]; the encoder that owns these constants applies them,
-    so that no other place can apply them twice or not at all.
+    Canvases have values in [-1, 1] throughout deixis. Only the encoder with these constants applies
+    them, so that they are applied exactly once.
     """
 
     mean: tuple[float, float, float]
@@ -20,7 +20,7 @@ class Normalisation:
 
     @property
     def fill(self) -> tuple[int, int, int]:
-        """The 8-bit colour nearest to the mean: what padding should look like to the encoder."""
+        """The 8-bit colour nearest to the mean, for the padding."""
         red, green, blue = (round(255 * value) for value in self.mean)
         return red, green, blue
 
@@ -38,10 +38,10 @@ class Normalisation:
 
 
 CLIP = Normalisation((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-"""CLIP, EVA-CLIP and OpenCLIP."""
+"""Normalisation of CLIP, EVA-CLIP and OpenCLIP."""
 
 IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""ConvNeXt and DINO."""
+"""Normalisation of ConvNeXt and DINO."""
 
 SIGNED = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-"""SigLIP, ViT and our own encoder: pixels in [-1, 1]."""
+"""Normalisation of SigLIP, ViT and the small encoder: pixels in [-1, 1]."""

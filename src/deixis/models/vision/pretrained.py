@@ -1,8 +1,8 @@
-"""Image encoders of the Hugging Face hub behind our interface: tokens and a feature pyramid.
+"""Pretrained image encoders of the Hugging Face hub, with tokens and a feature pyramid.
 
-Where a model's layers are numbered, layer 0 is what enters its first block and layer -1 what
-leaves its last one, before any closing norm; ``"last"`` is the output after that norm. LLaVA,
-Pink, u-LLaVA and REF-VLM read CLIP at layer -2 without the class token.
+Layer 0 is the input of the first block and layer -1 the output of the last block, before a final
+norm; ``"last"`` is the output of that norm. LLaVA, Pink, u-LLaVA and REF-VLM read CLIP at layer -2
+without the class token.
 """
 
 import copy
@@ -24,17 +24,17 @@ from deixis.models.vision.features import VisionFeatures
 from deixis.models.vision.normalisation import CLIP, IMAGENET, SIGNED, Normalisation
 
 Layer = int | Literal["last"]
-"""A layer by its number, or the output after the closing norm."""
+"""A layer by its number, or ``"last"``: the output of the final norm."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderFamily:
-    """How the models of one Hugging Face type are built and read.
+    """How to build and read the models of one Hugging Face type.
 
-    ``cells`` says what a layer gives: a sequence of ``patches``, the same from patches that were
-    cut before (``packed``), or the ``maps`` of a convolutional stage. ``prefix`` counts tokens
-    before the first patch, without registers. ``asks`` says that the model takes other sizes only
-    when told to interpolate its positions.
+    ``cells`` is the form of a layer: a sequence of ``patches``, patches that were cut in advance
+    (``packed``), or the ``maps`` of a convolutional stage. ``prefix`` is the number of tokens
+    before the first patch, without registers. ``asks``: whether other image sizes need the argument
+    that interpolates positions.
     """
 
     model: str
@@ -62,17 +62,17 @@ FAMILIES: dict[str, EncoderFamily] = {
     "siglip_vision_model": EncoderFamily("SiglipVisionModel", "patches", SIGNED, asks=True),
     "vit": EncoderFamily("ViTModel", "patches", SIGNED, prefix=1, asks=True),
 }
-"""Model types that can see for us. The vision model of BLIP-2 is EVA-CLIP's ViT-g/14."""
+"""Supported families by model type. The vision model of BLIP-2 is EVA-CLIP's ViT-g/14."""
 
-# random stretching of positions belongs to DINOv3's pre-training, not to what is trained on top
+# DINOv3 distorts positions randomly in pre-training; fine-tuning does not use that
 _UNWANTED = ("pos_embed_shift", "pos_embed_jitter", "pos_embed_rescale")
 
 
 def encoder_family(model_type: str) -> EncoderFamily:
-    """How models of a Hugging Face type are read.
+    """Return the family of a Hugging Face model type.
 
     Raises:
-        ModelError: We do not know how to read that type.
+        ModelError: The type is not supported.
     """
     if model_type not in FAMILIES:
         raise ModelError(
@@ -82,7 +82,7 @@ def encoder_family(model_type: str) -> EncoderFamily:
 
 
 def with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of an encoder's configuration with tuples where JSON has lists."""
+    """Return fields of an encoder's configuration with tuples in place of JSON's lists."""
     values = dict(fields)
     for name in ("mean", "std"):
         if name in values:
@@ -94,24 +94,23 @@ def with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class PretrainedVisionConfig:
-    """Which encoder, which of its layers, at which resolution.
+    """The configuration of a pretrained image encoder: layers and resolution.
 
     Attributes:
-        model: The encoder's own configuration with its ``model_type``, as Hugging Face writes it.
+        model: Configuration of the encoder with its ``model_type``, in the Hugging Face layout.
         image_size: Side of the square canvas in pixels; a multiple of the patch or stride.
-        layer: The layer that image tokens are read from; for a convolutional encoder a stage,
-            counted from 0.
-        class_token: Whether the class token comes before the patches.
-        pyramid: Layer and magnification of each level, fine to coarse; none for the default: a
-            ViT's layer at four times, twice and once its grid, a ConvNeXt's every stage.
-        uneven: Whether cells may leave a rest of the canvas unseen at its right and bottom, as those
-            of a ConvNeXt at 336 px or a SigLIP of 14 px patches at 384 px do.
-        mean: What the encoder expects as the mean of red, green and blue in [0, 1].
-        std: Their standard deviations.
+        layer: The layer of the image tokens; for a convolutional encoder a stage, counted from 0.
+        class_token: Whether to include the class token, before the patches.
+        pyramid: Layer and magnification of each level, fine to coarse. Empty for the default: a
+            ViT's layer at four times, twice and once its grid, or every stage of a ConvNeXt.
+        uneven: Whether the canvas side need not be a multiple of the cell side; a rest at the right
+            and bottom is then not used, as by ConvNeXt at 336 px or SigLIP with 14 px patches at
+            384 px.
+        mean: Mean of red, green and blue in [0, 1] for normalisation.
+        std: Standard deviation of red, green and blue.
 
     Raises:
-        ModelError: The encoder is of an unknown kind, or it has no such layer, class token or
-            resolution.
+        ModelError: The encoder's type is unknown, or it lacks the layer, class token or resolution.
     """
 
     model: dict[str, Any]
@@ -138,27 +137,27 @@ class PretrainedVisionConfig:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "PretrainedVisionConfig":
-        """Undo `dataclasses.asdict`, also after JSON has turned tuples into lists."""
+        """Build from `dataclasses.asdict`, also with lists in place of tuples."""
         return cls(**with_tuples(fields))
 
     @property
     def model_type(self) -> str:
-        """The encoder's type, in Hugging Face's words."""
+        """The Hugging Face type of the encoder."""
         return str(self.model.get("model_type"))
 
     @property
     def family(self) -> EncoderFamily:
-        """How the encoder is read."""
+        """The family of the encoder."""
         return encoder_family(self.model_type)
 
     @property
     def normalisation(self) -> Normalisation:
-        """What the encoder expects of pixels."""
+        """The normalisation of pixels for the encoder."""
         return Normalisation(self.mean, self.std)
 
     @property
     def library(self) -> PreTrainedConfig:
-        """The encoder's own configuration object."""
+        """The Hugging Face configuration of the encoder."""
         return copy.deepcopy(self._built)
 
     @property
@@ -167,21 +166,21 @@ class PretrainedVisionConfig:
 
     @property
     def stride(self) -> int:
-        """Pixels along a side of the coarsest cell: a patch, or the last stage's stride."""
+        """Side of the coarsest cell in pixels: a patch, or the stride of the last stage."""
         if self.family.cells != "maps":
             return int(self._built.patch_size)
         return 4 * 2 ** (self.num_layers - 1)
 
     @property
     def num_layers(self) -> int:
-        """Layers that can be read: hidden states of a ViT (blocks + 1), stages of a ConvNeXt."""
+        """Number of layers: hidden states of a ViT (blocks + 1), stages of a ConvNeXt."""
         if self.family.cells == "maps":
             return len(self._built.hidden_sizes)
         return int(self._built.num_hidden_layers) + 1
 
     @property
     def levels(self) -> tuple[tuple[Layer, float], ...]:
-        """The pyramid with its default written out."""
+        """The levels of the pyramid, with the default applied."""
         if self.pyramid:
             return self.pyramid
         if self.family.cells == "maps":
@@ -189,27 +188,29 @@ class PretrainedVisionConfig:
         return (self.layer, 4.0), (self.layer, 2.0), (self.layer, 1.0)
 
     def place_of(self, layer: Layer) -> int:
-        """A layer's number counted from 0; the closing norm's output comes after all others.
+        """Return the index of a layer, counted from 0; the final norm comes after all others.
 
         Raises:
-            ModelError: There is no such layer.
+            ModelError: The layer does not exist.
         """
         if layer == "last":
             if self.family.cells == "maps":
                 raise ModelError("layer 'last': a convolutional encoder is read by its stages")
             return self.num_layers
         if not -self.num_layers <= layer < self.num_layers:
-            raise ModelError(f"layer {layer}: the encoder has {self.num_layers} of them")
+            raise ModelError(
+                f"layer {layer}: expected one of the encoder's {self.num_layers} layers"
+            )
         return layer % self.num_layers
 
     def width_of(self, layer: Layer) -> int:
-        """Channels of a layer."""
+        """Return the channels of a layer."""
         if self.family.cells == "maps":
             return int(self._built.hidden_sizes[self.place_of(layer)])
         return int(self._built.hidden_size)
 
     def grid_of(self, layer: Layer) -> int:
-        """Cells along a side of a layer."""
+        """Return the cells per side of a layer."""
         if self.family.cells == "maps":
             return self.image_size // (4 * 2 ** self.place_of(layer))
         return self.image_size // self.stride
@@ -221,7 +222,7 @@ class PretrainedVisionConfig:
 
     @property
     def grids(self) -> tuple[int, ...]:
-        """Cells along a side of each level of the pyramid."""
+        """Cells per side of each level of the pyramid."""
         return tuple(max(1, round(self.grid_of(layer) * scale)) for layer, scale in self.levels)
 
     @property
@@ -231,16 +232,16 @@ class PretrainedVisionConfig:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that one image becomes."""
+        """Number of tokens per image."""
         return self.grid_of(self.layer) ** 2 + int(self.class_token)
 
 
 class PretrainedEncoder(nn.Module):
-    """An image encoder of the Hugging Face hub: canvases to tokens and a pyramid.
+    """A pretrained image encoder: from canvases to tokens and a pyramid.
 
-    `encode` is the network, `assemble` what is only rearranged and resampled, so that a cache
-    need hold no more than the former gives. A frozen encoder stays in evaluation mode whatever
-    `train` is told: nothing in it is random then.
+    `encode` runs the network and `assemble` rearranges and resamples its output, so a cache stores
+    the results of `encode` only. A frozen encoder stays in evaluation mode under `train`, so that
+    its features are deterministic.
     """
 
     def __init__(self, config: PretrainedVisionConfig) -> None:
@@ -256,7 +257,7 @@ class PretrainedEncoder(nn.Module):
 
     @property
     def grids(self) -> tuple[int, ...]:
-        """Cells along a side of each level of the pyramid."""
+        """Cells per side of each level of the pyramid."""
         return self.config.grids
 
     @property
@@ -266,16 +267,16 @@ class PretrainedEncoder(nn.Module):
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that one image becomes."""
+        """Number of tokens per image."""
         return self.config.num_tokens
 
     @property
     def normalisation(self) -> Normalisation:
-        """What the encoder expects of pixels; it is applied in `encode`."""
+        """The normalisation of pixels, applied in `encode`."""
         return self.config.normalisation
 
     def freeze(self) -> "PretrainedEncoder":
-        """Train nothing of it."""
+        """Freeze all parameters and return the encoder."""
         self.requires_grad_(False)
         return self.train(False)
 
@@ -287,12 +288,11 @@ class PretrainedEncoder(nn.Module):
         """Run the network on canvases in [-1, 1].
 
         Returns:
-            What `assemble` needs: ``class`` of (b, width) where the class token is kept, and each
-            layer by its number from 0, a ViT's as (b, cells, width), a stage's as
-            (b, width, h, w).
+            The input of `assemble`: ``class`` of shape (b, width) if the class token is kept, and
+            each layer under its index: (b, cells, width) for a ViT, (b, width, h, w) for a stage.
 
         Raises:
-            ModelError: The canvases have another size than the configuration says.
+            ModelError: The canvases do not have the configured size.
         """
         size = self.config.image_size
         if tuple(pixels.shape[-2:]) != (size, size):
@@ -306,14 +306,14 @@ class PretrainedEncoder(nn.Module):
         if self.config.family.cells == "maps":
             return {str(place): states[place] for place in sorted(places)}
         cells = self.config.grid_of(self.config.layer) ** 2
-        # registers stand between the class token and the patches, so count from the end
+        # registers lie between the class token and the patches, so count from the end
         parts = {str(place): states[place][:, -cells:] for place in sorted(places)}
         if self.config.class_token:
             parts["class"] = states[token_place][:, 0]
         return parts
 
     def assemble(self, parts: Mapping[str, Float[Tensor, "b ..."]]) -> VisionFeatures:
-        """Tokens and pyramid from what `encode` gave; nothing here has parameters."""
+        """Return tokens and pyramid from the results of `encode`; there are no parameters here."""
         levels = zip(self.config.levels, self.grids, strict=True)
         return VisionFeatures(
             self.tokens(parts),
@@ -321,7 +321,7 @@ class PretrainedEncoder(nn.Module):
         )
 
     def tokens(self, parts: Mapping[str, Float[Tensor, "b ..."]]) -> Float[Tensor, "b n d"]:
-        """What goes into the language model, from what `encode` gave."""
+        """Return the image tokens from the results of `encode`."""
         tokens = parts[str(self.config.place_of(self.config.layer))]
         if self.config.family.cells == "maps":
             tokens = tokens.flatten(2).transpose(1, 2)
@@ -332,7 +332,7 @@ class PretrainedEncoder(nn.Module):
     def map(
         self, parts: Mapping[str, Float[Tensor, "b ..."]], layer: Layer
     ) -> Float[Tensor, "b c h w"]:
-        """A layer laid out over the canvas, from what `encode` gave."""
+        """Return a layer as a map over the canvas, from the results of `encode`."""
         cells = parts[str(self.config.place_of(layer))]
         if self.config.family.cells == "maps":
             return cells
@@ -344,7 +344,7 @@ class PretrainedEncoder(nn.Module):
         return self.assemble(self.encode(pixels))
 
     def _states(self, pixels: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
-        """Every layer in order, then the output after the closing norm."""
+        """Return every layer in order, then the output of the final norm."""
         family = self.config.family
         if family.cells == "packed":
             patches, shapes = pack_patches(pixels, self.config.stride)
@@ -359,13 +359,13 @@ class PretrainedEncoder(nn.Module):
         asked = {"interpolate_pos_encoding": True} if family.asks else {}
         output = self.model(pixel_values=pixels, output_hidden_states=True, **asked)
         if family.cells == "maps":
-            # the first is the stem, or even the image
+            # the first is the stem or the image itself
             return tuple(output.hidden_states[1:])
         return (*output.hidden_states, output.last_hidden_state)
 
 
 def resample(maps: Float[Tensor, "b c h w"], grid: int) -> Float[Tensor, "b c grid grid"]:
-    """A map at another resolution: bilinear where it grows, the mean of what it covers else."""
+    """Resample maps to ``grid`` cells per side: bilinear to enlarge, cell means to shrink."""
     if maps.shape[-2:] == (grid, grid):
         return maps
     if grid < maps.shape[-1]:
@@ -376,10 +376,10 @@ def resample(maps: Float[Tensor, "b c h w"], grid: int) -> Float[Tensor, "b c gr
 def pack_patches(
     pixels: Float[Tensor, "b 3 h w"], side: int
 ) -> tuple[Float[Tensor, "b cells values"], Tensor]:
-    """Cut canvases into patches as SigLIP 2 (NaFlex) wants them: row by row, channels innermost.
+    """Cut canvases into patches in the layout of SigLIP 2 (NaFlex): row-major, channels last.
 
     Returns:
-        The patches, and (rows, columns) of each image.
+        The patches, and the numbers of rows and columns of each image.
     """
     rows, columns = pixels.shape[-2] // side, pixels.shape[-1] // side
     whole = pixels[..., : rows * side, : columns * side]
@@ -399,14 +399,14 @@ def vision_config(
     uneven: bool = False,
     normalisation: Normalisation | None = None,
 ) -> PretrainedVisionConfig:
-    """Describe an encoder by its Hugging Face configuration.
+    """Return the configuration of an encoder from its Hugging Face configuration.
 
-    A configuration of a whole vision-language model gives that of its vision part. Without
-    ``image_size`` and ``normalisation`` the encoder's own are taken; without ``layer``, -2 of a
-    ViT and -1 of a ConvNeXt.
+    For a whole vision-language model, this is the configuration of its vision part. ``image_size``
+    and ``normalisation`` default to those of the encoder, ``layer`` to -2 for a ViT and -1 for a
+    ConvNeXt.
 
     Raises:
-        ModelError: We cannot read such an encoder, or it has no such layer or resolution.
+        ModelError: The encoder is not supported, or lacks the layer or resolution.
     """
     found = model if isinstance(model, PreTrainedConfig) else _library_config(model)
     part = getattr(found, "vision_config", None)
@@ -434,7 +434,7 @@ def vision_config(
 
 
 def vision_fields(config: PretrainedVisionConfig) -> dict[str, Any]:
-    """A configuration as JSON can hold it; `PretrainedVisionConfig.from_dict` undoes it."""
+    """Return a configuration as data for JSON and `PretrainedVisionConfig.from_dict`."""
     return asdict(config)
 
 

@@ -27,7 +27,7 @@ from deixis.models.vision.pretrained import (
 
 @dataclass(frozen=True, slots=True)
 class PyramidPreset:
-    """A row of REF-VLM's Table XI: which encoders, at which sizes, which features."""
+    """A row of REF-VLM's Table XI: encoders, canvas sizes and features."""
 
     index: tuple[int, ...]
     convolution: str = "clip-convnext-l-320"
@@ -39,25 +39,25 @@ PYRAMID_PRESETS: dict[str, PyramidPreset] = {
     "refvlm": PyramidPreset((0, 1, 2, 4)),
     "refvlm-320": PyramidPreset((0, 1, 2, 4), convolution_size=320),
     "refvlm-convnext-320": PyramidPreset((0, 1, 2, 3), convolution_size=320),
-    # 336 px hold ten cells of the last stage's 32 px and half a one, which it does not see
+    # 336 px hold ten cells of 32 px of the last stage; the encoder does not use the remaining 16 px
     "refvlm-convnext-336": PyramidPreset((0, 1, 2, 3), convolution_size=336),
     "refvlm-vit-336": PyramidPreset((4,)),
 }
-"""The encoders of REF-VLM's Table XI by name; ``refvlm`` is the one it trains with."""
+"""The encoders of REF-VLM's Table XI by name; ``refvlm`` is the pair it trains with."""
 
 
 @dataclass(frozen=True, slots=True)
 class PyramidConfig:
-    """Two encoders and the features that they give together.
+    """Two encoders and the features of their joint pyramid.
 
     Attributes:
-        vit: The encoder that image tokens come from; its layer is the last feature.
-        convolution: The encoder whose stages are the features before that; None where the index
-            asks for none of them.
-        index: Features of the pyramid in the order in which they are given; fine to coarse.
+        vit: The encoder of the image tokens; its layer is the last feature.
+        convolution: The encoder whose stages are the earlier features; None if ``index`` has none
+            of them.
+        index: Features of the pyramid in order, fine to coarse.
 
     Raises:
-        ModelError: A feature is not there.
+        ModelError: A feature does not exist, or an encoder is of the wrong kind.
     """
 
     vit: PretrainedVisionConfig
@@ -70,14 +70,14 @@ class PyramidConfig:
         if self.convolution is not None and self.convolution.family.cells != "maps":
             raise ModelError("maps of a pyramid: expected a ConvNeXt, got a ViT")
         if not self.index:
-            raise ModelError("a pyramid needs a feature")
+            raise ModelError("index of a pyramid: expected at least one feature, got none")
         wrong = [place for place in self.index if not 0 <= place <= self.vit_index]
         if wrong:
             raise ModelError(f"feature {wrong[0]}: expected 0 to {self.vit_index}")
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "PyramidConfig":
-        """Undo `dataclasses.asdict`, also after JSON has turned tuples into lists."""
+        """Build from `dataclasses.asdict`, also with lists in place of tuples."""
         convolution = fields["convolution"]
         return cls(
             PretrainedVisionConfig.from_dict(fields["vit"]),
@@ -86,17 +86,17 @@ class PyramidConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as JSON can hold it."""
+        """Return the configuration as data for JSON."""
         return asdict(self)
 
     @property
     def vit_index(self) -> int:
-        """The ViT's own place among the features: after all stages."""
+        """Index of the ViT's feature, after all stages."""
         return 0 if self.convolution is None else self.convolution.num_layers
 
     @property
     def image_size(self) -> int:
-        """Side of the canvas: the finer of both encoders'."""
+        """Side of the canvas: the larger of both encoders'."""
         return max(self.vit.image_size, self.convolution.image_size if self.convolution else 0)
 
     @property
@@ -111,7 +111,7 @@ class PyramidConfig:
 
     @property
     def grids(self) -> tuple[int, ...]:
-        """Cells along a side of each level."""
+        """Cells per side of each level."""
         return tuple(
             self.vit.grid_of(self.vit.layer)
             if self.convolution is None or place == self.vit_index
@@ -121,7 +121,7 @@ class PyramidConfig:
 
 
 class PyramidEncoder(nn.Module):
-    """A ViT and a ConvNeXt that look at the same canvas, each at its own resolution."""
+    """A ViT and a ConvNeXt that encode the same canvas, each at its own resolution."""
 
     def __init__(self, config: PyramidConfig) -> None:
         super().__init__()
@@ -138,26 +138,26 @@ class PyramidEncoder(nn.Module):
 
     @property
     def grids(self) -> tuple[int, ...]:
-        """Cells along a side of each level."""
+        """Cells per side of each level."""
         return self.config.grids
 
     @property
     def token_width(self) -> int:
-        """Channels of a token: the ViT's."""
+        """Channels of a token of the ViT."""
         return self.config.vit.token_width
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that one image becomes."""
+        """Number of tokens per image."""
         return self.config.vit.num_tokens
 
     @property
     def normalisation(self) -> Normalisation:
-        """What the ViT expects of pixels; each encoder applies its own."""
+        """The normalisation of the ViT; each encoder applies its own."""
         return self.config.vit.normalisation
 
     def freeze(self) -> "PyramidEncoder":
-        """Train nothing of it."""
+        """Freeze all parameters and return the encoder."""
         self.requires_grad_(False)
         return self.train(False)
 
@@ -166,11 +166,11 @@ class PyramidEncoder(nn.Module):
     ) -> dict[str, Float[Tensor, "b ..."]]:
         """Run both networks on canvases in [-1, 1].
 
-        The canvas is scaled to each encoder's side, unless the ViT's own is given as well, as
-        where both are cut from the original image.
+        The canvas is scaled to the side of each encoder. ``vit_pixels`` replace the scaled canvas
+        of the ViT, for example when both are cut from the source image.
 
         Raises:
-            ModelError: The canvases have another size than the configuration says.
+            ModelError: The canvases do not have the configured size.
         """
         size = self.config.image_size
         if tuple(pixels.shape[-2:]) != (size, size):
@@ -190,7 +190,7 @@ class PyramidEncoder(nn.Module):
         return parts
 
     def assemble(self, parts: Mapping[str, Float[Tensor, "b ..."]]) -> VisionFeatures:
-        """Tokens and pyramid from what `encode` gave; nothing here has parameters."""
+        """Return tokens and pyramid from the results of `encode`; there are no parameters here."""
         own = {
             name.removeprefix("vit."): part
             for name, part in parts.items()
@@ -219,22 +219,22 @@ def load_pyramid(
     convolution: str | Path | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> PyramidEncoder:
-    """Load both encoders of a preset with their weights, frozen.
+    """Load both encoders of a preset with frozen pretrained weights.
 
     Args:
         name: One of `PYRAMID_PRESETS`.
-        vit: Where the ViT lies, if not where the preset says.
-        convolution: Where the ConvNeXt lies, if not where the preset says.
+        vit: Source of the ViT in place of the preset's.
+        convolution: Source of the ConvNeXt in place of the preset's.
         dtype: Precision of the weights.
 
     Raises:
-        ModelError: There is no such preset or encoder.
+        ModelError: The preset or an encoder is unknown.
         CheckpointError: Weights are missing, damaged or incomplete.
     """
     if name not in PYRAMID_PRESETS:
         raise ModelError(f"unknown pyramid {name!r}; expected one of {sorted(PYRAMID_PRESETS)}")
     preset = PYRAMID_PRESETS[name]
-    # the ViT's single map is the pyramid's, not the magnified ones that it gives alone
+    # the pyramid uses the ViT's single map, not the magnified ones of its own pyramid
     words = load_encoder(vit or preset.vit, pyramid=((-2, 1.0),), dtype=dtype)
     index, detail = preset.index, None
     if min(index) < 4:
@@ -252,10 +252,10 @@ def load_pyramid(
 def join_encoders(
     vit: PretrainedEncoder, convolution: PretrainedEncoder | None, *, index: Sequence[int]
 ) -> PyramidEncoder:
-    """Make one pyramid of two encoders that are there already; they are used, not copied.
+    """Build a pyramid from two existing encoders, without copying them.
 
     Raises:
-        ModelError: A feature is not there, or an encoder is of the wrong kind.
+        ModelError: A feature does not exist, or an encoder is of the wrong kind.
     """
     config = PyramidConfig(
         vit.config, None if convolution is None else convolution.config, tuple(index)
@@ -267,7 +267,7 @@ def join_encoders(
 
 
 def resize_concat(pyramid: Sequence[Float[Tensor, "b _c _h _w"]]) -> Float[Tensor, "b c h w"]:
-    """All levels as one map at the first one's resolution, as REF-VLM's box decoder reads them."""
+    """Resize all levels to the first and concatenate channels, as in REF-VLM's box decoder."""
     grid = pyramid[0].shape[-1]
     return torch.cat([resample(level, grid) for level in pyramid], dim=1)
 
@@ -278,5 +278,5 @@ def _scaled(pixels: Float[Tensor, "b 3 h w"], size: int) -> Float[Tensor, "b 3 s
     scaled = functional.interpolate(
         pixels, size=(size, size), mode="bicubic", antialias=True, align_corners=False
     )
-    # an 8-bit image cannot overshoot
+    # values of an 8-bit image must not overshoot
     return scaled.clamp(-1.0, 1.0)

@@ -1,7 +1,7 @@
-"""The small from-scratch encoder: convolutions for detail, self-attention for the whole.
+"""The small encoder that trains from scratch: convolutions, then self-attention.
 
-Convolutions reach a useful representation after far fewer images than a plain ViT, which matters
-for a model that is trained in an hour on two cores.
+Convolutions learn a useful representation from far fewer images than a plain ViT, which matters for
+a model that trains in an hour on two cores.
 """
 
 from dataclasses import dataclass
@@ -31,12 +31,12 @@ class SmallVisionConfig:
 
     @property
     def grid(self) -> int:
-        """Tokens along one side."""
+        """Tokens per side."""
         return self.image_size // 16
 
 
 class ChannelNorm(nn.Module):
-    """Normalise each pixel over its channels: no statistics cross pixels or images."""
+    """Normalise each pixel over its channels, without statistics across pixels or images."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class ChannelNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around one normalisation, with a skip."""
+    """Two 3x3 convolutions with one normalisation and a residual connection."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class ResidualBlock(nn.Module):
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Refine maps."""
+        """Apply the block."""
         return maps + self.second(functional.gelu(self.first(self.norm(maps))))
 
 
@@ -75,7 +75,7 @@ class AttentionLayer(nn.Module):
         self.down = nn.Linear(3 * width, width)
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Refine tokens."""
+        """Apply the layer."""
         batch, count, width = tokens.shape
         qkv = self.qkv(self.attention_norm(tokens)).view(batch, count, 3, self.heads, -1)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
@@ -85,7 +85,7 @@ class AttentionLayer(nn.Module):
 
 
 class SmallVisionEncoder(nn.Module):
-    """Images to tokens at stride 16 and a pyramid at strides 2, 4, 8 and 16."""
+    """Encode canvases into tokens at stride 16 and a pyramid at strides 2, 4, 8 and 16."""
 
     def __init__(self, config: SmallVisionConfig) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class SmallVisionEncoder(nn.Module):
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that one image becomes."""
+        """Number of tokens per image."""
         return self.config.grid**2
 
     def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> VisionFeatures:

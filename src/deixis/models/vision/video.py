@@ -1,4 +1,4 @@
-"""Videos as tokens: u-LLaVA's pooling over time and over space (section 3.1 of its paper)."""
+"""Video tokens by pooling over time and over space (u-LLaVA, section 3.1)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,12 +12,12 @@ from deixis.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class VideoPooling:
-    """How frames become tokens, and where in a question they stand.
+    """How frames become tokens, and the place of the video in a conversation.
 
-    A video of T frames of N patches becomes T tokens, each the mean of a frame's patches, and N
-    tokens, each the mean of a patch over the frames. ``order`` says which of both come first,
-    ``placement`` whether the video stands before or after the first question. ``num_frames`` is how
-    many frames are looked at, spread evenly; of a shorter video some more than once.
+    A video of T frames of N patches becomes T temporal tokens, each the mean of a frame's patches,
+    and N spatial tokens, each the mean of a patch over the frames. ``order`` selects which come
+    first, ``placement`` whether the video stands before or after the first question. ``num_frames``
+    frames are sampled evenly; frames of a shorter video repeat.
     """
 
     order: Literal["temporal-spatial", "spatial-temporal"] = "temporal-spatial"
@@ -29,7 +29,7 @@ class VideoPooling:
             raise ModelError(f"video num_frames: expected at least 1, got {self.num_frames}")
 
     def num_tokens(self, frames: int, patches: int) -> int:
-        """Tokens that a video of ``frames`` frames becomes: 264 for 8 frames of 256 patches."""
+        """Return the number of tokens of a video: 264 for 8 frames of 256 patches."""
         return frames + patches
 
     def pool(
@@ -37,19 +37,19 @@ class VideoPooling:
         features: Float[Tensor, "b t n d"],
         frames: Bool[Tensor, "b t"] | None = None,
     ) -> tuple[Float[Tensor, "b tokens d"], Bool[Tensor, "b tokens"]]:
-        """Turn features of frames into tokens.
+        """Pool features of frames into tokens.
 
         Args:
             features: Patch features of every frame.
-            frames: Which frames are there; all of them by default. What stands in the others
-                has no influence on any token that is valid.
+            frames: Which frames are present; all by default. Absent frames do not affect valid
+                tokens.
 
         Returns:
-            The tokens, and which of them are valid: the temporal ones of absent frames are not,
-            and they are zero.
+            The tokens, and which of them are valid. Temporal tokens of absent frames are zero and
+            not valid.
 
         Raises:
-            ModelError: A video has no frame.
+            ModelError: A video has no frames.
         """
         batch, count, patches, _ = features.shape
         if frames is None:
@@ -70,4 +70,4 @@ VIDEO_PRESETS: dict[str, VideoPooling] = {
     "code": VideoPooling(placement="end"),
     "paper": VideoPooling(),
 }
-"""u-LLaVA's paper has videos before the question, its public code after it."""
+"""The paper of u-LLaVA places videos before the question, its public code after it."""
