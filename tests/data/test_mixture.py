@@ -111,5 +111,5 @@ def test_wordings_without_a_record_are_refused(tmp_path: Path) -> None:
     assert set(extra) == {"wordings"}
     sources = plan_of("scenes:train,count=2").sources
     BuildPlan(sources, Mixture((("caption", 1.0),)), rules=rules, extra=extra)
-    with pytest.raises(RecipeError, match="no record of them"):
+    with pytest.raises(RecipeError, match="the plan does not record them"):
         BuildPlan(sources, Mixture((("caption", 1.0),)), rules=rules)

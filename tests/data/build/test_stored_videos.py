@@ -187,7 +187,9 @@ def test_drawn_clips_are_stored_by_name_and_drawn_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(frames[1], clip.frames[4].image)
     with pytest.raises(BadRecord, match="expected scenes-video://LEVEL/SPLIT/SEED/INDEX/FRAMES"):
         drawn_video("scenes-video://plain/val/3/0")
-    with pytest.raises(RecipeError, match=r"drawn clips cannot be embedded\nhint: without --embed"):
+    with pytest.raises(
+        RecipeError, match=r"drawn clips cannot be embedded\nhint: build without --embed"
+    ):
         build(plan_of(spec, tasks=TASKS, embed=True), tmp_path / "embedded")
 
 

@@ -156,7 +156,7 @@ def test_pictures_of_yolo_are_links_or_copies(tmp_path: Path, *, copied: bool, l
 
 def test_drawn_pictures_must_be_written(tmp_path: Path) -> None:
     with pytest.raises(
-        RecipeError, match=r"in no files.*\nhint: use deixis data export FORMAT --copy-images"
+        RecipeError, match=r"have no files.*\nhint: use deixis data export FORMAT --copy-images"
     ):
         export(tmp_path, "coco", scenes(1))
 

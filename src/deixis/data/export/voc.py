@@ -68,13 +68,14 @@ class VocWriter:
         self._open.close()
 
     def _object(self, root: ET.Element, instance: Instance) -> None:
-        thing = ET.SubElement(root, "object")
-        _texts(thing, {"name": _xml_text(instance.category), "pose": "Unspecified"})
-        _texts(thing, {flag: str(int(flag in instance.attributes)) for flag in _FLAGS})
+        record = ET.SubElement(root, "object")
+        _texts(record, {"name": _xml_text(instance.category), "pose": "Unspecified"})
+        _texts(record, {flag: str(int(flag in instance.attributes)) for flag in _FLAGS})
         box = instance.box
         edges = {"xmin": box.x1 + 1, "ymin": box.y1 + 1, "xmax": box.x2, "ymax": box.y2}
         _texts(
-            ET.SubElement(thing, "bndbox"), {name: f"{value:.12g}" for name, value in edges.items()}
+            ET.SubElement(record, "bndbox"),
+            {name: f"{value:.12g}" for name, value in edges.items()},
         )
         self.losses.add("attributes", sum(one not in _FLAGS for one in instance.attributes))
 
