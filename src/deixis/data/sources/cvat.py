@@ -200,7 +200,7 @@ class Cvat:
 
 
 class _Tracked(NamedTuple):
-    """A shape of a track: its frame and XML; without text it is not there, with a fault not sound."""
+    """A shape of a track: frame and XML; no text means that it is outside, a fault that it is invalid."""
 
     frame: int
     outside: bool

@@ -3,7 +3,7 @@
 Fields used, and the treatment of irregularities:
 
 - IconQA is folders ``SPLIT/TASK/ID`` with ``data.json`` and ``image.png``. ``choose_txt`` gives
-  choices, ``fill_in_blank`` open questions; ``choose_img``, whose choices are images of their own, is
+  choices, ``fill_in_blank`` open questions; ``choose_img``, with images as choices, is
   not read.
 - DVQA is one list: ``image``, ``question``, ``answer``. Boxes of answers are not used.
 - DocVQA has its records in ``data``: ``image``, ``question``, ``answers``, of which the first counts.

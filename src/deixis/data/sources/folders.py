@@ -4,8 +4,8 @@
 whose pixels are class numbers, and a list of the classes: ``object150_info.csv`` or ``objectInfo150.txt`` (tabs or commas
 between columns that the first line names: ``Idx``, ``Name``, perhaps ``Stuff``), or a class a line,
 numbered from 1. Of a name with synonyms the first is taken. Number 0 and 255 are no class. The
-pixels of one class in an image become one instance, which may show several things, so where the list
-does not say that the class is stuff it is a crowd; stuff has the attribute ``stuff`` (`MARKERS`).
+pixels of one class in an image become one instance, which may show several objects, so it is a crowd
+unless the list declares the class as stuff; stuff has the attribute ``stuff`` (`MARKERS`).
 
 **Cityscapes.** ``gtFine/SPLIT/CITY/NAME_gtFine_polygons.json`` and ``leftImg8bit/SPLIT/CITY/
 NAME_leftImg8bit.png``. Fields used: ``imgWidth``, ``imgHeight`` and of each object ``label``,

@@ -189,7 +189,7 @@ def open_google_refexp(
         images: The folder of the images, COCO's ``train2014``.
 
     Raises:
-        AnnotationError: No such file exists, or an option has to say which.
+        AnnotationError: No such file exists, or an option has to select one of several.
     """
     sentences = path if path.is_file() else _sentences_in(path, split)
     aligned = "aligned" in sentences.name

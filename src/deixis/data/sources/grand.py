@@ -1,8 +1,8 @@
 """GranD: objects of photographs with labels and attributes, and captions whose phrases point at them.
 
-A file an image: an object with the image's name and what is known of it. Fields used:
+Each file is about one image: a JSON object with the image's name and its annotations. Fields used:
 
-- ``objects`` and ``floating_objects`` (small or loose things): ``id``, ``labels``, of which the first
+- ``objects`` and ``floating_objects`` (small or loose objects): ``id``, ``labels``, of which the first
   is the class, ``bbox`` and, if present, ``segmentation``. ``attributes`` are phrases: each is a
   description of its object, and where no other object of the image has it, an expression that means it.
   ``Assistant:`` and ``istant:`` before them, which a language model left, are taken off.

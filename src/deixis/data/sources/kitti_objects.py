@@ -143,7 +143,7 @@ def open_kitti_objects(
         split: A list ``ImageSets/SPLIT.txt`` beside ``training``, as people who cut the training set
             write it; all files where none is named.
         images: The folder of the pictures, if it is not ``image_2``.
-        listing: A list of names, where it is in no such folder.
+        listing: A list of names outside that folder.
         exhaustive: All instances of the classes are annotated, as in KITTI.
 
     Raises:

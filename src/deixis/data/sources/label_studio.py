@@ -8,7 +8,7 @@ Read are regions of the types ``rectanglelabels``, ``ellipselabels``, ``polygonl
 ``brushlabels`` and ``keypointlabels``; ``rectangle``, ``ellipse``, ``polygon`` and ``brush`` whose label
 is in a result ``labels`` of the same id; ``relation``; and ``textarea`` (one that belongs to no region
 is a caption each text). A mask or keypoint that names a box as its parent belongs to that box; a mask
-without one is an instance of its own, with the box around it, and so is an ellipse, which has no
+without one is a separate instance with the box around it, and so is an ellipse, which has no
 mask. A keypoint with ``occluded`` in its notes is not visible. Names of keypoints that are all COCO's
 make COCO's keypoints; other names make a separate set.
 

@@ -70,7 +70,7 @@ class LlavaGrounding:
         return Part(key, _TURNS, digest(one.text), one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image, its annotations and what is said about them."""
+        """Make a sample from an image, its annotations and the conversations about them."""
         try:
             path, size = image_of([part for part in parts if part.kind == _IMAGE], self.images)
         except BadRecord as error:

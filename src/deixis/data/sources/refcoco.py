@@ -380,7 +380,7 @@ def open_refcoco(
         box_layout: What the numbers of a ``bbox`` in Parquet mean: ``xyxy`` or ``xywh``.
 
     Raises:
-        AnnotationError: No such file exists, or an option has to say which.
+        AnnotationError: No such file exists, or an option has to select one of several.
     """
     if split not in {*SPLITS, "all"}:
         raise AnnotationError(

@@ -1,4 +1,4 @@
-"""Visual Commonsense Reasoning: questions, four answers and four rationales, with people and things as tags.
+"""Visual Commonsense Reasoning: questions, four answers and four rationales, with tags of objects.
 
 JSON lines. Fields used: ``img_fn``, ``metadata_fn``, ``objects`` (the class of each), ``question``,
 ``answer_choices`` and ``rationale_choices`` as lists of tokens, in which a list of numbers stands for

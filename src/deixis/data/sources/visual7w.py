@@ -175,7 +175,7 @@ class _Owners:
         self.owners: Int64[np.ndarray, " boxes"] = np.array(owners, np.int64)[order]
 
     def of(self, box: int) -> str | None:
-        """Return the image of a box; None where no question names it."""
+        """Return the image of a box; None if no question names the box."""
         at = int(np.searchsorted(self.boxes, box))
         if at == len(self.boxes) or self.boxes[at] != box:
             return None

@@ -3,7 +3,7 @@
 Six lists of images, of which ``image_data.json`` has to be there: ``objects``, ``attributes``,
 ``relationships``, ``region_descriptions`` and ``question_answers``. Objects become instances under
 their ``object_id``, with their attributes; so do objects that only attributes or relationships
-know. A region is a description: a question of kind ``description`` with a region of its own.
+know. A region is a description: a question of kind ``description`` with its region.
 
 Fields used: ``image_id`` (or ``id``), ``url``, ``width``, ``height``; of objects ``object_id``,
 ``names`` or ``name``, ``merged_object_ids``, ``attributes``; ``predicate``, ``subject``, ``object``;
@@ -14,7 +14,7 @@ from 0.
 Irregularities: the first of several names is the class; numbers that were merged into an object
 mean that object, so two files may name it differently; ``attributes`` may be missing or blank;
 blanks around and within phrases; predicates in capitals; the same relation twice, and a relation
-that merging made one of a thing with itself, which are left out and counted (``relation_twice``,
+that merging made one of an instance with itself, which are left out and counted (``relation_twice``,
 ``relation_merged``). Not everything in an image is annotated, so no sample is exhaustive; with the
 option ``exhaustive=true`` the objects of an image count as all there are, as Pink takes them, unless
 one of its records is at fault or no ``objects`` record speaks of it. ``--rules pink`` sets the option.

@@ -296,7 +296,7 @@ def open_yolo(
         path: ``data.yaml``, ``obj.data``, ``classes.txt`` or ``obj.names``, or the folder that holds
             one of them.
         name: Name of the source; sample ids begin with it.
-        split: A split that the file names; where it names several, one has to be named.
+        split: A split of the file; required if the file has several.
         exhaustive: All instances of the classes are annotated, as in training data.
         rows: ``obb`` for rows of turned boxes; ``auto`` goes by ``task`` in the file.
 
@@ -374,7 +374,7 @@ def _without_yaml(config: Path, text: str) -> dict[str, Any]:
     named = fields.get("names")
     if not isinstance(named, str) or not named:
         raise BadRecord("bad_record", "names: expected a file of class names")
-    # darknet names files from where it was started, which is mostly above this folder
+    # darknet's file names are relative to its working directory, usually a parent of this folder
     places = [image_path(root, named), image_path(root, PurePosixPath(named).name)]
     path = next((one for one in places if one.is_file()), places[0])
     fields["names"] = _lines(read_small_text(path, "bad_record"))

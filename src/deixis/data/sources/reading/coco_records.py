@@ -222,7 +222,7 @@ class Annotated:
         """Return the index of the annotation of a number.
 
         Raises:
-            BadRecord: There is none, or it could not be used.
+            BadRecord: No annotation has this number, or it is unusable.
         """
         key = as_key(number, "annotation id")
         if sortable(key) not in self._at:

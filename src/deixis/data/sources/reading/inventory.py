@@ -105,9 +105,9 @@ class Inventory:
     def add(self, instance: Instance) -> int:
         """Add an instance and return its index.
 
-        One of the same class on the same box as an earlier one is the same instance given twice: the
-        earlier one takes what it lacked, and the notes count ``box_twice``. Where both have masks or
-        keypoints that differ, or one is a crowd, nobody knows how many there are: both stay, the
+        An instance with the class and box of an earlier one is a duplicate: its fields complete the
+        earlier one, and the notes count ``box_twice``. If their masks or keypoints differ, or one is a
+        crowd, the number of instances is unknown: both stay, the
         class is not complete, and the notes count ``box_shared``.
         """
         index = self._twin(instance)

@@ -95,7 +95,7 @@ class Questions:
         return Part(key, _ASKED, order, one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image and what is asked about it."""
+        """Make a sample from an image and the questions about it."""
         asked: list[QuestionAnswer] = []
         faults: list[Fault] = []
         for part in once_each(parts, faults):
