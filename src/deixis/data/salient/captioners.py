@@ -108,7 +108,7 @@ class FolderCaptioner:
                 AutoProcessor,
             )
 
-            # code in the folder never runs, as `trust_remote_code` is off by default
+            # transformers runs code in the folder only on request, which is not made here
             safely = {"local_files_only": True}
             try:
                 model: Any = AutoModelForImageTextToText.from_pretrained(
