@@ -71,7 +71,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Part:
+class Comparison:
     """A row of the table: what is compared, and how large the difference may be."""
 
     name: str
@@ -90,7 +90,7 @@ class Part:
         )
 
 
-PARTS: list[Part] = []
+PARTS: list[Comparison] = []
 """Every row, in the order in which they are written."""
 
 
@@ -100,7 +100,7 @@ def part(
     """Make a function that yields pairs a row of the table."""
 
     def add(compare: Callable[[], Iterator[Pair]]) -> Callable[[], Iterator[Pair]]:
-        PARTS.append(Part(name, official, ours, preset, bound, compare))
+        PARTS.append(Comparison(name, official, ours, preset, bound, compare))
         return compare
 
     return add

@@ -245,7 +245,7 @@ def test_an_output_that_is_in_use_is_left_alone(deixis: Run, tmp_path: Path) -> 
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
 
 
-def test_too_many_faults_end_with_three(deixis: Run, tmp_path: Path) -> None:
+def test_too_many_problems_end_with_three(deixis: Run, tmp_path: Path) -> None:
     path = write_lines(
         tmp_path / "bad.jsonl", [line(number, width="wide") for number in range(120)]
     )

@@ -113,7 +113,7 @@ def test_a_perfect_model_keeps_all_descriptions_with_the_true_boxes(tmp_path: Pa
     read = open_source(f"jsonl:{tmp_path / 'out' / 'data' / 'scenes.jsonl'}").source
     for part, true in zip(read.parts(), truth, strict=True):
         reading = read.sample(part.key, [part])  # type: ignore[list-item, union-attr]
-        assert not reading.faults
+        assert not reading.problems
         assert reading.sample is not None
         assert true is not None
         assert str(reading.sample.image) == str(true.image)
@@ -274,8 +274,8 @@ def test_unreadable_images_are_quarantined(tmp_path: Path) -> None:
     result = bootstrap(plan, tmp_path / "out", open_model=Oracle, read=read)
     counts = result.manifest["sources"]["jsonl"]
     assert counts["image_fates"] == {"asked": 1, "quarantined": 2}
-    faults = lines_of(tmp_path / "out" / "quarantine.jsonl")
-    assert sorted(one["code"] for one in faults) == [
+    problems = lines_of(tmp_path / "out" / "quarantine.jsonl")
+    assert sorted(one["code"] for one in problems) == [
         "bad_json",
         "image_missing",
         "image_unreadable",

@@ -146,7 +146,7 @@ def test_declining_an_existing_thing_is_wrong_but_not_unparsed(rec_examples: lis
     assert (score.accuracy, score.num_declined, score.num_unparsed) == (0.0, 4, 2)
 
 
-def test_a_denial_with_faults_or_cut_short_is_unparsed(rec_examples: list[Example]) -> None:
+def test_a_denial_with_problems_or_cut_short_is_unparsed(rec_examples: list[Example]) -> None:
     def answer(example: Example) -> Answer:
         text = GroundedText("There is no such thing.")
         if example is rec_examples[0]:

@@ -236,7 +236,7 @@ def imported(system: str, source: Path, out: Path, *, partial: bool = False) -> 
 def test_every_key_that_the_public_code_saves_has_a_place(system: str) -> None:
     tensors = PUBLISHED[system]()
     report = match_keys(SYSTEMS[system], shapes(tensors))
-    assert report.complete, report.faults()
+    assert report.complete, report.problems()
     assert {each.key for each in report.mapped} | report.left_out.keys() == tensors.keys()
     assert len({(each.part, each.name) for each in report.mapped}) == len(report.mapped)
     assert report.unlike_released["language"] == f"{WIDTH} instead of 4096"
@@ -339,8 +339,8 @@ def test_keys_without_a_place_and_places_without_a_key_are_all_told() -> None:
         "projector.model.2.bias": f"expected [{WIDTH}], got [{WIDTH + 1}]",
     }
     assert report.left_out.keys() == {"visual_decoder.mask.queries_embedder.weight"}
-    assert "1 unmapped: vd_adapter" in report.faults()
-    assert "2 missing: llm.model" in report.faults()
+    assert "1 unmapped: vd_adapter" in report.problems()
+    assert "2 missing: llm.model" in report.problems()
 
 
 def test_what_does_not_fit_is_refused_unless_a_part_will_do(tmp_path: Path) -> None:

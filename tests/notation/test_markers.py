@@ -73,7 +73,7 @@ def test_unit_names_have_one_spelling(name: str, canonical: str | None) -> None:
     assert canonical_unit(name) == canonical
 
 
-def test_many_faults_of_a_kind_are_counted() -> None:
+def test_many_problems_of_a_kind_are_counted() -> None:
     problems = ProblemLog(listed_per_code=2)
     for position in range(5):
         problems.add("a", "x", position)

@@ -73,14 +73,14 @@ def quarantine(out: Path) -> list[dict[str, Any]]:
 
 def test_a_replacement_follows_from_the_place_alone(damaged: Path) -> None:
     alone = loaded(damaged, workers=0)
-    faults = [fault for one in alone for fault in one.faults]
+    problems = [problem for one in alone for problem in one.problems]
     # two epochs of twelve, two damaged in each
-    assert len(faults) == 4
-    assert len({fault.row for fault in faults}) == 4
+    assert len(problems) == 4
+    assert len({problem.row for problem in problems}) == 4
     for workers, start in ((1, 0), (2, 0), (0, 3), (2, 3)):
         again = loaded(damaged, workers=workers, start=start)
         for one, other in zip(alone[start:], again, strict=True):
-            assert one.faults == other.faults
+            assert one.problems == other.problems
             (batch,), (same,) = one.pieces, other.pieces
             assert torch.equal(batch.pixel_values, same.pixel_values)
             assert torch.equal(batch.input_ids, same.input_ids)
@@ -137,7 +137,7 @@ def test_past_the_budget_a_run_ends_with_a_checkpoint_and_goes_on_after_repair(
 ) -> None:
     path, out = tmp_path / "tiny.json", tmp_path / "out"
     path.write_text(recipe_to_json(recipe(damaged, budget=0.0, checkpoint_every=100)))
-    first = next(i for i, one in enumerate(loaded(damaged, workers=0)) if one.faults)
+    first = next(i for i, one in enumerate(loaded(damaged, workers=0)) if one.problems)
     assert first > 0
     ended = deixis("train", path, "--out", out)
     assert ended.code == 7
@@ -225,7 +225,7 @@ def broken(processor: Processor, fail: Callable[[], object]) -> RowBatches:
     return batches
 
 
-def fault_of_ours() -> None:
+def problem_of_ours() -> None:
     raise ZeroDivisionError("a number\nof lines")
 
 
@@ -251,7 +251,7 @@ def fail_in_a_step(batches: RowBatches) -> None:
 @pytest.mark.parametrize(
     ("fail", "words", "done"),
     [
-        (fault_of_ours, r"^batch of step 3: ZeroDivisionError: a number of lines \(test_dam", 3),
+        (problem_of_ours, r"^batch of step 3: ZeroDivisionError: a number of lines \(test_dam", 3),
         (killed(signal.SIGKILL), "was ended by SIGKILL, as the system does where memory runs", 0),
         (killed(signal.SIGBUS), "was ended by SIGBUS, as the system does where shared memory", 0),
         (exits, "ended with exit code 3", 0),
@@ -273,7 +273,7 @@ def test_a_worker_that_fails_or_is_ended_is_one_error(
 def test_an_error_in_the_block_stays_what_it_is_and_ends_the_workers() -> None:
     _, processor = tiny_model()
     with pytest.raises(RuntimeError, match="of the step itself"):
-        fail_in_a_step(broken(processor, fault_of_ours))
+        fail_in_a_step(broken(processor, problem_of_ours))
     assert not active_children()
 
 

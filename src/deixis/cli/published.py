@@ -60,5 +60,5 @@ def import_weights_command(
     for name, value in report.settings.items():
         print_result(f"{name}: {value}")
     if not report.complete:
-        typer.echo(f"not complete: {report.faults()}", err=True)
+        typer.echo(f"not complete: {report.problems()}", err=True)
     typer.echo(f"{system}: {out}", err=True)

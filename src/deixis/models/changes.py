@@ -62,7 +62,7 @@ def save_changes(model: PreTrainedModel, base: Path, folder: Path, *, name: str)
     save_file(kept, folder / WEIGHTS)
     described = {
         "format": FORMAT,
-        "base": {"name": name, "sha256": weights_digest(base)},
+        "base": {"name": name, "sha256": weight_files_digest(base)},
         "tuning": write_tuning(model),
     }
     (folder / DESCRIPTION).write_text(json.dumps(described, indent=1) + "\n")
@@ -94,7 +94,7 @@ def load_changes(model: PreTrainedModel, base: Path, folder: Path) -> None:
         ModelError: The model has no parts for what was put in.
     """
     changes = read_changes(folder)
-    if weights_digest(base) != changes.digest:
+    if weight_files_digest(base) != changes.digest:
         raise CheckpointError(
             f"changes {folder} belong to other weights than those of {base}: expected "
             f"{changes.base} of sha256 {changes.digest[:12]}"
@@ -114,7 +114,7 @@ def load_changes(model: PreTrainedModel, base: Path, folder: Path) -> None:
         state[key].copy_(tensor)
 
 
-def weights_digest(folder: Path) -> str:
+def weight_files_digest(folder: Path) -> str:
     """SHA-256 over the safetensors files of a folder, by name."""
     return sha256_of_files(sorted(folder.glob("*.safetensors")))
 

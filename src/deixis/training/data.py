@@ -238,7 +238,7 @@ class TurnCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class RecordProblem:
     """A row whose sample is damaged: its place in the stream, the sample and what is wrong."""
 
     row: int
@@ -261,7 +261,7 @@ class Loaded:
 
     pieces: tuple[Batch, ...] = ()
     turns: TurnCounts = TurnCounts()
-    faults: tuple[Fault, ...] = ()
+    problems: tuple[RecordProblem, ...] = ()
     error: DeixisError | None = None
 
     def __iter__(self) -> Iterator[Batch]:
@@ -308,9 +308,9 @@ class RowBatches(IterableDataset[Loaded]):
             PromptError: No sample tried for a row can be asked about, such as where no turn fits.
         """
         first = step * self.batch_size
-        faults: list[Fault] = []
+        problems: list[RecordProblem] = []
         rows = [
-            self._row(index, faults)
+            self._row(index, problems)
             for index in range(first + self.rank, first + self.batch_size, self.world)
         ]
         size = -(-len(rows) // self.pieces)
@@ -325,18 +325,18 @@ class RowBatches(IterableDataset[Loaded]):
             sum(row.left_out for row in rows),
             kept.count(0) if self.asks else 0,
         )
-        return Loaded(pieces, turns, tuple(faults))
+        return Loaded(pieces, turns, tuple(problems))
 
     @property
     def asks(self) -> bool:
         """Whether rows are meant to have turns; scenes may be shown without any."""
         return not isinstance(self.data, SceneData) or self.data.turns > 0
 
-    def _row(self, index: int, faults: list[Fault]) -> Row:
+    def _row(self, index: int, problems: list[RecordProblem]) -> Row:
         """The row at a place; where its sample is damaged, that of another place of its epoch."""
         epoch, own = divmod(index, self.stream.epoch)
         dice = np.random.default_rng([index, 0x7265706C])
-        tried: list[Fault] = []
+        tried: list[RecordProblem] = []
         kind: type[DeixisError] = CheckpointError
         place = own
         for _ in range(1 + MOST_REPLACEMENTS):
@@ -347,10 +347,10 @@ class RowBatches(IterableDataset[Loaded]):
                 reason = str(error).splitlines()[0]
                 # a limit that no sample fits into is a choice, not damage
                 kind = PromptError if isinstance(error, PromptError) else CheckpointError
-                tried.append(Fault(index, self.stream.name(number), reason))
+                tried.append(RecordProblem(index, self.stream.name(number), reason))
                 place = int(dice.integers(self.stream.epoch))
             else:
-                faults += tried[:1]
+                problems += tried[:1]
                 return row
         raise kind(
             f"{tried[0].sample}: {tried[0].reason}; {MOST_REPLACEMENTS} other samples that were "

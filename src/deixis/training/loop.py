@@ -253,7 +253,7 @@ def _run_stage(
             step = state.step
             try:
                 pieces = next(loading)
-                state = _with_faults(recipe, state, pieces, stage.batch_size, out)
+                state = _with_problems(recipe, state, pieces, stage.batch_size, out)
             except (DeixisError, RuntimeError):
                 # the last step is whole, whatever has happened to the next one's data
                 if step > saved:
@@ -323,7 +323,7 @@ def check_units(recipe: TrainRecipe, model: PointingVLM) -> None:
         )
 
 
-def _with_faults(
+def _with_problems(
     recipe: TrainRecipe, state: TrainingState, loaded: Loaded, batch_size: int, out: Path
 ) -> TrainingState:
     """Count the damaged samples of the next step's batch and write them down.
@@ -331,19 +331,22 @@ def _with_faults(
     Raises:
         CheckpointError: They are more than the budget allows.
     """
-    if not loaded.faults:
+    if not loaded.problems:
         return state
-    count = state.quarantined + len(loaded.faults)
-    lines = [json.dumps({"step": state.step + 1, **asdict(fault)}) for fault in loaded.faults]
+    count = state.quarantined + len(loaded.problems)
+    lines = [json.dumps({"step": state.step + 1, **asdict(problem)}) for problem in loaded.problems]
     append_lines(out / QUARANTINE, lines)
-    for fault in loaded.faults:
+    for problem in loaded.problems:
         logger.warning(
-            "step %d: %s: %s; another sample has its place", state.step, fault.sample, fault.reason
+            "step %d: %s: %s; another sample has its place",
+            state.step,
+            problem.sample,
+            problem.reason,
         )
     rows = _rows_before(recipe, state.step) + batch_size
     over = count > recipe.budget * rows
     if over and (rows >= BUDGET_FROM or not recipe.budget):
-        last = loaded.faults[-1]
+        last = loaded.problems[-1]
         raise CheckpointError(
             f"{count} of {rows} samples are damaged, more than the budget of {recipe.budget:.3%}; "
             f"the last: {last.sample}: {last.reason}\n"

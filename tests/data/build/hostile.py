@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deixis.data.sources.base import Fault, Part, Reading
+from deixis.data.sources.base import Part, Reading, RecordProblem
 from deixis.geometry import Box, ImageSize
 from deixis.structures import Instance, Sample
 
@@ -27,7 +27,7 @@ class Hostile:
     files: tuple[str, ...] = ()
     images: Any = None
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield one part an image."""
         for number in range(self.count):
             yield Part(f"{number:03d}", "image", "", f"image {number}", str(number))

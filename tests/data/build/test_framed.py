@@ -50,7 +50,7 @@ def _read(spec: str) -> Reading:
 
 
 def _box(reading: Reading) -> Box:
-    assert reading.faults == ()
+    assert reading.problems == ()
     assert reading.sample is not None
     (instance,) = reading.sample.instances
     return instance.box
@@ -80,7 +80,7 @@ def test_a_box_outside_the_stated_size_may_fit_the_declared_frame(
     assert _box(_read(f"coco:{path},orientation=upright")) == LOW
     # without a declaration, the box is outside the stored frame
     reading = _read(f"coco:{path},orientation=raw")
-    assert [fault.code for fault in reading.faults] == ["box_outside"]
+    assert [problem.code for problem in reading.problems] == ["box_outside"]
 
 
 @pytest.mark.parametrize(
@@ -99,12 +99,12 @@ def test_a_box_that_fits_only_the_other_frame_is_ambiguous(
     assert f"of the {kind} size {size}, but box" in str(caught.value)
     assert f"say orientation={hint} if all boxes are of that frame" in str(caught.value)
     # the hint works
-    assert _read(f"coco:{path},orientation={hint}").faults == ()
+    assert _read(f"coco:{path},orientation={hint}").problems == ()
 
 
 def test_a_box_that_fits_neither_frame_is_outside(tmp_path: Path) -> None:
     path = _coco(tmp_path, STORED, Box(300, 300, 400, 400))
-    assert [fault.code for fault in _read(f"coco:{path}").faults] == ["box_outside"]
+    assert [problem.code for problem in _read(f"coco:{path}").problems] == ["box_outside"]
 
 
 @pytest.mark.parametrize("orientation", [2, 3, 4])

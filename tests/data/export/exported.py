@@ -41,12 +41,12 @@ def export(
         options=ExportOptions(**options),
         budget=budget,
     )
-    faults = (folder / "faults.jsonl").read_text().splitlines()
+    problems = (folder / "faults.jsonl").read_text().splitlines()
     assert report.images == report.written + report.quarantined
-    assert len(faults) == report.reasons.total()
+    assert len(problems) == report.reasons.total()
     # no temporary files are left
     assert not list(folder.rglob(".*"))
-    return Exported(out, report, [json.loads(line) for line in faults])
+    return Exported(out, report, [json.loads(line) for line in problems])
 
 
 def scenes(count: int = 12, split: str = "val") -> Scenes:

@@ -46,7 +46,7 @@ def test_bad_records_are_listed_and_do_not_change_the_others(tmp_path: Path) -> 
     done = export(tmp_path, "coco", source, budget=1)
     assert (done.report.images, done.report.written, done.report.quarantined) == (3, 2, 1)
     assert (done.report.partly, done.report.records, done.report.lost) == (1, 2, 1)
-    assert done.report.share_at_fault == 3 / 4
+    assert done.report.share_at_problem == 3 / 4
     assert [(one["key"], one["code"], one["scope"]) for one in done.quarantine] == [
         ("", "bad_json", "record"),
         ("b.png", "box_degenerate", "record"),
@@ -69,14 +69,14 @@ def test_an_export_over_budget_stops_and_keeps_the_quarantine_file(tmp_path: Pat
         BudgetError, match=r"1 of 100 images have problems, .* 0\.900%: path_escape 1"
     ):
         export(tmp_path / "over", "jsonl", source, budget=0.009)
-    (fault,) = (tmp_path / "over" / "faults.jsonl").read_text().splitlines()
-    assert json.loads(fault)["code"] == "path_escape"
+    (problem,) = (tmp_path / "over" / "faults.jsonl").read_text().splitlines()
+    assert json.loads(problem)["code"] == "path_escape"
 
 
 @pytest.mark.parametrize("form", sorted(EXPORT_FORMATS))
 def test_an_empty_source_can_be_exported(tmp_path: Path, form: str) -> None:
     done = export(tmp_path, form, _lines(tmp_path / "in"))
-    assert (done.report.images, done.report.share_at_fault) == (0, 0)
+    assert (done.report.images, done.report.share_at_problem) == (0, 0)
     assert any(done.folder.iterdir())
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deixis.data.sources.base import REASONS, Fault, Part, PassedOver, Reading, Source
+from deixis.data.sources.base import REASONS, Part, PassedOver, Reading, RecordProblem, Source
 from deixis.structures import Sample
 
 
@@ -16,13 +16,13 @@ def collect(source: Source) -> dict[str, Reading]:
     Faults that belong to no image are under the empty key.
     """
     grouped: dict[str, list[Part]] = {}
-    lost: list[Fault] = []
+    lost: list[RecordProblem] = []
     for part in source.parts():
         if isinstance(part, PassedOver):
             continue
         # everything that the engine has to write
         "".join(map(str, part if isinstance(part, Part) else (part.detail, part.place))).encode()
-        if isinstance(part, Fault):
+        if isinstance(part, RecordProblem):
             lost.append(part)
         else:
             grouped.setdefault(part.key, []).append(part)
@@ -33,20 +33,20 @@ def collect(source: Source) -> dict[str, Reading]:
         assert "" not in readings
         readings[""] = Reading(None, tuple(lost))
     for reading in readings.values():
-        assert all(fault.code in REASONS for fault in reading.faults)
+        assert all(problem.code in REASONS for problem in reading.problems)
     return readings
 
 
 def samples(source: Source) -> dict[str, Sample]:
     """The samples of a source without any fault, by key."""
     readings = collect(source)
-    assert not [fault for reading in readings.values() for fault in reading.faults]
+    assert not [problem for reading in readings.values() for problem in reading.problems]
     return {key: reading.sample for key, reading in readings.items() if reading.sample is not None}
 
 
 def codes(readings: Mapping[str, Reading]) -> dict[str, int]:
     """How often each fault was found."""
-    return dict(Counter(fault.code for one in readings.values() for fault in one.faults))
+    return dict(Counter(problem.code for one in readings.values() for problem in one.problems))
 
 
 def notes(readings: Mapping[str, Reading]) -> dict[str, int]:

@@ -7,7 +7,7 @@ import pytest
 
 from deixis.data.scenes import draw_scene, scene_sample
 from deixis.data.scenes.export import write_scenes
-from deixis.data.sources import Fault, Part, Reading
+from deixis.data.sources import Part, Reading, RecordProblem
 from deixis.data.sources.coco import Coco, open_coco
 from deixis.errors import AnnotationError
 
@@ -52,7 +52,7 @@ def test_drawn_scenes_read_back_unchanged(tmp_path: Path) -> None:
     people = 0
     for number, reading in enumerate(found.values()):
         assert reading.sample is not None
-        assert reading.faults == ()
+        assert reading.problems == ()
         truth = scene_sample(draw_scene(0, number, level="standard", split="val"))
         assert len(reading.sample.instances) == len(truth.instances)
         for instance, true in zip(reading.sample.instances, truth.instances, strict=True):
@@ -73,11 +73,11 @@ def test_drawn_scenes_read_back_unchanged(tmp_path: Path) -> None:
 
 @pytest.mark.shared_data
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_true_files_are_read_without_a_fault(shared_data: Path, split: str) -> None:
+def test_true_files_are_read_without_a_problem(shared_data: Path, split: str) -> None:
     found = collect(open_coco(shared_data / "photos", split=split))
     samples = [reading.sample for reading in found.values() if reading.sample is not None]
     assert len(samples) == len(found)
-    assert not any(reading.faults for reading in found.values())
+    assert not any(reading.problems for reading in found.values())
     document = json.loads((shared_data / f"photos/annotations/instances_{split}.json").read_text())
     assert sum(len(sample.instances) for sample in samples) == len(document["annotations"])
     assert any(instance.crowd for sample in samples for instance in sample.instances)
@@ -119,8 +119,8 @@ def test_a_bad_annotation_is_named_and_the_others_stay(
     first = annotation(id=5, bbox=[10, 20, 30, 40])
     path = coco_file(tmp_path, annotations=[first, annotation(**changes)])
     reading = only(open_coco(path))
-    assert [fault.code for fault in reading.faults] == [code]
-    assert "annotations[1]" in reading.faults[0].place
+    assert [problem.code for problem in reading.problems] == [code]
+    assert "annotations[1]" in reading.problems[0].place
     assert reading.sample is not None
     assert [instance.category for instance in reading.sample.instances] == ["traffic light"]
     assert not reading.sample.exhaustive
@@ -146,7 +146,7 @@ def test_an_image_that_cannot_be_used_takes_its_annotations_along(
 ) -> None:
     reading = only(open_coco(coco_file(tmp_path, images=images)))
     assert reading.sample is None
-    assert [fault.code for fault in reading.faults] == [code]
+    assert [problem.code for problem in reading.problems] == [code]
 
 
 def test_a_box_that_leaves_by_a_pixel_is_clipped_and_counted(tmp_path: Path) -> None:
@@ -166,11 +166,11 @@ def test_a_missing_box_is_that_of_the_mask(tmp_path: Path) -> None:
     assert reading.sample.instances[0].box.to_xywh() == (10, 10, 20, 10)
 
 
-def test_a_record_without_an_image_id_is_a_fault_of_the_file(tmp_path: Path) -> None:
+def test_a_record_without_an_image_id_is_a_problem_of_the_file(tmp_path: Path) -> None:
     path = coco_file(tmp_path, annotations=[{"id": 1}, 3])
-    faults = [part for part in open_coco(path).parts() if isinstance(part, Fault)]
-    assert [fault.code for fault in faults] == ["bad_record", "bad_record"]
-    assert "annotations[0]" in faults[0].place
+    problems = [part for part in open_coco(path).parts() if isinstance(part, RecordProblem)]
+    assert [problem.code for problem in problems] == ["bad_record", "bad_record"]
+    assert "annotations[0]" in problems[0].place
 
 
 def test_a_folder_with_several_splits_wants_one_named(tmp_path: Path) -> None:

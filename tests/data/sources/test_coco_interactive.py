@@ -59,7 +59,7 @@ def test_points_of_several_pieces_stay_a_mask(tmp_path: Path) -> None:
     assert isinstance(sample.questions[0].region, Mask)
 
 
-def test_hostile_prompts_are_faults(tmp_path: Path) -> None:
+def test_hostile_prompts_are_problems(tmp_path: Path) -> None:
     folder = _file(
         tmp_path,
         _annotation(1, point_visual_prompt_mask={"size": [48, 64], "counts": [1, 2]}),

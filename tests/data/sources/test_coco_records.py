@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from data.sources.reading import write_json
 
-from deixis.data.sources.base import BadRecord, Fault
+from deixis.data.sources.base import BadRecord, RecordProblem
 from deixis.data.sources.reading.coco_records import (
     COCO_CATEGORIES,
     Annotated,
@@ -41,10 +41,10 @@ def test_damaged_categories_are_refused(tmp_path: Path, categories: Any, reason:
         read_categories(path)
 
 
-def test_records_without_an_image_are_faults(tmp_path: Path) -> None:
+def test_records_without_an_image_are_problems(tmp_path: Path) -> None:
     content = {"images": [{"id": 1}, {}, 5], "annotations": [{"id": 1}, {"image_id": 2}]}
     found = list(coco_parts(write_json(tmp_path / "x.json", content), {"1"}))
-    assert [one.code for one in found if isinstance(one, Fault)] == ["bad_record"] * 4
+    assert [one.code for one in found if isinstance(one, RecordProblem)] == ["bad_record"] * 4
     assert len(found) == 5
     with pytest.raises(BadRecord, match="unknown_image"):
         read_image([], tmp_path)

@@ -102,7 +102,7 @@ def test_a_detection_that_cannot_be_used_is_left_out(
     assert len(readings["7"].sample.instances) == 1
 
 
-def test_detections_of_no_image_are_faults(tmp_path: Path) -> None:
+def test_detections_of_no_image_are_problems(tmp_path: Path) -> None:
     source = _open(tmp_path, _result(image_id=8), _result(image_id=...), 7, _result())
     assert codes(collect(source)) == {"unknown_image": 1, "bad_record": 2}
 

@@ -58,7 +58,7 @@ def test_all_annotations_are_stuff_and_other_is_left_out(tmp_path: Path) -> None
     ]
     assert all(one.mask is not None for one in sample.instances)
     assert notes(readings) == {"stuff_other": 1}
-    assert [fault.code for fault in readings["7"].faults] == ["unknown_category"]
+    assert [problem.code for problem in readings["7"].problems] == ["unknown_category"]
 
 
 def test_stuff_is_segmented_and_never_counted(tmp_path: Path) -> None:

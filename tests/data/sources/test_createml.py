@@ -80,7 +80,7 @@ def test_a_box_that_cannot_be_used_is_left_out(tmp_path: Path, one: Any, code: s
     assert (len(sample.instances), sample.exhaustive) == (1, False)
 
 
-def test_records_that_cannot_be_used_are_faults(tmp_path: Path) -> None:
+def test_records_that_cannot_be_used_are_problems(tmp_path: Path) -> None:
     right = {"image": "a.png", "annotations": []}
     wrong: tuple[Any, ...] = (
         {"image": "../a.png", "annotations": []},

@@ -298,13 +298,13 @@ def test_a_shape_that_cannot_be_used_is_left_out(root: Path, shape: str, code: s
         (_track("car", (0, 0), (1, 1)), "bad_record"),
     ],
 )
-def test_a_record_that_cannot_be_used_is_a_fault(root: Path, body: str, code: str) -> None:
+def test_a_record_that_cannot_be_used_is_a_problem(root: Path, body: str, code: str) -> None:
     readings = _readings(root, body + _image(name="b.png"))
     assert codes(readings) == {code: 1}
     assert readings["b.png"].sample is not None
 
 
-def test_a_shape_of_a_track_that_does_not_say_whether_it_is_there_is_a_fault(root: Path) -> None:
+def test_a_shape_of_a_track_that_does_not_say_whether_it_is_there_is_a_problem(root: Path) -> None:
     readings = _readings(root, _track("car", (0, 0), (1, 7), (2, 1)), size=SIZE)
     assert codes(readings) == {"bad_number": 1}
     assert readings["1"].sample is not None

@@ -396,7 +396,7 @@ def world(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", sorted(_FILES))
-def test_a_field_that_is_damaged_is_a_fault_and_never_an_error(world: Path, name: str) -> None:
+def test_a_field_that_is_damaged_is_a_problem_and_never_an_error(world: Path, name: str) -> None:
     opener, files = _FILES[name]
     for file, content in files.items():
         _write(world, file, content)
@@ -417,5 +417,5 @@ def test_a_field_that_is_damaged_is_a_fault_and_never_an_error(world: Path, name
             except (AnnotationError, UnicodeEncodeError):
                 # the whole file is none, or the engine refuses what cannot be written
                 continue
-            assert all(reading.sample or reading.faults for reading in readings.values())
+            assert all(reading.sample or reading.problems for reading in readings.values())
         _write(world, file, content)

@@ -39,7 +39,7 @@ def test_iconqa_is_read_from_its_folders(tmp_path: Path) -> None:
     ]
 
 
-def test_damaged_folders_of_iconqa_are_faults(tmp_path: Path) -> None:
+def test_damaged_folders_of_iconqa_are_problems(tmp_path: Path) -> None:
     root = tmp_path / "train" / "choose_txt"
     (root / "1").mkdir(parents=True)
     write_json(root / "2" / "data.json", {"question": "Which?", "choices": "ab", "answer": 0})

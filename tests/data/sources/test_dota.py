@@ -73,14 +73,14 @@ def test_a_row_that_cannot_be_used_is_left_out(root: Path, row: str, code: str) 
     _write(root, HEADER + row + ROW)
     readings = collect(open_dota(root))
     assert codes(readings) == {code: 1}
-    assert readings["P0003"].faults[0].place == "P0003.txt: line 3"
+    assert readings["P0003"].problems[0].place == "P0003.txt: line 3"
     sample = readings["P0003"].sample
     assert sample is not None
     assert [one.category for one in sample.instances] == ["large vehicle"]
     assert not sample.exhaustive
 
 
-def test_files_that_cannot_be_used_are_faults(root: Path) -> None:
+def test_files_that_cannot_be_used_are_problems(root: Path) -> None:
     _write(root, ROW)
     _write(root, ROW, "P0004")
     (root / "labelTxt" / "P0005.txt").mkdir()

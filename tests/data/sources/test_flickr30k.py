@@ -136,7 +136,7 @@ def test_a_damaged_sentence_leaves_the_others(tmp_path: Path) -> None:
     _write(tmp_path, "one\n[/EN#1/people two\nthree\n")
     readings = collect(open_flickr30k(tmp_path))
     assert codes(readings) == {"span_damaged": 1}
-    assert readings["36979"].faults[0].place == "36979.txt: line 2"
+    assert readings["36979"].problems[0].place == "36979.txt: line 2"
     sample = readings["36979"].sample
     assert sample is not None
     assert [caption.text for caption in sample.captions] == ["one", "three"]
@@ -180,7 +180,7 @@ def test_unrelated_captions_are_left_out_and_counted(tmp_path: Path) -> None:
     assert sorted(readings) == ["36979", "5"]
 
 
-def test_missing_and_hostile_names_are_faults(tmp_path: Path) -> None:
+def test_missing_and_hostile_names_are_problems(tmp_path: Path) -> None:
     _write(tmp_path, "one\n")
     _write(tmp_path, "one\n", key="5")
     (tmp_path / "Annotations" / "5.xml").unlink()

@@ -87,7 +87,7 @@ def test_lists_of_classes_are_tables_or_lines(tmp_path: Path) -> None:
         read_classes(tmp_path / "none")
 
 
-def test_an_index_without_a_class_is_a_fault(tmp_path: Path) -> None:
+def test_an_index_without_a_class_is_a_problem(tmp_path: Path) -> None:
     readings = collect(open_ade20k(_ade(tmp_path, a=INDICES + 2, b=INDICES), split="val"))
     assert codes(readings) == {"unknown_category": 2}
     sample = readings["a"].sample
@@ -96,7 +96,7 @@ def test_an_index_without_a_class_is_a_fault(tmp_path: Path) -> None:
     assert not sample.exhaustive
 
 
-def test_damaged_and_missing_index_pictures_are_faults(tmp_path: Path) -> None:
+def test_damaged_and_missing_index_pictures_are_problems(tmp_path: Path) -> None:
     root = _ade(tmp_path, a=INDICES, b=INDICES, c=INDICES)
     folder = root / "annotations" / "validation"
     Image.new("RGB", (3, 2)).save(folder / "a.png")
@@ -233,7 +233,7 @@ def test_a_polygon_that_cannot_be_used_is_left_out(tmp_path: Path, thing: Any, c
     readings = collect(open_cityscapes(root, split="train"))
     assert codes(readings) == {code: 1}
     (reading,) = readings.values()
-    assert reading.faults[0].place.endswith("object 1")
+    assert reading.problems[0].place.endswith("object 1")
     assert reading.sample is not None
     assert (len(reading.sample.instances), reading.sample.exhaustive) == (1, False)
 
@@ -248,14 +248,14 @@ def test_a_polygon_that_cannot_be_used_is_left_out(tmp_path: Path, thing: Any, c
         ((2**24, 2**24), "bad_number"),
     ],
 )
-def test_a_size_that_no_picture_has_is_a_fault(
+def test_a_size_that_no_picture_has_is_a_problem(
     tmp_path: Path, size: tuple[Any, Any], code: str
 ) -> None:
     readings = collect(open_cityscapes(_city(tmp_path, size=size), split="train"))
     assert codes(readings) == {code: 1}
 
 
-def test_damaged_polygon_files_are_faults(tmp_path: Path) -> None:
+def test_damaged_polygon_files_are_problems(tmp_path: Path) -> None:
     root = _city(tmp_path)
     folder = root / "gtFine" / "train" / "aachen"
     (folder / "cut_gtFine_polygons.json").write_text('{"imgWidth": 5')

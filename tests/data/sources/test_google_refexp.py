@@ -144,7 +144,7 @@ def test_a_line_may_bring_the_annotation_that_coco_lacks(tmp_path: Path, instanc
         ({"raw": "\ud800"}, "bad_encoding"),
     ],
 )
-def test_a_line_that_cannot_be_used_is_a_fault(
+def test_a_line_that_cannot_be_used_is_a_problem(
     tmp_path: Path, instances: Path, changed: dict[str, Any], code: str
 ) -> None:
     lines = write_lines(tmp_path / "x.jsonl", [_line(), _line(**changed)])
@@ -155,7 +155,7 @@ def test_a_line_that_cannot_be_used_is_a_fault(
     assert [one.text for one in sample.expressions] == ["the man"]
 
 
-def test_a_line_that_is_no_json_is_a_fault(tmp_path: Path, instances: Path) -> None:
+def test_a_line_that_is_no_json_is_a_problem(tmp_path: Path, instances: Path) -> None:
     lines = tmp_path / "x.jsonl"
     lines.write_text(f"{json.dumps(_line())}\n{{'image_id': 9}}\n[]\n{'[' * 100_000}\n")
     readings = collect(open_google_refexp(lines, instances=instances))
@@ -163,7 +163,7 @@ def test_a_line_that_is_no_json_is_a_fault(tmp_path: Path, instances: Path) -> N
 
 
 @pytest.mark.parametrize("aligned", [True, False])
-def test_damage_in_the_toolkits_forms_is_a_fault(
+def test_damage_in_the_toolkits_forms_is_a_problem(
     tmp_path: Path, instances: Path, *, aligned: bool
 ) -> None:
     content = _toolkit(aligned=aligned)

@@ -72,7 +72,7 @@ def test_hostile_objects_and_relations_are_left_out(tmp_path: Path) -> None:
     assert [instance.category for instance in sample.instances] == ["lamp", "cup"]
 
 
-def test_a_scene_that_comes_twice_is_two_faults_in_one(tmp_path: Path) -> None:
+def test_a_scene_that_comes_twice_is_two_problems_in_one(tmp_path: Path) -> None:
     one = '"1": {"width": 64, "height": 48, "objects": {}}'
     (tmp_path / "train_sceneGraphs.json").write_text(f"{{{one}, {one}}}")
     assert codes(collect(open_gqa_scenes(tmp_path))) == {"duplicate_image": 1}

@@ -111,7 +111,7 @@ def test_attributes_describe_objects_and_unique_ones_are_expressions(tmp_path: P
     assert notes(collect(open_grand(folder))) == {"without_label": 1}
 
 
-def test_hostile_objects_and_files_are_faults(tmp_path: Path) -> None:
+def test_hostile_objects_and_files_are_problems(tmp_path: Path) -> None:
     _file(
         tmp_path,
         "sa_4.jpg",

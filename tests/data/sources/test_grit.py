@@ -53,7 +53,7 @@ def test_parquet_and_json_lines_give_the_same_samples(tmp_path: Path) -> None:
     assert len(sample.instances) == 3
 
 
-def test_hostile_rows_are_faults(tmp_path: Path) -> None:
+def test_hostile_rows_are_problems(tmp_path: Path) -> None:
     chunks = [
         [0, 6, 0, 0, 0.5, 0.5, 1],
         [0, 99, 0, 0, 0.5, 0.5, 1],

@@ -141,16 +141,16 @@ def test_two_masks_in_one_box_are_not_counted() -> None:
     assert found.left_out() == LeftOut(categories=frozenset({"cat"}))
 
 
-def test_faults_are_of_a_class_or_of_any_or_of_no_thing() -> None:
+def test_problems_are_of_a_class_or_of_any_or_of_no_thing() -> None:
     error = BadRecord("bad_text", "x")
     found = Inventory()
     found.remark(error, "a caption")
     assert found.left_out() == NOTHING
-    found.fault(error, "a box", category="cat")
+    found.problem(error, "a box", category="cat")
     assert found.left_out() == LeftOut(categories=frozenset({"cat"}))
-    found.fault(error, "a box")
+    found.problem(error, "a box")
     assert found.left_out() == ANYTHING
-    assert [fault.place for fault in found.faults] == ["a caption", "a box", "a box"]
+    assert [problem.place for problem in found.problems] == ["a caption", "a box", "a box"]
     assert Inventory(claimed=False).left_out() == ANYTHING
 
 
@@ -376,8 +376,8 @@ def test_json_lines_list_incomplete_classes(tmp_path: Path) -> None:
         "c.png": LeftOut(categories=frozenset({"cow"})),
         "d.png": ANYTHING,
     }
-    (fault,) = readings["b.png"].faults
-    assert (fault.code, fault.detail) == ("bad_record", "absent: 'cat' is among the objects")
+    (problem,) = readings["b.png"].problems
+    assert (problem.code, problem.detail) == ("bad_record", "absent: 'cat' is among the objects")
     assert found["b.png"] is not None
     assert found["b.png"].absent_categories == ("cow",)
 

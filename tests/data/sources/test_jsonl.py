@@ -6,12 +6,12 @@ import pytest
 from annotated import line, write_lines
 from PIL import Image
 
-from deixis.data.sources import Fault, Part, Reading
+from deixis.data.sources import Part, Reading, RecordProblem
 from deixis.data.sources.jsonl import open_jsonl
 from deixis.errors import AnnotationError
 
 
-def read(folder: Path, *lines: dict[str, Any] | str) -> list[Reading | Fault]:
+def read(folder: Path, *lines: dict[str, Any] | str) -> list[Reading | RecordProblem]:
     source = open_jsonl(write_lines(folder / "mine.jsonl", lines))
     return [
         source.sample(part.key, [part]) if isinstance(part, Part) else part
@@ -42,7 +42,7 @@ def test_a_line_gives_all_its_fields(tmp_path: Path) -> None:
     )
     sample = reading.sample
     assert sample is not None
-    assert reading.faults == ()
+    assert reading.problems == ()
     assert sample.id == "jsonl/image-000004"
     assert sample.image == tmp_path / "000004.png"
     assert len(sample.instances) == 5
@@ -63,7 +63,7 @@ def test_a_missing_size_is_read_from_the_image(tmp_path: Path) -> None:
     assert reading.sample is not None
     assert tuple(reading.sample.size) == (40, 50)
     assert isinstance(missing, Reading)
-    assert [fault.code for fault in missing.faults] == ["image_missing"]
+    assert [problem.code for problem in missing.problems] == ["image_missing"]
 
 
 def test_boxes_may_be_given_by_width_and_height(tmp_path: Path) -> None:
@@ -103,8 +103,8 @@ def test_a_part_of_a_line_that_is_wrong_is_left_out_and_named(
     assert reading.sample is not None
     # all the objects are there
     assert reading.sample.exhaustive
-    assert [fault.code for fault in reading.faults] == [code]
-    assert reading.faults[0].place == f"mine.jsonl: line 1, {where}"
+    assert [problem.code for problem in reading.problems] == [code]
+    assert reading.problems[0].place == f"mine.jsonl: line 1, {where}"
 
 
 @pytest.mark.parametrize(
@@ -124,12 +124,12 @@ def test_a_line_that_is_wrong_as_a_whole_is_left_out(
 ) -> None:
     reading = one(tmp_path, **changes)
     assert reading.sample is None
-    assert [fault.code for fault in reading.faults] == [code]
+    assert [problem.code for problem in reading.problems] == [code]
 
 
 def test_a_line_without_an_image_is_a_problem_of_the_file(tmp_path: Path) -> None:
     found = read(tmp_path, "[]", '{"a": 1}', '{"image": "a.png"')
-    assert [one.code for one in found if isinstance(one, Fault)] == [
+    assert [one.code for one in found if isinstance(one, RecordProblem)] == [
         *("bad_record", "bad_record", "bad_json"),
     ]
 
@@ -139,8 +139,8 @@ def test_two_lines_of_one_id_are_both_left_out(tmp_path: Path) -> None:
     parts = [part for part in source.parts() if isinstance(part, Part)]
     reading = source.sample(parts[0].key, parts)
     assert reading.sample is None
-    assert "line 1" in reading.faults[0].detail
-    assert "line 2" in reading.faults[0].detail
+    assert "line 1" in reading.problems[0].detail
+    assert "line 2" in reading.problems[0].detail
 
 
 def test_texts_are_kept_unchanged(tmp_path: Path) -> None:

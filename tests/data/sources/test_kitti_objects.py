@@ -72,7 +72,7 @@ def test_a_row_that_cannot_be_used_is_left_out(root: Path, row: str, code: str) 
     _write(root, row, SITTING)
     readings = collect(open_kitti_objects(root))
     assert codes(readings) == {code: 1}
-    assert readings["000000"].faults[0].place == "000000.txt: line 1"
+    assert readings["000000"].problems[0].place == "000000.txt: line 1"
     assert readings["000000"].sample is not None
     assert not readings["000000"].sample.exhaustive
 

@@ -180,7 +180,7 @@ def test_a_size_that_no_result_tells_is_that_of_the_picture(tmp_path: Path) -> N
         (_task(GOOD | {"original_width": 10**9}), "bad_number"),
     ],
 )
-def test_a_task_that_cannot_be_used_is_a_fault(tmp_path: Path, task: object, code: str) -> None:
+def test_a_task_that_cannot_be_used_is_a_problem(tmp_path: Path, task: object, code: str) -> None:
     readings = collect(open_label_studio(_write(tmp_path, task, _task(GOOD) | {"id": "good"})))
     assert codes(readings) == {code: 1}
     assert readings["good"].sample is not None
@@ -237,7 +237,7 @@ def test_a_result_that_cannot_be_used_is_left_out(
 ) -> None:
     readings = collect(open_label_studio(_write(tmp_path, _task(GOOD, result))))
     assert codes(readings) == {code: 1}
-    assert readings["5"].faults[0].place == "export.json: task 0, result 1"
+    assert readings["5"].problems[0].place == "export.json: task 0, result 1"
     sample = readings["5"].sample
     assert sample is not None
     assert [one.box for one in sample.instances] == [Box(20, 10, 60, 30)]
@@ -310,7 +310,7 @@ def test_an_ellipse_is_the_box_around_it(tmp_path: Path, turn: float, box: Box) 
     assert (instance.category, instance.box, instance.mask) == ("coin", box, None)
 
 
-def test_an_ellipse_without_extent_is_a_fault(tmp_path: Path) -> None:
+def test_an_ellipse_without_extent_is_a_problem(tmp_path: Path) -> None:
     path = _write(tmp_path, _task(_ellipse(60, 50, 0, 15, 0)))
     assert codes(collect(open_label_studio(path))) == {"box_degenerate": 1}
 
@@ -379,8 +379,8 @@ def test_the_picture_may_have_another_name(tmp_path: Path) -> None:
     task["data"] = {"left": "a.jpg", "right": "b.jpg"}
     path = _write(tmp_path, task)
     readings = collect(open_label_studio(path))
-    (fault,) = readings["5"].faults
-    assert fault.detail == (
+    (problem,) = readings["5"].problems
+    assert problem.detail == (
         "image: missing, found ['left', 'right']; say which, as in label_studio:PATH,picture=NAME"
     )
     # the hint can be followed
@@ -388,7 +388,7 @@ def test_the_picture_may_have_another_name(tmp_path: Path) -> None:
     assert samples(source)["5"].image == tmp_path / "b.jpg"
 
 
-def test_several_labels_or_keypoints_of_one_name_are_faults(tmp_path: Path) -> None:
+def test_several_labels_or_keypoints_of_one_name_are_problems(tmp_path: Path) -> None:
     two = _box(10, 10, 10, 10)
     two["value"]["rectanglelabels"] = ["dog", "cat"]
     nose = _keypoint(10, 10, parentID="good")
@@ -396,7 +396,7 @@ def test_several_labels_or_keypoints_of_one_name_are_faults(tmp_path: Path) -> N
     assert codes(readings) == {"bad_record": 1, "keypoints_damaged": 1}
 
 
-def test_tasks_of_one_key_are_faults(tmp_path: Path) -> None:
+def test_tasks_of_one_key_are_problems(tmp_path: Path) -> None:
     readings = collect(open_label_studio(_write(tmp_path, _task(GOOD), _task(GOOD))))
     assert codes(readings) == {"duplicate_image": 1}
 

@@ -176,7 +176,7 @@ def test_the_embedded_picture_is_used_if_no_file_exists(root: Path) -> None:
     write_json(root / "a.json", _file(imageData="not looked at"))
     refused = collect(open_labelme(root))
     assert codes(refused) == {"image_missing": 1}
-    assert "image_data=true, to be built with --embed" in refused[""].faults[0].detail
+    assert "image_data=true, to be built with --embed" in refused[""].problems[0].detail
     source = open_source(f"labelme:{root},image_data=true")
     found = samples(source.source)
     assert found["a"].image == root / "a.png"
@@ -218,7 +218,7 @@ def test_a_single_file_and_one_with_a_byte_order_mark_are_read(root: Path) -> No
         (_file(flags=3), "bad_record"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_a_fault(root: Path, content: Any, code: str) -> None:
+def test_a_file_that_cannot_be_used_is_a_problem(root: Path, content: Any, code: str) -> None:
     (root / "b.json").write_text(content if isinstance(content, str) else json.dumps(content))
     write_json(root / "a.json", _file())
     readings = collect(open_labelme(root, image_data=True))
@@ -268,7 +268,7 @@ def test_a_shape_that_cannot_be_used_is_left_out(root: Path, shape: Any, code: s
     write_json(root / "a.json", _file(shape, _shape("cup", "rectangle", (1, 1), (9, 9))))
     readings = collect(open_labelme(root))
     assert codes(readings) == {code: 1}
-    assert readings["a"].faults[0].place == "a.json: shape 0"
+    assert readings["a"].problems[0].place == "a.json: shape 0"
     sample = readings["a"].sample
     assert sample is not None
     assert [one.category for one in sample.instances] == ["cup"]

@@ -60,7 +60,7 @@ def test_answers_can_be_captions(tmp_path: Path) -> None:
     assert codes(collect(open_llava(tmp_path / "chat.jsonl"))) == {"bad_text": 1}
 
 
-def test_hostile_conversations_are_faults(tmp_path: Path) -> None:
+def test_hostile_conversations_are_problems(tmp_path: Path) -> None:
     wrong_speaker = _record("What?", "That.")
     wrong_speaker["conversations"] = [{"from": "gpt", "value": "That."}] * 2
     rows = [

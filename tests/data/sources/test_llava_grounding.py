@@ -83,7 +83,7 @@ def test_the_turns_of_a_talk_point(tmp_path: Path) -> None:
     assert asked_alone == {("Who is it?",)}
 
 
-def test_hostile_conversations_are_faults(tmp_path: Path) -> None:
+def test_hostile_conversations_are_problems(tmp_path: Path) -> None:
     def record(answer: str, grounds: object, number: object = "42") -> dict[str, Any]:
         return {"id": number, "conversations": _turns("Who?", answer), "gd_ls": grounds}
 

@@ -115,7 +115,7 @@ def test_the_image_is_named_by_its_address_or_its_file_name(tmp_path: Path) -> N
         ({"id": 8}, "unknown_image"),
     ],
 )
-def test_an_image_that_cannot_be_used_is_a_fault(
+def test_an_image_that_cannot_be_used_is_a_problem(
     tmp_path: Path, image: dict[str, Any], code: str
 ) -> None:
     readings = collect(open_lvis(_write(tmp_path, 4, image=image)))
@@ -123,7 +123,7 @@ def test_an_image_that_cannot_be_used_is_a_fault(
     assert readings["9"].sample is None
 
 
-def test_an_annotation_that_cannot_be_used_is_a_fault(tmp_path: Path) -> None:
+def test_an_annotation_that_cannot_be_used_is_a_problem(tmp_path: Path) -> None:
     readings = collect(open_lvis(_write(tmp_path, 4, 404)))
     assert codes(readings) == {"unknown_category": 1}
     assert readings["9"].sample is not None

@@ -173,7 +173,7 @@ def test_a_fraction_may_leave_its_side_by_a_hundredth_and_no_more(
     assert codes(collect(open_open_images(_write(tmp_path, row)))) == expected
 
 
-def test_rows_and_labels_that_cannot_be_used_are_faults(tmp_path: Path) -> None:
+def test_rows_and_labels_that_cannot_be_used_are_problems(tmp_path: Path) -> None:
     root = _write(
         tmp_path,
         *(_row("/m/3"), _row("/m/3", image="../a1"), _row("/m/3", image=""), "a1,b", '"x'),

@@ -39,7 +39,7 @@ def test_questions_meet_their_answers(tmp_path: Path) -> None:
     assert (reasoned.kind, reasoned.region) == ("reason", Box(1, 2, 4, 6))
 
 
-def test_hostile_questions_are_faults(tmp_path: Path) -> None:
+def test_hostile_questions_are_problems(tmp_path: Path) -> None:
     wrong: list[object] = [
         _question(1, annotation={"segmentation": [[0, 0, float("nan"), 1, 2, 2]]}),
         _question(2, annotation={"bbox": [0.1, 0.1, 0.2, 0.2]}),

@@ -144,7 +144,7 @@ def test_names_that_would_become_equal_are_kept(tmp_path: Path) -> None:
 def test_a_segment_that_cannot_be_used_is_left_out(tmp_path: Path, segment: Any, code: str) -> None:
     readings = collect(open_panoptic(_write(tmp_path, segments=[*SEGMENTS, segment])))
     assert codes(readings) == {code: 1}
-    assert readings["7"].faults[0].place.endswith("segment 4")
+    assert readings["7"].problems[0].place.endswith("segment 4")
     sample = readings["7"].sample
     assert sample is not None
     assert (len(sample.instances), sample.exhaustive) == (4, False)
@@ -166,10 +166,10 @@ def test_a_segment_of_no_category_is_left_out(
     assert codes(readings) == {code: 1}
 
 
-def test_pixels_that_no_record_means_are_a_fault(tmp_path: Path) -> None:
+def test_pixels_that_no_record_means_are_a_problem(tmp_path: Path) -> None:
     readings = collect(open_panoptic(_write(tmp_path, segments=SEGMENTS[1:])))
     assert codes(readings) == {"unknown_annotation": 1}
-    assert readings["7"].faults[0].detail == "pixels of segment 1"
+    assert readings["7"].problems[0].detail == "pixels of segment 1"
     assert readings["7"].sample is not None
     assert not readings["7"].sample.exhaustive
 
@@ -193,7 +193,7 @@ ONE = {"image_id": 7, "file_name": "7.png", "segments_info": SEGMENTS}
         ([IMAGE], [{"image_id": 7}], "bad_record"),
     ],
 )
-def test_an_image_that_cannot_be_used_is_one_fault(
+def test_an_image_that_cannot_be_used_is_one_problem(
     tmp_path: Path, images: list[Any], annotations: list[Any], code: str
 ) -> None:
     readings = collect(open_panoptic(_write(tmp_path, images=images, annotations=annotations)))
@@ -201,12 +201,12 @@ def test_an_image_that_cannot_be_used_is_one_fault(
     assert readings["7"].sample is None
 
 
-def test_records_of_no_image_are_faults(tmp_path: Path) -> None:
+def test_records_of_no_image_are_problems(tmp_path: Path) -> None:
     root = _write(tmp_path, annotations=[ONE, {"file_name": "x"}, 5], images=[IMAGE, {}])
     assert codes(collect(open_panoptic(root))) == {"bad_record": 3}
 
 
-def test_a_damaged_picture_is_a_fault(tmp_path: Path) -> None:
+def test_a_damaged_picture_is_a_problem(tmp_path: Path) -> None:
     root = _write(tmp_path)
     picture = root / "annotations" / "panoptic_val" / "7.png"
     picture.write_bytes(picture.read_bytes()[:-20])

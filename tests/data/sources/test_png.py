@@ -84,7 +84,7 @@ def test_utterances_follow_one_another_through_the_caption(tmp_path: Path) -> No
     ]
 
 
-def test_hostile_narratives_are_faults(tmp_path: Path) -> None:
+def test_hostile_narratives_are_problems(tmp_path: Path) -> None:
     folder = _world(
         tmp_path,
         _narrative(("a woman", ["5"]), ("a man", ["7"]), ("a wall", ["256"])),
@@ -197,7 +197,7 @@ def test_relations_link_segments(tmp_path: Path) -> None:
     assert list(samples(open_openpsg(tmp_path, split="test"))) == ["7"]
 
 
-def test_hostile_relations_are_faults(tmp_path: Path) -> None:
+def test_hostile_relations_are_problems(tmp_path: Path) -> None:
     info = [{"id": 5, "category_id": 0}, {"id": 9, "category_id": 0}, {"id": 256, "category_id": 8}]
     _psg(
         tmp_path,

@@ -63,7 +63,7 @@ def test_lines_name_their_image(tmp_path: Path) -> None:
     assert all(one.sample.questions for key, one in readings.items() if key and one.sample)
 
 
-def test_hostile_records_are_faults(tmp_path: Path) -> None:
+def test_hostile_records_are_problems(tmp_path: Path) -> None:
     asked = {"question": "What?", "answer": "cup"}
     records = [
         {**asked, "point": {"x": float("nan"), "y": 1}},

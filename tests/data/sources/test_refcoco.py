@@ -68,13 +68,13 @@ def _write(root: Path, refs: Any, *annotations: Any, images: Any = (IMAGE,)) -> 
 
 @pytest.mark.shared_data
 @pytest.mark.parametrize("name", ["refs(unc).p", "refs(unc).json", ""])
-def test_a_true_ref_without_its_image_is_a_fault(shared_data: Path, name: str) -> None:
+def test_a_true_ref_without_its_image_is_a_problem(shared_data: Path, name: str) -> None:
     source = open_refcoco(shared_data / "formats" / "refcoco" / name, split="train")
     readings = collect(source)
     assert list(readings) == ["581857"]
     assert readings["581857"].sample is None
     assert codes(readings) == {"unknown_image": 1}
-    assert "1719310" in readings["581857"].faults[0].detail
+    assert "1719310" in readings["581857"].problems[0].detail
 
 
 @pytest.mark.shared_data
@@ -210,7 +210,7 @@ def test_a_parquet_copy_can_be_joined_or_hold_only_boxes(tmp_path: Path) -> None
     assert joined.exhaustive
 
 
-def test_rows_that_disagree_about_their_image_are_a_fault(tmp_path: Path) -> None:
+def test_rows_that_disagree_about_their_image_are_a_problem(tmp_path: Path) -> None:
     rows = _rows([_ref(1), _ref(2)])
     rows[1]["raw_image_info"] = json.dumps({**IMAGE, "width": 41})
     rows += [{**one, "image_id": 10} for one in _rows([_ref(1)])]
@@ -352,7 +352,7 @@ def test_ambiguous_files_need_an_option(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("pickled", [False, True])
-def test_a_ref_that_cannot_be_used_is_a_fault(
+def test_a_ref_that_cannot_be_used_is_a_problem(
     tmp_path: Path, changed: dict[str, Any], code: str, *, pickled: bool
 ) -> None:
     refs = [_ref(1), _ref(**{"number": 2, **changed})]
@@ -382,7 +382,7 @@ def test_a_ref_that_cannot_be_used_is_a_fault(
         ({"iscrowd": "no"}, "bad_number"),
     ],
 )
-def test_a_ref_to_a_damaged_annotation_is_a_fault_too(
+def test_a_ref_to_a_damaged_annotation_is_a_problem_too(
     tmp_path: Path, changed: dict[str, Any], code: str
 ) -> None:
     folder = _write(tmp_path, [_ref()], _annotation(**changed), _annotation(101))
@@ -405,7 +405,7 @@ def test_a_ref_to_a_damaged_annotation_is_a_fault_too(
         ([{"id": 9}], "bad_record"),
     ],
 )
-def test_an_image_that_cannot_be_used_is_one_fault(
+def test_an_image_that_cannot_be_used_is_one_problem(
     tmp_path: Path, images: list[Any], code: str
 ) -> None:
     readings = collect(open_refcoco(_write(tmp_path, [_ref()], images=images), split="train"))
@@ -444,7 +444,7 @@ def test_a_malicious_pickle_is_refused_before_reading(tmp_path: Path) -> None:
     assert not trace.exists()
 
 
-def test_a_pickle_that_holds_itself_is_a_fault(tmp_path: Path) -> None:
+def test_a_pickle_that_holds_itself_is_a_problem(tmp_path: Path) -> None:
     loop: list[Any] = []
     loop.append(loop)
     laugh: list[Any] = ["ha"]

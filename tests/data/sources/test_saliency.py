@@ -100,14 +100,16 @@ def test_grey_edges_are_cut_at_half_brightness(
         (np.full((2, 3), 700, np.uint16), "mask_damaged"),
     ],
 )
-def test_a_mask_that_shows_nothing_is_a_fault(tmp_path: Path, mask: np.ndarray, code: str) -> None:
+def test_a_mask_that_shows_nothing_is_a_problem(
+    tmp_path: Path, mask: np.ndarray, code: str
+) -> None:
     readings = collect(open_saliency(_duts(tmp_path, a=mask, b=MASK)))
     assert codes(readings) == {code: 1}
     assert readings["a"].sample is None
     assert readings["b"].sample is not None
 
 
-def test_files_without_their_other_half_are_faults(tmp_path: Path) -> None:
+def test_files_without_their_other_half_are_problems(tmp_path: Path) -> None:
     root = _duts(tmp_path, a=MASK, b=MASK, c=MASK, d=MASK)
     (root / "DUTS-TR-Mask" / "a.png").unlink()
     (root / "DUTS-TR-Image" / "b.jpg").unlink()
@@ -115,7 +117,7 @@ def test_files_without_their_other_half_are_faults(tmp_path: Path) -> None:
     (root / "DUTS-TR-Mask" / "d.png").write_bytes(b"PNG")
     (root / "DUTS-TR-Image" / "Thumbs.db").write_bytes(b"")
     readings = collect(open_saliency(root))
-    assert {key: reading.faults[0].code for key, reading in readings.items()} == {
+    assert {key: reading.problems[0].code for key, reading in readings.items()} == {
         "a": "unknown_annotation",
         "b": "image_missing",
         "c": "duplicate_image",

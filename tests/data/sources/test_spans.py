@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from data.sources.pictures import picture
 
-from deixis.data.sources.base import BadRecord, Fault
+from deixis.data.sources.base import BadRecord, RecordProblem
 from deixis.data.sources.reading.fields import read_box
 from deixis.data.sources.reading.records import digest, file_record, json_files, place_in, records
 from deixis.data.sources.reading.slots import about_regions, fill, place_of, places_in
@@ -19,11 +19,11 @@ _SIZE = ImageSize(48, 64)
 _THINGS = (Instance("cat", Box(0, 0, 9, 9)), Instance("mat", Box(0, 20, 60, 40)))
 
 
-def _grounded(text: str, *spans: Span) -> tuple[list[str], dict[str, int], list[Fault]]:
+def _grounded(text: str, *spans: Span) -> tuple[list[str], dict[str, int], list[RecordProblem]]:
     notes: dict[str, int] = {}
-    faults: list[Fault] = []
-    found = ground(text, spans, _THINGS, notes=notes, faults=faults, place="here")
-    return [phrase.text for phrase in found.phrases], notes, faults
+    problems: list[RecordProblem] = []
+    found = ground(text, spans, _THINGS, notes=notes, problems=problems, place="here")
+    return [phrase.text for phrase in found.phrases], notes, problems
 
 
 def test_phrases_of_the_same_characters_become_one() -> None:
@@ -33,7 +33,7 @@ def test_phrases_of_the_same_characters_become_one() -> None:
         [Span(2, 7, (0,)), Span(1, 8, (1, 0)), Span(11, 16, ())],
         _THINGS,
         notes=notes,
-        faults=[],
+        problems=[],
         place="",
     )
     assert found.text == "A cat on a mat."
@@ -42,8 +42,8 @@ def test_phrases_of_the_same_characters_become_one() -> None:
     assert found.phrases[1].groups == ()
 
 
-def test_phrases_that_cross_are_counted_and_those_outside_are_faults() -> None:
-    texts, notes, faults = _grounded(
+def test_phrases_that_cross_are_counted_and_those_outside_are_problems() -> None:
+    texts, notes, problems = _grounded(
         "A cat on a mat",
         Span(0, 5, (0,)),
         Span(2, 8, (0,)),
@@ -55,7 +55,7 @@ def test_phrases_that_cross_are_counted_and_those_outside_are_faults() -> None:
     )
     assert texts == ["A cat", "a mat", "mat"]
     assert notes == {"phrase_crossing": 1}
-    assert [fault.code for fault in faults] == ["span_damaged"] * 3
+    assert [problem.code for problem in problems] == ["span_damaged"] * 3
 
 
 def test_phrases_are_found_as_whole_words_and_never_as_patterns() -> None:
@@ -151,17 +151,17 @@ def test_records_come_in_three_shapes(tmp_path: Path) -> None:
     for name, text in shapes.items():
         (tmp_path / name).write_bytes(text.encode())
         found = list(records(tmp_path / name, "rows" if name == "member.json" else ""))
-        assert [one.value for one in found if not isinstance(one, Fault)] == [{"a": 1}, 2]
+        assert [one.value for one in found if not isinstance(one, RecordProblem)] == [{"a": 1}, 2]
     (tmp_path / "empty.json").touch()
     assert list(records(tmp_path / "empty.json")) == []
     with pytest.raises(AnnotationError, match="does not exist"):
         list(records(tmp_path / "none.json"))
 
 
-def test_a_line_that_is_damaged_is_a_fault_of_its_own(tmp_path: Path) -> None:
+def test_a_line_that_is_damaged_is_a_problem_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a": \n{"a": 2}\n' + "[" * 9000 + "\n")
     found = list(records(tmp_path / "a.jsonl"))
-    assert [one.code for one in found if isinstance(one, Fault)] == ["bad_json", "bad_json"]
+    assert [one.code for one in found if isinstance(one, RecordProblem)] == ["bad_json", "bad_json"]
     assert len(found) == 4
 
 

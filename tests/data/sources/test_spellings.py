@@ -307,7 +307,7 @@ def test_lines_of_boxes_in_another_layout_have_an_option_that_helps(tmp_path: Pa
     line = {"image": "a.png", "width": 64, "height": 48, "box_format": "cxcywh"}
     path = write_lines(tmp_path / "a.jsonl", [line])
     (reading,) = collect(open_source(f"jsonl:{path}").source).values()
-    assert reading.faults[0].detail == "box_format: expected xyxy or xywh, got 'cxcywh'"
+    assert reading.problems[0].detail == "box_format: expected xyxy or xywh, got 'cxcywh'"
     objects = [{"category": "cat", "box": [10, 10, 20, 20]}]
     for layout, box in (("xyxy", Box(10, 10, 20, 20)), ("xywh", Box(10, 10, 30, 30))):
         write_lines(path, [line | {"box_format": layout, "objects": objects}])

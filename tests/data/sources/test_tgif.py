@@ -97,7 +97,7 @@ def test_invalid_lines_are_listed(tmp_path: Path) -> None:
     sample = readings["a.gif"].sample
     assert sample is not None
     assert [one.text for one in sample.captions] in (["one", "two"], ["two", "one"])
-    missing = readings["gone.gif"].faults[0]
+    missing = readings["gone.gif"].problems[0]
     assert (missing.detail, missing.place) == ("gone.gif: no such file", "tgif-v1.0.tsv: line 3")
 
 

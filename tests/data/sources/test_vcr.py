@@ -72,7 +72,7 @@ def test_questions_without_tags_are_plain_choices(tmp_path: Path) -> None:
     assert (question.kind, question.instance, question.answer) == ("choice", None, "no")
 
 
-def test_hostile_lines_are_faults(tmp_path: Path) -> None:
+def test_hostile_lines_are_problems(tmp_path: Path) -> None:
     lines: list[object] = [
         _line(1),
         _line(1),
@@ -103,7 +103,7 @@ def test_hostile_lines_are_faults(tmp_path: Path) -> None:
     assert len(sample.questions) == 1
 
 
-def test_questions_about_an_object_that_is_not_sound_are_faults(tmp_path: Path) -> None:
+def test_questions_about_an_object_that_is_not_sound_are_problems(tmp_path: Path) -> None:
     boxes = [[1, 1, float("nan"), 40, 1], [30, 1, 60, 40, 1], [5, 5, 10, 10, 1]]
     folder = _world(tmp_path, _line(1), boxes=boxes, segms=None)
     assert codes(collect(open_vcr(folder))) == {"bad_number": 1, "unknown_annotation": 1}

@@ -150,7 +150,7 @@ def test_a_project_of_version_three(root: Path) -> None:
         (7, None, "bad_record"),
     ],
 )
-def test_what_cannot_be_used_of_version_three_is_a_fault_of_its_picture(
+def test_what_cannot_be_used_of_version_three_is_a_problem_of_its_picture(
     root: Path, shape: Any, attributes: Any, code: str
 ) -> None:
     project = _project(shape, attributes=attributes)
@@ -160,7 +160,7 @@ def test_what_cannot_be_used_of_version_three_is_a_fault_of_its_picture(
     assert not readings["a.png"].sample.exhaustive
 
 
-def test_views_that_are_no_picture_are_faults(root: Path) -> None:
+def test_views_that_are_no_picture_are_problems(root: Path) -> None:
     views = {"1": {"fid_list": ["1", "2"]}, "2": {"fid_list": ["9"]}, "3": 7}
     metadata = {"m": {"flg": 0}}
     project = _project(view=views, metadata=metadata)
@@ -222,14 +222,16 @@ def test_a_region_that_cannot_be_used_is_left_out(root: Path, region: Any, code:
     assert (len(sample.instances), sample.exhaustive) == (1, False)
 
 
-def test_a_fault_of_the_class_says_what_helps(root: Path) -> None:
+def test_a_problem_of_the_class_says_what_helps(root: Path) -> None:
     readings = collect(_annotations(root, _picture(_region(RECT, {"a": "x", "b": "y"}))))
-    assert "label=NAME says which is the class, category=NAME" in readings["a.png"].faults[0].detail
+    assert (
+        "label=NAME says which is the class, category=NAME" in readings["a.png"].problems[0].detail
+    )
     fixed = _annotations(root, _picture(_region(RECT, {"a": "x", "b": "y"})), label="b")
     assert samples(fixed)["a.png"].instances[0].category == "y"
 
 
-def test_pictures_that_cannot_be_used_are_faults(root: Path) -> None:
+def test_pictures_that_cannot_be_used_are_problems(root: Path) -> None:
     names = ("a.png", "a.png", "gone.png", "../a.png", "")
     source = _annotations(root, *(_picture(name=name) for name in names), {"filename": None})
     assert codes(collect(source)) == {

@@ -81,12 +81,12 @@ def test_an_invalid_line_is_listed(tmp_path: Path, line: Any, code: str) -> None
     assert all(reading.sample is None for reading in readings.values())
 
 
-def test_a_fault_leaves_the_other_lines(tmp_path: Path) -> None:
+def test_a_problem_leaves_the_other_lines(tmp_path: Path) -> None:
     lines = [GOOD, GOOD, {**GOOD, "captions": [3]}]
     write_lines(_videos(tmp_path) / "captions.jsonl", lines)
     (reading,) = collect(open_video_folder(tmp_path)).values()
-    assert [one.code for one in reading.faults] == ["duplicate_annotation", "bad_record"] or [
-        one.code for one in reading.faults
+    assert [one.code for one in reading.problems] == ["duplicate_annotation", "bad_record"] or [
+        one.code for one in reading.problems
     ] == ["bad_record", "duplicate_annotation"]
     assert reading.sample is not None
     write_lines(tmp_path / "captions.jsonl", [GOOD, {**GOOD, "id": "x"}])

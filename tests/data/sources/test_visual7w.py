@@ -84,7 +84,7 @@ def test_images_may_come_before_the_boxes_and_boxes_begin_outside(tmp_path: Path
     assert len(sample.instances) == 2
 
 
-def test_hostile_boxes_and_questions_are_faults(tmp_path: Path) -> None:
+def test_hostile_boxes_and_questions_are_problems(tmp_path: Path) -> None:
     images = [
         _image(
             7,

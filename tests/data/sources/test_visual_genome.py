@@ -271,7 +271,7 @@ def test_an_item_that_cannot_be_used_is_left_out(
     readings = collect(open_visual_genome(tmp_path))
     assert codes(readings) == {code: 1}
     number = 2 if name == "objects" else 0
-    assert readings["1"].faults[0].place.endswith(f"[{number}]")
+    assert readings["1"].problems[0].place.endswith(f"[{number}]")
     assert readings["1"].sample is not None
 
 
@@ -287,7 +287,7 @@ def test_an_item_that_cannot_be_used_is_left_out(
         ([{"image_id": 1}], "bad_record"),
     ],
 )
-def test_an_image_that_cannot_be_used_is_one_fault(
+def test_an_image_that_cannot_be_used_is_one_problem(
     tmp_path: Path, images: list[Any], code: str
 ) -> None:
     _write(tmp_path, image_data=images, objects=[_object(1)])
@@ -296,7 +296,7 @@ def test_an_image_that_cannot_be_used_is_one_fault(
     assert readings["1"].sample is None
 
 
-def test_records_of_no_image_and_second_records_are_faults(tmp_path: Path) -> None:
+def test_records_of_no_image_and_second_records_are_problems(tmp_path: Path) -> None:
     _write(tmp_path, objects=[_object(1)])
     content = [{"image_id": 1, "objects": [_object(1)]}, {"image_id": 1, "objects": [_object(2)]}]
     write_json(tmp_path / "objects.json", [*content, {"objects": []}, 7, {"image_id": 404}])
@@ -328,7 +328,7 @@ ANYTHING = st.recursive(
 
 @settings(max_examples=60, deadline=None)
 @given(items=st.lists(st.tuples(st.sampled_from(FILES[1:]), ANYTHING), max_size=5))
-def test_any_items_are_read_or_are_faults(
+def test_any_items_are_read_or_are_problems(
     tmp_path_factory: pytest.TempPathFactory, items: list[tuple[str, Any]]
 ) -> None:
     root = tmp_path_factory.mktemp("vg")

@@ -43,7 +43,7 @@ def _write(root: Path, **files: str) -> None:
 @pytest.mark.parametrize(
     ("split", "images", "boxes"), [("train", 205, 2805), ("val", 87, 1138), ("test", 72, 945)]
 )
-def test_true_files_are_read_without_a_fault(
+def test_true_files_are_read_without_a_problem(
     shared_data: Path, split: str, images: int, boxes: int
 ) -> None:
     found = samples(open_voc(shared_data / "bccd" / "BCCD", split=split))
@@ -129,7 +129,7 @@ def test_splits_are_lists_and_one_has_to_be_named(root: Path) -> None:
             open_voc(root, split=split)
 
 
-def test_hostile_lists_are_faults(root: Path) -> None:
+def test_hostile_lists_are_problems(root: Path) -> None:
     _write(root, a=_xml())
     listing = root / "ImageSets" / "Main" / "train.txt"
     listing.write_bytes(b"a\na\n../../secret\n/etc/passwd\nmissing\n\xff\nA\x00B\n")
@@ -165,7 +165,7 @@ def test_hostile_lists_are_faults(root: Path) -> None:
         (_xml() + "x", "bad_xml"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_a_fault(root: Path, text: str, code: str) -> None:
+def test_a_file_that_cannot_be_used_is_a_problem(root: Path, text: str, code: str) -> None:
     _write(root, a=text, good=_xml(_object(1, 1, 5, 5)))
     readings = collect(open_voc(root))
     assert codes(readings) == {code: 1}
@@ -194,7 +194,7 @@ def test_an_object_that_cannot_be_used_is_left_out(root: Path, thing: str, code:
     _write(root, a=_xml(_object(1, 1, 5, 5), thing, _object(2, 2, 5, 5)))
     readings = collect(open_voc(root))
     assert codes(readings) == {code: 1}
-    assert readings["a"].faults[0].place == "a.xml: object 1"
+    assert readings["a"].problems[0].place == "a.xml: object 1"
     sample = readings["a"].sample
     assert sample is not None
     assert [one.box for one in sample.instances] == [Box(0, 0, 5, 5), Box(1, 1, 5, 5)]

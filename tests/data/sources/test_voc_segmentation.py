@@ -148,7 +148,7 @@ def test_splits_are_lists(root: Path) -> None:
         open_voc_segmentation(root)
 
 
-def test_pictures_that_do_not_fit_are_faults(root: Path) -> None:
+def test_pictures_that_do_not_fit_are_problems(root: Path) -> None:
     classes, objects = _scene()
     _segments(root / "SegmentationObject" / "a.png", objects[:, :30])
     assert codes(_readings(root)) == {"size_mismatch": 1}

@@ -66,7 +66,7 @@ def test_of_answers_given_as_often_the_preferred_one_counts() -> None:
     assert majority(["red", "blue", "blue", "red"], "green") == "red"
 
 
-def test_questions_without_answers_and_answers_without_questions_are_faults(
+def test_questions_without_answers_and_answers_without_questions_are_problems(
     tmp_path: Path,
 ) -> None:
     folder = _vqa(
@@ -228,7 +228,7 @@ def test_an_invalid_image_loses_its_questions(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("<html>")
     (tmp_path / "folder.jpg").mkdir()
-    found = {key: one.faults[0].code for key, one in collect(open_vsr(tmp_path)).items()}
+    found = {key: one.problems[0].code for key, one in collect(open_vsr(tmp_path)).items()}
     assert found == {
         "empty.jpg": "image_empty",
         "text.jpg": "image_unreadable",

@@ -148,7 +148,7 @@ def test_a_row_that_cannot_be_used_is_left_out(tmp_path: Path, row: str | bytes,
     readings = collect(open_yolo(_dataset(tmp_path, good + data + b"\n" + other)))
     assert codes(readings) == {code: 1}
     reading = readings["images/train/a.png"]
-    assert reading.faults[0].place == "a.txt: line 2"
+    assert reading.problems[0].place == "a.txt: line 2"
     assert reading.sample is not None
     assert [one.box for one in reading.sample.instances] == [Box(24, 12, 40, 36)] * 2
 
@@ -220,7 +220,7 @@ def test_a_box_within_the_first_pixel_is_valid(tmp_path: Path) -> None:
     assert instance.box == Box(0, 0, 1, 1)
 
 
-def test_rows_without_a_picture_and_pictures_that_are_none_are_faults(tmp_path: Path) -> None:
+def test_rows_without_a_picture_and_pictures_that_are_none_are_problems(tmp_path: Path) -> None:
     root = _dataset(tmp_path)
     (root / "labels" / "train" / "gone.txt").write_text("0 0.5 0.5 1 1\n")
     (root / "images" / "train" / "empty.png").touch()

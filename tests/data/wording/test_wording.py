@@ -132,7 +132,7 @@ def test_wordings_of_text_tasks_do_not_mention_boxes() -> None:
             assert not re.search(r"(?<!without )\bbox|point", text, re.IGNORECASE), (task, text)
 
 
-def faults(text: str) -> list[str]:
+def problems(text: str) -> list[str]:
     """Return the mistakes of a wording that rules can find."""
     checks = {
         "spaces": r"  |^ | $| [.,:?]|[.,:?]\w",
@@ -160,7 +160,7 @@ def faults(text: str) -> list[str]:
 
 @each_task
 def test_wordings_pass_the_rules_of_english(task: str) -> None:
-    assert {text: faults(text) for text in wordings(task) if faults(text)} == {}
+    assert {text: problems(text) for text in wordings(task) if problems(text)} == {}
 
 
 @pytest.mark.parametrize(
@@ -182,8 +182,8 @@ def test_wordings_pass_the_rules_of_english(task: str) -> None:
         ("Find <x.", "brackets"),
     ],
 )
-def test_the_rules_of_english_find_mistakes(text: str, fault: str) -> None:
-    assert fault in faults(text)
+def test_the_rules_of_english_find_mistakes(text: str, problem: str) -> None:
+    assert problem in problems(text)
 
 
 @each_task

@@ -118,9 +118,14 @@ def _finish(job: Job, out: Path) -> dict[str, Any]:
         kept = {name: stack.enter_context(lines_file(out, f"data/{name}.jsonl")) for name in names}
         dropped = stack.enter_context(lines_file(out, "dropped.jsonl"))
         quarantine = stack.enter_context(lines_file(out, "quarantine.jsonl"))
-        for name, fault in job.index.faults:
+        for name, problem in job.index.problems:
             quarantine.write(
-                {"source": name, "place": fault.place, "code": fault.code, "detail": fault.detail}
+                {
+                    "source": name,
+                    "place": problem.place,
+                    "code": problem.code,
+                    "detail": problem.detail,
+                }
             )
         for entry in _entries(job):
             counts[entry["source"]].add(entry)

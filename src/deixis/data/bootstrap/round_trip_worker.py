@@ -20,7 +20,7 @@ from deixis.data.bootstrap.json_lines import corners, description, image_fields
 from deixis.data.bootstrap.round_trip import Asker, RoundTrip, ask_in_batches, round_trips
 from deixis.data.build.framed import read_framed
 from deixis.data.build.index import Index, read_block
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.registry import OpenedSource
 from deixis.errors import DeixisError, ImageError
 from deixis.language import sentence
@@ -80,7 +80,7 @@ class _Image:
     place: str = ""
     described: list[int] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
+    problems: list[RecordProblem] = field(default_factory=list)
     pixels: ImageArray | None = None
 
     @property
@@ -154,7 +154,7 @@ def _look(
     """Read an image's annotations and choose the instances to describe."""
     image = _Image(at, source, ASKED, place=parts[0].place)
     reading = read_sample(source, key, parts)
-    image.faults = list(reading.faults)
+    image.problems = list(reading.problems)
     image.sample = reading.sample
     if image.sample is None:
         image.fate = QUARANTINED
@@ -186,9 +186,9 @@ def read_sample(source: OpenedSource, key: str, parts: Sequence[Part]) -> Readin
             return reading
         image_fields(reading.sample, source)
     except BadRecord as error:
-        return Reading(None, (Fault(error.code, error.detail, place),))
+        return Reading(None, (RecordProblem(error.code, error.detail, place),))
     except DeixisError as error:
-        return Reading(None, (Fault("bad_record", str(error), place),))
+        return Reading(None, (RecordProblem("bad_record", str(error), place),))
     return reading
 
 
@@ -236,7 +236,7 @@ def _load(image: _Image, read: Callable[[Path], ImageArray]) -> None:
     try:
         image.pixels = pixels_of(image.sample, read)
     except ImageError as error:
-        image.faults.append(Fault("image_unreadable", str(error), image.place))
+        image.problems.append(RecordProblem("image_unreadable", str(error), image.place))
         image.fate, image.described, image.skipped = QUARANTINED, [], {}
 
 
@@ -290,7 +290,7 @@ def _entry(
                 "code": one.code,
                 "detail": one.detail,
             }
-            for one in image.faults
+            for one in image.problems
         ],
     }
     if image.sample is None or image.fate != ASKED:

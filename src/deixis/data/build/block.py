@@ -17,7 +17,7 @@ from deixis.data.build.image_limits import IMAGE_SECONDS, ImageKey, Lost, TooSlo
 from deixis.data.build.index import read_block
 from deixis.data.build.stored_images import image_bytes, image_name
 from deixis.data.build.stored_videos import video_bytes, video_name
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.registry import OpenedSource
 from deixis.data.tasks import TASKS, TaskSpec
 from deixis.errors import DeixisError, RecipeError
@@ -125,7 +125,7 @@ class _Maker:
         ]
 
     def image(
-        self, source: OpenedSource, key: str, parts: Sequence[Part], lost: Fault | None
+        self, source: OpenedSource, key: str, parts: Sequence[Part], lost: RecordProblem | None
     ) -> None:
         name = source.source.name
         reading = (
@@ -133,8 +133,8 @@ class _Maker:
             if lost is None
             else Reading(None, (replace(lost, place=parts[0].place),))
         )
-        for fault in reading.faults:
-            self._quarantine(name, key, parts, fault, whole=reading.sample is None)
+        for problem in reading.problems:
+            self._quarantine(name, key, parts, problem, whole=reading.sample is None)
         sample = reading.sample
         if sample is None:
             self.content.images[name, "quarantined"] += 1
@@ -146,8 +146,8 @@ class _Maker:
                 self.look(sample)
             stored = self._image(source, sample)
         except BadRecord as error:
-            fault = Fault(error.code, error.detail, parts[0].place)
-            self._quarantine(name, key, parts, fault, whole=True)
+            problem = RecordProblem(error.code, error.detail, parts[0].place)
+            self._quarantine(name, key, parts, problem, whole=True)
             self.content.images[name, "quarantined"] += 1
             return
         before = len(self.content.rows)
@@ -156,14 +156,16 @@ class _Maker:
                 self._row(sample, stored, f"{sample.id}/{number}", task, turns)
         except Exception as error:  # noqa: BLE001  # one image must not stop a build of a hundred million
             del self.content.rows[before:]
-            fault = Fault("code_error", f"{type(error).__name__}: {error}", parts[0].place)
-            self._quarantine(name, key, parts, fault, whole=True)
+            problem = RecordProblem(
+                "code_error", f"{type(error).__name__}: {error}", parts[0].place
+            )
+            self._quarantine(name, key, parts, problem, whole=True)
             self.content.images[name, "quarantined"] += 1
             return
         for row in self.content.rows[before:]:
             self.content.tasks[row["task"]] += 1
         used = len(self.content.rows) > before
-        fate = "no_task_applies" if not used else "partly" if reading.faults else "used"
+        fate = "no_task_applies" if not used else "partly" if reading.problems else "used"
         self.content.images[name, fate] += 1
 
     def _read(self, source: OpenedSource, key: str, parts: Sequence[Part]) -> Reading:
@@ -174,7 +176,7 @@ class _Maker:
                 return self._checked(source, key, parts)
         except TooSlowError:
             detail = f"not read in {IMAGE_SECONDS:g} s"
-            return Reading(None, (Fault("decode_timeout", detail, place),))
+            return Reading(None, (RecordProblem("decode_timeout", detail, place),))
 
     def _checked(self, source: OpenedSource, key: str, parts: Sequence[Part]) -> Reading:
         place = parts[0].place
@@ -183,15 +185,15 @@ class _Maker:
                 return source.source.sample(key, parts)
             reading = read_framed(source, key, parts)
         except BadRecord as error:
-            return Reading(None, (Fault(error.code, error.detail, place),))
+            return Reading(None, (RecordProblem(error.code, error.detail, place),))
         except RecipeError:
             # a missing extra is a problem of the installation, not of a record
             raise
         except DeixisError as error:
-            return Reading(None, (Fault("bad_record", str(error), place),))
+            return Reading(None, (RecordProblem("bad_record", str(error), place),))
         except Exception as error:  # noqa: BLE001  # code errors have a separate budget
             detail = f"{type(error).__name__}: {error}"
-            return Reading(None, (Fault("code_error", detail, place),))
+            return Reading(None, (RecordProblem("code_error", detail, place),))
         return reading
 
     def _image(self, source: OpenedSource, sample: Sample) -> dict[str, Any]:
@@ -311,9 +313,9 @@ class _Maker:
         )
 
     def _quarantine(
-        self, source: str, key: str, parts: Sequence[Part], fault: Fault, *, whole: bool
+        self, source: str, key: str, parts: Sequence[Part], problem: RecordProblem, *, whole: bool
     ) -> None:
-        payloads = [part.payload for part in parts if part.place == fault.place] or [
+        payloads = [part.payload for part in parts if part.place == problem.place] or [
             part.payload for part in parts
         ]
         digest = hashlib.sha256("\n".join(payloads).encode("utf-8", "surrogatepass")).hexdigest()
@@ -321,9 +323,9 @@ class _Maker:
             Quarantined(
                 source,
                 key,
-                fault.place or parts[0].place,
-                fault.code,
-                _short(fault.detail),
+                problem.place or parts[0].place,
+                problem.code,
+                _short(problem.detail),
                 digest,
                 "image" if whole else "record",
             )

@@ -316,8 +316,8 @@ class _Run:
             if self.budget.is_over(bad, seen):
                 raise BudgetError(self._over(source, bad, seen, entries))
             # problems without an image are known for the whole source from the beginning
-            lost, every = bad + count.faults, count.images + count.faults
-            if self.checked and count.faults and self.budget.is_over(lost, every):
+            lost, every = bad + count.problems, count.images + count.problems
+            if self.checked and count.problems and self.budget.is_over(lost, every):
                 raise BudgetError(self._over(source, lost, every, entries))
             broken = sum(
                 n
@@ -325,7 +325,7 @@ class _Run:
                 for name, code, _, n in entry["faults"]
                 if name == source and code == "code_error"
             )
-            if broken > CODE_ERROR_BUDGET * (seen + count.faults):
+            if broken > CODE_ERROR_BUDGET * (seen + count.problems):
                 raise BudgetError(
                     f"source {source}: {broken} of {seen} images raised an error in the code: "
                     + self._over(source, bad, seen, entries)
@@ -334,10 +334,10 @@ class _Run:
     def _over(self, source: str, bad: int, seen: int, entries: list[dict[str, Any]]) -> str:
         reasons: Counter[str] = Counter()
         examples: list[str] = []
-        for name, fault in self.index.faults:
+        for name, problem in self.index.problems:
             if name == source:
-                reasons[fault.code] += 1
-                examples.append(f"{fault.place}: {fault.code}: {fault.detail}")
+                reasons[problem.code] += 1
+                examples.append(f"{problem.place}: {problem.code}: {problem.detail}")
         for entry in entries:
             for name, code, _, n in entry["faults"]:
                 reasons[code] += n if name == source else 0
@@ -357,8 +357,8 @@ class _Run:
         """Write the quarantine table and the manifest, and remove temporary files."""
         entries = [self.done[number] for number in range(self.index.blocks)]
         rows = [
-            Quarantined(name, "", fault.place, fault.code, fault.detail[:200], "", "record")
-            for name, fault in self.index.faults
+            Quarantined(name, "", problem.place, problem.code, problem.detail[:200], "", "record")
+            for name, problem in self.index.problems
         ]
         for number in range(self.index.blocks):
             table = pq.read_table(quarantine_path(self.out, number))
@@ -414,7 +414,7 @@ class _Run:
         return {
             "root": root,
             "images": count.images,
-            "records": count.parts + count.faults + sum(count.passed_over.values()),
+            "records": count.parts + count.problems + sum(count.passed_over.values()),
             "records_passed_over": count.passed_over,
             "used": fates["used"],
             "used_without_some_records": fates["partly"],

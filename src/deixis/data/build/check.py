@@ -36,7 +36,7 @@ class Findings:
     normalised: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
-    def fault(self, code: str, place: str, detail: str) -> None:
+    def problem(self, code: str, place: str, detail: str) -> None:
         """Count a problem, and keep the first ones of each reason."""
         self.reasons[code] += 1
         kept = self.examples.setdefault(code, [])
@@ -71,10 +71,10 @@ def check_sources(
     findings = Findings()
     with TemporaryDirectory(prefix="deixis-check-", dir=scratch) as folder:
         index = make_index(plan, Path(folder) / "index")
-        for _, fault in index.faults:
-            findings.fault(fault.code, fault.place, fault.detail)
+        for _, problem in index.problems:
+            findings.problem(problem.code, problem.place, problem.detail)
         findings.images = sum(count.images for count in index.counts.values())
-        findings.records = sum(count.parts + count.faults for count in index.counts.values())
+        findings.records = sum(count.parts + count.problems for count in index.counts.values())
         for count in index.counts.values():
             findings.passed_over.update(count.passed_over)
         findings.records += findings.passed_over.total()
@@ -138,7 +138,7 @@ def check_pictures(folder: Path, read: ReadPicture) -> Findings:
             try:
                 _check_size(reader.look(picture), row)
             except BadRecord as error:
-                findings.fault(error.code, name, error.detail)
+                findings.problem(error.code, name, error.detail)
             else:
                 findings.sound += 1
     return findings
@@ -152,7 +152,7 @@ def _check_size(size: ImageSize, row: Mapping[str, Any]) -> None:
 
 def _add(findings: Findings, content: BlockContent) -> None:
     for row in content.quarantine:
-        findings.fault(row.code, row.place, row.detail)
+        findings.problem(row.code, row.place, row.detail)
     findings.sound += sum(content.images.values()) - sum(content.at_fault.values())
     for (_, note), count in content.notes.items():
         findings.normalised[note] += count

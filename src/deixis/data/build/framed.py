@@ -18,7 +18,7 @@ from deixis.data.sources.registry import OpenedSource
 from deixis.geometry import ImageSize, Resize
 
 SWAPPED, REPLACED, SCALED = "size_of_other_frame", "size_of_file_taken", "scaled_to_file"
-_FRAME_FAULTS = frozenset({"box_outside", "keypoints_damaged"})
+_FRAME_PROBLEMS = frozenset({"box_outside", "keypoints_damaged"})
 """Problem codes that geometry in the wrong frame causes."""
 
 
@@ -53,7 +53,7 @@ def read_framed(source: OpenedSource, key: str, parts: Sequence[Part]) -> Readin
             target = _frame_like(size, header)
             sample = turned(sample, Resize(size, target))
     sample = checked_sample(sample, root=source.root, orientation=orientation, notes=notes)
-    return Reading(sample, reading.faults, (*reading.notes, *notes.items()))
+    return Reading(sample, reading.problems, (*reading.notes, *notes.items()))
 
 
 def _again(source: OpenedSource, key: str, parts: Sequence[Part], size: ImageSize) -> Reading:
@@ -111,13 +111,13 @@ def _check_frame(
 ) -> None:
     """Check that geometry outside the stated frame does not fit the other frame better."""
     stored, upright = header.stored, header.upright
-    outside = [fault for fault in reading.faults if fault.code in _FRAME_FAULTS]
+    outside = [problem for problem in reading.problems if problem.code in _FRAME_PROBLEMS]
     sample = reading.sample
     if not outside or stored == upright or sample is None or sample.size not in {stored, upright}:
         return
     kind, other = ("raw", upright) if sample.size == stored else ("upright", stored)
     left = _again(source, key, parts, other)
-    still = sum(fault.code in _FRAME_FAULTS for fault in left.faults)
+    still = sum(problem.code in _FRAME_PROBLEMS for problem in left.problems)
     if left.sample is None or still >= len(outside):
         return
     meant = "upright" if kind == "raw" else "raw"

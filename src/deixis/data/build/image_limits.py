@@ -5,14 +5,14 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from deixis.data.sources.base import Fault
+from deixis.data.sources.base import RecordProblem
 
 IMAGE_SECONDS = 30.0
 """Seconds that reading one image may take."""
 
 ImageKey = tuple[int, str]
 """The number of a source, and the key of an image in the source."""
-Lost = Mapping[ImageKey, Fault]
+Lost = Mapping[ImageKey, RecordProblem]
 """Images that crash or hang the process that reads them, with the problem."""
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deixis.data.build.build_plan import BuildPlan
-from deixis.data.sources.base import Fault, Part, PassedOver
+from deixis.data.sources.base import Part, PassedOver, RecordProblem
 from deixis.errors import CheckpointError, StorageError
 from deixis.storage import discard, make_folder, storing, write_file
 
@@ -37,7 +37,7 @@ class SourceCount:
 
     images: int = 0
     parts: int = 0
-    faults: int = 0
+    problems: int = 0
     passed_over: dict[str, int] = field(default_factory=dict)
 
 
@@ -48,7 +48,7 @@ class Index:
     folder: Path
     blocks: int
     counts: dict[str, SourceCount]
-    faults: tuple[tuple[str, Fault], ...]
+    problems: tuple[tuple[str, RecordProblem], ...]
 
     def block(self, number: int) -> Path:
         """Return the path of a block."""
@@ -86,7 +86,7 @@ def make_index(
 
 def _made(plan: BuildPlan, folder: Path, on_parts: Callable[[int], None] | None) -> Index:
     counts: dict[str, SourceCount] = {}
-    faults: list[tuple[str, Fault]] = []
+    problems: list[tuple[str, RecordProblem]] = []
     try:
         with duckdb.connect(str(folder / "sort.duckdb")) as database:
             database.execute(f"SET memory_limit='{MEMORY}'")
@@ -102,9 +102,9 @@ def _made(plan: BuildPlan, folder: Path, on_parts: Callable[[int], None] | None)
                 for part in one.source.parts():
                     read.take(part)
                 read.flush()
-                faults += read.faults
+                problems += read.problems
                 counts[one.source.name] = SourceCount(
-                    0, read.count, len(read.faults), dict(sorted(read.passed_over.items()))
+                    0, read.count, len(read.problems), dict(sorted(read.passed_over.items()))
                 )
             blocks, images = _write_blocks(database, plan, folder)
     except duckdb.Error as error:
@@ -115,7 +115,7 @@ def _made(plan: BuildPlan, folder: Path, on_parts: Callable[[int], None] | None)
     (folder / "sort.duckdb").unlink(missing_ok=True)
     shutil.rmtree(folder / "spill", ignore_errors=True)
     return Index(
-        folder, blocks, counts, tuple(sorted(faults, key=lambda one: (one[0], one[1].place)))
+        folder, blocks, counts, tuple(sorted(problems, key=lambda one: (one[0], one[1].place)))
     )
 
 
@@ -134,23 +134,23 @@ class _Reading:
         self.database = database
         self.on_parts = on_parts
         self.batch: list[Part] = []
-        self.faults: list[tuple[str, Fault]] = []
+        self.problems: list[tuple[str, RecordProblem]] = []
         self.passed_over: Counter[str] = Counter()
         self.count = 0
 
-    def take(self, part: Part | Fault | PassedOver) -> None:
+    def take(self, part: Part | RecordProblem | PassedOver) -> None:
         if isinstance(part, PassedOver):
             self.passed_over[part.rule] += 1
             return
-        if isinstance(part, Fault):
-            self.faults.append((self.name, part))
+        if isinstance(part, RecordProblem):
+            self.problems.append((self.name, part))
             return
         if not part.payload.isascii() or not part.key.isascii():
             try:
                 f"{part.key}{part.order}{part.payload}".encode()
             except UnicodeEncodeError:
-                fault = Fault("bad_encoding", "the record is not UTF-8", part.place)
-                self.faults.append((self.name, fault))
+                problem = RecordProblem("bad_encoding", "the record is not UTF-8", part.place)
+                self.problems.append((self.name, problem))
                 return
         self.batch.append(part)
         if len(self.batch) == _BATCH:
@@ -251,7 +251,7 @@ def _dump(index: Index) -> bytes:
     content = {
         "blocks": index.blocks,
         "counts": {name: asdict(count) for name, count in index.counts.items()},
-        "faults": [[name, asdict(fault)] for name, fault in index.faults],
+        "faults": [[name, asdict(problem)] for name, problem in index.problems],
     }
     return json.dumps(content).encode()
 
@@ -264,7 +264,7 @@ def _load(marker: Path) -> Index | None:
             marker.parent,
             int(content["blocks"]),
             {name: SourceCount(**count) for name, count in content["counts"].items()},
-            tuple((name, Fault(**fault)) for name, fault in content["faults"]),
+            tuple((name, RecordProblem(**problem)) for name, problem in content["faults"]),
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None

@@ -16,7 +16,7 @@ from deixis.data.build.build_plan import BuildPlan
 from deixis.data.build.image_limits import IMAGE_SECONDS, ImageKey, Lost
 from deixis.data.build.index import Index
 from deixis.data.build.orphans import end_with_parent
-from deixis.data.sources.base import Fault
+from deixis.data.sources.base import RecordProblem
 from deixis.errors import DeixisError
 
 _GRACE = 1.0
@@ -36,7 +36,7 @@ def run_isolated(
     Raises:
         DeixisError: The block cannot be made, or its process was killed from outside several times.
     """
-    lost: dict[ImageKey, Fault] = {}
+    lost: dict[ImageKey, RecordProblem] = {}
     suspect: ImageKey | None = None
     kills = 0
     while True:
@@ -46,11 +46,13 @@ def run_isolated(
         if code is None:
             if image is None:
                 raise DeixisError(f"block {number}: its process did not start in {seconds:g} s")
-            lost[image] = Fault("decode_timeout", f"not read in {seconds:g} s")
+            lost[image] = RecordProblem("decode_timeout", f"not read in {seconds:g} s")
         elif code in _CRASHES and image is not None:
             if image == suspect:
                 name = signal.Signals(-code).name
-                lost[image] = Fault("decoder_crash", f"reading it ended the process: {name}")
+                lost[image] = RecordProblem(
+                    "decoder_crash", f"reading it ended the process: {name}"
+                )
             suspect = image
         else:
             kills += 1

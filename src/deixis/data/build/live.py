@@ -68,8 +68,8 @@ class LiveDataset:
         self._epoch: tuple[int, Int[np.ndarray, " blocks"], Int[np.ndarray, " bounds"]] | None = (
             None
         )
-        self._seen = self._at_fault = 0
-        self._fault: Quarantined | None = None
+        self._seen = self._at_problem = 0
+        self._problem: Quarantined | None = None
 
     @cached_property
     def roots(self) -> Mapping[str, Path]:
@@ -106,13 +106,13 @@ class LiveDataset:
         make_parts(plan, [self._block(block)[image]], content)
         self._seen += 1
         if content.quarantine:
-            self._at_fault += 1
-            self._fault = content.quarantine[-1]
-        last = self._fault
-        over = self._at_fault > self.budget * self._seen and self._seen >= BUDGET_FROM
+            self._at_problem += 1
+            self._problem = content.quarantine[-1]
+        last = self._problem
+        over = self._at_problem > self.budget * self._seen and self._seen >= BUDGET_FROM
         if over and last is not None:
             raise BudgetError(
-                f"{self._at_fault} of {self._seen} images have problems, more than the budget of "
+                f"{self._at_problem} of {self._seen} images have problems, more than the budget of "
                 f"{self.budget:.3%}; the last: {last.place}: {last.code}: {last.detail}\n"
                 "hint: `deixis data check` lists them"
             )

@@ -19,7 +19,7 @@ from deixis.data.export.items import Item, Losses, Writer, content, split_name
 from deixis.data.export.jsonl import JsonLinesWriter
 from deixis.data.export.pictures import Pictures
 from deixis.data.mixture import Mixture
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.registry import OpenedSource, refuse_videos
 from deixis.errors import AnnotationError, BudgetError, DeixisError, GeometryError, RecipeError
 from deixis.structures import Video
@@ -49,7 +49,7 @@ class ExportReport:
     root: Path = Path()
 
     @property
-    def share_at_fault(self) -> float:
+    def share_at_problem(self) -> float:
         """The share of images, and of records without an image, that have a problem."""
         seen = self.images + self.lost
         return (self.quarantined + self.partly + self.lost) / seen if seen else 0.0
@@ -111,18 +111,18 @@ def export_samples(
     plan = BuildPlan(
         tuple(sources), Mixture((("caption", 1.0),)), check_images=options.check_images
     )
-    faults = Records(quarantine)
+    problems = Records(quarantine)
     with (
         closing(writer),
-        closing(faults),
+        closing(problems),
         TemporaryDirectory(prefix=".deixis-export-", dir=quarantine.parent) as scratch,
     ):
         index = make_index(plan, Path(scratch) / "index")
-        run = _Run(plan, index, writer, pictures, place, faults, losses)
+        run = _Run(plan, index, writer, pictures, place, problems, losses)
         run.all(progress or (lambda done, total: None))  # noqa: ARG005
     run.report.not_carried = losses.counts
     run.report.root = pictures.root
-    if run.report.share_at_fault > budget:
+    if run.report.share_at_problem > budget:
         raise BudgetError(_over(run.report, budget))
     return run.report
 
@@ -137,7 +137,7 @@ class _Run:
         writer: Writer,
         pictures: Pictures,
         place: str,
-        faults: Records,
+        problems: Records,
         losses: Losses,
     ) -> None:
         self.plan = plan
@@ -145,7 +145,7 @@ class _Run:
         self.writer = writer
         self.pictures = pictures
         self.place = place
-        self.faults = faults
+        self.problems = problems
         self.losses = losses
         self.report = ExportReport(images=sum(one.images for one in index.counts.values()))
         self.keeps_ids = len(plan.sources) == 1 and _all_numbers(index)
@@ -156,8 +156,8 @@ class _Run:
                 sample = self._read(source, key, parts).sample
                 if sample is not None:
                     self.writer.look(sample)
-        for name, fault in self.index.faults:
-            self._fault(name, "", fault, "record")
+        for name, problem in self.index.problems:
+            self._problem(name, "", problem, "record")
             self.report.lost += 1
         for number, (source, key, parts) in enumerate(self._images(), start=1):
             self._image(number, source, key, parts)
@@ -172,8 +172,8 @@ class _Run:
     def _image(self, number: int, source: OpenedSource, key: str, parts: list[Part]) -> None:
         name = source.source.name
         reading = self._read(source, key, parts)
-        for fault in reading.faults:
-            self._fault(name, key, fault, "record" if reading.sample else "image")
+        for problem in reading.problems:
+            self._problem(name, key, problem, "record" if reading.sample else "image")
         sample = reading.sample
         if sample is None:
             self.report.quarantined += 1
@@ -195,7 +195,7 @@ class _Run:
         except (AnnotationError, GeometryError) as error:
             self.pictures.take_back()
             self.losses.counts = before
-            self._fault(name, key, _as_fault(error, parts[0].place), "image")
+            self._problem(name, key, _as_problem(error, parts[0].place), "image")
             self.report.quarantined += 1
             return
         for kind, count in content(sample).items():
@@ -204,7 +204,7 @@ class _Run:
         for note, count in reading.notes:
             self.report.normalised[note] += count
         self.report.written += 1
-        self.report.partly += bool(reading.faults)
+        self.report.partly += bool(reading.problems)
 
     def _named_from_the_top(self) -> bool:
         """Whether names are relative to the export's folder, not to its folder of pictures."""
@@ -217,25 +217,29 @@ class _Run:
                 return source.source.sample(key, parts)
             return read_framed(source, key, parts)
         except DeixisError as error:
-            return Reading(None, (_as_fault(error, place),))
+            return Reading(None, (_as_problem(error, place),))
         except Exception as error:  # noqa: BLE001  # one image must not stop an export of a million
             detail = f"{type(error).__name__}: {error}"
-            return Reading(None, (Fault("code_error", detail, place),))
+            return Reading(None, (RecordProblem("code_error", detail, place),))
 
-    def _fault(self, source: str, key: str, fault: Fault, scope: str) -> None:
-        self.report.reasons[fault.code] += 1
+    def _problem(self, source: str, key: str, problem: RecordProblem, scope: str) -> None:
+        self.report.reasons[problem.code] += 1
         self.report.records += scope == "record"
-        texts = {"place": fault.place, "code": fault.code, "detail": fault.detail[:DETAIL_LIMIT]}
+        texts = {
+            "place": problem.place,
+            "code": problem.code,
+            "detail": problem.detail[:DETAIL_LIMIT],
+        }
         line = {"source": source, "key": key, **texts, "scope": scope}
-        self.faults.add(
+        self.problems.add(
             [{name: text.encode("utf-8", "replace").decode() for name, text in line.items()}]
         )
 
 
-def _as_fault(error: DeixisError, place: str) -> Fault:
+def _as_problem(error: DeixisError, place: str) -> RecordProblem:
     if isinstance(error, BadRecord):
-        return Fault(error.code, error.detail, place)
-    return Fault("bad_record", str(error), place)
+        return RecordProblem(error.code, error.detail, place)
+    return RecordProblem("bad_record", str(error), place)
 
 
 def _all_numbers(index: Index) -> bool:

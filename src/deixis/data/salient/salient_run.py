@@ -19,7 +19,7 @@ from deixis.data.mixture import Mixture
 from deixis.data.salient.captioners import Captioner
 from deixis.data.salient.cutout import NEUTRAL, Cutout, cut_out
 from deixis.data.salient.description_names import clean, tag_of
-from deixis.data.sources.base import Fault
+from deixis.data.sources.base import RecordProblem
 from deixis.data.sources.registry import OpenedSource, refuse_videos
 from deixis.errors import GeometryError, ImageError, RecipeError
 from deixis.storage import append_lines, json_digest, write_json
@@ -142,7 +142,7 @@ class _Image:
     source: OpenedSource
     place: str
     fate: str
-    faults: list[Fault]
+    problems: list[RecordProblem]
     sample: Sample | None = None
     subject: int = -1
 
@@ -156,7 +156,7 @@ def _groups(plan: SalientPlan, index: Index, total: int) -> Iterator[list[_Image
                 break
             source = plan.sources[at]
             reading = read_sample(source, key, parts)
-            image = _Image(number, source, parts[0].place, FAULTY, list(reading.faults))
+            image = _Image(number, source, parts[0].place, FAULTY, list(reading.problems))
             if reading.sample is not None:
                 image.sample = reading.sample
                 image.subject, image.fate = subject_of(reading.sample)
@@ -202,10 +202,10 @@ def _describe(
             if mask is not None:
                 cutouts[image.number] = cut_out(pixels_of(image.sample, read), mask)
         except ImageError as error:
-            image.faults.append(Fault("image_unreadable", str(error), image.place))
+            image.problems.append(RecordProblem("image_unreadable", str(error), image.place))
             image.fate = FAULTY
         except GeometryError as error:
-            image.faults.append(Fault("mask_damaged", str(error), image.place))
+            image.problems.append(RecordProblem("mask_damaged", str(error), image.place))
             image.fate = FAULTY
     words = captioner.describe(list(cutouts.values())) if cutouts else []
     said = dict(zip(cutouts, words, strict=True))
@@ -232,7 +232,7 @@ def _entry(image: _Image, words: str, record: Mapping[str, str]) -> dict[str, An
                 "code": one.code,
                 "detail": one.detail,
             }
-            for one in image.faults
+            for one in image.problems
         ],
     }
 
@@ -262,9 +262,14 @@ def _finish(
     with ExitStack() as stack:
         kept = {name: stack.enter_context(lines_file(out, f"data/{name}.jsonl")) for name in fates}
         faulty = stack.enter_context(lines_file(out, "quarantine.jsonl"))
-        for name, fault in index.faults:
+        for name, problem in index.problems:
             faulty.write(
-                {"source": name, "place": fault.place, "code": fault.code, "detail": fault.detail}
+                {
+                    "source": name,
+                    "place": problem.place,
+                    "code": problem.code,
+                    "detail": problem.detail,
+                }
             )
         for number in sorted(done):
             entry = done[number]

@@ -1,6 +1,6 @@
 """Readers of annotation formats, one format per file."""
 
-from deixis.data.sources.base import REASONS, BadRecord, Fault, Part, Reading, Source
+from deixis.data.sources.base import REASONS, BadRecord, Part, Reading, RecordProblem, Source
 from deixis.data.sources.registry import (
     FORMATS,
     OpenedSource,
@@ -13,10 +13,10 @@ __all__ = [
     "FORMATS",
     "REASONS",
     "BadRecord",
-    "Fault",
     "OpenedSource",
     "Part",
     "Reading",
+    "RecordProblem",
     "Source",
     "named_apart",
     "open_source",

@@ -67,7 +67,7 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class RecordProblem:
     """Something in a record that cannot be used; ``code`` is a key of `REASONS`."""
 
     code: str
@@ -93,9 +93,9 @@ class BadRecord(AnnotationError):  # noqa: N818
         self.code = code
         self.detail = detail
 
-    def fault(self, place: str) -> Fault:
+    def problem(self, place: str) -> RecordProblem:
         """What is wrong with a record that stands somewhere."""
-        return Fault(self.code, self.detail, place)
+        return RecordProblem(self.code, self.detail, place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Reading:
     """
 
     sample: Sample | None
-    faults: tuple[Fault, ...] = ()
+    problems: tuple[RecordProblem, ...] = ()
     notes: tuple[tuple[str, int], ...] = ()
 
 
@@ -123,7 +123,7 @@ class Source(Protocol):
     def files(self) -> tuple[str, ...]:
         """The annotation files that `parts` reads, for the manifest."""
 
-    def parts(self) -> Iterator[Part | Fault | PassedOver]:
+    def parts(self) -> Iterator[Part | RecordProblem | PassedOver]:
         """Go through the files once, in their order, in constant memory.
 
         A fault is a record that cannot be given to any image. Records of another split than was asked

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     CROWDS,
     DOUBTFUL,
@@ -100,7 +100,7 @@ class Coco:
         }
         return {kind: path for kind, path in named.items() if path is not None}
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield images and annotations of every file."""
         for kind, path in self._paths().items():
             for element in list_elements(path, ("images", "annotations")):
@@ -116,18 +116,18 @@ class Coco:
                         order = sortable(as_key(required(fields, "id"), "id"))
                         yield Part(key, kind, order, place, element.text)
                 except BadRecord as error:
-                    yield error.fault(place)
+                    yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample from an image and what its annotations say."""
         images = [part for part in parts if part.kind == _IMAGE]
         if not images:
-            return Reading(None, (Fault("unknown_image", f"image {key}", parts[0].place),))
+            return Reading(None, (RecordProblem("unknown_image", f"image {key}", parts[0].place),))
         found = Inventory(claimed=self.exhaustive and self.instances is not None)
         try:
             path, size = self._image(images, found.notes)
         except BadRecord as error:
-            return Reading(None, (error.fault(images[0].place),))
+            return Reading(None, (error.problem(images[0].place),))
         joints: dict[str, Part] = {part.order: part for part in parts if part.kind == _KEYPOINTS}
         captions: list[GroundedText] = []
         previous = ""
@@ -160,7 +160,7 @@ class Coco:
             split=self.split,
             left_out=left_out,
         )
-        return Reading(sample, tuple(found.faults), found.counts())
+        return Reading(sample, tuple(found.problems), found.counts())
 
     def _add(
         self, part: Part, joints: Part | None, size: ImageSize, found: Inventory, previous: str
@@ -173,7 +173,7 @@ class Coco:
             _next_id(part, previous)
             found.add(self._instance(fields, joints, size, found.notes))
         except BadRecord as error:
-            found.fault(error, part.place, category=category)
+            found.problem(error, part.place, category=category)
 
     def _absent(self, instances: Sequence[Instance], left_out: LeftOut) -> tuple[str, ...]:
         """Return the absent categories of the image."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.coco_records import COCO_CATEGORIES, Annotated, image_in
 from deixis.data.sources.reading.fields import (
     as_key,
@@ -52,7 +52,7 @@ class CocoInteractive:
         """The file."""
         return (str(self.path),)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """One part an image."""
         return parts_of(records(self.path), self._part)
 
@@ -64,13 +64,15 @@ class CocoInteractive:
         """Make a sample from an image, its annotations and how they are marked."""
         place = parts[0].place
         if len(parts) > 1:
-            return Reading(None, (Fault("duplicate_image", f"{len(parts)} records", place),))
+            return Reading(
+                None, (RecordProblem("duplicate_image", f"{len(parts)} records", place),)
+            )
         try:
             fields = record(parts[0])
             path, size = image_in(as_object(required(fields, "image_info"), "image"), self.images)
             listed = as_list(required(fields, "anns"), "anns")
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
+            return Reading(None, (error.problem(place),))
         annotated = Annotated(size, COCO_CATEGORIES)
         asked: list[QuestionAnswer] = []
         for number, value in enumerate(listed):
@@ -79,7 +81,7 @@ class CocoInteractive:
                 one = as_object(value, "annotation")
                 index = annotated.add(sortable(as_key(required(one, "id"), "id")), one)
             except BadRecord as error:
-                annotated.fault(error, where, value if isinstance(value, dict) else None)
+                annotated.problem(error, where, value if isinstance(value, dict) else None)
                 continue
             for kind in PROMPTS:
                 try:
@@ -96,7 +98,7 @@ class CocoInteractive:
             split=self.split,
             left_out=annotated.left_out(),
         )
-        return Reading(sample, tuple(annotated.faults), tuple(sorted(annotated.notes.items())))
+        return Reading(sample, tuple(annotated.problems), tuple(sorted(annotated.notes.items())))
 
 
 def _prompts(fields: Fields, kind: str, index: int, annotated: Annotated) -> list[QuestionAnswer]:

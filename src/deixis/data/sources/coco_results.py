@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.coco_records import (
     Annotated,
     coco_parts,
@@ -51,7 +51,7 @@ class CocoResults:
         """Both files."""
         return str(self.results), str(self.instances)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield each detection, then the images that they are about, whose numbers are held."""
         wanted: set[str] = set()
         for element in list_elements(self.results):
@@ -60,12 +60,12 @@ class CocoResults:
                 fields = as_object(element.value, "result")
                 key = as_key(required(fields, "image_id"), "image_id")
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
             else:
                 wanted.add(key)
                 yield Part(key, _RESULT, digest(element.text), place, element.text)
         for part in coco_parts(self.instances, wanted):
-            if isinstance(part, Fault) or part.kind == _IMAGE:
+            if isinstance(part, RecordProblem) or part.kind == _IMAGE:
                 yield part
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
@@ -73,7 +73,7 @@ class CocoResults:
         try:
             path, size = image_of([part for part in parts if part.kind == _IMAGE], self.images)
         except BadRecord as error:
-            return Reading(None, (error.fault(parts[0].place),))
+            return Reading(None, (error.problem(parts[0].place),))
         found = Annotated(size, self.categories)
         instances = []
         for part in parts:
@@ -90,7 +90,7 @@ class CocoResults:
                 known = {name: fields[name] for name in _FIELDS if name in fields}
                 instances.append(replace(found.instance(known), score=score))
             except BadRecord as error:
-                found.fault(error, part.place)
+                found.problem(error, part.place)
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
@@ -101,7 +101,7 @@ class CocoResults:
             split=self.split,
             exhaustive=False,
         )
-        return Reading(sample, tuple(found.faults), tuple(sorted(found.notes.items())))
+        return Reading(sample, tuple(found.problems), tuple(sorted(found.notes.items())))
 
 
 def open_coco_results(

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from deixis.data.sources.base import Fault, Part, Reading
+from deixis.data.sources.base import Part, Reading, RecordProblem
 from deixis.data.sources.coco import Category, Coco, open_coco
 from deixis.data.sources.panoptic import plain_group, plain_stuff_names
 from deixis.data.sources.reading.inventory import NO_TAXONOMY, Taxonomy
@@ -37,7 +37,7 @@ class CocoStuff:
         """The file."""
         return (str(self.stuff),)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield images and annotations."""
         return self._coco().parts()
 
@@ -59,7 +59,7 @@ class CocoStuff:
         # "other" is not a class, so leaving it out makes no class incomplete
         lost = replace(before, categories=before.categories - {OTHER})
         sample = replace(reading.sample, instances=kept, absent_categories=(), left_out=lost)
-        return Reading(sample, reading.faults, (*reading.notes, *notes))
+        return Reading(sample, reading.problems, (*reading.notes, *notes))
 
     def _coco(self) -> Coco:
         return Coco(

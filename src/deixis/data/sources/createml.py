@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_list,
     as_number,
@@ -60,7 +60,7 @@ class CreateMl:
         """The file."""
         return (str(self.path),)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Each picture's record."""
         return parts_of(records(self.path), self._part)
 
@@ -78,7 +78,7 @@ class CreateMl:
             name = "annotations" if "annotations" in fields else "annotation"
             values = as_list(required(fields, name), name)
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
+            return Reading(None, (error.problem(place),))
         for number, value in enumerate(values):
             try:
                 one = as_object(value, "annotation")
@@ -86,7 +86,7 @@ class CreateMl:
                 place_in = as_object(required(one, "coordinates"), "coordinates")
                 found.add(Instance(category, self._box(place_in, size, found.notes)))
             except BadRecord as error:
-                found.fault(error, f"{place}: annotation {number}")
+                found.problem(error, f"{place}: annotation {number}")
         return found.reading(key, path, size, source=self.name, split=self.split)
 
     def _box(self, fields: Mapping[str, Any], size: ImageSize, notes: dict[str, int]) -> Box:

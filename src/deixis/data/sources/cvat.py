@@ -38,7 +38,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_text,
     image_path,
@@ -70,7 +70,7 @@ from deixis.geometry import COCO_KEYPOINTS, Box, ImageSize, Keypoints, Mask, Ori
 from deixis.geometry.checks import VERTEX_LIMIT, shown
 from deixis.structures import Instance
 
-_IMAGE, _SHAPE, _GAP, _FAULT = "image", "shape", "gap", "fault"
+_IMAGE, _SHAPE, _GAP, _PROBLEM = "image", "shape", "gap", "fault"
 _LEFT_OUT = frozenset({"polyline", "points", "cuboid", "tag"})
 _SHAPES = frozenset({"box", "polygon", "ellipse", "mask", "skeleton"})
 _FRAME_LIMIT = 10**9
@@ -107,7 +107,7 @@ class Cvat:
         """The file."""
         return (str(self.path),)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield an image whole, or each shape of a track; numbers of frames are held of a video."""
         seen: set[int] = set()
         gaps: list[tuple[int, int]] = []
@@ -124,7 +124,7 @@ class Cvat:
                     continue
                 shapes = list(_tracked(element))
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
                 if tag == "track":
                     # the frames of the instance are unknown
                     gaps.append((-1, _FRAME_LIMIT))
@@ -132,8 +132,10 @@ class Cvat:
             gaps += _gaps(shapes)
             for one in shapes:
                 seen.add(one.frame)
-                if one.fault is not None:
-                    yield Part(str(one.frame), _FAULT, one.fault.detail, place, one.fault.code)
+                if one.problem is not None:
+                    yield Part(
+                        str(one.frame), _PROBLEM, one.problem.detail, place, one.problem.code
+                    )
                 elif one.text is not None:
                     order = sortable(str(number[tag]))
                     yield Part(str(one.frame), _SHAPE, order, place, one.text)
@@ -163,19 +165,19 @@ class Cvat:
                     (part.place, parse_xml(part.payload)) for part in parts if part.kind == _SHAPE
                 ]
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
+            return Reading(None, (error.problem(place),))
         found = Inventory(claimed=self.exhaustive)
         reader = _Shapes(size, self.labels, found)
         for part in parts:
-            if part.kind == _FAULT:
-                found.fault(BadRecord(part.payload, part.order), part.place)
+            if part.kind == _PROBLEM:
+                found.problem(BadRecord(part.payload, part.order), part.place)
         if any(part.kind == _GAP for part in parts):
             found.lose(None, "frame_between_key_frames")
         for where, shape in shapes:
             try:
                 reader.read(shape)
             except BadRecord as error:
-                found.fault(error, where)
+                found.problem(error, where)
         reader.finish(place)
         classes = [one.name for one in self.labels.values() if one.used]
         return found.reading(key, path, size, source=self.name, split=split, classes=classes)
@@ -205,7 +207,7 @@ class _Tracked(NamedTuple):
     frame: int
     outside: bool
     text: str | None
-    fault: BadRecord | None = None
+    problem: BadRecord | None = None
 
 
 def _tracked(track: ET.Element) -> Iterator[_Tracked]:
@@ -218,8 +220,8 @@ def _tracked(track: ET.Element) -> Iterator[_Tracked]:
             raise BadRecord("bad_number", f"frame: expected a whole number, got {shown(number)}")
         if shape.get("outside", "0") not in {"0", "1"}:
             found = shown(shape.get("outside"))
-            fault = BadRecord("bad_number", f"outside: expected 0 or 1, got {found}")
-            yield _Tracked(int(number), False, None, fault)
+            problem = BadRecord("bad_number", f"outside: expected 0 or 1, got {found}")
+            yield _Tracked(int(number), False, None, problem)
             continue
         points = shape.findall("points")
         outside = shape.get("outside") == "1" or (
@@ -411,7 +413,7 @@ class _Shapes:
             try:
                 box = around(there.ravel().tolist(), self.size, self.notes)
             except BadRecord as error:
-                self.found.fault(error, place)
+                self.found.problem(error, place)
                 continue
             self.found.note("box_around_keypoints")
             self.found.add(

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_number,
     as_object,
@@ -65,17 +65,17 @@ class DepthPairs:
         """The file or folder that lists the pairs, and the folder of the depth maps."""
         return str(self.listing), str(self.depths)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield one part a pair."""
         for one in self._listed():
-            if isinstance(one, Fault):
+            if isinstance(one, RecordProblem):
                 yield one
                 continue
             place, image, depth = one
             payload = json.dumps({"image": image, "depth": depth})
             yield Part(image, "pair", "", place, payload)
 
-    def _listed(self) -> Iterator[tuple[str, str, str] | Fault]:
+    def _listed(self) -> Iterator[tuple[str, str, str] | RecordProblem]:
         if self.listing.is_dir():
             yield from _folder_pairs(self.listing)
         elif self.listing.suffix == ".json":
@@ -87,13 +87,13 @@ class DepthPairs:
         """Make a sample from an image and its depth map, which is read now."""
         place = parts[0].place
         if len(parts) > 1:
-            return Reading(None, (Fault("duplicate_image", f"{len(parts)} pairs", place),))
+            return Reading(None, (RecordProblem("duplicate_image", f"{len(parts)} pairs", place),))
         try:
             path = image_path(self.images, key)
             size = located_size(path)
             depth = self._depth(record(parts[0]), size)
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
+            return Reading(None, (error.problem(place),))
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
@@ -126,12 +126,14 @@ class DepthPairs:
             raise BadRecord("bad_number", str(error)) from None
 
 
-def _line_pairs(path: Path) -> Iterator[tuple[str, str, str] | Fault]:
+def _line_pairs(path: Path) -> Iterator[tuple[str, str, str] | RecordProblem]:
     for number, line in json_lines(path):
         place = f"{path.name}: line {number}"
         words = line.split()
         if len(words) not in {2, 3}:
-            yield Fault("bad_record", f"{len(words)} words, expected an image and a depth", place)
+            yield RecordProblem(
+                "bad_record", f"{len(words)} words, expected an image and a depth", place
+            )
         elif words[1] != "None":
             yield place, words[0].removeprefix("/"), words[1].removeprefix("/")
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deixis.data.sources.base import NO_IMAGE, BadRecord, Fault, Part, PassedOver, Reading
+from deixis.data.sources.base import NO_IMAGE, BadRecord, Part, PassedOver, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_integer,
     as_key,
@@ -127,7 +127,7 @@ class ScienceQa:
         """The file."""
         return (str(self.path),)
 
-    def parts(self) -> Iterator[Part | Fault | PassedOver]:
+    def parts(self) -> Iterator[Part | RecordProblem | PassedOver]:
         """One part a problem of the split."""
         return parts_of(named_records(self.path), self._part)
 
@@ -143,16 +143,16 @@ class ScienceQa:
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of a problem."""
-        faults: list[Fault] = []
+        problems: list[RecordProblem] = []
         asked: list[QuestionAnswer] = []
-        for part in once_each(parts, faults):
+        for part in once_each(parts, problems):
             try:
                 asked.append(_science(record(part)))
             except BadRecord as error:
-                faults.append(error.fault(part.place))
+                problems.append(error.problem(part.place))
         split = key.partition("/")[0]
         return asked_sample(
-            self.name, self.images, key, asked, faults, split=split, place=parts[0].place
+            self.name, self.images, key, asked, problems, split=split, place=parts[0].place
         )
 
 
@@ -200,7 +200,7 @@ class Diagrams:
         """The folder of the files."""
         return (str(self.path),)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield one part a file."""
         for key, file in self._listed():
             place = place_in(file, self.path)
@@ -209,7 +209,7 @@ class Diagrams:
                 named = key or self._named(one)
                 yield Part(named, self.form, "", place, one.text)
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
 
     def _listed(self) -> Iterator[tuple[str, Path]]:
         if self.form == "ai2d":
@@ -227,9 +227,9 @@ class Diagrams:
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an image and the questions of its file."""
-        faults: list[Fault] = []
+        problems: list[RecordProblem] = []
         asked: list[QuestionAnswer] = []
-        for part in once_each(parts, faults):
+        for part in once_each(parts, problems):
             try:
                 fields = record(part)
                 if self.form == "iconqa":
@@ -239,11 +239,11 @@ class Diagrams:
                     try:
                         asked.append(_ai2d(text, as_object(value, "question")))
                     except BadRecord as error:
-                        faults.append(error.fault(part.place))
+                        problems.append(error.problem(part.place))
             except BadRecord as error:
-                faults.append(error.fault(part.place))
+                problems.append(error.problem(part.place))
         return asked_sample(
-            self.name, self.images, key, asked, faults, split=self.split, place=parts[0].place
+            self.name, self.images, key, asked, problems, split=self.split, place=parts[0].place
         )
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import as_text, image_path, record, text_field
 from deixis.data.sources.reading.file_names import IMAGE_SUFFIXES, printable_name
 from deixis.data.sources.reading.image_header import header_size
@@ -50,7 +50,7 @@ class Dota:
         """The folder of the text files."""
         return (str(self.labels),)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield each text file whole, with its picture's name."""
         for path in sorted(self.labels.glob("*.txt")):
             place = printable_name(path)
@@ -62,7 +62,7 @@ class Dota:
                 )
                 rows = read_small_text(path, "bad_record")
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
             else:
                 # escaped, so that bytes that are no text can travel
                 yield Part(key, "image", "", place, json.dumps({"image": picture, "rows": rows}))
@@ -77,7 +77,7 @@ class Dota:
             size = header_size(path)
             rows: list[str] = fields["rows"].removeprefix("\ufeff").splitlines()
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
+            return Reading(None, (error.problem(place),))
         for number, row in enumerate(rows, start=1):
             words = row.replace(",", " ").split()
             if not words or (number <= 2 and row.strip().lower().startswith(_HEADERS)):
@@ -85,7 +85,7 @@ class Dota:
             try:
                 found.add(_instance(words, size, found.notes))
             except BadRecord as error:
-                found.fault(error, f"{place}: line {number}")
+                found.problem(error, f"{place}: line {number}")
         return found.reading(key, path, size, source=self.name, split=self.split)
 
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import as_text, image_path, read_box
 from deixis.data.sources.reading.file_names import listed, say_which
 from deixis.data.sources.reading.streaming import opened
@@ -61,7 +61,7 @@ class Flickr30k:
         paths = (self.listing, self.unrelated, self.sentences, self.annotations)
         return tuple(str(path) for path in paths if path is not None)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield the sentences and the annotation file of each picture, whole."""
         unrelated = {} if self.unrelated is None else _unrelated(self.unrelated)
         folders = ((_SENTENCES, self.sentences, ".txt"), (_ANNOTATION, self.annotations, ".xml"))
@@ -73,11 +73,11 @@ class Flickr30k:
                 for line in unrelated.get(key, ()):
                     yield Part(key, _UNRELATED, line, UNRELATED, line)
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of a picture's captions and boxes."""
-        faults: list[Fault] = []
+        problems: list[RecordProblem] = []
         notes: dict[str, int] = {}
         try:
             annotation = _only(parts, _ANNOTATION)
@@ -87,8 +87,8 @@ class Flickr30k:
             path = image_path(self.images, name or f"{key}.jpg")
             size = read_size(root)
         except BadRecord as error:
-            return Reading(None, (error.fault(parts[0].place),))
-        chains = _chains(root, size, notes, faults, annotation.place)
+            return Reading(None, (error.problem(parts[0].place),))
+        chains = _chains(root, size, notes, problems, annotation.place)
         skipped = {part.payload for part in parts if part.kind == _UNRELATED}
         captions: list[GroundedText] = []
         for number, line in enumerate(sentences.payload.split("\n"), start=1):
@@ -100,7 +100,7 @@ class Flickr30k:
             try:
                 captions.append(parse_sentence(line, chains, notes))
             except BadRecord as error:
-                faults.append(error.fault(f"{sentences.place}: line {number}"))
+                problems.append(error.problem(f"{sentences.place}: line {number}"))
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
@@ -110,7 +110,7 @@ class Flickr30k:
             split=self.split,
             exhaustive=False,
         )
-        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+        return Reading(sample, tuple(problems), tuple(sorted(notes.items())))
 
 
 def parse_sentence(
@@ -157,7 +157,11 @@ def _only(parts: Sequence[Part], kind: str) -> Part:
 
 
 def _chains(
-    root: ET.Element, size: ImageSize, notes: dict[str, int], faults: list[Fault], place: str
+    root: ET.Element,
+    size: ImageSize,
+    notes: dict[str, int],
+    problems: list[RecordProblem],
+    place: str,
 ) -> dict[str, list[Box]]:
     chains: dict[str, list[Box]] = {}
     lost: set[str] = set()
@@ -172,7 +176,7 @@ def _chains(
                     chains.setdefault(name, []).append(box)
         except BadRecord as error:
             lost |= named
-            faults.append(error.fault(f"{place}: object {number}"))
+            problems.append(error.problem(f"{place}: object {number}"))
     return {name: boxes for name, boxes in chains.items() if name not in lost}
 
 

@@ -32,7 +32,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_integer,
     as_list,
@@ -107,7 +107,7 @@ class IndexPictures:
         paths = (self.class_file, self.images, self.annotations)
         return tuple(str(path) for path in paths if path is not None)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield the names of both."""
         for kind, folder in ((_IMAGE, self.images), (_MASK, self.annotations)):
             suffixes = IMAGE_SUFFIXES if kind == _IMAGE else (".png",)
@@ -122,7 +122,7 @@ class IndexPictures:
             numbers = read_numbers(self.annotations, one_name(parts, _MASK))
             segments = Segments.from_numbers(numbers)
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
+            return Reading(None, (error.problem(place),))
         for number, (mask, box) in segments.masks().items():
             known = self.classes.get(number)
             if known is not None:
@@ -131,7 +131,7 @@ class IndexPictures:
                     Instance(known.name, box, mask, attributes=marks, crowd=not known.is_stuff)
                 )
             elif number not in NO_CLASS:
-                found.fault(BadRecord("unknown_category", f"class {number}"), place)
+                found.problem(BadRecord("unknown_category", f"class {number}"), place)
         return found.reading(key, path, segments.size, source=self.name, split=self.split)
 
 
@@ -150,7 +150,7 @@ class Cityscapes:
         """The folders of the cities."""
         return tuple(str(path) for path in sorted(self.annotations.iterdir()) if path.is_dir())
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield each polygon file whole."""
         ending = "_polygons.json"
         for path in sorted(self.annotations.glob(f"*/*{ending}")):
@@ -161,7 +161,7 @@ class Cityscapes:
                 key = as_text(f"{path.parent.name}/{stem}", "file name")
                 yield Part(key, _POLYGONS, "", place, read_small_text(path, "bad_json"))
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Draw the polygons of an image and make a sample from the visible rest of each."""
@@ -171,7 +171,7 @@ class Cityscapes:
             path = image_path(self.images, f"{key}_leftImg8bit.png")
             size, values = _objects(parts)
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
+            return Reading(None, (error.problem(place),))
         labels, segments = _draw(values, size, place, found)
         masks = segments.masks()
         for number, label in labels.items():
@@ -217,7 +217,7 @@ def _draw(
             points = _points(required(fields, "polygon"), size)
         except BadRecord as error:
             category = None if label is None else label.name
-            found.fault(error, f"{place}: object {number - 1}", category=category)
+            found.problem(error, f"{place}: object {number - 1}", category=category)
             continue
         if label.name not in VOID:
             labels[number] = label

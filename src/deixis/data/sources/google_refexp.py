@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.coco_records import (
     COCO_CATEGORIES,
     Annotated,
@@ -66,7 +66,7 @@ class GoogleRefExp:
         paths = (self.sentences, self.instances)
         return tuple(str(path) for path in paths if path is not None)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield sentences, then the images that they are about and all annotations of those."""
         wanted: set[str] = set()
         lines = self.sentences.suffix in {".jsonl", ".ndjson"}
@@ -77,7 +77,7 @@ class GoogleRefExp:
         if self.instances is not None:
             yield from coco_parts(self.instances, wanted)
 
-    def _lines(self) -> Iterator[Part | Fault]:
+    def _lines(self) -> Iterator[Part | RecordProblem]:
         for number, line in json_lines(self.sentences):
             place = f"{self.sentences.name}: line {number}"
             try:
@@ -86,9 +86,9 @@ class GoogleRefExp:
                 order = sortable(as_key(required(fields, "annotation_id"), "annotation_id"))
                 yield Part(key, _SENTENCE, f"{order} {json.dumps(fields.get('raw'))}", place, line)
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
 
-    def _toolkit(self) -> Iterator[Part | Fault]:
+    def _toolkit(self) -> Iterator[Part | RecordProblem]:
         meant: dict[str, tuple[str, str]] = {}
         path = self.sentences
         for element in list_elements(path, ("annotations", "images"), objects=True):
@@ -102,7 +102,7 @@ class GoogleRefExp:
                     kept = {name: fields.get(name) for name in ("file_name", "width", "height")}
                     yield Part(key, _IMAGE, "", place, json.dumps(kept))
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
         for element in list_elements(path, ("refexps",), objects=True):
             place = f"{path.name}: {element.member}[{element.number}]"
             try:
@@ -112,7 +112,7 @@ class GoogleRefExp:
                 kept = {"annotation_id": annotation, "raw": fields.get("raw")}
                 yield Part(key, _SENTENCE, sortable(number), place, json.dumps(kept))
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
 
     def _own(
         self, fields: Mapping[str, Any], key: str, place: str, meant: dict[str, tuple[str, str]]
@@ -133,7 +133,7 @@ class GoogleRefExp:
         try:
             path, size = image_of(kinds[_IMAGE], self.images)
         except BadRecord as error:
-            return Reading(None, (error.fault(parts[0].place),))
+            return Reading(None, (error.problem(parts[0].place),))
         annotated = Annotated(size, self.categories, claimed=self.instances is not None)
         annotated.add_parts(kinds[_ANNOTATION] + kinds[_OWN])
         expressions: list[Expression] = []
@@ -150,7 +150,7 @@ class GoogleRefExp:
                 if error.code == "bad_text":
                     annotated.remark(error, part.place)
                 else:
-                    annotated.fault(error, part.place)
+                    annotated.problem(error, part.place)
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
@@ -161,7 +161,7 @@ class GoogleRefExp:
             split=self.split,
             left_out=annotated.left_out(),
         )
-        return Reading(sample, tuple(annotated.faults), tuple(sorted(annotated.notes.items())))
+        return Reading(sample, tuple(annotated.problems), tuple(sorted(annotated.notes.items())))
 
 
 def _meant(number: str, meant: Mapping[str, tuple[str, str]]) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_key,
     as_list,
@@ -45,7 +45,7 @@ class GqaScenes:
         """The file."""
         return (str(self.path),)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """One part a scene."""
         return parts_of(named_records(self.path), self._part)
 
@@ -56,8 +56,8 @@ class GqaScenes:
         """Make a sample from a scene."""
         place = parts[0].place
         if len(parts) > 1:
-            return Reading(None, (Fault("duplicate_image", f"{len(parts)} scenes", place),))
-        faults: list[Fault] = []
+            return Reading(None, (RecordProblem("duplicate_image", f"{len(parts)} scenes", place),))
+        problems: list[RecordProblem] = []
         notes: dict[str, int] = {}
         try:
             fields = record(parts[0])
@@ -65,7 +65,7 @@ class GqaScenes:
             size = image_size(required(fields, "width"), required(fields, "height"))
             objects = as_object(required(fields, "objects"), "objects")
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
+            return Reading(None, (error.problem(place),))
         instances: list[Instance] = []
         indices: dict[str, int] = {}
         for name, value in objects.items():
@@ -78,7 +78,7 @@ class GqaScenes:
                     attributes=tuple(texts(thing, "attributes")) if "attributes" in thing else (),
                 )
             except BadRecord as error:
-                faults.append(error.fault(f"{place}, object {name[:40]}"))
+                problems.append(error.problem(f"{place}, object {name[:40]}"))
             else:
                 indices[name] = len(instances)
                 instances.append(instance)
@@ -87,23 +87,26 @@ class GqaScenes:
             image=path,
             size=size,
             instances=tuple(instances),
-            relations=tuple(_relations(objects, indices, faults, place)),
+            relations=tuple(_relations(objects, indices, problems, place)),
             source=self.name,
             split=self.split,
             exhaustive=False,
         )
-        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+        return Reading(sample, tuple(problems), tuple(sorted(notes.items())))
 
 
 def _relations(
-    objects: Mapping[str, Any], indices: Mapping[str, int], faults: list[Fault], place: str
+    objects: Mapping[str, Any],
+    indices: Mapping[str, int],
+    problems: list[RecordProblem],
+    place: str,
 ) -> Iterator[Relation]:
     for name, index in indices.items():
         where = f"{place}, object {name[:40]}"
         try:
             relations = as_list(objects[name].get("relations", []), "relations")
         except BadRecord as error:
-            faults.append(error.fault(where))
+            problems.append(error.problem(where))
             continue
         for value in relations:
             try:
@@ -111,7 +114,7 @@ def _relations(
                 other = known_index(indices, as_key(required(fields, "object"), "object"))
                 yield Relation(index, text_field(fields, "name"), other)
             except BadRecord as error:
-                faults.append(error.fault(where))
+                problems.append(error.problem(where))
 
 
 def open_gqa_scenes(

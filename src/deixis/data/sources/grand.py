@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_integer,
     as_key,
@@ -69,7 +69,7 @@ class Grand:
         """The file, or the folder of files."""
         return (str(self.path),)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield one part an image; files come in no order, so that any number can be read."""
         for path in json_files(self.path) if self.path.is_dir() else [self.path]:
             place = place_in(path, self.path)
@@ -78,20 +78,22 @@ class Grand:
                 for key in as_object(one.value, "file"):
                     yield Part(as_key(key, "image"), "image", "", place, one.text)
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample from an image."""
         place = parts[0].place
         if len(parts) > 1:
-            return Reading(None, (Fault("duplicate_image", f"{len(parts)} records", place),))
+            return Reading(
+                None, (RecordProblem("duplicate_image", f"{len(parts)} records", place),)
+            )
         try:
             fields = as_object(as_object(parse_json(parts[0].payload), "file")[key], "image")
             path = image_path(self.images, key)
             reader = _Image(fields, located_size(path), place)
             reader.read()
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
+            return Reading(None, (error.problem(place),))
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
@@ -104,7 +106,7 @@ class Grand:
             split=self.split,
             exhaustive=False,
         )
-        return Reading(sample, tuple(reader.faults), tuple(sorted(reader.notes.items())))
+        return Reading(sample, tuple(reader.problems), tuple(sorted(reader.notes.items())))
 
 
 class _Image:
@@ -118,7 +120,7 @@ class _Image:
         self.described: list[tuple[int, str]] = []
         self.captions: list[GroundedText] = []
         self.indices: dict[str, int] = {}
-        self.faults: list[Fault] = []
+        self.problems: list[RecordProblem] = []
         self.notes: dict[str, int] = {}
 
     def read(self) -> None:
@@ -128,7 +130,7 @@ class _Image:
                 try:
                     self.thing(as_object(value, "object"))
                 except BadRecord as error:
-                    self.fault(error, f"{name}[{number}]")
+                    self.problem(error, f"{name}[{number}]")
         loose = len(as_list(self.fields.get("floating_attributes", []), "floating_attributes"))
         if loose:
             self.notes["without_label"] = loose
@@ -140,9 +142,9 @@ class _Image:
         if self.fields.get("dense_caption") is not None:
             self.detailed(self.fields["dense_caption"], "dense_caption")
 
-    def fault(self, error: BadRecord, where: str) -> None:
+    def problem(self, error: BadRecord, where: str) -> None:
         """Note that something was left out."""
-        self.faults.append(error.fault(f"{self.place}, {where}"))
+        self.problems.append(error.problem(f"{self.place}, {where}"))
 
     def thing(self, fields: Mapping[str, Any]) -> None:
         """Read an object, or a floating one."""
@@ -186,14 +188,14 @@ class _Image:
             try:
                 captions.append(as_text(value, "caption"))
             except BadRecord as error:
-                self.fault(error, f"captions[{number}]")
+                self.problem(error, f"captions[{number}]")
         spans: list[list[Span]] = [[] for _ in captions]
         for number, value in enumerate(self.grounding()):
             try:
                 phrase, indices = self.phrase(as_object(value, "grounding"))
                 found = _found(captions, phrase)
             except BadRecord as error:
-                self.fault(error, f"grounding[{number}]")
+                self.problem(error, f"grounding[{number}]")
             else:
                 for at, where in enumerate(found):
                     spans[at] += [Span(*where, indices)] if where is not None else []
@@ -224,7 +226,7 @@ class _Image:
             as_text(caption, "caption")
             details = as_list(fields.get("details", []), "details")
         except BadRecord as error:
-            self.fault(error, where)
+            self.problem(error, where)
             return
         spans: list[Span] = []
         for number, detail in enumerate(details):
@@ -233,7 +235,7 @@ class _Image:
                 phrase, indices = self.phrase(part)
                 spans.append(Span(*self.offsets(part, caption, phrase), indices))
             except BadRecord as error:
-                self.fault(error, f"{where}, details[{number}]")
+                self.problem(error, f"{where}, details[{number}]")
         self.add(caption, spans, where)
 
     def offsets(self, fields: Mapping[str, Any], caption: str, phrase: str) -> tuple[int, int]:
@@ -259,7 +261,7 @@ class _Image:
                 spans,
                 self.instances,
                 notes=self.notes,
-                faults=self.faults,
+                problems=self.problems,
                 place=f"{self.place}, {where}",
             )
         )

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_integer,
     as_key,
@@ -57,7 +57,7 @@ class Grit:
         """The files."""
         return tuple(map(str, self.paths))
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield one part a row."""
         for path in self.paths:
             rows = _rows(path) if path.suffix == ".parquet" else records(path)
@@ -73,12 +73,12 @@ class Grit:
             path = self._path(key)
             reader = _Captions(located_size(path))
         except BadRecord as error:
-            return Reading(None, (error.fault(parts[0].place),))
-        for part in once_each(parts, reader.faults):
+            return Reading(None, (error.problem(parts[0].place),))
+        for part in once_each(parts, reader.problems):
             try:
                 reader.read(record(part), part.place)
             except BadRecord as error:
-                reader.faults.append(error.fault(part.place))
+                reader.problems.append(error.problem(part.place))
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
@@ -90,7 +90,7 @@ class Grit:
             split=self.split,
             exhaustive=False,
         )
-        return Reading(sample, tuple(reader.faults), tuple(sorted(reader.notes.items())))
+        return Reading(sample, tuple(reader.problems), tuple(sorted(reader.notes.items())))
 
     def _path(self, key: str) -> Path:
         path = image_path(self.images, key)
@@ -129,7 +129,7 @@ class _Captions:
         self.instances: list[Instance] = []
         self.expressions: list[Expression] = []
         self.captions: list[GroundedText] = []
-        self.faults: list[Fault] = []
+        self.problems: list[RecordProblem] = []
         self.notes: dict[str, int] = {}
         self.indices: dict[Box, int] = {}
 
@@ -144,7 +144,7 @@ class _Captions:
                 chunks,
                 self.instances,
                 notes=self.notes,
-                faults=self.faults,
+                problems=self.problems,
                 place=place,
             )
         )
@@ -161,7 +161,7 @@ class _Captions:
             try:
                 made.append(self.span(as_list(value, name), caption))
             except BadRecord as error:
-                self.faults.append(error.fault(f"{place}, {name}[{number}]"))
+                self.problems.append(error.problem(f"{place}, {name}[{number}]"))
         return made
 
     def span(self, values: Sequence[Any], caption: str) -> Span:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_integer,
     as_key,
@@ -82,7 +82,7 @@ class JsonLines:
         """The file."""
         return (str(self.path),)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield one part a line."""
         for number, line in json_lines(self.path):
             place = f"{self.path.name}: line {number}"
@@ -91,7 +91,7 @@ class JsonLines:
                 named = fields.get("id", fields.get("image"))
                 key = as_key(required(fields, "image") if named is None else named, "id")
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
             else:
                 yield Part(key, "image", "", place, line)
 
@@ -99,7 +99,9 @@ class JsonLines:
         """Make a sample from a line; two lines of one id are two problems."""
         if len(parts) > 1:
             places = ", ".join(part.place for part in parts[:3])
-            return Reading(None, (Fault("duplicate_image", f"{len(parts)} lines: {places}"),))
+            return Reading(
+                None, (RecordProblem("duplicate_image", f"{len(parts)} lines: {places}"),)
+            )
         place = parts[0].place
         try:
             fields = record(parts[0])
@@ -110,8 +112,8 @@ class JsonLines:
             reader.found.notes |= notes
             sample = reader.sample(f"{self.name}/{key}", image, self.name, self.split)
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
-        return Reading(sample, tuple(reader.found.faults), reader.found.counts())
+            return Reading(None, (error.problem(place),))
+        return Reading(sample, tuple(reader.found.problems), reader.found.counts())
 
 
 class _Line:

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_text,
     image_path,
@@ -67,14 +67,14 @@ class KittiObjects:
         """The list, and the folder of the text files."""
         return tuple(str(path) for path in (self.listing, self.labels) if path is not None)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield each text file whole."""
         for place, name in listed(self.listing, self.labels, ".txt"):
             try:
                 key = as_text(name, "name")
                 rows = read_small_text(image_path(self.labels, f"{key}.txt"), "bad_record")
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
             else:
                 # escaped, so that bytes that are no text can travel
                 yield Part(key, "image", "", f"{key}.txt", json.dumps({"rows": rows}))
@@ -88,7 +88,7 @@ class KittiObjects:
             path = image_named(self.images, key, (".png", *IMAGE_SUFFIXES))
             size = header_size(path)
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
+            return Reading(None, (error.problem(place),))
         for number, row in enumerate(rows, start=1):
             words = row.split()
             if not words:
@@ -99,7 +99,7 @@ class KittiObjects:
             try:
                 found.add(_instance(words, size, found.notes))
             except BadRecord as error:
-                found.fault(error, f"{place}: line {number}")
+                found.problem(error, f"{place}: line {number}")
         return found.reading(
             key, path, size, source=self.name, split=self.split, classes=CLASSES.values()
         )

@@ -38,7 +38,7 @@ from urllib.parse import unquote
 import numpy as np
 from jaxtyping import Bool
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_key,
     as_list,
@@ -106,7 +106,7 @@ class LabelStudio:
         """The file."""
         return (str(self.path),)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield one part a task."""
         for element in list_elements(self.path):
             place = f"{self.path.name}: task {element.number}"
@@ -117,14 +117,16 @@ class LabelStudio:
                 key = as_key(_picture(data, self.picture) if named is None else named, "id")
                 yield Part(key, "image", "", place, element.text)
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample from a task; two tasks of one key are two problems."""
         place = parts[0].place
         if len(parts) > 1:
             places = ", ".join(part.place for part in parts[:3])
-            return Reading(None, (Fault("duplicate_image", f"{len(parts)} tasks: {places}"),))
+            return Reading(
+                None, (RecordProblem("duplicate_image", f"{len(parts)} tasks: {places}"),)
+            )
         found = Inventory(claimed=self.exhaustive and self.results != "predictions")
         try:
             task = record(parts[0])
@@ -133,7 +135,7 @@ class LabelStudio:
             results = _results(task, self.results, found)
             size = _size(data, results, path)
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
+            return Reading(None, (error.problem(place),))
         reader = _Task(size, place, found)
         reader.read(results)
         try:
@@ -149,8 +151,8 @@ class LabelStudio:
                 left_out=found.left_out(),
             )
         except AnnotationError as error:
-            return Reading(None, (Fault("bad_record", str(error), place),))
-        return Reading(sample, tuple(found.faults), found.counts())
+            return Reading(None, (RecordProblem("bad_record", str(error), place),))
+        return Reading(sample, tuple(found.problems), found.counts())
 
 
 class _Task:
@@ -180,14 +182,14 @@ class _Task:
                 known.append((order.get(_SHAPES.get(kind, kind), 2), number, fields))
                 self.look(kind, fields)
             except BadRecord as error:
-                self.fault(number, error, {})
+                self.problem(number, error, {})
         for _, number, fields in sorted(known, key=lambda one: one[:2]):
             try:
                 self.result(number, fields)
             except BadRecord as error:
-                self.fault(number, error, fields)
+                self.problem(number, error, fields)
             except GeometryError as error:
-                self.fault(number, BadRecord("bad_record", str(error)), fields)
+                self.problem(number, BadRecord("bad_record", str(error)), fields)
 
     def look(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Note the labels and the shapes of ids, before any result is read."""
@@ -199,13 +201,13 @@ class _Task:
         elif kind == _LABELS and isinstance(value, dict) and isinstance(value.get(_LABELS), list):
             self.labels[id_] = value[_LABELS]
 
-    def fault(self, number: int, error: BadRecord, fields: Mapping[str, Any]) -> None:
+    def problem(self, number: int, error: BadRecord, fields: Mapping[str, Any]) -> None:
         place = f"{self.place}, result {number}"
         if str(fields.get("type")) in _NOTES:
             self.found.remark(error, place)
             return
         said = self.said(fields)
-        self.found.fault(error, place, category=said[0] if said else None)
+        self.found.problem(error, place, category=said[0] if said else None)
         for name in said[1:]:
             self.found.lose(name)
 

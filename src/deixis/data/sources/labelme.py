@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.embedded import EmbeddedImage, decoded, embedded_image
 from deixis.data.sources.reading.fields import (
     as_integer,
@@ -96,7 +96,7 @@ class LabelMe:
         """The folder, or the file."""
         return (str(self.path),)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield one part a file that has shapes, without the picture where a file of it is there.
 
         JSON files of something else (without ``shapes`` and ``imagePath``) are problems.
@@ -116,7 +116,7 @@ class LabelMe:
                 key = as_text(place.removesuffix(".json"), "file name")
                 text = json.dumps({"image": where, "fields": kept})
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
             else:
                 yield Part(key, "image", "", place, text)
 
@@ -161,7 +161,7 @@ class LabelMe:
             shapes = as_list(required(fields, "shapes"), "shapes")
             flags = _flags(fields.get("flags"))
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
+            return Reading(None, (error.problem(place),))
         if True in flags.values():
             found.note("flags_of_pictures")
         reader = _Shapes(size, found)
@@ -169,12 +169,12 @@ class LabelMe:
             try:
                 reader.read(as_object(value, "shape"), number)
             except BadRecord as error:
-                found.fault(error, f"{place}: shape {number}")
+                found.problem(error, f"{place}: shape {number}")
         for one in (*reader.pieces.values(), *reader.single):
             try:
                 found.add(reader.instance(one))
             except BadRecord as error:
-                found.fault(error, f"{place}: shape {one.number}")
+                found.problem(error, f"{place}: shape {one.number}")
         reader.leave_points()
         return found.reading(key, image, size, source=self.name, split=self.split)
 

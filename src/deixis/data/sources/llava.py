@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deixis.data.sources.base import NO_IMAGE, BadRecord, Fault, Part, PassedOver, Reading
+from deixis.data.sources.base import NO_IMAGE, BadRecord, Part, PassedOver, Reading, RecordProblem
 from deixis.data.sources.reading.fields import as_object, as_text, image_path, record, required
 from deixis.data.sources.reading.file_names import first_folder
 from deixis.data.sources.reading.image_header import header_size
@@ -39,10 +39,10 @@ class Llava:
         """The files."""
         return tuple(map(str, self.paths))
 
-    def parts(self) -> Iterator[Part | Fault | PassedOver]:
+    def parts(self) -> Iterator[Part | RecordProblem | PassedOver]:
         """Yield one part a conversation; its key is its own."""
         for path in self.paths:
-            found: Iterator[Part | Fault | PassedOver] = parts_of(records(path), self._part)
+            found: Iterator[Part | RecordProblem | PassedOver] = parts_of(records(path), self._part)
             yield from found
 
     def _part(self, one: Record) -> Part | PassedOver:
@@ -55,8 +55,8 @@ class Llava:
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample from a conversation; the same one again is a problem."""
         place = parts[0].place
-        faults = tuple(
-            Fault("duplicate_annotation", "a conversation comes again", part.place)
+        problems = tuple(
+            RecordProblem("duplicate_annotation", "a conversation comes again", part.place)
             for part in parts[1:]
         )
         try:
@@ -65,7 +65,7 @@ class Llava:
             size = header_size(path)
             turns = exchanges(required(fields, "conversations"), captions=self.captions)
         except BadRecord as error:
-            return Reading(None, (*faults, error.fault(place)))
+            return Reading(None, (*problems, error.problem(place)))
         asked = [QuestionAnswer(question, said, kind=DIALOGUE) for question, said in turns]
         sample = Sample(
             id=f"{self.name}/{key}",
@@ -77,7 +77,7 @@ class Llava:
             split=self.split,
             exhaustive=False,
         )
-        return Reading(sample, faults)
+        return Reading(sample, problems)
 
 
 def open_llava(

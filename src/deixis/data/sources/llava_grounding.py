@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.png import image_number
 from deixis.data.sources.reading.coco_records import (
     Annotated,
@@ -56,7 +56,7 @@ class LlavaGrounding:
         """Both files."""
         return str(self.conversations), str(self.instances)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield conversations, then COCO's records of their images; the images' ids are kept."""
         wanted: set[str] = set()
         for one in parts_of(records(self.conversations), self._part):
@@ -74,16 +74,16 @@ class LlavaGrounding:
         try:
             path, size = image_of([part for part in parts if part.kind == _IMAGE], self.images)
         except BadRecord as error:
-            return Reading(None, (error.fault(parts[0].place),))
+            return Reading(None, (error.problem(parts[0].place),))
         annotated = Annotated(size, self.categories)
         annotated.add_parts([part for part in parts if part.kind == _ANNOTATION])
         said = _Said(annotated)
         turns = [part for part in parts if part.kind == _TURNS]
-        for part in once_each(turns, annotated.faults):
+        for part in once_each(turns, annotated.problems):
             try:
                 said.conversation(record(part), part.place)
             except BadRecord as error:
-                annotated.fault(error, part.place)
+                annotated.problem(error, part.place)
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
@@ -95,7 +95,7 @@ class LlavaGrounding:
             split=self.split,
             exhaustive=False,
         )
-        return Reading(sample, tuple(annotated.faults), tuple(sorted(annotated.notes.items())))
+        return Reading(sample, tuple(annotated.problems), tuple(sorted(annotated.notes.items())))
 
 
 class _Said:
@@ -126,7 +126,7 @@ class _Said:
                 spans,
                 self.annotated.instances,
                 notes=self.annotated.notes,
-                faults=self.annotated.faults,
+                problems=self.annotated.problems,
                 place=place,
             )
             self.asked.append(

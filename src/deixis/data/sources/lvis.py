@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.coco import Category, Coco
 from deixis.data.sources.reading.coco_records import read_categories
 from deixis.data.sources.reading.fields import as_integer, as_list, as_text, record, required
@@ -49,7 +49,7 @@ class Lvis:
         """The file."""
         return (str(self.instances),)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield images and annotations."""
         return self._coco().parts()
 
@@ -61,7 +61,7 @@ class Lvis:
             named = [part._replace(payload=json.dumps(_named(record(part)))) for part in images]
             absent, partial = self._checked(record(images[0])) if images else (set(), set())
         except BadRecord as error:
-            return Reading(None, (error.fault(parts[0].place),))
+            return Reading(None, (error.problem(parts[0].place),))
         reading = self._coco().sample(key, [*rest, *named])
         if reading.sample is None:
             return reading

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from deixis.data.sources.base import BadRecord, Fault, Part, PassedOver, Reading
+from deixis.data.sources.base import BadRecord, Part, PassedOver, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_object,
     as_text,
@@ -75,7 +75,7 @@ class OpenImages:
         """The tables of boxes and labels."""
         return tuple(str(path) for path in (self.boxes, self.labels) if path is not None)
 
-    def parts(self) -> Iterator[Part | Fault | PassedOver]:
+    def parts(self) -> Iterator[Part | RecordProblem | PassedOver]:
         """Yield each box, then each label of an image that has boxes; numbers of these are held."""
         seen: set[str] = set()
         for path, kind in ((self.boxes, _BOX), (self.labels, _LABEL)):
@@ -89,7 +89,7 @@ class OpenImages:
                         raise row
                     key = as_text(row["ImageID"], "ImageID")
                 except BadRecord as error:
-                    yield error.fault(place)
+                    yield error.problem(place)
                     continue
                 if kind == _BOX:
                     seen.add(key)
@@ -106,7 +106,7 @@ class OpenImages:
             path = image_named(self.images, key)
             size = header_size(path)
         except BadRecord as error:
-            return Reading(None, (error.fault(parts[0].place),))
+            return Reading(None, (error.problem(parts[0].place),))
         present: set[str] = set()
         verified: dict[str, set[bool]] = {}
         for part in parts:
@@ -122,7 +122,7 @@ class OpenImages:
                 else:
                     verified.setdefault(label, set()).add(_confidence(fields, found.notes))
             except BadRecord as error:
-                found.fault(error, part.place)
+                found.problem(error, part.place)
         for label in present:
             if verified.get(label) != {True}:
                 found.lose(self.classes[label])
@@ -133,12 +133,12 @@ class OpenImages:
             image=path,
             size=size,
             instances=tuple(found.instances),
-            absent_categories=self._absent(present, verified, lost=bool(found.faults)),
+            absent_categories=self._absent(present, verified, lost=bool(found.problems)),
             source=self.name,
             split=self.split,
             left_out=replace(left_out, others=True, broader=broader),
         )
-        return Reading(sample, tuple(found.faults), found.counts())
+        return Reading(sample, tuple(found.problems), found.counts())
 
     def _instance(
         self, fields: Mapping[str, Any], label: str, size: ImageSize, notes: dict[str, int]

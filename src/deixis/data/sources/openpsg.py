@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.panoptic import (
     PanopticCategory,
     panoptic_masks,
@@ -58,7 +58,7 @@ class OpenPsg:
         """The file."""
         return (str(self.path),)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """One part an image of the split."""
         return parts_of(records(self.path, "data"), self._part)
 
@@ -72,8 +72,10 @@ class OpenPsg:
         """Make a sample from an image, its segments and their relations."""
         place = parts[0].place
         if len(parts) > 1:
-            return Reading(None, (Fault("duplicate_image", f"{len(parts)} records", place),))
-        faults: list[Fault] = []
+            return Reading(
+                None, (RecordProblem("duplicate_image", f"{len(parts)} records", place),)
+            )
+        problems: list[RecordProblem] = []
         notes: dict[str, int] = {}
         try:
             fields = record(parts[0])
@@ -82,7 +84,7 @@ class OpenPsg:
             listed = as_list(required(fields, "segments_info"), "segments_info")
             related = as_list(required(fields, "relations"), "relations")
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
+            return Reading(None, (error.problem(place),))
         instances: list[Instance] = []
         indices: dict[str, int] = {}
         for number, value in enumerate(listed):
@@ -91,7 +93,7 @@ class OpenPsg:
                 instance = segment_instance(info, masks, self._category(info))
             except BadRecord as error:
                 where = f"{place}, segments_info[{number}]"
-                faults.append(error.fault(where))
+                problems.append(error.problem(where))
             else:
                 indices[str(number)] = len(instances)
                 instances.append(instance)
@@ -100,7 +102,7 @@ class OpenPsg:
             try:
                 relation = self._relation(value, indices)
             except BadRecord as error:
-                faults.append(error.fault(f"{place}, relations[{number}]"))
+                problems.append(error.problem(f"{place}, relations[{number}]"))
             else:
                 if relation in relations:
                     notes["relation_again"] = notes.get("relation_again", 0) + 1
@@ -115,7 +117,7 @@ class OpenPsg:
             split="test" if key in self.test else "train",
             exhaustive=False,
         )
-        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+        return Reading(sample, tuple(problems), tuple(sorted(notes.items())))
 
     def _category(self, fields: Fields) -> PanopticCategory | None:
         number = number_field(fields, "category_id")

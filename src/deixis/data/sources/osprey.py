@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_key,
     as_list,
@@ -70,7 +70,7 @@ class Osprey:
         """The files."""
         return tuple(str(path) for path in (self.questions, self.answers) if path is not None)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield questions or records, then answers."""
         for kind, path in ((_QUESTION, self.questions), (_ANSWER, self.answers)):
             if path is not None:
@@ -90,8 +90,8 @@ class Osprey:
             path = self._path(key)
             reader = _Regions(self._size(path, parts))
         except BadRecord as error:
-            return Reading(None, (error.fault(parts[0].place),))
-        kept = list(once_each(parts, reader.faults))
+            return Reading(None, (error.problem(parts[0].place),))
+        kept = list(once_each(parts, reader.problems))
         answers = {part.order: part for part in kept if part.kind == _ANSWER}
         for part in kept:
             try:
@@ -100,9 +100,11 @@ class Osprey:
                 elif part.kind == _RECORD:
                     reader.converse(record(part), part.place)
             except BadRecord as error:
-                reader.faults.append(error.fault(part.place))
-        reader.faults += [
-            Fault("unknown_annotation", f"an answer to no question {part.order}", part.place)
+                reader.problems.append(error.problem(part.place))
+        reader.problems += [
+            RecordProblem(
+                "unknown_annotation", f"an answer to no question {part.order}", part.place
+            )
             for part in answers.values()
         ]
         sample = Sample(
@@ -115,7 +117,7 @@ class Osprey:
             split=self.split,
             exhaustive=False,
         )
-        return Reading(sample, tuple(reader.faults), tuple(sorted(reader.notes.items())))
+        return Reading(sample, tuple(reader.problems), tuple(sorted(reader.notes.items())))
 
     def _path(self, key: str) -> Path:
         path = image_path(self.images, key)
@@ -147,7 +149,7 @@ class _Regions:
         self.size = size
         self.instances: list[Instance] = []
         self.asked: list[QuestionAnswer] = []
-        self.faults: list[Fault] = []
+        self.problems: list[RecordProblem] = []
         self.notes: dict[str, int] = {}
 
     def ask(self, fields: Mapping[str, Any], answer: str) -> None:
@@ -169,7 +171,7 @@ class _Regions:
                 mask, box = self.region(value)
             except BadRecord as error:
                 where = f"{place}, region {number}"
-                self.faults.append(error.fault(where))
+                self.problems.append(error.problem(where))
             else:
                 numbers[str(number)] = len(self.instances)
                 self.instances.append(Instance("region", box, mask))
@@ -228,7 +230,7 @@ def open_osprey(
     questions = the_file(path, "questions.json")
     if answers is None and (questions.parent / "answers.json").is_file():
         answers = questions.parent / "answers.json"
-    first = next((one for one in records(questions) if not isinstance(one, Fault)), None)
+    first = next((one for one in records(questions) if not isinstance(one, RecordProblem)), None)
     has_own = first is None or not isinstance(first.value, dict) or "file_name" in first.value
     if has_own:
         answers = None

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.coco_records import image_of
 from deixis.data.sources.reading.fields import (
     as_integer,
@@ -78,7 +78,7 @@ class Panoptic:
         """The file, and the folder of the pictures of segments."""
         return str(self.annotations), str(self.segments)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield images and annotations."""
         for element in list_elements(self.annotations, ("images", "annotations")):
             place = f"{self.annotations.name}: {element.member}[{element.number}]"
@@ -89,7 +89,7 @@ class Panoptic:
                 key = as_key(required(fields, name), name)
                 yield Part(key, _IMAGE if is_image else _ANNOTATION, "", place, element.text)
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample from an image and its segments; the picture of these is read now."""
@@ -100,13 +100,13 @@ class Panoptic:
             path, size = image_of([part for part in parts if part.kind == _IMAGE], self.images)
             values, found = self._segments(annotations, size)
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
+            return Reading(None, (error.problem(place),))
         seen: set[int] = set()
         for number, value in enumerate(values):
             self._add(value, found, seen, inventory, f"{place}: segment {number}")
         for number in sorted(found.keys() - seen)[:10]:
             unknown = BadRecord("unknown_annotation", f"pixels of segment {number}")
-            inventory.fault(unknown, place)
+            inventory.problem(unknown, place)
         return inventory.reading(
             key, path, size, source=self.name, split=self.split, taxonomy=self.taxonomy
         )
@@ -134,7 +134,7 @@ class Panoptic:
             category = None if known is None else known.name
             found.add(segment_instance(fields, masks, known))
         except BadRecord as error:
-            found.fault(error, place, category=category)
+            found.problem(error, place, category=category)
 
 
 def _check_once(number: int, known: Collection[int], code: str, kind: str) -> None:

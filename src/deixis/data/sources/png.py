@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.panoptic import (
     Panoptic,
     PanopticCategory,
@@ -62,7 +62,7 @@ class PanopticNarratives:
         """The narratives, then the panoptic files."""
         return str(self.narratives), *self.panoptic.files
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield narratives, then images and their segments."""
         yield from parts_of(records(self.narratives), self._part)
         yield from self.panoptic.parts()
@@ -78,17 +78,17 @@ class PanopticNarratives:
             path, size = image_of([part for part in parts if part.kind == _IMAGE], self.images)
             reader = _Narratives(size, self.panoptic.categories)
             annotations = [part for part in parts if part.kind == _ANNOTATION]
-            for part in once_each(annotations, reader.faults):
+            for part in once_each(annotations, reader.problems):
                 place = part.place
                 reader.segments(record(part), self.panoptic.segments, place)
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
+            return Reading(None, (error.problem(place),))
         narratives = [part for part in parts if part.kind == _NARRATIVE]
-        for part in once_each(narratives, reader.faults):
+        for part in once_each(narratives, reader.problems):
             try:
                 reader.narrative(record(part), part.place)
             except BadRecord as error:
-                reader.faults.append(error.fault(part.place))
+                reader.problems.append(error.problem(part.place))
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
@@ -99,7 +99,7 @@ class PanopticNarratives:
             split=self.split,
             exhaustive=False,
         )
-        return Reading(sample, tuple(reader.faults), tuple(sorted(reader.notes.items())))
+        return Reading(sample, tuple(reader.problems), tuple(sorted(reader.notes.items())))
 
 
 class _Narratives:
@@ -110,7 +110,7 @@ class _Narratives:
         self.categories = categories
         self.instances: list[Instance] = []
         self.captions: list[GroundedText] = []
-        self.faults: list[Fault] = []
+        self.problems: list[RecordProblem] = []
         self.notes: dict[str, int] = {}
         self.indices: dict[str, int] = {}
 
@@ -125,7 +125,7 @@ class _Narratives:
                 instance = segment_instance(info, masks, category)
             except BadRecord as error:
                 where = f"{place}, segments_info[{number}]"
-                self.faults.append(error.fault(where))
+                self.problems.append(error.problem(where))
             else:
                 self.indices[str(number_field(info, "id"))] = len(self.instances)
                 self.instances.append(instance)
@@ -145,10 +145,15 @@ class _Narratives:
                     spans.append(Span(start, end, meant))
             except BadRecord as error:
                 where = f"{place}, segments[{number}]"
-                self.faults.append(error.fault(where))
+                self.problems.append(error.problem(where))
         self.captions.append(
             ground(
-                caption, spans, self.instances, notes=self.notes, faults=self.faults, place=place
+                caption,
+                spans,
+                self.instances,
+                notes=self.notes,
+                problems=self.problems,
+                place=place,
             )
         )
 

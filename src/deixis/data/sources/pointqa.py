@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_key,
     as_list,
@@ -54,7 +54,7 @@ class PointQa:
         """The file."""
         return (str(self.path),)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """One part an image, or a line."""
         if self.path.suffix == ".jsonl":
             return parts_of(records(self.path), self._line)
@@ -74,21 +74,21 @@ class PointQa:
             path = self._path(key)
             size = located_size(path)
         except BadRecord as error:
-            return Reading(None, (error.fault(parts[0].place),))
-        faults: list[Fault] = []
+            return Reading(None, (error.problem(parts[0].place),))
+        problems: list[RecordProblem] = []
         asked: list[QuestionAnswer] = []
-        for part in once_each(parts, faults):
+        for part in once_each(parts, problems):
             try:
                 value = parse_json(part.payload)
                 found = as_list(value, "image") if part.kind == "questions" else [value]
             except BadRecord as error:
-                faults.append(error.fault(part.place))
+                problems.append(error.problem(part.place))
                 continue
             for number, one in enumerate(found):
                 try:
                     asked += _questions(as_object(one, "record"), size)
                 except BadRecord as error:
-                    faults.append(error.fault(f"{part.place}[{number}]"))
+                    problems.append(error.problem(f"{part.place}[{number}]"))
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
@@ -98,7 +98,7 @@ class PointQa:
             split=self.split,
             exhaustive=False,
         )
-        return Reading(sample, tuple(faults))
+        return Reading(sample, tuple(problems))
 
     def _path(self, key: str) -> Path:
         places = [image_path(self.images, f"{folder}/{key}".lstrip("/")) for folder in _FOLDERS]

@@ -30,7 +30,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.coco_records import (
     COCO_CATEGORIES,
     Annotated,
@@ -112,7 +112,7 @@ class RefCoco:
         paths = self.refs if self.instances is None else (*self.refs, self.instances)
         return tuple(map(str, paths))
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield refs of the split, then the images that they are about and all annotations of those.
 
         The numbers of these images are held, and of a pickle all that is in it.
@@ -135,7 +135,7 @@ class RefCoco:
                     yield Part(key, _REF, order, place, _plain(value) if text is None else text)
                     wanted.add(key)
                 except BadRecord as error:
-                    yield error.fault(place)
+                    yield error.problem(place)
         if splits and not wanted:
             raise AnnotationError(
                 f"{self.refs[0]}: no refs of split {self.split!r}, found {sorted(splits)}"
@@ -150,7 +150,7 @@ class RefCoco:
         try:
             path, size = image_of(images, self.images) if images else self._own_image(key, refs)
         except BadRecord as error:
-            return Reading(None, (error.fault(parts[0].place),))
+            return Reading(None, (error.problem(parts[0].place),))
         claimed = self.exhaustive and self.instances is not None
         annotated = Annotated(size, self.categories, claimed=claimed)
         annotated.add_parts([part for part in parts if part.kind == _ANNOTATION])
@@ -164,7 +164,7 @@ class RefCoco:
                 targets = self._targets(fields, annotated)
             except BadRecord as error:
                 # a ref to an annotation that is not there was about a thing
-                annotated.fault(error, part.place, fields)
+                annotated.problem(error, part.place, fields)
                 continue
             try:
                 expressions += self._expressions(fields, targets, part.place, annotated)
@@ -180,7 +180,7 @@ class RefCoco:
             split="" if self.split == "all" else self.split,
             left_out=annotated.left_out(self.taxonomy),
         )
-        return Reading(sample, tuple(annotated.faults), tuple(sorted(annotated.notes.items())))
+        return Reading(sample, tuple(annotated.problems), tuple(sorted(annotated.notes.items())))
 
     def _own_image(self, key: str, refs: Sequence[Part]) -> tuple[Path, ImageSize]:
         found: set[tuple[Path, ImageSize]] = set()

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import image_path, mask_box
 from deixis.data.sources.reading.file_names import IMAGE_SUFFIXES, named_files, one_name
 from deixis.data.sources.reading.segment_pictures import read_grey
@@ -46,7 +46,7 @@ class Saliency:
         """The two folders."""
         return str(self.images), str(self.masks)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield the names of pictures and masks."""
         yield from named_files(self.masks, (".png",), _MASK)
         # in a folder of both, the PNG files are the masks
@@ -64,7 +64,7 @@ class Saliency:
             path = image_path(self.images, image)
             instance = Instance(category=CATEGORY, box=mask_box(mask), mask=mask)
         except BadRecord as error:
-            return Reading(None, (error.fault(parts[0].place),))
+            return Reading(None, (error.problem(parts[0].place),))
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from deixis.data.scenes import draw_scene, scene_sample
 from deixis.data.scenes.vocabulary import LEVELS, SPLITS
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.structures import ImageArray
 
 
@@ -60,7 +60,7 @@ class Scenes:
         """No files."""
         return ()
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield one part a scene: its number."""
         for index in range(self.count):
             yield Part(f"{index:09d}", "scene", "", f"scene {index}", str(index))

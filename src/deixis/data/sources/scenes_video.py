@@ -10,7 +10,7 @@ import numpy as np
 from deixis.data.scenes import clip_sample, draw_clip
 from deixis.data.scenes.clips import MIN_FRAMES
 from deixis.data.scenes.vocabulary import LEVELS, SPLITS
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.errors import RecipeError
 from deixis.structures import FrameArray, Video
 
@@ -74,7 +74,7 @@ class ScenesVideo:
         """No files."""
         return ()
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield one part a clip: its number."""
         for index in range(self.count):
             yield Part(f"{index:09d}", "clip", "", f"clip {index}", str(index))

@@ -23,7 +23,7 @@ from hashlib import blake2b
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import as_text, image_path, record, text_field
 from deixis.data.sources.reading.questions import the_file
 from deixis.data.sources.reading.records import digest
@@ -56,7 +56,7 @@ class Tgif:
         """The captions and the lists."""
         return (str(self.captions), *(str(path) for _, path in self.lists))
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield one part a caption, and one a line of a list."""
         wanted: set[bytes] = set()
         for split, path in self.lists:
@@ -66,7 +66,7 @@ class Tgif:
                     address = as_text(line, "address")
                     key = _file_name(address)
                 except BadRecord as error:
-                    yield error.fault(place)
+                    yield error.problem(place)
                     continue
                 payload = json.dumps({"address": address, "split": split})
                 if self.only:
@@ -80,7 +80,7 @@ class Tgif:
                     continue
                 key = _file_name(address)
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
                 continue
             payload = json.dumps({"address": address, "caption": caption})
             yield Part(key, _CAPTION, digest(caption), place, payload)
@@ -95,9 +95,9 @@ class Tgif:
             path = image_path(self.images, f"{key[: -len('.gif')]}{self.suffix}")
             video, size = video_of(path)
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
-        faults = tuple(
-            Fault("duplicate_annotation", f"listed again, in {part.order}", part.place)
+            return Reading(None, (error.problem(place),))
+        problems = tuple(
+            RecordProblem("duplicate_annotation", f"listed again, in {part.order}", part.place)
             for part in lists[1:]
         )
         repeated = len(told) - len(captions)
@@ -110,7 +110,7 @@ class Tgif:
             split=lists[0].order if lists else "",
             exhaustive=False,
         )
-        return Reading(sample, faults, (("caption_repeated", repeated),) if repeated else ())
+        return Reading(sample, problems, (("caption_repeated", repeated),) if repeated else ())
 
 
 def _captions(key: str, parts: Sequence[Part], told: Sequence[Part]) -> dict[str, None]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_integer,
     as_key,
@@ -64,7 +64,7 @@ class Vcr:
         """The file."""
         return (str(self.path),)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """One part a question."""
         return parts_of(records(self.path), self._part)
 
@@ -83,13 +83,13 @@ class Vcr:
             reader = _Scene(fields, as_object(file_record(named, named.name).value, "metadata"))
             reader.things(place)
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
+            return Reading(None, (error.problem(place),))
         asked: list[QuestionAnswer] = []
-        for part in once_each(parts, reader.faults):
+        for part in once_each(parts, reader.problems):
             try:
                 asked.append(reader.question(record(part)))
             except BadRecord as error:
-                reader.faults.append(error.fault(part.place))
+                reader.problems.append(error.problem(part.place))
         sample = Sample(
             id=f"{self.name}/{key}",
             image=path,
@@ -100,7 +100,7 @@ class Vcr:
             split=self.split,
             exhaustive=False,
         )
-        return Reading(sample, tuple(reader.faults), tuple(sorted(reader.notes.items())))
+        return Reading(sample, tuple(reader.problems), tuple(sorted(reader.notes.items())))
 
 
 class _Scene:
@@ -113,7 +113,7 @@ class _Scene:
         self.size = image_size(required(metadata, "width"), required(metadata, "height"))
         self.instances: list[Instance] = []
         self.indices: dict[str, int] = {}
-        self.faults: list[Fault] = []
+        self.problems: list[RecordProblem] = []
         self.notes: dict[str, int] = {}
         if len(self.boxes) != len(self.classes):
             raise BadRecord(
@@ -128,7 +128,7 @@ class _Scene:
                 box = read_box(corners, self.size, self.notes, layout="xyxy")
                 instance = Instance(name, box, self.mask(number, self.size))
             except BadRecord as error:
-                self.faults.append(error.fault(f"{place}, object {number}"))
+                self.problems.append(error.problem(f"{place}, object {number}"))
             else:
                 self.indices[str(number)] = len(self.instances)
                 self.instances.append(instance)

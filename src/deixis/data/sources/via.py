@@ -30,7 +30,7 @@ from math import degrees, hypot
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deixis.data.sources.base import NO_IMAGE, BadRecord, Fault, Part, PassedOver, Reading
+from deixis.data.sources.base import NO_IMAGE, BadRecord, Part, PassedOver, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_key,
     as_list,
@@ -94,7 +94,7 @@ class Via:
         """The file."""
         return (str(self.path),)
 
-    def parts(self) -> Iterator[Part | Fault | PassedOver]:
+    def parts(self) -> Iterator[Part | RecordProblem | PassedOver]:
         """Yield a picture with its regions, or a region of a table or of version 3."""
         if self.form == "csv":
             yield from self._rows()
@@ -103,7 +103,7 @@ class Via:
         else:
             yield from self._pictures()
 
-    def _pictures(self) -> Iterator[Part | Fault]:
+    def _pictures(self) -> Iterator[Part | RecordProblem]:
         elements = (
             list_elements(self.path, (_PROJECT,), objects=True)
             if self.form == "project"
@@ -115,9 +115,9 @@ class Via:
                 fields = as_object(element.value, "picture")
                 yield Part(_name(required(fields, "filename")), _FILE, "", place, element.text)
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
 
-    def _rows(self) -> Iterator[Part | Fault]:
+    def _rows(self) -> Iterator[Part | RecordProblem]:
         for number, row in table_rows(self.path, _COLUMNS):
             place = f"{self.path.name}: row {number}"
             try:
@@ -125,7 +125,7 @@ class Via:
                     raise row
                 key = _name(row["filename"])
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
                 continue
             shape = row["region_shape_attributes"]
             # a picture without regions has a separate row
@@ -134,7 +134,7 @@ class Via:
             values = {"shape": shape, "attributes": row["region_attributes"]}
             yield Part(key, _REGION, sortable(row.get("region_id", "")), place, json.dumps(values))
 
-    def _views(self) -> Iterator[Part | Fault | PassedOver]:
+    def _views(self) -> Iterator[Part | RecordProblem | PassedOver]:
         project = _project(self.path)
         names: dict[str, str] = {}
         for key, value in project.views.items():
@@ -142,7 +142,9 @@ class Via:
             try:
                 ids = as_list(required(as_object(value, "view"), "fid_list"), "fid_list")
                 if len(ids) != 1:
-                    yield Fault("bad_record", f"a view of {len(ids)} files, expected one", place)
+                    yield RecordProblem(
+                        "bad_record", f"a view of {len(ids)} files, expected one", place
+                    )
                     continue
                 file = as_object(required(project.files, as_key(ids[0], "fid")), "file")
                 if as_number(file.get("type", _IMAGE_TYPE), "type") != _IMAGE_TYPE:
@@ -151,14 +153,14 @@ class Via:
                 names[key] = _name(required(file, "fname"))
                 yield Part(names[key], _FILE, "", place, json.dumps({"regions": []}))
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
         for key, value in project.metadata.items():
             place = f"{self.path.name}: metadata {shown(key)}"
             try:
                 fields = as_object(value, "metadata")
                 view = as_key(required(fields, "vid"), "vid")
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
                 continue
             if view not in names:
                 yield NO_IMAGE
@@ -181,10 +183,10 @@ class Via:
             size = header_size(path)
             regions = list(_regions(parts))
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
+            return Reading(None, (error.problem(place),))
         for region in regions:
-            if region.fault is not None:
-                found.fault(BadRecord(*region.fault), region.place)
+            if region.problem is not None:
+                found.problem(BadRecord(*region.problem), region.place)
                 continue
             try:
                 shape = _object(region.shape, "shape_attributes")
@@ -198,7 +200,7 @@ class Via:
                 )
                 found.add(_instance(shape, category, size, found.notes))
             except BadRecord as error:
-                found.fault(error, region.place)
+                found.problem(error, region.place)
         return found.reading(key, path, size, source=self.name, split=self.split)
 
     def _category(self, attributes: Mapping[str, Any], notes: dict[str, int]) -> str:
@@ -236,7 +238,7 @@ class _Region(NamedTuple):
     shape: object
     attributes: object
     place: str
-    fault: tuple[str, str] | None = None
+    problem: tuple[str, str] | None = None
 
 
 def _regions(parts: Sequence[Part]) -> Iterator[_Region]:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_key,
     as_list,
@@ -66,7 +66,7 @@ class VideoFolder:
         """The file."""
         return (str(self.path),)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield one part a line."""
         lines = json_lines(self.path)
         columns = _columns(lines, self.path) if self.path.suffix.lower() == ".csv" else None
@@ -83,32 +83,32 @@ class VideoFolder:
                     as_text(required(fields, "video"), "video"), _LINE, digest(text), place, text
                 )
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample from a video and the texts about it."""
         place = parts[0].place
-        faults: list[Fault] = []
+        problems: list[RecordProblem] = []
         captions: dict[str, None] = {}
         asked: dict[tuple[str, str], None] = {}
         names: set[tuple[str, str]] = set()
-        for part in once_each(parts, faults):
+        for part in once_each(parts, problems):
             try:
                 fields = record(part)
                 told, questions = _told(fields)
                 names.add(_named(fields))
             except BadRecord as error:
-                faults.append(error.fault(part.place))
+                problems.append(error.problem(part.place))
                 continue
             captions |= dict.fromkeys(told)
             asked |= dict.fromkeys(questions)
         if not captions and not asked:
-            return Reading(None, tuple(faults))
+            return Reading(None, tuple(problems))
         try:
             id_, split = _one_name(names)
             video, size = video_of(image_path(self.images, key))
         except BadRecord as error:
-            return Reading(None, (*faults, error.fault(place)))
+            return Reading(None, (*problems, error.problem(place)))
         sample = Sample(
             id=f"{self.name}/{id_ or key}",
             image=video,
@@ -119,7 +119,7 @@ class VideoFolder:
             split=split or self.split,
             exhaustive=False,
         )
-        return Reading(sample, tuple(faults))
+        return Reading(sample, tuple(problems))
 
 
 def _named(fields: Mapping[str, Any]) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_integer,
     as_list,
@@ -61,7 +61,7 @@ class Visual7W:
         """The file."""
         return (str(self.path),)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield images with their questions, and the boxes of each."""
         owners = _Owners(self.path, self.split)
         for element in list_elements(self.path, ("images", "boxes")):
@@ -80,17 +80,17 @@ class Visual7W:
                     key, kind, order = owner, _BOX, sortable(str(number))
                 yield Part(key, kind, order, place, element.text)
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an image, its boxes and its questions."""
-        faults: list[Fault] = []
+        problems: list[RecordProblem] = []
         notes: dict[str, int] = {}
-        kept = list(once_each(parts, faults))
+        kept = list(once_each(parts, problems))
         records = [part for part in kept if part.kind == _IMAGE]
         boxes = [part for part in kept if part.kind == _BOX]
         if not records:
-            return Reading(None, (Fault("unknown_image", f"image {key}", parts[0].place),))
+            return Reading(None, (RecordProblem("unknown_image", f"image {key}", parts[0].place),))
         place = records[0].place
         try:
             path = image_path(self.images, key)
@@ -98,7 +98,7 @@ class Visual7W:
             fields = record(records[0])
             pairs = as_list(required(fields, "qa_pairs"), "qa_pairs")
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
+            return Reading(None, (error.problem(place),))
         instances: list[Instance] = []
         indices: dict[str, int] = {}
         for part in boxes:
@@ -107,7 +107,7 @@ class Visual7W:
                 corner = [required(values, side) for side in _SIDES]
                 instance = Instance(text_field(values, "name"), read_box(corner, size, notes))
             except BadRecord as error:
-                faults.append(error.fault(part.place))
+                problems.append(error.problem(part.place))
             else:
                 indices[str(number_field(values, "box_id"))] = len(instances)
                 instances.append(instance)
@@ -117,7 +117,7 @@ class Visual7W:
                 asked.append(_question(as_object(value, "qa_pair"), indices))
             except BadRecord as error:
                 where = f"{place}, qa_pairs[{number}]"
-                faults.append(error.fault(where))
+                problems.append(error.problem(where))
         split = fields.get("split", self.split)
         sample = Sample(
             id=f"{self.name}/{key}",
@@ -129,7 +129,7 @@ class Visual7W:
             split=split if isinstance(split, str) else self.split,
             exhaustive=False,
         )
-        return Reading(sample, tuple(faults), tuple(sorted(notes.items())))
+        return Reading(sample, tuple(problems), tuple(sorted(notes.items())))
 
 
 def _question(fields: Fields, indices: dict[str, int]) -> QuestionAnswer:

@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_key,
     as_list,
@@ -75,7 +75,7 @@ class VisualGenome:
         paths = {name: self.folder / f"{name}.json" for name in FILES}
         return {name: path for name, path in paths.items() if path.is_file()}
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield what each file says of each image."""
         for kind, path in self._paths().items():
             for element in list_elements(path):
@@ -86,7 +86,7 @@ class VisualGenome:
                     key = as_key(required(fields, name), name)
                     yield Part(key, kind, "", place, element.text)
                 except BadRecord as error:
-                    yield error.fault(place)
+                    yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample from all parts of an image."""
@@ -96,7 +96,7 @@ class VisualGenome:
         try:
             path, size = self._image(by_kind[_IMAGE])
         except BadRecord as error:
-            return Reading(None, (error.fault(parts[0].place),))
+            return Reading(None, (error.problem(parts[0].place),))
         graph = _Graph(size)
         for kind in FILES[1:]:
             for number, part in enumerate(by_kind[kind]):
@@ -113,9 +113,9 @@ class VisualGenome:
             questions=tuple(graph.questions),
             source=self.name,
             split=self.split,
-            exhaustive=self.exhaustive and bool(by_kind["objects"]) and not graph.faults,
+            exhaustive=self.exhaustive and bool(by_kind["objects"]) and not graph.problems,
         )
-        return Reading(sample, tuple(graph.faults), tuple(sorted(graph.notes.items())))
+        return Reading(sample, tuple(graph.problems), tuple(sorted(graph.notes.items())))
 
     def _image(self, parts: Sequence[Part]) -> tuple[Path, ImageSize]:
         if len(parts) != 1:
@@ -136,7 +136,7 @@ class _Graph:
         self.attributes: list[dict[str, None]] = []
         self.relations: dict[Relation, None] = {}
         self.questions: list[QuestionAnswer] = []
-        self.faults: list[Fault] = []
+        self.problems: list[RecordProblem] = []
         self.notes: dict[str, int] = {}
         self._at: dict[str, int] = {}
         self._lost: set[str] = set()
@@ -154,19 +154,19 @@ class _Graph:
         }
         if again:
             detail = f"{kind}: a second record of the image"
-            self.faults.append(Fault("duplicate_annotation", detail, part.place))
+            self.problems.append(RecordProblem("duplicate_annotation", detail, part.place))
             return
         try:
             values = as_list(required(record(part), name), name)
         except BadRecord as error:
-            self.faults.append(error.fault(part.place))
+            self.problems.append(error.problem(part.place))
             return
         for number, value in enumerate(values):
             try:
                 readers[name](as_object(value, name))
             except BadRecord as error:
                 place = f"{part.place}.{name}[{number}]"
-                self.faults.append(error.fault(place))
+                self.problems.append(error.problem(place))
 
     def _object(self, fields: Mapping[str, Any]) -> None:
         number = _number(fields)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import as_text, image_path, image_size, read_box, single
 from deixis.data.sources.reading.file_names import listed, say_which
 from deixis.data.sources.reading.inventory import Inventory
@@ -64,7 +64,7 @@ class Voc:
         paths = (self.listing, self.annotations)
         return tuple(str(path) for path in paths if path is not None)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield each annotation file whole, in the order of the list or of their names."""
         for place, key in listed(self.listing, self.annotations, ".xml"):
             try:
@@ -76,7 +76,7 @@ class Voc:
                     )
                 yield Part(key, "image", "", path.name, read_small_text(path, "bad_xml"))
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample from an annotation file."""
@@ -87,14 +87,14 @@ class Voc:
             path = image_path(self.images, _file_name(root, key), found.notes)
             size = read_size(root)
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
+            return Reading(None, (error.problem(place),))
         for number, thing in enumerate(root.findall("object")):
             category: str | None = None
             try:
                 category = child_text(thing, "name")
                 found.add(self._instance(thing, category, size, found.notes))
             except BadRecord as error:
-                found.fault(error, f"{place}: object {number}", category=category)
+                found.problem(error, f"{place}: object {number}", category=category)
             for part in thing.findall("part/name"):
                 # parts of instances are not read, or a class of that name would be miscounted
                 found.lose((part.text or "").strip() or None, "part_of_object")

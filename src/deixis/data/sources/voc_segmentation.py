@@ -32,7 +32,7 @@ import numpy as np
 from jaxtyping import Integer
 from scipy import ndimage
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_text,
     image_path,
@@ -94,7 +94,7 @@ class VocSegmentation:
         paths = (self.listing, self.segments, self.objects, self.annotations)
         return tuple(str(path) for path in paths if path is not None)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield each name, with the XML that belongs to it."""
         for place, name in listed(self.listing, self.segments, ".png"):
             try:
@@ -102,7 +102,7 @@ class VocSegmentation:
                 image_path(self.segments, f"{key}.png")
                 xml = "" if self.annotations is None else self._xml(key)
             except BadRecord as error:
-                yield error.fault(place)
+                yield error.problem(place)
             else:
                 yield Part(key, "image", "", f"{key}.png", json.dumps({"xml": xml}))
 
@@ -122,10 +122,10 @@ class VocSegmentation:
             written = parse_xml(xml).findall("object") if xml else []
             image = image_named(self.images, key)
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
+            return Reading(None, (error.problem(place),))
         unknown = sorted(set(np.unique(numbers).tolist()) - {0, VOID} - set(self.classes))
         for number in unknown[:10]:
-            found.fault(BadRecord("unknown_category", f"class {number}"), place)
+            found.problem(BadRecord("unknown_category", f"class {number}"), place)
         if objects is None:
             for number, (mask, box) in Segments.from_numbers(numbers).masks().items():
                 if number in self.classes:
@@ -138,13 +138,13 @@ class VocSegmentation:
                 try:
                     found.add(reader.instance(number, mask, box, written))
                 except BadRecord as error:
-                    found.fault(error, f"{place}: object {number}")
+                    found.problem(error, f"{place}: object {number}")
             for number, thing in enumerate(written, start=1):
                 if number not in reader.seen:
                     try:
                         found.add(reader.without_mask(thing))
                     except BadRecord as error:
-                        found.fault(error, f"{key}.xml: object {number}")
+                        found.problem(error, f"{key}.xml: object {number}")
         if _has_void_region(numbers):
             found.lose(None, "void_region")
         classes = self.classes.values() if self.known else ()

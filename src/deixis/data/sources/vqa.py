@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_key,
     as_list,
@@ -77,7 +77,7 @@ class Vqa:
         """Both files."""
         return str(self.questions), str(self.annotations)
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield questions, then answers."""
         for kind, path in ((_ASKED, self.questions), (_ANSWERED, self.annotations)):
             yield from parts_of(records(path, _MEMBERS[kind]), partial(self._part, kind))
@@ -90,8 +90,8 @@ class Vqa:
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample of an image, its questions and what people answered."""
-        faults: list[Fault] = []
-        kept = list(once_each(parts, faults))
+        problems: list[RecordProblem] = []
+        kept = list(once_each(parts, problems))
         answers = {part.order: part for part in kept if part.kind == _ANSWERED}
         asked: list[QuestionAnswer] = []
         for part in kept:
@@ -101,13 +101,13 @@ class Vqa:
                 answer = _agreed(record(_answers(answers, part.order)))
                 asked.append(QuestionAnswer(text_field(record(part), "question"), answer))
             except BadRecord as error:
-                faults.append(error.fault(part.place))
-        faults += [
-            Fault("unknown_annotation", f"answers to no question {part.order}", part.place)
+                problems.append(error.problem(part.place))
+        problems += [
+            RecordProblem("unknown_annotation", f"answers to no question {part.order}", part.place)
             for part in answers.values()
         ]
         return asked_sample(
-            self.name, self.images, key, asked, faults, split=self.split, place=parts[0].place
+            self.name, self.images, key, asked, problems, split=self.split, place=parts[0].place
         )
 
 
@@ -176,7 +176,7 @@ def _only(folder: Path, ending: str, split: str) -> Path:
 
 def _fitting(questions: Path, images: Path, candidates: Sequence[str]) -> str:
     for one in records(questions, "questions"):
-        if isinstance(one, Fault) or not isinstance(one.value, dict):
+        if isinstance(one, RecordProblem) or not isinstance(one.value, dict):
             continue
         for candidate in candidates:
             try:

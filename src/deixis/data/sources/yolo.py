@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_text,
     image_path,
@@ -87,7 +87,7 @@ class Yolo:
         """``data.yaml``, and the folders or lists of the pictures."""
         return (str(self.config), *map(str, self.places))
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield each picture's name with its rows; rows without a picture are a fault."""
         for place in self.places:
             if place.is_dir():
@@ -96,7 +96,7 @@ class Yolo:
                 for where, name in listed(place, self.images, ""):
                     yield self._listed(place, where, name)
 
-    def _folder(self, place: Path) -> Iterator[Part | Fault]:
+    def _folder(self, place: Path) -> Iterator[Part | RecordProblem]:
         for path in _walk(place, IMAGE_SUFFIXES):
             yield self._part(path)
         labels = _beside(place / "any").parent
@@ -107,9 +107,9 @@ class Yolo:
             if path.name not in NOT_ROWS and not any(
                 stem.with_suffix(end).exists() for end in _SUFFIXES
             ):
-                yield Fault("unknown_image", "rows without a picture", printable_name(path))
+                yield RecordProblem("unknown_image", "rows without a picture", printable_name(path))
 
-    def _listed(self, place: Path, where: str, name: str) -> Part | Fault:
+    def _listed(self, place: Path, where: str, name: str) -> Part | RecordProblem:
         try:
             text = as_text(name, "name")
             if text.startswith("./"):
@@ -118,19 +118,21 @@ class Yolo:
                 text = str(PurePosixPath(base) / text)
             return self._part(image_path(self.images, text))
         except BadRecord as error:
-            return error.fault(where)
+            return error.problem(where)
 
-    def _part(self, path: Path) -> Part | Fault:
+    def _part(self, path: Path) -> Part | RecordProblem:
         key = path.relative_to(self.images).as_posix()
         label = _rows_of(path)
         try:
             key.encode()
         except UnicodeEncodeError:
-            return Fault("bad_encoding", "a file name that is not UTF-8", printable_name(path))
+            return RecordProblem(
+                "bad_encoding", "a file name that is not UTF-8", printable_name(path)
+            )
         try:
             rows = read_small_text(label, "bad_record") if os.path.lexists(label) else ""
         except BadRecord as error:
-            return error.fault(key)
+            return error.problem(key)
         # escaped, so that bytes that are no text can travel
         return Part(key, "image", "", label.name, json.dumps({"image": key, "rows": rows}))
 
@@ -144,7 +146,7 @@ class Yolo:
             size = header_size(path)
             rows = fields["rows"]
         except BadRecord as error:
-            return Reading(None, (error.fault(place),))
+            return Reading(None, (error.problem(place),))
         for number, row in enumerate(rows.splitlines(), start=1):
             words = row.removeprefix("\ufeff").split()
             if words:
@@ -158,7 +160,7 @@ class Yolo:
             values = [_number(word) for word in words[1:]]
             found.add(self._instance(category, values, size, found.notes))
         except BadRecord as error:
-            found.fault(error, place, category=category)
+            found.problem(error, place, category=category)
 
     def _category(self, word: str) -> str:
         number = _number(word)

@@ -5,7 +5,7 @@ from functools import partial
 
 from deixis.models.adapters import Adapter
 from deixis.models.catalogue import shapes
-from deixis.models.catalogue.part import Built, Part, Size
+from deixis.models.catalogue.entry import Built, CatalogueEntry, Size
 from deixis.models.catalogue.shapes import BOXES, LANGUAGE, LEVELS, MASKS, VISUAL
 from deixis.models.decoders import (
     BoxDecoder,
@@ -45,9 +45,9 @@ from deixis.models.vision.pyramid import PyramidEncoder
 _MODELS = "deixis.models."
 
 
-def _part(group: str, what: str, code: str, source: str, test: str, *sizes: Size) -> Part:
+def _part(group: str, what: str, code: str, source: str, test: str, *sizes: Size) -> CatalogueEntry:
     full = code if code.startswith("deixis.") else _MODELS + code
-    return Part(group, what, full, source, test, sizes)
+    return CatalogueEntry(group, what, full, source, test, sizes)
 
 
 def _presets(build: Callable[[str], Built], *names: str) -> tuple[Size, ...]:
@@ -79,7 +79,7 @@ _losses = partial(_part, "Losses")
 _published = partial(_part, "Published weights")
 _fusion = partial(_part, "Fusion")
 
-PARTS: tuple[Part, ...] = (
+PARTS: tuple[CatalogueEntry, ...] = (
     _encoders(
         "language model: any causal language model of transformers",
         "pointing.PointingVLM",

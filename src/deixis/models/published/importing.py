@@ -110,7 +110,7 @@ class ImportReport:
         """How many tensors each part has."""
         return dict(sorted(Counter(each.part for each in self.mapped).items()))
 
-    def faults(self) -> str:
+    def problems(self) -> str:
         """Say how many keys of each kind have no place, and name some."""
         told = {
             "unmapped": self.unmapped,
@@ -185,7 +185,7 @@ def import_weights(
             report.missing += [f"{key} (of {name})" for key, name in lost.items()]
             if not report.complete and not partial:
                 raise CheckpointError(
-                    f"{source}: not the weights of {system}: {report.faults()}\n"
+                    f"{source}: not the weights of {system}: {report.problems()}\n"
                     f"hint: {_way_out(report, shapes)}"
                 )
             config = published_config(source)

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from deixis.data.sources.base import BadRecord, Fault, Part
+from deixis.data.sources.base import BadRecord, Part, RecordProblem
 from deixis.data.sources.reading.fields import (
     CROWDS,
     DOUBTFUL,
@@ -112,7 +112,7 @@ def image_in(fields: Mapping[str, Any], folder: Path) -> tuple[Path, ImageSize]:
     return path, image_size(required(fields, "width"), required(fields, "height"))
 
 
-def coco_parts(path: Path, wanted: set[str]) -> Iterator[Part | Fault]:
+def coco_parts(path: Path, wanted: set[str]) -> Iterator[Part | RecordProblem]:
     """Yield images (of kind ``image``) and annotations (``annotation``) of some images.
 
     Raises:
@@ -130,7 +130,7 @@ def coco_parts(path: Path, wanted: set[str]) -> Iterator[Part | Fault]:
             if key in wanted:
                 yield Part(key, kind, order, place, element.text)
         except BadRecord as error:
-            yield error.fault(place)
+            yield error.problem(place)
 
 
 def check_new(part: Part, seen: set[str]) -> None:
@@ -166,9 +166,9 @@ class Annotated:
         return self._found.instances
 
     @property
-    def faults(self) -> list[Fault]:
+    def problems(self) -> list[RecordProblem]:
         """What could not be used."""
-        return self._found.faults
+        return self._found.problems
 
     @property
     def notes(self) -> dict[str, int]:
@@ -179,10 +179,12 @@ class Annotated:
         """The missing annotations (`Inventory.left_out`)."""
         return self._found.left_out(taxonomy)
 
-    def fault(self, error: BadRecord, place: str, fields: Mapping[str, Any] | None = None) -> None:
+    def problem(
+        self, error: BadRecord, place: str, fields: Mapping[str, Any] | None = None
+    ) -> None:
         """List what cannot be used; ``fields`` say of which category it was."""
         category = None if fields is None else self.category_of(fields)
-        self._found.fault(error, place, category=category)
+        self._found.problem(error, place, category=category)
 
     def remark(self, error: BadRecord, place: str) -> None:
         """List an unusable record that is not an instance, such as a sentence."""
@@ -198,7 +200,7 @@ class Annotated:
             except BadRecord as error:
                 if part.order not in self._at:
                     self._unsound.add(part.order)
-                self.fault(error, part.place, fields)
+                self.problem(error, part.place, fields)
 
     def add(self, number: str, fields: Mapping[str, Any], *, layout: BoxLayout = "xywh") -> int:
         """Add an annotation and return its index.

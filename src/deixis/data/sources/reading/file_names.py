@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from deixis.data.sources.base import BadRecord, Fault, Part
+from deixis.data.sources.base import BadRecord, Part, RecordProblem
 from deixis.data.sources.reading.fields import as_text, image_path
 from deixis.data.sources.reading.streaming import opened, parse_json
 from deixis.errors import AnnotationError
@@ -39,7 +39,9 @@ def listed(listing: Path | None, folder: Path, suffix: str) -> Iterator[tuple[st
                 yield f"{listing.name}: line {number}", text
 
 
-def named_files(folder: Path, suffixes: tuple[str, ...], kind: str) -> Iterator[Part | Fault]:
+def named_files(
+    folder: Path, suffixes: tuple[str, ...], kind: str
+) -> Iterator[Part | RecordProblem]:
     """Yield the names of a folder's files of some kinds, each under its name without the suffix."""
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in suffixes:
@@ -47,7 +49,7 @@ def named_files(folder: Path, suffixes: tuple[str, ...], kind: str) -> Iterator[
             if place == path.name:
                 yield Part(path.stem, kind, "", place, json.dumps(path.name))
             else:
-                yield Fault("bad_encoding", "a file name that is not UTF-8", place)
+                yield RecordProblem("bad_encoding", "a file name that is not UTF-8", place)
 
 
 def first_folder(*places: Path) -> Path:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import floor
 
-from deixis.data.sources.base import BadRecord, Fault, Reading
+from deixis.data.sources.base import BadRecord, Reading, RecordProblem
 from deixis.geometry import Box, ImageSize
 from deixis.language import is_plural, plural
 from deixis.structures import ANYTHING, ImageSource, Instance, LeftOut, Sample, Video
@@ -96,7 +96,7 @@ class Inventory:
     def __init__(self, *, claimed: bool = True) -> None:
         self.claimed = claimed
         self.instances: list[Instance] = []
-        self.faults: list[Fault] = []
+        self.problems: list[RecordProblem] = []
         self.notes: dict[str, int] = {}
         self._lost: set[str] = set()
         self._unknown = False
@@ -127,14 +127,14 @@ class Inventory:
         """Count a normalisation by a rule."""
         self.notes[rule] = self.notes.get(rule, 0) + count
 
-    def fault(self, error: BadRecord, place: str, *, category: str | None = None) -> None:
+    def problem(self, error: BadRecord, place: str, *, category: str | None = None) -> None:
         """List something that cannot be used, which may have been a thing of a class."""
         self.remark(error, place)
         self.lose(category)
 
     def remark(self, error: BadRecord, place: str) -> None:
         """List something that cannot be used and was no thing, such as a caption."""
-        self.faults.append(error.fault(place))
+        self.problems.append(error.problem(place))
 
     def lose(self, category: str | None, rule: str = "") -> None:
         """Record that an instance of a class, or of an unknown class, was left out.
@@ -186,7 +186,7 @@ class Inventory:
             split=split,
             left_out=left_out,
         )
-        return Reading(sample, tuple(self.faults), self.counts())
+        return Reading(sample, tuple(self.problems), self.counts())
 
     def counts(self) -> tuple[tuple[str, int], ...]:
         """Return the notes as pairs of rule and count."""

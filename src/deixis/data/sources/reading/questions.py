@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deixis.data.sources.base import BadRecord, Fault, Part, Reading
+from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
     as_integer,
     as_list,
@@ -80,10 +80,10 @@ class Questions:
         """The files."""
         return tuple(map(str, self.paths))
 
-    def parts(self) -> Iterator[Part | Fault]:
+    def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield one part a question."""
         for path in self.paths:
-            found: Iterator[Record | Fault] = (
+            found: Iterator[Record | RecordProblem] = (
                 named_records(path) if self.form.keyed else records(path, self.form.member)
             )
             yield from parts_of(found, self._part)
@@ -97,24 +97,26 @@ class Questions:
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
         """Make a sample from an image and the questions about it."""
         asked: list[QuestionAnswer] = []
-        faults: list[Fault] = []
-        for part in once_each(parts, faults):
+        problems: list[RecordProblem] = []
+        for part in once_each(parts, problems):
             try:
                 asked += self.form.read(record(part))
             except BadRecord as error:
-                faults.append(error.fault(part.place))
+                problems.append(error.problem(part.place))
         return asked_sample(
-            self.name, self.images, key, asked, faults, split=self.split, place=parts[0].place
+            self.name, self.images, key, asked, problems, split=self.split, place=parts[0].place
         )
 
 
-def once_each(parts: Sequence[Part], faults: list[Fault]) -> Iterator[Part]:
+def once_each(parts: Sequence[Part], problems: list[RecordProblem]) -> Iterator[Part]:
     """Yield parts, and of those that have one kind and order only the first."""
     seen: set[tuple[str, str]] = set()
     for part in parts:
         name = (part.kind, part.order)
         if name in seen:
-            faults.append(Fault("duplicate_annotation", f"{part.kind} {part.order}", part.place))
+            problems.append(
+                RecordProblem("duplicate_annotation", f"{part.kind} {part.order}", part.place)
+            )
         else:
             seen.add(name)
             yield part
@@ -125,7 +127,7 @@ def asked_sample(
     images: Path,
     key: str,
     asked: Sequence[QuestionAnswer],
-    faults: Sequence[Fault],
+    problems: Sequence[RecordProblem],
     *,
     split: str,
     place: str,
@@ -135,7 +137,7 @@ def asked_sample(
         path = image_path(images, key)
         size = header_size(path)
     except BadRecord as error:
-        return Reading(None, (error.fault(place),))
+        return Reading(None, (error.problem(place),))
     sample = Sample(
         id=f"{name}/{key}",
         image=path,
@@ -145,7 +147,7 @@ def asked_sample(
         split=split,
         exhaustive=False,
     )
-    return Reading(sample, tuple(faults))
+    return Reading(sample, tuple(problems))
 
 
 def named_image(template: str, value: str | int) -> str:

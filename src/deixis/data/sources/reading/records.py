@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from deixis.data.sources.base import BadRecord, Fault
+from deixis.data.sources.base import BadRecord, RecordProblem
 from deixis.data.sources.reading.streaming import (
     json_lines,
     list_elements,
@@ -41,7 +41,7 @@ class Record(NamedTuple):
     name: str = ""
 
 
-def records(path: Path, member: str = "") -> Iterator[Record | Fault]:
+def records(path: Path, member: str = "") -> Iterator[Record | RecordProblem]:
     """Yield the records of a file in their order, in constant memory.
 
     Args:
@@ -61,7 +61,7 @@ def records(path: Path, member: str = "") -> Iterator[Record | Fault]:
         try:
             yield _line(line, place)
         except BadRecord as error:
-            yield error.fault(place)
+            yield error.problem(place)
 
 
 def named_records(path: Path) -> Iterator[Record]:
@@ -76,20 +76,20 @@ def named_records(path: Path) -> Iterator[Record]:
 
 
 def parts_of(
-    found: Iterable[Record | Fault], part: Callable[[Record], Made | None]
-) -> Iterator[Made | Fault]:
+    found: Iterable[Record | RecordProblem], part: Callable[[Record], Made | None]
+) -> Iterator[Made | RecordProblem]:
     """Yield what ``part`` makes of each record; a record that it refuses is a fault.
 
     Records for which it returns None are skipped.
     """
     for one in found:
-        if isinstance(one, Fault):
+        if isinstance(one, RecordProblem):
             yield one
             continue
         try:
             made = part(one)
         except BadRecord as error:
-            yield error.fault(one.place)
+            yield error.problem(one.place)
             continue
         if made is not None:
             yield made

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from deixis.data.sources.base import BadRecord, Fault
+from deixis.data.sources.base import BadRecord, RecordProblem
 from deixis.data.sources.reading.fields import (
     OVERSHOOT_PIXELS,
     OVERSHOOT_SHARE,
@@ -35,7 +35,7 @@ def ground(
     instances: Sequence[Instance],
     *,
     notes: dict[str, int],
-    faults: list[Fault],
+    problems: list[RecordProblem],
     place: str,
 ) -> GroundedText:
     """Put phrases into a text: those of the same characters become one, and all are ordered.
@@ -55,7 +55,7 @@ def ground(
         start, end = span.start - lead, min(span.end - lead, len(whole))
         if not (0 <= span.start < span.end <= len(given)) or not whole[max(start, 0) : end].strip():
             detail = f"phrase [{span.start}:{span.end}] of {len(given)} characters"
-            faults.append(Fault("span_damaged", detail, place))
+            problems.append(RecordProblem("span_damaged", detail, place))
             continue
         start = max(start, 0)
         start += len(whole[start:end]) - len(whole[start:end].lstrip())

@@ -225,7 +225,7 @@ class _Reader:
         self.expect(opening, what)
         yield from inner()
         if self.peek() != "":
-            raise self.fault("text after the end")
+            raise self.problem("text after the end")
 
     def members(
         self, members: Collection[str], *, whole: bool = False, objects: bool = False
@@ -234,7 +234,7 @@ class _Reader:
         seen: set[str] = set()
         for name in self.names():
             if name in seen:
-                raise self.fault(f"member {name!r} comes twice")
+                raise self.problem(f"member {name!r} comes twice")
             seen.add(name)
             if name not in members:
                 self.skip()
@@ -264,7 +264,7 @@ class _Reader:
         while not done:
             name, _ = self.value()
             if not isinstance(name, str):
-                raise self.fault("expected a member's name")
+                raise self.problem("expected a member's name")
             self.expect(":", "a colon")
             yield name
             done = self.ends("}")
@@ -286,14 +286,14 @@ class _Reader:
         """Pass a comma, or the end of a list or object."""
         found = self.peek()
         if found not in {",", closing} or found == "":
-            raise self.fault(f"expected ',' or {closing!r}, got {found!r}")
+            raise self.problem(f"expected ',' or {closing!r}, got {found!r}")
         self.at += 1
         return found == closing
 
     def expect(self, character: str, what: str) -> None:
         found = self.peek()
         if found != character:
-            raise self.fault(f"expected {what}, got {found!r}" if found else f"expected {what}")
+            raise self.problem(f"expected {what}, got {found!r}" if found else f"expected {what}")
         self.at += 1
 
     def peek(self) -> str:
@@ -311,11 +311,11 @@ class _Reader:
             try:
                 value, end = _decode(self.text, self.at)
             except RecursionError:
-                raise self.fault("nested too deeply") from None
+                raise self.problem("nested too deeply") from None
             except ValueError as error:
                 if self.ended or len(self.text) - self.at > ELEMENT_LIMIT:
                     reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-                    raise self.fault(f"{reason}: damaged or cut off") from None
+                    raise self.problem(f"{reason}: damaged or cut off") from None
             else:
                 # a number at the end of the window may go on
                 if end < len(self.text) or self.ended:
@@ -332,5 +332,5 @@ class _Reader:
         self.text = self.text[self.at :] + self.decoder.decode(more, self.ended)
         self.at = 0
 
-    def fault(self, reason: str) -> AnnotationError:
+    def problem(self, reason: str) -> AnnotationError:
         return AnnotationError(f"{self.path}: at character {self.passed + self.at}: {reason}")

@@ -40,7 +40,7 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class CatalogueEntry:
     """A part of one of the systems.
 
     Args:
