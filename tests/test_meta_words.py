@@ -19,6 +19,14 @@ EVERYWHERE = (
 """Packages in which every rule holds."""
 
 
+def data(*names: str) -> tuple[str, ...]:
+    """Return the paths of packages inside ``data``."""
+    return tuple(f"data/{name}" for name in names)
+
+
+DATA = data("bootstrap", "build", "export", "salient", "scenes", "tasks", "wording")
+
+
 @dataclass(frozen=True)
 class Rule:
     """A word that is not used: the glossary's term, and where the rule holds.
@@ -32,14 +40,19 @@ class Rule:
 
 
 GLOSSARY: Mapping[str, Rule] = {
-    "thing": Rule("instance"),
+    "thing": Rule("instance", (*EVERYWHERE, *data("build", "export", "wording"))),
     "object": Rule(
-        "instance", allowed=r"JSON object|objects? (?:of|with)|predicate object|Object\."
+        "instance",
+        (*EVERYWHERE, *data("build", "salient", "wording")),
+        allowed=r"JSON object|objects? (?:of|with)|predicate object|Object\.",
     ),
-    "fault": Rule("problem"),
-    "faulty": Rule("problem"),
-    "defect": Rule("problem"),
-    "defective": Rule("problem"),
+    "fault": Rule("problem", (*EVERYWHERE, *data("scenes", "tasks", "wording"))),
+    "faulty": Rule(
+        "problem",
+        (*EVERYWHERE, *data("bootstrap", "build", "export", "scenes", "tasks", "wording")),
+    ),
+    "defect": Rule("problem", (*EVERYWHERE, *DATA)),
+    "defective": Rule("problem", (*EVERYWHERE, *DATA)),
 }
 """Rules by word, in the singular."""
 

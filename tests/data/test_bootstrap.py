@@ -38,7 +38,7 @@ SCENES = "scenes:train,count=9,seed=31337,level=standard"
 
 @dataclass
 class Oracle:
-    """Describes a box by its numbers, and finds it by them; ``moved`` shifts what it finds.
+    """Describes a box by its numbers, and locates it by them; ``moved`` shifts the located box.
 
     ``dies_at`` counts calls from 1: at that one the process, or the one that started it, is killed.
     """
@@ -104,7 +104,7 @@ def counts_of(out: Path, asker: Oracle, *specs: str, **options: Any) -> dict[str
     return dict(counts)
 
 
-def test_an_oracle_keeps_everything_with_the_true_boxes(tmp_path: Path) -> None:
+def test_a_perfect_model_keeps_all_descriptions_with_the_true_boxes(tmp_path: Path) -> None:
     counts = counts_of(tmp_path / "out", Oracle())
     assert counts["described"] == counts["kept"] == counts["objects"] > 40
     assert sum(counts["dropped"].values()) == 0
@@ -127,7 +127,7 @@ def test_an_oracle_keeps_everything_with_the_true_boxes(tmp_path: Path) -> None:
             assert str(true.instances[index].box.x1) in expression.text
 
 
-def test_one_who_is_always_wrong_keeps_nothing(tmp_path: Path) -> None:
+def test_a_model_that_is_always_wrong_keeps_nothing(tmp_path: Path) -> None:
     counts = counts_of(tmp_path / "out", Oracle(moved=1000))
     assert counts["kept"] == 0 < counts["described"] == counts["dropped"]["iou_below"]
     assert counts["iou_of_found"]["counts"][0] == counts["described"]
@@ -138,7 +138,7 @@ def test_one_who_is_always_wrong_keeps_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("iou", "kept"), [(0.5, True), (0.5000001, False), (0.25, True)])
-def test_as_much_overlap_as_the_threshold_is_enough(iou: float, *, kept: bool) -> None:
+def test_the_iou_threshold_is_inclusive(iou: float, *, kept: bool) -> None:
     # a box of 30 moved by 10: 20 of 40 are shared
     image = np.zeros((50, 90, 3), np.uint8)
     (trip,) = round_trips(
@@ -150,7 +150,7 @@ def test_as_much_overlap_as_the_threshold_is_enough(iou: float, *, kept: bool) -
 
 @dataclass
 class Scripted:
-    """Gives answers one after another."""
+    """Returns the given answers in order."""
 
     answers: list[Answer]
 
@@ -183,7 +183,7 @@ HERE, THERE = Box(0, 0, 20, 20), Box(30, 0, 50, 20)
         ),
     ],
 )
-def test_every_way_to_fail_has_its_reason(
+def test_every_dropped_description_has_a_reason(
     described: Answer, located: Answer | None, reason: str
 ) -> None:
     asker = Scripted([one for one in (described, located) if one is not None])
@@ -193,7 +193,7 @@ def test_every_way_to_fail_has_its_reason(
     assert asker.answers == []
 
 
-def test_a_mask_stands_for_the_box_around_it() -> None:
+def test_a_mask_counts_as_the_box_around_it() -> None:
     array = np.zeros((40, 60), bool)
     array[:20, :20] = True
     phrase = GroundedPhrase(
@@ -221,7 +221,7 @@ def test_a_description_becomes_a_noun_phrase(description: str, expression: str) 
     assert to_expression(description) == expression
 
 
-def test_filters_leave_out_crowds_small_boxes_and_full_images(tmp_path: Path) -> None:
+def test_filters_skip_crowds_small_boxes_and_crowded_images(tmp_path: Path) -> None:
     Image.new("RGB", (200, 100)).save(tmp_path / "a.png")
     boxes: list[list[float]] = [[0, 0, 50, 40], [0, 0, 50, 40.02], [5, 5, 90, 90]]
     lines = [
@@ -229,7 +229,7 @@ def test_filters_leave_out_crowds_small_boxes_and_full_images(tmp_path: Path) ->
             number,
             image="a.png",
             objects=[
-                # each a pixel further, since the same box twice is one thing
+                # each box is one pixel further, as equal boxes count as one instance
                 {
                     "category": "cup",
                     "box": [box[0] + place, box[1], box[2] + place, box[3]],
@@ -256,7 +256,7 @@ def test_filters_leave_out_crowds_small_boxes_and_full_images(tmp_path: Path) ->
     assert (counts["objects"], counts["described"]) == (36, 33)
 
 
-def test_what_cannot_be_read_is_set_apart(tmp_path: Path) -> None:
+def test_unreadable_images_are_quarantined(tmp_path: Path) -> None:
     Image.new("RGB", (200, 100)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
     made: list[dict[str, Any] | str] = [line(0, image=name) for name in ("a.png", "b.png", "c.png")]
@@ -297,7 +297,7 @@ def test_grounded_captions_get_true_boxes() -> None:
             text,
             (
                 phrase("cup", Box(1, 0, 21, 20)),
-                # both of its boxes are those of one thing
+                # both boxes belong to one instance
                 phrase("plates", THERE, Box(31, 0, 51, 20)),
                 phrase("fork", Box(0, 25, 20, 39), HERE),
                 phrase("wall", Box(25, 30, 30, 35)),
@@ -316,7 +316,7 @@ def test_grounded_captions_get_true_boxes() -> None:
     assert remapped(pointing("cup", [HERE], SIZE), [], iou=0.5) is None
 
 
-def test_captions_come_with_who_said_them(tmp_path: Path) -> None:
+def test_captions_record_their_model(tmp_path: Path) -> None:
     counts = counts_of(tmp_path / "out", Oracle(), captions=True)
     assert counts["captions"] == 9
     first = lines_of(tmp_path / "out" / "data" / "scenes.jsonl")[0]
@@ -331,20 +331,20 @@ def test_captions_come_with_who_said_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"iou": 0.6}, "holds what another plan made"),
-        ({"prompts": Prompts(describe="Describe <region>.")}, "holds what another plan made"),
+        ({"iou": 0.6}, "holds the output of another plan"),
+        ({"prompts": Prompts(describe="Describe <region>.")}, "holds the output of another plan"),
     ],
 )
 def test_a_folder_belongs_to_one_plan(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     spec = "scenes:train,count=1"
     first = counts_of(tmp_path / "out", Oracle(), spec)
-    # finished: nothing is asked again
+    # a finished run asks nothing again
     assert counts_of(tmp_path / "out", Oracle(dies_at=1), spec) == first
     with pytest.raises(RecipeError, match=words):
         counts_of(tmp_path / "out", Oracle(), spec, **change)
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine").touch()
     with pytest.raises(StorageError, match="is not empty"):
         counts_of(tmp_path, Oracle())
@@ -365,7 +365,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
         (lambda: BootstrapPlan((open_source(SCENES),), {}), "lacks its name"),
     ],
 )
-def test_plans_that_cannot_be_carried_out_are_refused(make: Any, words: str) -> None:
+def test_invalid_plans_are_refused(make: Any, words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         make()
 
@@ -391,14 +391,14 @@ def run(out: Path, *arguments: object) -> int:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Give the bytes of a run that nothing interrupts."""
+    """Return the bytes of an uninterrupted run."""
     out = tmp_path_factory.mktemp("whole") / "out"
     counts_of(out, Oracle())
     return bytes_of(out)
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_goes_on_with_the_same_bytes(
+def test_a_killed_run_continues_with_the_same_bytes(
     tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
     out = tmp_path / "out"
@@ -413,22 +413,22 @@ def test_a_run_that_is_killed_goes_on_with_the_same_bytes(
 
 
 @pytest.mark.slow
-def test_any_number_of_processes_gives_the_same_bytes_whatever_is_killed(
+def test_killed_workers_and_their_number_do_not_change_the_bytes(
     tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
     assert run(tmp_path / "two", 2, 0) == 0
     assert bytes_of(tmp_path / "two") == whole
-    # one worker, which is started again
+    # kill one worker, which is started again
     assert run(tmp_path / "worker", 2, 3, tmp_path / "mark") == 0
     assert (tmp_path / "mark").exists()
     assert bytes_of(tmp_path / "worker") == whole
-    # all of it but the workers, which end by themselves
+    # kill the parent; the workers end by themselves
     assert run(tmp_path / "parent", 2, 3, "", "parent") == -signal.SIGKILL
     assert run(tmp_path / "parent", 3, 0) == 0
     assert bytes_of(tmp_path / "parent") == whole
 
 
-def test_lines_that_are_lost_in_a_group_are_made_again_alone(
+def test_only_the_lost_lines_of_a_group_are_added_again(
     tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
     out = tmp_path / "out"
@@ -453,7 +453,7 @@ def test_lines_that_are_lost_in_a_group_are_made_again_alone(
     assert bytes_of(out) == whole
 
 
-def test_a_second_run_is_kept_out(tmp_path: Path) -> None:
+def test_a_folder_is_locked_during_a_run(tmp_path: Path) -> None:
     class Nosy(Oracle):
         def ask_many(self, questions: Sequence[Question], /) -> list[Answer]:
             with pytest.raises(LockedError):
@@ -464,7 +464,7 @@ def test_a_second_run_is_kept_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("level", ["plain", "standard", "hard"])
-def test_the_judge_agrees_with_descriptions_that_are_true(level: str) -> None:
+def test_the_judge_accepts_true_descriptions(level: str) -> None:
     for number in range(30):
         facts = Facts(draw_scene(7, number, level=level, split="train"))
         words = [full_description(facts, index) for index in range(facts.count)]
@@ -479,7 +479,7 @@ def test_the_judge_agrees_with_descriptions_that_are_true(level: str) -> None:
                     assert not judge(facts, other, description).is_true
 
 
-def test_the_judge_reads_no_more_than_it_knows() -> None:
+def test_the_judge_does_not_read_unknown_words() -> None:
     facts = Facts(draw_scene(7, 0, level="plain", split="train"))
     for words in ("", "A large thing.", "A shiny circle.", "A red circle on the left.", "Red."):
         assert not judge(facts, 0, words).is_read
@@ -490,7 +490,7 @@ def test_the_judge_reads_no_more_than_it_knows() -> None:
 
 
 @pytest.mark.slow
-def test_a_real_model_makes_what_a_build_reads(deixis: Run, tmp_path: Path) -> None:
+def test_a_build_reads_the_output_of_a_real_model(deixis: Run, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ["--min-area", 0, "--captions", "--batch-size", 8, "--out", out]
     spec = "scenes:train,count=6,seed=31337,level=plain"
@@ -532,7 +532,7 @@ def test_a_real_model_gives_the_same_bytes_on_two_processes(deixis: Run, tmp_pat
         (["--source", "nope:x"], "source 'nope:x'"),
     ],
 )
-def test_the_command_refuses_what_it_cannot_do(
+def test_the_command_refuses_invalid_options(
     deixis: Run, tmp_path: Path, options: list[str], words: str
 ) -> None:
     source = ["--source", "scenes:train,count=1"]
@@ -543,7 +543,7 @@ def test_the_command_refuses_what_it_cannot_do(
 
 
 def main(out: str, workers: str, dies_at: str, mark: str = "", who: str = "") -> None:
-    """Bootstrap the scenes, and die on the way where ``dies_at`` is a call."""
+    """Bootstrap the scenes; die at call number ``dies_at`` if it is given."""
     asker = Oracle(dies_at=int(dies_at), kills_parent=bool(who), mark=Path(mark) if mark else None)
     bootstrap(plan_of(SCENES), Path(out), open_model=asker.copy, read=blank, workers=int(workers))
 

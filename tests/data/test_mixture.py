@@ -11,19 +11,19 @@ from deixis.errors import RecipeError
 
 
 @pytest.mark.parametrize("name", sorted(MIXTURES))
-def test_named_mixtures_are_made_of_drawn_scenes(name: str, tmp_path: Path) -> None:
+def test_named_mixtures_apply_to_drawn_scenes(name: str, tmp_path: Path) -> None:
     mixture = parse_mixture(name, known=TASKS)
     assert parse_mixture(str(mixture), known=TASKS) == mixture
     build(plan_of("scenes:train,count=30,seed=3", tasks=name), tmp_path / "out")
     asked = Counter(row["task"] for row in BuiltDataset(tmp_path / "out").rows())
-    # what scenes have no annotations for: cut-outs described, questions with options
+    # drawn scenes have no descriptions of cut-outs and no questions with options
     missing = {entry for entry, _ in mixture.rates if not set(entry.split("|")) & set(asked)}
     assert missing <= {"choice", "conversation", "region_qa", "vqa|vqa_reason|region_qa"}
     assert set(asked) <= {task for entry, _ in mixture.rates for task in entry.split("|")}
 
 
-def test_of_several_tasks_each_try_makes_one_that_applies(tmp_path: Path) -> None:
-    # nobody describes, and most images have no relation
+def test_each_try_of_several_tasks_uses_one_that_applies(tmp_path: Path) -> None:
+    # no instance has a description, and most images have no relation
     records = [line(number, expressions=[], relations=[]) for number in range(60)]
     lines = write_lines(tmp_path / "lines.jsonl", records)
     build(plan_of(f"jsonl:{lines}", tasks="relation|rec|detection|count"), tmp_path / "out")
@@ -34,7 +34,7 @@ def test_of_several_tasks_each_try_makes_one_that_applies(tmp_path: Path) -> Non
     assert min(asked.values()) > 15
 
 
-def test_an_entry_does_not_change_what_others_ask(tmp_path: Path) -> None:
+def test_an_entry_does_not_change_the_turns_of_others(tmp_path: Path) -> None:
     lines = write_lines(tmp_path / "lines.jsonl", [line(number) for number in range(30)])
 
     def made(tasks: str) -> dict[str, str]:
@@ -50,7 +50,7 @@ def test_an_entry_does_not_change_what_others_ask(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["rec|", "rec|nothing", "rec||res", "rec|res*0", "rec|res,rec"])
-def test_what_is_no_mixture_is_refused(text: str) -> None:
+def test_invalid_mixtures_are_refused(text: str) -> None:
     with pytest.raises(RecipeError):
         parse_mixture(text, known=TASKS)
 
@@ -73,7 +73,7 @@ def test_rules_belong_to_the_plan(tmp_path: Path) -> None:
         build(changed, tmp_path / "out")
 
 
-def test_rules_do_what_they_say(tmp_path: Path) -> None:
+def test_absent_share_decides_which_detections_are_denied(tmp_path: Path) -> None:
     for share in (0, 1):
         rules = parse_rules("deixis", [f"absent_share={share}"])
         plan = plan_of("scenes:train,count=20", tasks="detection", rules=rules)
@@ -99,7 +99,7 @@ def test_rules_do_what_they_say(tmp_path: Path) -> None:
         ("deixis", "region_kinds=box|blob", "expected some of"),
     ],
 )
-def test_rules_that_are_none_are_refused(name: str, change: str, words: str) -> None:
+def test_invalid_rules_of_a_plan_are_refused(name: str, change: str, words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         parse_rules(name, [change] if change else [])
 
@@ -111,5 +111,5 @@ def test_wordings_without_a_record_are_refused(tmp_path: Path) -> None:
     assert set(extra) == {"wordings"}
     sources = plan_of("scenes:train,count=2").sources
     BuildPlan(sources, Mixture((("caption", 1.0),)), rules=rules, extra=extra)
-    with pytest.raises(RecipeError, match="no record of them"):
+    with pytest.raises(RecipeError, match="the plan does not record them"):
         BuildPlan(sources, Mixture((("caption", 1.0),)), rules=rules)

@@ -32,7 +32,7 @@ from deixis.structures import Answer, GroundedText, ImageArray
 
 @dataclass
 class Painter:
-    """Names the colour in the middle of what is left; ``calls`` are kept."""
+    """Names the colour in the middle of the cut-out; keeps its ``calls``."""
 
     record: dict[str, str] = field(default_factory=lambda: {"name": "painter"})
     calls: list[int] = field(default_factory=list)
@@ -56,7 +56,7 @@ def read(path: Path) -> ImageArray:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Give a folder of pictures and masks: four of a ball or a leaf, and one of nothing."""
+    """Return a folder of pictures and masks: four show a ball or a leaf, one is empty."""
     folder = tmp_path / "photos"
     colors = [(200, 30, 30), (30, 200, 30), (200, 30, 30), (30, 200, 30), (60, 60, 60)]
     for place in ("images", "masks"):
@@ -76,7 +76,7 @@ def plan_of(photos: Path, **options: Any) -> SalientPlan:
     return SalientPlan((open_source(spec),), {"name": "painter"}, **{"batch_size": 2} | options)
 
 
-def test_the_rest_of_a_picture_becomes_grey() -> None:
+def test_the_background_of_a_cut_out_becomes_grey() -> None:
     image = np.arange(40 * 60 * 3, dtype=np.uint32).astype(np.uint8).reshape(40, 60, 3)
     array = np.zeros((40, 60), bool)
     array[10:20, 30:50] = True
@@ -109,7 +109,7 @@ def test_a_description_gives_a_tag_by_rules(said: str, cleaned: str, tag: str) -
     assert tag_of(said) == tag
 
 
-def test_a_mask_becomes_an_instruction(photos: Path, tmp_path: Path, deixis: Run) -> None:
+def test_a_mask_becomes_a_salient_turn(photos: Path, tmp_path: Path, deixis: Run) -> None:
     result = build_salient(plan_of(photos), tmp_path / "out", Painter(), read=read)
     assert result.manifest["sources"]["saliency"]["image_fates"] == {
         "described": 4,
@@ -140,7 +140,7 @@ def test_a_mask_becomes_an_instruction(photos: Path, tmp_path: Path, deixis: Run
     assert phrase.masks[0].area == 24 * 20
 
 
-def test_a_build_that_is_stopped_goes_on_with_the_same_bytes(photos: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_continues_with_the_same_bytes(photos: Path, tmp_path: Path) -> None:
     build_salient(plan_of(photos), tmp_path / "whole", Painter(), read=read)
     out = tmp_path / "out"
 
@@ -161,7 +161,7 @@ def test_a_build_that_is_stopped_goes_on_with_the_same_bytes(photos: Path, tmp_p
     build_salient(plan_of(photos), out, again, read=read)
     assert again.calls == [2, 1]
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
-    with pytest.raises(RecipeError, match="holds what another plan made"):
+    with pytest.raises(RecipeError, match="holds the output of another plan"):
         build_salient(plan_of(photos, limit=2), out, Painter(), read=read)
 
 
@@ -175,7 +175,7 @@ def test_without_a_subject_nothing_is_described(tmp_path: Path) -> None:
 
 
 class Speaking:
-    """Says what it was asked."""
+    """Returns the questions as answers."""
 
     def ask_many(self, questions: Any, /) -> list[Answer]:
         return [
@@ -244,7 +244,7 @@ def test_a_captioner_of_transformers_is_loaded_from_its_folder(tmp_path: Path) -
 
 @dataclass
 class Served:
-    """What an endpoint was asked, and what it is to answer: a status, headers and a body."""
+    """The requests to an endpoint, and its answers: status, headers and body."""
 
     url: str
     answers: list[tuple[int, dict[str, str], bytes]]
@@ -253,7 +253,7 @@ class Served:
 
 @pytest.fixture
 def served() -> Iterator[Served]:
-    """Give an endpoint on this machine."""
+    """Start an endpoint on this machine."""
     state = Served("", [])
 
     class Handler(BaseHTTPRequestHandler):
@@ -304,14 +304,14 @@ def test_an_endpoint_is_sent_the_crop_and_the_key(
     [
         ((401, {}, b"no"), "answered 401"),
         ((302, {"Location": "http://127.0.0.1:9/elsewhere"}, b""), "answered 302"),
-        ((200, {}, b"{"), "no answer that can be read"),
-        ((200, {}, b'{"choices": []}'), "no answer that can be read"),
-        ((200, {}, b'{"choices": [{"message": {"content": [1]}}]}'), "no answer that can be read"),
+        ((200, {}, b"{"), "the answer cannot be read"),
+        ((200, {}, b'{"choices": []}'), "the answer cannot be read"),
+        ((200, {}, b'{"choices": [{"message": {"content": [1]}}]}'), "the answer cannot be read"),
         ((200, {}, b" " * (MAX_ANSWER_BYTES + 1)), "more than 1048576 bytes"),
         ((500, {}, b""), "answered 500"),
     ],
 )
-def test_an_endpoint_that_does_not_answer_well_is_an_error(
+def test_a_bad_answer_of_an_endpoint_is_an_error(
     served: Served, answer: tuple[int, dict[str, str], bytes], words: str
 ) -> None:
     served.answers += [answer] * 2
@@ -320,7 +320,7 @@ def test_an_endpoint_that_does_not_answer_well_is_an_error(
         endpoint.ask(np.zeros((4, 4, 3), np.uint8), "What is it?")
 
 
-def test_an_endpoint_that_is_not_there_is_an_error() -> None:
+def test_an_unreachable_endpoint_is_an_error() -> None:
     endpoint = Endpoint("http://127.0.0.1:9/v1", "large", attempts=1, timeout=2)
     with pytest.raises(DeixisError, match="does not answer"):
         endpoint.ask(np.zeros((4, 4, 3), np.uint8), "What is it?")
@@ -329,12 +329,12 @@ def test_an_endpoint_that_is_not_there_is_an_error() -> None:
 @pytest.mark.parametrize(
     "url", ["file:///etc/passwd", "ftp://host/v1", "http://", "http://me:key@host/v1", "host/v1"]
 )
-def test_an_address_that_is_none_is_refused(url: str) -> None:
+def test_an_invalid_address_is_refused(url: str) -> None:
     with pytest.raises(RecipeError, match="endpoint"):
         Endpoint(url, "large")
 
 
-def test_a_key_is_not_sent_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_not_sent_over_plain_http(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_VARIABLE, "a secret")
     with pytest.raises(RecipeError, match="https only"):
         Endpoint("http://192.0.2.1/v1", "large", timeout=1).ask(
@@ -356,7 +356,7 @@ def test_the_command_describes_with_the_shipped_model(deixis: Run, tmp_path: Pat
 
 
 @pytest.mark.parametrize("captioner", ["nothing", "hf:", "openai:http://localhost/v1"])
-def test_the_command_refuses_a_captioner_that_is_none(
+def test_the_command_refuses_an_unknown_captioner(
     deixis: Run, tmp_path: Path, captioner: str
 ) -> None:
     source = ["--source", "scenes:train,count=1"]

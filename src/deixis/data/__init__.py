@@ -1,1 +1,1 @@
-"""Where samples come from: drawn scenes, annotation files, and the tasks made of them."""
+"""Samples from drawn scenes and annotation files, and the tasks made from them."""

@@ -1,4 +1,4 @@
-"""What a data set holds, and what was left out of it and why."""
+"""Reports on a built data set: its contents, and the records left out with the reasons."""
 
 import hashlib
 from collections import Counter
@@ -23,7 +23,7 @@ _THIRDS = ("left", "middle", "right"), ("top", "middle", "bottom")
 
 @dataclass(slots=True)
 class Counts:
-    """Counts over the rows of a data set; every one is of turns unless it says otherwise."""
+    """Counts over the rows of a data set; they count turns unless their name says otherwise."""
 
     conversations: int = 0
     turns: int = 0
@@ -116,7 +116,7 @@ def count_rows(rows: Iterable[Mapping[str, Any]]) -> Counts:
     """Count rows of shards.
 
     Raises:
-        CheckpointError: A row is not what a build writes.
+        CheckpointError: A row is damaged.
     """
     counts = Counts()
     for row in rows:
@@ -130,10 +130,10 @@ def count_rows(rows: Iterable[Mapping[str, Any]]) -> Counts:
 
 
 def report(dataset: BuiltDataset) -> dict[str, Any]:
-    """Everything that there is to say about a data set, as plain data.
+    """Return the contents and omissions of a data set as plain data.
 
-    Sizes of boxes are COCO's: small below 32 squared pixels, large from 96 squared on. Places are
-    the ninth of the image in which a box's centre lies.
+    Box sizes are COCO's: small below 32 squared pixels, large from 96 squared. The place of a box is
+    the ninth of the image that contains its centre.
     """
     counts = count_rows(dataset.rows())
     manifest = dataset.manifest
@@ -174,7 +174,7 @@ def _by_start(counts: Counter[str]) -> dict[str, int]:
 
 
 def as_text(content: Mapping[str, Any]) -> str:
-    """A report as lines for a terminal."""
+    """Return a report as text for a terminal."""
     first = (
         f"{content['conversations']} conversations, {content['turns']} turns, "
         f"{content['images']} images; {content['same_question_twice']} questions asked twice "

@@ -1,4 +1,4 @@
-"""Which tasks, how often: what a build makes of each image."""
+"""Mixtures: the tasks of a build and their rates."""
 
 import re
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ _ENTRY = re.compile(r"([a-z][a-z0-9_]*(?:\|[a-z][a-z0-9_]*)*)(?:\*(\d+(?:\.\d+)?
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Tasks, each with its rate: how many times it is tried on each image, on average.
+    """Tasks with rates; a rate is the average number of tries per image.
 
-    A rate of 0.25 tries it on every fourth image, drawn by the image's own seed; 2 tries twice.
-    Of several tasks in one entry, as ``rec|reg|count``, each try makes one that applies to the image.
+    A rate of 0.25 tries the task on one in four images, chosen by the image's seed; 2 tries it twice.
+    Each try of an entry of several tasks, as ``rec|reg|count``, uses one that applies to the image.
     """
 
     rates: tuple[tuple[str, float], ...]
@@ -37,10 +37,10 @@ def parse_mixture(text: str, *, known: Mapping[str, object]) -> Mixture:
 
     Args:
         text: Task names with rates, or one name of `MIXTURES`.
-        known: Names of tasks that there are.
+        known: All tasks by name.
 
     Raises:
-        RecipeError: A task is unknown, comes twice, or has a rate that is none.
+        RecipeError: A task is unknown, appears twice, or its rate is not a number from 0 to 1000.
     """
     if text in MIXTURES:
         return Mixture(tuple(MIXTURES[text].items()))
@@ -69,7 +69,7 @@ MIXTURES: Mapping[str, Mapping[str, float]] = {
         "region_qa": 1,
         "vqa": 1,
     },
-    # one task of referential comprehension an image (Pink, section 3.2), beside what other data give
+    # one task of referential comprehension per image (Pink, section 3.2), and other data
     "pink": {
         "relation|relation_object_box|relation_object_class|relation_object_both"
         "|quadrant_box|quadrant_class|quadrant_both|count_words|count_example"
@@ -91,7 +91,7 @@ MIXTURES: Mapping[str, Mapping[str, float]] = {
         "caption_detailed": 1,
         "conversation": 1,
     },
-    # at most three expressions or classes an image, as in u-LLaVA's public code
+    # at most three expressions or classes per image, as in u-LLaVA's public code
     "ullava": {
         "res": 3,
         "semantic": 3,
@@ -100,7 +100,7 @@ MIXTURES: Mapping[str, Mapping[str, float]] = {
         "caption|video_caption": 1,
         "conversation": 1,
     },
-    # REF-VLM's Table I: rates are the samples used of each kind, in those of VQA (1.31 million)
+    # REF-VLM's Table I: rates are the samples of each kind relative to VQA (1.31 million)
     "refvlm": {
         "caption|caption_detailed": 0.6,
         "vqa|vqa_reason|region_qa": 1,
@@ -122,5 +122,5 @@ MIXTURES: Mapping[str, Mapping[str, float]] = {
         "conversation": 1,
     },
 }
-"""Mixtures by name: our own, and those of the papers. What an image has no annotations for, it is not
-asked; so a mixture of several sources takes of each what it holds."""
+"""Mixtures by name: deixis's and the papers'. Tasks that need annotations an image lacks are skipped
+for that image, so one mixture can serve sources with different annotations."""

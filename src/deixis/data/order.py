@@ -1,8 +1,8 @@
-"""An order of all rows that needs no memory: every epoch another, any place of it at once.
+"""A shuffled order of all rows that needs no memory and gives any position directly.
 
-A Feistel network permutes the numbers below the next power of four; numbers beyond the count are sent
-through it again until one is below ("cycle walking", at most four times on average). The state of
-a run is one integer: the place in the stream.
+A Feistel network permutes the numbers below the next power of four. A result beyond the count goes
+through the network again until it is below ("cycle walking", at most four times on average). The
+state of a run is one integer: the position in the stream.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ _ROUNDS = 6
 
 @dataclass(frozen=True, slots=True)
 class ShuffledOrder:
-    """An endless stream over ``count`` rows: each epoch has every row once, in its own order."""
+    """An endless stream over ``count`` rows: each epoch has every row once, in another order."""
 
     count: int
     seed: int = 0
@@ -23,7 +23,7 @@ class ShuffledOrder:
             raise ValueError(f"an order of {self.count} rows: expected at least one")
 
     def at(self, place: int) -> int:
-        """The row at a place of the stream, from 0 on."""
+        """Return the row at a position of the stream; positions count from 0."""
         epoch, number = divmod(place, self.count)
         half = max((self.count - 1).bit_length() + 1, 2) // 2
         keys = _keys(self.seed, epoch)

@@ -1,4 +1,4 @@
-"""A source with images that hang, or kill whoever reads them."""
+"""A source with images that hang or crash the process that reads them."""
 
 import ctypes
 import os
@@ -19,7 +19,7 @@ ROOT = Path("/nowhere")
 
 @dataclass(frozen=True)
 class Hostile:
-    """Images by number; ``harm`` says what reading one of them does."""
+    """Images by number; ``harm`` names the effect of reading an image."""
 
     harm: dict[int, str]
     count: int = 60
@@ -33,7 +33,7 @@ class Hostile:
             yield Part(f"{number:03d}", "image", "", f"image {number}", str(number))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:  # noqa: ARG002
-        """Make a sample, or do harm."""
+        """Make a sample, or hang or crash."""
         match self.harm.get(int(key)):
             case "crash":
                 os.kill(os.getpid(), signal.SIGSEGV)

@@ -1,4 +1,4 @@
-"""Build many lines, with and without hostile ones among them, and compare.
+"""Build many lines with and without hostile lines, and compare the data sets.
 
 Run by a test in a process of its own: type checks at run time would take most of the time.
 """
@@ -17,11 +17,11 @@ from annotated import line, plan_of
 from deixis.data.build import Budget, BuiltDataset, build, verify
 
 EACH = 3
-"""How often each kind of hostile line comes."""
+"""Number of hostile lines of each kind."""
 
 
 def hostile(number: int) -> Iterator[tuple[str | None, str]]:
-    """A line of every kind, with the code that it is quarantined by; None where it is accepted."""
+    """Yield a line of every kind with its quarantine code; None if the line is accepted."""
 
     def of(box: Any = None, mask: Any = None, **changes: Any) -> str:
         thing = {"category": "cat", "box": box or [1, 2, 30, 40]}
@@ -62,12 +62,12 @@ def hostile(number: int) -> Iterator[tuple[str | None, str]]:
 
 
 def main(folder: Path, count: int) -> None:
-    """Build both, compare, and print what was found."""
+    """Build both data sets, compare them and print the result."""
     good = [json.dumps(line(number)) for number in range(count)]
     (folder / "clean.jsonl").write_text("\n".join(good) + "\n")
     kinds = [code for code, _ in hostile(0)]
     bad = [text for step in range(EACH) for _, text in hostile(count + 1 + step)]
-    # each hostile line is an image of its own, and the images that it lies among are good
+    # each hostile line is a separate image; the other images are good
     every = count // len(bad)
     bad = [
         text.replace(f"image-{count + 1 + at // len(kinds):06d}", f"image-{at * every:06d}x")

@@ -1,4 +1,4 @@
-"""Ways to decode a picture that end badly; they travel to another process."""
+"""Decoders that hang, crash or fail; they are pickled for another process."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from deixis.geometry import ImageSize
 
 
 def by_name(picture: Path | bytes) -> object:
-    """Hang or die over a picture, as its bytes say."""
+    """Hang or crash, as the bytes of the picture say."""
     word = picture if isinstance(picture, bytes) else picture.read_bytes()
     if word == b"hang":
         time.sleep(600)

@@ -30,14 +30,14 @@ def lines(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
-    """Give lines and the bytes of their build where nothing interrupts it."""
+    """Return annotations and the bytes of their uninterrupted build."""
     folder = tmp_path_factory.mktemp("whole")
     path = write_lines(folder / "lines.jsonl", [line(number) for number in range(160)])
     build(plan_of(f"jsonl:{path}"), folder / "out")
     return path, bytes_of(folder / "out")
 
 
-def test_everything_that_goes_in_is_accounted_for(lines: Path, tmp_path: Path) -> None:
+def test_every_image_and_record_is_counted(lines: Path, tmp_path: Path) -> None:
     result = build(plan_of(f"jsonl:{lines}"), tmp_path / "out")
     source = result.manifest["sources"]["jsonl"]
     assert source["images"] == 160 == source["used"]
@@ -48,7 +48,7 @@ def test_everything_that_goes_in_is_accounted_for(lines: Path, tmp_path: Path) -
     assert not (tmp_path / "out" / ".build").exists()
 
 
-def test_conversations_come_back_as_they_were_made(lines: Path, tmp_path: Path) -> None:
+def test_stored_conversations_read_back_unchanged(lines: Path, tmp_path: Path) -> None:
     build(plan_of(f"jsonl:{lines}", tasks="detection,segmentation,reg,caption"), tmp_path / "out")
     dataset = BuiltDataset(tmp_path / "out", roots={"jsonl": tmp_path})
     kinds = set()
@@ -68,13 +68,13 @@ def test_conversations_come_back_as_they_were_made(lines: Path, tmp_path: Path) 
     assert "literal <REF> and “quotes”" in captions[0]["turns"]
 
 
-def test_the_number_of_workers_does_not_show(lines: Path, tmp_path: Path) -> None:
+def test_the_number_of_workers_does_not_change_the_bytes(lines: Path, tmp_path: Path) -> None:
     for workers in (1, 3):
         build(plan_of(f"jsonl:{lines}"), tmp_path / str(workers), workers=workers)
     assert bytes_of(tmp_path / "1") == bytes_of(tmp_path / "3")
 
 
-def test_the_order_of_the_file_does_not_show(lines: Path, tmp_path: Path) -> None:
+def test_the_order_of_the_file_does_not_change_the_bytes(lines: Path, tmp_path: Path) -> None:
     build(plan_of(f"jsonl:{lines}"), tmp_path / "out")
     written = lines.read_text().splitlines()
     np.random.default_rng(1).shuffle(written)
@@ -87,7 +87,7 @@ def test_the_order_of_the_file_does_not_show(lines: Path, tmp_path: Path) -> Non
     }
 
 
-def test_another_seed_asks_otherwise(lines: Path, tmp_path: Path) -> None:
+def test_another_seed_gives_other_questions(lines: Path, tmp_path: Path) -> None:
     build(plan_of(f"jsonl:{lines}", seed=1), tmp_path / "one")
     build(plan_of(f"jsonl:{lines}", seed=2), tmp_path / "two")
     rows = [
@@ -96,7 +96,7 @@ def test_another_seed_asks_otherwise(lines: Path, tmp_path: Path) -> None:
     assert rows[0] != rows[1]
 
 
-def test_a_task_keeps_its_choices_whatever_stands_beside_it(lines: Path, tmp_path: Path) -> None:
+def test_other_tasks_do_not_change_the_choices_of_a_task(lines: Path, tmp_path: Path) -> None:
     build(plan_of(f"jsonl:{lines}", tasks="detection"), tmp_path / "alone")
     build(plan_of(f"jsonl:{lines}", tasks="rec,caption,detection,count"), tmp_path / "beside")
 
@@ -107,7 +107,7 @@ def test_a_task_keeps_its_choices_whatever_stands_beside_it(lines: Path, tmp_pat
     assert detections("alone") == detections("beside")
 
 
-def test_bad_lines_change_nothing_for_the_good_ones(tmp_path: Path) -> None:
+def test_bad_lines_do_not_change_the_rows_of_good_lines(tmp_path: Path) -> None:
     good = [line(number) for number in range(240)]
     build(plan_of(f"jsonl:{write_lines(tmp_path / 'clean.jsonl', good)}"), tmp_path / "clean")
     bad: list[dict[str, object] | str] = [
@@ -154,7 +154,7 @@ def test_bad_lines_change_nothing_for_the_good_ones(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_thousands_of_lines_are_built_beside_hostile_ones(tmp_path: Path) -> None:
+def test_hostile_lines_do_not_change_thousands_of_good_ones(tmp_path: Path) -> None:
     script = Path(__file__).parent / "many_lines.py"
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     ended = subprocess.run(  # noqa: S603
@@ -177,23 +177,23 @@ def test_thousands_of_lines_are_built_beside_hostile_ones(tmp_path: Path) -> Non
 
 
 def test_problems_without_an_image_count_against_the_whole_source(tmp_path: Path) -> None:
-    # as many as one in a hundred of all, and more than that of the first shard
+    # 1% of all images, but more than 1% of the first shard
     lines: list[dict[str, object] | str] = [line(number) for number in range(500)]
     path = write_lines(tmp_path / "lines.jsonl", [*["[]"] * 5, *lines])
     build(plan_of(f"jsonl:{path}"), tmp_path / "out")
     path = write_lines(tmp_path / "more.jsonl", [*["[]"] * 6, *lines])
-    with pytest.raises(BudgetError, match="6 of 506 images are at fault"):
+    with pytest.raises(BudgetError, match="6 of 506 images have problems"):
         build(plan_of(f"jsonl:{path}"), tmp_path / "more")
 
 
-def test_an_image_with_a_problem_is_not_taken_for_exhaustive(tmp_path: Path) -> None:
+def test_an_image_with_a_problem_is_not_exhaustive(tmp_path: Path) -> None:
     broken = line(4, objects=[*line(4)["objects"], {"category": 5, "box": [5, 5, 5, 5]}])
     path = write_lines(tmp_path / "lines.jsonl", [broken])
     build(plan_of(f"jsonl:{path}", tasks="count,detection,rec"), tmp_path / "out")
     assert [row["task"] for row in BuiltDataset(tmp_path / "out").rows()] == ["rec"]
 
 
-def test_a_problem_of_a_known_class_costs_that_class_alone(tmp_path: Path) -> None:
+def test_a_problem_of_a_known_class_affects_only_that_class(tmp_path: Path) -> None:
     broken = line(4, objects=[*line(4)["objects"], {"category": "cat", "box": [5, 5, 5, 5]}])
     path = write_lines(tmp_path / "lines.jsonl", [broken])
     build(plan_of(f"jsonl:{path}", tasks="count*20,detection_all"), tmp_path / "out")
@@ -216,7 +216,7 @@ def test_a_source_over_its_budget_stops_the_build(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "manifest.json").exists()
     with pytest.raises(AnnotationError, match="not finished"):
         BuiltDataset(tmp_path / "out")
-    # what was done is kept, and a wider budget finishes it
+    # finished shards are kept, and a larger budget finishes the build
     result = build(plan, tmp_path / "out", budget=Budget(share=0.1))
     assert result.manifest["sources"]["jsonl"]["quarantined"] == 15
 
@@ -283,7 +283,7 @@ def test_a_build_killed_at_any_time_ends_with_the_same_bytes(tmp_path: Path) -> 
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
 
 
-def test_a_shard_that_was_damaged_meanwhile_is_made_again(lines: Path, tmp_path: Path) -> None:
+def test_a_damaged_shard_is_made_again(lines: Path, tmp_path: Path) -> None:
     lines_text = lines.read_text().splitlines()
     lines_text[150] = lines_text[150].replace('"width": 200', '"width": "wide"')
     lines_text[155] = lines_text[155].replace('"width": 200', '"width": "wide"')
@@ -297,7 +297,7 @@ def test_a_shard_that_was_damaged_meanwhile_is_made_again(lines: Path, tmp_path:
     verify(tmp_path / "out")
 
 
-def test_a_finished_build_is_left_alone(lines: Path, tmp_path: Path) -> None:
+def test_a_finished_build_is_not_changed(lines: Path, tmp_path: Path) -> None:
     build(plan_of(f"jsonl:{lines}"), tmp_path / "out")
     before = bytes_of(tmp_path / "out")
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.parquet")}
@@ -327,7 +327,7 @@ with locked(Path({out!r})):
 """
 
 
-def test_two_builds_into_one_folder_do_not_meet(lines: Path, tmp_path: Path) -> None:
+def test_a_folder_is_locked_during_a_build(lines: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", _HOLDER.format(out=str(tmp_path / "out"))]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as other:  # noqa: S603
         assert other.stdout is not None
@@ -335,11 +335,11 @@ def test_two_builds_into_one_folder_do_not_meet(lines: Path, tmp_path: Path) -> 
         with pytest.raises(LockedError, match=f"process {other.pid}"):
             build(plan_of(f"jsonl:{lines}"), tmp_path / "out")
         other.kill()
-    # the lock of the dead is no lock
+    # a dead process holds no lock
     build(plan_of(f"jsonl:{lines}"), tmp_path / "out")
 
 
-def test_a_full_disk_leaves_nothing_half_there(
+def test_a_full_disk_leaves_no_partial_files(
     tmp_path: Path, whole: tuple[Path, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines, expected = whole
@@ -392,7 +392,7 @@ def test_several_turns_of_an_image_share_a_conversation(lines: Path, tmp_path: P
     assert all(row["independent"] for row in several)
 
 
-def test_sources_of_one_name_are_told_apart(lines: Path, tmp_path: Path) -> None:
+def test_sources_with_one_name_get_different_names(lines: Path, tmp_path: Path) -> None:
     other = write_lines(tmp_path / "other.jsonl", [line(number) for number in range(30)])
     result = build(plan_of(f"jsonl:{lines}", f"jsonl:{other}"), tmp_path / "out")
     assert list(result.manifest["sources"]) == ["jsonl", "jsonl-2"]
@@ -400,7 +400,7 @@ def test_sources_of_one_name_are_told_apart(lines: Path, tmp_path: Path) -> None
     assert len(set(ids)) == len(ids)
 
 
-def test_the_plan_says_what_was_asked(lines: Path, tmp_path: Path) -> None:
+def test_the_plan_records_the_mixture(lines: Path, tmp_path: Path) -> None:
     build(plan_of(f"jsonl:{lines}", tasks="rec*0.25,caption*2"), tmp_path / "out")
     plan = json.loads((tmp_path / "out" / "plan.json").read_text())
     assert plan["mixture"] == "rec*0.25,caption*2"
@@ -409,14 +409,14 @@ def test_the_plan_says_what_was_asked(lines: Path, tmp_path: Path) -> None:
     assert tasks["caption"] > 280  # the same question twice is asked once
 
 
-def test_a_build_stops_before_a_disk_that_is_too_small_is_full(
+def test_a_build_stops_before_it_fills_a_small_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = write_lines(tmp_path / "lines.jsonl", [line(number) for number in range(200)])
     plan = plan_of(f"jsonl:{lines}")
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(StorageError, match=r"needed for the 7 shards .* and 0 MiB are free\nhint"):
+    with pytest.raises(StorageError, match=r"remaining 7 shards need .* but 0 MiB are free\nhint"):
         build(plan, tmp_path / "out")
     monkeypatch.undo()
     build(plan, tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Built data sets that are not as they were built: one error each, from every way to read them."""
+"""Every reader of a damaged data set raises one typed error."""
 
 import json
 import shutil
@@ -46,7 +46,7 @@ def change_manifest(folder: Path, change: Callable[[Any], object]) -> None:
 
 
 def change_rows(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change the first row of the first shard, and the manifest so that its digest fits."""
+    """Change the first row of the first shard, and the digest in the manifest."""
     path = folder / SHARD
     table = pq.read_table(path)
     rows = table.to_pylist()
@@ -72,7 +72,7 @@ def readers(folder: Path) -> list[Callable[[], object]]:
     ]
 
 
-def test_what_is_whole_is_read_in_every_way(whole: Path) -> None:
+def test_every_reader_reads_an_undamaged_data_set(whole: Path) -> None:
     for read in readers(whole):
         assert read()
 
@@ -86,7 +86,10 @@ MANIFESTS: dict[str, tuple[Callable[[Any], object], str]] = {
     "no rows": (lambda one: one["shards"][0].pop("rows"), r"shards\[0\]: no 'rows'"),
     "no root": (lambda one: one["sources"]["jsonl"].pop("root"), "jsonl.*no 'root'"),
     "no filter": (lambda one: one["sources"]["jsonl"]["filtered"].clear(), "no_task_applies"),
-    "a shard that is a text": (lambda one: one["shards"].append("x"), r"shards\[2\]: expected an"),
+    "a shard that is a text": (
+        lambda one: one["shards"].append("x"),
+        r"shards\[2\]: expected a JSON object",
+    ),
     "a negative count": (
         lambda one: one["shards"][0].update(rows=-1),
         r"shards\[0\]: rows: expected a count, got -1",
@@ -106,7 +109,7 @@ MANIFESTS: dict[str, tuple[Callable[[Any], object], str]] = {
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
-def test_a_manifest_that_says_too_little_is_refused_by_all(damaged: Path, name: str) -> None:
+def test_every_reader_refuses_an_incomplete_manifest(damaged: Path, name: str) -> None:
     change, reason = MANIFESTS[name]
     change_manifest(damaged, change)
     for read in readers(damaged):
@@ -115,7 +118,7 @@ def test_a_manifest_that_says_too_little_is_refused_by_all(damaged: Path, name: 
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"plan": 1}', "[" * 100_000, "\ud800"])
-def test_a_manifest_that_is_no_manifest_is_refused(damaged: Path, text: str) -> None:
+def test_an_invalid_manifest_is_refused(damaged: Path, text: str) -> None:
     (damaged / "manifest.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(CheckpointError, match=r"manifest.json: damaged: "):
         BuiltDataset(damaged)
@@ -132,7 +135,7 @@ COUNTS: dict[str, tuple[Callable[[Any], object], str]] = {
     "tasks": (lambda one: one["tasks"].update(caption=0), "tasks do not add up"),
     "images": (lambda one: one["sources"]["jsonl"].update(images=7), "images do not add up"),
     "quarantine": (lambda one: one["quarantine"].update(rows=7), "quarantine do not add up"),
-    "plan": (lambda one: one["plan"].update(seed=9), "not of its digest"),
+    "plan": (lambda one: one["plan"].update(seed=9), "does not match its digest"),
     "twice": (lambda one: one["shards"].append(one["shards"][0]), "names a shard twice"),
     "sources": (
         lambda one: one["sources"].clear(),
@@ -142,7 +145,7 @@ COUNTS: dict[str, tuple[Callable[[Any], object], str]] = {
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_counts_that_do_not_add_up_are_found_by_check(damaged: Path, name: str) -> None:
+def test_verify_finds_wrong_counts(damaged: Path, name: str) -> None:
     change, reason = COUNTS[name]
     change_manifest(damaged, change)
     with pytest.raises(CheckpointError, match=reason):
@@ -150,14 +153,14 @@ def test_counts_that_do_not_add_up_are_found_by_check(damaged: Path, name: str) 
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"digest": 1}'])
-def test_a_plan_that_was_damaged_is_found_by_check(damaged: Path, text: str) -> None:
+def test_verify_finds_a_damaged_plan(damaged: Path, text: str) -> None:
     (damaged / "plan.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"plan\.json.*: damaged|of different builds"):
         verify(damaged)
 
 
 @pytest.mark.parametrize("by", [-1, 1])
-def test_rows_off_by_one_are_found_by_all(damaged: Path, by: int) -> None:
+def test_every_reader_finds_a_wrong_number_of_rows(damaged: Path, by: int) -> None:
     def shift(manifest: Any) -> None:
         manifest["shards"][0]["rows"] += by
 
@@ -169,7 +172,7 @@ def test_rows_off_by_one_are_found_by_all(damaged: Path, by: int) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.9, 0.999])
 @pytest.mark.parametrize("what", ["flip", "cut"])
-def test_a_flipped_bit_and_a_cut_are_found_by_all_that_read_there(
+def test_readers_find_a_flipped_bit_and_a_truncated_file(
     damaged: Path, share: float, what: str
 ) -> None:
     path = damaged / SHARD
@@ -191,12 +194,12 @@ def test_a_flipped_bit_and_a_cut_are_found_by_all_that_read_there(
             report(BuiltDataset(damaged))
 
 
-def test_every_flipped_bit_of_a_page_is_found_without_the_manifest(damaged: Path) -> None:
+def test_checksums_find_every_flipped_bit_of_a_page(damaged: Path) -> None:
     path = damaged / SHARD
     data = path.read_bytes()
     column = pq.ParquetFile(path).metadata.row_group(0).column(12)
     start = column.dictionary_page_offset or column.data_page_offset
-    # headers of pages stand at their beginnings and ends, and are Thrift's
+    # pages begin and end with Thrift headers, which have no checksum
     for at in range(start + 60, start + column.total_compressed_size - 60, 97):
         path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
         with pytest.raises(CheckpointError, match="cannot read"):
@@ -259,7 +262,7 @@ ROWS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_row_that_no_build_writes_is_found_by_check_and_ends_nothing_else_badly(
+def test_verify_finds_a_damaged_row_and_readers_raise_typed_errors(
     damaged: Path, name: str
 ) -> None:
     change, reason = ROWS[name]
@@ -274,7 +277,7 @@ def test_a_row_that_no_build_writes_is_found_by_check_and_ends_nothing_else_badl
         assert BuiltDataset(damaged)[0].turns
 
 
-def test_a_picture_behind_a_link_that_leads_out_is_not_read(damaged: Path, tmp_path: Path) -> None:
+def test_a_link_that_leaves_the_image_folder_is_not_read(damaged: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
     (tmp_path / "elsewhere" / "deep" / "out.png").write_bytes(b"secret")
@@ -286,7 +289,7 @@ def test_a_picture_behind_a_link_that_leads_out_is_not_read(damaged: Path, tmp_p
 
 
 @pytest.mark.parametrize("command", ["check", "report", "view"])
-def test_commands_end_with_7_and_one_line(
+def test_commands_exit_with_7_and_a_one_line_error(
     damaged: Path, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change_manifest(damaged, lambda one: one["shards"][0].pop("sha256"))
@@ -297,7 +300,7 @@ def test_commands_end_with_7_and_one_line(
     assert "shards[0]: no 'sha256'" in ended.err
 
 
-def test_a_finished_build_whose_manifest_is_damaged_is_not_taken_for_whole(
+def test_a_build_with_a_damaged_manifest_is_not_finished(
     tmp_path: Path,
 ) -> None:
     lines = write_lines(tmp_path / "lines.jsonl", [line(number) for number in range(3)])

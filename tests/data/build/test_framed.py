@@ -1,4 +1,4 @@
-"""The size that a record says and the frame of its boxes are two facts; every pair of them."""
+"""Every combination of the size that a record states and the frame of its boxes."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ STORED, UPRIGHT = ImageSize(120, 200), ImageSize(200, 120)
 INSIDE = Box(30, 50, 90, 90)
 """Fits both frames."""
 LOW = Box(30, 150, 90, 190)
-"""Fits the upright one only."""
+"""Fits only the upright frame."""
 
 
 def _coco(folder: Path, size: ImageSize, box: Box, *, orientation: int = 6) -> Path:
@@ -59,7 +59,7 @@ def _box(reading: Reading) -> Box:
 @pytest.mark.parametrize("size", [STORED, UPRIGHT])
 @pytest.mark.parametrize("frame", ["raw", "upright"])
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
-def test_a_declared_frame_holds_whichever_size_is_said(
+def test_a_declared_frame_holds_for_either_stated_size(
     tmp_path: Path, size: ImageSize, frame: str, orientation: int
 ) -> None:
     path = _coco(tmp_path, size, INSIDE, orientation=orientation)
@@ -73,12 +73,12 @@ def test_a_declared_frame_holds_whichever_size_is_said(
     assert dict(reading.notes).get("turned_upright", 0) == (frame == "raw")
 
 
-def test_a_box_outside_the_frame_that_the_size_says_may_fit_the_declared_one(
+def test_a_box_outside_the_stated_size_may_fit_the_declared_frame(
     tmp_path: Path,
 ) -> None:
     path = _coco(tmp_path, STORED, LOW)
     assert _box(_read(f"coco:{path},orientation=upright")) == LOW
-    # as it was before: of the stored frame it is outside
+    # without a declaration, the box is outside the stored frame
     reading = _read(f"coco:{path},orientation=raw")
     assert [problem.code for problem in reading.problems] == ["box_outside"]
 
@@ -90,7 +90,7 @@ def test_a_box_outside_the_frame_that_the_size_says_may_fit_the_declared_one(
         (UPRIGHT, Box(140, 30, 190, 90), "upright", "raw"),
     ],
 )
-def test_a_box_that_fits_the_other_frame_alone_tells_so(
+def test_a_box_that_fits_only_the_other_frame_is_ambiguous(
     tmp_path: Path, size: ImageSize, box: Box, kind: str, hint: str
 ) -> None:
     path = _coco(tmp_path, size, box)
@@ -98,17 +98,17 @@ def test_a_box_that_fits_the_other_frame_alone_tells_so(
         _read(f"coco:{path}")
     assert f"of the {kind} size {size}, but box" in str(caught.value)
     assert f"say orientation={hint} if all boxes are of that frame" in str(caught.value)
-    # the hint can be followed
+    # the hint works
     assert _read(f"coco:{path},orientation={hint}").problems == ()
 
 
-def test_a_box_that_fits_no_frame_is_a_problem_of_its_own(tmp_path: Path) -> None:
+def test_a_box_that_fits_neither_frame_is_outside(tmp_path: Path) -> None:
     path = _coco(tmp_path, STORED, Box(300, 300, 400, 400))
     assert [problem.code for problem in _read(f"coco:{path}").problems] == ["box_outside"]
 
 
 @pytest.mark.parametrize("orientation", [2, 3, 4])
-def test_frames_of_one_size_have_to_be_declared(tmp_path: Path, orientation: int) -> None:
+def test_frames_with_equal_sizes_must_be_declared(tmp_path: Path, orientation: int) -> None:
     path = _coco(tmp_path, STORED, INSIDE, orientation=orientation)
     with pytest.raises(BadRecord, match="say orientation=raw or upright"):
         _read(f"coco:{path}")
@@ -117,10 +117,10 @@ def test_frames_of_one_size_have_to_be_declared(tmp_path: Path, orientation: int
     assert _box(_read(f"coco:{path},orientation=raw")) == turned
 
 
-# --- sizes that are of neither frame
+# --- sizes that match neither frame
 
 
-def test_the_size_of_a_copy_is_refused_with_hints_that_help(tmp_path: Path) -> None:
+def test_the_size_of_a_scaled_copy_is_refused_with_hints(tmp_path: Path) -> None:
     path = _coco(tmp_path, ImageSize(60, 100), Box(10, 20, 30, 40), orientation=1)
     with pytest.raises(BadRecord, match="annotated as 100x60, stored as 200x120; say") as caught:
         _read(f"coco:{path}")
@@ -131,7 +131,7 @@ def test_the_size_of_a_copy_is_refused_with_hints_that_help(tmp_path: Path) -> N
     assert (_box(taken), dict(taken.notes)) == (Box(10, 20, 30, 40), {"size_of_file_taken": 1})
 
 
-def test_a_size_of_another_shape_is_no_copy(tmp_path: Path) -> None:
+def test_a_size_with_another_aspect_ratio_is_not_a_copy(tmp_path: Path) -> None:
     path = _coco(tmp_path, ImageSize(100, 100), Box(10, 20, 30, 40), orientation=1)
     for option in ("", ",sizes=scaled"):
         with pytest.raises(BadRecord, match="say sizes=file if the boxes are of the file's size"):
@@ -141,7 +141,7 @@ def test_a_size_of_another_shape_is_no_copy(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [ImageSize(60, 100), ImageSize(100, 60)])
 @pytest.mark.parametrize("frame", ["raw", "upright"])
-def test_a_copy_of_a_turned_picture_has_a_frame_too(
+def test_a_scaled_copy_of_a_turned_picture_has_a_frame(
     tmp_path: Path, size: ImageSize, frame: str
 ) -> None:
     path = _coco(tmp_path, size, Box(15, 25, 45, 45))
@@ -150,13 +150,15 @@ def test_a_copy_of_a_turned_picture_has_a_frame_too(
     assert _box(reading) == (twice if frame == "upright" else Orient(STORED, 6).apply(twice))
 
 
-# --- formats that say no size, or say it in other words
+# --- formats without a size, or with other size fields
 
 
 @pytest.mark.parametrize(
     ("frame", "box"), [("", Box(30, 50, 90, 150)), ("raw", Box(30, 50, 90, 150))]
 )
-def test_fractions_are_of_the_frame_that_is_declared(tmp_path: Path, frame: str, box: Box) -> None:
+def test_normalised_coordinates_refer_to_the_declared_frame(
+    tmp_path: Path, frame: str, box: Box
+) -> None:
     stored_turned_folder = tmp_path / "images"
     stored_turned_folder.mkdir()
     stored_turned(stored_turned_folder / "p.jpg", 6, STORED)
@@ -197,16 +199,16 @@ def test_every_format_reads_in_the_declared_frame(tmp_path: Path, form: str) -> 
     assert _box(_read(f"{spec},orientation=upright")) == LOW
 
 
-def test_frames_need_the_images(tmp_path: Path) -> None:
+def test_orientation_and_sizes_need_image_headers(tmp_path: Path) -> None:
     path = _coco(tmp_path, STORED, INSIDE)
     for option in ("orientation=upright", "sizes=file"):
-        with pytest.raises(RecipeError, match="orientation and sizes are told by the images"):
+        with pytest.raises(RecipeError, match="orientation and sizes need image headers"):
             check_sources([open_source(f"coco:{path},{option}")], check_images=False)
     with pytest.raises(RecipeError, match="sizes 'any': expected one of"):
         open_source(f"coco:{path},sizes=any")
 
 
-def test_builds_count_what_was_read_in_another_frame(tmp_path: Path) -> None:
+def test_builds_count_images_read_in_another_frame(tmp_path: Path) -> None:
     source = open_source(f"coco:{_coco(tmp_path, STORED, LOW)},orientation=upright")
     plan = BuildPlan((source,), parse_mixture("detection", known=TASKS))
     content = BlockContent()

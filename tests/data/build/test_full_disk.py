@@ -1,4 +1,4 @@
-"""Disks that are full at some point of a build: one error of storage, and nothing left of a start."""
+"""A disk that fills up during a build gives one storage error and leaves no partial files."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("limit", [0, 1000, 8000])
 @pytest.mark.parametrize("known", [False, True])
-def test_a_build_that_fills_the_disk_while_indexing_leaves_the_folder_as_it_was(
+def test_a_full_disk_during_indexing_leaves_the_folder_unchanged(
     lines: Path, tmp_path: Path, limit: int, *, known: bool
 ) -> None:
     out = tmp_path / "out"
@@ -32,7 +32,7 @@ def test_a_build_that_fills_the_disk_while_indexing_leaves_the_folder_as_it_was(
     assert list(tmp_path.rglob("*")) == ([out] if known else [])
 
 
-def test_the_command_ends_with_4(
+def test_the_command_exits_with_4(
     lines: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -43,7 +43,7 @@ def test_the_command_ends_with_4(
     assert "sorting failed" in capfd.readouterr().err.splitlines()[-1]
 
 
-def test_what_was_done_before_is_kept(lines: Path, tmp_path: Path) -> None:
+def test_finished_shards_are_kept(lines: Path, tmp_path: Path) -> None:
     plan = plan_of(f"jsonl:{lines}", tasks="caption", shard_images=6)
     build(plan, tmp_path / "whole")
     out = tmp_path / "out"
@@ -65,7 +65,7 @@ def test_a_folder_may_have_a_quote_in_its_name(lines: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"blocks": {}, "counts": 1}'])
-def test_an_index_that_was_damaged_is_made_again(lines: Path, tmp_path: Path, text: str) -> None:
+def test_a_damaged_index_is_made_again(lines: Path, tmp_path: Path, text: str) -> None:
     plan = plan_of(f"jsonl:{lines}")
     first = make_index(plan, tmp_path / "index")
     (tmp_path / "index" / "index.json").write_text(text)
@@ -80,7 +80,7 @@ def test_a_block_with_a_flipped_bit_is_named(lines: Path, tmp_path: Path, name: 
     with pq.ParquetFile(path) as file:
         group = file.metadata.row_group(0)
         column = group.column(file.schema_arrow.names.index(name))
-        # what the pages hold stands before their end, whatever their headers are
+        # the values of a page come last, after its headers
         first = column.dictionary_page_offset or column.data_page_offset
     data[first + column.total_compressed_size - 4] ^= 4
     path.write_bytes(data)

@@ -27,7 +27,7 @@ def _said(conversation: Conversation) -> list[tuple[object, ...]]:
     ]
 
 
-def test_each_epoch_holds_what_a_build_of_its_seed_writes(lines: Path, tmp_path: Path) -> None:
+def test_an_epoch_equals_a_build_with_its_seed(lines: Path, tmp_path: Path) -> None:
     plan = plan_of(f"jsonl:{lines}", seed=7)
     live = LiveDataset(plan, tmp_path / "index")
     assert live.images == COUNT
@@ -44,9 +44,7 @@ def test_each_epoch_holds_what_a_build_of_its_seed_writes(lines: Path, tmp_path:
         assert made == built
 
 
-def test_an_epoch_visits_every_image_once_in_an_order_of_its_own(
-    lines: Path, tmp_path: Path
-) -> None:
+def test_every_epoch_visits_each_image_once_in_another_order(lines: Path, tmp_path: Path) -> None:
     live = LiveDataset(plan_of(f"jsonl:{lines}"), tmp_path)
     first, second = (
         [live.visit(epoch * COUNT + number).id.rpartition("/")[0] for number in range(COUNT)]
@@ -54,11 +52,11 @@ def test_an_epoch_visits_every_image_once_in_an_order_of_its_own(
     )
     assert len(set(first)) == len(set(second)) == COUNT
     assert first != second
-    # neighbours in the file are no neighbours in training
+    # neighbours in the file are not neighbours in training
     assert sum(abs(int(a[-6:]) - int(b[-6:])) == 1 for a, b in itertools.pairwise(first)) < 9
 
 
-def test_a_visit_depends_on_its_number_alone(lines: Path, tmp_path: Path) -> None:
+def test_a_visit_depends_only_on_its_number(lines: Path, tmp_path: Path) -> None:
     live = LiveDataset(plan_of(f"jsonl:{lines}", turns=3), tmp_path)
     numbers = [5, 3 * COUNT + 1, 0, COUNT - 1, 5]
     here = [live.visit(number) for number in numbers]
@@ -69,14 +67,14 @@ def test_a_visit_depends_on_its_number_alone(lines: Path, tmp_path: Path) -> Non
     assert max(len(conversation.turns) for conversation in here) == 3
 
 
-def test_over_the_epochs_all_conversations_of_an_image_are_asked(tmp_path: Path) -> None:
+def test_epochs_cover_all_conversations_of_an_image(tmp_path: Path) -> None:
     lines = write_lines(tmp_path / "lines.jsonl", [line(4)])
     live = LiveDataset(plan_of(f"jsonl:{lines}", tasks="rec,detection,reg,caption"), tmp_path / "i")
     asked = {live.visit(epoch).turns[0].task for epoch in range(40)}
     assert asked == {"rec", "detection", "reg", "caption"}
 
 
-def test_an_image_that_gives_nothing_passes_its_visit_on(tmp_path: Path) -> None:
+def test_an_image_without_conversations_is_skipped(tmp_path: Path) -> None:
     bare = {"id": "bare", "image": "b.png", "width": 9, "height": 9}
     lines = write_lines(tmp_path / "lines.jsonl", [bare, line(1)])
     live = LiveDataset(plan_of(f"jsonl:{lines}"), tmp_path / "index")
@@ -94,14 +92,16 @@ def test_sources_without_images_are_refused(tmp_path: Path) -> None:
         LiveDataset(plan_of(f"jsonl:{lines}"), tmp_path / "index")
 
 
-def test_too_much_at_problem_ends_the_run_with_an_example(tmp_path: Path) -> None:
+def test_a_run_over_budget_stops_with_an_example(tmp_path: Path) -> None:
     bad = {"objects": [{"category": "cup", "box": [10, 10, 10, 40]}]}
     records = [line(number, **(bad if number % 20 == 0 else {})) for number in range(BUDGET_FROM)]
     plan = plan_of(f"jsonl:{write_lines(tmp_path / 'lines.jsonl', records)}")
     live = LiveDataset(plan, tmp_path / "index")
     for number in range(BUDGET_FROM - 1):
         live.visit(number)
-    with pytest.raises(BudgetError, match=r"25 of 500 images at fault, .* line \d+, questions"):
+    with pytest.raises(
+        BudgetError, match=r"25 of 500 images have problems, .* line \d+, questions"
+    ):
         live.visit(BUDGET_FROM - 1)
     LiveDataset(plan, tmp_path / "index", budget=0.1).visit(BUDGET_FROM)
 
@@ -110,7 +110,7 @@ def _open(plan: BuildPlan, folder: Path, number: int) -> str:
     return LiveDataset(plan, folder).visit(number).id
 
 
-def test_processes_that_come_together_share_one_index(lines: Path, tmp_path: Path) -> None:
+def test_concurrent_processes_share_one_index(lines: Path, tmp_path: Path) -> None:
     plan = plan_of(f"jsonl:{lines}")
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         ids = pool.starmap(_open, [(plan, tmp_path, number) for number in (3, 4)])

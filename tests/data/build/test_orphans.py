@@ -65,7 +65,7 @@ def _gone(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    # a process that ended and that nobody has waited for
+    # a zombie: the process has ended, but its parent has not waited for it
     status = Path(f"/proc/{pid}/stat")
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"
 

@@ -1,4 +1,4 @@
-"""Pictures are decoded in a process that may hang or die over one of them."""
+"""Pictures are decoded in a process that may hang or crash on a damaged picture."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from deixis.geometry import ImageSize
 from deixis.processing.images import read_image
 
 
-def test_a_picture_that_hangs_or_kills_is_named_and_the_next_is_read() -> None:
+def test_a_picture_that_hangs_or_crashes_is_reported_and_the_next_is_read() -> None:
     with PictureReader(by_name) as reader:
         assert reader.look(b"sound") == ImageSize(2, 3)
         with pytest.raises(BadRecord, match="decoder_crash: reading it ended the process: SIGSEGV"):
@@ -26,11 +26,11 @@ def test_a_picture_that_hangs_or_kills_is_named_and_the_next_is_read() -> None:
         assert reader.look(b"sound") == ImageSize(2, 3)
 
 
-def test_embedded_pictures_are_looked_at_too(tmp_path: Path) -> None:
+def test_embedded_pictures_are_decoded(tmp_path: Path) -> None:
     for number in range(3):
         picture(tmp_path / f"{number:06d}.png", 200, 100)
     data = (tmp_path / "000001.png").read_bytes()
-    # the header is sound, the pixels are not
+    # the header is valid, the pixels are damaged
     (tmp_path / "000001.png").write_bytes(data[: len(data) - 20])
     path = write_lines(tmp_path / "mine.jsonl", [line(number) for number in range(3)])
     build(plan_of(f"jsonl:{path}", tasks="rec", embed=True, check_images=True), tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Videos through a build: their rows, their faults, and who refuses them."""
+"""Videos in builds: rows, quarantine, and the commands that refuse videos."""
 
 import os
 import sys
@@ -54,10 +54,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_videos_are_rows_that_name_them(folder: Path, tmp_path: Path) -> None:
+def test_rows_of_videos_name_their_files(folder: Path, tmp_path: Path) -> None:
     plan = plan_of(f"video_folder:{folder}", tasks=TASKS, check_images=True, shard_images=10)
     result = build(plan, tmp_path / "out")
-    # the tasks of images make nothing
+    # image tasks give no turns for videos
     assert set(result.manifest["tasks"]) == {
         *("video_caption", "video_caption_detailed", "video_qa"),
     }
@@ -82,7 +82,7 @@ def test_videos_are_rows_that_name_them(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_number_of_workers_does_not_show(folder: Path, tmp_path: Path) -> None:
+def test_the_number_of_workers_does_not_change_the_bytes(folder: Path, tmp_path: Path) -> None:
     specs = (f"video_folder:{folder}", "scenes_video:train,count=4,frames=4,level=plain")
     made = []
     for workers in (1, 2):
@@ -92,7 +92,7 @@ def test_the_number_of_workers_does_not_show(folder: Path, tmp_path: Path) -> No
     assert made[0] == made[1]
 
 
-def test_embedded_videos_need_no_files(folder: Path, tmp_path: Path) -> None:
+def test_embedded_videos_are_read_without_their_files(folder: Path, tmp_path: Path) -> None:
     plan = plan_of(f"video_folder:{folder}", tasks="video_caption", embed=True)
     for out in ("out", "again"):
         build(plan, tmp_path / out)
@@ -136,7 +136,7 @@ def test_images_and_videos_share_a_build(folder: Path, tmp_path: Path) -> None:
     assert {row["task"] for row in both if row["video"]} == {"video_caption"}
 
 
-def test_problems_are_quarantined_by_their_reasons(folder: Path, tmp_path: Path) -> None:
+def test_problems_are_quarantined_with_their_reasons(folder: Path, tmp_path: Path) -> None:
     names = ["good.gif", "none.mp4", "empty.mp4", "cut.gif", "text.webm", "out.gif"]
     videos = tmp_path / "videos"
     gif = write_gif(videos / "good.gif", numbered(3)).read_bytes()
@@ -161,7 +161,7 @@ def test_problems_are_quarantined_by_their_reasons(folder: Path, tmp_path: Path)
         build(plan, tmp_path / "strict", budget=Budget(least=1))
 
 
-def test_without_the_extra_a_build_ends_and_says_so(
+def test_a_build_without_the_extra_names_it(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
@@ -170,7 +170,7 @@ def test_without_the_extra_a_build_ends_and_says_so(
         build(plan, tmp_path / "out")
 
 
-def test_drawn_clips_are_named_and_drawn_again(tmp_path: Path) -> None:
+def test_drawn_clips_are_stored_by_name_and_drawn_again(tmp_path: Path) -> None:
     spec = "scenes_video:val,count=6,frames=5,level=plain,seed=3"
     build(plan_of(spec, tasks=TASKS, check_images=True), tmp_path / "out")
     verify(tmp_path / "out")
@@ -187,7 +187,9 @@ def test_drawn_clips_are_named_and_drawn_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(frames[1], clip.frames[4].image)
     with pytest.raises(BadRecord, match="expected scenes-video://LEVEL/SPLIT/SEED/INDEX/FRAMES"):
         drawn_video("scenes-video://plain/val/3/0")
-    with pytest.raises(RecipeError, match=r"drawn clips cannot be embedded\nhint: without --embed"):
+    with pytest.raises(
+        RecipeError, match=r"drawn clips cannot be embedded\nhint: build without --embed"
+    ):
         build(plan_of(spec, tasks=TASKS, embed=True), tmp_path / "embedded")
 
 
@@ -206,7 +208,7 @@ def test_wrong_options_of_drawn_clips_are_refused(spec: str, reason: str) -> Non
         open_source(spec)
 
 
-def test_only_what_is_small_is_embedded(tmp_path: Path) -> None:
+def test_only_small_videos_are_embedded(tmp_path: Path) -> None:
     large = tmp_path / "a.mp4"
     with large.open("wb") as file:
         file.truncate(EMBEDDED_BYTES + 1)
@@ -221,7 +223,7 @@ def test_only_what_is_small_is_embedded(tmp_path: Path) -> None:
         video_name(Video(lambda: numbered(2)), tmp_path)
 
 
-def test_a_page_and_a_sheet_show_the_frame_in_the_middle(
+def test_a_page_and_a_sheet_show_the_middle_frame(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build(plan_of(f"video_folder:{folder}", tasks="video_caption"), tmp_path / "out")
@@ -235,13 +237,13 @@ def test_a_page_and_a_sheet_show_the_frame_in_the_middle(
     assert view_page(dataset, rows).count("data:image/jpeg") == 4
 
 
-def test_what_is_made_for_images_refuses_videos(folder: Path, tmp_path: Path) -> None:
+def test_commands_for_images_refuse_videos(folder: Path, tmp_path: Path) -> None:
     opened = open_source(f"video_folder:{folder}")
     with pytest.raises(RecipeError, match="has videos, but the format coco is for images"):
         export_samples([opened], "coco", tmp_path / "out", quarantine=tmp_path / "q")
     refuse_videos([open_source("scenes:train,count=1")], "nothing")
     sample = Sample("v", Video(lambda: numbered(2)), ImageSize(48, 64))
-    with pytest.raises(ImageError, match="sample v: is of a video, expected an image"):
+    with pytest.raises(ImageError, match="sample v: expected an image, got a video"):
         pixels_of(sample, lambda _: np.zeros((1, 1, 3), np.uint8))
     with pytest.raises(BadRecord, match="is of a video, which has no instances"):
         image_fields(sample, opened)

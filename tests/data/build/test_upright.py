@@ -23,7 +23,7 @@ CORNER = Box(2, 3, 14, 9)
 
 
 def stored_turned(path: Path, orientation: int, size: ImageSize = SIZE) -> Path:
-    """A picture whose red corner, as it is stored, is `CORNER`."""
+    """Write a picture whose red corner, in the stored frame, is `CORNER`."""
     pixels = np.full((*size, 3), 200, np.uint8)
     pixels[int(CORNER.y1) : int(CORNER.y2), int(CORNER.x1) : int(CORNER.x2)] = (255, 0, 0)
     image = Image.fromarray(pixels)
@@ -69,7 +69,7 @@ def test_a_box_always_covers_the_same_pixels(tmp_path: Path, orientation: int, f
     assert instance.box == Mask(red).to_box()
 
 
-def test_files_that_are_not_what_was_annotated_are_refused(tmp_path: Path) -> None:
+def test_files_that_do_not_match_their_annotations_are_refused(tmp_path: Path) -> None:
     stored_turned(tmp_path / "a.png", 1)
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("<html>")
@@ -98,7 +98,7 @@ def test_files_that_are_not_what_was_annotated_are_refused(tmp_path: Path) -> No
     assert error.value.code == "path_escape"
 
 
-def test_images_are_named_or_embedded_and_found_again(tmp_path: Path) -> None:
+def test_images_are_stored_by_name_or_embedded_and_read_back(tmp_path: Path) -> None:
     path = stored_turned(tmp_path / "a.png", 1)
     assert image_name(path, tmp_path) == "a.png"
     assert stored_image({"bytes": None, "path": "a.png"}, root=tmp_path) == path
@@ -111,7 +111,7 @@ def test_images_are_named_or_embedded_and_found_again(tmp_path: Path) -> None:
     assert np.array_equal(embedded(), drawn())
 
 
-def test_embedded_images_are_opened_by_datasets_as_they_are(tmp_path: Path) -> None:
+def test_datasets_opens_shards_with_embedded_images(tmp_path: Path) -> None:
     for number in range(6):
         Image.new("RGB", (200, 100), (number, 0, 0)).save(tmp_path / f"{number:06d}.png")
     lines = write_lines(tmp_path / "lines.jsonl", [line(number) for number in range(6)])
@@ -131,7 +131,7 @@ def test_embedded_images_are_opened_by_datasets_as_they_are(tmp_path: Path) -> N
     assert Image.open(io.BytesIO(raw)).size == (200, 100)
 
 
-def test_shards_by_reference_are_opened_by_datasets_too(tmp_path: Path) -> None:
+def test_datasets_opens_shards_with_image_names(tmp_path: Path) -> None:
     lines = write_lines(tmp_path / "lines.jsonl", [line(number) for number in range(50)])
     result = build(plan_of(f"jsonl:{lines}"), tmp_path / "out")
     data = datasets.load_dataset(
@@ -142,7 +142,7 @@ def test_shards_by_reference_are_opened_by_datasets_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 9, 20, 29])
-def test_embedded_bytes_that_are_damaged_are_an_image_error(tmp_path: Path, at: int) -> None:
+def test_damaged_embedded_bytes_raise_an_image_error(tmp_path: Path, at: int) -> None:
     data = bytearray(stored_turned(tmp_path / "a.png", 1).read_bytes())
     data[at : at + 8] = b"\xff" * 8
     embedded = stored_image({"bytes": bytes(data), "path": "a.png"}, root=None)
@@ -151,7 +151,7 @@ def test_embedded_bytes_that_are_damaged_are_an_image_error(tmp_path: Path, at: 
         embedded()
 
 
-def test_an_embedded_picture_beyond_the_limits_is_not_decoded() -> None:
+def test_an_embedded_picture_over_the_limits_is_not_decoded() -> None:
     buffer = io.BytesIO()
     Image.new("1", (20_000, 4)).save(buffer, format="PNG")
     embedded = stored_image({"bytes": buffer.getvalue(), "path": None}, root=None)

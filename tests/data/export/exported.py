@@ -22,7 +22,7 @@ class Exported:
 
 
 def opened(source: Source) -> OpenedSource:
-    """A source as it is given to the engine."""
+    """An opened source."""
     root = getattr(source, "images", None)
     return OpenedSource(source, source.name, Path(root) if root is not None else Path())
 
@@ -44,7 +44,7 @@ def export(
     problems = (folder / "faults.jsonl").read_text().splitlines()
     assert report.images == report.written + report.quarantined
     assert len(problems) == report.reasons.total()
-    # nothing but the result stays
+    # no temporary files are left
     assert not list(folder.rglob(".*"))
     return Exported(out, report, [json.loads(line) for line in problems])
 
@@ -55,7 +55,7 @@ def scenes(count: int = 12, split: str = "val") -> Scenes:
 
 
 def scene_samples(source: Scenes) -> list[Sample]:
-    """What the scenes are."""
+    """The samples of the drawn scenes."""
     made = []
     for part in source.parts():
         assert isinstance(part, Part)

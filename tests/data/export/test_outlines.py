@@ -81,7 +81,7 @@ def test_long_runs_are_cut_into_pieces() -> None:
 
 
 def test_brush_bytes_are_those_of_the_format() -> None:
-    # 2 x 1 pixels, the second set: 8 values; 8 bits each; lengths of 3, 4, 8 and 16 bits
+    # 2 x 1 pixels, the second is set: 8 values of 8 bits; lengths of 3, 4, 8 and 16 bits
     head = f"{8:032b}" + f"{7:05b}" + f"{2:04b}{3:04b}{7:04b}{15:04b}"
     body = "1" + "00" + f"{3:03b}" + f"{0:08b}" + "1" + "00" + f"{3:03b}" + f"{255:08b}"
     bits = (head + body).ljust(-(-len(head + body) // 8) * 8, "0")
@@ -89,7 +89,7 @@ def test_brush_bytes_are_those_of_the_format() -> None:
     assert encode_brush(np.array([[False, True]])) == expected
 
 
-def test_values_that_are_not_repeated_are_read_too() -> None:
+def test_values_without_repeats_are_read() -> None:
     head = f"{8:032b}" + f"{7:05b}" + f"{2:04b}{3:04b}{7:04b}{15:04b}"
     values = (0, 0, 0, 127, 255, 255, 255, 128)
     bits = head + "0" + "00" + f"{7:03b}" + "".join(f"{value:08b}" for value in values)

@@ -1,4 +1,4 @@
-"""What is written in a format and read again is what it was, but for what the format loses."""
+"""Writing and reading a format preserves everything that the format can hold."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -64,9 +64,7 @@ def test_coco_gives_the_same_boxes_masks_keypoints_and_captions(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("form", "file"), [("coco", "annotations/instances_val.json"), ("fiftyone", "labels.json")]
 )
-def test_pycocotools_opens_it_and_sees_the_same_pixels(
-    tmp_path: Path, form: str, file: str
-) -> None:
+def test_pycocotools_reads_the_same_pixels(tmp_path: Path, form: str, file: str) -> None:
     true = scene_samples(scenes())
     coco = COCO(str(export(tmp_path, form, scenes(), copy_images=True).folder / file))
     assert coco.getImgIds() == list(range(1, len(true) + 1))
@@ -81,7 +79,7 @@ def test_pycocotools_opens_it_and_sees_the_same_pixels(
             assert category["name"] == instance.category
 
 
-def test_what_fiftyone_imports_has_keypoints_and_pictures_in_data(tmp_path: Path) -> None:
+def test_the_fiftyone_export_has_keypoints_and_pictures_in_data(tmp_path: Path) -> None:
     true = scene_samples(scenes())
     done = export(tmp_path, "fiftyone", scenes())
     source = open_coco(done.folder / "labels.json", images=done.folder / "data")
@@ -131,7 +129,7 @@ def test_label_studio_gives_boxes_masks_keypoints_relations_and_captions(
 
 
 @pytest.mark.parametrize("rows", ["auto", "boxes", "polygons", "keypoints"])
-def test_yolo_gives_what_its_rows_hold(tmp_path: Path, rows: str) -> None:
+def test_yolo_gives_the_contents_of_its_rows(tmp_path: Path, rows: str) -> None:
     true = scene_samples(scenes())
     done = export(tmp_path, "yolo", scenes(), rows=rows)
     found = samples(open_yolo(done.folder))
@@ -148,7 +146,7 @@ def test_yolo_gives_what_its_rows_hold(tmp_path: Path, rows: str) -> None:
     assert ("keypoints" in lost) == (rows != "keypoints")
 
 
-def test_what_is_not_carried_is_counted(tmp_path: Path) -> None:
+def test_contents_that_a_format_cannot_hold_are_counted(tmp_path: Path) -> None:
     true = scene_samples(scenes(3))
     lost = export(tmp_path, "coco", scenes(3), copy_images=True).report.not_carried
     assert lost == {
@@ -184,7 +182,7 @@ def test_the_same_source_gives_the_same_bytes(tmp_path: Path, form: str) -> None
 @pytest.mark.slow
 @pytest.mark.shared_data
 @pytest.mark.parametrize("form", ["coco", "jsonl", "label_studio", "yolo"])
-def test_true_photographs_go_out_and_come_back(
+def test_photographs_are_exported_and_read_back(
     shared_data: Path, tmp_path: Path, form: str
 ) -> None:
     source = open_coco(shared_data / "photos", split="val")
@@ -207,5 +205,5 @@ def test_true_photographs_go_out_and_come_back(
             if form != "yolo":
                 assert np.allclose(one.box.as_array(), instance.box.as_array(), atol=1e-5)
             else:
-                # its box is that of the polygon, the annotated one is rounded to hundredths
+                # the box is that of the polygon; the annotated box is rounded to hundredths
                 assert np.allclose(one.box.as_array(), instance.box.as_array(), atol=1)

@@ -1,4 +1,4 @@
-"""What is at fault, where pictures are, and what numbers images get."""
+"""Exports: quarantine, pictures and image ids."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,7 @@ BOX = {"category": "cup", "box": [4, 4, 20, 20]}
 POLYGON = [[4, 4, 20, 4, 20, 20]]
 
 
-def test_what_is_at_problem_is_listed_and_the_rest_is_that_of_a_clean_run(tmp_path: Path) -> None:
+def test_bad_records_are_listed_and_do_not_change_the_others(tmp_path: Path) -> None:
     good = {"image": "a.png", "objects": [BOX]}
     partly = {"image": "b.png", "objects": [BOX, {"category": "cup", "box": [9, 9, 1, 1]}]}
     lost = {"image": "c.png", "objects": [BOX], "width": 5, "height": 5}
@@ -61,31 +61,33 @@ def test_what_is_at_problem_is_listed_and_the_rest_is_that_of_a_clean_run(tmp_pa
     assert (done.folder / name).read_bytes() == (other.folder / name).read_bytes()
 
 
-def test_more_problems_than_the_budget_end_the_work_with_the_list_written(tmp_path: Path) -> None:
+def test_an_export_over_budget_stops_and_keeps_the_quarantine_file(tmp_path: Path) -> None:
     records = [{"image": "a.png", "id": str(number), "objects": [BOX]} for number in range(99)]
     source = _lines(tmp_path / "in", *records, {"image": "../a.png", "id": "bad"})
     export(tmp_path / "just", "jsonl", source, budget=0.01)
-    with pytest.raises(BudgetError, match=r"1 of 100 images at fault, .* 0\.900%: path_escape 1"):
+    with pytest.raises(
+        BudgetError, match=r"1 of 100 images have problems, .* 0\.900%: path_escape 1"
+    ):
         export(tmp_path / "over", "jsonl", source, budget=0.009)
     (problem,) = (tmp_path / "over" / "faults.jsonl").read_text().splitlines()
     assert json.loads(problem)["code"] == "path_escape"
 
 
 @pytest.mark.parametrize("form", sorted(EXPORT_FORMATS))
-def test_nothing_at_all_can_be_written(tmp_path: Path, form: str) -> None:
+def test_an_empty_source_can_be_exported(tmp_path: Path, form: str) -> None:
     done = export(tmp_path, form, _lines(tmp_path / "in"))
     assert (done.report.images, done.report.share_at_problem) == (0, 0)
     assert any(done.folder.iterdir())
 
 
-def test_ids_of_images_that_are_numbers_stay(tmp_path: Path) -> None:
+def test_numeric_image_ids_are_kept(tmp_path: Path) -> None:
     source = _lines(tmp_path / "in", {"image": "a.png", "id": 391895}, {"image": "a.png", "id": 7})
     out = export(tmp_path, "coco", source).folder
     images = json.loads((out / "annotations" / "instances_all.json").read_text())["images"]
     assert sorted(image["id"] for image in images) == [7, 391895]
 
 
-def test_several_sources_get_numbers_and_keys_of_their_own(tmp_path: Path) -> None:
+def test_images_of_several_sources_get_unique_numbers_and_keys(tmp_path: Path) -> None:
     one = _lines(tmp_path / "one", {"image": "a.png", "id": 5, "objects": [BOX]}, name="one")
     two = _lines(tmp_path / "two", {"image": "a.png", "id": 5, "objects": [BOX]}, name="two")
     for copied in (False, True):
@@ -104,14 +106,14 @@ def test_several_sources_get_numbers_and_keys_of_their_own(tmp_path: Path) -> No
     ]
 
 
-def test_each_split_of_coco_is_files_of_its_own(tmp_path: Path) -> None:
+def test_each_split_of_coco_has_separate_files(tmp_path: Path) -> None:
     records = [
         {"image": f"{split}.png", "split": split, "objects": [BOX], "captions": ["A cup."]}
         for split in ("train", "val", "../../x")
     ]
     done = export(tmp_path, "coco", _lines(tmp_path / "in", *records), copy_images=True, budget=1)
     names = sorted(path.name for path in (done.folder / "annotations").iterdir())
-    # the name of the third picture leads out of its folder
+    # the name of the third picture leaves its folder
     assert names == [
         f"{kind}_{s}.json" for kind in ("captions", "instances") for s in ("train", "val")
     ]
@@ -124,14 +126,14 @@ def test_each_split_of_coco_is_files_of_its_own(tmp_path: Path) -> None:
             export(tmp_path / form, form, _lines(tmp_path / f"in{form}", *many))
 
 
-def test_a_hostile_split_is_no_path(tmp_path: Path) -> None:
+def test_a_hostile_split_name_does_not_become_a_path(tmp_path: Path) -> None:
     record = {"image": "a.png", "split": "../../../x y", "objects": [BOX]}
     for form in ("coco", "yolo"):
         done = export(tmp_path / form, form, _lines(tmp_path / "in", record), copy_images=True)
         assert (done.folder / "images" / "x_y" / "a.png").is_file()
 
 
-def test_flat_names_never_meet(tmp_path: Path) -> None:
+def test_flat_names_are_unique(tmp_path: Path) -> None:
     names = ("a/b.png", "a_b.png", "a_b.jpg", "images/c.png")
     records = [{"image": name, "id": name, "objects": [BOX]} for name in names]
     done = export(tmp_path, "yolo", _lines(tmp_path / "in", *records))
@@ -143,9 +145,7 @@ def test_flat_names_never_meet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("copied", "links"), [(False, 2), (True, 1)])
-def test_pictures_of_yolo_are_second_names_or_copies(
-    tmp_path: Path, *, copied: bool, links: int
-) -> None:
+def test_pictures_of_yolo_are_links_or_copies(tmp_path: Path, *, copied: bool, links: int) -> None:
     source = _lines(tmp_path / "in", {"image": "a.png", "objects": [BOX]})
     done = export(tmp_path, "yolo", source, copy_images=copied)
     file = done.folder / "images" / "all" / "a.png"
@@ -154,9 +154,9 @@ def test_pictures_of_yolo_are_second_names_or_copies(
     assert file.read_bytes() == (tmp_path / "in" / "a.png").read_bytes()
 
 
-def test_drawn_pictures_have_to_be_written(tmp_path: Path) -> None:
+def test_drawn_pictures_must_be_written(tmp_path: Path) -> None:
     with pytest.raises(
-        RecipeError, match=r"in no files.*\nhint: use deixis data export FORMAT --copy-images"
+        RecipeError, match=r"have no files.*\nhint: use deixis data export FORMAT --copy-images"
     ):
         export(tmp_path, "coco", scenes(1))
 
@@ -174,7 +174,7 @@ def test_unknown_formats_and_choices_are_refused(tmp_path: Path) -> None:
             export(tmp_path / str(number), form, source, **options)
 
 
-def test_a_disk_that_refuses_is_a_storage_error(tmp_path: Path) -> None:
+def test_a_failed_write_is_a_storage_error(tmp_path: Path) -> None:
     source = _lines(tmp_path / "in", {"image": "a.png", "objects": [BOX]})
     out = tmp_path / "out"
     out.mkdir()
@@ -183,7 +183,7 @@ def test_a_disk_that_refuses_is_a_storage_error(tmp_path: Path) -> None:
         export_samples([opened(source)], "yolo", out, quarantine=tmp_path / "faults.jsonl")
 
 
-def test_yolo_tells_what_rows_cannot_hold(tmp_path: Path) -> None:
+def test_yolo_counts_contents_that_rows_cannot_hold(tmp_path: Path) -> None:
     plain = BOX | {"box": [30, 4, 44, 20]}
     masked = BOX | {"mask": POLYGON}
     crowd = BOX | {"crowd": True, "mask": POLYGON}
@@ -213,7 +213,7 @@ def _counts(array: np.ndarray) -> list[int]:
     return [0, *runs] if flat[0] else runs
 
 
-def test_keypoints_of_other_names_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_keypoints_with_other_names_are_left_out_and_counted(tmp_path: Path) -> None:
     def thing(*names: str) -> dict[str, Any]:
         flat = [value for _ in names for value in (8, 8, 2)]
         return BOX | {"keypoints": flat, "keypoint_names": list(names)}
@@ -233,7 +233,7 @@ def test_keypoints_of_other_names_are_left_out_and_counted(tmp_path: Path) -> No
     assert (first.keypoints.names, second.keypoints.names) == (("tip",), ("rim",))
 
 
-def test_labels_and_texts_of_any_kind_come_back(tmp_path: Path) -> None:
+def test_unusual_labels_and_texts_read_back(tmp_path: Path) -> None:
     names = ['a "b" & <c>', "it's: # no", "- x", "naïve 猫", "no", "{0}"]
     objects = [BOX | {"category": name} for name in names]
     record = {"image": "ä b.png", "objects": objects, "captions": ['He said "no".\nThen &lt;.']}
@@ -252,7 +252,7 @@ def test_labels_and_texts_of_any_kind_come_back(tmp_path: Path) -> None:
             assert sample.captions[0].text == record["captions"][0]
 
 
-def test_a_picture_stored_turned_is_described_as_it_is_seen(tmp_path: Path) -> None:
+def test_a_rotated_picture_is_exported_in_the_source_frame(tmp_path: Path) -> None:
     picture(tmp_path / "in" / "a.jpg", 64, 48, orientation=6)
     source = _lines(
         tmp_path / "in",
@@ -273,7 +273,7 @@ def test_a_picture_stored_turned_is_described_as_it_is_seen(tmp_path: Path) -> N
 
 @dataclass(frozen=True)
 class _Made:
-    """One image whose sample is given."""
+    """A source of one image with a given sample."""
 
     made: Sample
     images: Path
@@ -291,7 +291,7 @@ class _Made:
         return Reading(self.made)
 
 
-def test_errors_of_the_code_are_problems_of_the_image(tmp_path: Path) -> None:
+def test_code_errors_are_problems_of_the_image(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     made = Sample("made/a", tmp_path / "a.png", ImageSize(48, 64))
     done = export(tmp_path / "x", "jsonl", _Made(made, tmp_path), budget=1)
@@ -305,7 +305,7 @@ def test_errors_of_the_code_are_problems_of_the_image(tmp_path: Path) -> None:
     assert export(tmp_path / "z", "coco", _Made(absent, tmp_path)).report.written == 1
 
 
-def test_json_that_is_written_is_plain(tmp_path: Path) -> None:
+def test_coco_files_have_the_fields_of_coco(tmp_path: Path) -> None:
     source = _lines(tmp_path / "in", {"image": "a.png", "id": 3, "objects": [BOX]})
     out = export(tmp_path, "coco", source).folder
     assert json.loads((out / "annotations" / "instances_all.json").read_text()) == {

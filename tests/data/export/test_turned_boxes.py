@@ -1,4 +1,4 @@
-"""Turned boxes are written as they were read."""
+"""Oriented boxes are written and read back unchanged."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ from deixis.structures import Instance
 ROWS = (
     "0 0.25 0.25 0.5 0.5 0.25 0.75 0.125 0.5",
     "1 0.780811 0.743961 0.782371 0.74686 0.777691 0.752174 0.776131 0.749758",
-    # beyond the picture
+    # outside the picture
     "0 0.9 0.25 1.2 0.5 0.9 0.75 0.7 0.5",
 )
 
@@ -39,7 +39,7 @@ def _numbers(path: Path) -> list[list[float]]:
 
 
 @pytest.mark.parametrize("rows", ["auto", "obb"])
-def test_rows_of_corners_come_back_as_they_were(tmp_path: Path, rows: str) -> None:
+def test_rows_of_corners_read_back_unchanged(tmp_path: Path, rows: str) -> None:
     source = open_yolo(_yolo(tmp_path / "in", *ROWS))
     done = export(tmp_path / "out", "yolo", source, rows=rows)
     assert "task: obb" in (done.folder / "data.yaml").read_text()
@@ -52,7 +52,7 @@ def test_rows_of_corners_come_back_as_they_were(tmp_path: Path, rows: str) -> No
     assert [one.mask for one in again.instances] == [None] * 3
 
 
-def test_the_option_says_it_where_the_file_does_not(tmp_path: Path) -> None:
+def test_the_option_declares_rows_that_the_file_does_not(tmp_path: Path) -> None:
     root = _yolo(tmp_path, ROWS[0], more="")
     (one,) = samples(open_yolo(root, rows="obb"))["images/train/a.png"].instances
     corners = ((160, 120), (320, 240), (160, 360), (80, 240))
@@ -73,12 +73,12 @@ def test_the_option_says_it_where_the_file_does_not(tmp_path: Path) -> None:
         ("7 0.25 0.25 0.5 0.5 0.25 0.75 0.125 0.5", "unknown_category"),
     ],
 )
-def test_rows_that_are_no_turned_boxes_are_problems(tmp_path: Path, row: str, code: str) -> None:
+def test_invalid_rows_of_turned_boxes_are_problems(tmp_path: Path, row: str, code: str) -> None:
     readings = collect(open_yolo(_yolo(tmp_path, row, ROWS[0])))
     assert codes(readings) == {code: 1}
 
 
-def test_dota_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_dota_reads_back_unchanged(tmp_path: Path) -> None:
     rows = (
         "20.5 10 30 20 20 30 10 20 large-vehicle 0",
         "50 -8 66 8 50 20 34 8 small-vehicle 1",
@@ -107,7 +107,7 @@ def _lines(root: Path, **more: object) -> JsonLines:
     )
 
 
-def test_lines_of_our_own_have_them_too(tmp_path: Path) -> None:
+def test_json_lines_keep_turned_boxes(tmp_path: Path) -> None:
     source = _lines(tmp_path / "in")
     done = export(tmp_path / "out", "jsonl", source)
     (line,) = (done.folder / "samples.jsonl").read_text().splitlines()
@@ -121,7 +121,7 @@ def test_lines_of_our_own_have_them_too(tmp_path: Path) -> None:
     assert codes(collect(_lines(tmp_path / "bad", oriented=[1, 2]))) == {"box_degenerate": 1}
 
 
-def test_corners_are_turned_with_a_picture_that_is_stored_turned(tmp_path: Path) -> None:
+def test_corners_of_a_rotated_picture_are_rotated(tmp_path: Path) -> None:
     source = _lines(tmp_path)
     picture(tmp_path / "a.png", orientation=6)
     sample = samples(source)["a.png"]

@@ -19,7 +19,7 @@ def _lines(root: Path, *objects: object, names: tuple[str, ...] = ("a.png",)) ->
     return open_jsonl(write_lines(root / "a.jsonl", lines))
 
 
-def test_boxes_come_back_as_they_were(tmp_path: Path) -> None:
+def test_boxes_read_back_unchanged(tmp_path: Path) -> None:
     true = scene_samples(scenes(6))
     done = export(tmp_path, "voc", scenes(6))
     found = samples(open_voc(done.folder, split="val"))
@@ -35,7 +35,7 @@ def test_boxes_come_back_as_they_were(tmp_path: Path) -> None:
     assert done.report.not_carried["masks"] > 0
 
 
-def test_numbers_are_those_of_voc(tmp_path: Path) -> None:
+def test_coordinates_follow_voc(tmp_path: Path) -> None:
     box = {"category": "R&D <dog>", "box": [0, 0, 1, 1.5]}
     flagged = {"category": "cat", "box": [1, 2, 3, 4], "attributes": ["truncated", "red"]}
     crowd = {"category": "cat", "box": [1, 2, 30, 40], "crowd": True}
@@ -51,7 +51,7 @@ def test_numbers_are_those_of_voc(tmp_path: Path) -> None:
     assert (lost["crowds"], lost["attributes"], lost["crowd flags"]) == (1, 1, 0)
 
 
-def test_pictures_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
+def test_pictures_with_one_name_in_two_folders_stay_apart(tmp_path: Path) -> None:
     source = _lines(tmp_path / "in", names=("x/a.png", "x_a.jpg"))
     done = export(tmp_path / "out", "voc", source)
     stems = sorted(path.stem for path in (done.folder / "Annotations").iterdir())

@@ -22,7 +22,7 @@ def told() -> tuple[tuple[Clip, Sample], ...]:
 
 
 def names(clip: Clip) -> dict[int, str]:
-    """What each track is called, from any frame that shows it."""
+    """Return the name of each track, from any frame that shows it."""
     found = {}
     for track, places in enumerate(clip.tracks):
         frame, place = next((f, p) for f, p in enumerate(places) if p is not None)
@@ -31,7 +31,7 @@ def names(clip: Clip) -> dict[int, str]:
 
 
 def claims(text: str) -> list[tuple[str, str, str]]:
-    """Who does what, and to whom, in a sentence of a caption."""
+    """Return subject, verb and object of a sentence of a caption."""
     thing = r"(?:a|an|another|the) (.+?)"
     found = []
     for clause in re.split(
@@ -58,7 +58,7 @@ def events(clip: Clip) -> set[tuple[str, str, str]]:
     }
 
 
-def test_captions_say_events_that_happen() -> None:
+def test_captions_mention_only_events_that_happen() -> None:
     said = Counter[str]()
     for clip, sample in told():
         known = events(clip)
@@ -69,7 +69,7 @@ def test_captions_say_events_that_happen() -> None:
     assert set(said) == set(VERBS)
 
 
-def test_what_is_there_all_the_time_is_seen_in_every_frame() -> None:
+def test_permanent_instances_are_visible_in_every_frame() -> None:
     checked = 0
     for clip, sample in told():
         called = names(clip)
@@ -84,7 +84,7 @@ def test_what_is_there_all_the_time_is_seen_in_every_frame() -> None:
     assert checked > 30
 
 
-def test_questions_are_about_one_thing_and_answered_by_its_events() -> None:
+def test_questions_about_an_instance_are_answered_by_its_events() -> None:
     asked = Counter[str]()
     for clip, sample in told():
         called, known = names(clip), events(clip)
@@ -107,7 +107,7 @@ def test_questions_are_about_one_thing_and_answered_by_its_events() -> None:
     assert set(asked) == {"Whatdoes", "Whichway", "Whatpasses"}
 
 
-def test_most_clips_have_something_to_say_and_the_same_one_says_the_same() -> None:
+def test_most_clips_have_texts_and_equal_clips_have_equal_texts() -> None:
     assert sum(bool(sample.captions) for _, sample in told()) > 0.9 * COUNT
     assert sum(bool(sample.questions) for _, sample in told()) > 0.5 * COUNT
     for clip, sample in told()[:5]:

@@ -37,13 +37,13 @@ def test_the_same_call_gives_the_same_clip() -> None:
 
 
 @pytest.mark.parametrize("frames", [4, 9])
-def test_clips_have_as_many_frames_as_asked_for(frames: int) -> None:
+def test_clips_have_the_requested_number_of_frames(frames: int) -> None:
     clip = draw_clip(31, 0, frames=frames, long_side=96)
     assert len(clip.frames) == frames
     assert all(len(track) == frames for track in clip.tracks)
 
 
-def test_every_thing_of_every_frame_is_on_exactly_one_track() -> None:
+def test_every_instance_of_a_frame_is_on_exactly_one_track() -> None:
     for clip in clips():
         for frame, scene in enumerate(clip.frames):
             places = [track[frame] for track in clip.tracks]
@@ -52,7 +52,7 @@ def test_every_thing_of_every_frame_is_on_exactly_one_track() -> None:
             assert scene.things
 
 
-def test_frames_tell_the_truth_about_themselves() -> None:
+def test_annotations_of_frames_are_exact() -> None:
     for clip in clips()[:10]:
         for scene in clip.frames:
             for index, thing in enumerate(scene.things):
@@ -61,7 +61,7 @@ def test_frames_tell_the_truth_about_themselves() -> None:
                 assert thing.box == box
 
 
-def test_words_about_a_thing_stay_true_throughout() -> None:
+def test_attributes_of_a_track_do_not_change() -> None:
     for clip in clips():
         for track in range(len(clip.tracks)):
             frames = [f for f, index in enumerate(clip.tracks[track]) if index is not None]
@@ -87,7 +87,7 @@ def test_movers_go_where_the_event_says(verb: str, axis: int, sign: int) -> None
 def test_movers_move_smoothly() -> None:
     for clip, event in events_called("moves left", "moves right"):
         frames = range(event.from_frame, event.to_frame + 1)
-        # Where it is cut by the canvas or hidden, its measured middle jumps.
+        # the measured centre jumps if the instance is cut by the canvas or hidden
         if any(clip.tracks[event.subject][frame] is None for frame in frames):
             continue
         places = [thing_at(clip, event.subject, frame).center[0] for frame in frames]
@@ -97,7 +97,7 @@ def test_movers_move_smoothly() -> None:
         assert abs(steps).max() < 0.75 * total + 2
 
 
-def test_things_grow_and_shrink() -> None:
+def test_instances_grow_and_shrink() -> None:
     for clip, event in events_called("grows", "shrinks"):
         boxes = [
             thing_at(clip, event.subject, frame).full_box
@@ -107,7 +107,7 @@ def test_things_grow_and_shrink() -> None:
         assert (widths[1] > widths[0]) == (event.verb == "grows")
 
 
-def test_things_appear_and_disappear() -> None:
+def test_instances_appear_and_disappear() -> None:
     for clip, event in events_called("appears"):
         track = clip.tracks[event.subject]
         assert track[event.to_frame] is not None
@@ -118,7 +118,7 @@ def test_things_appear_and_disappear() -> None:
         assert all(index is None for index in track[event.to_frame :])
 
 
-def test_what_passes_in_front_covers_the_other_in_between_and_not_before_or_after() -> None:
+def test_a_passing_instance_covers_the_other_only_during_the_event() -> None:
     for clip, event in events_called("passes in front of"):
         assert event.object is not None
         for frame, scene in enumerate(clip.frames):
@@ -129,13 +129,13 @@ def test_what_passes_in_front_covers_the_other_in_between_and_not_before_or_afte
             assert covered == (event.from_frame <= frame <= event.to_frame)
 
 
-def test_what_does_not_move_stays_where_it_is() -> None:
+def test_tracks_without_motion_keep_their_position() -> None:
     for clip in clips():
         movers = {event.subject for event in clip.events}
         for track in set(range(len(clip.tracks))) - movers:
             frames = [f for f, index in enumerate(clip.tracks[track]) if index is not None]
             boxes = {thing_at(clip, track, frame).full_box for frame in frames}
-            # A mover whose event cannot be seen from end to end has none.
+            # a mover has no event if its motion is not visible from start to end
             assert len(boxes) == 1 or len(frames) < len(clip.frames)
 
 

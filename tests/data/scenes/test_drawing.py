@@ -50,7 +50,7 @@ def digest(scene: Scene) -> str:
 
 
 def planned(scene: Scene) -> tuple[list[Draft], Ground, ImageSize]:
-    """The drafts of a scene, planned once more."""
+    """Return the drafts of a scene by planning it again."""
     dice = scene_dice(scene.seed, scene.index, level=scene.level, split=scene.split)
     size = roll_size(dice, max(scene.size))
     ground = roll_ground(dice, size.height, size.width, level=scene.level)
@@ -58,7 +58,7 @@ def planned(scene: Scene) -> tuple[list[Draft], Ground, ImageSize]:
 
 
 def drawn_drafts(scene: Scene) -> list[int]:
-    """Which drafts became things, by their exact distances."""
+    """Return the drafts that became instances, by their exact distances."""
     drafts, _, _ = planned(scene)
     places = {draft.depth: owner for owner, draft in enumerate(drafts)}
     return [places[thing.depth] for thing in scene.things]
@@ -100,7 +100,7 @@ def test_any_number_of_workers_gives_the_same_bytes(workers: int) -> None:
     assert [digest(scene) for scene in drawn] == [digest(s) for s in scenes("standard")[:6]]
 
 
-def test_no_two_splits_levels_seeds_or_indices_share_a_scene() -> None:
+def test_splits_levels_seeds_and_indices_give_different_scenes() -> None:
     digests = [digest(draw_scene(11, 0, split=split, long_side=96)) for split in SPLITS]
     digests += [digest(draw_scene(11, 0, level=level, long_side=96)) for level in ("plain", "hard")]
     digests += [digest(draw_scene(seed, 0, long_side=96)) for seed in (12, 2**32 + 11, 0)]
@@ -129,7 +129,7 @@ def test_labels_are_the_nearest_layer_at_every_pixel(level: str) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_boxes_and_visibility_equal_those_of_each_thing_drawn_alone(level: str) -> None:
+def test_boxes_and_visibility_match_instances_drawn_alone(level: str) -> None:
     for scene in scenes(level)[:12]:
         drafts, _, size = planned(scene)
         layers = draw_layers(drafts, size)
@@ -154,7 +154,7 @@ def bounds(mask: np.ndarray) -> tuple[float, float, float, float]:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_everything_in_a_scene_can_be_seen(level: str) -> None:
+def test_every_instance_of_a_scene_is_visible(level: str) -> None:
     rules = LEVEL_RULES[level]
     for scene in scenes(level):
         assert 1 <= len(scene.things) <= rules.counts[1]
@@ -166,7 +166,7 @@ def test_everything_in_a_scene_can_be_seen(level: str) -> None:
             )
 
 
-def test_plain_scenes_hide_next_to_nothing() -> None:
+def test_plain_scenes_have_almost_no_occlusion() -> None:
     assert all(thing.visibility > 0.85 for scene in scenes("plain") for thing in scene.things)
 
 
@@ -189,7 +189,7 @@ def test_pictures_have_the_announced_size_and_known_distances(level: str) -> Non
             assert thing.center == ((full[0] + full[2]) / 2, (full[1] + full[3]) / 2)
 
 
-def test_there_are_landscapes_portraits_and_squares() -> None:
+def test_canvases_are_landscapes_portraits_and_squares() -> None:
     shapes = {np.sign(scene.size.width - scene.size.height) for scene in scenes("standard")}
     assert shapes == {-1, 0, 1}
     assert len({tuple(scene.size) for scene in scenes("standard")}) == 5
@@ -203,7 +203,7 @@ def test_other_canvases_hold_scenes_too(long_side: int) -> None:
         assert scene.things
 
 
-def test_words_come_from_the_vocabulary_and_all_of_it_is_used() -> None:
+def test_scenes_use_all_words_of_the_vocabulary_and_no_others() -> None:
     things = [thing for level in LEVELS for scene in scenes(level) for thing in scene.things]
     assert {thing.color for thing in things} == set(COLORS)
     assert {thing.size for thing in things} == set(SIZES)
@@ -224,7 +224,7 @@ def test_words_come_from_the_vocabulary_and_all_of_it_is_used() -> None:
         assert (thing.keypoints is not None) == (thing.kind == "figure")
 
 
-# Halfway between what the largest of one size and the smallest of the next measure.
+# halfway between the largest measure of one size and the smallest of the next
 THRESHOLDS = {
     kind: (
         (ranges["small"][1] * 1.13 + ranges["medium"][0] * 0.93) / 2,
@@ -234,7 +234,7 @@ THRESHOLDS = {
 }
 
 
-def test_size_words_can_be_measured() -> None:
+def test_size_words_match_measured_sizes() -> None:
     measured = 0
     for scene in scenes("standard") + scenes("hard") + scenes("plain"):
         height, width = scene.size
@@ -242,7 +242,7 @@ def test_size_words_can_be_measured() -> None:
             x1, y1, x2, y2 = thing.full_box
             if x1 == 0 or y1 == 0 or x2 == width or y2 == height:
                 continue
-            # Arms reach out to the sides; people are measured upwards.
+            # arms reach sideways, so people are measured vertically
             side = y2 - y1 if thing.kind == "figure" else max(x2 - x1, y2 - y1)
             low, high = THRESHOLDS[thing.kind]
             share = side / max(scene.size)
@@ -252,8 +252,8 @@ def test_size_words_can_be_measured() -> None:
     assert measured > 500
 
 
-def test_color_words_can_be_measured_in_every_texture() -> None:
-    # Candidate pixels of each colour: both tones, from shade to light.
+def test_color_words_match_measured_colors_in_every_texture() -> None:
+    # candidate pixels of each colour: both tones, from shade to light
     palette, words = [], []
     for color in COLORS:
         base, tone = np.array(COLOR_VALUES[color]), np.array(TONE_VALUES[color])
@@ -276,7 +276,7 @@ def test_color_words_can_be_measured_in_every_texture() -> None:
     assert len(seen) == len(COLORS) * len(TEXTURES)
 
 
-def test_striped_and_dotted_things_show_two_tones_and_plain_ones_one() -> None:
+def test_striped_and_dotted_instances_have_two_tones_and_plain_ones_one() -> None:
     for scene in scenes("standard"):
         for index, thing in enumerate(scene.things):
             mask = scene.mask(index)
@@ -287,14 +287,14 @@ def test_striped_and_dotted_things_show_two_tones_and_plain_ones_one() -> None:
             place = (scene.image[mask].astype(float) - base) @ step / (step @ step)
             second = (place > 0.6).mean()
             if thing.texture == "plain":
-                # Rims are darker, which is towards some second tones.
+                # rims are darker, like some second tones
                 assert second < 0.35, (thing.name, thing.color)
             else:
                 assert 0.1 < second < 0.8, (thing.name, thing.color, thing.texture)
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_links_between_things_are_mutual_and_well_typed(level: str) -> None:
+def test_links_between_instances_are_mutual_and_well_typed(level: str) -> None:
     for scene in scenes(level):
         things = scene.things
         for index, thing in enumerate(things):
@@ -311,7 +311,7 @@ def test_links_between_things_are_mutual_and_well_typed(level: str) -> None:
                 assert thing.depth < things[thing.on].depth
 
 
-def test_carried_things_touch_what_carries_them() -> None:
+def test_carried_instances_touch_their_carrier() -> None:
     links = 0
     for scene in scenes("standard") + scenes("hard"):
         for index, thing in enumerate(scene.things):
@@ -326,7 +326,7 @@ def test_carried_things_touch_what_carries_them() -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_keypoints_say_whether_something_nearer_hides_them(level: str) -> None:
+def test_keypoints_are_marked_hidden_behind_nearer_instances(level: str) -> None:
     flags: set[float] = set()
     for scene in scenes(level):
         for thing in scene.things:
@@ -356,7 +356,7 @@ def test_visible_keypoints_lie_on_their_figure() -> None:
     assert on_figure > 0.99 * total
 
 
-def test_hard_scenes_have_look_alikes_tiny_things_and_occlusion() -> None:
+def test_hard_scenes_have_look_alikes_tiny_instances_and_occlusion() -> None:
     hard, standard = scenes("hard"), scenes("standard")
 
     def hidden(group: tuple[Scene, ...]) -> float:
@@ -377,7 +377,7 @@ def test_hard_scenes_have_look_alikes_tiny_things_and_occlusion() -> None:
     assert smallest < 0.06 * 224
 
 
-def test_the_scenes_own_arrays_are_not_shared() -> None:
+def test_scenes_do_not_share_arrays() -> None:
     first, second = draw_scene(11, 0), draw_scene(11, 0)
     first.image[:] = 0
     assert second.image.any()

@@ -169,7 +169,7 @@ def test_vqav2_has_an_annotation_for_each_question(written: Written) -> None:
 
 
 @pytest.mark.parametrize("setting", ["random", "popular", "adversarial"])
-def test_pope_asks_yes_and_no_alike(setting: str, written: Written) -> None:
+def test_pope_has_equal_numbers_of_yes_and_no(setting: str, written: Written) -> None:
     path = written("pope") / f"scenes_pope_{setting}_val.json"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     labels = [line["label"] for line in lines]
@@ -193,7 +193,7 @@ def test_depth_comes_back_at_its_scale(written: Written) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
-def test_an_export_repeats_to_the_byte(name: str, written: Written, tmp_path: Path) -> None:
+def test_an_export_is_deterministic(name: str, written: Written, tmp_path: Path) -> None:
     first = written(name)
     paths = write_scenes(tmp_path, split="val", count=COUNT, format=name, level="hard", seed=3)
     files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())

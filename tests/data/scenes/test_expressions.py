@@ -1,7 +1,7 @@
-"""Expressions are checked by a second reading, straight from words to things.
+"""Checks expressions with a second reader, which maps words directly to instances.
 
-It shares no code with what writes them: no margins, no bit sets, no notion of doubt. Where words
-are used soundly, every sensible threshold gives the same things, so each test takes several.
+The reader shares no code with the generator: no margins, no bit sets, no uncertainty. If words are
+used correctly, every sensible threshold gives the same instances, so each test uses several.
 """
 
 import re
@@ -23,16 +23,16 @@ PLURALS = {"people": "person", "boxes": "box", "crosses": "cross", "shelves": "s
 
 @dataclass(frozen=True)
 class Reading:
-    """Where the reader draws the lines."""
+    """The thresholds of the reader."""
 
     half: float = 0.45
     middle: float = 0.15
     aside: float = 0.05
     gap: float = 0.12
     shirts_only: bool = True
-    """Whether "in red" is about the shirt alone, not about a hat."""
+    """Whether "in red" refers only to the shirt, not to a hat."""
     slip: float = 0.0
-    """How far the reader misjudges where things are, to either side, when putting them in order."""
+    """Position error of the reader in either direction when it orders instances."""
 
 
 class Reader:
@@ -149,7 +149,7 @@ def _outermost(reader: Reader, base: Things, match: re.Match[str]) -> Things:
 
 
 def _before_noun(reader: Reader, base: Things, match: re.Match[str]) -> Things:
-    """``left star``: the one of several on that side, which no reading by halves contradicts."""
+    """``left star``: the outermost of several on that side, consistent with a reading by halves."""
     side = {"upper": "top", "lower": "bottom"}.get(match["side"], match["side"])
     if side in {"middle", "center"}:
         by_region = frozenset(i for i in base if _within(reader, i, side))
@@ -255,7 +255,7 @@ def _scenes(level: str) -> list[tuple[Scene, Sample]]:
     ],
     ids=["usual", "narrow", "wide"],
 )
-def test_an_expression_means_what_a_second_reader_finds(level: str, reading: Reading) -> None:
+def test_a_second_reader_finds_the_same_instances(level: str, reading: Reading) -> None:
     wrong = []
     for scene, sample in _scenes(level):
         reader = Reader(scene, reading)
@@ -267,7 +267,7 @@ def test_an_expression_means_what_a_second_reader_finds(level: str, reading: Rea
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_words_of_a_family_keep_its_rule(level: str) -> None:
+def test_expressions_follow_the_rule_of_their_family(level: str) -> None:
     where = re.compile(r"\b(left|right|top|bottom|middle|center|upper|lower|above|below|next)\b")
     for _, sample in _scenes(level):
         for expression in sample.expressions:

@@ -50,7 +50,7 @@ def test_a_figure_alone_shows_all_keypoints_where_its_joints_are() -> None:
     np.testing.assert_array_equal(person.keypoints[:, :2], joints(draft, draft.pose))
 
 
-def test_left_is_the_persons_own_left() -> None:
+def test_left_and_right_keypoints_are_the_persons() -> None:
     (person,) = drawn(figure())
     assert person.keypoints is not None
     place = dict(zip(COCO_KEYPOINTS, person.keypoints[:, 0].tolist(), strict=True))
@@ -66,14 +66,14 @@ def test_bodies_are_in_order_from_head_to_foot() -> None:
     assert [height[name] for name in order] == sorted(height[name] for name in order)
 
 
-def test_something_nearer_hides_keypoints() -> None:
+def test_a_nearer_instance_hides_keypoints() -> None:
     person, _ = drawn(figure(), square(80, 20, 30, 4))
     seen = flags(person)
     assert {seen[name] for name in COCO_KEYPOINTS[:5]} == {1}
     assert seen["left_knee"] == seen["right_ankle"] == 2
 
 
-def test_something_farther_hides_nothing() -> None:
+def test_a_farther_instance_hides_no_keypoints() -> None:
     person, _ = drawn(figure(), square(80, 20, 30, 6))
     assert set(flags(person).values()) == {2}
 

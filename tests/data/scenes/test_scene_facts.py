@@ -27,7 +27,7 @@ def scenes() -> tuple[Scene, ...]:
 
 
 def scene_of(*boxes: tuple[int, int, int, int]) -> Scene:
-    """Squares at these boxes, each nearer than those before it."""
+    """Return a scene of squares at these boxes, each nearer than the previous ones."""
     labels = np.full((SIZE.height, SIZE.width), -1, np.int16)
     for index, (x1, y1, x2, y2) in enumerate(boxes):
         labels[y1:y2, x1:x2] = index
@@ -49,12 +49,12 @@ def scene_of(*boxes: tuple[int, int, int, int]) -> Scene:
     return Scene(0, 0, "plain", "train", SIZE, image, labels, depth, tuple(things))
 
 
-def test_things_side_by_side_are_left_and_right_of_each_other() -> None:
+def test_instances_side_by_side_are_left_and_right_of_each_other() -> None:
     found = scene_relations(scene_of((10, 40, 30, 60), (100, 45, 120, 65)))
     assert set(found) == {Triple(0, "left of", 1), Triple(1, "right of", 0)}
 
 
-def test_things_one_over_the_other_are_above_and_below() -> None:
+def test_stacked_instances_are_above_and_below() -> None:
     found = scene_relations(scene_of((50, 5, 70, 25), (55, 60, 75, 80)))
     assert set(found) == {Triple(0, "above", 1), Triple(1, "below", 0)}
 
@@ -64,16 +64,16 @@ def test_things_one_over_the_other_are_above_and_below() -> None:
     [(100, 80, 120, 100), (32, 40, 52, 60)],
     ids=["on a diagonal", "too close"],
 )
-def test_borderline_directions_are_not_said(other: tuple[int, int, int, int]) -> None:
+def test_borderline_directions_give_no_relation(other: tuple[int, int, int, int]) -> None:
     assert scene_relations(scene_of((20, 20, 40, 40), other)) == ()
 
 
-def test_what_hides_another_is_in_front_of_it() -> None:
+def test_an_instance_that_hides_another_is_in_front_of_it() -> None:
     found = scene_relations(scene_of((50, 30, 90, 70), (70, 50, 100, 80)))
     assert set(found) == {Triple(1, "in front of", 0), Triple(0, "behind", 1)}
 
 
-def test_what_only_touches_is_not_in_front() -> None:
+def test_an_instance_that_only_touches_another_is_not_in_front() -> None:
     assert scene_relations(scene_of((50, 30, 70, 50), (70, 30, 90, 50))) == ()
 
 
@@ -102,7 +102,7 @@ def test_relations_of_drawn_scenes_have_opposites_and_margins() -> None:
     assert seen == PREDICATES
 
 
-def test_the_subject_of_a_picture_is_clearly_the_largest_thing_in_view() -> None:
+def test_the_subject_is_clearly_the_largest_visible_instance() -> None:
     assert salient_subject(scene_of((0, 0, 40, 40), (100, 0, 110, 10))) == 0
     assert salient_subject(scene_of((0, 0, 40, 40), (100, 0, 138, 40))) is None
     assert salient_subject(scene_of((0, 0, 5, 5))) == 0

@@ -35,7 +35,9 @@ def test_splits_and_levels_give_other_words() -> None:
     assert len(seen) == 9
 
 
-def test_an_instance_is_its_thing(pairs: list[tuple[Scene, Sample]]) -> None:
+def test_instances_have_the_order_and_fields_of_the_scene(
+    pairs: list[tuple[Scene, Sample]],
+) -> None:
     for scene, sample in pairs:
         assert len(sample.instances) == len(scene.things)
         for index, (thing, instance) in enumerate(zip(scene.things, sample.instances, strict=True)):
@@ -46,7 +48,7 @@ def test_an_instance_is_its_thing(pairs: list[tuple[Scene, Sample]]) -> None:
             assert (instance.keypoints is not None) == (thing.kind == "figure")
 
 
-def test_captions_point_at_what_they_name(pairs: list[tuple[Scene, Sample]]) -> None:
+def test_captions_point_at_the_named_instances(pairs: list[tuple[Scene, Sample]]) -> None:
     for scene, sample in pairs:
         places = {instance.box: i for i, instance in enumerate(sample.instances)}
         for caption in sample.captions:
@@ -68,7 +70,9 @@ def test_captions_point_at_what_they_name(pairs: list[tuple[Scene, Sample]]) -> 
             assert len(named) == len(set(named)), "a thing is named twice"
 
 
-def test_region_questions_are_answered_from_the_truth(pairs: list[tuple[Scene, Sample]]) -> None:
+def test_region_questions_are_answered_from_the_annotations(
+    pairs: list[tuple[Scene, Sample]],
+) -> None:
     checked = 0
     for scene, sample in pairs:
         for question in sample.questions:
@@ -95,7 +99,9 @@ def test_region_questions_are_answered_from_the_truth(pairs: list[tuple[Scene, S
     assert checked > 200
 
 
-def test_image_questions_are_answered_from_the_truth(pairs: list[tuple[Scene, Sample]]) -> None:
+def test_image_questions_are_answered_from_the_annotations(
+    pairs: list[tuple[Scene, Sample]],
+) -> None:
     words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     yes = no = 0
     for scene, sample in pairs:
@@ -125,7 +131,7 @@ def test_image_questions_are_answered_from_the_truth(pairs: list[tuple[Scene, Sa
     assert 0.7 < yes / no < 1.5, "yes and no are about as frequent"
 
 
-def test_a_hidden_thing_is_refused() -> None:
+def test_a_hidden_instance_is_refused() -> None:
     thing = draw_scene(0, 0).things[0]
     hidden = type(thing)(
         kind=thing.kind,
@@ -146,7 +152,7 @@ def test_a_hidden_thing_is_refused() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("split", BENCHMARK_SPLITS)
-def test_benchmarks_ask_for_what_they_say(family: str, split: str) -> None:
+def test_benchmarks_use_their_family_of_expressions(family: str, split: str) -> None:
     pairs = list(islice(scene_expressions(family, split), 12))
     again = list(islice(scene_expressions(family, split), 12))
     assert [(s.id, e) for s, e in pairs] == [(s.id, e) for s, e in again]

@@ -15,7 +15,7 @@ def grid(cells: int = 241, reach: float = 1.2) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", SHAPE_TABLE)
-def test_shapes_fill_their_half_sides_and_no_more(name: str) -> None:
+def test_shapes_fill_exactly_their_half_sides(name: str) -> None:
     shape = SHAPE_TABLE[name]
     x, y = grid()
     inside = shape.distance(x, y) <= 0
@@ -25,7 +25,7 @@ def test_shapes_fill_their_half_sides_and_no_more(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SHAPE_TABLE)
-def test_distances_near_an_edge_are_about_as_long_as_they_say(name: str) -> None:
+def test_distances_near_an_edge_are_accurate(name: str) -> None:
     x, y = grid()
     distance = SHAPE_TABLE[name].distance(x, y)
     step = x[0, 1] - x[0, 0]
@@ -34,7 +34,7 @@ def test_distances_near_an_edge_are_about_as_long_as_they_say(name: str) -> None
     assert 0.6 < np.median(slope) < 1.4
 
 
-def test_every_shape_word_is_drawn_and_no_two_shapes_look_alike() -> None:
+def test_every_shape_is_drawn_and_all_shapes_differ() -> None:
     assert set(SHAPE_TABLE) == {*SHAPES, *HOLDABLES, *WEARABLES}
     assert len(SHAPES) >= 12
     x, y = grid()
@@ -47,7 +47,7 @@ def test_every_shape_word_is_drawn_and_no_two_shapes_look_alike() -> None:
                 assert both / either < 0.92, (first, second)
 
 
-def test_every_symbol_has_strokes_and_no_two_symbols_look_alike() -> None:
+def test_every_symbol_has_strokes_and_all_symbols_differ() -> None:
     assert set(GLYPHS) == {*LETTERS, *DIGITS}
     x, y = grid()
     masks = {symbol: glyph_distance(symbol, x, y) <= 0 for symbol in GLYPHS}

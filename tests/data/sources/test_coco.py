@@ -45,7 +45,7 @@ def only(source: Coco) -> Reading:
     return reading
 
 
-def test_drawn_scenes_come_back_as_they_were_written(tmp_path: Path) -> None:
+def test_drawn_scenes_read_back_unchanged(tmp_path: Path) -> None:
     write_scenes(tmp_path, split="val", count=6, format="coco")
     found = collect(open_coco(tmp_path))
     assert len(found) == 6
@@ -158,7 +158,7 @@ def test_a_box_that_leaves_by_a_pixel_is_clipped_and_counted(tmp_path: Path) -> 
     assert reading.sample.instances[0].box.x2 == 100
 
 
-def test_a_box_comes_from_the_mask_where_there_is_none(tmp_path: Path) -> None:
+def test_a_missing_box_is_that_of_the_mask(tmp_path: Path) -> None:
     polygon = [[10, 10, 30, 10, 30, 20, 10, 20]]
     path = coco_file(tmp_path, annotations=[annotation(bbox=None, segmentation=polygon)])
     reading = only(open_coco(path))

@@ -50,7 +50,7 @@ def test_records_without_an_image_are_problems(tmp_path: Path) -> None:
         read_image([], tmp_path)
 
 
-def test_a_box_is_taken_from_the_mask_where_there_is_none() -> None:
+def test_a_missing_box_is_that_of_the_mask() -> None:
     annotated = Annotated(ImageSize(4, 6), {1: "dog"})
     square = {"category_id": 1, "segmentation": [[1, 1, 3, 1, 3, 3, 1, 3]]}
     assert annotated.add("1", square) == 0

@@ -37,7 +37,7 @@ def _open(root: Path, *results: Any, **options: Any) -> CocoResults:
 MASK = {"size": [48, 64], "counts": [48, 10, 48 * 64 - 58]}
 
 
-def test_detections_keep_their_scores_and_nothing_is_exhaustive(tmp_path: Path) -> None:
+def test_detections_keep_their_scores_and_are_not_exhaustive(tmp_path: Path) -> None:
     source = _open(tmp_path, _result(0.25), _result(0.75, bbox=..., segmentation=MASK))
     sample = samples(source)["7"]
     assert [(one.category, one.score, one.box) for one in sample.instances] == [
@@ -48,7 +48,7 @@ def test_detections_keep_their_scores_and_nothing_is_exhaustive(tmp_path: Path) 
     assert sample.image == tmp_path / "images" / "a.png"
 
 
-def test_a_threshold_leaves_out_what_is_less_sure(tmp_path: Path) -> None:
+def test_a_threshold_leaves_out_lower_scores(tmp_path: Path) -> None:
     _open(tmp_path, _result(0.5), _result(0.499), _result(0.1, keypoints=[1, 2, 1]))
     spec = (
         f"coco_results:{tmp_path}/results.json,instances={tmp_path}/annotations/instances_val.json"
@@ -71,7 +71,7 @@ def test_the_order_of_the_file_makes_no_difference(tmp_path: Path) -> None:
     assert one == samples(_open(tmp_path / "two", *results[::-1]))["7"].instances
 
 
-def test_scores_go_into_lines_of_our_own_and_come_back(tmp_path: Path) -> None:
+def test_scores_are_kept_in_json_lines(tmp_path: Path) -> None:
     done = export(tmp_path / "out", "jsonl", _open(tmp_path / "in", _result(0.25)))
     assert done.report.not_carried == {}
     (line,) = (done.folder / "samples.jsonl").read_text().splitlines()

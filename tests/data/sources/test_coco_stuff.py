@@ -44,7 +44,7 @@ def _write(folder: Path, split: str = "val2017", *, last: int = 171) -> Path:
     return write_json(folder / "annotations" / f"stuff_{split}.json", content)
 
 
-def test_all_of_it_is_stuff_and_what_is_other_is_left_out(tmp_path: Path) -> None:
+def test_all_annotations_are_stuff_and_other_is_left_out(tmp_path: Path) -> None:
     _write(tmp_path, last=999)
     (tmp_path / "val2017").mkdir()
     source = open_coco_stuff(tmp_path)
@@ -69,7 +69,7 @@ def test_stuff_is_segmented_and_never_counted(tmp_path: Path) -> None:
     assert not TASKS["count_words"].make(sample, rng, DEFAULT_RULES)
 
 
-def test_a_split_that_is_not_named_or_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_or_ambiguous_split_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=r"expected stuff_SPLIT\.json"):
         open_coco_stuff(tmp_path)
     _write(tmp_path, "train2017")

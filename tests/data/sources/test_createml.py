@@ -39,7 +39,7 @@ def test_coordinates_are_the_middle_of_a_box(
     assert (sample.image, sample.exhaustive) == (tmp_path / "a.png", True)
 
 
-def test_options_say_what_the_numbers_mean(tmp_path: Path) -> None:
+def test_options_declare_the_layout_of_numbers(tmp_path: Path) -> None:
     record = {"image": "a.png", "annotations": [_one(x=0.25, y=0.5, width=0.25, height=0.5)]}
     _open(tmp_path, record)
     spec = f"createml:{tmp_path},anchor=top_left,units=normalized,split=val"
@@ -49,7 +49,7 @@ def test_options_say_what_the_numbers_mean(tmp_path: Path) -> None:
         open_createml(tmp_path, units="percent")
 
 
-def test_a_picture_without_boxes_shows_nothing(tmp_path: Path) -> None:
+def test_a_picture_without_boxes_has_only_absent_classes(tmp_path: Path) -> None:
     sample = samples(_open(tmp_path, {"image": "a.png", "annotations": []}))["a.png"]
     assert (sample.instances, sample.exhaustive) == ((), True)
 

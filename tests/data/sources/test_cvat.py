@@ -54,7 +54,7 @@ def _read(root: Path, *shapes: str) -> Sample:
     return samples(open_cvat(root))["a.png"]
 
 
-def test_boxes_have_classes_words_and_what_is_absent(root: Path) -> None:
+def test_boxes_have_classes_attributes_and_absent_classes(root: Path) -> None:
     attributes = (
         '<attribute name="color">red</attribute><attribute name="parked">true</attribute>'
         '<attribute name="plate">AB 12</attribute>'
@@ -72,7 +72,7 @@ def test_boxes_have_classes_words_and_what_is_absent(root: Path) -> None:
     assert notes(readings) == {"attributes_of_other_types": 1}
 
 
-def test_an_image_without_shapes_shows_none_of_the_labels(root: Path) -> None:
+def test_an_image_without_shapes_lacks_all_labels(root: Path) -> None:
     lights = BOX.replace("car", "traffic_light")
     readings = _readings(root, _image() + _image(BOX, lights, name="b.png"))
     sample = readings["a.png"].sample
@@ -81,7 +81,7 @@ def test_an_image_without_shapes_shows_none_of_the_labels(root: Path) -> None:
     assert sample.absent_categories == ("car", "traffic light")
 
 
-def test_the_same_box_given_twice_is_one_thing(root: Path) -> None:
+def test_duplicate_boxes_are_one_instance(root: Path) -> None:
     readings = _readings(root, _image(BOX, BOX))
     assert notes(readings) == {"box_twice": 1}
     sample = readings["a.png"].sample
@@ -150,7 +150,7 @@ def test_skeletons_are_keypoints_of_the_box_of_their_group(root: Path) -> None:
         '<tag label="night" source="manual"/>',
     ],
 )
-def test_what_is_no_region_is_counted_and_the_image_not_exhaustive(root: Path, shape: str) -> None:
+def test_other_shapes_are_counted_and_the_image_is_not_exhaustive(root: Path, shape: str) -> None:
     readings = _readings(root, _image(shape, BOX))
     assert (codes(readings), notes(readings)) == ({}, {"shapes_of_other_types": 1})
     sample = readings["a.png"].sample
@@ -158,7 +158,7 @@ def test_what_is_no_region_is_counted_and_the_image_not_exhaustive(root: Path, s
     assert (sample.exhaustive, sample.absent_categories) == (False, ())
 
 
-def test_subsets_are_splits_with_folders_of_their_own(root: Path) -> None:
+def test_subsets_are_splits_with_separate_folders(root: Path) -> None:
     inner = picture(root / "images" / "Train" / "b.png")
     body = _image(more='subset="Train"') + _image(name="b.png", more='subset="Train" task_id="3"')
     (root / "annotations.xml").write_text(_file(body))
@@ -181,7 +181,7 @@ def _track(label: str, *frames: tuple[int, int], kind: str = "box") -> str:
     return f'<track id="0" label="{label}" source="manual">{shapes}</track>'
 
 
-def test_a_video_is_its_frames_and_what_is_in_each(root: Path) -> None:
+def test_a_video_gives_a_sample_for_each_frame(root: Path) -> None:
     for number in range(3):
         picture(root / "images" / f"frame_{number:06d}.jpg")
     body = _track("car", (0, 0), (1, 0), (2, 1)) + _track("traffic_light", (1, 0), (2, 0))
@@ -199,7 +199,7 @@ def test_a_video_is_its_frames_and_what_is_in_each(root: Path) -> None:
     assert named["2"].image == root / "images" / "f2.png"
 
 
-def test_frames_between_key_frames_alone_are_not_exhaustive(root: Path) -> None:
+def test_frames_between_key_frames_are_not_exhaustive(root: Path) -> None:
     body = _track("car", (0, 0), (3, 0), (4, 1)) + _track("person", *((n, 0) for n in range(5)))
     readings = _readings(root, body, size=SIZE)
     assert notes(readings) == {"frame_between_key_frames": 2}
@@ -207,7 +207,7 @@ def test_frames_between_key_frames_alone_are_not_exhaustive(root: Path) -> None:
     assert complete == {"0": True, "1": False, "2": False, "3": True, "4": True}
 
 
-def test_a_thing_that_never_leaves_is_missing_after_its_last_frame(root: Path) -> None:
+def test_a_track_without_an_end_is_missing_after_its_last_frame(root: Path) -> None:
     readings = _readings(root, _track("car", (0, 0)) + _track("person", (0, 0), (7, 1)), size=SIZE)
     seven = readings["7"].sample
     assert seven is not None
@@ -329,7 +329,7 @@ def test_files_that_are_not_cvats_are_refused(tmp_path: Path, text: str, message
         open_cvat(tmp_path)
 
 
-def test_options_and_folders_that_are_none_are_refused(tmp_path: Path) -> None:
+def test_invalid_options_and_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="does not exist, expected an annotation file"):
         open_cvat(tmp_path)
     (tmp_path / "annotations.xml").write_text(_file(""))

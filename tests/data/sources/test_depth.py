@@ -17,7 +17,7 @@ def _ramp(width: int = 64, height: int = 48) -> np.ndarray:
     return np.arange(width * height, dtype=np.uint16).reshape(height, width)
 
 
-def test_what_deixis_exports_as_depth_comes_back(tmp_path: Path) -> None:
+def test_exported_depth_reads_back(tmp_path: Path) -> None:
     write_scenes(tmp_path, split="val", count=2, format="depth", seed=4)
     found = list(samples(open_depth(tmp_path, split="val")).values())
     assert len(found) == 2
@@ -118,7 +118,7 @@ def test_hostile_pairs_are_quarantined(tmp_path: Path) -> None:
     }
 
 
-def test_a_scale_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_scale_is_refused(tmp_path: Path) -> None:
     for scale in (0, "256", None):
         write_json(tmp_path / "train.json", {"scale": scale, "pairs": []})
         with pytest.raises(AnnotationError, match="scale"):

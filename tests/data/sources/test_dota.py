@@ -49,7 +49,7 @@ def test_corners_outside_the_picture_are_kept_and_the_box_is_cut(root: Path) -> 
     )
 
 
-def test_a_picture_without_rows_shows_nothing(root: Path) -> None:
+def test_a_picture_without_rows_has_no_instances(root: Path) -> None:
     _write(root, HEADER)
     sample = samples(open_dota(root))["P0003"]
     assert (sample.instances, sample.exhaustive) == ((), True)
@@ -89,7 +89,7 @@ def test_files_that_cannot_be_used_are_problems(root: Path) -> None:
     assert readings["P0003"].sample is not None
 
 
-def test_splits_have_folders_of_their_own(tmp_path: Path) -> None:
+def test_splits_have_separate_folders(tmp_path: Path) -> None:
     picture(tmp_path / "val" / "images" / "a.jpg")
     (tmp_path / "val" / "labelTxt-v1.5").mkdir()
     (tmp_path / "val" / "labelTxt-v1.5" / "a.txt").write_text(ROW)
@@ -103,7 +103,7 @@ def test_splits_have_folders_of_their_own(tmp_path: Path) -> None:
     assert list(samples(source)) == ["a"]
 
 
-def test_folders_that_are_none_are_refused(tmp_path: Path) -> None:
+def test_invalid_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="does not exist, expected a folder with labelTxt"):
         open_dota(tmp_path / "none")
     with pytest.raises(AnnotationError, match="expected text files, found none"):

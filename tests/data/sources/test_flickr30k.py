@@ -35,7 +35,7 @@ def _write(root: Path, sentences: str, *objects: str, key: str = "36979") -> Pat
 
 
 @pytest.mark.parametrize("level", ["plain", "hard"])
-def test_drawn_scenes_come_back_with_every_phrase_and_box(tmp_path: Path, level: str) -> None:
+def test_drawn_scenes_read_back_with_all_phrases_and_boxes(tmp_path: Path, level: str) -> None:
     write_scenes(tmp_path, split="val", count=6, format="flickr30k", level=level, seed=5)
     found = samples(open_flickr30k(tmp_path, split="val"))
     assert len(found) == 6
@@ -190,7 +190,7 @@ def test_missing_and_hostile_names_are_problems(tmp_path: Path) -> None:
     assert all(reading.sample is None for reading in readings.values())
 
 
-def test_folders_that_are_none_are_refused(tmp_path: Path) -> None:
+def test_invalid_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="Annotations: does not exist"):
         open_flickr30k(tmp_path)
     _write(tmp_path, "one")

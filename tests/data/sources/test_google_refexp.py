@@ -67,7 +67,7 @@ EXPECTED = (
 
 
 @pytest.mark.shared_data
-def test_true_lines_are_joined_where_their_image_is_there(shared_data: Path) -> None:
+def test_original_lines_are_joined_if_their_image_exists(shared_data: Path) -> None:
     """Of 5,000 lines, those about the photos that lie here with their instances."""
     photos = shared_data / "photos"
     lines = shared_data / "formats" / "google_refexp" / "refexp_val5000.jsonl"
@@ -99,7 +99,7 @@ def test_the_release_is_joined_to_coco(tmp_path: Path, instances: Path) -> None:
     assert (sample.split, sample.exhaustive) == ("val", True)
 
 
-def test_the_aligned_form_needs_nothing_else(tmp_path: Path) -> None:
+def test_the_aligned_form_needs_no_other_file(tmp_path: Path) -> None:
     write_json(tmp_path / "google_refexp_train_201511_coco_aligned.json", _toolkit(aligned=True))
     source = open_google_refexp(tmp_path)
     (sample,) = samples(source).values()
@@ -177,7 +177,7 @@ def test_damage_in_the_toolkits_forms_is_a_problem(
     assert len(readings["9"].sample.expressions) == 2
 
 
-def test_what_is_missing_is_said(tmp_path: Path, instances: Path) -> None:
+def test_missing_files_are_named(tmp_path: Path, instances: Path) -> None:
     lines = write_lines(tmp_path / "x.jsonl", [])
     with pytest.raises(AnnotationError, match="expected instances=PATH"):
         open_google_refexp(lines)

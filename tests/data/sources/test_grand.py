@@ -90,7 +90,7 @@ def test_details_of_the_release_are_offsets_or_words(tmp_path: Path) -> None:
     assert dense.phrases[0].groups[0].unit_types == ("box", "mask")
 
 
-def test_attributes_describe_and_where_they_are_alone_mean_their_object(tmp_path: Path) -> None:
+def test_attributes_describe_objects_and_unique_ones_are_expressions(tmp_path: Path) -> None:
     folder = _file(
         tmp_path,
         "sa_3.jpg",

@@ -65,7 +65,7 @@ EXPECTED = (
 
 
 @pytest.mark.parametrize("spelling", ["grefcoco:{}", "refcoco:{}", "refcoco:{}/grefs(unc).json"])
-def test_an_expression_means_one_thing_several_or_none(tmp_path: Path, spelling: str) -> None:
+def test_an_expression_refers_to_one_several_or_no_instances(tmp_path: Path, spelling: str) -> None:
     folder = _write(tmp_path, *REFS)
     spec = f"{spelling.format(folder)},split=val"
     sample = samples(open_source(spec).source)["7"]
@@ -74,7 +74,7 @@ def test_an_expression_means_one_thing_several_or_none(tmp_path: Path, spelling:
     assert [one.box.x1 for one in sample.instances] == [10, 100]
 
 
-def test_what_has_no_target_is_asked_and_denied(tmp_path: Path) -> None:
+def test_an_expression_without_target_is_asked_and_denied(tmp_path: Path) -> None:
     sample = samples(open_grefcoco(_write(tmp_path, *REFS), split="val"))["7"]
     rng = np.random.default_rng(0)
     turns = TASKS["absent"].make(sample, rng, DEFAULT_RULES)
@@ -121,7 +121,7 @@ def test_a_ref_that_cannot_be_used_is_left_out(
     assert not sample.exhaustive
 
 
-def test_a_ref_to_an_annotation_that_was_left_out_means_nothing_less(tmp_path: Path) -> None:
+def test_a_ref_to_a_lost_annotation_is_left_out(tmp_path: Path) -> None:
     readings = collect(open_grefcoco(_write(tmp_path, *REFS, broken=True), split="val"))
     assert codes(readings) == {"box_degenerate": 1, "unknown_annotation": 1}
     sample = readings["7"].sample

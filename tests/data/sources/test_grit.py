@@ -33,7 +33,7 @@ def _row(key: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def test_parquet_and_json_lines_say_the_same(tmp_path: Path) -> None:
+def test_parquet_and_json_lines_give_the_same_samples(tmp_path: Path) -> None:
     rows = [_row("000373938"), _row("000373939", ref_exps=[])]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "coyo_0_snappy.parquet")
     write_lines(tmp_path / "rows.jsonl", rows)

@@ -79,7 +79,7 @@ def test_a_name_with_blanks_and_dots_is_found(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("check", [False, True])
-def test_bytes_from_elsewhere_never_get_into_a_shard(
+def test_bytes_outside_the_folder_never_get_into_a_shard(
     folder: Path, tmp_path: Path, *, check: bool
 ) -> None:
     link(folder, "sub", tmp_path / "elsewhere")

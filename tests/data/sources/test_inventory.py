@@ -45,7 +45,7 @@ CLAIMS = (
 # --- what a sample says of itself
 
 
-def test_a_sample_is_exhaustive_where_nothing_was_left_out() -> None:
+def test_a_sample_is_exhaustive_if_nothing_was_left_out() -> None:
     assert _sample().left_out == NOTHING
     assert _sample(exhaustive=False).left_out == ANYTHING
     for left_out in (
@@ -67,13 +67,13 @@ def test_a_class_is_covered_unless_something_of_it_was_left_out() -> None:
     "left_out",
     [NOTHING, LeftOut(categories=frozenset({"cup"})), LeftOut(broader=frozenset({"cup"}))],
 )
-def test_nothing_is_absent_that_may_be_there(left_out: LeftOut) -> None:
+def test_classes_that_may_be_present_are_not_absent(left_out: LeftOut) -> None:
     name = "cat" if left_out is NOTHING else "cup"
     with pytest.raises(AnnotationError, match=f"class '{name}' is said to be absent, but it is"):
         _sample(Instance("cat", BOX), absent_categories=("dog", name), left_out=left_out)
 
 
-def test_tasks_claim_nothing_of_a_class_that_is_not_complete() -> None:
+def test_tasks_claim_nothing_about_an_incomplete_class() -> None:
     cat, cup = Instance("cat", BOX), Instance("cup", Box(100, 10, 150, 90))
     whole = _said(_sample(cat, cup), *CLAIMS)
     assert "There is one cat." in whole
@@ -91,7 +91,7 @@ def test_tasks_claim_nothing_of_a_class_that_is_not_complete() -> None:
     assert not any("one cat" in text for text in broader)
 
 
-def test_attributes_do_not_tell_things_apart_that_were_not_described() -> None:
+def test_attributes_do_not_distinguish_instances_without_descriptions() -> None:
     red, plain = Instance("cup", BOX, attributes=("red",)), Instance("cup", Box(90, 9, 99, 50))
     assert not any("red" in text for text in _said(_sample(red, plain), "count", "detection"))
     blue = Instance("cup", plain.box, attributes=("blue",))
@@ -101,7 +101,7 @@ def test_attributes_do_not_tell_things_apart_that_were_not_described() -> None:
 # --- the same box twice
 
 
-def test_the_same_box_of_a_class_is_one_thing() -> None:
+def test_equal_boxes_of_a_class_are_one_instance() -> None:
     found = Inventory()
     numbers = [
         found.add(Instance("cat", BOX)),
@@ -116,7 +116,7 @@ def test_the_same_box_of_a_class_is_one_thing() -> None:
     assert found.left_out() == NOTHING
 
 
-def test_what_one_of_two_records_says_is_kept() -> None:
+def test_merged_records_keep_the_fields_of_both() -> None:
     mask = Mask.from_box(BOX, SIZE)
     found = Inventory()
     found.add(Instance("cat", BOX, attributes=("red",)))
@@ -124,7 +124,7 @@ def test_what_one_of_two_records_says_is_kept() -> None:
     assert found.instances == [Instance("cat", BOX, mask, attributes=("red", "wet"))]
 
 
-def test_a_crowd_and_one_thing_in_one_box_are_not_counted() -> None:
+def test_a_crowd_and_an_instance_in_one_box_are_not_counted() -> None:
     found = Inventory()
     found.add(Instance("cat", BOX))
     found.add(Instance("cat", BOX, Mask.from_box(BOX, SIZE), crowd=True))
@@ -210,7 +210,7 @@ def _coco(folder: Path, *boxes: dict[str, Any], **more: Any) -> Path:
     return write_json(folder / "coco.json", fields | more)
 
 
-def test_a_group_and_what_nobody_labelled_are_not_absent(tmp_path: Path) -> None:
+def test_groups_and_unlabelled_classes_are_not_absent(tmp_path: Path) -> None:
     path = _coco(tmp_path, {}, {"category_id": 3, "image_id": 2})
     found = samples(open_source(f"coco:{path}").source)
     # the file has no knife anywhere, so nobody may have looked for one
@@ -252,7 +252,7 @@ def test_an_annotation_that_is_lost_costs_its_class(
     assert "apple" not in sample.absent_categories
 
 
-def test_one_box_under_two_ids_is_one_thing(tmp_path: Path) -> None:
+def test_one_box_under_two_ids_is_one_instance(tmp_path: Path) -> None:
     path = _coco(tmp_path, {"bbox": [10, 10, 30, 30]}, {"bbox": [10.0, 10, 30.001, 30]})
     readings = collect(open_source(f"coco:{path}").source)
     assert codes(readings) == {}
@@ -351,7 +351,7 @@ def test_a_voc_object_that_is_lost_costs_its_class(tmp_path: Path) -> None:
     assert sample.left_out == LeftOut(categories=frozenset({"dog"}))
 
 
-def test_lines_say_of_which_classes_something_is_missing(tmp_path: Path) -> None:
+def test_json_lines_list_incomplete_classes(tmp_path: Path) -> None:
     objects = [
         {"category": "cat", "box": [10, 10, 30, 30]},
         {"category": "dog", "box": [1, 1, 9, 9]},
@@ -382,7 +382,7 @@ def test_lines_say_of_which_classes_something_is_missing(tmp_path: Path) -> None
     assert found["b.png"].absent_categories == ("cow",)
 
 
-def test_coarse_cityscapes_claims_nothing_and_riders_are_people(tmp_path: Path) -> None:
+def test_coarse_cityscapes_is_not_exhaustive_and_riders_are_people(tmp_path: Path) -> None:
     content = {
         "imgWidth": 20,
         "imgHeight": 10,

@@ -25,7 +25,7 @@ def one(folder: Path, **changes: Any) -> Reading:
     return reading
 
 
-def test_a_line_becomes_what_it_says(tmp_path: Path) -> None:
+def test_a_line_gives_all_its_fields(tmp_path: Path) -> None:
     reading = one(
         tmp_path,
         captions=[
@@ -56,7 +56,7 @@ def test_a_line_becomes_what_it_says(tmp_path: Path) -> None:
     assert sample.questions[0].answer == "yes"
 
 
-def test_an_image_that_says_no_size_is_looked_at(tmp_path: Path) -> None:
+def test_a_missing_size_is_read_from_the_image(tmp_path: Path) -> None:
     Image.new("RGB", (50, 40)).save(tmp_path / "a.png")
     (reading, missing) = read(tmp_path, {"image": "a.png"}, {"image": "b.png"})
     assert isinstance(reading, Reading)
@@ -127,7 +127,7 @@ def test_a_line_that_is_wrong_as_a_whole_is_left_out(
     assert [problem.code for problem in reading.problems] == [code]
 
 
-def test_a_line_that_names_no_image_belongs_to_none(tmp_path: Path) -> None:
+def test_a_line_without_an_image_is_a_problem_of_the_file(tmp_path: Path) -> None:
     found = read(tmp_path, "[]", '{"a": 1}', '{"image": "a.png"')
     assert [one.code for one in found if isinstance(one, RecordProblem)] == [
         *("bad_record", "bad_record", "bad_json"),
@@ -143,7 +143,7 @@ def test_two_lines_of_one_id_are_both_left_out(tmp_path: Path) -> None:
     assert "line 2" in reading.problems[0].detail
 
 
-def test_every_text_survives_as_it_is(tmp_path: Path) -> None:
+def test_texts_are_kept_unchanged(tmp_path: Path) -> None:
     text = "the <REF> </Phrase> [VPT] “x” — 漢字 🙂"
     reading = one(tmp_path, expressions=[{"text": text, "objects": [0]}])
     assert reading.sample is not None

@@ -42,7 +42,7 @@ def test_rows_are_boxes_with_marks(root: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "note"), [(DONT_CARE, "dont_care_regions"), (MISC, "things_of_no_class")]
 )
-def test_what_is_no_thing_of_a_class_leaves_the_image_not_exhaustive(
+def test_rows_without_a_class_make_the_image_not_exhaustive(
     root: Path, row: str, note: str
 ) -> None:
     _write(root, CAR, row)

@@ -362,7 +362,7 @@ def test_a_region_that_is_not_read_leaves_its_class_incomplete(
     assert sample.exhaustive == (covered == "cup dog")
 
 
-def test_what_nobody_annotated_claims_nothing(tmp_path: Path) -> None:
+def test_tasks_without_annotations_are_not_exhaustive(tmp_path: Path) -> None:
     picture(tmp_path / "a.jpg", 200, 100)
     cancelled = _task() | {"annotations": [{"result": [GOOD], "was_cancelled": True}]}
     predicted = {"id": 5, "data": {"image": "a.jpg"}, "predictions": [{"result": [GOOD]}]}
@@ -430,13 +430,13 @@ def test_any_result_is_read_or_left_out(
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[", '[{"data":', "[1] 2", "null"])
-def test_files_that_are_no_list_are_refused(tmp_path: Path, text: str) -> None:
+def test_files_that_are_not_a_list_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "tasks.json").write_text(text)
     with pytest.raises(AnnotationError, match="at character"):
         collect(open_label_studio(tmp_path))
 
 
-def test_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:
+def test_unreadable_paths_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="expected a JSON file of tasks"):
         open_label_studio(tmp_path)
     _write(tmp_path)

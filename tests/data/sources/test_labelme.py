@@ -90,7 +90,7 @@ def test_masks_are_pictures_between_two_corners(root: Path, corners: Any) -> Non
     assert (one.mask.area, one.box) == (6, Box(4, 6, 8, 8))
 
 
-def test_shapes_of_one_label_and_group_are_one_thing(root: Path) -> None:
+def test_shapes_with_one_label_and_group_are_one_instance(root: Path) -> None:
     square = [(0, 0), (10, 0), (10, 10), (0, 10)]
     far = [(x + 40, y + 30) for x, y in square]
     sample = _read(
@@ -111,7 +111,7 @@ def test_shapes_of_one_label_and_group_are_one_thing(root: Path) -> None:
     assert sample.instances[0].attributes == ("occluded", "wet fur")
 
 
-def test_points_of_a_group_are_keypoints_of_its_only_thing(root: Path) -> None:
+def test_points_of_a_group_are_keypoints_of_its_only_instance(root: Path) -> None:
     sample = _read(
         root,
         _shape("person", "rectangle", (10, 5), (40, 45), group_id=3),
@@ -126,7 +126,7 @@ def test_points_of_a_group_are_keypoints_of_its_only_thing(root: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["point", "points", "line", "linestrip"])
-def test_what_is_no_region_is_counted_and_the_image_not_exhaustive(root: Path, kind: str) -> None:
+def test_other_shapes_are_counted_and_the_image_is_not_exhaustive(root: Path, kind: str) -> None:
     shape = _shape("crack", kind, (1, 1), *([] if kind == "point" else [(5, 9)]))
     write_json(root / "a.json", _file(shape, _shape("cup", "rectangle", (1, 1), (9, 9))))
     readings = collect(open_labelme(root))
@@ -137,7 +137,7 @@ def test_what_is_no_region_is_counted_and_the_image_not_exhaustive(root: Path, k
     assert len(sample.instances) == 1
 
 
-def test_points_of_no_thing_or_of_several_are_left_out(root: Path) -> None:
+def test_points_without_a_unique_instance_are_left_out(root: Path) -> None:
     boxes = [_shape(label, "rectangle", (1, 1), (9, 9), group_id=1) for label in ("a", "b")]
     points = [_shape("nose", "point", (2, 2), group_id=group) for group in (1, 2)]
     write_json(root / "a.json", _file(*boxes, *points))
@@ -170,7 +170,7 @@ def test_paths_that_lead_up_are_followed_inside_the_folder(tmp_path: Path, path:
     assert lone.image == tmp_path / "labels" / "deep" / "a.png"
 
 
-def test_the_picture_in_the_file_is_used_where_there_is_no_other(root: Path) -> None:
+def test_the_embedded_picture_is_used_if_no_file_exists(root: Path) -> None:
     data = base64.b64encode((root / "a.png").read_bytes()).decode()
     write_json(root / "b.json", _file(imagePath="gone.png", imageData=data))
     write_json(root / "a.json", _file(imageData="not looked at"))
@@ -193,7 +193,7 @@ def test_the_picture_in_the_file_is_used_where_there_is_no_other(root: Path) -> 
         EmbeddedImage(b"nothing", "x", ImageSize(1, 1))()
 
 
-def test_a_file_alone_and_one_with_a_mark_before_it_are_read(root: Path) -> None:
+def test_a_single_file_and_one_with_a_byte_order_mark_are_read(root: Path) -> None:
     text = json.dumps(_file(_shape("cup", "rectangle", (1, 1), (9, 9))))
     (root / "a.json").write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert list(samples(open_labelme(root / "a.json"))) == ["a"]

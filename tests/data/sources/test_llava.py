@@ -28,13 +28,11 @@ def _record(*values: object, image: object = "coco/1.jpg") -> dict[str, object]:
         ("<image> <REF> </Phrase>", "<REF> </Phrase>"),
     ],
 )
-def test_the_placeholder_is_taken_off_once_where_it_stands_for_the_image(
-    text: str, left: str
-) -> None:
+def test_the_image_placeholder_is_removed_once(text: str, left: str) -> None:
     assert without_placeholder(text) == left
 
 
-def test_turns_keep_their_order_and_conversations_their_own_samples(tmp_path: Path) -> None:
+def test_turns_keep_their_order_and_conversations_are_separate_samples(tmp_path: Path) -> None:
     rows = [
         _record("<image>\nWhat is it?", "A bus.", "What colour?", "Red, <image> says."),
         _record("Is it day?\n<image>", "Yes."),

@@ -78,7 +78,7 @@ def test_names_are_those_that_people_say(tmp_path: Path) -> None:
         ([], [4], [], ("dog",), True),
     ],
 )
-def test_checked_classes_decide_what_is_known(
+def test_only_checked_classes_are_exhaustive_or_absent(
     tmp_path: Path,
     present: list[int],
     absent: list[int],

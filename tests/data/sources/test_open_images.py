@@ -84,7 +84,7 @@ def test_fractions_become_pixels_and_flags_words(tmp_path: Path) -> None:
     assert notes(readings) == {"depictions": 1, "seen_from_the_inside": 1}
 
 
-def test_only_what_people_verified_is_known(tmp_path: Path) -> None:
+def test_only_verified_classes_are_exhaustive_or_absent(tmp_path: Path) -> None:
     labels = (_label("/m/3", 1), _label("/m/5", 0), _label("/m/4", "0.0"), _label("/m/99", 1))
     readings = collect(open_open_images(_write(tmp_path, _row("/m/3"), labels=labels)))
     sample = readings["a1"].sample
@@ -194,7 +194,7 @@ def test_rows_and_labels_that_cannot_be_used_are_problems(tmp_path: Path) -> Non
     }
 
 
-def test_a_split_has_to_be_named_where_there_are_several(tmp_path: Path) -> None:
+def test_one_of_several_splits_has_to_be_selected(tmp_path: Path) -> None:
     _write(tmp_path, _row("/m/3"))
     (tmp_path / "oidv6-validation-annotations-bbox.csv").write_text(TITLE + "\n")
     with pytest.raises(AnnotationError, match=r"boxes of \['train', 'validation'\]; say which"):
@@ -204,7 +204,7 @@ def test_a_split_has_to_be_named_where_there_are_several(tmp_path: Path) -> None
     assert (alone.split, len(samples(alone))) == ("train", 1)
 
 
-def test_tables_that_are_none_are_refused(tmp_path: Path) -> None:
+def test_invalid_tables_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=r"tables of boxes of \[\]"):
         open_open_images(tmp_path)
     _write(tmp_path, title="ImageID,LabelName")

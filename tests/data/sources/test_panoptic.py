@@ -103,7 +103,7 @@ def _panoptic_of(scene: Scene) -> tuple[np.ndarray, list[dict[str, Any]]]:
     return numbers, [{"id": number, "category_id": 1} for number in present]
 
 
-def test_masks_of_drawn_scenes_come_back_exactly(tmp_path: Path) -> None:
+def test_masks_of_drawn_scenes_read_back_exactly(tmp_path: Path) -> None:
     for index in range(3):
         scene = draw_scene(13, index, level="hard", split="val")
         numbers, segments = _panoptic_of(scene)
@@ -119,7 +119,7 @@ def test_masks_of_drawn_scenes_come_back_exactly(tmp_path: Path) -> None:
             assert instance.box == thing.box
 
 
-def test_names_stay_where_two_would_become_one(tmp_path: Path) -> None:
+def test_names_that_would_become_equal_are_kept(tmp_path: Path) -> None:
     assert plain_stuff_names(["water-other", "water", "sky-other-merged", "door-stuff"]) == [
         *("water-other", "water", "sky", "door")
     ]

@@ -172,7 +172,7 @@ def test_other_objects_are_refused(written: Any, value: object) -> None:
         (b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'i8'\ntRS'x'\ntR.", "not a pickle"),
     ],
 )
-def test_damage_and_refused_instructions_say_what_and_where(
+def test_messages_name_damage_and_refused_instructions_with_their_place(
     written: Any, data: bytes, reason: str
 ) -> None:
     with pytest.raises(AnnotationError, match=rf"refs\(unc\).p: at byte \d+: .*{reason}"):
@@ -213,7 +213,7 @@ def _nested_names(levels: int) -> bytes:
 
 
 @pytest.mark.parametrize("levels", [1, 8, 30])
-def test_a_name_that_is_no_text_is_never_spelled_out(written: Any, levels: int) -> None:
+def test_a_name_that_is_not_a_text_is_not_printed(written: Any, levels: int) -> None:
     data = _nested_names(levels)
     with pytest.raises(AnnotationError, match=r"refers to a tuple\.x, expected plain data"):
         read_pickle(written(data))
@@ -334,7 +334,7 @@ def test_a_scalar_of_a_large_text_is_refused_before_it_is_unpacked(written: Any)
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_refs_as_they_are_published_stay_far_below_the_limits(
+def test_published_refs_stay_far_below_the_limits(
     written: Any, protocol: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["the", "man", "in", "blue", "left"]

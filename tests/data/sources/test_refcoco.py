@@ -104,7 +104,7 @@ def test_a_true_ref_is_joined_to_an_annotation(shared_data: Path, tmp_path: Path
 
 @pytest.mark.parametrize("family", ["location", "appearance", "long"])
 @pytest.mark.parametrize("pickled", [False, True])
-def test_drawn_scenes_come_back_exactly(tmp_path: Path, family: str, *, pickled: bool) -> None:
+def test_drawn_scenes_read_back_exactly(tmp_path: Path, family: str, *, pickled: bool) -> None:
     write_scenes(tmp_path, split="val", count=5, format="refcoco", level="hard", seed=7)
     path = tmp_path / f"refs_{family}_val.json"
     if pickled:
@@ -166,7 +166,7 @@ def _rows(refs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_parquet_copy_gives_what_its_refs_say(tmp_path: Path) -> None:
+def test_a_parquet_copy_gives_its_refs(tmp_path: Path) -> None:
     folder = tmp_path / "refcoco"
     folder.mkdir()
     table = pa.Table.from_pylist(_rows([_ref(1), _ref(2), _ref(3, split="val")]))
@@ -181,7 +181,7 @@ def test_a_parquet_copy_gives_what_its_refs_say(tmp_path: Path) -> None:
     assert not sample.exhaustive
 
 
-def test_a_parquet_copy_can_be_joined_or_hold_nothing_but_boxes(tmp_path: Path) -> None:
+def test_a_parquet_copy_can_be_joined_or_hold_only_boxes(tmp_path: Path) -> None:
     folder = tmp_path / "refcocoplus"
     folder.mkdir()
     bare = [
@@ -304,7 +304,7 @@ def test_the_family_follows_from_the_official_folder(
     assert sample.exhaustive == exhaustive
 
 
-def test_what_cannot_be_told_has_to_be_said(tmp_path: Path) -> None:
+def test_ambiguous_files_need_an_option(tmp_path: Path) -> None:
     folder = _write(tmp_path, [_ref()])
     for split in ("", "dev"):
         with pytest.raises(AnnotationError, match="expected one of"):
@@ -433,7 +433,7 @@ class _Attack:
         return os.system, (f"touch {self.trace}",)
 
 
-def test_an_attack_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+def test_a_malicious_pickle_is_refused_before_reading(tmp_path: Path) -> None:
     folder = _write(tmp_path, [])
     trace = tmp_path / "trace"
     for protocol in range(6):

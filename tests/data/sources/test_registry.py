@@ -16,7 +16,7 @@ def test_the_page_has_the_table_of_formats() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(FORMATS) - {"scenes"}))
-def test_every_format_says_when_there_is_nothing(name: str, tmp_path: Path) -> None:
+def test_every_format_reports_missing_files(name: str, tmp_path: Path) -> None:
     parameters = inspect.signature(FORMATS[name].open).parameters
     split = ",split=val" if "split" in parameters else ""
     with pytest.raises((AnnotationError, RecipeError)):

@@ -38,7 +38,7 @@ def test_the_mask_is_the_salient_instance(tmp_path: Path) -> None:
     assert (sample.split, sample.exhaustive, sample.id) == ("train", False, "saliency/a")
 
 
-def test_salient_things_of_drawn_scenes_come_back_exactly(tmp_path: Path) -> None:
+def test_salient_instances_of_drawn_scenes_read_back_exactly(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
     expected = {}

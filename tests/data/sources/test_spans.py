@@ -165,12 +165,12 @@ def test_a_line_that_is_damaged_is_a_problem_of_its_own(tmp_path: Path) -> None:
     assert len(found) == 4
 
 
-def test_names_of_records_depend_on_nothing_but_their_text() -> None:
+def test_names_of_records_depend_only_on_their_text() -> None:
     assert digest("a") == digest("a") != digest("b")
     assert len(digest("\udcff")) == 24
 
 
-def test_a_file_that_is_no_document_is_a_bad_record(tmp_path: Path) -> None:
+def test_a_file_that_is_not_json_is_a_bad_record(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b"\xff")
     with pytest.raises(BadRecord, match="bad_encoding"):
         file_record(tmp_path / "a.json", "a.json")

@@ -36,7 +36,7 @@ def _found(spec: str) -> dict[str, int]:
 # --- byte order marks, ends of lines, encodings
 
 
-def test_marks_and_carriage_returns_are_no_text(tmp_path: Path) -> None:
+def test_byte_order_marks_and_carriage_returns_are_removed(tmp_path: Path) -> None:
     _yolo(
         tmp_path,
         f"{MARK}names: [cat, dog]\r\ntrain: train.txt\r\n",
@@ -47,7 +47,7 @@ def test_marks_and_carriage_returns_are_no_text(tmp_path: Path) -> None:
     assert _found(f"yolo:{tmp_path}") == {"images/train/a.jpg": 2, "images/train/b.jpg": 2}
 
 
-def test_marks_before_lines_of_json_are_no_text(tmp_path: Path) -> None:
+def test_byte_order_marks_before_json_lines_are_removed(tmp_path: Path) -> None:
     line = {"image": "a.png", "width": 9, "height": 9}
     text = f"{MARK}{json.dumps(line)}\r\n{json.dumps(line | {'image': 'b.png'})}\r\n"
     (tmp_path / "a.jsonl").write_text(text)
@@ -108,7 +108,7 @@ def test_backslashes_between_folders_are_slashes(tmp_path: Path) -> None:
     assert sample.image == tmp_path / "images" / "a.jpg"
 
 
-def test_a_backslash_that_a_name_has_is_its_own(tmp_path: Path) -> None:
+def test_a_backslash_in_a_file_name_is_kept(tmp_path: Path) -> None:
     picture(tmp_path / "images\\a.jpg")
     path = _coco(tmp_path, "annotations.json", "images\\a.jpg")
     (sample,) = samples(open_source(f"coco:{path}").source).values()
@@ -116,7 +116,7 @@ def test_a_backslash_that_a_name_has_is_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["..\\a.jpg", "\\a.jpg", "C:\\a.jpg", "a\\..\\..\\b.jpg"])
-def test_backslashes_lead_nowhere_else(tmp_path: Path, name: str) -> None:
+def test_backslashes_do_not_leave_the_folder(tmp_path: Path, name: str) -> None:
     path = _coco(tmp_path, "annotations.json", name)
     assert codes(collect(open_source(f"coco:{path}").source)) == {"path_escape": 1}
 

@@ -119,7 +119,7 @@ def test_packed_files_are_unpacked_and_damaged_ones_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("chunk")
-def test_numbers_that_are_none_do_not_pass_for_numbers(tmp_path: Path) -> None:
+def test_invalid_numbers_are_refused(tmp_path: Path) -> None:
     digits = "9" * 5000
     text = (
         f'{{"images": [{{"a": NaN}}, {{"a": -Infinity}}, {{"a": {digits}}}, {{"a": 1, "a": 2}}]}}'
@@ -130,7 +130,7 @@ def test_numbers_that_are_none_do_not_pass_for_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1] 2", "[" * 100_000, "{'a': 1}"])
-def test_a_line_that_is_no_json_is_a_bad_record(text: str) -> None:
+def test_a_line_that_is_not_json_is_a_bad_record(text: str) -> None:
     with pytest.raises(BadRecord) as error:
         parse_json(text)
     assert error.value.code == "bad_json"

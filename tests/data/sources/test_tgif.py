@@ -63,7 +63,7 @@ def test_a_split_is_read_alone(tmp_path: Path) -> None:
     assert samples(open_tgif(root, split="test")) == {}
 
 
-def test_what_cannot_be_used_is_told(tmp_path: Path) -> None:
+def test_invalid_lines_are_listed(tmp_path: Path) -> None:
     lines = [
         *(told("a", "one"), told("a", "two"), told("gone", "three"), told("empty", "four")),
         *(told("cut", "five"), f"{address('b')} no tab", f"{address('b')}\t", "\t\t\t"),
@@ -101,7 +101,7 @@ def test_what_cannot_be_used_is_told(tmp_path: Path) -> None:
     assert (missing.detail, missing.place) == ("gone.gif: no such file", "tgif-v1.0.tsv: line 3")
 
 
-def test_a_caption_that_comes_again_is_counted(tmp_path: Path) -> None:
+def test_a_repeated_caption_is_counted(tmp_path: Path) -> None:
     root = _tgif(tmp_path, *[told("a", "a dog runs")] * 3)
     readings = collect(open_tgif(root))
     assert notes(readings) == {"caption_repeated": 2}

@@ -168,7 +168,7 @@ def test_views_that_are_no_picture_are_problems(root: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["point", "polyline", "line"])
-def test_what_is_no_region_is_counted_and_the_image_not_exhaustive(root: Path, kind: str) -> None:
+def test_other_shapes_are_counted_and_the_image_is_not_exhaustive(root: Path, kind: str) -> None:
     readings = collect(_annotations(root, _picture(_region({"name": kind}), _region(RECT))))
     assert (codes(readings), notes(readings)) == ({}, {"shapes_of_other_types": 1})
     assert readings["a.png"].sample is not None

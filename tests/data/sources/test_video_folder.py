@@ -35,7 +35,7 @@ def test_lines_of_one_video_add_up(tmp_path: Path) -> None:
     assert second.questions == (QuestionAnswer("Who?", "A cat."),)
 
 
-def test_a_table_says_the_same(tmp_path: Path) -> None:
+def test_a_table_gives_the_same_samples(tmp_path: Path) -> None:
     rows = (
         "video,caption,question,answer,id,split",
         'street/one.mp4,"A man, in red, crosses.",,,7,val',
@@ -73,7 +73,7 @@ def test_a_table_says_the_same(tmp_path: Path) -> None:
         ({**GOOD, "video": "text.mp4"}, "video_unreadable"),
     ],
 )
-def test_a_line_that_cannot_be_used_is_told(tmp_path: Path, line: Any, code: str) -> None:
+def test_an_invalid_line_is_listed(tmp_path: Path, line: Any, code: str) -> None:
     write_lines(_videos(tmp_path) / "captions.jsonl", [line])
     (tmp_path / "videos" / "text.mp4").write_text("no video")
     readings = collect(open_video_folder(tmp_path))
@@ -93,7 +93,7 @@ def test_a_problem_leaves_the_other_lines(tmp_path: Path) -> None:
     assert codes(collect(open_video_folder(tmp_path))) == {"bad_record": 1}
 
 
-def test_rows_that_cannot_be_used_are_told(tmp_path: Path) -> None:
+def test_invalid_rows_are_listed(tmp_path: Path) -> None:
     rows = [
         "video,caption,question,answer",
         *("two.gif,A cat.,,", "two.gif,A cat.", 'two.gif,"A cat.,,', "two.gif,,What?,"),

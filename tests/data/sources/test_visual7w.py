@@ -34,7 +34,7 @@ def _box(number: object, x: object, y: object, width: object, height: object) ->
     return {"box_id": number, "name": "pillow", "x": x, "y": y, "width": width, "height": height}
 
 
-def test_telling_gives_choices_whose_order_tells_nothing(tmp_path: Path) -> None:
+def test_telling_questions_have_choices_in_random_order(tmp_path: Path) -> None:
     pairs = [
         _pair(1, "What is it?", "Trees.", "Cats.", "Buses.", "Zebras."),
         _pair(2, "Who is it?", "A man.", "Nobody."),

@@ -46,7 +46,7 @@ def _write(root: Path, **files: Any) -> Path:
 
 
 @pytest.mark.shared_data
-def test_true_records_are_read_as_they_are_meant(shared_data: Path) -> None:
+def test_original_records_are_read_correctly(shared_data: Path) -> None:
     source = open_visual_genome(shared_data / "formats" / "visual_genome")
     (sample,) = samples(source).values()
     assert sample.size == ImageSize(600, 800)
@@ -69,7 +69,7 @@ def test_true_records_are_read_as_they_are_meant(shared_data: Path) -> None:
     assert not sample.exhaustive
 
 
-def test_drawn_scenes_come_back_exactly(tmp_path: Path) -> None:
+def test_drawn_scenes_read_back_exactly(tmp_path: Path) -> None:
     write_scenes(tmp_path, split="val", count=5, format="visual_genome", level="hard", seed=11)
     found = samples(open_visual_genome(tmp_path, split="val"))
     assert list(found) == ["1", "2", "3", "4", "5"]
@@ -103,7 +103,7 @@ def test_drawn_scenes_come_back_exactly(tmp_path: Path) -> None:
         assert read.questions == (*described, *asked)
 
 
-def test_the_irregularities_of_both_versions_are_one_thing(tmp_path: Path) -> None:
+def test_both_versions_give_the_same_samples(tmp_path: Path) -> None:
     """Names and name, merged numbers, missing and blank attributes, blanks, capitals, repeats."""
     objects = [
         _object(1, names=[" big  dog ", "animal"], merged_object_ids=[7, 8]),
@@ -149,7 +149,7 @@ def test_the_irregularities_of_both_versions_are_one_thing(tmp_path: Path) -> No
     assert notes(readings) == {"blank_attribute": 1, "relation_merged": 2, "relation_twice": 1}
 
 
-def test_objects_count_as_all_there_are_only_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_objects_are_exhaustive_only_with_the_option(tmp_path: Path) -> None:
     whole, faulty, unlisted = tmp_path / "whole", tmp_path / "faulty", tmp_path / "unlisted"
     objects = [_object(1), _object(2, names=["cat"])]
     _write(whole, objects=objects)
@@ -167,7 +167,7 @@ def test_objects_count_as_all_there_are_only_where_that_is_asked_for(tmp_path: P
     assert len(found) == 6
 
 
-def test_the_rules_of_pink_set_the_option_and_a_spec_may_say_otherwise(tmp_path: Path) -> None:
+def test_the_rules_of_pink_set_the_option_and_a_spec_overrides_it(tmp_path: Path) -> None:
     _write(tmp_path, objects=[_object(1)])
     spec = f"visual_genome:{tmp_path}"
     plain, pink = open_source(spec), open_source(spec, rules="pink")

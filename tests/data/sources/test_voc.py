@@ -109,7 +109,7 @@ def test_a_coordinate_of_zero_is_clipped_and_counted(root: Path) -> None:
     assert readings["a"].sample.instances[0].box == Box(0, 0, 20, 10)
 
 
-def test_a_missing_file_name_is_the_own_name(root: Path) -> None:
+def test_a_missing_file_name_is_that_of_the_annotation_file(root: Path) -> None:
     _write(root, b=_xml(file=""))
     assert samples(open_voc(root))["b"].image == root / "JPEGImages" / "b.jpg"
 
@@ -201,7 +201,7 @@ def test_an_object_that_cannot_be_used_is_left_out(root: Path, thing: str, code:
     assert not sample.exhaustive
 
 
-def test_folders_that_are_none_are_refused(tmp_path: Path) -> None:
+def test_invalid_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="does not exist"):
         open_voc(tmp_path / "none")
     (tmp_path / "VOC2007").mkdir()

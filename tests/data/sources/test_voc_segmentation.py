@@ -88,7 +88,7 @@ def test_boxes_and_flags_are_those_of_the_file_beside_it(root: Path) -> None:
     assert [one.mask is None for one in sample.instances] == [False, False, False, True]
 
 
-def test_a_file_of_other_things_gives_no_boxes(root: Path) -> None:
+def test_a_file_without_objects_gives_no_boxes(root: Path) -> None:
     (root / "Annotations").mkdir()
     (root / "Annotations" / "a.xml").write_text(_xml(("cat", "0"), ("person", "0")))
     readings = _readings(root)
@@ -107,7 +107,7 @@ def test_without_pictures_of_objects_a_class_is_a_crowd(root: Path) -> None:
     ]
 
 
-def test_void_far_from_any_object_leaves_something_out(root: Path) -> None:
+def test_void_far_from_objects_makes_the_image_not_exhaustive(root: Path) -> None:
     classes, _ = _scene()
     classes[36:, 50:] = 255
     _segments(root / "SegmentationClass" / "a.png", classes)
@@ -123,7 +123,7 @@ def test_void_far_from_any_object_leaves_something_out(root: Path) -> None:
     assert (nothing.instances, nothing.exhaustive) == ((), False)
 
 
-def test_classes_of_ones_own_are_in_a_list_of_labels(root: Path) -> None:
+def test_custom_classes_are_in_a_list_of_labels(root: Path) -> None:
     names = ["# label:color_rgb:parts:actions", "background:0,0,0::"]
     names += [f"class_{number}:1,1,{number}::" for number in range(1, 16)]
     (root / "labelmap.txt").write_text("\n".join(names))

@@ -30,7 +30,7 @@ def _vqa(folder: Path, questions: object, annotations: object) -> Path:
     return folder
 
 
-def test_what_deixis_exports_as_vqav2_comes_back(tmp_path: Path) -> None:
+def test_exported_vqav2_reads_back(tmp_path: Path) -> None:
     write_scenes(tmp_path, split="val", count=3, format="vqav2", seed=4)
     found = samples(open_vqa(tmp_path))
     questions = json.loads((tmp_path / "v2_OpenEnded_scenes_val_questions.json").read_text())
@@ -202,7 +202,7 @@ def test_lines_in_single_quotes_are_read_as_literals_and_never_run(tmp_path: Pat
     ]
 
 
-def test_what_deixis_exports_as_pope_comes_back(tmp_path: Path) -> None:
+def test_exported_pope_reads_back(tmp_path: Path) -> None:
     write_scenes(tmp_path, split="val", count=3, format="pope", seed=4)
     path = tmp_path / "scenes_pope_popular_val.json"
     found = samples(open_pope(path, images=tmp_path / "val"))
@@ -219,7 +219,7 @@ def test_sources_travel_to_other_processes(tmp_path: Path) -> None:
     assert collect(pickle.loads(pickle.dumps(source))) == collect(source)  # noqa: S301
 
 
-def test_an_image_that_is_none_takes_its_questions_with_it(tmp_path: Path) -> None:
+def test_an_invalid_image_loses_its_questions(tmp_path: Path) -> None:
     rows = [
         {"image": name, "caption": "It is.", "label": 1}
         for name in ("empty.jpg", "text.jpg", "folder.jpg", "missing.jpg")

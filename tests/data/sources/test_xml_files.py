@@ -48,7 +48,7 @@ def test_a_document_type_is_refused(text: str) -> None:
         ("plain", "bad_xml"),
     ],
 )
-def test_what_is_no_xml_is_refused(text: str, code: str) -> None:
+def test_invalid_xml_is_refused(text: str, code: str) -> None:
     with pytest.raises(BadRecord) as caught:
         parse_xml(text)
     assert caught.value.code == code
@@ -84,13 +84,13 @@ def test_children_are_read_once() -> None:
     "text",
     ["nan", "inf", "1e999", "0x10", "1_0", "\uff11\uff12", "1,5", "true", "1 2", "9" * 5000, "--1"],
 )
-def test_what_is_no_finite_number_is_refused(text: str) -> None:
+def test_values_that_are_not_finite_numbers_are_refused(text: str) -> None:
     with pytest.raises(BadRecord) as caught:
         child_number(parse_xml(f"<o><n>{text}</n></o>"), "n")
     assert caught.value.code == "bad_number"
 
 
-def test_files_that_are_none_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("nowhere")

@@ -101,7 +101,7 @@ def test_rows_of_keypoints_have_all_columns(tmp_path: Path) -> None:
     assert second.keypoints is None
 
 
-def test_keypoints_of_two_numbers_are_visible_where_they_are(tmp_path: Path) -> None:
+def test_keypoints_of_two_numbers_are_visible(tmp_path: Path) -> None:
     config = f"kpt_shape: [2, 2]\nkpt_names:\n  0: [head, tail]\n  1: [head, tail]\n{NAMES}"
     source = open_yolo(_dataset(tmp_path, "0 0.5 0.5 1 1 0.5 0.5 0 0", config))
     (instance,) = samples(source)["images/train/a.png"].instances
@@ -110,7 +110,7 @@ def test_keypoints_of_two_numbers_are_visible_where_they_are(tmp_path: Path) -> 
     assert instance.keypoints.visibility.tolist() == [2, 0]
 
 
-def test_a_picture_without_rows_shows_nothing(tmp_path: Path) -> None:
+def test_a_picture_without_rows_has_no_instances(tmp_path: Path) -> None:
     sample = samples(open_yolo(_dataset(tmp_path, None)))["images/train/a.png"]
     assert sample.instances == ()
     assert sample.exhaustive
@@ -214,7 +214,7 @@ def test_a_box_may_leave_its_picture_by_a_pixel_or_five_thousandths(
         assert notes(readings) == ({} if codes_ else {"box_clipped": 1})
 
 
-def test_a_box_within_the_first_pixel_is_no_mistake(tmp_path: Path) -> None:
+def test_a_box_within_the_first_pixel_is_valid(tmp_path: Path) -> None:
     row = f"0 {0.5 / 64} {0.5 / 48:.12f} {1 / 64} {1 / 48:.12f}"
     (instance,) = samples(open_yolo(_dataset(tmp_path, row)))["images/train/a.png"].instances
     assert instance.box == Box(0, 0, 1, 1)
@@ -309,9 +309,7 @@ def test_one_of_several_splits_has_to_be_named(tmp_path: Path) -> None:
         ("train: x\n" + NAMES, "'train': comes twice"),
     ],
 )
-def test_a_configuration_that_says_too_little_is_refused(
-    tmp_path: Path, config: str, words: str
-) -> None:
+def test_an_incomplete_configuration_is_refused(tmp_path: Path, config: str, words: str) -> None:
     with pytest.raises(AnnotationError, match=words):
         open_yolo(_dataset(tmp_path, "", config))
 

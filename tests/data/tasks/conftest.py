@@ -1,4 +1,4 @@
-"""Samples that hold what every task needs, and questions whose slots can be read back."""
+"""Samples with annotations for every task, and questions with readable slots."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,12 +17,12 @@ Maker = Callable[..., Made]
 
 
 def _slots_alone(task: str) -> tuple[str, ...]:
-    """One wording that is nothing but the slots, in the order of the alphabet."""
+    """Return one wording of only the slots, in alphabetical order."""
     return ("|".join(["Q", *(f"{{{slot}}}" for slot in sorted(SLOTS[task]))]) + "|",)
 
 
 def _enriched(sample: Sample) -> Sample:
-    """Add questions that scenes have none of."""
+    """Add kinds of questions that drawn scenes lack."""
     first = sample.instances[0]
     asked = [
         QuestionAnswer("What is it?", first.category, rationale=f"It looks like {first.category}")
@@ -69,7 +69,7 @@ def slots() -> Rules:
 
 @pytest.fixture(scope="session")
 def make(samples: list[Sample], videos: list[Sample]) -> Maker:
-    """Make what a task makes of every sample of its medium, several times; only what is not empty."""
+    """Make turns of a task for every sample of its medium, several times, without empty results."""
 
     def made(task: str, rules: Rules = DEFAULT_RULES, *, times: int = 4, every: int = 1) -> Made:
         rng = np.random.default_rng(5)

@@ -23,13 +23,13 @@ def questions(task: str, sample: Sample) -> str:
     return " ".join(said).lower()
 
 
-def test_marks_of_annotators_are_never_said() -> None:
+def test_annotators_flags_do_not_appear_in_texts() -> None:
     for task in ("detection", "segmentation", "count", "detection_all", "reg"):
         for word in ("truncated", "difficult", "stuff"):
             assert word not in questions(task, SAMPLE), task
 
 
-def test_stuff_is_not_counted_and_hard_cases_are_not_asked_for() -> None:
+def test_stuff_and_hard_cases_are_not_counted() -> None:
     said = questions("count", SAMPLE)
     assert "dog" in said
     assert "wall" not in said

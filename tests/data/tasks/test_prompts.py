@@ -1,4 +1,4 @@
-"""Regions that a person might give, and points on masks that are still polygons."""
+"""Regions such as a person might give, and points on masks made of polygons."""
 
 from collections.abc import Callable
 from math import cos, pi, sin
@@ -19,7 +19,7 @@ SIZE = ImageSize(60, 80)
 
 
 @pytest.mark.parametrize("kind", [Point, Scribble, Box, Mask])
-def test_regions_lie_on_their_thing(kind: Callable[..., object], samples: list[Sample]) -> None:
+def test_regions_lie_on_their_instance(kind: Callable[..., object], samples: list[Sample]) -> None:
     rng = np.random.default_rng(3)
     met = 0
     for sample in samples:
@@ -48,7 +48,7 @@ def test_thin_and_empty_masks_have_points() -> None:
         assert point_on(instance) == (Point(20.5, 10.5) if places else Point(40.0, 30.0))
 
 
-def test_a_region_stands_where_the_text_has_its_slot() -> None:
+def test_a_region_replaces_its_slot() -> None:
     point = Point(1.0, 2.0)
     assert with_region("what is <region>?", point, slot="<region>") == ("What is ", point, "?")
     assert with_region("<region>?", point, slot="<region>") == (point, "?")
@@ -63,7 +63,7 @@ def test_slots_take_words_regions_and_both() -> None:
         *("What of it, ", point, " and the dog at ", box, "?"),
     )
     assert filled("{a}{b}", {"a": point, "b": "!"}) == (point, "!")
-    # A prompt of a user's own may leave a region out.
+    # a user's prompt may leave a region out
     assert filled("what is it?", {"a": point}) == ("What is it? ", point)
 
 
@@ -79,7 +79,7 @@ CENTERS = st.tuples(st.floats(5, 75), st.floats(5, 55))
 
 
 @given(st.lists(st.builds(_polygon, CENTERS, RADII), min_size=1, max_size=3), st.data())
-def test_what_is_surely_inside_polygons_is_on_their_mask(
+def test_points_inside_polygons_are_on_their_mask(
     polygons: list[list[float]], data: st.DataObject
 ) -> None:
     array = Mask.from_polygons(polygons, SIZE).array
@@ -89,7 +89,7 @@ def test_what_is_surely_inside_polygons_is_on_their_mask(
             assert array[y, x]
 
 
-def test_most_points_of_a_polygon_are_found_without_filling_it() -> None:
+def test_most_points_in_a_polygon_are_found_without_filling_it() -> None:
     polygon = _polygon((40.0, 30.0), [25.0] * 20)
     found = [surely_inside([polygon], x + 0.5, y + 0.5) for x in range(80) for y in range(60)]
     assert sum(found) > 0.85 * Mask.from_polygons([polygon], SIZE).area
@@ -119,7 +119,7 @@ def test_points_on_polygons_lie_on_their_mask(radii: list[float]) -> None:
 
 
 class Untouchable(CodedMask):
-    """A mask whose pixels nobody may ask for."""
+    """A mask that fails if its pixels are requested."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Whatever a sample holds, tasks are pure, name things rightly and survive a notation."""
+"""For any sample, tasks are pure, name instances correctly and survive a notation."""
 
 import re
 from typing import Any
@@ -152,7 +152,7 @@ def _sample(plan: Plan) -> Sample:
 @pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(SAMPLES, st.integers(0, 9), st.sampled_from(sorted(RULE_SETS)))
-def test_any_sample_makes_sound_turns_or_none(plan: Plan, seed: int, rules: str) -> None:
+def test_every_sample_gives_valid_turns_or_no_turns(plan: Plan, seed: int, rules: str) -> None:
     sample = _sample(plan)
     notation = Triplets()
     for task, spec in TASKS.items():
@@ -179,7 +179,7 @@ def test_any_sample_makes_sound_turns_or_none(plan: Plan, seed: int, rules: str)
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(SAMPLES, st.integers(0, 9))
-def test_any_mixture_gives_no_more_than_is_wanted(plan: Plan, seed: int) -> None:
+def test_a_mixture_gives_at_most_the_requested_turns(plan: Plan, seed: int) -> None:
     sample = _sample(plan)
     for count in (1, 3):
         turns = sample_turns(

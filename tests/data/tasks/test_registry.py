@@ -147,7 +147,7 @@ def test_an_empty_image_makes_no_turns() -> None:
     assert sample_turns(empty, np.random.default_rng(0), count=4) == ()
 
 
-def test_a_mixture_gives_as_many_turns_as_wanted_and_no_question_twice(
+def test_a_mixture_gives_the_requested_turns_without_duplicates(
     samples: list[Sample],
 ) -> None:
     for sample in samples:
@@ -176,7 +176,7 @@ def test_rules_reach_the_tasks_of_a_mixture(samples: list[Sample]) -> None:
     assert all(str(turn.question[0]).startswith("Show the ") for turn in turns)
 
 
-def test_turns_that_build_on_one_another_are_not_independent(samples: list[Sample]) -> None:
+def test_tasks_with_dependent_turns_are_not_independent(samples: list[Sample]) -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(RecipeError, match=r"tasks \['dialogue'\] build on their own turns"):
         sample_turns(samples[0], rng, count=4, tasks=["rec", "dialogue"])
@@ -223,14 +223,14 @@ def test_wrong_rules_are_refused(changes: dict[str, object], message: str) -> No
         replace(DEFAULT_RULES, **changes)  # type: ignore[arg-type]  # wrong on purpose
 
 
-def test_rules_say_what_they_do_and_where_they_come_from() -> None:
+def test_every_rule_has_a_meaning_and_an_origin() -> None:
     described = describe_rules()
     assert [rule["name"] for rule in described] == [rule.name for rule in fields(Rules)]
     assert all(rule["says"].endswith(".") and rule["source"] for rule in described)
     assert pickle.loads(pickle.dumps(DEFAULT_RULES)) == DEFAULT_RULES  # noqa: S301
 
 
-def test_a_wording_with_a_slot_that_nobody_fills_is_refused(samples: list[Sample]) -> None:
+def test_a_wording_with_an_unknown_slot_is_refused(samples: list[Sample]) -> None:
     rules = Rules(wording=lambda _: ("Where is {thing}?",))
     with pytest.raises(RecipeError, match=r"expected the slots \['is', 'x'\], got 'thing'"):
         TASKS["rec"].make(samples[0], np.random.default_rng(0), rules)

@@ -1,4 +1,4 @@
-"""Every rule changes what it says it does; no task obeys a rule that it does not name."""
+"""Every rule has the documented effect; a task uses only the rules that it lists."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -79,7 +79,7 @@ def made_by(make: Maker) -> Callable[[str, Rules], object]:
 def test_a_rule_changes_the_tasks_that_name_it_and_no_other(
     rule: str, made_by: Callable[[str, Rules], object]
 ) -> None:
-    # Without masks points lie in the core of a box; scenes have few things that are level.
+    # without masks, points lie in the core of a box; scenes have few level instances
     base = replace(DEFAULT_RULES, points_on_mask=False) if rule == "box_core" else DEFAULT_RULES
     if rule == "common_predicate_share":
         base = replace(base, common_predicates=CHANGED["common_predicates"])
@@ -87,7 +87,7 @@ def test_a_rule_changes_the_tasks_that_name_it_and_no_other(
     differing = {task for task in TASKS if made_by(task, base) != made_by(task, changed)}
     assert differing <= {task for task, spec in TASKS.items() if rule in spec.rules}
     if rule not in {"detailed_words", "predicate_attempts"}:
-        # Every caption here that is long has several sentences, and no draw fails so often.
+        # all long captions here have several sentences, and no draw fails so often
         assert differing
 
 
@@ -98,7 +98,7 @@ def _answers(task: str, sample: Sample, rules: Rules, *, times: int = 200) -> Co
 
 
 def _sample(**changes: Any) -> Sample:
-    """Two dogs, one cat and a crowd of sheep, with boxes alone."""
+    """Two dogs, one cat and a crowd of sheep, with only boxes."""
     instances = (
         Instance("dog", Box(10.0, 0.0, 16.0, 8.0), attributes=("brown",)),
         Instance("dog", Box(0.0, 0.0, 9.0, 9.0)),
@@ -114,7 +114,7 @@ def _sample(**changes: Any) -> Sample:
     return Sample("photo", np.zeros((40, 40, 3), np.uint8), ImageSize(40, 40), **(given | changes))
 
 
-def test_classes_are_drawn_by_their_number() -> None:
+def test_classes_are_drawn_by_their_number_of_instances() -> None:
     boxes = [Box(float(i), 0.0, i + 1.0, 9.0) for i in range(20)]
     names = ["dog", "dog", *(f"thing{chr(97 + i)}" for i in range(9))]
     sample = _sample(
@@ -145,7 +145,7 @@ def test_references_are_ordered(order: Order, lefts: list[float]) -> None:
     assert all(found == lefts for found in shown)
 
 
-def test_emptiness_is_denied_grouped_or_not_asked_for() -> None:
+def test_absence_is_denied_grouped_or_skipped() -> None:
     rng = np.random.default_rng(1)
     for empty in ("denial", "group", "skip"):
         rules = replace(DEFAULT_RULES, empty=empty, absent_share=1.0)
@@ -164,10 +164,10 @@ def test_emptiness_is_denied_grouped_or_not_asked_for() -> None:
             assert all(not group.references for group in groups)
 
 
-def test_common_predicates_are_asked_for_less_often() -> None:
+def test_common_predicates_are_drawn_less_often() -> None:
     asked = _answers("relation", _sample(), DEFAULT_RULES, times=600)
     common = asked["The dog is on the other dog."]
-    # One of two draws is common and kept with p = 0.2: one in six of those that are kept.
+    # half of the draws are common and kept with p = 0.2: one in six of the kept draws
     assert 0.12 < common / 600 < 0.22
     only = _answers("relation", _sample(), Rules(predicates=frozenset({"on"})))
     assert set(only) == {"The dog is on the other dog."}
@@ -175,7 +175,7 @@ def test_common_predicates_are_asked_for_less_often() -> None:
     assert 0.43 < always["The dog is on the other dog."] / 600 < 0.57
 
 
-def test_a_common_predicate_is_kept_when_there_is_no_other() -> None:
+def test_a_common_predicate_is_kept_without_alternatives() -> None:
     sample = _sample(relations=(Relation(0, "on", 1),))
     rules = Rules(common_predicate_share=0.0)
     assert _answers("relation", sample, rules, times=5) == {"The dog is on the other dog.": 5}
@@ -194,7 +194,7 @@ def test_crowds_are_in_no_answer() -> None:
                 assert all(crowd not in phrase.boxes for phrase in turn.answer.phrases)
 
 
-def test_answers_with_too_many_references_are_not_asked_for() -> None:
+def test_questions_with_too_many_references_are_skipped() -> None:
     instances = tuple(Instance("dog", Box(float(i), 0.0, i + 1.0, 2.0)) for i in range(17))
     sample = _sample(
         instances=instances,
@@ -213,7 +213,7 @@ def test_answers_with_too_many_references_are_not_asked_for() -> None:
     assert _answers("detection", sample, Rules(max_references=17)) == {"The dogs.": 200}
 
 
-def test_what_is_level_with_an_anchor_is_in_no_quadrant() -> None:
+def test_instances_level_with_an_anchor_are_in_no_quadrant() -> None:
     instances = (
         Instance("a", Box(10.0, 10.0, 20.0, 20.0)),
         Instance("b", Box(10.0, 30.0, 20.0, 40.0)),
@@ -229,7 +229,7 @@ def test_what_is_level_with_an_anchor_is_in_no_quadrant() -> None:
     assert level == {"top left": [3], "top right": [], "bottom left": [], "bottom right": [1, 2]}
 
 
-def test_quadrants_that_a_doubtful_thing_touches_are_left_out() -> None:
+def test_quadrants_with_doubtful_instances_are_left_out() -> None:
     sample = _sample()
     assert set(quadrant_members(sample, 2, DEFAULT_RULES)) == {
         "top left",
@@ -241,7 +241,7 @@ def test_quadrants_that_a_doubtful_thing_touches_are_left_out() -> None:
     assert set(quadrant_members(sample, 2, DEFAULT_RULES)) == {"top right", "bottom left"}
 
 
-def test_regions_are_of_the_kinds_of_the_rules(make: Maker) -> None:
+def test_regions_have_the_kinds_of_the_rules(make: Maker) -> None:
     made = make("reg", Rules(region_kinds=("point", "scribble"), scribble_points=4))
     regions = [part for _, (turn,) in made for part in turn.question if not isinstance(part, str)]
     assert {type(region) for region in regions} == {Point, Scribble}
@@ -261,13 +261,13 @@ def test_points_without_mask_lie_in_the_core_of_the_box() -> None:
             assert min(distances) <= core / 2 + 1e-9
 
 
-def test_statements_are_true_as_often_as_the_rules_say() -> None:
+def test_true_share_decides_how_often_statements_are_true() -> None:
     for share in (0.0, 0.25, 1.0):
         told = _answers("statement", _sample(), Rules(true_share=share), times=400)
         assert abs(told["Yes."] / sum(told.values()) - share) < 0.08
 
 
-def test_statements_of_the_data_come_first() -> None:
+def test_statements_of_the_source_come_first() -> None:
     question = QuestionAnswer("The cat is asleep.", "no", kind="statement")
     sample = _sample(questions=(question,))
     assert _answers("statement", sample, DEFAULT_RULES, times=3) == {"No.": 3}
@@ -278,7 +278,7 @@ def test_statements_of_the_data_come_first() -> None:
     assert not TASKS["vqa"].make(sample, np.random.default_rng(0), DEFAULT_RULES)
 
 
-def test_options_of_the_data_are_kept_apart_from_plain_questions() -> None:
+def test_questions_with_options_are_not_asked_as_plain_questions() -> None:
     question = QuestionAnswer("Which?", "Paris", options=("Rome", "Paris", "Oslo"), kind="choice")
     sample = _sample(questions=(question,))
     rng = np.random.default_rng(0)
@@ -288,7 +288,7 @@ def test_options_of_the_data_are_kept_apart_from_plain_questions() -> None:
     assert turn.answer is not None
     assert f"({turn.answer.text[0]}) Paris" in options
     assert not TASKS["vqa"].make(sample, rng, DEFAULT_RULES)
-    # An answer that is none of the options has no letter.
+    # an answer outside the options has no letter
     wrong = replace(question, answer="Bern")
     assert not TASKS["choice"].make(_sample(questions=(wrong,)), rng, DEFAULT_RULES)
 
@@ -333,14 +333,14 @@ def test_descriptions_of_regions_belong_to_their_regions() -> None:
     assert not TASKS["reg_point"].make(sample, rng, DEFAULT_RULES)
 
 
-def test_the_rules_of_pink_are_a_set_of_their_own() -> None:
+def test_pink_is_a_named_rule_set() -> None:
     pink = RULE_SETS["pink"]
     assert (pink.order, pink.empty, pink.class_by_count) == ("area", "group", True)
     assert pink.attribute_share == 0
     assert RULE_SETS["deixis"] == DEFAULT_RULES
 
 
-def test_a_share_of_no_attributes_asks_for_classes_by_their_names_alone() -> None:
+def test_an_attribute_share_of_zero_gives_plain_class_names() -> None:
     dog = Instance("dog", Box(10, 10, 30, 30), attributes=("brown",))
     alone = _sample(
         instances=(dog,), relations=(), expressions=(), questions=(), absent_categories=()
@@ -362,7 +362,7 @@ def test_tasks_that_need_masks_leave_box_data_alone() -> None:
                 assert all(None not in r.units for group in groups for r in group.references)
 
 
-def test_keypoints_of_all_are_given_only_where_all_have_some() -> None:
+def test_keypoint_needs_keypoints_on_all_instances() -> None:
     some = Keypoints(np.ones((17, 2), np.float32), np.full(17, 2, np.int8))
     none = Keypoints(np.zeros((17, 2), np.float32), np.zeros(17, np.int8))
     people = [Instance("person", Box(0.0, 0.0, 9.0, 9.0), keypoints=each) for each in (some, none)]
@@ -372,11 +372,11 @@ def test_keypoints_of_all_are_given_only_where_all_have_some() -> None:
         assert bool(TASKS["keypoint"].make(sample, rng, DEFAULT_RULES)) == wanted
 
 
-def test_a_thing_without_description_is_named_by_its_class() -> None:
+def test_an_instance_without_description_is_named_by_its_class() -> None:
     assert set(_answers("reg", _sample(), DEFAULT_RULES)) == {"A dog.", "A cat."}
 
 
-def test_several_are_named_in_the_plural() -> None:
+def test_several_instances_are_named_in_the_plural() -> None:
     sample = _sample()
     answer = point_out(sample, sample.expressions[0], ("box",))
     assert answer is not None

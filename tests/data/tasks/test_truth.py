@@ -1,4 +1,4 @@
-"""What every answer says is checked against the sample, by means that the tasks do not use."""
+"""Checks every answer against the sample, with code that the tasks do not use."""
 
 import re
 from collections import Counter
@@ -27,11 +27,11 @@ COMPLETE = {
     *("count_example", "point_look_twice", "quadrant_box", "quadrant_class", "quadrant_both"),
     *("keypoint", "semantic"),
 }
-"""Tasks that claim to know all that there is."""
+"""Tasks with exhaustive answers."""
 
 
 def read(turn: Turn, wording: str) -> dict[str, Field]:
-    """The slots of a question that is nothing but slots."""
+    """Return the slots of a question that has only slots."""
     fields: list[Field] = [[]]
     for part in turn.question:
         if not isinstance(part, str):
@@ -62,7 +62,7 @@ def turns_of(made: list[tuple[Sample, tuple[Turn, ...]]]) -> Iterable[tuple[Samp
 
 
 def at(sample: Sample, part: QuestionPart) -> set[int]:
-    """The instances that a region may mean: on it for points, the same object for the others."""
+    """Return the instances that a region may mean: those under a point, else the equal one."""
     found = set()
     for index, instance in enumerate(sample.instances):
         assert instance.mask is not None
@@ -76,7 +76,7 @@ def at(sample: Sample, part: QuestionPart) -> set[int]:
 
 
 def members(sample: Sample, name: str) -> set[int]:
-    """Instances of a class, or of one with an attribute before it."""
+    """Return the instances of a class, or of a class with an attribute."""
     attribute, _, noun = name.rpartition(" ")
     return {
         index
@@ -86,7 +86,7 @@ def members(sample: Sample, name: str) -> set[int]:
 
 
 def shown(sample: Sample, text: GroundedText) -> set[int]:
-    """The instances that an answer points at."""
+    """Return the instances that an answer points at."""
     units = [unit for phrase in text.phrases for each in phrase.references for unit in each.units]
     owner = {
         id(unit): index
@@ -109,13 +109,13 @@ def is_clear(sample: Sample, name: str) -> bool:
 @pytest.mark.parametrize(
     ("task", "unit"), [("detection", Box), ("segmentation", Mask), ("count", Box)]
 )
-def test_all_of_a_class_are_shown_and_nothing_else(
+def test_detection_gives_exactly_the_instances_of_a_class(
     task: str, unit: type, make: Maker, slots: Rules
 ) -> None:
     met = Counter[bool]()
     for sample, turn in turns_of(make(task, slots)):
         names = word(read(turn, task)["names"])
-        # Plurals are those of the classes that are there or known to be absent.
+        # plurals are those of present and absent classes
         known = {plural(i.category): i.category for i in sample.instances}
         known |= {plural(name): name for name in sample.absent_categories}
         attribute, _, nouns = names.rpartition(" ")
@@ -136,7 +136,7 @@ def test_all_of_a_class_are_shown_and_nothing_else(
     assert met[True] > 4 * met[False] > 0
 
 
-def test_numbers_in_words_are_right(make: Maker, slots: Rules) -> None:
+def test_numbers_in_words_are_correct(make: Maker, slots: Rules) -> None:
     for sample, turn in turns_of(make("count_words", slots)):
         names = word(read(turn, "count_words")["names"])
         found = {
@@ -149,7 +149,7 @@ def test_numbers_in_words_are_right(make: Maker, slots: Rules) -> None:
 
 
 @pytest.mark.parametrize(("task", "kind"), [("count_example", Box), ("point_look_twice", Point)])
-def test_things_like_an_example_are_counted(
+def test_instances_like_an_example_are_counted(
     task: str, kind: type, make: Maker, slots: Rules
 ) -> None:
     for sample, turn in turns_of(make(task, slots)):
@@ -162,7 +162,7 @@ def test_things_like_an_example_are_counted(
 
 
 @pytest.mark.parametrize("task", ["detection_example", "segmentation_example"])
-def test_things_like_an_example_are_found(task: str, make: Maker, slots: Rules) -> None:
+def test_instances_like_an_example_are_found(task: str, make: Maker, slots: Rules) -> None:
     for sample, turn in turns_of(make(task, slots)):
         (region,) = read(turn, task)["region"]
         (index,) = at(sample, region)
@@ -172,7 +172,7 @@ def test_things_like_an_example_are_found(task: str, make: Maker, slots: Rules) 
 
 
 @pytest.mark.parametrize("task", ["detection_all", "segmentation_all"])
-def test_everything_is_shown_class_by_class(task: str, make: Maker) -> None:
+def test_all_instances_are_given_class_by_class(task: str, make: Maker) -> None:
     for sample, turn in turns_of(make(task)):
         phrases = answered(turn).phrases
         assert shown(sample, answered(turn)) == set(range(len(sample.instances)))
@@ -221,7 +221,7 @@ def test_each_class_has_a_turn(task: str, make: Maker, slots: Rules) -> None:
 
 
 @pytest.mark.parametrize("task", ["rec", "res", "locate", "ref_tag", "point_out"])
-def test_an_expression_is_answered_with_what_it_means(task: str, make: Maker, slots: Rules) -> None:
+def test_an_expression_is_answered_with_its_instances(task: str, make: Maker, slots: Rules) -> None:
     for sample, turn in turns_of(make(task, slots)):
         bare = len(turn.question) == 1 and not str(turn.question[0]).startswith("Q|")
         text = str(turn.question[0]) if bare else word(read(turn, task)["x"])
@@ -241,7 +241,7 @@ def test_an_expression_is_answered_with_what_it_means(task: str, make: Maker, sl
 
 
 @pytest.mark.parametrize("task", ["keypoint_named", "box_keypoint"])
-def test_bodies_are_answered_with_their_keypoints(task: str, make: Maker, slots: Rules) -> None:
+def test_expressions_are_answered_with_keypoints(task: str, make: Maker, slots: Rules) -> None:
     for sample, turn in turns_of(make(task, slots)):
         text = word(read(turn, task)["x"])
         meant = [
@@ -264,7 +264,7 @@ def test_absent_expressions_are_denied(make: Maker) -> None:
         assert not answered(turn).phrases
 
 
-def test_all_bodies_are_shown(make: Maker) -> None:
+def test_all_instances_with_keypoints_are_given(make: Maker) -> None:
     for sample, turn in turns_of(make("keypoint")):
         bodies = {i for i, each in enumerate(sample.instances) if each.keypoints is not None}
         assert shown(sample, answered(turn)) == bodies == members(sample, "person")
@@ -273,7 +273,9 @@ def test_all_bodies_are_shown(make: Maker) -> None:
 @pytest.mark.parametrize(
     "task", ["reg", "reg_point", "reg_box", "reg_scribble", "reg_mask", "region_qa", "point_local"]
 )
-def test_words_are_about_the_thing_at_the_region(task: str, make: Maker, slots: Rules) -> None:
+def test_descriptions_are_about_the_instance_at_the_region(
+    task: str, make: Maker, slots: Rules
+) -> None:
     for sample, turn in turns_of(make(task, slots)):
         (region,) = [part for part in turn.question if not isinstance(part, str)]
         truths = [
@@ -285,7 +287,9 @@ def test_words_are_about_the_thing_at_the_region(task: str, make: Maker, slots: 
 
 
 @pytest.mark.parametrize("task", ["reg_unique", "loc_tag"])
-def test_expressions_mean_the_thing_at_the_region(task: str, make: Maker, slots: Rules) -> None:
+def test_expressions_refer_to_the_instance_at_the_region(
+    task: str, make: Maker, slots: Rules
+) -> None:
     for sample, turn in turns_of(make(task, slots)):
         (region,) = read(turn, task)["region"]
         text = answered(turn).text.lower()
@@ -298,7 +302,7 @@ def test_expressions_mean_the_thing_at_the_region(task: str, make: Maker, slots:
 
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task.startswith("interactive_")])
-def test_what_is_marked_is_what_is_shown(task: str, make: Maker, slots: Rules) -> None:
+def test_interactive_answers_give_the_marked_instance(task: str, make: Maker, slots: Rules) -> None:
     worded = task.rpartition("_")[0]
     for sample, turn in turns_of(make(task, slots)):
         (region,) = read(turn, worded)["region"]
@@ -324,7 +328,7 @@ def test_relations_are_annotated_ones(make: Maker, slots: Rules) -> None:
 
 
 @pytest.mark.parametrize("output", ["box", "class", "both"])
-def test_all_that_is_so_related_is_answered(output: str, make: Maker, slots: Rules) -> None:
+def test_all_related_instances_are_given(output: str, make: Maker, slots: Rules) -> None:
     task = f"relation_object_{output}"
     for sample, turn in turns_of(make(task, slots)):
         fields = read(turn, task)
@@ -354,7 +358,9 @@ def _check_output(sample: Sample, text: GroundedText, expected: set[int], output
 
 
 @pytest.mark.parametrize("output", ["box", "class", "both"])
-def test_quadrants_hold_what_lies_in_them(output: str, make: Maker, slots: Rules) -> None:
+def test_quadrants_contain_the_instances_inside_them(
+    output: str, make: Maker, slots: Rules
+) -> None:
     task = f"quadrant_{output}"
     met: set[str] = set()
     empty = total = words = 0
@@ -394,7 +400,7 @@ def test_quadrants_hold_what_lies_in_them(output: str, make: Maker, slots: Rules
     assert 0.2 * total < words < 0.6 * total
 
 
-def test_depth_is_the_samples_own(make: Maker) -> None:
+def test_depth_is_that_of_the_sample(make: Maker) -> None:
     for sample, turn in turns_of(make("depth", times=1)):
         (phrase,) = answered(turn).phrases
         assert phrase.references[0].units == (sample.depth,)
@@ -412,7 +418,7 @@ def test_semantic_masks_are_unions(make: Maker, slots: Rules) -> None:
         assert reference.units == (Mask(union),)
 
 
-def test_the_subject_is_shown_and_explained(make: Maker) -> None:
+def test_the_salient_instance_is_given_and_explained(make: Maker) -> None:
     for sample, turn in turns_of(make("salient", times=1)):
         assert sample.salient is not None
         assert shown(sample, answered(turn)) == {sample.salient}
@@ -437,7 +443,7 @@ def test_the_subject_is_shown_and_explained(make: Maker) -> None:
         ("ground_caption_mask", ("mask",)),
     ],
 )
-def test_grounded_captions_are_the_samples_own(
+def test_grounded_captions_are_those_of_the_sample(
     task: str, units: tuple[str, ...], make: Maker, slots: Rules
 ) -> None:
     for sample, turn in turns_of(make(task, slots, times=2)):
@@ -474,7 +480,7 @@ def _the_one(sample: Sample, text: GroundedText, place: int) -> int:
     return index
 
 
-def test_nested_phrases_say_relations_of_their_things(make: Maker) -> None:
+def test_nested_phrases_state_relations_of_their_instances(make: Maker) -> None:
     depths = Counter[int]()
     for sample, turn in turns_of(make("gcg_nested")):
         text = answered(turn)
@@ -517,7 +523,7 @@ def test_a_region_caption_is_about_the_region(make: Maker, slots: Rules) -> None
             }
 
 
-def test_the_letter_of_a_choice_is_right(make: Maker, slots: Rules) -> None:
+def test_the_letter_of_a_choice_is_correct(make: Maker, slots: Rules) -> None:
     letters = Counter[str]()
     for sample, turn in turns_of(make("choice", slots)):
         fields = read(turn, "choice")
@@ -537,7 +543,7 @@ def test_the_letter_of_a_choice_is_right(make: Maker, slots: Rules) -> None:
     assert min(letters["A"], letters["B"]) > 0.7 * max(letters["A"], letters["B"])
 
 
-def test_the_box_of_a_choice_is_right(make: Maker, slots: Rules) -> None:
+def test_the_box_of_a_choice_is_correct(make: Maker, slots: Rules) -> None:
     for sample, turn in turns_of(make("which_box", slots)):
         fields = read(turn, "which_box")
         text = word(fields["question"])
@@ -566,7 +572,7 @@ def _thing(sample: Sample, words: str, box: QuestionPart | None) -> int:
     return index
 
 
-def test_statements_are_as_true_as_said(make: Maker, slots: Rules) -> None:
+def test_statements_have_the_stated_truth(make: Maker, slots: Rules) -> None:
     told = Counter[tuple[str, str]]()
     for sample, turn in turns_of(make("statement", slots, times=8)):
         parts = read(turn, "statement")["text"]
@@ -602,7 +608,7 @@ def test_questions_keep_their_answers(task: str, make: Maker, slots: Rules) -> N
         assert task == "vqa" or len(answered(turn).text.split()) <= 3
 
 
-def test_reasons_come_before_answers(make: Maker, slots: Rules) -> None:
+def test_rationales_come_before_answers(make: Maker, slots: Rules) -> None:
     for sample, turn in turns_of(make("vqa_reason", slots, times=1)):
         category = sample.instances[0].category
         assert word(read(turn, "reason_answer")["question"]) == "What is it?"
@@ -654,7 +660,7 @@ def test_a_dialogue_goes_back_to_what_was_shown(make: Maker, slots: Rules) -> No
 
 
 @pytest.mark.parametrize("task", sorted(COMPLETE))
-def test_nothing_complete_is_said_of_what_is_not(
+def test_tasks_make_no_exhaustive_claims_about_incomplete_classes(
     task: str, samples: list[Sample], slots: Rules
 ) -> None:
     rng = np.random.default_rng(2)
@@ -683,7 +689,9 @@ def _not_exhaustive(sample: Sample, *, absent: bool) -> Sample:
     )
 
 
-def test_dialogues_and_statements_claim_nothing_of_what_is_open(samples: list[Sample]) -> None:
+def test_dialogues_and_statements_claim_nothing_about_incomplete_classes(
+    samples: list[Sample],
+) -> None:
     rng = np.random.default_rng(2)
     for sample in samples:
         open_ended = _not_exhaustive(sample, absent=True)
@@ -691,7 +699,7 @@ def test_dialogues_and_statements_claim_nothing_of_what_is_open(samples: list[Sa
             assert answered(turn).text.rstrip(".").lower() not in NUMBERS
         for turn in TASKS["statement"].make(open_ended, rng, Rules()):
             if "There" not in str(turn.question):
-                # Without all instances known, no class is anybody's own.
+                # without all instances, no class is unique to an instance
                 assert sum(isinstance(part, Box) for part in turn.question) == 2
 
 

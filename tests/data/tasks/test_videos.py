@@ -36,7 +36,7 @@ def answers(task: str, one: Sample, rules: Rules = DEFAULT_RULES) -> set[str]:
     return {turn.answer.text for turns in made for turn in turns if turn.answer is not None}
 
 
-def test_tasks_of_images_make_nothing_of_videos_and_the_other_way_round(
+def test_image_tasks_skip_videos_and_video_tasks_skip_images(
     samples: list[Sample], videos: list[Sample]
 ) -> None:
     assert {name for name, spec in TASKS.items() if spec.medium == "video"} == VIDEO_TASKS
@@ -49,7 +49,7 @@ def test_tasks_of_images_make_nothing_of_videos_and_the_other_way_round(
     assert len(turns) > 20
 
 
-def test_a_short_caption_is_any_that_is_not_long() -> None:
+def test_a_short_caption_is_any_caption_that_is_not_detailed() -> None:
     long = "A man walks in. Then he sits down."
     assert answers("video_caption", sample("a dog runs", long, "a cat sleeps.")) == {
         "A dog runs.",
@@ -65,7 +65,7 @@ def test_a_short_caption_is_any_that_is_not_long() -> None:
     assert answers("video_caption", sample()) == set()
 
 
-def test_captions_of_clips_are_their_own(make: Maker) -> None:
+def test_captions_of_clips_are_those_of_the_sample(make: Maker) -> None:
     for task in ("video_caption", "video_caption_detailed"):
         for one, turns in make(task):
             for turn in turns:
@@ -100,7 +100,7 @@ def test_a_video_has_no_geometry(more: dict[str, object]) -> None:
         Sample("v", Video(frames), SIZE, **more)  # type: ignore[arg-type]  # of tests
 
 
-def test_a_video_of_nothing_is_refused() -> None:
+def test_a_video_without_frames_is_refused() -> None:
     with pytest.raises(AnnotationError, match="a video of 0 frames, expected at least 1"):
         Video(frames, num_frames=0)
     for seconds in (-1.0, float("nan"), float("inf")):

@@ -10,7 +10,7 @@ from deixis.errors import RecipeError
 
 
 def written(folder: Path, content: object) -> Path:
-    """Write what a user's file holds: text and bytes as they are, all else as JSON."""
+    """Write a user's file: text and bytes unchanged, other values as JSON."""
     path = folder / "mine.json"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -20,11 +20,11 @@ def written(folder: Path, content: object) -> Path:
 
 
 @pytest.mark.parametrize("task", WORDED_TASKS)
-def test_the_default_is_what_is_shipped(task: str) -> None:
+def test_the_default_wordings_are_the_shipped_ones(task: str) -> None:
     assert Wordings.default().of(task) == wordings(task)
 
 
-def test_a_file_gives_lists_or_grammars(tmp_path: Path) -> None:
+def test_a_file_holds_lists_or_grammars(tmp_path: Path) -> None:
     mine = {
         "caption": ["say it.", "Say it."],
         "rec": {"question": ["<find> {x}.", "Which box {is} {x}?"], "find": ["find", "seek"]},
@@ -39,7 +39,7 @@ def test_a_file_gives_lists_or_grammars(tmp_path: Path) -> None:
     }
 
 
-def test_the_shipped_wordings_can_be_loaded_as_a_users_own(tmp_path: Path) -> None:
+def test_the_shipped_wordings_load_as_a_users_file(tmp_path: Path) -> None:
     mine = {task: list(wordings(task)) for task in WORDED_TASKS}
     assert load_wordings(written(tmp_path, mine)) == {task: wordings(task) for task in WORDED_TASKS}
 
@@ -53,7 +53,7 @@ def test_a_users_wordings_replace_or_extend(tmp_path: Path) -> None:
     assert default.of("res") == wordings("res")
 
 
-def test_files_follow_one_another(tmp_path: Path) -> None:
+def test_several_files_apply_in_order(tmp_path: Path) -> None:
     first = Wordings.default().with_file(written(tmp_path, {"depth": ["Depth."], "gcg": ["All."]}))
     second = first.with_file(written(tmp_path, {"depth": ["Far?"]}), add=True)
     assert second.of("depth") == ("Depth.", "Far?")
@@ -61,7 +61,7 @@ def test_files_follow_one_another(tmp_path: Path) -> None:
     assert first.of("depth") == ("Depth.",)
 
 
-def test_fixed_wordings_are_one_for_each_task(tmp_path: Path) -> None:
+def test_fixed_wordings_give_one_for_each_task(tmp_path: Path) -> None:
     mine = Wordings.default().with_file(written(tmp_path, {"depth": ["Depth.", "Far?"]}))
     fixed = mine.fixed({"rec": "box of {x}:"})
     assert fixed.of("rec") == ("box of {x}:",)
@@ -71,7 +71,7 @@ def test_fixed_wordings_are_one_for_each_task(tmp_path: Path) -> None:
     assert Wordings.default().fixed().of("rec") == ("Where {is} {x}?",)
 
 
-def test_wordings_are_values() -> None:
+def test_wordings_compare_by_value() -> None:
     fixed = Wordings.default().fixed()
     assert fixed == Wordings.default().fixed() != Wordings.default()
     assert len({fixed, Wordings.default().fixed()}) == 1
@@ -98,10 +98,13 @@ def test_fixed_wordings_are_checked() -> None:
         ("", r"is not JSON: Expecting value"),
         (b"\xff\xfe", r"is not JSON: 'utf-8' codec can't decode"),
         ("[" * 100_000, r"is not JSON: "),
-        ('{"rec": ["{x}"], "rec": ["Find {x}."]}', r"the name 'rec' stands twice in one object"),
-        ('{"rec": {"question": ["{x}"], "question": []}}', r"name 'question' stands twice"),
-        ("[]", r"expected an object of wordings by task"),
-        ("{}", r"expected an object of wordings by task"),
+        (
+            '{"rec": ["{x}"], "rec": ["Find {x}."]}',
+            r"the name 'rec' appears twice in one JSON object",
+        ),
+        ('{"rec": {"question": ["{x}"], "question": []}}', r"name 'question' appears twice"),
+        ("[]", r"expected a JSON object of wordings by task"),
+        ("{}", r"expected a JSON object of wordings by task"),
         (" " * SIZE_LIMIT + "{}", rf"larger than {SIZE_LIMIT} bytes"),
         ({"recs": ["{x}"]}, r"unknown task 'recs': expected one of box_keypoint, caption, "),
         ({"rec": []}, r"task rec: rule <question> has no lines"),
@@ -111,7 +114,7 @@ def test_fixed_wordings_are_checked() -> None:
         ({"rec": None}, r"expected a list of texts, got null"),
         ({"rec": True}, r"expected a list of texts, got true or false"),
         ({"rec": {"question": 1}}, r"expected a list of texts, got a number"),
-        ({"rec": {"question": {}}}, r"expected a list of texts, got an object"),
+        ({"rec": {"question": {}}}, r"expected a list of texts, got a JSON object"),
         ({"rec": ["{x}", ["{x}"]]}, r"rule <question>: expected texts, got a list among them"),
         ({"rec": {"question": ["{x}"], "A b": []}}, r"rule 'A b': expected a name of a to z and _"),
         ({"rec": {"question": ["<a>"], "a": ["{x}<a>"]}}, r"task rec: rule <a> refers to itself"),
@@ -144,7 +147,7 @@ def test_fixed_wordings_are_checked() -> None:
         ),
     ],
 )
-def test_a_faulty_file_is_refused(content: object, message: str, tmp_path: Path) -> None:
+def test_an_invalid_file_is_refused(content: object, message: str, tmp_path: Path) -> None:
     path = written(tmp_path, content)
     with pytest.raises(RecipeError, match=message) as told:
         load_wordings(path)

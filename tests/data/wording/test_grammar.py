@@ -14,7 +14,7 @@ def test_the_last_rule_of_a_line_changes_fastest() -> None:
     )
 
 
-def test_a_text_that_comes_twice_counts_once() -> None:
+def test_duplicate_texts_count_once() -> None:
     assert expand({"question": ["<a>b.", "ab."], "a": ["a", "a"]}, where="here") == ("Ab.",)
 
 
@@ -76,7 +76,7 @@ def test_rules_that_double_a_text_are_bounded() -> None:
         expand(rules | {"c": ["x" * (LENGTH_LIMIT // 4 + 1)]}, where="here")
 
 
-def test_rules_that_double_nothing_take_no_time() -> None:
+def test_rules_without_text_expand_quickly() -> None:
     depth = DEPTH_LIMIT - 1
     names = ["question", *("a" * nth for nth in range(1, depth + 1))]
     rules = {name: [f"<{below}>" * 50] for name, below in pairwise(names)}

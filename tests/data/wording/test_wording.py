@@ -28,7 +28,7 @@ FIRST = {
     "res": "Segment {x}.",
     "segmentation": "Segment all {names}.",
 }
-"""The fixed prompts of evaluations that have been published."""
+"""The fixed prompts of published evaluations."""
 
 FILLED = {
     "x": "the red cups",
@@ -60,7 +60,7 @@ WORD_TASKS = {
     *("relation_object_class", "short_answer", "statement", "video_caption"),
     "video_caption_detailed",
 }
-"""Tasks whose answers are words and nothing else."""
+"""Tasks with answers of words only."""
 
 each_task = pytest.mark.parametrize("task", WORDED_TASKS)
 
@@ -91,7 +91,7 @@ def test_wordings_have_the_slots_of_their_task(task: str) -> None:
         ("which_box", "question options"),
     ],
 )
-def test_slots_stand_in_the_order_that_their_meaning_needs(task: str, order: str) -> None:
+def test_slots_have_the_order_that_their_meaning_needs(task: str, order: str) -> None:
     for text in wordings(task):
         assert re.findall(r"{(\w+)}", text) == order.split(), text
 
@@ -102,7 +102,7 @@ def test_published_prompts_stay_the_first_wordings() -> None:
 
 
 def test_no_wording_belongs_to_two_tasks() -> None:
-    # Whoever asks decides by the words which units come back: what fills a slot does not tell.
+    # The wording decides which units come back; the content of its slots does not.
     seen = defaultdict(set)
     for task in WORDED_TASKS:
         for text in wordings(task):
@@ -120,22 +120,20 @@ def test_no_wording_belongs_to_two_tasks() -> None:
         (r"\b(?:video|clip)\b", {"video_caption", "video_caption_detailed"}, set()),
     ],
 )
-def test_the_words_say_which_unit_is_asked_for(
-    words: str, tasks: set[str], others: set[str]
-) -> None:
+def test_wordings_name_the_requested_unit(words: str, tasks: set[str], others: set[str]) -> None:
     for task in set(WORDED_TASKS) - others:
         for text in wordings(task):
             assert bool(re.search(words, text, re.IGNORECASE)) == (task in tasks), (task, text)
 
 
-def test_who_asks_for_words_alone_does_not_speak_of_boxes() -> None:
+def test_wordings_of_text_tasks_do_not_mention_boxes() -> None:
     for task in WORD_TASKS:
         for text in wordings(task):
             assert not re.search(r"(?<!without )\bbox|point", text, re.IGNORECASE), (task, text)
 
 
 def problems(text: str) -> list[str]:
-    """What is wrong with a wording, as far as that can be told without reading it."""
+    """Return the mistakes of a wording that rules can find."""
     checks = {
         "spaces": r"  |^ | $| [.,:?]|[.,:?]\w",
         "end": r"[^.?]$",
@@ -161,7 +159,7 @@ def problems(text: str) -> list[str]:
 
 
 @each_task
-def test_wordings_are_sound_english_as_far_as_a_rule_can_tell(task: str) -> None:
+def test_wordings_pass_the_rules_of_english(task: str) -> None:
     assert {text: problems(text) for text in wordings(task) if problems(text)} == {}
 
 
@@ -184,12 +182,12 @@ def test_wordings_are_sound_english_as_far_as_a_rule_can_tell(task: str) -> None
         ("Find <x.", "brackets"),
     ],
 )
-def test_unsound_english_is_told(text: str, problem: str) -> None:
+def test_the_rules_of_english_find_mistakes(text: str, problem: str) -> None:
     assert problem in problems(text)
 
 
 @each_task
-def test_filled_wordings_say_no_word_twice(task: str) -> None:
+def test_filled_wordings_repeat_no_word(task: str) -> None:
     for text in wordings(task):
         filled = text.format(**FILLED)
         assert not re.search(r"\b(\w+) \1\b|[{}]|  ", filled, re.IGNORECASE), filled

@@ -1,8 +1,8 @@
-"""A bootstrapping from start to end, and again from wherever it was stopped.
+"""Runs bootstrapping, or continues an interrupted run.
 
-A folder belongs to one plan. What is done stands in journals, one line for each image; the files
-are made of them at the end, in the order of sources and keys, whoever did what. The manifest comes
-last: a folder without one is not finished.
+A folder belongs to one plan. Journals hold one line for each finished image. At the end, the run
+writes the output files from the journals in the order of sources and keys, and then the manifest:
+a folder without a manifest is unfinished.
 """
 
 import json
@@ -26,15 +26,15 @@ from deixis.storage import write_json
 from deixis.structures import ImageArray
 
 Progress = Callable[[int, int], None]
-"""Told how many images are done, and of how many."""
+"""Called with the number of finished images and the total."""
 
 BINS = 10
-"""Of the distribution of IoU, each as wide as the others."""
+"""Number of equal bins of the IoU histogram."""
 
 
 @dataclass(frozen=True, slots=True)
 class BootstrapResult:
-    """A finished bootstrapping: its folder, and the manifest that it holds."""
+    """A finished run: its folder and its manifest."""
 
     folder: Path
     manifest: Mapping[str, Any]
@@ -49,25 +49,26 @@ def bootstrap(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> BootstrapResult:
-    """Describe boxes, look for what the descriptions mean, and keep what leads back.
+    """Describe boxes, locate the descriptions, and keep those that lead back to their box.
 
-    ``out`` gets ``data/SOURCE.jsonl`` with what is kept of each source, ``dropped.jsonl`` with
-    every description that is not and why, ``quarantine.jsonl`` with annotations and images that
-    cannot be used, and ``manifest.json``.
+    Writes to ``out``: ``data/SOURCE.jsonl`` with the kept descriptions of each source,
+    ``dropped.jsonl`` with all other descriptions and the reasons, ``quarantine.jsonl`` with
+    annotations and images that cannot be used, and ``manifest.json``.
 
     Args:
-        plan: What to do.
-        out: A new or empty folder, or one of the same plan.
-        open_model: Gives the model; called once in each process that needs it.
-        read: Gives the pixels of an image file, upright.
-        workers: Processes on this machine; with more than one, ``open_model`` and ``read`` travel.
-        progress: Told how far it is.
+        plan: The plan of the run.
+        out: A new or empty folder, or one with a run of the same plan.
+        open_model: Returns the model; called once in each process.
+        read: Returns the upright pixels of an image file.
+        workers: Processes on this machine; several processes need picklable ``open_model`` and
+            ``read``.
+        progress: Called with the progress of the run.
 
     Raises:
-        RecipeError: The folder holds something of another plan.
+        RecipeError: The folder holds a run of another plan.
         AnnotationError: An annotation file is damaged beyond its records.
-        StorageError: Something cannot be written.
-        LockedError: Another process works there.
+        StorageError: A file cannot be written.
+        LockedError: Another process works in the folder.
     """
     with locked(out):
         manifest = out / "manifest.json"
@@ -101,11 +102,11 @@ def _run(job: Job, workers: int, tell: Progress) -> None:
 
 
 def _entries(job: Job) -> Iterator[dict[str, Any]]:
-    """The lines of all journals, in the order of the images."""
+    """Yield the lines of all journals, in the order of the images."""
     for number in range(job.blocks):
         done = read_journal(job.journal(number))
         if sorted(done) != list(range(job.count(number))):
-            raise StorageError(f"{job.journal(number)}: images are missing that were there before")
+            raise StorageError(f"{job.journal(number)}: lines of finished images are missing")
         yield from (done[at] for at in range(job.count(number)))
 
 
@@ -153,7 +154,7 @@ def _finish(job: Job, out: Path) -> dict[str, Any]:
 
 
 class _Counts:
-    """Counts of the fates of all images and instances of a source."""
+    """Counts of a source's images and instances by outcome."""
 
     def __init__(self) -> None:
         self.images: Counter[str] = Counter()
@@ -181,7 +182,7 @@ class _Counts:
     def to_dict(self) -> dict[str, Any]:
         described = self.kept + sum(self.reasons.values())
         if self.total != described + sum(self.not_described.values()):
-            raise DeixisError(f"{self.total} instances went in, and not as many came out")
+            raise DeixisError(f"the counts of outcomes do not add up to {self.total} instances")
         return {
             "image_fates": dict(sorted(self.images.items())),
             "objects": self.total,
@@ -196,9 +197,9 @@ class _Counts:
 
 
 def reading_specs(folder: Path, manifest: Mapping[str, Any]) -> Sequence[str]:
-    """Name what was kept as sources that ``deixis data build`` reads.
+    """Return source specifications of the kept descriptions, for ``deixis data build``.
 
-    Image names start where those of the source did, and all geometry is that of the upright image.
+    Image names are relative to the folder of their source; all geometry is in the source frame.
     """
     specs = []
     for name, one in manifest["sources"].items():

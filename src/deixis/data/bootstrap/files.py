@@ -1,4 +1,4 @@
-"""Folders of generated data: the plan that each belongs to, and its files of JSON lines."""
+"""Folders of generated data: each belongs to one plan and holds files of JSON lines."""
 
 import hashlib
 import json
@@ -15,13 +15,13 @@ _OWN = re.compile(r"data|\.build|\.build\.lock|\.plan\.json\.[0-9a-f]+\.tmp")
 
 
 def claim(out: Path, digest: str, content: Mapping[str, Any]) -> None:
-    """Take a locked folder for a plan, or see that it is the plan's already.
+    """Write the plan into a locked folder, or check that the folder belongs to the plan.
 
-    Drafts that a killed run left are removed.
+    Removes the unfinished files of a killed run.
 
     Raises:
-        StorageError: It holds something else, or cannot be written.
-        RecipeError: It is of another plan.
+        StorageError: The folder holds other files or cannot be written.
+        RecipeError: The folder belongs to another plan.
     """
     path = out / "plan.json"
     if path.exists():
@@ -31,7 +31,7 @@ def claim(out: Path, digest: str, content: Mapping[str, Any]) -> None:
             raise StorageError(f"{path}: damaged: {error}") from error
         if found != digest:
             raise RecipeError(
-                f"{out} holds what another plan made, or its annotations have changed since; "
+                f"{out} holds the output of another plan, or its annotations have changed; "
                 "expected the same sources, model, prompts and options"
             )
     else:
@@ -46,16 +46,16 @@ def claim(out: Path, digest: str, content: Mapping[str, Any]) -> None:
 
 
 def dump_line(value: Mapping[str, Any]) -> str:
-    """A value as a line of JSON, without its end."""
+    """Return a value as a line of JSON without the line end."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 class LinesFile:
-    """A file of JSON lines, and what a manifest says of it.
+    """Writes a file of JSON lines and describes it for the manifest.
 
     Args:
-        name: Its name in the manifest.
-        file: Where the lines go.
+        name: The name of the file in the manifest.
+        file: The open file.
     """
 
     def __init__(self, name: str, file: BinaryIO) -> None:
@@ -65,7 +65,7 @@ class LinesFile:
         self.lines = self.bytes = 0
 
     def write(self, value: Mapping[str, Any]) -> None:
-        """Add a line."""
+        """Write a value as a line."""
         data = f"{dump_line(value)}\n".encode()
         self.file.write(data)
         self.digest.update(data)
@@ -73,17 +73,17 @@ class LinesFile:
         self.bytes += len(data)
 
     def describe(self) -> dict[str, Any]:
-        """Name, lines, bytes and SHA-256, for the manifest."""
+        """Return the name, number of lines, size in bytes and SHA-256 for the manifest."""
         sha256 = self.digest.hexdigest()
         return {"name": self.name, "lines": self.lines, "bytes": self.bytes, "sha256": sha256}
 
 
 @contextmanager
 def lines_file(out: Path, name: str) -> Iterator[LinesFile]:
-    """Give a file of JSON lines in ``out``, which is whole under its name when the block has ended.
+    """Open a file of JSON lines in ``out``; it appears whole at the end of the ``with`` block.
 
     Raises:
-        StorageError: It cannot be written.
+        StorageError: The file cannot be written.
     """
     with whole_file(out / name) as file:
         yield LinesFile(name, file)

@@ -15,7 +15,7 @@ def image_fields(sample: Sample, source: OpenedSource) -> dict[str, Any]:
     """Return the fields of an image and all of its instances, so that their indices stay the same.
 
     Raises:
-        BadRecord: The image has no name that a reader could find it by.
+        BadRecord: The image is not a file, or the sample is a video.
     """
     if isinstance(sample.image, Video):
         raise BadRecord("bad_record", "is of a video, which has no instances")
@@ -34,7 +34,7 @@ def image_fields(sample: Sample, source: OpenedSource) -> dict[str, Any]:
 
 
 def corners(box: Box) -> list[float]:
-    """Return a box as a line has it, xyxy."""
+    """Return a box as xyxy numbers for a line."""
     return [box.x1, box.y1, box.x2, box.y2]
 
 

@@ -1,4 +1,4 @@
-"""Judge of descriptions in drawn scenes: is a description true, and of one instance alone?
+"""Judges descriptions in drawn scenes: is a description true, and of only one instance?
 
 The judge parses a description with a small grammar and looks its words up in the scene's facts. It
 is independent of the code that generates descriptions and of what a model has predicted.
@@ -36,7 +36,7 @@ class Verdict:
 
 
 class _Claim(NamedTuple):
-    """Bits of instances that words are true of, and that a person could take them to be true of."""
+    """Bit sets of instances: those that the words describe, strictly and in a generous reading."""
 
     true: int
     possible: int
@@ -56,7 +56,7 @@ def judge(facts: Facts, index: int, description: str) -> Verdict:
 
 
 def _claims(facts: Facts, description: str) -> list[_Claim] | None:
-    """Return the claims of a description; None if a word is not known."""
+    """Return the claims of a description; None if a word is unknown."""
     words = bare(description.strip().rstrip(".")).lower().split()
     place = next((at for at, word in enumerate(words) if word in {*NAMES, "shape"}), None)
     if place is None:

@@ -22,10 +22,10 @@ Question = tuple[Pixels, tuple[QuestionPart, ...]]
 """An image and the parts of a question about it."""
 
 DROPPED = {
-    "no_description": "the model says nothing of the box",
-    "cut": "the description has no end, or is longer than anybody says",
+    "no_description": "the model does not describe the box",
+    "cut": "the description is truncated or too long",
     "nothing_found": "the model finds no box by its description",
-    "iou_below": "the box found does not meet the true one",
+    "iou_below": "the IoU of the located and the true box is too small",
 }
 """Reasons for which a description is dropped."""
 
@@ -116,7 +116,7 @@ def locate_question(prompt: str, expression: str) -> str:
 
 
 def _described(answer: Answer) -> tuple[str, str, str]:
-    """Return the answer, its expression, and the reason to drop it or an empty text."""
+    """Return the answer, its expression, and the reason to drop it, or ``""``."""
     text = " ".join(answer.text.split())
     expression = to_expression(text)
     if not expression or not text.isprintable():

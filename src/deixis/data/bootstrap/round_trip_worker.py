@@ -1,9 +1,9 @@
-"""What a worker does: the images of a block, a few at a time, each into the block's journal.
+"""The work of a bootstrapping worker: it processes a block in groups of images.
 
-A journal has one line for each image, on the disk before the next questions are asked. Images are
-asked about in groups that depend on the plan alone; of a group that was cut short all questions
-are asked again, and only the lines that were missing are added. So what is in a batch, and with it
-the last digit of every number, does not depend on where a run was stopped.
+A block's journal has one line for each image. The lines of a group are on the disk before the worker
+asks about the next group. Groups depend only on the plan. A worker asks all questions of an
+interrupted group again and adds only the missing lines. So the contents of batches, and with them
+the last digits of all numbers, do not depend on interruptions.
 """
 
 import json
@@ -28,17 +28,17 @@ from deixis.storage import append_lines, read_lines, waited_folder
 from deixis.structures import ImageArray, Sample, Video
 
 ASKED, QUARANTINED, CROWDED, NOTHING = "asked", "quarantined", "too_many_objects", "nothing_to_ask"
-"""What becomes of an image."""
+"""Outcomes of an image."""
 CROWD, SMALL = "crowd", "too_small"
-"""Why an instance of an image that is asked about is not described."""
+"""Reasons for which an instance of a described image is skipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What every worker needs, wherever it runs.
+    """The input of every worker.
 
-    ``open_model`` and ``read`` travel to other processes: a model is opened there, and ``read``
-    gives the pixels of an image file, upright.
+    ``open_model`` and ``read`` are pickled for other processes. ``open_model`` returns the model,
+    and ``read`` the upright pixels of an image file.
     """
 
     plan: BootstrapPlan
@@ -49,29 +49,29 @@ class Job:
     parent: int | None = None
 
     def journal(self, number: int) -> Path:
-        """Where a block's lines are."""
+        """Return the path of a block's journal."""
         return self.folder / f"journal-{number:06d}.jsonl"
 
     def count(self, number: int) -> int:
-        """How many images of a block are asked for."""
+        """Return the number of images of a block."""
         total = min(self.images, (number + 1) * self.plan.block_images)
         return total - number * self.plan.block_images
 
     @property
     def images(self) -> int:
-        """How many images are asked for."""
+        """Number of images of all sources, at most ``limit``."""
         total = sum(count.images for count in self.index.counts.values())
         return total if self.plan.limit is None else min(total, self.plan.limit)
 
     @property
     def blocks(self) -> int:
-        """How many blocks they are in."""
+        """Number of blocks."""
         return -(-self.images // self.plan.block_images)
 
 
 @dataclass(slots=True)
 class _Image:
-    """An image of a block, and what is to be asked about it: nothing where its fate is settled."""
+    """An image of a block and its instances to describe; none if the image is skipped."""
 
     number: int
     source: OpenedSource
@@ -91,24 +91,24 @@ class _Image:
 def run_blocks(
     job: Job, numbers: Sequence[int], on_images: Callable[[int], None] | None = None
 ) -> None:
-    """Make what is missing of some blocks with one model, opened once.
+    """Add the missing lines of some blocks; the model is opened at most once.
 
     Args:
-        job: What to do.
-        numbers: Blocks, in the order in which they are taken.
-        on_images: Told how many images were added.
+        job: The input of all workers.
+        numbers: Blocks, in the order of processing.
+        on_images: Called with the number of lines added.
     """
     asker: Asker | None = None
     for number in numbers:
         journal = job.journal(number)
-        # a run that was killed may have left a process behind that writes it
+        # a worker of a killed run may still write this journal
         with waited_folder(job.folder, name=f"{journal.stem}.lock"):
             done = read_journal(journal)
             if len(done) == job.count(number):
                 continue
             asker = asker or job.open_model()
             for group in _groups(job, number):
-                # a run that was killed leaves its workers behind: they end here
+                # workers of a killed run exit here
                 if job.parent is not None and os.getppid() != job.parent:
                     os._exit(1)
                 missing = [image.number for image in group if image.number not in done]
@@ -122,7 +122,7 @@ def run_blocks(
 
 
 def read_journal(path: Path) -> dict[int, dict[str, Any]]:
-    """The images of a journal by their numbers in the block; damaged lines count for nothing."""
+    """Return the entries of a journal by image number; damaged lines are ignored."""
     done: dict[int, dict[str, Any]] = {}
     for line in read_lines(path):
         try:
@@ -134,7 +134,7 @@ def read_journal(path: Path) -> dict[int, dict[str, Any]]:
 
 
 def _groups(job: Job, number: int) -> Iterator[list[_Image]]:
-    """The images of a block, as many together as fill a batch of questions."""
+    """Yield the images of a block in groups that fill a batch of questions."""
     plan = job.plan
     group: list[_Image] = []
     for at, (source, key, parts) in enumerate(read_block(job.index.block(number))):
@@ -151,7 +151,7 @@ def _groups(job: Job, number: int) -> Iterator[list[_Image]]:
 def _look(
     plan: BootstrapPlan, at: int, source: OpenedSource, key: str, parts: Sequence[Part]
 ) -> _Image:
-    """Read an image's annotations and choose what is described."""
+    """Read an image's annotations and choose the instances to describe."""
     image = _Image(at, source, ASKED, place=parts[0].place)
     reading = read_sample(source, key, parts)
     image.problems = list(reading.problems)
@@ -178,7 +178,7 @@ def _look(
 
 
 def read_sample(source: OpenedSource, key: str, parts: Sequence[Part]) -> Reading:
-    """Read an image's parts and look at its file; what is wrong is told, not raised."""
+    """Read an image's parts and check its file; return problems instead of raising them."""
     place = parts[0].place
     try:
         reading = read_framed(source, key, parts)
@@ -218,13 +218,13 @@ def _ask(job: Job, asker: Asker, group: Sequence[_Image]) -> list[dict[str, Any]
 
 
 def pixels_of(sample: Sample, read: Callable[[Path], ImageArray]) -> ImageArray:
-    """The pixels of a sample's image, upright.
+    """Return the upright pixels of a sample's image.
 
     Raises:
-        ImageError: They cannot be read.
+        ImageError: The image cannot be read, or the sample is a video.
     """
     if isinstance(sample.image, Video):
-        raise ImageError(f"sample {sample.id}: is of a video, expected an image")
+        raise ImageError(f"sample {sample.id}: expected an image, got a video")
     if isinstance(sample.image, Path):
         return read(sample.image)
     return sample.image() if callable(sample.image) else sample.image
@@ -241,7 +241,7 @@ def _load(image: _Image, read: Callable[[Path], ImageArray]) -> None:
 
 
 def _captions(job: Job, asker: Asker, asked: Sequence[_Image]) -> dict[int, list[dict[str, Any]]]:
-    """The plain and the grounded caption of each image, as far as they can be used."""
+    """Return the usable plain and grounded captions by image number."""
     plan = job.plan
     questions = [
         (image.pixels, (prompt,))
@@ -273,7 +273,7 @@ def _entry(
     trips: Sequence[tuple[int, RoundTrip]],
     captions: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
-    """An image's line of the journal."""
+    """Return the journal entry of an image."""
     name = image.source.source.name
     entry: dict[str, Any] = {
         "image": image.number,

@@ -1,4 +1,4 @@
-"""Blocks on several processes of this machine, each with a model of its own."""
+"""Runs bootstrapping workers in several processes of this machine; each opens the model."""
 
 import multiprocessing
 import time
@@ -13,23 +13,23 @@ from deixis.data.build.orphans import end_with_parent
 from deixis.errors import DeixisError
 
 RESPAWNS = 3
-"""How often workers that were killed are started again."""
+"""How often killed workers are started again."""
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 
 def run_workers(
     job: Job, missing: list[int], workers: int, on_total: Callable[[int], None]
 ) -> None:
-    """Give each process every n-th of the blocks, and start again those that are killed.
+    """Give each process every n-th block, and start killed processes again.
 
     Args:
-        job: What to do.
-        missing: The blocks that are not done.
-        workers: How many processes.
-        on_total: Told how many images are done.
+        job: The input of all workers.
+        missing: The unfinished blocks.
+        workers: Number of processes.
+        on_total: Called with the total number of finished images.
 
     Raises:
-        DeixisError: Workers were killed too often, or one met an error; its own where it has one.
+        DeixisError: Workers were killed too often, or a worker raised an error.
     """
     respawns = 0
     while missing:
@@ -44,7 +44,7 @@ def run_workers(
 
 
 def _run(job: Job, chunks: list[list[int]], on_total: Callable[[int], None]) -> bool:
-    """Run chunks to their ends; False where a worker was killed."""
+    """Run one process for each chunk; return False if a worker was killed."""
     context = multiprocessing.get_context("spawn")
     sent = replace(job, parent=multiprocessing.current_process().pid)
     running: list[tuple[SpawnProcess, Connection]] = []
@@ -74,7 +74,7 @@ def _run(job: Job, chunks: list[list[int]], on_total: Callable[[int], None]) -> 
 
 
 def _check(process: SpawnProcess, receiver: Connection) -> None:
-    """Raise what a worker met."""
+    """Raise the error of a worker."""
     if receiver.poll():
         try:
             error = receiver.recv()
@@ -83,7 +83,7 @@ def _check(process: SpawnProcess, receiver: Connection) -> None:
         if isinstance(error, DeixisError):
             raise error
     if process.exitcode is not None and process.exitcode > 0:
-        raise DeixisError("a worker process met an error; its traceback stands above")
+        raise DeixisError("a worker process raised an error; see its traceback above")
 
 
 def _work(job: Job, numbers: list[int], sender: Connection) -> None:
@@ -95,7 +95,7 @@ def _work(job: Job, numbers: list[int], sender: Connection) -> None:
 
 
 class _Progress:
-    """Counts the lines of all journals, reading only what is new."""
+    """Counts the lines of all journals and reads only new bytes."""
 
     def __init__(self, job: Job) -> None:
         self.job = job

@@ -1,4 +1,4 @@
-"""The engine: sources and tasks to shards of conversations, on any number of machines."""
+"""The build engine: makes shards of conversations from sources and tasks, on several machines."""
 
 from deixis.data.build.build_plan import BuildPlan
 from deixis.data.build.build_run import Budget, BuildResult, build

@@ -1,4 +1,4 @@
-"""One block of images to one shard: the pure middle of a build."""
+"""Makes the conversations of one block of images, without writing anything."""
 
 import gc
 import hashlib
@@ -26,15 +26,15 @@ from deixis.structures import Description, Sample, Turn, Video
 
 DETAIL_LIMIT = 200
 Look = Callable[[Sample], None]
-"""Looks at the pixels of a sample's image; raises `BadRecord` where they are not sound."""
+"""Decodes the pixels of a sample's image; raises `BadRecord` if they are damaged."""
 _NONE_LOST: Lost = MappingProxyType({})
 EMBED_LIMIT = 2**30
-"""The most bytes of all videos that are embedded in one shard, which is made in memory."""
+"""Most bytes of embedded videos in one shard; a shard is made in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A row of the quarantine table; ``scope`` is ``image`` where all of it was left out."""
+    """A row of the quarantine table; ``scope`` is ``image`` if the whole image was left out."""
 
     source: str
     key: str
@@ -47,11 +47,11 @@ class Quarantined:
 
 @dataclass(slots=True)
 class BlockContent:
-    """What became of a block.
+    """The conversations of a block, its quarantined records and its counts.
 
-    ``images`` counts images of each source by their fate (``used``, ``quarantined``, ``partly``,
-    or the name of the rule that left them out), ``at_fault`` those of which anything was
-    quarantined, ``tasks`` conversations, ``notes`` what was normalised.
+    ``images`` counts the images of each source by outcome (``used``, ``quarantined``, ``partly``,
+    or the name of the rule that left them out). ``at_fault`` counts images with at least one
+    quarantined record, ``tasks`` the conversations of each task, ``notes`` normalisations.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -72,14 +72,14 @@ def make_block(
 ) -> BlockContent:
     """Read a block's images and make their conversations.
 
-    The same block and plan give the same content, on any machine.
+    The same block and plan give the same content on any machine.
 
     Args:
-        plan: What is built.
-        path: The block.
-        lost: Images that are known to end whoever reads them, which are quarantined unread.
-        watch: Told of each image before it is read.
-        look: Looks at the pixels of each image that was read; what it raises is a fault of the image.
+        plan: The plan of the build.
+        path: The file of the block.
+        lost: Images that crash or hang a process; they are quarantined without being read.
+        watch: Called with the key of each image before the image is read.
+        look: Decodes the pixels of each image. A `BadRecord` from it quarantines the image.
     """
     content = BlockContent()
     make_parts(plan, read_block(path), content, lost=lost, watch=watch, look=look)
@@ -95,9 +95,9 @@ def make_parts(
     watch: Callable[[ImageKey], None] | None = None,
     look: Look | None = None,
 ) -> None:
-    """Add to ``content`` what images become: the number of a source, a key, and sorted parts."""
+    """Add the conversations of ``images`` (source number, key, sorted parts) to ``content``."""
     maker = _Maker(plan, content, look)
-    # nothing here makes cycles, and looking for them takes a tenth of the time
+    # this code makes no reference cycles, and collecting them takes a tenth of the time
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -154,7 +154,7 @@ class _Maker:
         try:
             for number, (task, turns) in enumerate(self._conversations(sample)):
                 self._row(sample, stored, f"{sample.id}/{number}", task, turns)
-        except Exception as error:  # noqa: BLE001  # one image must not end a build of a hundred million
+        except Exception as error:  # noqa: BLE001  # one image must not stop a build of a hundred million
             del self.content.rows[before:]
             problem = RecordProblem(
                 "code_error", f"{type(error).__name__}: {error}", parts[0].place
@@ -169,7 +169,7 @@ class _Maker:
         self.content.images[name, fate] += 1
 
     def _read(self, source: OpenedSource, key: str, parts: Sequence[Part]) -> Reading:
-        """Read an image's parts, and look at its file; nothing gets out but a reading."""
+        """Read an image's parts and check its file; a timeout becomes a problem of the image."""
         place = parts[0].place
         try:
             with time_limit(IMAGE_SECONDS):
@@ -187,17 +187,17 @@ class _Maker:
         except BadRecord as error:
             return Reading(None, (RecordProblem(error.code, error.detail, place),))
         except RecipeError:
-            # what the build lacks (an extra) is no fault of a record
+            # a missing extra is a problem of the installation, not of a record
             raise
         except DeixisError as error:
             return Reading(None, (RecordProblem("bad_record", str(error), place),))
-        except Exception as error:  # noqa: BLE001  # counted apart, with a budget of its own
+        except Exception as error:  # noqa: BLE001  # code errors have a separate budget
             detail = f"{type(error).__name__}: {error}"
             return Reading(None, (RecordProblem("code_error", detail, place),))
         return reading
 
     def _image(self, source: OpenedSource, sample: Sample) -> dict[str, Any]:
-        """The columns of a row that say what it is about."""
+        """Return the columns of a row that hold or name its image or video."""
         image = sample.image
         if isinstance(image, Video) != source.videos:
             raise BadRecord("bad_record", "expected a video of a source of videos, and only of one")
@@ -226,7 +226,7 @@ class _Maker:
         }
 
     def _conversations(self, sample: Sample) -> Iterator[tuple[str, tuple[Turn, ...]]]:
-        """Conversations with the task that they are of; ``several`` where tasks share one."""
+        """Yield conversations with the name of their task, or ``several`` if tasks share one."""
         waiting: list[Turn] = []
         asked: set[Any] = set()
         for entry, tasks, rate in self.tasks:
@@ -254,7 +254,7 @@ class _Maker:
     def _one(
         self, sample: Sample, entry: str, tasks: Sequence[TaskSpec], number: int
     ) -> tuple[TaskSpec, tuple[Turn, ...]]:
-        """The turns of one of the tasks, in a random order the first that applies."""
+        """Return the turns of the first task that applies; several tasks come in random order."""
         if len(tasks) > 1:
             order = self.dice.throw(sample.id, f"{entry}?", number + 1).permutation(len(tasks))
             tasks = [tasks[place] for place in order]

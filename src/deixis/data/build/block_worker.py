@@ -1,4 +1,4 @@
-"""What a worker does: one block to one shard, wherever it runs."""
+"""The work of a build's worker: it turns one block into one shard."""
 
 import faulthandler
 import os
@@ -16,11 +16,11 @@ from deixis.data.build.shards import write_quarantine, write_shard
 from deixis.storage import sha256_of
 
 _BLOCK_SECONDS = 300
-"""How long a block may take, beside a second for each image."""
+"""Seconds that a block may take, in addition to one second for each image."""
 
 
 def shard_name(number: int, blocks: int) -> str:
-    """The name of a shard in the data folder."""
+    """Return the file name of a shard in the data folder."""
     return f"train-{number:05d}-of-{blocks:05d}.parquet"
 
 
@@ -33,10 +33,9 @@ def run_block(
     lost: Lost | None = None,
     watch: Callable[[ImageKey], None] | None = None,
 ) -> dict[str, Any]:
-    """Make one block's shard and quarantine table, and say what is in them.
+    """Write the shard and the quarantine table of one block, and return their journal entry.
 
-    This is all that a worker does, wherever it runs; doing it twice writes the same bytes twice.
-    ``lost`` and ``watch`` are those of `make_block`.
+    Writing a block again writes the same bytes. See `make_block` for ``lost`` and ``watch``.
     """
     content = make_block(plan, index.block(number), lost=lost or {}, watch=watch)
     shard = out / "data" / shard_name(number, index.blocks)
@@ -62,7 +61,7 @@ def run_block(
 
 
 def run_watched(plan: BuildPlan, index: Index, number: int, out: Path) -> dict[str, Any]:
-    """`run_block` in a process of a pool, which ends itself where native code never comes back."""
+    """Call `run_block` in a pool's process, and exit the process if native code hangs."""
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123  # a device
         faulthandler.dump_traceback_later(
             _BLOCK_SECONDS + plan.shard_images, exit=True, file=nowhere
@@ -85,5 +84,5 @@ def _counted(rows: list[Quarantined]) -> Counter[_FaultKind]:
 
 
 def quarantine_path(out: Path, number: int) -> Path:
-    """Where a block's quarantine table waits for the end of the build."""
+    """Return the path of a block's quarantine table, which the end of the build merges."""
     return out / ".build" / "quarantine" / f"{number:06d}.parquet"

@@ -1,4 +1,4 @@
-"""What to build: everything that the bytes of a data set depend on, and nothing else."""
+"""The plan of a build: everything that determines the bytes of a data set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,23 +13,24 @@ from deixis.storage import json_digest
 
 _AS_SAID = ("auto", "declared")
 VERSION = 1
-"""Of the shards' form; a reader refuses what it does not know."""
+"""Version of the shard format; readers refuse other versions."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """A build. Two plans of one `digest` give the same bytes.
+    """The plan of a build. Two plans with the same `digest` give the same bytes.
 
     Args:
-        sources: Where samples come from.
-        mixture: What is made of them.
-        seed: Every choice follows from it, the sample's id and the task's name.
-        turns: Turns of one conversation; more than one are about the same image and independent.
-        embed: Put the bytes of images into the shards, instead of their names.
-        check_images: Read the header of every image: is it there, of the right size and upright?
-        shard_images: Images of one shard.
-        rules: What tasks obey; `deixis.data.build.with_wordings` gives those with wordings of one's own.
-        extra: What else the bytes depend on, for the record.
+        sources: The sources of the samples.
+        mixture: The tasks and their rates.
+        seed: Seed of all choices, together with the sample's id and the task's name.
+        turns: Turns per conversation; several turns are about one image and independent.
+        embed: Store the bytes of images in the shards instead of their names.
+        check_images: Read the header of every image and check that the image exists, and its size
+            and orientation.
+        shard_images: Images per shard.
+        rules: Rules of the tasks; `deixis.data.build.with_wordings` adds a user's wordings.
+        extra: Further values that the bytes depend on, written into the plan.
     """
 
     sources: tuple[OpenedSource, ...]
@@ -49,8 +50,8 @@ class BuildPlan:
         framed = [one.spec for one in self.sources if (one.orientation, one.sizes) != _AS_SAID]
         if framed and not self.check_images:
             raise RecipeError(
-                f"source {framed[0]!r}: orientation and sizes are told by the images, which are not "
-                "to be looked at"
+                f"source {framed[0]!r}: orientation and sizes need image headers, but "
+                "check_images is off"
             )
         if not 0 <= self.seed < 2**63:
             raise RecipeError(f"seed {self.seed}: expected 0 to 2^63 - 1")
@@ -58,12 +59,12 @@ class BuildPlan:
             raise RecipeError("expected 1 to 64 turns, and 1 to 1,000,000 images in a shard")
         if self.rules.wording is not DEFAULT_RULES.wording and "wordings" not in self.extra:
             raise RecipeError(
-                "the rules have wordings of their own, and the plan no record of them\n"
+                "the rules have custom wordings, but the plan does not record them\n"
                 "hint: take both from `with_wordings`"
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that the bytes depend on, annotation files by extent and time of change."""
+        """Return everything that the bytes depend on; of annotation files, size and change time."""
         return {
             "version": VERSION,
             "sources": [
@@ -93,7 +94,7 @@ class BuildPlan:
 
     @property
     def sources_digest(self) -> str:
-        """SHA-256 of what an index depends on: the sources, their files, and the size of blocks."""
+        """SHA-256 of everything that an index depends on: sources, their files and block size."""
         fields = self.to_dict()
         return json_digest({name: fields[name] for name in ("version", "sources", "shard_images")})
 

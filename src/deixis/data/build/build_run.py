@@ -1,8 +1,9 @@
-"""A build from start to end, and again from wherever it was stopped.
+"""Runs a build, or continues an interrupted one.
 
-A folder belongs to one plan. The index of all annotations comes first, then every block becomes a
-shard, in any order, on any number of workers; what is done stands in a journal. The manifest comes
-last: a data set without one is not finished. Nothing that is interrupted changes the final bytes.
+A folder belongs to one plan. A build first indexes all annotations, then writes one shard for each
+block, in any order and on any number of workers, and lists finished blocks in a journal. It writes
+the manifest last: a data set without a manifest is unfinished. Interruptions do not change the
+final bytes.
 """
 
 import json
@@ -42,20 +43,21 @@ from deixis.storage import (
 )
 
 Progress = Callable[[str, int, int], None]
-"""Told the step, how much is done, and of how much (0 where nobody knows)."""
+"""Called with the step, the amount done and the total (0 if unknown)."""
 
 CODE_ERROR_BUDGET = 0.0001
 _RESPAWNS = 3
 _SPACE_FROM = 3
-"""Shards from which on the size of the rest is judged."""
+"""Number of finished shards from which the size of the rest is estimated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much may be wrong before a build stops.
+    """The number of images with problems from which a build stops.
 
-    A source stops it when more than ``share`` of its images are at fault, once ``least`` were
-    seen, or more than ``most`` in all. Errors of the code itself have `CODE_ERROR_BUDGET`.
+    A build stops when more than ``share`` of a source's images have problems, after the first
+    ``least`` images, or more than ``most`` images in total. Code errors have a separate budget,
+    `CODE_ERROR_BUDGET`.
     """
 
     share: float = 0.01
@@ -67,13 +69,13 @@ class Budget:
             raise RecipeError(f"error budget {self.share}: expected 0 to 1")
 
     def is_over(self, bad: int, seen: int) -> bool:
-        """Whether so many at fault, of so many that were seen, are too many."""
+        """Return whether ``bad`` images with problems of ``seen`` images exceed the budget."""
         return (seen >= self.least and bad > self.share * seen) or bad > self.most
 
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """A finished data set: its folder, and the manifest that it holds."""
+    """A finished data set: its folder and its manifest."""
 
     folder: Path
     manifest: Mapping[str, Any]
@@ -88,23 +90,23 @@ def build(
     budget: Budget | None = None,
     progress: Progress | None = None,
 ) -> BuildResult:
-    """Build a data set, or finish one.
+    """Build a data set, or continue an interrupted build.
 
     Args:
-        plan: What to build.
-        out: A new or empty folder, or one of the same plan.
+        plan: The plan of the build.
+        out: A new or empty folder, or one with a build of the same plan.
         workers: Processes on this machine.
         cluster: The address of a Ray cluster to use instead (see `deixis.data.build.cluster`).
-        budget: How much may be wrong.
-        progress: Told how far it is.
+        budget: How many images may have problems.
+        progress: Called with the progress of each step.
 
     Raises:
         RecipeError: The folder holds another build.
         AnnotationError: An annotation file is damaged beyond its records.
-        BudgetError: Too much is at fault; nothing is published, and what is done is kept.
-        StorageError: Something cannot be written.
-        LockedError: Another process builds there.
-        CheckpointError: The build is finished, and its manifest is damaged.
+        BudgetError: Too many images have problems. No manifest is written; finished shards are kept.
+        StorageError: A file cannot be written.
+        LockedError: Another process builds in the folder.
+        CheckpointError: The build is finished, but its manifest is damaged.
     """
     _check_free(out)
     known, begun = out.exists(), (out / "plan.json").exists()
@@ -129,10 +131,10 @@ def build(
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Make a build's folders and keep other processes out while the block lasts.
+    """Make a build's folders, and lock them inside the ``with`` block.
 
     Raises:
-        LockedError: Another process holds it.
+        LockedError: Another process holds the lock.
         StorageError: The folder cannot be made.
     """
     with locked_folder(out, "building there", name=".build.lock"):
@@ -142,7 +144,7 @@ def locked(out: Path) -> Iterator[None]:
 
 
 def _forget(out: Path, *, keep: bool) -> None:
-    """Leave a folder as it was before a build that has made nothing; ``keep`` it if it was there."""
+    """Undo a build that has made nothing; ``keep`` the folder if it existed before."""
     shutil.rmtree(out / ".build", ignore_errors=True)
     for name in ("plan.json", ".build.lock"):
         with suppress(OSError):
@@ -177,13 +179,13 @@ def _claim(plan: BuildPlan, out: Path) -> None:
         raise StorageError(f"{path}: damaged: {error}") from error
     if found != plan.digest:
         raise RecipeError(
-            f"{out} holds another build, or its annotations have changed since; "
+            f"{out} holds another build, or its annotations have changed; "
             "expected the same sources, tasks, seed and options"
         )
 
 
 class _Run:
-    """The blocks of a build, made and told about in order."""
+    """Makes the blocks of a build and reports progress."""
 
     def __init__(
         self,
@@ -206,7 +208,7 @@ class _Run:
         self.begun: set[int] = set()
 
     def _journaled(self) -> dict[int, dict[str, Any]]:
-        """Blocks whose shard is there as the journal says; the others are made again."""
+        """Return the entries of blocks whose files match the journal; the rest is made again."""
         done: dict[int, dict[str, Any]] = {}
         for line in read_lines(self.journal):
             try:
@@ -222,12 +224,12 @@ class _Run:
         return done
 
     def clear_drafts(self) -> None:
-        """Remove what an interrupted run was writing."""
+        """Remove the unfinished files of an interrupted run."""
         for folder in (self.out, self.out / "data", self.work, self.work / "quarantine"):
             clear_drafts(folder)
 
     def blocks(self, workers: int, cluster: str | None) -> None:
-        """Make what is missing."""
+        """Make the missing blocks."""
         missing = [number for number in range(self.index.blocks) if number not in self.done]
         self._check_budget()
         self.tell("build", len(self.done), self.index.blocks)
@@ -250,7 +252,7 @@ class _Run:
                         f"{self.out}: worker processes were killed {respawns} times; "
                         "is there enough memory?"
                     ) from error
-                # one of these it was, and nobody knows which
+                # one of these blocks killed the process; the pool does not say which
                 for number in sorted(self.begun - self.done.keys()):
                     self._take(run_isolated(self.plan, self.index, number, self.out))
             missing = [number for number in missing if number not in self.done]
@@ -286,7 +288,7 @@ class _Run:
         self._check_space()
 
     def _check_space(self) -> None:
-        """Stop as soon as what is done says that the disk will not hold the rest."""
+        """Stop as soon as the finished shards predict that the disk is too small for the rest."""
         left = self.index.blocks - len(self.done)
         if len(self.done) < _SPACE_FROM or not left:
             return
@@ -294,15 +296,15 @@ class _Run:
         free = shutil.disk_usage(self.out).free
         if left * mean > free:
             raise StorageError(
-                f"{self.out}: about {left * mean / 2**20:.0f} MiB are needed for the {left} shards "
-                f"that are left, and {free / 2**20:.0f} MiB are free\n"
-                "hint: make room and start it again; what is done is kept"
+                f"{self.out}: the remaining {left} shards need about {left * mean / 2**20:.0f} MiB, "
+                f"but {free / 2**20:.0f} MiB are free\n"
+                "hint: make room and start again; finished shards are kept"
             )
 
     def _check_budget(self) -> None:
-        """Stop where the blocks so far, from the first one on without a gap, are over budget.
+        """Stop if the finished blocks before the first unfinished one exceed the budget.
 
-        Going by that prefix, the same build stops at the same block whatever order workers end in.
+        This prefix makes a build stop at the same block, whatever the order of the workers.
         """
         while self.checked in self.done:
             self.checked += 1
@@ -313,7 +315,7 @@ class _Run:
             seen = sum(fates.values())
             if self.budget.is_over(bad, seen):
                 raise BudgetError(self._over(source, bad, seen, entries))
-            # records that belong to no image are known of the whole source from the beginning
+            # problems without an image are known for the whole source from the beginning
             lost, every = bad + count.problems, count.images + count.problems
             if self.checked and count.problems and self.budget.is_over(lost, every):
                 raise BudgetError(self._over(source, lost, every, entries))
@@ -325,7 +327,7 @@ class _Run:
             )
             if broken > CODE_ERROR_BUDGET * (seen + count.problems):
                 raise BudgetError(
-                    f"source {source}: {broken} of {seen} images met an error in the code itself: "
+                    f"source {source}: {broken} of {seen} images raised an error in the code: "
                     + self._over(source, bad, seen, entries)
                 )
 
@@ -346,13 +348,13 @@ class _Run:
             ]
         top = ", ".join(f"{code} {n}" for code, n in reasons.most_common(3))
         first = (
-            f"source {source}: {bad} of {seen} images are at fault, "
+            f"source {source}: {bad} of {seen} images have problems, "
             f"expected at most {self.budget.share:.4g} of them; mostly {top}"
         )
         return "\n".join([first, *examples[:5]])
 
     def finish(self) -> dict[str, Any]:
-        """Write the quarantine table and the manifest, and remove what was only needed on the way."""
+        """Write the quarantine table and the manifest, and remove temporary files."""
         entries = [self.done[number] for number in range(self.index.blocks)]
         rows = [
             Quarantined(name, "", problem.place, problem.code, problem.detail[:200], "", "record")
@@ -407,7 +409,7 @@ class _Run:
         count = self.index.counts[name]
         if sum(fates.values()) != count.images:
             raise DeixisError(
-                f"source {name}: {count.images} images went in and {sum(fates.values())} came out"
+                f"source {name}: {count.images} images indexed, but {sum(fates.values())} counted"
             )
         return {
             "root": root,

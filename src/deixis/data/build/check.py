@@ -1,4 +1,4 @@
-"""Read sources without building anything, or what was built, and say what is wrong and where."""
+"""Checks sources, or the pictures of a built data set, and lists problems with their places."""
 
 import hashlib
 from collections import Counter
@@ -26,7 +26,7 @@ SHOWN = 20
 
 @dataclass(slots=True)
 class Findings:
-    """What reading found: images, records, faults by reason, and the first faults of each reason."""
+    """Counts of images, records and problems by reason, with the first problems of each reason."""
 
     images: int = 0
     records: int = 0
@@ -37,7 +37,7 @@ class Findings:
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def problem(self, code: str, place: str, detail: str) -> None:
-        """Count a fault, and keep it where it is among the first of its reason."""
+        """Count a problem, and keep the first ones of each reason."""
         self.reasons[code] += 1
         kept = self.examples.setdefault(code, [])
         if len(kept) < SHOWN:
@@ -52,20 +52,20 @@ def check_sources(
     progress: Callable[[str, int, int], None] | None = None,
     scratch: Path | None = None,
 ) -> Findings:
-    """Read every record of some sources, and look at every image's header.
+    """Read every record and every image header of some sources.
 
-    With ``read`` (`deixis.processing.images.read_image`) the pixels of every image are decoded too,
-    in a process of their own; videos and drawn pictures are not.
+    With ``read`` (`deixis.processing.images.read_image`), a separate process also decodes the
+    pixels of every image, except videos and drawn images.
 
     Raises:
         AnnotationError: A file is damaged beyond its records.
     """
-    # any task will do: what it makes is not kept
+    # any task will do: its conversations are not kept
     plan = BuildPlan(
         tuple(sources),
         Mixture((("caption", 1.0),)),
         check_images=check_images,
-        # pictures that the annotations hold themselves have no names that a row could give
+        # images inside annotation files have no file name for a row
         embed=any(getattr(one.source, "image_data", False) for one in sources),
     )
     findings = Findings()
@@ -101,17 +101,17 @@ def _looking(read: ReadPicture | None) -> Iterator[Look | None]:
 
 
 def check_pictures(folder: Path, read: ReadPicture) -> Findings:
-    """Look at every picture that a built data set names or holds: is it there, whole, and the same?
+    """Check that every image of a built data set exists, decodes and has the size of its rows.
 
-    Each picture is decoded once, in a process of its own; videos and drawn pictures are not. The
-    set itself is checked by `deixis.data.build.verify`.
+    A separate process decodes each image once, except videos and drawn images.
+    `deixis.data.build.verify` checks the data set itself.
 
     Args:
-        folder: What `deixis.data.build.build` wrote.
-        read: What decodes, such as `deixis.processing.images.read_image`.
+        folder: The folder of a built data set.
+        read: Decodes an image, such as `deixis.processing.images.read_image`.
 
     Raises:
-        AnnotationError: There is no finished data set.
+        AnnotationError: The folder holds no finished data set.
         CheckpointError: A shard is missing or damaged.
     """
     dataset = BuiltDataset(folder)
@@ -128,7 +128,7 @@ def check_pictures(folder: Path, read: ReadPicture) -> Findings:
             if picture is None:
                 continue
             name = f"{row['source']}/{stored['path']}"
-            # embedded pictures of one name may differ
+            # embedded images with one name may differ
             key = picture if isinstance(picture, bytes) else str(picture).encode("utf-8", "replace")
             digest = hashlib.blake2b(key, digest_size=16).digest()
             if digest in seen:

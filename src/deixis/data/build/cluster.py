@@ -1,9 +1,8 @@
-"""Blocks made on the machines of a Ray cluster.
+"""Makes the blocks of a build on the machines of a Ray cluster.
 
-A block needs nothing but its own file and gives nothing but its own shard, so a cluster has only to
-run `run_block` somewhere: there is no shuffle. The output folder has to be on storage that all
-machines see. Ray runs a block again elsewhere when the machine that had it is lost; running it twice
-writes the same bytes twice.
+A block reads one file and writes one shard, so the cluster only calls `run_block` and shuffles
+nothing. All machines need access to the storage of the output folder. When a machine is lost, Ray
+runs its block on another machine, which writes the same bytes.
 """
 
 import os
@@ -19,7 +18,7 @@ from deixis.data.build.isolated import run_isolated
 from deixis.errors import DeixisError, RecipeError
 
 RETRIES = 5
-"""How often a block may be lost with its machine."""
+"""How often Ray runs a block again after it was lost with its machine."""
 _AHEAD = 4
 
 
@@ -59,23 +58,23 @@ def run_on_cluster(
     address: str,
     take: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Make blocks on a cluster; ``take`` gets what is in each, in the order in which they end.
+    """Make blocks on a cluster.
 
     Args:
-        plan: What to build.
-        index: Its finished index.
+        plan: The plan of the build.
+        index: The finished index of the plan.
         blocks: Numbers of the blocks to make.
         out: The data set's folder, on shared storage.
         address: ``auto``, ``host:port``, ``ray://host:port``, or ``local`` for this machine.
-        take: Told of each finished block.
+        take: Called with the journal entry of each block, in the order in which blocks finish.
 
     Raises:
-        RecipeError: Ray is not installed, or there is no cluster.
+        RecipeError: Ray is not installed, or no cluster answers at the address.
         DeixisError: A block failed, or was lost too often.
     """
     with _connected(address) as ray:
         remote = ray.remote(num_cpus=1, max_retries=RETRIES)(run_block)
-        # once to the cluster, not once for every block
+        # sent to the cluster once, not for every block
         shared = [ray.put(one) for one in (plan, index)]
         width = max(int(ray.cluster_resources().get("CPU", 1)), 1) * _AHEAD
         waiting = iter(blocks)
@@ -98,7 +97,7 @@ def run_on_cluster(
                     cause = error.cause
                     raise cause if isinstance(cause, DeixisError) else error from None
                 except ray.exceptions.WorkerCrashedError:
-                    # not its machine, its process: an image that kills, most likely
+                    # the process crashed, not the machine; an image is the likely cause
                     entry = run_isolated(plan, index, numbers[one], out.resolve())
                 except ray.exceptions.RayError as error:
                     first = str(error).splitlines()[0]

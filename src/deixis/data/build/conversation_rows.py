@@ -1,4 +1,4 @@
-"""Conversations as rows of a shard, and back: words, spans and geometry, no notation.
+"""Converts conversations to rows of a shard and back: words, spans and geometry, no notation.
 
 The turns of a conversation are one JSON text. A question is a list of texts and regions, an answer
 a text with phrases, each with groups of units. ``docs/data-engine.md`` describes it for other readers.
@@ -40,10 +40,10 @@ def dump_turns(turns: tuple[Turn, ...]) -> str:
 
 
 def load_turns(text: str, size: ImageSize) -> tuple[Turn, ...]:
-    """Read turns; masks are filled when they are asked for.
+    """Read turns from the JSON of `dump_turns`; masks are decoded on first use.
 
     Raises:
-        AnnotationError: It is not what `dump_turns` writes.
+        AnnotationError: The text does not have the format of `dump_turns`.
     """
     try:
         return tuple(_read_turn(_as(dict, turn), size) for turn in _as(list, orjson.loads(text)))
@@ -97,7 +97,7 @@ def _text(text: GroundedText) -> dict[str, Any]:
 
 
 def region(value: Unit | Scribble) -> dict[str, Any]:
-    """A region or unit as JSON: an object with one field that names its kind."""
+    """Return a region or unit as a JSON object with one field, which names its kind."""
     match value:
         case Box():
             return {"box": [value.x1, value.y1, value.x2, value.y2]}
@@ -134,7 +134,7 @@ def _read_turn(fields: Mapping[str, Any], size: ImageSize) -> Turn:
 
 
 def _as(kind: type | tuple[type, ...], value: Any) -> Any:
-    """A value that has to be of a type; a bool is no number."""
+    """Return the value after a check of its type; a bool does not count as a number."""
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(f"unexpected {shown(value)}")
     return value
@@ -171,7 +171,7 @@ def _read_text(fields: Mapping[str, Any], size: ImageSize) -> GroundedText:
 
 
 def read_region(fields: Mapping[str, Any], size: ImageSize) -> Any:
-    """A region or unit of what `region` wrote."""
+    """Read a region or unit from the JSON of `region`."""
     ((kind, value),) = fields.items()
     return _READERS[kind](value, size)
 
@@ -211,13 +211,13 @@ _READERS: Mapping[str, Callable[[Any, ImageSize], Any]] = {
 
 
 def to_conversation(row: Mapping[str, Any], *, root: Path | None = None) -> Conversation:
-    """Make a conversation of a shard's row; the image is a path under ``root``, or drawn, or bytes.
+    """Convert a shard's row to a conversation about an image or a video.
 
-    Rows of videos have one in the image's place.
+    The image is a path under ``root``, a drawn image or embedded bytes.
 
     Raises:
         AnnotationError: The row holds no conversation, or names a picture outside its folder.
-        GeometryError: Its size is none.
+        GeometryError: The image size is not positive.
     """
     size = ImageSize(row["height"], row["width"])
     of_video = row.get("video") is not None

@@ -1,4 +1,4 @@
-"""A user's own wordings in a build: they change its bytes, so their hash belongs to its plan."""
+"""Adds a user's wordings to a build. They change its bytes, so the plan records their hash."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +10,10 @@ from deixis.storage import sha256_of
 
 
 def with_wordings(path: Path | None, rules: Rules | None = None) -> tuple[Rules, dict[str, Any]]:
-    """Rules whose wordings come from a file, and what the plan records of it.
+    """Return rules with the wordings of a file, and the plan's record of that file.
 
     Raises:
-        RecipeError: The file does not hold wordings.
+        RecipeError: The file does not hold valid wordings.
     """
     rules = rules or Rules()
     if path is None:

@@ -1,4 +1,4 @@
-"""A built data set, opened again: checked, counted, and read row by row."""
+"""Opens a built data set, verifies it and reads its rows."""
 
 import json
 from bisect import bisect_right
@@ -39,34 +39,34 @@ _QUARANTINE_FIELDS: Mapping[str, type] = {"rows": int, "sha256": str, "reasons":
 _KINDS: Mapping[type, str] = {
     int: "a count",
     str: "a text",
-    dict: "an object",
+    dict: "a JSON object",
     list: "a list",
 }
 _FILLED = ("id", "source", "split", "task", "tasks", "height", "width", "independent", "turns")
-"""Columns in which every row has something."""
+"""Columns that are never null."""
 _DAMAGE = (OSError, pa.ArrowException, ValueError)
-"""What reading a damaged Parquet file ends in; UnicodeDecodeError is a ValueError."""
+"""Errors of reading a damaged Parquet file; UnicodeDecodeError is a ValueError."""
 
 _FILES_KEPT, _GROUPS_KEPT = 64, 8
 _BYTES_KEPT = 64 * 2**20
-"""Of row groups with embedded images; one group is kept however large it is."""
+"""Most bytes of cached row groups; one group is kept however large it is."""
 
 
 class BuiltDataset:
-    """The conversations of a data set, by number.
+    """The conversations of a built data set, by index.
 
-    Rows are read a row group at a time and a few groups are kept, so reading in order is fast and
-    memory does not grow; groups are small, so that a row anywhere is cheap. Open files do not
-    travel to other processes: each opens its own.
+    Rows are read one row group at a time and a few groups are cached: reading in order is fast and
+    memory stays bounded. Groups are small, so random access is cheap. A pickled data set opens its
+    files again in the other process.
 
     Args:
-        folder: What `deixis.data.build.build` wrote.
-        roots: Where the images of a source are, for sources whose images have moved.
+        folder: The folder of a built data set.
+        roots: New image folders by source name, for sources whose images have moved.
 
     Raises:
-        AnnotationError: The folder holds no finished data set, or one of a later version.
-        CheckpointError: Its manifest is damaged. Reading a row raises it too, where a shard is not
-            what the manifest says, or the row is not what a build writes.
+        AnnotationError: The folder holds no finished data set, or one of another version.
+        CheckpointError: The manifest is damaged. Reading a row raises it too, if a shard does not
+            match the manifest or the row is damaged.
     """
 
     def __init__(self, folder: Path, *, roots: Mapping[str, Path] | None = None) -> None:
@@ -86,10 +86,10 @@ class BuiltDataset:
         return self.conversation(self.row(index))
 
     def conversation(self, row: Mapping[str, Any]) -> Conversation:
-        """The conversation of a row.
+        """Convert a stored row to a conversation.
 
         Raises:
-            CheckpointError: The row is not what a build writes.
+            CheckpointError: The row is damaged.
         """
         try:
             return to_conversation(row, root=self.roots.get(row["source"]))
@@ -97,7 +97,7 @@ class BuiltDataset:
             raise CheckpointError(f"{self.folder}: row {shown(row['id'])}: {error}") from error
 
     def row(self, index: int) -> dict[str, Any]:
-        """A row as it is stored."""
+        """Return a row as stored."""
         if not 0 <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
         shard = bisect_right(self.ends, index)
@@ -135,7 +135,7 @@ class BuiltDataset:
         return self._groups[shard, group]
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Every row as it is stored, in order.
+        """Yield all rows as stored, in order.
 
         Raises:
             CheckpointError: A shard is missing or damaged.
@@ -154,10 +154,11 @@ class BuiltDataset:
 
 
 def open_shard(folder: Path, shard: Mapping[str, Any]) -> pq.ParquetFile:
-    """Open a shard that a manifest names.
+    """Open a shard that a manifest lists.
 
     Raises:
-        CheckpointError: It is not there, no Parquet file, or not of the rows that the manifest says.
+        CheckpointError: The shard is missing, is not a Parquet file, or its rows or columns do not
+            match the manifest.
     """
     path = folder / str(shard["name"])
     try:
@@ -186,10 +187,10 @@ def _group_rows(file: pq.ParquetFile, group: int, path: Path) -> list[dict[str, 
 
 
 def _check_rows(table: pa.Table, path: Path) -> None:
-    """Check that rows have what every row has.
+    """Check that required columns have no nulls and sizes are positive.
 
     Raises:
-        CheckpointError: They do not.
+        CheckpointError: A row is damaged.
     """
     empty = [name for name in _FILLED if table.column(name).null_count]
     if empty or pc.list_flatten(table.column("tasks")).null_count:
@@ -209,8 +210,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of a finished data set.
 
     Raises:
-        AnnotationError: The manifest is missing, or of a later version.
-        CheckpointError: It is damaged.
+        AnnotationError: The manifest is missing or has another version.
+        CheckpointError: The manifest is damaged.
     """
     path = folder / "manifest.json"
     try:
@@ -236,11 +237,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 class _WrongManifest(Exception):  # noqa: N818
-    """What of a manifest is not as a build writes it."""
+    """A field of a manifest is missing or has the wrong type."""
 
 
 def _check_manifest(manifest: Mapping[str, Any]) -> None:
-    """Check that everything which is read of a manifest is there, and of its type."""
+    """Check the presence and type of every field that is read from a manifest."""
     _check_fields(manifest, _FIELDS, "")
     for number, shard in enumerate(manifest["shards"]):
         place = f"shards[{number}]"
@@ -262,7 +263,7 @@ def _check_manifest(manifest: Mapping[str, Any]) -> None:
 def _check_fields(value: object, fields: Mapping[str, type], place: str) -> None:
     where = f"{place}: " if place else ""
     if not isinstance(value, dict):
-        raise _WrongManifest(f"{where}expected an object, got {shown(value)}")
+        raise _WrongManifest(f"{where}expected a JSON object, got {shown(value)}")
     for name, kind in fields.items():
         if name not in value:
             raise _WrongManifest(f"{where}no {name!r}")
@@ -275,19 +276,19 @@ def _check_counts(values: Mapping[str, Any], place: str) -> None:
 
 
 def _check_kind(value: object, kind: type, place: str) -> None:
-    # a bool is an int to Python, and no count
+    # bool is a subclass of int, but not a valid count
     sound = isinstance(value, kind) and not isinstance(value, bool)
     if not sound or (isinstance(value, int) and value < 0):
         raise _WrongManifest(f"{place}: expected {_KINDS[kind]}, got {shown(value)}")
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Check that a data set is what its manifest says: every hash, count and row.
+    """Check every hash, count and row of a data set against its manifest.
 
-    Returns what was checked.
+    Returns the numbers of checked ``shards``, ``conversations`` and ``turns``.
 
     Raises:
-        AnnotationError: There is no finished data set.
+        AnnotationError: The folder holds no finished data set.
         CheckpointError: A file is missing or has changed, a row does not hold a conversation or
             names a picture outside its folder, or counts do not add up.
     """
@@ -310,7 +311,7 @@ def verify(folder: Path) -> dict[str, Any]:
     for row in dataset.rows():
         conversation = dataset.conversation(row)
         if row["id"] == previous:
-            raise CheckpointError(f"{folder}: row {row['id']} comes twice")
+            raise CheckpointError(f"{folder}: row {row['id']} appears twice")
         if row["source"] not in manifest["sources"]:
             raise CheckpointError(
                 f"{folder}: row {row['id']}: source {row['source']!r} is not in the manifest"
@@ -335,9 +336,9 @@ def verify(folder: Path) -> dict[str, Any]:
 
 
 def _check_plan(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Check that the plan in a manifest is the one that its digest and the folder's plan are of."""
+    """Check the plan in a manifest against its digest and against the folder's plan."""
     if json_digest(manifest["plan"]) != manifest["digest"]:
-        raise CheckpointError(f"{folder}: the plan in the manifest is not of its digest")
+        raise CheckpointError(f"{folder}: the plan in the manifest does not match its digest")
     if not (folder / "plan.json").exists():
         return
     try:

@@ -1,4 +1,4 @@
-"""Random numbers that belong to a sample and a task, wherever and whenever they are drawn."""
+"""Random numbers that depend only on the seed, the sample and the task."""
 
 import hashlib
 
@@ -6,11 +6,11 @@ import numpy as np
 
 
 class Dice:
-    """One generator that is set anew for every conversation.
+    """A generator that is reset for every conversation.
 
-    The numbers follow from the build's seed, the sample's id, the task's name and the number of the
-    try, through 128 bits of BLAKE2 as the key of Philox, a counter-based generator. Setting it takes
-    a microsecond, making one takes ten.
+    The numbers depend on the build's seed, the sample's id, the task's name and the number of the
+    try: 128 bits of their BLAKE2 hash are the key of Philox, a counter-based generator. A reset
+    takes a microsecond, a new generator ten.
     """
 
     def __init__(self, seed: int) -> None:
@@ -20,7 +20,7 @@ class Dice:
         self.generator = np.random.Generator(self._bits)
 
     def throw(self, sample_id: str, task: str, number: int) -> np.random.Generator:
-        """Set the generator for one try of a task on a sample, and return it."""
+        """Reset the generator for one try of a task on a sample, and return it."""
         digest = self._start.copy()
         digest.update(f"{sample_id}\x00{task}\x00{number}".encode())
         self._state["state"]["key"][:] = np.frombuffer(digest.digest(), np.uint64)

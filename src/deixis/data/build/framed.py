@@ -1,9 +1,9 @@
-"""One image's parts to a sample in the frame of the upright image, whatever frame they are in.
+"""Reads the parts of an image as a sample in the source frame, whatever frame they are stored in.
 
-The size that a record says and the frame of its boxes are two facts. ``orientation`` of a source
-declares the frame, and the size may then be that of either frame. ``sizes`` says what a size means that
-is that of neither: ``declared`` refuses it, ``scaled`` takes it for that of a copy which was annotated,
-so that the geometry is scaled, and ``file`` does not look at it.
+A record states an image size, but its boxes may be in the other frame. A source's ``orientation``
+declares the frame of the boxes; the size may then be that of either frame. ``sizes`` decides about a
+size that matches neither frame: ``declared`` refuses it, ``scaled`` treats it as the size of an
+annotated copy and scales the geometry, and ``file`` uses the size of the file instead.
 """
 
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ from deixis.geometry import ImageSize, Resize
 
 SWAPPED, REPLACED, SCALED = "size_of_other_frame", "size_of_file_taken", "scaled_to_file"
 _FRAME_PROBLEMS = frozenset({"box_outside", "keypoints_damaged"})
-"""What geometry in the wrong frame ends in."""
+"""Problem codes that geometry in the wrong frame causes."""
 
 
 def read_framed(source: OpenedSource, key: str, parts: Sequence[Part]) -> Reading:
-    """Read an image's parts and look at its file.
+    """Read an image's parts and check its file.
 
     Raises:
-        BadRecord: The file is missing, damaged, outside the source's folder, of another size, or
-            turned in a way that nothing tells.
+        BadRecord: The file is missing, damaged, outside the source's folder or of another size, or
+            the orientation of the annotations is ambiguous.
     """
     orientation = source.orientation
     with reading_frame(Frame(orientation=orientation)):
@@ -64,7 +64,7 @@ def _again(source: OpenedSource, key: str, parts: Sequence[Part], size: ImageSiz
 def _size(
     size: ImageSize, header: ImageHeader, orientation: str, sizes: str
 ) -> tuple[ImageSize, str]:
-    """The size to read the geometry by, and what is to be counted."""
+    """Return the size in which to read the geometry, and the note to count, or ``""``."""
     stored, upright = header.stored, header.upright
     wanted = stored if orientation == "raw" else upright
     if sizes == "file":
@@ -85,7 +85,7 @@ def _size(
 
 
 def _like(size: ImageSize, header: ImageHeader) -> ImageSize | None:
-    """The frame of the file that a size is a scaled copy of, to the pixel."""
+    """Return the frame of the file that has the same aspect ratio, to the pixel, or None."""
     for frame in (header.upright, header.stored):
         across, down = size.width * frame.height, size.height * frame.width
         if abs(across - down) <= max(frame):
@@ -109,7 +109,7 @@ def _check_frame(
     reading: Reading,
     header: ImageHeader,
 ) -> None:
-    """Check that geometry outside the frame which the size tells does not fit the other one."""
+    """Check that geometry outside the stated frame does not fit the other frame better."""
     stored, upright = header.stored, header.upright
     outside = [problem for problem in reading.problems if problem.code in _FRAME_PROBLEMS]
     sample = reading.sample

@@ -1,4 +1,4 @@
-"""How long an image may take, and what is known of those that take too long."""
+"""The time limit for reading an image."""
 
 import signal
 import threading
@@ -8,23 +8,23 @@ from contextlib import contextmanager
 from deixis.data.sources.base import RecordProblem
 
 IMAGE_SECONDS = 30.0
-"""How long one image may be read."""
+"""Seconds that reading one image may take."""
 
 ImageKey = tuple[int, str]
-"""The number of a source, and an image's key in it."""
+"""The number of a source, and the key of an image in the source."""
 Lost = Mapping[ImageKey, RecordProblem]
-"""Images that end whoever reads them."""
+"""Images that crash or hang the process that reads them, with the problem."""
 
 
 class TooSlowError(BaseException):
-    """An image was not read in time; no `Exception`, so that no reader takes it for its own."""
+    """An image was not read in time; not an `Exception`, so that readers do not catch it."""
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise `TooSlowError` where the block takes longer; only the main thread can do that.
+    """Raise `TooSlowError` if the ``with`` block takes longer; in the main thread only.
 
-    It gets a process out of a read that waits, and out of slow Python; not out of native code.
+    This interrupts a waiting read and slow Python code, but not native code.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,7 +1,7 @@
-"""All parts of all sources, sorted by image and cut into blocks of images.
+"""Sorts the parts of all sources by image and cuts them into blocks of images.
 
-Sorting is DuckDB's, which spills to the disk: memory does not grow with the files. A block is a
-Parquet file that a worker can take without knowing any other.
+DuckDB sorts and spills to the disk, so memory does not grow with the files. A block is a Parquet
+file that a worker can process alone.
 """
 
 import json
@@ -21,7 +21,7 @@ from deixis.errors import CheckpointError, StorageError
 from deixis.storage import discard, make_folder, storing, write_file
 
 MEMORY = "512MB"
-"""What sorting may hold; beyond it spills."""
+"""Memory limit of sorting; DuckDB spills the rest to the disk."""
 _BATCH = 20_000
 _PARTS = pa.schema(
     [
@@ -33,7 +33,7 @@ _PARTS = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class SourceCount:
-    """What a source's files hold."""
+    """Counts of images, parts and problems in a source's files."""
 
     images: int = 0
     parts: int = 0
@@ -43,7 +43,7 @@ class SourceCount:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A finished index: the number of blocks, what sources hold, and the faults that have no image."""
+    """A finished index: number of blocks, counts by source, and problems that have no image."""
 
     folder: Path
     blocks: int
@@ -51,7 +51,7 @@ class Index:
     problems: tuple[tuple[str, RecordProblem], ...]
 
     def block(self, number: int) -> Path:
-        """The file of a block."""
+        """Return the path of a block."""
         return _block_path(self.folder, number)
 
 
@@ -62,9 +62,9 @@ def _block_path(folder: Path, number: int) -> Path:
 def make_index(
     plan: BuildPlan, folder: Path, *, on_parts: Callable[[int], None] | None = None
 ) -> Index:
-    """Read all sources and write blocks; an index that is there already is taken as it is.
+    """Read all sources and write blocks, or return the index if the folder already has one.
 
-    One that cannot be finished is removed: it may have filled the disk, and cannot be gone on with.
+    An unfinished index is removed: it may have filled the disk and cannot be continued.
 
     Raises:
         AnnotationError: A file is damaged beyond its records.
@@ -108,7 +108,7 @@ def _made(plan: BuildPlan, folder: Path, on_parts: Callable[[int], None] | None)
                 )
             blocks, images = _write_blocks(database, plan, folder)
     except duckdb.Error as error:
-        # it reads no file of anybody else: whatever fails is the disk, which its message tells of
+        # DuckDB reads only its own files here, so every error is one of the disk
         raise StorageError(f"{folder}: sorting failed: {str(error).splitlines()[0]}") from error
     for name, count in images.items():
         counts[name] = replace(counts[name], images=count)
@@ -120,7 +120,7 @@ def _made(plan: BuildPlan, folder: Path, on_parts: Callable[[int], None] | None)
 
 
 class _Reading:
-    """Parts of one source on their way into the table."""
+    """Inserts the parts of one source into the table, in batches."""
 
     def __init__(
         self,
@@ -174,7 +174,7 @@ class _Reading:
 def _write_blocks(
     database: duckdb.DuckDBPyConnection, plan: BuildPlan, folder: Path
 ) -> tuple[int, dict[str, int]]:
-    """Cut the sorted parts between images; every block but the last has as many images."""
+    """Cut the sorted parts between images; all blocks but the last have the same size."""
     names = [one.source.name for one in plan.sources]
     images = dict.fromkeys(names, 0)
     blocks = 0
@@ -236,7 +236,7 @@ def read_block(path: Path) -> Iterator[tuple[int, str, list[Part]]]:
     except (OSError, pa.ArrowException, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"{path}: cannot read: {reason[:300]}\nhint: delete {path.parent}, it is made again"
+            f"{path}: cannot read: {reason[:300]}\nhint: delete {path.parent} to make it again"
         ) from error
     parts = list(map(Part, *columns))
     start = 0
@@ -257,7 +257,7 @@ def _dump(index: Index) -> bytes:
 
 
 def _load(marker: Path) -> Index | None:
-    """A finished index; None where its file is damaged, so that it is made again, the same."""
+    """Read a finished index; None if its file is damaged, so that the index is made again."""
     try:
         content = json.loads(marker.read_bytes())
         return Index(

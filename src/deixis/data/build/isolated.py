@@ -1,8 +1,8 @@
-"""Blocks with images that kill or hang whoever reads them: made apart, and those images named.
+"""Makes blocks with images that crash or hang a process, and quarantines those images.
 
-A pool does not say which image its process died of. So a block whose process was lost is made again in
-a process of its own that tells which image it looks at. Where that one dies twice, or is not done in
-time, the image is quarantined, and the block made without it.
+A pool does not report which image crashed its process. So the block of a crashed process is made
+again in a separate process that reports each image before reading it. An image that crashes this
+process twice, or exceeds the time limit, is quarantined, and the block is made without it.
 """
 
 import multiprocessing
@@ -21,19 +21,20 @@ from deixis.errors import DeixisError
 
 _GRACE = 1.0
 _START = 60.0
-"""Seconds beyond an image's, for its own limit to come first and for a process to start."""
+"""Seconds that the start of a process may take in addition to the limit of an image; `_GRACE` lets
+the limit inside the process expire first."""
 _KILLS = 3
 _CRASHES = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE}
-"""Exit codes of code that went wrong; SIGKILL is not among them: that is somebody else's doing."""
+"""Exit codes of crashes. SIGKILL is left out: it comes from outside the process."""
 
 
 def run_isolated(
     plan: BuildPlan, index: Index, number: int, out: Path, *, seconds: float = IMAGE_SECONDS
 ) -> dict[str, Any]:
-    """Make a block as `run_block` does, in a process that may die.
+    """Make a block as `run_block` does, in a separate process that may crash.
 
     Raises:
-        DeixisError: The block cannot be made, or its process was killed from outside again and again.
+        DeixisError: The block cannot be made, or its process was killed from outside several times.
     """
     lost: dict[ImageKey, RecordProblem] = {}
     suspect: ImageKey | None = None
@@ -65,7 +66,7 @@ def run_isolated(
 def _attempt(
     plan: BuildPlan, index: Index, number: int, out: Path, lost: Lost, seconds: float
 ) -> tuple[dict[str, Any] | None, ImageKey | None, int | None]:
-    """The block's entry; else the image that was being read, and the exit code unless it hung."""
+    """Return the block's entry; without one, the last image and the exit code (None: it hung)."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(there, plan, index, number, out, dict(lost)))

@@ -1,11 +1,11 @@
-"""A data set that is not written: conversations made of annotations when they are asked for.
+"""A data set that makes conversations from annotations on request, without writing them.
 
-Epoch *e* holds what a build with the seed ``seed + e`` writes, conversation for conversation; so
-every epoch asks other questions in other words. What is on the disk is the index of the sources alone.
+Epoch *e* has the same conversations as a build with the seed ``seed + e``, so every epoch asks other
+questions in other words. The disk holds only the index of the sources.
 
-Images come in an order that reads the index well and still mixes: blocks are shuffled, a few of them
-at a time make a window, and the images of a window are shuffled. One visit of an image gives one of
-its conversations. The state of a run is one integer, the number of visits.
+The order of images mixes well and still reads the index efficiently: blocks are shuffled, a few
+consecutive blocks make a window, and the images of a window are shuffled. A visit of an image gives
+one of its conversations. The state of a run is one integer, the number of visits.
 """
 
 from collections import OrderedDict
@@ -31,25 +31,26 @@ from deixis.structures import Conversation
 BLOCK_IMAGES = 256
 WINDOW_BLOCKS = 8
 BUDGET_FROM = 500
-"""Visits after which too many images at fault end a run."""
+"""Number of visits from which the budget is checked."""
 _LONGEST_WALK = 10_000
 
 _Image = tuple[int, str, list[Part]]
 
 
 class LiveDataset:
-    """Conversations of a plan, by the number of the visit; endless, and the same for the same plan.
+    """An endless sequence of a plan's conversations, by the number of the visit.
 
-    Memory holds the annotations of one window. Worker processes each hold their own.
+    The same plan gives the same sequence. Each process holds the annotations of one window in
+    memory.
 
     Args:
-        plan: What to make; its shard size counts for nothing.
-        folder: Where the index is, or will be made. Several processes may open it at once: one makes
-            it, the others wait.
-        budget: The share of visited images that may be at fault.
+        plan: The plan of the conversations; its shard size is not used.
+        folder: The folder of the index, which is made if missing. Several processes may open it at
+            once: one makes the index, the others wait.
+        budget: The share of visited images that may have problems.
 
     Raises:
-        AnnotationError: A file is damaged beyond its records, or there is no image.
+        AnnotationError: A file is damaged beyond its records, or the sources have no images.
         StorageError: The folder cannot be written.
     """
 
@@ -72,16 +73,16 @@ class LiveDataset:
 
     @cached_property
     def roots(self) -> Mapping[str, Path]:
-        """Where the images of each source are."""
+        """Image folders by source name."""
         return {one.source.name: one.root for one in self.plan.sources}
 
     def visit(self, number: int) -> Conversation:
-        """The conversation of a visit, from 0 on.
+        """Return the conversation of a visit; visits count from 0.
 
-        An image that gives none passes its visit on to the next one in the order.
+        An image without conversations is skipped: the visit goes to the next image in the order.
 
         Raises:
-            BudgetError: More images than the budget allows are at fault.
+            BudgetError: More images have problems than the budget allows.
             AnnotationError: No image gives any conversation.
         """
         # from the middle of an epoch, the end of the next one has seen every image
@@ -89,7 +90,7 @@ class LiveDataset:
             epoch, place = divmod(number + step, self.images)
             rows = self.rows(epoch, *self._at(epoch, place))
             if rows:
-                # the image is drawn by the order, its conversation by the image: no two of them agree
+                # the order chooses the image, and the image's id the conversation, independently
                 dice = Dice(self.plan.seed + epoch).throw(rows[0]["id"], "visit", 0)
                 row = rows[int(dice.integers(len(rows)))]
                 return to_conversation(row, root=self.roots.get(row["source"]))
@@ -99,7 +100,7 @@ class LiveDataset:
         )
 
     def rows(self, epoch: int, block: int, image: int) -> list[dict[str, Any]]:
-        """All conversations of an image in an epoch, as a shard holds them."""
+        """Return all conversations of an image in an epoch, as rows of a shard."""
         content = BlockContent()
         plan = replace(self.plan, seed=self.plan.seed + epoch)
         make_parts(plan, [self._block(block)[image]], content)
@@ -111,14 +112,14 @@ class LiveDataset:
         over = self._at_problem > self.budget * self._seen and self._seen >= BUDGET_FROM
         if over and last is not None:
             raise BudgetError(
-                f"{self._at_problem} of {self._seen} images at fault, more than the budget of "
+                f"{self._at_problem} of {self._seen} images have problems, more than the budget of "
                 f"{self.budget:.3%}; the last: {last.place}: {last.code}: {last.detail}\n"
                 "hint: `deixis data check` lists them"
             )
         return content.rows
 
     def _at(self, epoch: int, place: int) -> tuple[int, int]:
-        """The block and the image in it at a place of an epoch."""
+        """Return the block, and the image in the block, at a position of an epoch."""
         if self._epoch is None or self._epoch[0] != epoch:
             order = _generator(self.plan.seed, epoch, 0).permutation(len(self._sizes))
             self._epoch = epoch, order, np.concatenate(([0], self._sizes[order].cumsum()))
@@ -151,9 +152,9 @@ def _generator(seed: int, epoch: int, window: int) -> np.random.Generator:
 
 
 def _index_of(plan: BuildPlan, folder: Path) -> Index:
-    """The index of a plan's sources; whoever comes first makes it.
+    """Return the index of a plan's sources; the first process makes it.
 
-    What is in it depends on the sources alone, so runs of other tasks and seeds share it.
+    The index depends on the sources only, so runs with other tasks and seeds share it.
     """
     own = folder / plan.sources_digest[:16]
     with waited_folder(folder):
@@ -162,7 +163,7 @@ def _index_of(plan: BuildPlan, folder: Path) -> Index:
 
 
 def _block_sizes(index: Index) -> Int[np.ndarray, " blocks"]:
-    """Images of each block: all are full but the last."""
+    """Return the number of images of each block; all blocks but the last are full."""
     total = sum(count.images for count in index.counts.values())
     sizes = np.full(index.blocks, BLOCK_IMAGES, np.int64)
     if index.blocks:

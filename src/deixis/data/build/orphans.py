@@ -1,4 +1,4 @@
-"""Worker processes end when their parent does, however it ends."""
+"""Ends worker processes when their parent process ends."""
 
 import multiprocessing
 import os
@@ -9,11 +9,11 @@ _ORPHANED = 1
 
 
 def end_with_parent() -> None:
-    """End this process as soon as the process that started it has ended; called once in a worker.
+    """End this process as soon as its parent process has ended; call it once in each worker.
 
-    A parent that is killed tells its workers nothing: they would go on writing, while the lock of the
-    folder, which was the parent's, is free. The system closes the parent's end of a pipe, which a
-    thread waits for. Files appear whole or not at all, so a worker may end anywhere.
+    Without this, the workers of a killed parent would go on writing although the parent's lock of
+    the folder is free. A thread waits until the system closes the parent's end of a pipe. Files are
+    written whole or not at all, so a worker may end at any point.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -22,7 +22,7 @@ def end_with_parent() -> None:
 
     def watch() -> None:
         wait([sentinel])
-        # no exception would reach the thread that works
+        # an exception in this thread would not end the process
         os._exit(_ORPHANED)
 
     threading.Thread(target=watch, name="end with parent", daemon=True).start()

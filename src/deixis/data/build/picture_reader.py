@@ -1,4 +1,4 @@
-"""Pictures looked at whole, in a process of its own, which may hang or die over one of them."""
+"""Decodes pictures in a separate process, which may hang or crash on a damaged picture."""
 
 import multiprocessing
 import signal
@@ -18,15 +18,15 @@ _START = 120.0
 """Seconds that the process may take to start."""
 
 ReadPicture = Callable[[Path | bytes], Any]
-"""Decodes a picture and returns something that has its upright ``size``."""
+"""Decodes a picture; the result has its upright ``size``."""
 
 
 class PictureReader:
-    """Decodes one picture after the other, each in at most ``seconds``.
+    """Decodes pictures one after the other.
 
     Args:
-        read: What decodes, such as `deixis.processing.images.read_image`; it travels to the process.
-        seconds: How long one picture may take.
+        read: Decodes a picture, such as `deixis.processing.images.read_image`; must be picklable.
+        seconds: Time limit of one picture.
     """
 
     def __init__(self, read: ReadPicture, *, seconds: float = IMAGE_SECONDS) -> None:
@@ -48,11 +48,11 @@ class PictureReader:
         self.close()
 
     def look(self, picture: Path | bytes) -> ImageSize:
-        """The upright size of a picture whose every pixel was decoded.
+        """Decode all pixels of a picture and return its upright size.
 
         Raises:
-            BadRecord: The file is missing, no picture that is read, damaged, too large, or one over
-                which the process hung or died.
+            BadRecord: The file is missing, damaged, too large, or not in a supported format, or the
+                process hung or crashed on it.
             DeixisError: The process does not start.
         """
         pipe = self._started()
@@ -86,7 +86,7 @@ class PictureReader:
         self._process.start()
         there.close()
         self._pipe = here
-        # starting is no fault of a picture
+        # a process that does not start is not a problem of the picture
         if not here.poll(_START):
             self.close()
             raise DeixisError(f"the process that decodes pictures did not start in {_START:g} s")
@@ -113,7 +113,7 @@ def _read(pipe: Connection, read: ReadPicture) -> None:
 def _looked(picture: Path | bytes, read: ReadPicture) -> ImageSize | tuple[str, str]:
     try:
         if isinstance(picture, Path):
-            # tells what is missing from what is damaged
+            # separates missing files from damaged ones
             read_header(picture)
         size: ImageSize = read(picture).size
     except BadRecord as error:

@@ -1,4 +1,4 @@
-"""Shards: Parquet files that other libraries open as they are."""
+"""Writes shards as Parquet files that other libraries can open."""
 
 import io
 import json
@@ -22,15 +22,15 @@ _FIELDS: tuple[tuple[str, pa.DataType], ...] = (
     *(("words", pa.int32()), ("independent", pa.bool_()), ("turns", pa.string())),
 )
 _VIDEO_FIELDS = (("video", _IMAGE), ("frames", pa.int32()), ("seconds", pa.float64()))
-"""After all others, and only in builds that have a source of videos."""
+"""Last columns, only in builds with a video source."""
 QUARANTINE = pa.schema([(name, pa.string()) for name in Quarantined.__dataclass_fields__])
 ROW_GROUP = 1000
-"""Rows that a reader has to take together. With 200, a shuffled row costs 1.4 ms instead of 1.9, and
-shards are a quarter larger."""
+"""Rows that a reader reads together. With 200, a shuffled row takes 1.4 ms instead of 1.9, but shards
+are a quarter larger."""
 
 
 def shard_schema(*, embed: bool, videos: bool = False) -> pa.Schema:
-    """Columns of a shard; embedded images are marked so that `datasets` decodes them."""
+    """Return the columns of a shard; embedded images are marked so that `datasets` decodes them."""
     fields = (*_FIELDS, *_VIDEO_FIELDS) if videos else _FIELDS
     schema = pa.schema(fields)
     if not embed:
@@ -53,20 +53,20 @@ def _feature(kind: pa.DataType) -> Any:
 def write_shard(
     path: Path, rows: Sequence[dict[str, Any]], *, embed: bool, videos: bool = False
 ) -> int:
-    """Write a shard, whole or not at all; return its bytes.
+    """Write a shard, whole or not at all; return its size in bytes.
 
     Raises:
-        StorageError: It cannot be written.
+        StorageError: The file cannot be written.
     """
     table = pa.Table.from_pylist(list(rows), schema=shard_schema(embed=embed, videos=videos))
     return _write(path, table, row_group=100 if embed else ROW_GROUP)
 
 
 def write_quarantine(path: Path, rows: Sequence[Quarantined]) -> int:
-    """Write rows of the quarantine table; return the file's bytes.
+    """Write rows of the quarantine table; return the file's size in bytes.
 
     Raises:
-        StorageError: It cannot be written.
+        StorageError: The file cannot be written.
     """
     table = pa.Table.from_pylist([asdict(row) for row in rows], schema=QUARANTINE)
     return _write(path, table, row_group=ROW_GROUP)
@@ -80,7 +80,7 @@ def _write(path: Path, table: pa.Table, *, row_group: int) -> int:
         compression="zstd",
         compression_level=3,
         row_group_size=row_group,
-        # so that whoever reads a shard finds a flipped bit, without the manifest
+        # readers detect a flipped bit without the manifest
         write_page_checksum=True,
     )
     data = buffer.getvalue()

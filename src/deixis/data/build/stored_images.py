@@ -1,4 +1,4 @@
-"""Images of a shard: a name to find them by, or their bytes."""
+"""Stores the images of a shard by name or as bytes, and reads them back."""
 
 import io
 import re
@@ -23,10 +23,10 @@ _DRAWN = re.compile(r"scenes://([a-z]+)/([A-Za-z]+)/(\d{1,19})/(\d{1,19})")
 
 
 def image_name(image: ImageSource, root: Path) -> str:
-    """How a shard refers to an image: a path under ``root``, or what a drawn one is drawn from.
+    """Return the name of an image in a shard: a path under ``root``, or the id of a drawn image.
 
     Raises:
-        BadRecord: It is neither, and can only be embedded.
+        BadRecord: The image has neither a file nor an id and can only be embedded.
     """
     if isinstance(image, Path):
         return file_name(image, root)
@@ -36,10 +36,10 @@ def image_name(image: ImageSource, root: Path) -> str:
 
 
 def file_name(path: Path, root: Path) -> str:
-    """The name of a file from a folder.
+    """Return the POSIX path of a file relative to ``root``.
 
     Raises:
-        BadRecord: It does not lie in the folder.
+        BadRecord: The file is not in the folder.
     """
     try:
         return path.relative_to(root).as_posix()
@@ -48,7 +48,7 @@ def file_name(path: Path, root: Path) -> str:
 
 
 def image_bytes(image: ImageSource) -> bytes:
-    """The bytes of an image: those of its file, or a PNG of what is drawn.
+    """Return the bytes of an image's file, or a PNG of an image without a file.
 
     Raises:
         BadRecord: The file cannot be read, or is too large.
@@ -69,11 +69,11 @@ def image_bytes(image: ImageSource) -> bytes:
 
 
 def stored_image(stored: Mapping[str, Any], *, root: Path | None) -> ImageSource:
-    """The image of a shard's row: a path, a drawing, or pixels out of its bytes when called.
+    """Return the image of a shard's row: a path, a drawn image, or bytes that are decoded on call.
 
     Raises:
-        AnnotationError: The row has neither bytes nor a name, no root to find the name from, or
-            a name that leads out of the root.
+        AnnotationError: The row has neither bytes nor a name, ``root`` is missing, or the name
+            leads out of ``root``.
     """
     data, name = stored["bytes"], stored["path"]
     if data is not None:
@@ -89,7 +89,7 @@ def stored_image(stored: Mapping[str, Any], *, root: Path | None) -> ImageSource
 
 
 class _Embedded:
-    """An image that is decoded when it is called for."""
+    """Encoded bytes that are decoded on call."""
 
     def __init__(self, data: bytes, name: str) -> None:
         self.data = data
@@ -98,7 +98,7 @@ class _Embedded:
     def __call__(self) -> ImageArray:
         formats = picture_kind(self.data[:HEAD]).formats
         try:
-            # bombs are told by the extent, junk EXIF by its value
+            # the size check below finds bombs; warnings about bad EXIF do not matter
             with (
                 warnings.catch_warnings(action="ignore", category=Warning),
                 Image.open(io.BytesIO(self.data), formats=formats) as image,

@@ -1,4 +1,4 @@
-"""Videos of a shard: a name to find them by, or their bytes."""
+"""Stores the videos of a shard by name or as bytes, and reads them back."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,14 +12,14 @@ from deixis.errors import AnnotationError, RecipeError
 from deixis.structures import Video
 
 EMBEDDED_BYTES = 32 * 2**20
-"""The most bytes of a video that is embedded."""
+"""Most bytes of an embedded video."""
 
 
 def video_name(video: Video, root: Path) -> str:
-    """How a shard refers to a video: a path under ``root``, or what a drawn one is drawn from.
+    """Return the name of a video in a shard: a path under ``root``, or the id of a drawn video.
 
     Raises:
-        BadRecord: It is neither, and can only be embedded.
+        BadRecord: The video has neither a file nor an id and can only be embedded.
     """
     if isinstance(video.content, Path):
         return file_name(video.content, root)
@@ -29,16 +29,16 @@ def video_name(video: Video, root: Path) -> str:
 
 
 def video_bytes(video: Video) -> bytes:
-    """The bytes of a video's file.
+    """Return the bytes of a video's file.
 
     Raises:
-        BadRecord: The file cannot be read, or is too large to be embedded.
-        RecipeError: It is drawn: there is no file, and a coded one would not be what is drawn.
+        BadRecord: The file cannot be read or is too large to be embedded.
+        RecipeError: The video is drawn: it has no file, and encoding would change its pixels.
     """
     if isinstance(video.content, bytes):
         return video.content
     if not isinstance(video.content, Path):
-        raise RecipeError("drawn clips cannot be embedded\nhint: without --embed they are named")
+        raise RecipeError("drawn clips cannot be embedded\nhint: build without --embed")
     name = video.content.name
     try:
         with video.content.open("rb") as file:
@@ -51,11 +51,11 @@ def video_bytes(video: Video) -> bytes:
 
 
 def stored_video(row: Mapping[str, Any], *, root: Path | None) -> Video:
-    """The video of a shard's row.
+    """Return the video of a shard's row.
 
     Raises:
-        AnnotationError: The row has neither bytes nor a name, no root to find the name from, or
-            a name that leads out of the root.
+        AnnotationError: The row has neither bytes nor a name, ``root`` is missing, or the name
+            leads out of ``root``.
     """
     data, name = row["video"]["bytes"], row["video"]["path"]
     known = {"num_frames": row.get("frames"), "seconds": row.get("seconds")}

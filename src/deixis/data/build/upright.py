@@ -1,4 +1,4 @@
-"""Is the image there, and is it the one that was annotated? Samples in the frame of the upright image."""
+"""Checks the file of a sample's image and converts the sample to the source frame."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,14 +25,14 @@ from deixis.structures import (
 def checked_sample(
     sample: Sample, *, root: Path, orientation: str = "auto", notes: dict[str, int]
 ) -> Sample:
-    """Return the sample in the frame of the upright image, once the file is known to be right.
+    """Check the sample's file, and return the sample in the source frame (the upright image).
 
-    An image that is stored turned has two frames, and annotations may be in either. With ``auto``
-    the annotated size decides where it can; ``raw`` and ``upright`` declare it for a source.
+    Annotations of an image with an EXIF rotation may be in the stored or in the source frame. With
+    ``auto`` the annotated size decides if it can; ``raw`` (stored) and ``upright`` declare the frame.
 
     Raises:
-        BadRecord: The file is missing, damaged, outside ``root``, of another size, or turned in a
-            way that the size does not tell.
+        BadRecord: The file is missing, damaged, outside ``root`` or of another size, or the
+            orientation of the annotations is ambiguous.
     """
     if isinstance(sample.image, Video):
         _check_video(sample, sample.image, root)
@@ -49,7 +49,7 @@ def checked_sample(
 
 
 def _check_video(sample: Sample, video: Video, root: Path) -> None:
-    """Is the video there, and are its upright frames of the size that the sample has?"""
+    """Check that the video exists and that its upright frames have the size of the sample."""
     if callable(video.content):
         return
     _, size = video_of(video.content)
@@ -79,7 +79,7 @@ def _frame(sample: Sample, header: ImageHeader, orientation: str) -> str:
 
 
 def turned(sample: Sample, move: Transform) -> Sample:
-    """Return a sample with all its geometry turned, or scaled."""
+    """Return the sample with ``move`` applied to all its geometry."""
 
     def turn(unit: Any) -> Any:
         return None if unit is None else move.apply(unit)

@@ -1,4 +1,4 @@
-"""Samples of any source as files of other tools: COCO, YOLO, Label Studio, FiftyOne, JSON lines."""
+"""Exports samples as files of other tools: COCO, YOLO, Label Studio, FiftyOne, JSON lines."""
 
 from deixis.data.export.formats import EXPORT_FORMATS, ExportOptions
 from deixis.data.export.run import ExportReport, export_samples

@@ -1,9 +1,9 @@
-"""Masks in the form of Label Studio's brush: run lengths of a picture's bytes, bit by bit.
+"""Encodes masks as Label Studio's brush strokes: bit-packed run lengths of a picture's bytes.
 
-The bytes are the picture's rows with red, green, blue and opacity, here all 0 or all 255. The form
-is that of the ``rle-pack`` package: the number of bytes in 32 bits, bits of a value less one in 5,
-four lengths of a count less one in 4 each, and then runs, each 1, which length, the count less one,
-and the value.
+The bytes are the rows of an RGBA picture, here all 0 or all 255. The format is that of the
+``rle-pack`` package: the number of bytes (32 bits), the bits of a value minus one (5 bits), four bit
+lengths of a count minus one (4 bits each), and then runs: a 1, the index of the length, the count
+minus one, and the value.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
-"""COCO, and what FiftyOne reads of it.
+"""Writes COCO files, and the variant that FiftyOne reads.
 
-Boxes are ``[x, y, width, height]`` in pixels. Masks stay polygons where they are, and are compressed
-run lengths otherwise. Classes and annotations are numbered from 1, in the order of the samples.
+Boxes are ``[x, y, width, height]`` in pixels. Masks made of polygons stay polygons; other masks are
+compressed run lengths. Classes and annotations are numbered from 1, in the order of the samples.
 """
 
 import shutil
@@ -19,7 +19,7 @@ MOST_SPLITS = 16
 
 
 class Categories:
-    """Classes by name, each with its number and the names of its keypoints."""
+    """Class numbers and keypoint names by class name."""
 
     def __init__(self, first: int = 1) -> None:
         self.first = first
@@ -27,15 +27,15 @@ class Categories:
         self.keypoints: dict[str, tuple[str, ...]] = {}
 
     def number(self, name: str) -> int:
-        """The number of a class."""
+        """Return the number of a class; a new class gets the next number."""
         return self.numbers.setdefault(name, len(self.numbers) + self.first)
 
     def takes(self, name: str, keypoints: Keypoints) -> bool:
-        """Whether the class has these keypoints; the first ones of a class decide."""
+        """Return whether the class has these keypoint names; its first keypoints decide."""
         return self.keypoints.setdefault(name, keypoints.names) == keypoints.names
 
     def records(self, *, only_keypoints: bool = False) -> list[dict[str, Any]]:
-        """COCO's ``categories``."""
+        """Return COCO's ``categories``."""
         made: list[dict[str, Any]] = []
         for name, number in self.numbers.items():
             joints = self.keypoints.get(name)
@@ -48,7 +48,7 @@ class Categories:
 
 
 class CocoWriter:
-    """``annotations/{instances,person_keypoints,captions}_SPLIT.json``, each split for itself."""
+    """Writes ``annotations/{instances,person_keypoints,captions}_SPLIT.json`` for each split."""
 
     carries = frozenset({"masks", "keypoints", "crowd flags", "captions"})
     needs_look = False
@@ -61,7 +61,7 @@ class CocoWriter:
         self.last = 0
 
     def look(self, sample: Sample) -> None:
-        """Nothing is to be known before."""
+        """Do nothing."""
 
     def add(self, item: Item) -> None:
         """Write an image and its annotations."""
@@ -88,7 +88,7 @@ class CocoWriter:
         self.last = number
 
     def finish(self) -> None:
-        """Put the documents together; without images, one that says so."""
+        """Assemble the files; without images, write one file with empty lists."""
         if not self.splits:
             self._split(NO_SPLIT)
         self.close()
@@ -116,7 +116,7 @@ class CocoWriter:
         shutil.rmtree(self.folder / ".drafts", ignore_errors=True)
 
     def close(self) -> None:
-        """Let go of the drafts."""
+        """Close the temporary files."""
         for split in self.splits.values():
             split.close()
 
@@ -143,7 +143,7 @@ class _Split:
 
 
 class FiftyOneWriter:
-    """``labels.json`` beside the pictures in ``data``, all splits together."""
+    """Writes ``labels.json`` with all splits; the pictures are in ``data``."""
 
     carries = frozenset({"masks", "keypoints", "crowd flags"})
     needs_look = False
@@ -156,10 +156,10 @@ class FiftyOneWriter:
         self.annotations = Records(folder / ".drafts" / "annotations")
 
     def look(self, sample: Sample) -> None:
-        """Nothing is to be known before."""
+        """Do nothing."""
 
     def add(self, item: Item) -> None:
-        """Write an image and its annotations; keypoints are fields of an annotation."""
+        """Write an image and its annotations, with keypoints as fields of an annotation."""
         records = []
         for number, instance in enumerate(item.sample.instances, start=self.annotations.count + 1):
             record = instance_record(instance, self.categories, number=number, image=item.id)
@@ -168,7 +168,7 @@ class FiftyOneWriter:
         self.annotations.add(records)
 
     def finish(self) -> None:
-        """Put the document together."""
+        """Assemble the file."""
         self.close()
         write_document(
             self.folder / "labels.json",
@@ -178,18 +178,18 @@ class FiftyOneWriter:
         shutil.rmtree(self.folder / ".drafts", ignore_errors=True)
 
     def close(self) -> None:
-        """Let go of the drafts."""
+        """Close the temporary files."""
         self.images.close()
         self.annotations.close()
 
 
 def header(split: str) -> dict[str, Any]:
-    """The fields that begin every file of COCO's kind."""
+    """Return the first fields of every COCO file."""
     return {"info": {"description": "exported by deixis", "split": split}, "licenses": []}
 
 
 def image_record(item: Item) -> dict[str, Any]:
-    """COCO's record of an image."""
+    """Return COCO's record of an image."""
     size = item.sample.size
     return {
         "id": item.id,
@@ -202,7 +202,7 @@ def image_record(item: Item) -> dict[str, Any]:
 def instance_record(
     instance: Instance, categories: Categories, *, number: int, image: int
 ) -> dict[str, Any]:
-    """COCO's record of an instance."""
+    """Return COCO's record of an instance."""
     mask = instance.mask
     return {
         "id": number,
@@ -216,12 +216,12 @@ def instance_record(
 
 
 def segmentation(annotation: Mapping[str, object]) -> object:
-    """COCO's ``segmentation``: polygons, or run lengths."""
+    """Return COCO's ``segmentation``: polygons or run lengths."""
     return annotation["polygons"] if "polygons" in annotation else dict(annotation)
 
 
 def keypoint_fields(instance: Instance, categories: Categories, losses: Losses) -> dict[str, Any]:
-    """The fields that keypoints add to a record; none where there are no keypoints."""
+    """Return the keypoint fields of a record; empty for an instance without keypoints."""
     keypoints = instance.keypoints
     if keypoints is None:
         return {}
@@ -232,7 +232,7 @@ def keypoint_fields(instance: Instance, categories: Categories, losses: Losses) 
 
 
 def flip_order(names: tuple[str, ...]) -> list[int] | None:
-    """Which keypoint each becomes in a mirror; None where a side is missing."""
+    """Return the index of each keypoint's mirror image; None if a left or right one is missing."""
     try:
         return list(mirrored_order(names))
     except GeometryError:

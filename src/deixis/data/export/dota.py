@@ -1,7 +1,7 @@
-"""DOTA: ``SPLIT/labelTxt/NAME.txt`` of turned boxes beside ``SPLIT/images``, and ``classes.txt``.
+"""Writes DOTA: oriented boxes in ``SPLIT/labelTxt/NAME.txt`` and class names in ``classes.txt``.
 
-A row is four corners in pixels, the class and whether it is difficult. Class names have no blanks
-there: they become hyphens, as in DOTA's own (``large-vehicle``).
+Pictures are in ``SPLIT/images``. A row has four corners in pixels, the class and the difficult flag.
+Blanks in class names become hyphens, as in DOTA's names (``large-vehicle``).
 """
 
 from pathlib import Path
@@ -15,9 +15,9 @@ _HEADER = "imagesource:null\ngsd:null\n"
 
 
 class DotaWriter:
-    """A text file for each picture; one without instances has its header alone."""
+    """Writes a text file for each picture; without instances it has only the header."""
 
-    # what becomes of masks is counted by `corners_of`
+    # `corners_of` counts masks as losses
     carries = frozenset({"turned boxes", "crowd flags", "attributes", "masks"})
     needs_look = False
 
@@ -27,7 +27,7 @@ class DotaWriter:
         self.classes: set[str] = set()
 
     def look(self, sample: Sample) -> None:
-        """Nothing is to be known before."""
+        """Do nothing."""
 
     def add(self, item: Item) -> None:
         """Write the rows of a picture."""
@@ -38,11 +38,11 @@ class DotaWriter:
         write_text(path.with_suffix(".txt"), _HEADER + "".join(rows))
 
     def finish(self) -> None:
-        """Write the names of the classes, one a line."""
+        """Write the class names, one per line."""
         write_text(self.folder / "classes.txt", "".join(f"{one}\n" for one in sorted(self.classes)))
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing, as no file stays open."""
 
     def _row(self, instance: Instance) -> str:
         name = "-".join(instance.category.split())

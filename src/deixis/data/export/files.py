@@ -1,7 +1,7 @@
-"""Files that grow record by record, so that memory does not.
+"""Writes files record by record, so that memory stays bounded.
 
-They are parts of a folder: where it has to outlive a power failure, the caller writes it by
-`deixis.storage.whole_folder`.
+The files are parts of a folder. `deixis.storage.whole_folder` makes the folder durable against power
+failures.
 """
 
 import json
@@ -17,15 +17,15 @@ from deixis.storage import make_folder, storing, whole_file
 
 
 def dump(value: Any) -> bytes:
-    """One JSON value, in UTF-8 and on one line."""
+    """Return a JSON value as UTF-8 on one line."""
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 class Records:
-    """A draft of JSON values, one a line, that is later put into a document.
+    """A temporary file of JSON values, one per line, which is later copied into a document.
 
     Raises:
-        StorageError: The disk refuses it.
+        StorageError: The file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,19 +36,19 @@ class Records:
             self._file: BinaryIO = path.open("wb")
 
     def add(self, values: list[Any]) -> None:
-        """Append values: all of them are encoded before the first is written."""
+        """Append values; all are encoded before the first is written."""
         data = b"".join(dump(value) + b"\n" for value in values)
         with storing(self.path):
             self._file.write(data)
         self.count += len(values)
 
     def close(self) -> None:
-        """End the draft."""
+        """Close the temporary file."""
         with storing(self.path):
             self._file.close()
 
     def copy_into(self, file: BinaryIO) -> None:
-        """Write the values as elements of a JSON list, one a line."""
+        """Write the values as elements of a JSON list, one per line."""
         with self.path.open("rb") as lines:
             file.writelines(
                 (b",\n" if number else b"\n") + line[:-1] for number, line in enumerate(lines)
@@ -56,10 +56,10 @@ class Records:
 
 
 def write_document(path: Path, head: Mapping[str, Any], lists: Mapping[str, Records]) -> None:
-    """Write a JSON object of a few fields and of lists that may be long.
+    """Write a JSON object with the fields of ``head`` and long lists.
 
     Raises:
-        StorageError: The disk refuses it.
+        StorageError: The file cannot be written.
     """
     with created(path) as file:
         file.write(b"{")
@@ -78,7 +78,7 @@ def write_list(path: Path, records: Records) -> None:
     """Write a JSON list.
 
     Raises:
-        StorageError: The disk refuses it.
+        StorageError: The file cannot be written.
     """
     with created(path) as file:
         file.write(b"[")
@@ -90,7 +90,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a file of UTF-8 text.
 
     Raises:
-        StorageError: The disk refuses it.
+        StorageError: The file cannot be written.
     """
     with created(path) as file:
         file.write(text.encode())
@@ -98,10 +98,10 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def created(path: Path) -> Iterator[BinaryIO]:
-    """Give a new file, with its folder; whole under its name, but not forced to the disk.
+    """Open a new file and make its folder; the file appears whole, but is not synced to the disk.
 
     Raises:
-        StorageError: The disk refuses it.
+        StorageError: The file cannot be written.
     """
     make_folder(path.parent)
     with whole_file(path, synced=False) as file:
@@ -109,10 +109,10 @@ def created(path: Path) -> Iterator[BinaryIO]:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy the bytes of a file into a new folder, where need be.
+    """Copy the bytes of a file, and make the target's folder if needed.
 
     Raises:
-        StorageError: The disk refuses it.
+        StorageError: The target cannot be written.
         OSError: The source cannot be read.
     """
     with source.open("rb") as data, created(target) as file:

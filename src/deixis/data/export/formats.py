@@ -1,4 +1,4 @@
-"""Formats by name: how each is written, and where it wants its pictures."""
+"""Export formats by name, with their writers and picture folders."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ LINES = "samples.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What can be chosen.
+    """Options of an export.
 
-    ``copy_images`` brings the pictures into the export. ``rows`` is YOLO's, ``results`` and ``url``
-    are Label Studio's. ``check_images`` looks at the header of every picture.
+    ``copy_images`` copies the pictures into the export. ``rows`` is an option of YOLO, ``results``
+    and ``url`` are options of Label Studio. ``check_images`` reads the header of every picture.
     """
 
     copy_images: bool = False
@@ -33,10 +33,11 @@ class ExportOptions:
 
 @dataclass(frozen=True, slots=True)
 class ExportFormat:
-    """A format that can be written.
+    """An export format.
 
-    ``place`` is the folder of its pictures, with the split's name in it where they are apart. With
-    ``brings_images`` they are always there; ``flat`` has no folders in their names.
+    ``place`` is the folder of its pictures, with a slot for the split's name if splits are separate.
+    With ``brings_images`` pictures are always copied there; with ``flat`` picture names have no
+    folders.
     """
 
     open: Callable[[Path, Losses, ExportOptions], Writer]
@@ -90,4 +91,4 @@ EXPORT_FORMATS: dict[str, ExportFormat] = {
         flat=True,
     ),
 }
-"""Every format that can be written, by name."""
+"""All export formats by name."""

@@ -1,4 +1,4 @@
-"""What every writer is given, and what of it a format cannot hold."""
+"""The interface of writers, their input, and the count of contents that a format cannot hold."""
 
 import re
 from collections import Counter
@@ -8,15 +8,15 @@ from typing import Protocol, runtime_checkable
 from deixis.structures import Sample
 
 NO_SPLIT = "all"
-"""How the files of samples are named that belong to no split."""
+"""File name for samples without a split."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One sample on its way out.
+    """One sample to write.
 
-    ``id`` is a number that no other image of the export has, ``key`` a text of which the same is
-    true, ``file_name`` where its picture is, as the format says it.
+    ``id`` (a number) and ``key`` (a text) are unique within the export. ``file_name`` names the
+    picture as the format requires.
     """
 
     id: int
@@ -27,12 +27,12 @@ class Item:
 
 @dataclass(slots=True)
 class Losses:
-    """What was left out because a format has no place for it, by kind."""
+    """Counts, by kind, of contents left out because the format cannot hold them."""
 
     counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, kind: str, count: int = 1) -> None:
-        """Count something that is not written."""
+        """Count content that is not written."""
         if count:
             self.counts[kind] += count
 
@@ -43,33 +43,33 @@ class Writer(Protocol):
 
     @property
     def carries(self) -> frozenset[str]:
-        """The kinds of `content` that the format has a place for; boxes and classes it always has."""
+        """The kinds of `content` that the format can hold, in addition to boxes and classes."""
 
     def look(self, sample: Sample) -> None:
-        """Take note of a sample before any is written; only called where `needs_look` says so."""
+        """Inspect a sample before any is written; called only if `needs_look` is true."""
 
     @property
     def needs_look(self) -> bool:
-        """Whether how to write depends on all the samples."""
+        """Whether the writer has to inspect all samples before it writes the first."""
 
     def add(self, item: Item) -> None:
-        """Write one item, or nothing of it.
+        """Write one item whole, or raise and write nothing.
 
         Raises:
-            AnnotationError: The format cannot hold it at all.
-            GeometryError: Its geometry cannot be used.
-            StorageError: The disk refuses it.
+            AnnotationError: The format cannot hold the item.
+            GeometryError: The geometry of the item is invalid.
+            StorageError: A file cannot be written.
         """
 
     def finish(self) -> None:
-        """Write what can only be known at the end."""
+        """Finish the files after the last item."""
 
     def close(self) -> None:
-        """Let go of open files, however the work ended."""
+        """Close open files, also after an error."""
 
 
 def content(sample: Sample) -> Counter[str]:
-    """How much a sample has of everything but boxes and classes, by kind."""
+    """Count a sample's contents by kind, except boxes and classes."""
     instances = sample.instances
     found = {
         "masks": sum(one.mask is not None for one in instances),
@@ -93,5 +93,5 @@ def content(sample: Sample) -> Counter[str]:
 
 
 def split_name(sample: Sample) -> str:
-    """The split of a sample as a part of a file name; `NO_SPLIT` where it has none."""
+    """Return the split of a sample as part of a file name, or `NO_SPLIT`."""
     return re.sub(r"[^A-Za-z0-9-]+", "_", sample.split)[:40].strip("_") or NO_SPLIT

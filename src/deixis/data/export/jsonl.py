@@ -1,4 +1,4 @@
-"""The package's own JSON lines, one image a line, as `deixis.data.sources.jsonl` reads them."""
+"""Writes deixis JSON lines, one image per line; `deixis.data.sources.jsonl` reads them."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from deixis.structures import GroundedText, Instance, QuestionAnswer, Reference,
 
 
 class JsonLinesWriter:
-    """One file of JSON lines."""
+    """Writes one file of JSON lines."""
 
     carries = frozenset(
         {
@@ -27,7 +27,7 @@ class JsonLinesWriter:
         self.lines = Records(path)
 
     def look(self, sample: Sample) -> None:
-        """Nothing is to be known before."""
+        """Do nothing."""
 
     def add(self, item: Item) -> None:
         """Write a line."""
@@ -64,11 +64,11 @@ class JsonLinesWriter:
         self.lines.add([line])
 
     def finish(self) -> None:
-        """End the file."""
+        """Finish the file."""
         self.lines.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self.lines.close()
 
     def _caption(self, caption: GroundedText, sample: Sample) -> object:
@@ -97,7 +97,7 @@ class JsonLinesWriter:
 
 
 def incomplete(sample: Sample) -> list[str] | None:
-    """Classes that a line says are not complete; None where it cannot claim that any is."""
+    """Return the classes that are not exhaustive; None if the image has no exhaustive class."""
     left_out = sample.left_out
     if left_out.unknown or left_out.others:
         return None
@@ -157,7 +157,7 @@ def _region(region: Region) -> dict[str, Any] | None:
 
 
 def _pointed_at(reference: Reference, instances: tuple[Instance, ...]) -> int | None:
-    """The instance whose box, mask or keypoints a phrase points at."""
+    """Return the index of the instance whose box, mask or keypoints a phrase points at, or None."""
     boxes = [unit for unit in reference.units if isinstance(unit, Box)]
     others = [unit for unit in reference.units if unit is not None and not isinstance(unit, Box)]
     fitting = [

@@ -1,8 +1,8 @@
-"""Label Studio: ``tasks.json`` to import, and the ``labeling-config.xml`` that its names belong to.
+"""Writes Label Studio's ``tasks.json`` and the matching ``labeling-config.xml``.
 
-Coordinates are percent of the picture's sides. A box is a region of its own; mask and keypoints of
-the same instance are regions below it (``parentID``). A mask that is one polygon stays one, any other
-becomes run lengths of the brush. Captions are the texts of one text area.
+Coordinates are percentages of the picture's sides. A box is a region; the mask and keypoints of the
+same instance are child regions (``parentID``). A mask of one polygon stays a polygon; other masks
+become run lengths of the brush. Captions are the texts of one text area.
 """
 
 from pathlib import Path
@@ -19,18 +19,18 @@ from deixis.geometry import ImageSize, Keypoints, Mask
 from deixis.structures import Instance, Sample
 
 LOCAL_FILES = "/data/local-files/?d="
-"""Where Label Studio serves the files of its document root."""
+"""URL prefix under which Label Studio serves the files of its document root."""
 RESULTS = ("annotations", "predictions")
 
 
 class LabelStudioWriter:
-    """``tasks.json``: one task for each picture.
+    """Writes ``tasks.json`` with one task for each picture.
 
     Args:
         folder: The folder of the export.
-        losses: Where to count what is left out.
-        results: Whether what is known comes as ``annotations`` or as ``predictions`` to be checked.
-        url: What stands before the name of a picture.
+        losses: Counts contents that are left out.
+        results: Write results as ``annotations``, or as ``predictions`` for review.
+        url: Prefix of picture names.
     """
 
     carries = frozenset({"masks", "keypoints", "relations", "captions"})
@@ -55,7 +55,7 @@ class LabelStudioWriter:
         self.tasks = Records(folder / ".draft")
 
     def look(self, sample: Sample) -> None:
-        """Nothing is to be known before."""
+        """Do nothing."""
 
     def add(self, item: Item) -> None:
         """Write a task."""
@@ -88,7 +88,7 @@ class LabelStudioWriter:
         self.tasks.add([{"id": item.id, "data": data, self.results: [answer]}])
 
     def finish(self) -> None:
-        """Put the document together, and write the names that it uses."""
+        """Assemble the file, and write the labeling configuration."""
         self.tasks.close()
         write_list(self.folder / "tasks.json", self.tasks)
         self.tasks.path.unlink()
@@ -107,7 +107,7 @@ class LabelStudioWriter:
         write_text(self.folder / "labeling-config.xml", "\n".join(lines))
 
     def close(self) -> None:
-        """Let go of the draft."""
+        """Close the temporary file."""
         self.tasks.close()
 
     def _instance(self, instance: Instance, id_: str, size: ImageSize) -> list[dict[str, Any]]:

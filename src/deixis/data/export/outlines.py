@@ -1,4 +1,4 @@
-"""A mask as one polygon or turned rectangle, for formats that have nothing else."""
+"""Converts masks to one polygon or one oriented rectangle, for formats without masks."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -11,10 +11,10 @@ from deixis.structures import Instance
 
 
 def corners_of(instance: Instance, losses: Losses) -> list[float]:
-    """Four corners ``[x, y, …]`` of an instance, for formats of turned boxes.
+    """Return four corners ``[x, y, …]`` of an instance, for formats of oriented boxes.
 
-    Those that it keeps; else of the smallest turned rectangle around its mask; else of its box. The
-    second and third are counted as losses.
+    The corners are those of the oriented box, else of the smallest rectangle around the mask, else of
+    the box. The second and third case are counted as losses.
     """
     if instance.oriented is not None:
         return instance.oriented.flat()
@@ -28,10 +28,10 @@ def corners_of(instance: Instance, losses: Losses) -> list[float]:
 
 
 def smallest_rectangle(mask: Mask) -> list[float] | None:
-    """The corners of the turned rectangle of the least area around a mask, clockwise as one sees it.
+    """Return the corners of the smallest oriented rectangle around a mask, clockwise in the image.
 
-    Around the mask's polygons where it has some, else around its pixels; one side lies along a side of
-    the convex hull. None for a mask that is empty or has no extent.
+    The rectangle encloses the mask's polygons if it has some, else its pixels. One side lies along a
+    side of the convex hull. None for a mask that is empty or has no extent.
     """
     given = mask.to_annotation().get("polygons")
     loops = given if isinstance(given, list) else [loop.ravel() for loop in outlines(mask.array)]
@@ -54,11 +54,11 @@ def smallest_rectangle(mask: Mask) -> list[float] | None:
 
 
 def single_polygon(mask: Mask) -> list[float] | None:
-    """One polygon ``[x, y, x, y, ...]`` whose even-odd filling is the mask.
+    """Return one polygon ``[x, y, x, y, ...]`` whose even-odd filling is the mask.
 
-    Polygons that the mask is made of are kept where they lie in the image; otherwise the polygon
-    goes along the edges of pixels. Pieces and holes are joined by seams of no width, that is by
-    lines that are gone along twice. None for an empty mask, or one that needs too many corners.
+    The polygons of a mask are kept if they lie in the image; otherwise the polygon follows the edges
+    of pixels. Pieces and holes are joined by seams of zero width: lines that the polygon follows
+    twice. None for an empty mask, or if the polygon needs too many corners.
     """
     given = mask.to_annotation().get("polygons")
     if isinstance(given, list):
@@ -73,17 +73,17 @@ def single_polygon(mask: Mask) -> list[float] | None:
 
 
 def outlines(array: Bool[np.ndarray, "height width"]) -> list[Int64[np.ndarray, "corners 2"]]:
-    """The borders of a mask along the edges of its pixels: closed loops of corners ``x y``.
+    """Return the borders of a mask along pixel edges, as closed loops of corners ``x y``.
 
-    Holes are loops of their own. No pixels give no loops.
+    Each hole is a separate loop. An empty mask gives no loops.
     """
     padded = np.pad(array, 1).astype(np.int8)
-    # of the four pixels that meet in a corner, an odd number is set; or two that lie across
+    # a corner is where one or three of the four adjacent pixels are set, or two diagonal ones
     around = padded[:-1, :-1] + padded[1:, 1:] - padded[:-1, 1:] - padded[1:, :-1]
     y, x = np.nonzero(around)
     times = np.abs(around[y, x])
     y, x = np.repeat(y, times), np.repeat(x, times)
-    # along a row the borders begin and end in turn, and so along a column
+    # along a row, corners alternate between start and end of a border; likewise along a column
     beside, below = _pairs(np.lexsort((x, y))), _pairs(np.lexsort((y, x)))
     loops = []
     free = np.ones(len(x), np.bool_)
@@ -114,7 +114,7 @@ def _joined(loops: list[list[float]]) -> list[float]:
     path = list(loops[0])
     start = path[:2]
     for loop in loops[1:]:
-        # back to the start, over to the loop, around it, and back the same way
+        # return to the start, go to the loop, around it, and back the same way
         path += [*start, *loop, *loop[:2]]
     return path
 

@@ -1,4 +1,4 @@
-"""Where the pictures of an export are: where they were, or in its folder."""
+"""Names the pictures of an export, and copies them into its folder if needed."""
 
 import os
 import re
@@ -17,15 +17,15 @@ from deixis.structures import ImageSource
 
 
 class Pictures:
-    """Names pictures, and brings them into the folder where the format wants them there.
+    """Names pictures, and copies or links them into the folder of the export.
 
     Args:
-        sources: The sources that pictures come from.
+        sources: The sources of the pictures.
         folder: The folder of the export.
-        mode: ``reference``, ``copy``, or ``link`` (a second name for the same file where the file
-            system can, else a copy).
-        near: In ``reference``, the folder that names start from if every picture lies in it.
-        flat: No folders in the names of pictures that are brought in.
+        mode: ``reference``, ``copy``, or ``link`` (a hard link if the file system supports it, else a
+            copy).
+        near: With ``reference``, names are relative to this folder if it contains all pictures.
+        flat: Names of copied pictures have no folders.
     """
 
     def __init__(
@@ -46,24 +46,24 @@ class Pictures:
         self._added: Path | None = None
 
     def place(self, image: ImageSource, source: str, key: str, place: str) -> str:
-        """Return the name of a picture, once it is where the name says.
+        """Copy or link a picture if needed, and return its name.
 
         Args:
             image: The picture.
             source: The name of its source.
-            key: What it is called in its source.
-            place: The folder in the export that takes it, in ``copy`` and ``link``.
+            key: The key of the picture in its source.
+            place: The folder in the export for ``copy`` and ``link``.
 
         Raises:
             BadRecord: The picture is not in its source's folder, or cannot be read.
-            RecipeError: It is drawn, and is to be referred to.
-            StorageError: The disk refuses it.
+            RecipeError: The picture is drawn and has no file for ``reference``.
+            StorageError: The copy cannot be written.
         """
         self._added = None
         if self.mode == "reference":
             if not isinstance(image, Path):
                 raise RecipeError(
-                    f"source {source}: its images are in no files, so they have to be written\n"
+                    f"source {source}: its images have no files, so the export must write them\n"
                     "hint: use deixis data export FORMAT --copy-images"
                 )
             return _inside(image, self.root)
@@ -82,7 +82,7 @@ class Pictures:
         return target.relative_to(self.folder / place).as_posix()
 
     def take_back(self) -> None:
-        """Remove the picture that was brought in last: nothing was written about it."""
+        """Remove the last copied picture, because its item was not written."""
         if self._added is not None:
             with suppress(OSError):
                 self._added.unlink()
@@ -95,7 +95,7 @@ class Pictures:
         if self.mode == "link":
             make_folder(target.parent)
             with suppress(OSError):
-                # what a link points at, so that no link leads out of the export
+                # link the target of a symbolic link, so that no link leaves the export
                 target.hardlink_to(image.resolve(strict=True))
                 return
         try:
@@ -126,7 +126,7 @@ def _inside(image: Path, root: Path) -> str:
 
 
 def _taken(path: Path, *, flat: bool) -> bool:
-    # labels beside flat pictures have the name without the suffix, so that has to be free too
+    # label files of flat pictures have the name without the suffix, which must be free, too
     if flat and path.parent.is_dir():
         stem = PurePosixPath(path.name).stem
         suffixes = (*SUFFIXES, path.suffix)

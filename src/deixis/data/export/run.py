@@ -1,4 +1,4 @@
-"""Samples of sources, in the order of their keys, through a writer; what cannot go is listed."""
+"""Runs an export: writes samples in the order of their keys, and lists those it cannot write."""
 
 import re
 from collections import Counter
@@ -30,12 +30,11 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,14}")
 
 @dataclass(slots=True)
 class ExportReport:
-    """What became of what was read: ``images`` are ``written`` and ``quarantined`` ones together.
+    """Counts of an export: ``images`` is the sum of ``written`` and ``quarantined``.
 
-    ``partly`` are images that were written without some of their records, ``records`` the number of
-    those, and of records that belong to no image. ``not_carried`` counts what the format has no
-    place for, ``normalised`` what was changed by a documented rule. ``root`` is the folder that
-    names of pictures start from.
+    ``partly`` counts images that were written without some of their records, and ``records`` these
+    records and those without an image. ``not_carried`` counts contents that the format cannot hold,
+    ``normalised`` changes by documented rules. Picture names are relative to ``root``.
     """
 
     images: int = 0
@@ -51,7 +50,7 @@ class ExportReport:
 
     @property
     def share_at_problem(self) -> float:
-        """The share of images, and of records without an image, that have a fault."""
+        """The share of images, and of records without an image, that have a problem."""
         seen = self.images + self.lost
         return (self.quarantined + self.partly + self.lost) / seen if seen else 0.0
 
@@ -69,28 +68,29 @@ def export_samples(
 ) -> ExportReport:
     """Write the samples of sources in a format.
 
-    Memory does not grow with the sources: parts are sorted on the disk, and records are written as
-    they come. Images come in the order of their sources and keys, so the same sources give the
-    same bytes.
+    Memory does not grow with the sources: parts are sorted on the disk, and each record is written
+    at once. Images are in the order of their sources and keys, so the same sources give the same
+    bytes.
 
     Args:
-        sources: What to read; each has its own name.
-        form: A key of `EXPORT_FORMATS`; or ``lines``, which is ``jsonl`` in one file without a
-            folder, its pictures where they are.
-        out: A folder that is empty, or for ``lines`` the file. The caller makes it appear whole.
-        quarantine: A file for what is at fault, one JSON object a line.
-        options: What can be chosen.
-        budget: The share of images that may be at fault.
-        near: Names of pictures that stay where they are start from this folder if it holds them all,
-            else from the innermost folder that does.
-        progress: Is told how many images are done, of how many.
+        sources: The sources, with unique names.
+        form: A key of `EXPORT_FORMATS`; or ``lines``, which is ``jsonl`` as one file without copies
+            of pictures.
+        out: An empty folder, or the file for ``lines``. The caller makes it appear whole.
+        quarantine: The file for images and records with problems, one JSON object per line.
+        options: Options of the format.
+        budget: The share of images that may have problems.
+        near: Names of pictures that are not copied are relative to this folder if it contains all
+            pictures, else to the innermost folder that does.
+        progress: Called with the number of finished images and the total.
 
     Raises:
-        RecipeError: The format or an option is unknown, a source has videos, or drawn images are to
-            be referred to.
+        RecipeError: The format or an option is unknown, a source has videos, or drawn images would
+            have to be referred to by name.
         AnnotationError: A file is damaged beyond its records.
-        BudgetError: More is at fault than the budget allows; the quarantine file is whole.
-        StorageError: Something cannot be written.
+        BudgetError: More images have problems than the budget allows; the quarantine file is
+            complete.
+        StorageError: A file cannot be written.
     """
     refuse_videos(sources, f"the format {form}")
     options = options or ExportOptions()
@@ -107,7 +107,7 @@ def export_samples(
         place = chosen.place
     else:
         raise RecipeError(f"format {form!r}: expected one of {sorted(EXPORT_FORMATS)}")
-    # the index asks for a plan; what tasks it has makes no difference
+    # the index needs a plan, but does not use its tasks
     plan = BuildPlan(
         tuple(sources), Mixture((("caption", 1.0),)), check_images=options.check_images
     )
@@ -128,7 +128,7 @@ def export_samples(
 
 
 class _Run:
-    """One export on its way."""
+    """The state of one export."""
 
     def __init__(
         self,
@@ -207,7 +207,7 @@ class _Run:
         self.report.partly += bool(reading.problems)
 
     def _named_from_the_top(self) -> bool:
-        """Whether names start from the export's folder, not from the folder of pictures in it."""
+        """Whether names are relative to the export's folder, not to its folder of pictures."""
         return self.place == "images" and self.pictures.mode != "reference"
 
     def _read(self, source: OpenedSource, key: str, parts: list[Part]) -> Reading:
@@ -218,7 +218,7 @@ class _Run:
             return read_framed(source, key, parts)
         except DeixisError as error:
             return Reading(None, (_as_problem(error, place),))
-        except Exception as error:  # noqa: BLE001  # one image must not end an export of a million
+        except Exception as error:  # noqa: BLE001  # one image must not stop an export of a million
             detail = f"{type(error).__name__}: {error}"
             return Reading(None, (RecordProblem("code_error", detail, place),))
 
@@ -243,7 +243,7 @@ def _as_problem(error: DeixisError, place: str) -> RecordProblem:
 
 
 def _all_numbers(index: Index) -> bool:
-    """Whether every image's key is a number, which can be its id then."""
+    """Return whether all image keys are numbers, which are then the ids."""
     return all(
         _NUMBER.fullmatch(key) is not None
         for number in range(index.blocks)
@@ -255,6 +255,6 @@ def _over(report: ExportReport, budget: float) -> str:
     bad = report.quarantined + report.partly + report.lost
     reasons = ", ".join(f"{code} {count}" for code, count in report.reasons.most_common(5))
     return (
-        f"{bad} of {report.images + report.lost} images at fault, "
+        f"{bad} of {report.images + report.lost} images have problems, "
         f"more than the budget of {budget:.3%}: {reasons}"
     )

@@ -1,7 +1,7 @@
-"""Pascal VOC: ``Annotations/NAME.xml``, ``JPEGImages`` and ``ImageSets/Main/SPLIT.txt``.
+"""Writes Pascal VOC: ``Annotations/NAME.xml``, ``JPEGImages`` and ``ImageSets/Main/SPLIT.txt``.
 
-Boxes are counted from 1 and hold their last pixel, as VOC's do: ``(0, 0, 1, 1)`` is ``1 1 1 1``. Edges
-that lie within a pixel keep their fractions. The flags `MARKERS` but ``stuff`` are written as flags.
+Box coordinates count from 1 and include the last pixel, as in VOC: ``(0, 0, 1, 1)`` is ``1 1 1 1``.
+Fractions of a pixel are kept. All flags of `MARKERS` except ``stuff`` are written as flags.
 """
 
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ _FLAGS = ("truncated", "difficult", "occluded")
 
 
 class VocWriter:
-    """A file for each picture, and a list for each split."""
+    """Writes a file for each picture, and a list for each split."""
 
-    # of the attributes, those that are no flags are counted one by one
+    # attributes that are not flags are counted as losses one by one
     carries = frozenset({"crowd flags", "attributes"})
     needs_look = False
 
@@ -34,10 +34,10 @@ class VocWriter:
         self._open = ExitStack()
 
     def look(self, sample: Sample) -> None:
-        """Nothing is to be known before."""
+        """Do nothing."""
 
     def add(self, item: Item) -> None:
-        """Write a picture's file, and its name into the list of its split."""
+        """Write a picture's file, and add its name to the list of its split."""
         sample = item.sample
         root = ET.Element("annotation")
         _texts(root, {"folder": "JPEGImages", "filename": item.file_name})
@@ -58,23 +58,24 @@ class VocWriter:
             listing.write(f"{stem}\n".encode())
 
     def finish(self) -> None:
-        """End the lists; without images, an empty one."""
+        """Finish the lists; without images, write an empty list."""
         if not self.lists:
             self._list("all")
         self.close()
 
     def close(self) -> None:
-        """Let go of the lists."""
+        """Close the lists."""
         self._open.close()
 
     def _object(self, root: ET.Element, instance: Instance) -> None:
-        thing = ET.SubElement(root, "object")
-        _texts(thing, {"name": _xml_text(instance.category), "pose": "Unspecified"})
-        _texts(thing, {flag: str(int(flag in instance.attributes)) for flag in _FLAGS})
+        record = ET.SubElement(root, "object")
+        _texts(record, {"name": _xml_text(instance.category), "pose": "Unspecified"})
+        _texts(record, {flag: str(int(flag in instance.attributes)) for flag in _FLAGS})
         box = instance.box
         edges = {"xmin": box.x1 + 1, "ymin": box.y1 + 1, "xmax": box.x2, "ymax": box.y2}
         _texts(
-            ET.SubElement(thing, "bndbox"), {name: f"{value:.12g}" for name, value in edges.items()}
+            ET.SubElement(record, "bndbox"),
+            {name: f"{value:.12g}" for name, value in edges.items()},
         )
         self.losses.add("attributes", sum(one not in _FLAGS for one in instance.attributes))
 
@@ -82,7 +83,7 @@ class VocWriter:
         if split not in self.lists:
             if len(self.lists) == MOST_SPLITS:
                 raise RecipeError(f"more than {MOST_SPLITS} splits: {sorted([*self.lists, split])}")
-            # names with an underscore are lists of a single class there
+            # in VOC, a name with an underscore is the list of a single class
             name = split.replace("_", "-")
             path = self.folder / "ImageSets" / "Main" / f"{name}.txt"
             self.lists[split] = self._open.enter_context(created(path))
@@ -95,10 +96,10 @@ def _texts(element: ET.Element, values: Mapping[str, str]) -> None:
 
 
 def _xml_text(text: str) -> str:
-    """A text that XML can hold.
+    """Return a text after a check that XML can hold it.
 
     Raises:
-        AnnotationError: It has a control character.
+        AnnotationError: The text has a control character.
     """
     if any(ord(character) < 32 or character in "\ufffe\uffff" for character in text):
         raise AnnotationError(f"class {text!r}: has a character that XML cannot hold")

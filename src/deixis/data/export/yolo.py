@@ -1,11 +1,11 @@
-"""YOLO in the form of Ultralytics: a text file of rows for each picture, and ``data.yaml``.
+"""Writes YOLO in the format of Ultralytics: a text file for each picture, and ``data.yaml``.
 
-A row is the number of a class and fractions of the picture's sides: a box as centre, width and
-height; a polygon; or a box and keypoints. Rows of one data set are all of one kind, because whoever
-reads them tells polygons from boxes by nothing else. Rows of turned boxes are four corners, which may
-leave the picture; ``data.yaml`` says ``task: obb`` then.
+A row is a class number and fractions of the picture's sides: a box as centre, width and height; a
+polygon; or a box and keypoints. All rows of a data set have the same kind, because readers cannot
+distinguish kinds by row. Rows of oriented boxes have four corners, which may lie outside the picture;
+``data.yaml`` then has ``task: obb``.
 
-Fractions have 12 digits, so that they are good to a millionth of a pixel.
+Fractions have 12 digits, which is exact to a millionth of a pixel.
 """
 
 import json
@@ -23,13 +23,13 @@ ROWS = ("auto", "boxes", "polygons", "keypoints", "obb")
 
 
 class YoloWriter:
-    """``labels/SPLIT/*.txt`` beside ``images/SPLIT/*``.
+    """Writes ``labels/SPLIT/*.txt`` for the pictures ``images/SPLIT/*``.
 
     Args:
         folder: The folder of the export.
-        losses: Where to count what is left out.
-        rows: What rows hold; ``auto`` are turned boxes if every instance is one, polygons if every
-            instance has a mask, else boxes.
+        losses: Counts contents that are left out.
+        rows: The kind of rows; ``auto`` writes oriented boxes if every instance has one, polygons if
+            every instance has a mask, else boxes.
     """
 
     def __init__(self, folder: Path, losses: Losses, *, rows: str = "auto") -> None:
@@ -45,7 +45,7 @@ class YoloWriter:
 
     @property
     def carries(self) -> frozenset[str]:
-        """Masks or keypoints, by the kind of rows."""
+        """The kinds of `content` that rows of this kind can hold."""
         kinds = {
             "polygons": frozenset({"masks"}),
             "keypoints": frozenset({"keypoints"}),
@@ -69,7 +69,7 @@ class YoloWriter:
                 self.names = one.keypoints.names
 
     def add(self, item: Item) -> None:
-        """Write the rows of a picture; one without instances has an empty file."""
+        """Write the rows of a picture; without instances, an empty file."""
         sample = item.sample
         split = split_name(sample)
         rows = [
@@ -83,7 +83,7 @@ class YoloWriter:
         write_text(path.with_suffix(".txt"), "".join(f"{row}\n" for row in rows))
 
     def finish(self) -> None:
-        """Write ``data.yaml``: trainers want a folder for training and one for validation."""
+        """Write ``data.yaml``; trainers require a training and a validation folder."""
         splits = sorted(self.splits) or ["train"]
         folders = {split: f"images/{split}" for split in splits}
         lines = [f"{split}: {folder}" for split, folder in folders.items()]
@@ -108,7 +108,7 @@ class YoloWriter:
         write_text(self.folder / "data.yaml", "".join(f"{line}\n" for line in lines))
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing, as no file stays open."""
 
     def _kind(self) -> str:
         if self.rows != "auto":
@@ -166,7 +166,7 @@ class YoloWriter:
 
 
 def quoted(text: str) -> str:
-    """A text as YAML takes it whatever it holds: JSON's form is YAML's, too."""
+    """Return a text in JSON quotes, which are valid YAML for any text."""
     return json.dumps(text)
 
 

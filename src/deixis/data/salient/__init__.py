@@ -1,4 +1,4 @@
-"""Salient things of masks: cut out, described by a captioner, and named by what was said."""
+"""Salient instances from masks: cut out, described by a captioner, named by the description."""
 
 from deixis.data.salient.captioners import (
     Captioner,

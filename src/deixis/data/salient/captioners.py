@@ -1,4 +1,4 @@
-"""Who describes cut-outs: a deixis model, a captioner in a folder, or an endpoint."""
+"""Captioners of cut-outs: a deixis model, a Hugging Face model in a folder, or an endpoint."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,24 +18,25 @@ MAX_NEW_TOKENS = 60
 
 @runtime_checkable
 class Captioner(Protocol):
-    """Says in words what is left of pictures."""
+    """Describes cut-outs in words."""
 
     @property
     def record(self) -> Mapping[str, str]:
-        """Who it is and how it is asked, for the provenance of what it says."""
+        """The captioner and its prompt, for the provenance of descriptions."""
 
     def describe(self, cutouts: Sequence[Cutout], /) -> Sequence[str]:
-        """Describe each cut-out, in order; empty where there is nothing to say."""
+        """Return one description for each cut-out, in order; empty without a description."""
 
 
 @dataclass(frozen=True)
 class ModelCaptioner:
-    """A deixis model: asked about the thing's box on the whole cut-out, or about a crop.
+    """A deixis model that answers a prompt about the box on the whole cut-out, or about a crop.
 
     Args:
         asker: The model.
-        model: What is recorded of it.
-        prompt: What it is asked; with ``<region>`` in it the box stands there.
+        model: The record of the model.
+        prompt: The prompt. ``<region>`` in it is replaced by the box of the instance; without it,
+            the model sees the crop.
     """
 
     asker: Asker
@@ -48,7 +49,7 @@ class ModelCaptioner:
         return {"kind": "deixis", "prompt": self.prompt, **self.model}
 
     def describe(self, cutouts: Sequence[Cutout], /) -> Sequence[str]:
-        """Ask about all of them at once."""
+        """Describe all cut-outs in one call of the model."""
         return [answer.text for answer in self.asker.ask_many(list(map(self._asked, cutouts)))]
 
     def _asked(self, cutout: Cutout) -> Question:
@@ -59,15 +60,15 @@ class ModelCaptioner:
 
 @dataclass
 class FolderCaptioner:
-    """A Hugging Face image-to-text model in a folder, such as BLIP; no code of the folder is run.
+    """A Hugging Face image-to-text model in a folder, such as BLIP; code in the folder never runs.
 
     Args:
-        folder: Where configuration, weights (safetensors) and processor are.
-        prompt: Words that the caption goes on from; empty for a plain caption.
-        device: Where it runs.
+        folder: The folder of configuration, weights (safetensors) and processor.
+        prompt: The beginning of the caption; empty for a plain caption.
+        device: The device of the model.
 
     Raises:
-        CheckpointError: The folder holds no such model, when it is first asked.
+        CheckpointError: The first call does not find such a model in the folder.
     """
 
     folder: Path
@@ -77,7 +78,7 @@ class FolderCaptioner:
 
     @property
     def record(self) -> Mapping[str, str]:
-        """The folder's name, the class of the model and the prompt."""
+        """The folder's name, the model class and the prompt."""
         model, _ = self._open()
         return {
             "kind": "hugging face",
@@ -87,7 +88,7 @@ class FolderCaptioner:
         }
 
     def describe(self, cutouts: Sequence[Cutout], /) -> Sequence[str]:
-        """Caption the crops together, greedily."""
+        """Caption the crops in one batch with greedy decoding."""
         # transformers takes seconds to import, and only this captioner needs it
         import torch  # noqa: PLC0415
 
@@ -107,7 +108,7 @@ class FolderCaptioner:
                 AutoProcessor,
             )
 
-            # code that a folder holds is run only where one asks for it, which nobody does
+            # transformers runs code in the folder only on request, which is not made here
             safely = {"local_files_only": True}
             try:
                 model: Any = AutoModelForImageTextToText.from_pretrained(
@@ -124,14 +125,14 @@ class FolderCaptioner:
 
 @dataclass(frozen=True)
 class EndpointCaptioner:
-    """A model behind an OpenAI-compatible endpoint, asked about one crop at a time."""
+    """A model behind an OpenAI-compatible endpoint, which describes one crop at a time."""
 
     endpoint: Endpoint
     prompt: str = "Describe the thing in this picture in one sentence. Begin with what it is."
 
     @property
     def record(self) -> Mapping[str, str]:
-        """The address, the name of the model and the prompt."""
+        """The address, the model's name and the prompt."""
         return {
             "kind": "endpoint",
             "address": self.endpoint.url,
@@ -140,5 +141,5 @@ class EndpointCaptioner:
         }
 
     def describe(self, cutouts: Sequence[Cutout], /) -> Sequence[str]:
-        """Ask one question after another."""
+        """Describe the crops one after the other."""
         return [self.endpoint.ask(cutout.cropped(), self.prompt) for cutout in cutouts]

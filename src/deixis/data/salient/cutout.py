@@ -1,4 +1,4 @@
-"""A thing on a neutral background, so that whoever describes it speaks of nothing else."""
+"""Cuts out an instance onto a neutral background, so that a captioner describes nothing else."""
 
 import math
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from deixis.geometry import Box, Mask
 from deixis.structures import ImageArray
 
 NEUTRAL = 128
-"""The grey around a cut-out, in every channel."""
+"""Grey value around a cut-out, in every channel."""
 MARGIN = 0.1
-"""Room around the thing in a crop, as a share of the longer side of its box."""
+"""Margin of a crop, as a share of the longer side of the instance's box."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cutout:
-    """An image of which one thing is left, and the box around the thing, in its pixels."""
+    """An image that shows one instance, and the instance's box in pixels of the image."""
 
     image: ImageArray
     box: Box
 
     def cropped(self) -> ImageArray:
-        """The thing with a little room around it, as far as the image goes."""
+        """Return the instance with a margin, clipped to the image."""
         height, width = self.image.shape[:2]
         room = MARGIN * max(self.box.width, self.box.height)
         left, top = max(0, math.floor(self.box.x1 - room)), max(0, math.floor(self.box.y1 - room))
@@ -33,10 +33,10 @@ class Cutout:
 
 
 def cut_out(image: ImageArray, mask: Mask) -> Cutout:
-    """Leave the pixels of a mask and make all others grey.
+    """Keep the pixels of a mask and make all others grey.
 
     Raises:
-        GeometryError: The mask is empty, or of another size than the image.
+        GeometryError: The mask is empty or has another size than the image.
     """
     if tuple(mask.size) != image.shape[:2]:
         raise GeometryError(

@@ -1,4 +1,4 @@
-"""Names of things out of descriptions of them, by rules."""
+"""Names instances by the head of the first noun phrase of their description, with rules."""
 
 import re
 
@@ -10,7 +10,7 @@ _LEAD = re.compile(
     r"|illustration|cut-?out) (?:of|showing) )?",
     re.IGNORECASE,
 )
-"""How captions begin that speak of the picture before the thing."""
+"""Beginnings of captions that mention the picture before the instance."""
 
 _BACKDROP = re.compile(
     r",?\s*(?:(?:that is |isolated |shown |set )?(?:on|against|over|with|in front of) )"
@@ -18,13 +18,13 @@ _BACKDROP = re.compile(
     r"(?: colou?red)? (?:background|backdrop|surface|wall)",
     re.IGNORECASE,
 )
-"""The ground of the cut-out, of which the picture itself knows nothing."""
+"""Mentions of the cut-out's background, which is not in the original image."""
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
 
 def clean(description: str) -> str:
-    """A description as sentences about the thing alone; empty where nothing was said.
+    """Return a description as sentences about the instance only; empty without words.
 
     >>> clean("a close up of a brown dog on a gray background")
     'A brown dog.'
@@ -37,7 +37,7 @@ def clean(description: str) -> str:
 
 
 def tag_of(description: str) -> str:
-    """What a description says that the thing is: the head of its first noun phrase.
+    """Return the head of a description's first noun phrase, as a name of the instance.
 
     >>> tag_of("A brown dog with a red collar."), tag_of("Two traffic lights. They are green.")
     ('brown dog', 'two traffic lights')
@@ -46,6 +46,6 @@ def tag_of(description: str) -> str:
     if not first:
         return ""
     words = head_phrase(first)
-    # a word of one letter, or of more than one capital, keeps its own
+    # words of one letter and abbreviations keep their capitals
     capital = len(words) > 1 and words[0].isupper() and words[1].islower()
     return words[0].lower() + words[1:] if capital else words

@@ -1,4 +1,4 @@
-"""Questions about a picture to an OpenAI-compatible endpoint, with limits on everything."""
+"""Asks an OpenAI-compatible endpoint about a picture, with limits on sizes and times."""
 
 import base64
 import io
@@ -19,18 +19,18 @@ from deixis.errors import DeixisError, RecipeError
 from deixis.structures import ImageArray
 
 KEY_VARIABLE = "DEIXIS_CAPTIONER_KEY"
-"""The environment variable that holds the key, where the endpoint wants one."""
+"""The environment variable with the key, if the endpoint needs one."""
 
 MAX_ANSWER_BYTES = 2**20
 MAX_TEXT = 2000
-"""Characters of a description that are taken."""
+"""Longest description in characters; the rest is cut off."""
 LONGEST_SIDE = 768
-"""Pictures are made no larger than this before they are sent."""
+"""Longest side of a sent picture in pixels; larger pictures are scaled down."""
 _AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows nothing: a key is meant for one address."""
+    """Follows no redirects, as the key is meant for one address."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
@@ -40,18 +40,18 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 class Endpoint:
     """An address that answers ``POST …/chat/completions``.
 
-    The key is read from the environment when a question is asked and is written nowhere. It is
-    sent over HTTPS alone, or to this machine.
+    The key is read from the environment for each question and never stored. It is sent only over
+    HTTPS or to this machine.
 
     Args:
-        url: What stands before ``/chat/completions``, such as ``http://localhost:8000/v1``.
-        model: The model's name there.
+        url: The address before ``/chat/completions``, such as ``http://localhost:8000/v1``.
+        model: The name of the model at the endpoint.
         timeout: Seconds that one answer may take.
-        attempts: How often a question is asked before that is an error.
+        attempts: Number of attempts for each question.
         pause: Seconds before the second attempt; each pause is twice the one before.
 
     Raises:
-        RecipeError: The address is none.
+        RecipeError: The address is invalid.
     """
 
     url: str
@@ -71,10 +71,10 @@ class Endpoint:
             )
 
     def ask(self, image: ImageArray, prompt: str) -> str:
-        """Ask about a picture; empty where the answer holds no words.
+        """Return the answer to a prompt about a picture; empty if the answer holds no words.
 
         Raises:
-            DeixisError: There was no answer, or none that can be read.
+            DeixisError: The endpoint does not answer, or its answer cannot be read.
         """
         body = json.dumps(self._question(image, prompt)).encode()
         for attempt in range(self.attempts):
@@ -89,7 +89,7 @@ class Endpoint:
                 if last:
                     self._fail(f"does not answer: {error}", error)
             except (ValueError, KeyError, TypeError, IndexError) as error:
-                self._fail(f"gave no answer that can be read: {error}", error)
+                self._fail(f"the answer cannot be read: {error}", error)
             time.sleep(self.pause * 2**attempt)
         raise DeixisError(f"endpoint {self.url}: expected at least one attempt")
 
@@ -149,5 +149,5 @@ def _text(data: bytes) -> str:
     if text is None:
         return ""
     if not isinstance(text, str):
-        raise TypeError("the content of the message is no text")
+        raise TypeError("the content of the message is not a text")
     return text[:MAX_TEXT]

@@ -1,4 +1,4 @@
-"""Masks to salient things with words: in groups, into a journal, and from there into files."""
+"""Describes salient instances from masks in groups, with a journal, and writes JSON lines."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ from deixis.storage import append_lines, json_digest, write_json
 from deixis.structures import ImageArray, Sample
 
 DOMINANCE = 1.5
-"""How many times larger the mask of a subject is than the next, where a source names no subject."""
+"""Least ratio of the subject's mask area to the next, if a source does not name the subject."""
 TAGGED_BY = "rule: head of the first noun phrase"
 NO_SUBJECT, NO_MASK, NO_WORDS, FAULTY, ASKED = (
     *("no_subject", "no_mask", "no_description", "quarantined"),
@@ -37,13 +37,13 @@ _BLOCK = 32
 
 @dataclass(frozen=True, slots=True)
 class SalientPlan:
-    """What to build. Two plans of one `digest` ask the same questions.
+    """The plan of a run. Two plans with the same `digest` ask the same questions.
 
     Args:
-        sources: Where images and masks come from.
-        captioner: What is recorded of who describes.
-        batch_size: Cut-outs that are described at once, and lost when a run is stopped.
-        limit: Only this many images.
+        sources: Sources of images and masks.
+        captioner: The record of the captioner.
+        batch_size: Cut-outs that are described at once; an interruption loses at most one batch.
+        limit: Largest number of images; None for all.
     """
 
     sources: tuple[OpenedSource, ...]
@@ -54,15 +54,15 @@ class SalientPlan:
     def __post_init__(self) -> None:
         if self.batch_size < 1 or (self.limit is not None and self.limit < 1):
             raise RecipeError("expected a batch size and a limit of at least 1")
-        refuse_videos(self.sources, "describing salient things")
+        refuse_videos(self.sources, "describing salient instances")
 
     @property
     def indexed(self) -> BuildPlan:
-        """The same sources for the index, which asks nothing of tasks."""
+        """The plan of the index of the same sources; its task is not used."""
         return BuildPlan(self.sources, Mixture((("salient", 1.0),)), shard_images=_BLOCK)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that is asked depends on."""
+        """Return everything that the questions depend on."""
         return {
             "sources": self.indexed.to_dict()["sources"],
             "captioner": dict(sorted(self.captioner.items())),
@@ -78,7 +78,7 @@ class SalientPlan:
 
 @dataclass(frozen=True, slots=True)
 class SalientResult:
-    """What was built: its folder, and the manifest that it holds."""
+    """A finished run: its folder and its manifest."""
 
     folder: Path
     manifest: Mapping[str, Any]
@@ -92,24 +92,24 @@ def build_salient(
     read: Callable[[Path], ImageArray],
     progress: Callable[[int, int], None] | None = None,
 ) -> SalientResult:
-    """Describe the subject of each image and name it by what is said.
+    """Describe the subject of each image and derive its name from the description.
 
-    ``out`` gets ``data/SOURCE.jsonl``, whose lines the task `salient` makes instructions of: the
-    subject's tag with its mask and box, and the description as the explanation. ``quarantine.jsonl``
-    has what cannot be used, ``manifest.json`` the counts. A run that was stopped goes on.
+    Writes to ``out``: ``data/SOURCE.jsonl`` with the subject's name, mask, box and description, from
+    which the task `salient` makes turns; ``quarantine.jsonl`` with records that cannot be used; and
+    ``manifest.json`` with counts. An interrupted run continues.
 
     Args:
-        plan: What to do.
-        out: A new or empty folder, or one of the same plan.
-        captioner: Who describes.
-        read: Gives the pixels of an image file, upright.
-        progress: Told how many images are done, and of how many.
+        plan: The plan of the run.
+        out: A new or empty folder, or one with a run of the same plan.
+        captioner: Describes the cut-outs.
+        read: Returns the upright pixels of an image file.
+        progress: Called with the number of finished images and the total.
 
     Raises:
-        RecipeError: The folder holds something of another plan.
+        RecipeError: The folder holds a run of another plan.
         AnnotationError: An annotation file is damaged beyond its records.
-        StorageError: Something cannot be written.
-        LockedError: Another process works there.
+        StorageError: A file cannot be written.
+        LockedError: Another process works in the folder.
     """
     with locked(out):
         claim(out, plan.digest, plan.to_dict())
@@ -170,10 +170,10 @@ def _groups(plan: SalientPlan, index: Index, total: int) -> Iterator[list[_Image
 
 
 def subject_of(sample: Sample) -> tuple[int, str]:
-    """The instance that an image is of, and ``described``; else -1 and why there is none.
+    """Return the index of an image's subject and ``described``; without one, -1 and the reason.
 
-    It is the one that the source says. Where it says none, it is the one whose mask is clearly the
-    largest.
+    The subject is the instance that the source names. If the source names no instance, it is the
+    instance with the clearly largest mask.
     """
     if sample.salient is not None:
         masked = sample.instances[sample.salient].mask is not None

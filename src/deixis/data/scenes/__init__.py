@@ -1,4 +1,4 @@
-"""A drawn world of our own: endless, seeded, exactly annotated."""
+"""Drawn scenes: an endless, seeded and exactly annotated synthetic data set."""
 
 from deixis.data.scenes.clip_sample import clip_sample
 from deixis.data.scenes.clips import Clip, Event, draw_clip

@@ -1,4 +1,4 @@
-"""Captions of a scene whose phrases point at what they name."""
+"""Grounded captions of a scene."""
 
 from collections.abc import Callable
 
@@ -8,20 +8,20 @@ from deixis.language import article, count_word
 from deixis.structures import GroundedPhrase, GroundedText, UnitGroup
 
 Pointer = Callable[[tuple[int, ...]], UnitGroup]
-"""Makes the unit group of some things."""
+"""Makes the unit group of some instances."""
 
 SHORT_GROUPS = 3
 LONG_GROUPS = 7
 """Most phrases of a short caption, and of the list that a long one ends with."""
 LINKED_SENTENCES = 2
-"""Most sentences of a long caption that say how two things relate."""
+"""Most sentences about relations in a long caption."""
 
 _Piece = str | tuple[str, tuple[int, ...]]
-"""Plain words, or words that point at some things."""
+"""Plain words, or a phrase with its instances."""
 
 
 def captions(facts: Facts, dice: Dice, pointer: Pointer) -> tuple[GroundedText, ...]:
-    """A short caption and, where there is more to say, a long one; none of an empty scene."""
+    """Return a short caption and, if there are relations, a long one; empty for an empty scene."""
     groups = _groups(facts, bit_indices(facts.clear))
     if not groups:
         return ()
@@ -36,7 +36,7 @@ def captions(facts: Facts, dice: Dice, pointer: Pointer) -> tuple[GroundedText, 
 
 
 def _groups(facts: Facts, indices: tuple[int, ...] | list[int]) -> list[_Piece]:
-    """What there is, things that look alike together, the largest first."""
+    """Return phrases for instances, grouped by equal appearance, with the largest first."""
     alike: dict[tuple[str, str], list[int]] = {}
     for index in indices:
         alike.setdefault(short_phrase(facts, index), []).append(index)
@@ -63,7 +63,7 @@ def _listed(groups: list[_Piece], dice: Dice) -> list[_Piece]:
 
 
 def _linked(facts: Facts) -> tuple[list[_Piece], set[int]]:
-    """Sentences about who holds, wears, is in or is on what, and the things that they name."""
+    """Return sentences about holding, wearing, inside and on, and the instances in them."""
     sentences: list[tuple[int, str, int]] = []
     for index, thing in enumerate(facts.things):
         sentences += [(index, " is holding ", part) for part in thing.holds]
@@ -95,7 +95,7 @@ def _written(pieces: list[_Piece], pointer: Pointer) -> GroundedText:
         if not text or text.endswith(". "):
             words = words[:1].upper() + words[1:]
         if not isinstance(piece, str):
-            # The article or number stays outside, so that the phrase is what a class name could be.
+            # the article or number stays outside the phrase, which then is like a class name
             start = len(text) + words.index(" ") + 1
             end = len(text) + len(words)
             name = words[words.index(" ") + 1 :]

@@ -1,7 +1,7 @@
-"""A clip as an annotated sample: what happens in it, said in captions, questions and answers.
+"""Converts a clip to an annotated sample with captions, questions and answers about its events.
 
-Nothing is said of what cannot be seen: an event has words only where its things are clear in some
-frame, and a thing is asked for only where no other of the clip is called the same.
+Texts mention only visible events: the instances of an event are clear in some frame. Questions are
+only about instances whose name is unique in the clip.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ _WAYS = ("left", "right", "up", "down")
 
 
 def clip_sample(clip: Clip) -> Sample:
-    """Everything that is said about a clip; the same clip always gives the same sample."""
+    """Return the sample of a clip; the same clip always gives the same sample."""
     first = clip.frames[0]
     words = _Words(clip)
     told = [event for event in clip.events if words.can_tell(event)]
@@ -42,7 +42,7 @@ def _frames(clip: Clip) -> FrameArray:
 
 
 class _Words:
-    """What the tracks of a clip are called, in the singular; none where a track is never clear."""
+    """Names of the tracks of a clip in the singular; a track that is never clear has no name."""
 
     def __init__(self, clip: Clip) -> None:
         self.names: dict[int, str] = {}
@@ -62,7 +62,7 @@ class _Words:
                 self.always.append(track)
         called = []
         for track, places in enumerate(clip.tracks):
-            # what is never clear has a name too, and might be taken for another
+            # an unclear track has a name, too, and may be confused with another
             frame, place = next((f, p) for f, p in enumerate(places) if p is not None)
             called.append(self.names.get(track) or short_phrase(facts[frame], place)[0])
         self._counts = Counter(called)
@@ -71,19 +71,19 @@ class _Words:
         return event.subject in self.names and (event.object is None or event.object in self.names)
 
     def is_only(self, track: int) -> bool:
-        """Whether nothing else of the clip is called the same."""
+        """Return whether the name of a track is unique in the clip."""
         return track in self.names and self._counts[self.names[track]] == 1
 
 
 class _Teller:
-    """Sentences one after another: what was named once is not introduced again."""
+    """Makes successive sentences; an instance is introduced only once."""
 
     def __init__(self, words: _Words) -> None:
         self.words = words
         self.named: list[int] = []
 
     def name(self, track: int) -> str | None:
-        """``a red cup``, ``another red cup``, ``the red cup``; None where that would be unclear."""
+        """Return ``a red cup``, ``another red cup`` or ``the red cup``; None if ambiguous."""
         name = self.words.names[track]
         others = [one for one in self.named if one != track and self.words.names[one] == name]
         if track in self.named:
@@ -94,7 +94,7 @@ class _Teller:
         return f"another {name}" if others else article(name)
 
     def clause(self, event: Event) -> str | None:
-        """An event as a clause; None where its things could not be told from others."""
+        """Return an event as a clause; None if a name in it would be ambiguous."""
         before = list(self.named)
         subject = self.name(event.subject)
         thing = None if event.object is None else self.name(event.object)
@@ -105,7 +105,7 @@ class _Teller:
 
 
 def _captions(words: _Words, told: Sequence[Event]) -> list[str]:
-    """A short caption and a long one; one of what is there where nothing is known to happen."""
+    """Return a short and a long caption; without events, one caption that lists the instances."""
     if not told:
         there = _there(words, ())
         return [f"There {there}."] if there else []
@@ -136,14 +136,14 @@ def _captions(words: _Words, told: Sequence[Event]) -> list[str]:
 
 
 def _there(words: _Words, named: Sequence[int]) -> str:
-    """``is a red cup and a blue ball``: what is always seen, has its own name and was not named."""
+    """Return ``is a red cup and a blue ball``: unnamed tracks that are always seen and unique."""
     left = [track for track in words.always if words.is_only(track) and track not in named]
     names = [article(words.names[track]) for track in left]
     return f"is {join(names)}" if names else ""
 
 
 def _questions(words: _Words, told: Sequence[Event]) -> list[QuestionAnswer]:
-    """What a thing does, which way it goes, and what passes in front of what."""
+    """Return questions about actions, directions of motion, and passing in front."""
     asked: list[QuestionAnswer] = []
     for subject in dict.fromkeys(event.subject for event in told):
         if not words.is_only(subject):

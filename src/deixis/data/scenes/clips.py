@@ -1,4 +1,4 @@
-"""Short clips of drawn scenes in which things move, with the truth of every frame."""
+"""Short clips of drawn scenes with moving instances and exact annotations of every frame."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,18 +33,18 @@ Verb = Literal[
 
 MIN_FRAMES = 4
 _PURPOSE = 2
-"""The purpose of the random stream: clips share none with scenes or their words."""
+"""Purpose number of the random stream, which differs from those of scenes and their words."""
 
 _TRAVEL = (0.22, 0.55)
-"""How far movers go, as a fraction of the canvas along their way."""
+"""Range of a mover's distance, as a fraction of the canvas along the motion."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happens to a track, from one frame to another, both included.
+    """An event of a track between two frames, both included.
 
-    ``object`` is the other track of ``passes in front of``. A thing that appears is first there
-    at ``from_frame``; one that disappears is first gone at ``to_frame``.
+    ``object`` is the other track of ``passes in front of``. An instance that appears is first visible
+    at ``from_frame``; an instance that disappears is first absent at ``to_frame``.
     """
 
     subject: int
@@ -56,10 +56,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Frames with what stays the same thing through them, and what happens.
+    """The frames, tracks and events of a clip.
 
-    ``tracks[t][f]`` is the index of track ``t`` among the things of frame ``f``, None where it
-    cannot be seen. Events are ordered by their first frame.
+    ``tracks[t][f]`` is the index of track ``t`` among ``things`` of frame ``f``, None if it is not
+    visible. Events are ordered by their first frame.
     """
 
     frames: tuple[Scene, ...]
@@ -127,7 +127,7 @@ def _event_order(event: Event) -> tuple[int, int, str]:
 def _plan_motions(
     dice: Dice, drafts: Sequence[Draft], size: ImageSize, frames: int
 ) -> list[_Motion]:
-    """One change each for one to three drafts that carry nothing and are not carried."""
+    """Plan one change for each of one to three drafts that carry nothing and are not carried."""
     carriers = {link for draft in drafts for link in _links(draft)}
     free = [
         owner
@@ -137,7 +137,7 @@ def _plan_motions(
         and draft.kind not in {"container", "surface"}
     ]
     motions = []
-    # One thing always stays as it is, so that no frame is without things.
+    # at least one instance never changes, so that no frame is empty
     most = min(3, len(free), max(1, len(drafts) - 1))
     for owner in dice.shuffled(free)[: dice.whole(1, 3)][:most]:
         first = dice.whole(0, frames // 3)
@@ -160,7 +160,7 @@ def _links(draft: Draft) -> list[int]:
 def _pass_something(
     dice: Dice, drafts: Sequence[Draft], owner: int, size: ImageSize, span: tuple[int, int]
 ) -> _Motion | None:
-    """A way sideways that leads in front of a farther thing and clear of it again."""
+    """Return a sideways motion that passes in front of a farther instance and ends clear of it."""
     draft = drafts[owner]
     half_width, half_height = reach(draft)
     for other in dice.shuffled(drafts):
@@ -194,7 +194,7 @@ def _roll_motion(
     if kind == "resize":
         low, high = SIZE_RANGES[draft.kind][draft.size]
         share = draft.extent / max(size)
-        # Within the range of its size word, which stays true in every frame.
+        # the size stays in the range of its size word in every frame
         growth = high / share if share < (low + high) / 2 else low / share
         room = min(
             draft.x / half_width,
@@ -219,7 +219,7 @@ def _roll_motion(
 
 
 def _travel(dice: Dice, spare: tuple[float, float], length: int) -> tuple[float, bool]:
-    """How far to go and whether towards the larger coordinate; 0 where there is no room."""
+    """Return a distance (0 without room) and whether it leads to larger coordinates."""
     positive = spare[1] > spare[0]
     room = max(spare)
     low, high = _TRAVEL[0] * length, min(_TRAVEL[1] * length, room - 1)
@@ -229,7 +229,7 @@ def _travel(dice: Dice, spare: tuple[float, float], length: int) -> tuple[float,
 def _at_frame(
     drafts: Sequence[Draft], motions: Sequence[_Motion], ground: Ground, frame: int
 ) -> tuple[list[Draft], tuple[int, ...]]:
-    """Drafts as they are at a frame, and which of all drafts these are."""
+    """Return the drafts at a frame, and their indices among all drafts."""
     by_owner = {motion.owner: motion for motion in motions}
     moved: list[Draft] = []
     alive: list[int] = []
@@ -279,7 +279,7 @@ def _changed(draft: Draft, motion: _Motion, ground: Ground, frame: int) -> Draft
 def _tracks(
     pictures: Sequence[tuple[Picture, tuple[int, ...]]],
 ) -> tuple[dict[int, int], tuple[tuple[int | None, ...], ...]]:
-    """Track of each draft that is ever seen, and each track's index in every frame."""
+    """Return the track of each draft that is ever visible, and each track's index by frame."""
     places = [
         {alive[kept]: position for position, kept in enumerate(picture.kept)}
         for picture, alive in pictures
@@ -294,7 +294,7 @@ def _planned_events(
     owners: dict[int, int],
     tracks: Sequence[Sequence[int | None]],
 ) -> list[Event]:
-    """Planned changes that can be seen: their subject is there where they begin and end."""
+    """Return the visible events: the subject is visible at the start and the end."""
     events = []
     for motion in motions:
         if motion.owner not in owners:
@@ -315,7 +315,7 @@ def _passes(
     tracks: Sequence[Sequence[int | None]],
     scenes: Sequence[Scene],
 ) -> list[Event]:
-    """Movers that come in front of another thing and leave it again, by what can be seen."""
+    """Return the visible events of movers that pass in front of another instance."""
     events = []
     movers = [motion for motion in motions if motion.owner in owners and motion.across]
     borders = [contact_lengths(scene) for scene in scenes] if movers else []
@@ -345,7 +345,7 @@ def _state(numbered: tuple[int, bool]) -> bool:
 def _covers_at(
     scene: Scene, border: Int[ndarray, "things things"], subject: int | None, other: int | None
 ) -> bool:
-    # A thing that is wholly hidden for a moment is still being passed.
+    # an instance that is wholly hidden for a moment is still being passed
     if subject is None:
         return False
     return other is None or covers(scene, subject, other, border)

@@ -1,8 +1,8 @@
-"""What is true of the things of a scene, and noun phrases that are true of exactly some of them.
+"""The facts of a scene, and noun phrases that describe exactly certain instances.
 
-A set of things is an int with one bit for each thing. A predicate has two such sets: things that
-satisfy it beyond doubt, and things that a person could take to satisfy it. Words are used only
-where both are the same, so nothing on the borderline ever decides what an expression means.
+A set of instances is an int with one bit for each instance. A predicate has two such sets: the
+instances that certainly satisfy it, and those that possibly do. Words are used only if both sets are
+equal, so borderline cases never decide the meaning of an expression.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,17 +14,17 @@ from deixis.errors import AnnotationError
 from deixis.language import article, plural
 
 CLEAR_VISIBILITY = 0.3
-"""Things of which less is seen are no targets, and words that might mean them are not used."""
+"""Least visible share of a target. Words that possibly mean an instance below it are not used."""
 
 WHOLE_VISIBILITY = 0.6
-"""Of a thing of which less is seen, nobody can say how large it is."""
+"""Least visible share from which the size of an instance is recognisable."""
 
 CLEAR_PIXELS = 24
-"""Least visible box area, in pixels, of a thing that words may mean."""
+"""Least visible box area of a target, in pixels."""
 
 
 class Extent(NamedTuple):
-    """Things that satisfy a predicate for certain, and things that possibly do, as bit sets."""
+    """Bit sets of the instances that satisfy a predicate certainly, and possibly."""
 
     certain: int
     possible: int
@@ -34,16 +34,16 @@ class Extent(NamedTuple):
 
     @property
     def is_exact(self) -> bool:
-        """Whether no thing is in doubt."""
+        """Whether the two sets are equal."""
         return self.certain == self.possible
 
     def means_only(self, index: int) -> bool:
-        """Whether the predicate is true of thing ``index`` and certainly of no other."""
+        """Return whether the predicate is certainly true of ``index`` and of no other instance."""
         return self.certain == self.possible == 1 << index
 
 
 def bit_indices(bits: int) -> tuple[int, ...]:
-    """Positions of the bits that are set, ascending."""
+    """Return the positions of the set bits, ascending."""
     found = []
     while bits:
         low = bits & -bits
@@ -53,10 +53,10 @@ def bit_indices(bits: int) -> tuple[int, ...]:
 
 
 class NounPhrase(NamedTuple):
-    """Words without article (``small red circle``) and the things that they are true of.
+    """Words without article (``small red circle``) and the instances that they describe.
 
     ``modifiers`` ends and ``tail`` begins with a space; ``tails`` is the tail in the plural.
-    ``cost`` says how much the words say, and how unusual they are: lower is what people say first.
+    ``cost`` rises with the number of words and with how unusual they are.
     """
 
     modifiers: str
@@ -78,10 +78,10 @@ class NounPhrase(NamedTuple):
 
 
 def visible_box(thing: Thing) -> Corners:
-    """The box of a thing's visible part, ``xyxy`` in pixels.
+    """Return the box of the visible part, ``xyxy`` in pixels.
 
     Raises:
-        AnnotationError: The thing is wholly hidden; a scene holds no such thing.
+        AnnotationError: The instance is wholly hidden, which does not occur in a drawn scene.
     """
     if thing.box is None:
         raise AnnotationError(f"{thing.color} {thing.name} of a scene is wholly hidden")
@@ -89,9 +89,9 @@ def visible_box(thing: Thing) -> Corners:
 
 
 class Facts:
-    """Lookup of who is what in one scene.
+    """Looks up the attributes and positions of the instances of a scene.
 
-    Location is that of the visible box, as fractions of the width and height.
+    Positions are those of the visible box, as fractions of the width and height.
     """
 
     __slots__ = (
@@ -132,18 +132,18 @@ class Facts:
                 self.attributes[key] = self.attributes.get(key, 0) | 1 << index
 
     def having(self, attribute: str, value: str) -> Extent:
-        """Things with an attribute."""
+        """Return the instances with an attribute."""
         bits = self.attributes.get((attribute, value), 0)
         if attribute == "size":
             return Extent(bits & self.clear & self.whole, bits | self.all_bits & ~self.whole)
         return Extent(bits & self.clear, bits)
 
     def is_clear(self, index: int) -> bool:
-        """Whether enough of a thing is seen to talk about it."""
+        """Return whether an instance is visible enough to be a target."""
         return bool(self.clear >> index & 1)
 
     def area(self, index: int) -> float:
-        """Area of the visible box, as a fraction of the picture."""
+        """Return the area of the visible box, as a fraction of the picture."""
         x1, y1, x2, y2 = self.boxes[index]
         return (x2 - x1) * (y2 - y1)
 
@@ -164,12 +164,12 @@ def _keys(thing: Thing) -> Iterator[tuple[str, str]]:
 
 
 def holders(facts: Facts, name: str) -> Extent:
-    """Figures that hold a thing called ``name``."""
+    """Return the figures that hold an instance of class ``name``."""
     return _having_part(facts, name, lambda thing: thing.holds)
 
 
 def wearers(facts: Facts, name: str) -> Extent:
-    """Figures that wear a thing called ``name``."""
+    """Return the figures that wear an instance of class ``name``."""
     return _having_part(facts, name, lambda thing: thing.wears)
 
 
@@ -192,7 +192,7 @@ def _touches_named(facts: Facts, index: int, name: str) -> bool:
 
 
 def overlap(first: Corners, second: Corners) -> bool:
-    """Whether two boxes share any area."""
+    """Return whether two boxes share any area."""
     return (
         first[0] < second[2]
         and second[0] < first[2]
@@ -202,7 +202,7 @@ def overlap(first: Corners, second: Corners) -> bool:
 
 
 def nouns(facts: Facts, index: int) -> list[tuple[str, Extent, int]]:
-    """Nouns for a thing with their cost, the most usual first."""
+    """Return nouns for an instance with their extents and costs, the most usual first."""
     thing = facts.things[index]
     named = facts.having("name", thing.name)
     if thing.symbol:
@@ -214,9 +214,9 @@ def nouns(facts: Facts, index: int) -> list[tuple[str, Extent, int]]:
 
 
 def appearance_phrases(facts: Facts, index: int) -> list[NounPhrase]:
-    """Every noun phrase without location words that is true of thing ``index``.
+    """Return all noun phrases without location words that are true of instance ``index``.
 
-    Cheap ones come first. Whether a phrase means this thing alone is for the caller to ask.
+    They are sorted by cost. A phrase may also be true of other instances.
     """
     if index not in facts.phrases:
         is_figure = facts.things[index].kind == "figure"
@@ -265,7 +265,7 @@ def _texture_options(facts: Facts, thing: Thing) -> list[tuple[str, Extent, int]
     textured = facts.having("texture", thing.texture)
     if thing.texture != "plain":
         return [(f"{thing.texture} ", textured, 1)]
-    # Plainness is worth a word only beside a pattern.
+    # "plain" is said only if the scene has patterns
     patterned = any(key[0] == "texture" and key[1] != "plain" for key in facts.attributes)
     return [("plain ", textured, 2)] if patterned else []
 
@@ -277,7 +277,7 @@ def _figure_phrases(facts: Facts, index: int) -> list[NounPhrase]:
     dressed: list[tuple[str, str, Extent, int]] = []
     colored = named & facts.having("color", thing.color)
     color = thing.color
-    # A hat or crown of that colour would do too: such figures leave the words in doubt.
+    # a hat or crown of that colour also fits the words, so such figures are possible
     clothed = Extent(colored.certain, colored.possible | _wearing_color(facts, color))
     dressed.append((f" in {color}", f" in {color}", clothed, 1))
     dressed.append((f" in {article(color)} shirt", f" in {color} shirts", colored, 1))
@@ -324,7 +324,7 @@ def _wearing_color(facts: Facts, color: str) -> int:
 
 
 def short_phrase(facts: Facts, index: int) -> tuple[str, str]:
-    """Colour and class of a thing, in the singular and the plural."""
+    """Return colour and class of an instance, in the singular and the plural."""
     thing = facts.things[index]
     if thing.kind == "figure":
         return (
@@ -336,10 +336,10 @@ def short_phrase(facts: Facts, index: int) -> tuple[str, str]:
 
 
 def full_description(facts: Facts, index: int) -> str:
-    """What a thing looks like, with every attribute that is worth a word, in a fixed order.
+    """Return a description of an instance with all notable attributes in a fixed order.
 
-    The order is size, texture, colour, noun; a medium size and a plain texture go unsaid. Of
-    figures it says the shirt and one thing held or, where none is, worn. Two things that look
+    The order is size, texture, colour, noun; medium size and plain texture are left out. A figure is
+    described by its shirt and an instance that it holds or, without one, wears. Instances that look
     alike have the same description.
     """
     thing = facts.things[index]

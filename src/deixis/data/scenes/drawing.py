@@ -1,4 +1,4 @@
-"""Drawing: from a seed to a picture and its truth."""
+"""Draws scenes: a seed gives a picture and its exact annotations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ from deixis.errors import GeometryError
 from deixis.geometry import ImageSize
 
 ASPECTS = ((1, 1), (4, 3), (3, 2), (3, 4), (2, 3))
-"""Width to height."""
+"""Ratios of width to height."""
 
 MIN_LONG_SIDE = 64
 MIN_PIXELS = 12
-"""The least visible part of a thing, in pixels of a canvas whose long side is 224."""
+"""Least visible area of an instance, in pixels of a canvas with a long side of 224."""
 MIN_READABLE = 0.6
-"""The least visible fraction of a letter or digit that can still be read."""
+"""Least visible fraction at which a letter or digit is legible."""
 
 PlacedMask = tuple[int, int, Bool[ndarray, "rows columns"]]
 Labels = Int16[ndarray, "height width"]
@@ -41,9 +41,9 @@ def draw_scene(
 ) -> Scene:
     """Draw scene ``index`` of a seed; the same arguments give the same bytes anywhere.
 
-    Levels: ``plain`` (a flat light ground, few things, next to no occlusion), ``standard``
-    (everything) and ``hard`` (clutter, tiny things, look-alikes, heavy occlusion). A scene always
-    has at least one thing, and everything it lists can be seen.
+    Levels: ``plain`` (a flat light ground, few instances, almost no occlusion), ``standard``
+    (everything) and ``hard`` (clutter, tiny instances, look-alikes, heavy occlusion). A scene has at
+    least one instance, and all its instances are visible.
 
     Raises:
         GeometryError: A number is out of range, or the level or split is unknown.
@@ -54,7 +54,7 @@ def draw_scene(
     ground = roll_ground(dice, size.height, size.width, level=level)
     picture = None
     while picture is None or not picture.things:
-        # A plan whose only things are too small to be seen is possible, if hardly; roll again.
+        # rarely, all planned instances are too small to be visible; plan again
         drafts = plan_scene(dice, size.height, size.width, ground, level=level)
         picture = render(drafts, ground, size, visibility=LEVEL_RULES[level].visibility)
     return Scene(
@@ -72,7 +72,7 @@ def draw_scene(
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Drawn drafts: ``kept`` are the drafts that can be seen, in the order of ``things``."""
+    """A drawn picture: ``kept`` are the indices of visible drafts, in the order of ``things``."""
 
     kept: tuple[int, ...]
     image: UInt8[ndarray, "height width 3"]
@@ -84,9 +84,9 @@ class Picture:
 def render(
     drafts: Sequence[Draft], ground: Ground, size: ImageSize, *, visibility: float
 ) -> Picture:
-    """Draw drafts on a ground, without those of which less than ``visibility`` is seen.
+    """Draw drafts on a ground, without those with a smaller visible share than ``visibility``.
 
-    The ground's paint is used up.
+    Overwrites the ground's paint.
     """
     layers = draw_layers(drafts, size)
     kept = keep_visible(drafts, layers, size, visibility=visibility)
@@ -96,10 +96,10 @@ def render(
 
 
 def check_long_side(long_side: int) -> None:
-    """Check that a canvas is large enough to tell its things apart.
+    """Check that a canvas is large enough for recognisable instances.
 
     Raises:
-        GeometryError: It is not.
+        GeometryError: The long side is too short.
     """
     if long_side < MIN_LONG_SIDE:
         raise GeometryError(
@@ -108,7 +108,7 @@ def check_long_side(long_side: int) -> None:
 
 
 def roll_size(dice: Dice, long_side: int) -> ImageSize:
-    """A landscape, portrait or square canvas."""
+    """Draw the size of a landscape, portrait or square canvas."""
     across, down = dice.pick(ASPECTS)
     short_side = round(long_side * min(across, down) / max(across, down))
     if across >= down:
@@ -117,7 +117,7 @@ def roll_size(dice: Dice, long_side: int) -> ImageSize:
 
 
 def draw_layers(drafts: Sequence[Draft], size: ImageSize) -> list[Layer]:
-    """Layers of all drafts, farthest first."""
+    """Return the layers of all drafts, farthest first."""
     canvas = (size.height, size.width)
     layers: list[Layer] = []
     for owner, draft in enumerate(drafts):
@@ -134,7 +134,7 @@ def draw_layers(drafts: Sequence[Draft], size: ImageSize) -> list[Layer]:
 
 
 def paint_labels(layers: Sequence[Layer], size: ImageSize) -> Labels:
-    """The owner of the front-most layer at each pixel, -1 for none."""
+    """Return the owner of the front-most layer at each pixel, or -1."""
     labels = np.full((size.height, size.width), -1, np.int16)
     for layer in layers:
         height, width = layer.mask.shape
@@ -146,9 +146,9 @@ def paint_labels(layers: Sequence[Layer], size: ImageSize) -> Labels:
 def keep_visible(
     drafts: Sequence[Draft], layers: Sequence[Layer], size: ImageSize, *, visibility: float
 ) -> list[int]:
-    """Indices of the drafts that can be seen once those that cannot are gone.
+    """Return the indices of the drafts that stay visible after the removal of the others.
 
-    What a dropped figure held or wore goes with it. The nearest thing always stays.
+    Removing a figure removes the instances that it holds or wears. The nearest instance always stays.
     """
     least = MIN_PIXELS * (max(size) / 224) ** 2
     totals = full_areas(layers, len(drafts))
@@ -182,7 +182,7 @@ def _least_seen(draft: Draft, visibility: float) -> float:
 
 
 def full_areas(layers: Sequence[Layer], count: int) -> list[int]:
-    """Pixels of each owner on the canvas, hidden ones too."""
+    """Return the number of each owner's pixels on the canvas, including hidden ones."""
     totals = [0] * count
     whole = full_masks(layers)
     for owner, (_, _, mask) in whole.items():
@@ -191,12 +191,12 @@ def full_areas(layers: Sequence[Layer], count: int) -> list[int]:
 
 
 def full_masks(layers: Sequence[Layer]) -> dict[int, PlacedMask]:
-    """Left, top and mask of each owner, its layers united."""
+    """Return left, top and the union of all layers' masks for each owner."""
     whole: dict[int, PlacedMask] = {}
     for layer in layers:
         if layer.owner in whole:
             left, top, mask = whole[layer.owner]
-            # Layers of one thing share its window.
+            # all layers of an instance share one window
             whole[layer.owner] = (left, top, mask | layer.mask)
         else:
             whole[layer.owner] = (layer.left, layer.top, layer.mask)
@@ -206,7 +206,7 @@ def full_masks(layers: Sequence[Layer]) -> dict[int, PlacedMask]:
 def compose(
     kept: Sequence[int], layers: Sequence[Layer], drafts: Sequence[Draft], ground: Ground
 ) -> tuple[UInt8[ndarray, "height width 3"], Labels, Float32[ndarray, "height width"]]:
-    """Picture, labels (renumbered by ``kept``) and distances, painted from far to near."""
+    """Paint from far to near; return picture, labels (indices into ``kept``) and distances."""
     paint = ground.paint
     height, width = paint.shape[1:]
     number = {owner: position for position, owner in enumerate(kept)}
@@ -238,7 +238,7 @@ def compose(
 
 
 def cast_shadow(paint: Float32[ndarray, "3 height width"], draft: Draft) -> None:
-    """Darken the ground softly under a thing."""
+    """Darken the ground softly under an instance."""
     height, width = paint.shape[1:]
     half_width, half_height = draft.half_size
     base = draft.y + half_height * (0.97 if draft.kind != "surface" else 0.9)
@@ -261,7 +261,7 @@ def describe_things(
     labels: Labels,
     depth: Float32[ndarray, "height width"],
 ) -> tuple[Thing, ...]:
-    """The truth about every kept draft, measured on the drawn picture."""
+    """Return the annotations of all kept drafts, measured on the drawn picture."""
     number = {owner: position for position, owner in enumerate(kept)}
     whole = full_masks([layer for layer in layers if layer.owner in number])
     things = []

@@ -1,4 +1,4 @@
-"""Referring expressions whose meaning is proven from the truth of a scene."""
+"""Referring expressions, with their instances derived from the facts of a scene."""
 
 from collections.abc import Iterator
 
@@ -67,11 +67,11 @@ _TERSE_REGION_WORDS = {
 _ORDINALS = ("first", "second", "third", "fourth")
 
 TARGET_LIMIT = 8
-"""Things of one scene that get expressions; each gets up to one of every family."""
+"""Most instances of a scene with expressions; each has at most one of every family."""
 
 
 def scene_expressions_of(facts: Facts, dice: Dice) -> tuple[Expression, ...]:
-    """Expressions of one scene: of one thing, of several and of none, without repeats."""
+    """Return expressions for one, several and no instances of a scene, without duplicates."""
     targets = dice.shuffled(bit_indices(facts.clear))[:TARGET_LIMIT]
     found: list[Expression] = []
     for rank, target in enumerate(targets):
@@ -91,7 +91,7 @@ def scene_expressions_of(facts: Facts, dice: Dice) -> tuple[Expression, ...]:
 
 
 def appearance_expression(facts: Facts, target: int, dice: Dice) -> Expression | None:
-    """Words for what a thing looks like that are true of it alone; None where there are none."""
+    """Return words about appearance that describe only the target; None if there are none."""
     phrase = _unique_phrase(facts, target, dice, shortest=0.4)
     if phrase is None:
         return None
@@ -112,12 +112,12 @@ def _unique_phrase(facts: Facts, target: int, dice: Dice, *, shortest: float) ->
 
 
 def location_expression(facts: Facts, target: int, dice: Dice) -> Expression | None:
-    """Words that say where a thing is, true of it alone; None where there are none."""
+    """Return words about location that describe only the target; None if there are none."""
     bases = appearance_phrases(facts, target)
     bases = [phrase for phrase in bases if phrase.cost <= 2]
     ambiguous = [phrase for phrase in bases if phrase.extent.possible.bit_count() > 1]
     for _ in range(6):
-        # A location is worth saying most where the looks leave a choice.
+        # a location is most useful if the appearance is ambiguous
         base = dice.pick(ambiguous if ambiguous and dice.chance(0.8) else bases)
         options = list(_located(facts, base, target))
         if options:
@@ -129,7 +129,7 @@ def location_expression(facts: Facts, target: int, dice: Dice) -> Expression | N
 
 
 def _located(facts: Facts, base: NounPhrase, target: int) -> Iterator[tuple[str, bool]]:
-    """Patterns around the words of ``base`` that mean ``target``, and whether each is terse."""
+    """Yield patterns around the words of ``base`` that mean ``target``, and whether each is terse."""
     tailless = not base.tail
     for name in relation_extents.REGIONS:
         if name == "middle" and not _is_middle_of(facts, base, target):
@@ -168,7 +168,7 @@ def _located(facts: Facts, base: NounPhrase, target: int) -> Iterator[tuple[str,
 
 
 def _is_middle_of(facts: Facts, base: NounPhrase, target: int) -> bool:
-    """Whether ``target`` is in the middle of its like too, so that the word has one meaning."""
+    """Return whether ``target`` is also in the middle of ``base``, so "middle" has one meaning."""
     if base.extent.possible.bit_count() < 3:
         return True
     order = relation_extents.ordered(facts, base.extent, "left")
@@ -176,7 +176,7 @@ def _is_middle_of(facts: Facts, base: NounPhrase, target: int) -> bool:
 
 
 def long_expression(facts: Facts, target: int, dice: Dice) -> Expression | None:
-    """A thing by its relation to another one, true of it alone; None where nothing relates so."""
+    """Return words about a relation that describe only the target; None if there are none."""
     bases = [phrase for phrase in appearance_phrases(facts, target) if phrase.cost <= 2]
     plain = [phrase for phrase in bases if not phrase.tail] or bases
     links = list(_links(facts, target))
@@ -194,7 +194,7 @@ def long_expression(facts: Facts, target: int, dice: Dice) -> Expression | None:
 
 
 def _links(facts: Facts, target: int) -> Iterator[tuple[int, tuple[str, ...], Extent]]:
-    """Things that ``target`` relates to: the other thing, words around it, who relates so."""
+    """Yield relations of ``target``: the other instance, words, and the extent of the relation."""
     thing = facts.things[target]
     for part in thing.holds:
         words = ("holding the {}", "that is holding the {}", "who holds the {}")
@@ -229,7 +229,7 @@ def _links(facts: Facts, target: int) -> Iterator[tuple[int, tuple[str, ...], Ex
 
 
 def several_expressions(facts: Facts, dice: Dice) -> list[Expression]:
-    """Up to two expressions that mean more than one thing."""
+    """Return up to two expressions that refer to several instances."""
     found = []
     for target in dice.shuffled(bit_indices(facts.clear))[:4]:
         if dice.chance(0.25):
@@ -249,7 +249,7 @@ def several_expressions(facts: Facts, dice: Dice) -> list[Expression]:
 
 def _several(facts: Facts, phrase: NounPhrase, dice: Dice) -> Expression | None:
     if " " in phrase.noun:
-        # Nobody speaks of "letter As".
+        # "letter As" is not English
         return None
     if dice.chance(0.2):
         name = dice.pick(("left", "right", "top", "bottom"))
@@ -275,7 +275,7 @@ def _several_related(facts: Facts, target: int, dice: Dice) -> Expression | None
         named = _unique_phrase(facts, anchor, dice, shortest=0.8)
         base = dice.pick(bases)
         meant = base.extent & extent
-        # The first wording of a link is the one without a verb.
+        # the first wording of a link has no verb
         if named is None or " " in base.noun or not meant.is_exact:
             continue
         if meant.certain.bit_count() > 1:
@@ -285,9 +285,9 @@ def _several_related(facts: Facts, target: int, dice: Dice) -> Expression | None
 
 
 def absent_expressions(facts: Facts, dice: Dice) -> list[Expression]:
-    """Up to two expressions that mean nothing in the scene.
+    """Return up to two expressions that refer to nothing in the scene.
 
-    Most are near misses: what is there, with one word changed.
+    Most describe a present instance with one word changed.
     """
     found: list[Expression] = []
     clear = bit_indices(facts.clear)
@@ -315,14 +315,14 @@ _REGION_TAILS = tuple(words[0].removeprefix("{}") for words in _REGION_WORDS.val
 
 
 def _unrelated(facts: Facts, dice: Dice) -> Expression | None:
-    """Two things that are there, in a relation that they are not in."""
+    """Return two present instances in a relation that does not hold."""
     target, anchor = dice.shuffled(bit_indices(facts.clear))[:2]
     named = _unique_phrase(facts, anchor, dice, shortest=0.8)
     bases = [phrase for phrase in appearance_phrases(facts, target) if phrase.cost <= 1]
     side = dice.pick(relation_extents.SIDES)
     base = dice.pick(bases)
     extent = base.extent & relation_extents.beside(facts, side, anchor)
-    # The other thing itself is no subject: nothing is beside itself.
+    # no instance is beside itself
     if named is None or extent.possible & ~(1 << anchor):
         return None
     return Expression(f"the {base.words} {_SIDE_WORDS[side][0]} the {named.words}", (), "long")

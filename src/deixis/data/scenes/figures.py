@@ -1,4 +1,4 @@
-"""Jointed figures: COCO's 17 keypoints, limbs between them, a face and clothes."""
+"""Draws jointed figures: COCO's 17 keypoints, limbs between them, a face and clothes."""
 
 from collections.abc import Sequence
 from math import cos, sin
@@ -38,7 +38,7 @@ Joint = tuple[float, float]
 
 
 def roll_pose(dice: Dice, *, raised: int | None = None) -> Pose:
-    """A random pose; ``raised`` is the arm (0 left, 1 right) that is lifted to hold something."""
+    """Draw a random pose; ``raised`` is the arm (0 left, 1 right) that holds an instance."""
     shoulders = [dice.uniform(0.15, 1.1), dice.uniform(0.15, 1.1)]
     elbows = [dice.uniform(-0.2, 0.9), dice.uniform(-0.2, 0.9)]
     if raised is None and dice.chance(0.2):
@@ -57,14 +57,14 @@ def roll_pose(dice: Dice, *, raised: int | None = None) -> Pose:
 
 
 def joints(draft: Draft, pose: Pose) -> Float32[ndarray, "17 2"]:
-    """Where a figure's keypoints are, in pixels of the canvas, in COCO's order."""
+    """Return a figure's keypoints in COCO's order, in pixels of the canvas."""
     own = np.array(_own_joints(pose), np.float32)
     middle = np.array([draft.x, draft.y], np.float32)
     return np.asarray(own * np.float32(draft.extent / 2) + middle)
 
 
 def hand(draft: Draft, pose: Pose, side: int) -> Joint:
-    """Where a figure grips: a little beyond the wrist, in pixels of the canvas."""
+    """Return the position of a hand, a little beyond the wrist, in pixels of the canvas."""
     points = _own_joints(pose)
     wrist, elbow = points[9 + side], points[7 + side]
     scale = draft.extent / 2
@@ -77,7 +77,7 @@ def hand(draft: Draft, pose: Pose, side: int) -> Joint:
 
 def _own_joints(pose: Pose) -> list[Joint]:
     x, y = HEAD
-    # The person's left is on the picture's right: figures face the viewer.
+    # figures face the viewer, so the person's left is on the picture's right
     points: list[Joint] = [
         (x, y + 0.025),
         (x + 0.06, y - 0.035),
@@ -111,7 +111,7 @@ def _own_joints(pose: Pose) -> list[Joint]:
 
 
 def draw_figure(draft: Draft, pose: Pose, owner: int, canvas: tuple[int, int]) -> list[Layer]:
-    """The layer of a figure: limbs from the back to the front, then clothes and face."""
+    """Return the layer of a figure: limbs from back to front, then clothes and face."""
     points = _own_joints(pose)
     place = window(draft, canvas, _reach(points))
     if place is None:
@@ -159,7 +159,7 @@ def draw_figure(draft: Draft, pose: Pose, owner: int, canvas: tuple[int, int]) -
 
 def _reach(points: Sequence[Joint]) -> tuple[float, float, float, float]:
     across, down = [x for x, _ in points], [y for _, y in points]
-    # Hands reach beyond wrists and feet beyond ankles; hair and hands may be highest.
+    # hands reach beyond wrists and feet beyond ankles; hair or a hand may be highest
     return (
         min(across) - 0.16,
         min(-1.0, min(down) - 0.12),

@@ -1,7 +1,7 @@
-"""Letters and digits as strokes of our own.
+"""Letters and digits as strokes.
 
-Each symbol is a set of polylines on a field that reaches from -1 to 1 downwards and from about
--0.62 to 0.62 across.
+Each symbol is a set of polylines in a field from -1 to 1 (downwards) and about -0.62 to 0.62 (to the
+right).
 """
 
 from functools import lru_cache
@@ -23,14 +23,14 @@ _L, _R, _T, _B = -0.5, 0.5, -0.8, 0.8
 
 
 def _arc(x: float, y: float, across: float, down: float, start: float, end: float) -> Points:
-    """Points of an elliptic arc; angles in quarter turns, clockwise from the right."""
+    """Return points of an elliptic arc; angles in quarter turns, clockwise from the right."""
     parts = round(6 * abs(end - start))
     angles = [(start + (end - start) * step / parts) * pi / 2 for step in range(parts + 1)]
     return tuple((x + across * cos(angle), y + down * sin(angle)) for angle in angles)
 
 
 def _bowl(top: float, bottom: float, right: float) -> Points:
-    """A stroke that bulges right from the left edge: the rounds of B, D, P and R."""
+    """Return a stroke that bulges right from the left edge, as in B, D, P and R."""
     middle, half = (top + bottom) / 2, (bottom - top) / 2
     return ((_L, top), *_arc(right - half * 0.9, middle, half * 0.9, half, -1, 1), (_L, bottom))
 
@@ -82,7 +82,7 @@ _CELLS = round(2 * _REACH * _FINENESS) + 1
 
 @lru_cache(maxsize=len(GLYPHS))
 def _distance_table(symbol: str) -> Float32[ndarray, " cells"]:
-    """Distances on a fine grid: reading them is several times cheaper than measuring strokes."""
+    """Return distances on a fine grid; a lookup is several times faster than the computation."""
     place = np.linspace(-_REACH, _REACH, _CELLS, dtype=np.float32)
     x, y = np.meshgrid(place, place)
     nearest = np.full((_CELLS, _CELLS), np.inf, np.float32)
@@ -93,7 +93,7 @@ def _distance_table(symbol: str) -> Float32[ndarray, " cells"]:
 
 
 def glyph_distance(symbol: str, x: Field, y: Field) -> Field:
-    """Signed distance to a symbol's strokes, in the coordinates of its field."""
+    """Return the signed distance to a symbol's strokes, in the coordinates of its field."""
     table = _distance_table(symbol)
     across = (x + np.float32(_REACH)) * np.float32(_FINENESS)
     down = (y + np.float32(_REACH)) * np.float32(_FINENESS)

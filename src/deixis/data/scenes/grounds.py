@@ -1,4 +1,4 @@
-"""What scenes lie on: textured planes with light and a distance at every row."""
+"""Grounds of scenes: textured planes with light and a distance for every row."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,7 +32,7 @@ FLAT_COLORS: tuple[Rgb, ...] = (
     (228, 228, 226),
 )
 
-# Each texture runs between two muted colours: nothing in a ground may pass for a thing's colour.
+# each texture has two muted colours, which differ from all colours of instances
 FLOORS: dict[str, tuple[tuple[Rgb, Rgb], ...]] = {
     "wood": (((176, 148, 118), (214, 190, 160)), ((150, 126, 104), (190, 166, 140))),
     "grass": (((120, 136, 100), (176, 188, 146)), ((132, 138, 104), (190, 192, 156))),
@@ -50,7 +50,7 @@ WALLS: dict[str, tuple[tuple[Rgb, Rgb], ...]] = {
 
 
 def roll_ground(dice: Dice, height: int, width: int, *, level: str) -> Ground:
-    """A random ground for a canvas; ``plain`` is flat and light, ``hard`` is littered."""
+    """Draw a random ground for a canvas; ``plain`` is flat and light, ``hard`` is littered."""
     side = max(height, width)
     if level == "plain":
         return _flat_ground(dice, height, width)
@@ -87,7 +87,7 @@ def _flat_ground(dice: Dice, height: int, width: int) -> Ground:
 
 
 def _receding(rows: int, near: float, far: float) -> Float32[ndarray, " rows"]:
-    """Distances of a level plane seen at a slant: their inverse falls evenly with height."""
+    """Return the distances of a slanted plane: their inverse falls linearly with height."""
     inverse = np.linspace(1 / far, 1 / near, rows, dtype=np.float32)
     return np.asarray(1 / inverse)
 
@@ -120,7 +120,7 @@ def _fill(
 
 @lru_cache(maxsize=24)
 def texture_tile(name: str, side: int, *, littered: bool) -> Tile:
-    """A texture from 0 (dark) to 1 (light), half as large again as the canvas it is cut for."""
+    """Return a texture from 0 (dark) to 1 (light), 1.5 times as large as its canvas."""
     length = side + side // 2
     source = np.random.Generator(np.random.PCG64([1913, *name.encode()]))
     pixel = np.arange(length, dtype=np.float32) * np.float32(224 / side)
@@ -178,7 +178,7 @@ def _noise(source: np.random.Generator, length: int, grain: float, side: int) ->
 def _stretched(
     source: np.random.Generator, length: int, across: float, down: float, side: int
 ) -> Tile:
-    """Smooth noise in [0, 1] whose spots are about ``across`` by ``down`` pixels at side 224."""
+    """Return smooth noise in [0, 1] with spots of ``across`` by ``down`` pixels at side 224."""
     columns = max(2, round(length * 224 / side / across))
     rows = max(2, round(length * 224 / side / down))
     coarse = source.random((rows, columns), dtype=np.float32)
@@ -188,7 +188,7 @@ def _stretched(
 def _enlarged(
     values: Float32[ndarray, "rows columns"], length: int
 ) -> Float32[ndarray, "long columns"]:
-    """Rows stretched to ``length`` by linear interpolation."""
+    """Stretch rows to ``length`` by linear interpolation."""
     place = np.linspace(0, values.shape[0] - 1.001, length, dtype=np.float32)
     low = place.astype(np.intp)
     share = (place - low.astype(np.float32))[:, None]
@@ -197,7 +197,7 @@ def _enlarged(
 
 
 def _cells(source: np.random.Generator, length: int, grain: float, side: int) -> Tile:
-    """Stones of about ``grain`` pixels at side 224, each of its own tone, dark between them."""
+    """Return stones of about ``grain`` pixels at side 224 in different tones, with dark gaps."""
     pixel = np.arange(length, dtype=np.float32) * np.float32(224 / side / grain)
     x, y = pixel[None, :], pixel[:, None]
     cell_x, cell_y = x.astype(np.intp) + 1, y.astype(np.intp) + 1
@@ -222,7 +222,7 @@ def _cells(source: np.random.Generator, length: int, grain: float, side: int) ->
 
 
 def _litter(source: np.random.Generator, length: int, side: int) -> Tile:
-    """Faint leaves, sticks and specks: clutter that is nobody's thing."""
+    """Return faint leaves, sticks and specks: clutter without annotations."""
     unit = side / 224
     tile = np.zeros((length, length), np.float32)
     for _ in range(170):

@@ -1,4 +1,4 @@
-"""What is in a scene and where: drafts, placed so that they can be told apart."""
+"""Plans scenes: drafts of instances, placed so that they are distinguishable."""
 
 from dataclasses import dataclass
 from math import cos, inf, pi, sin
@@ -32,10 +32,10 @@ Extent = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class LevelRules:
-    """How a level fills its scenes.
+    """The rules by which a level fills its scenes.
 
-    ``overlap`` is the largest share of the smaller of two boxes that may be covered when things
-    are placed; ``visibility`` the least visible part with which a thing stays in the scene.
+    ``overlap`` is the largest covered share of the smaller of two boxes during placement;
+    ``visibility`` is the least visible share with which an instance stays in the scene.
     """
 
     counts: tuple[int, int]
@@ -106,7 +106,7 @@ LEVEL_RULES: dict[str, LevelRules] = {
 
 @dataclass(slots=True)
 class Layout:
-    """Drafts placed on a canvas; grows one top-level thing at a time."""
+    """The drafts placed on a canvas so far."""
 
     dice: Dice
     rules: LevelRules
@@ -123,15 +123,15 @@ class Layout:
 
 
 def plan_scene(dice: Dice, height: int, width: int, ground: Ground, *, level: str) -> list[Draft]:
-    """Drafts of everything in a scene, at least one, none with more neighbours than fit."""
+    """Return the drafts of a scene's instances, at least one."""
     rules = LEVEL_RULES[level]
     layout = Layout(dice, rules, height, width, ground, [], [])
     low, high = rules.counts
-    # The smaller of two throws: crowded scenes stay the rarer ones.
+    # the smaller of two draws, so that crowded scenes are rarer
     wanted = min(dice.whole(low, high), dice.whole(low, high) + 2)
     model: Draft | None = None
     attempts = 0
-    # A tall figure may not fit a low canvas, so even the first thing can take several attempts.
+    # a tall figure may not fit a low canvas, so even the first instance may need several attempts
     while len(layout.drafts) < wanted and (attempts < wanted + 4 or not layout.drafts):
         attempts += 1
         left = wanted - len(layout.drafts)
@@ -159,7 +159,7 @@ def roll_draft(
     size: str | None = None,
     name: str = "",
 ) -> Draft:
-    """A thing of a kind with random words; not yet placed."""
+    """Draw an instance of a kind with random attributes, without a position."""
     size = size or dice.weighted(rules.sizes)
     texture = dice.weighted(rules.textures)
     low, high = SIZE_RANGES[kind][size]
@@ -190,7 +190,7 @@ def roll_draft(
 
 
 def look_alike(dice: Dice, model: Draft, side: int) -> Draft:
-    """A thing that shares all of a model's words but at most one."""
+    """Draw an instance that differs from the model in at most one attribute."""
     changed = dice.pick(("nothing", "color", "size", "texture", "name"))
     color, size, texture, name = model.color, model.size, model.texture, model.name
     symbol = model.symbol
@@ -241,7 +241,7 @@ def _turn(dice: Dice, draft: Draft) -> float:
 
 
 def reach(draft: Draft) -> tuple[float, float]:
-    """Half-width and half-height of the upright box around a draft, in pixels."""
+    """Return half-width and half-height of the axis-aligned box around a draft, in pixels."""
     half_width, half_height = draft.half_size
     if draft.angle == 0.0:
         return half_width, half_height
@@ -252,7 +252,7 @@ def reach(draft: Draft) -> tuple[float, float]:
 
 
 def _place(layout: Layout, draft: Draft, *, sparse: bool) -> bool:
-    """Find room for a top-level thing; False when there is none."""
+    """Place a top-level instance; return False if there is no room."""
     dice, rules = layout.dice, layout.rules
     half_width, half_height = reach(draft)
     over = 0.0
@@ -266,7 +266,7 @@ def _place(layout: Layout, draft: Draft, *, sparse: bool) -> bool:
         return False
     limit = rules.overlap if dice.chance(rules.crowding) else 0.02
     if draft.kind in {"figure", "container", "surface"}:
-        # They stand on the ground, not on the wall.
+        # these stand on the ground, not on the wall
         low_y = max(
             low_y, min(high_y - 1, layout.ground.horizon + layout.height * 0.08 - half_height * 0.4)
         )
@@ -294,7 +294,7 @@ def _place(layout: Layout, draft: Draft, *, sparse: bool) -> bool:
 
 
 def _most_covered(box: Extent, taken: list[Extent]) -> float:
-    """The largest share of the smaller of ``box`` and another that they have in common."""
+    """Return the largest share of the smaller of ``box`` and another box that both cover."""
     worst = 0.0
     left, top, right, bottom = box
     area = (right - left) * (bottom - top)
@@ -311,13 +311,13 @@ def _most_covered(box: Extent, taken: list[Extent]) -> float:
 
 
 def standing_depth(draft: Draft, ground: Ground) -> float:
-    """A little nearer than the ground where a thing ends, so that it is before all behind it."""
+    """Return a depth slightly smaller than that of the ground at the instance's lower edge."""
     row = min(ground.distances.size - 1, max(0, int(draft.y + reach(draft)[1])))
     return float(ground.distances[row]) * draft.nearness
 
 
 def _furnish(layout: Layout, draft: Draft, room: int) -> None:
-    """Give a placed figure, container or surface its own things, at most ``room``."""
+    """Add at most ``room`` instances to a placed figure, container or surface."""
     if room < 1:
         return
     if draft.kind == "figure":
@@ -370,7 +370,7 @@ def _fitting(dice: Dice, figure: Draft) -> str:
 
 
 def _wear(layout: Layout, figure: Draft, owner: int) -> None:
-    """Put a hat or crown on a figure's head, as wide as the head asks and the size word allows."""
+    """Put a hat or crown on a figure's head, with the width of the head within its size word."""
     dice = layout.dice
     size = "small" if figure.size == "medium" else "medium"
     name = dice.pick(WEARABLES)
@@ -389,28 +389,28 @@ def _wear(layout: Layout, figure: Draft, owner: int) -> None:
     layout.drafts.append(worn)
 
 
-# Where things stand on a surface, as a span of its own heights.
+# where instances stand on a surface, as a range of fractions of its height
 _STANDING = {"table": (-0.42, -0.20), "shelf": (-0.19, -0.13), "mat": (-0.16, 0.16)}
 _LOADS: dict[ThingKind, float] = {"shape": 1.0, "letter": 0.1, "digit": 0.1}
-# The upper edge of a container's front.
+# the upper edge of a container's front
 _FRONT_TOP = {"box": -0.12, "bowl": -0.06, "basket": 0.14}
 
 
 def _load(layout: Layout, holder: Draft, room: int) -> None:
-    """Put one to three things into a container or onto a surface, side by side."""
+    """Put one to three instances into a container or onto a surface, side by side."""
     dice = layout.dice
     owner = len(layout.drafts) - 1
     count = min(room, dice.whole(1, 3))
     half = holder.extent / 2
     slots = dice.shuffled(range(3)) if count > 1 else [1]
     for order, slot in enumerate(slots[:count]):
-        # A letter that looks half out of a box cannot be read.
+        # a letter that is half hidden by a box is not legible
         kind = "shape" if holder.kind == "container" else dice.weighted(_LOADS)
         size = "small"
         if holder.size == "large" and (count == 1 or dice.chance(0.3)):
             size = "medium"
         item = roll_draft(dice, layout.rules, kind, layout.side, size=size)
-        # Upright, so that its lowest point is known and it neither hovers nor sinks in.
+        # upright, so that its lowest point is known and touches the surface
         item.angle = round(item.angle / (pi / 2)) * pi / 2
         half_width, half_height = reach(item)
         if half_width > half * (0.6 if count == 1 else 0.34):

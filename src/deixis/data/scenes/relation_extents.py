@@ -1,7 +1,7 @@
-"""Where things are: in the picture, among their like, and to one another.
+"""Locations of instances: in the picture, among similar ones, and relative to one another.
 
-Each test has two thresholds. What passes the strict one is certain; what passes only the loose
-one is possible, and words for it are not used.
+Each test has a strict threshold for certain instances and a loose one for possible instances. Words
+are not used if some instance is possible but not certain.
 """
 
 from collections.abc import Callable
@@ -11,25 +11,26 @@ from deixis.data.scenes.describe import Extent, Facts, bit_indices, overlap
 
 REGION_CERTAIN = 0.4
 REGION_POSSIBLE = 0.5
-"""A thing is on the left with its centre left of the first, not on the left right of the second."""
+"""An instance is certainly on the left if its centre is left of the first value, and certainly not if
+it is right of the second."""
 REGION_REACH = 0.62
-"""A thing that is certainly on the left ends left of this."""
+"""The right edge of an instance that is certainly on the left is left of this."""
 MIDDLE_CERTAIN = 0.1
 MIDDLE_POSSIBLE = 0.22
-"""Distance of a centre from the middle of the picture, on either axis."""
+"""Distances of a centre from the middle of the picture on either axis: certain, possible."""
 
 ORDER_MARGIN = 0.06
-"""Least distance of centres, on one axis, between a thing and the next of an order."""
+"""Least distance of centres, on one axis, between an instance and the next of an order."""
 AREA_RATIO = 1.4
-"""Least ratio of box areas between the largest thing and the next."""
+"""Least ratio of box areas between the largest instance and the next."""
 
 SIDE_CERTAIN = 0.08
 SIDE_POSSIBLE = 0.02
 SIDE_OVERLAP = 0.25
-"""Left of: distance of centres; and how much of the narrower box may overlap, on that axis."""
+"""For "left of": distance of centres, and largest overlap of the narrower box on that axis."""
 NEAR_CERTAIN = 0.08
 NEAR_POSSIBLE = 0.18
-"""Next to: the gap between two boxes."""
+"""For "next to": the gap between two boxes."""
 
 REGIONS = (
     *("left", "right", "top", "bottom", "middle"),
@@ -39,7 +40,7 @@ SIDES = ("left", "right", "above", "below")
 
 
 def region(facts: Facts, name: str) -> Extent:
-    """Things in a region of the picture."""
+    """Return the instances in a region of the picture."""
     key = (f"region {name}", 0)
     if key not in facts.relations_seen:
         facts.relations_seen[key] = _region(facts, name)
@@ -71,9 +72,9 @@ def _region(facts: Facts, name: str) -> Extent:
 
 
 def ordered(facts: Facts, base: Extent, direction: str) -> tuple[int, ...]:
-    """Things of ``base`` from the ``left``, ``right``, ``top`` or ``bottom``.
+    """Return the instances of ``base`` from the ``left``, ``right``, ``top`` or ``bottom``.
 
-    Empty where the order or the base is in doubt.
+    Empty if the order or ``base`` is not certain.
     """
     if not base.is_exact:
         return ()
@@ -84,7 +85,7 @@ def ordered(facts: Facts, base: Extent, direction: str) -> tuple[int, ...]:
 
 
 def outermost(facts: Facts, base: Extent, direction: str) -> int | None:
-    """The thing of ``base`` that is farthest to one side; None where that is in doubt."""
+    """Return the instance of ``base`` farthest to one side; None if not certain."""
     if not base.is_exact or base.certain.bit_count() < 2:
         return None
     axis, sign = {"left": (0, 1), "right": (0, -1), "top": (1, 1), "bottom": (1, -1)}[direction]
@@ -93,9 +94,9 @@ def outermost(facts: Facts, base: Extent, direction: str) -> int | None:
 
 
 def by_area(facts: Facts, base: Extent, extreme: str) -> int | None:
-    """The ``largest`` or ``smallest`` thing of ``base``; None where that is in doubt.
+    """Return the ``largest`` or ``smallest`` instance of ``base``; None if not certain.
 
-    A thing that is partly hidden leaves the order in doubt, as nobody sees how large it is.
+    The order is not certain if an instance is partly hidden, as its size is then unknown.
     """
     members = bit_indices(base.certain)
     if not base.is_exact or len(members) < 2:
@@ -108,47 +109,47 @@ def by_area(facts: Facts, base: Extent, extreme: str) -> int | None:
 
 
 def beside(facts: Facts, side: str, anchor: int) -> Extent:
-    """Things to one side of thing ``anchor``: ``left``, ``right``, ``above`` or ``below``."""
+    """Return instances on one side of ``anchor``: ``left``, ``right``, ``above`` or ``below``."""
     return _cached(facts, side, anchor, _SIDE_TESTS[side])
 
 
 def near(facts: Facts, anchor: int) -> Extent:
-    """Things next to thing ``anchor``, with a gap that is small and can be seen."""
+    """Return instances next to ``anchor``, with a small visible gap."""
     return _cached(facts, "near", anchor, _is_near)
 
 
 def resting_on(facts: Facts, anchor: int) -> Extent:
-    """Things that stand on a surface."""
+    """Return the instances that stand on a surface."""
     return _carried(facts, "on", anchor, lambda index: facts.things[index].on == anchor)
 
 
 def contained(facts: Facts, anchor: int) -> Extent:
-    """Things inside a container."""
+    """Return the instances inside a container."""
     return _carried(facts, "inside", anchor, lambda index: facts.things[index].inside == anchor)
 
 
 def held_by(facts: Facts, anchor: int) -> Extent:
-    """Things that a figure holds."""
+    """Return the instances that a figure holds."""
     return _carried(facts, "held", anchor, lambda index: index in facts.things[anchor].holds)
 
 
 def worn_by(facts: Facts, anchor: int) -> Extent:
-    """Things that a figure wears."""
+    """Return the instances that a figure wears."""
     return _carried(facts, "worn", anchor, lambda index: index in facts.things[anchor].wears)
 
 
 def holding(facts: Facts, anchor: int) -> Extent:
-    """Figures that hold thing ``anchor``."""
+    """Return the figures that hold ``anchor``."""
     return _carried(facts, "holding", anchor, lambda index: anchor in facts.things[index].holds)
 
 
 def wearing(facts: Facts, anchor: int) -> Extent:
-    """Figures that wear thing ``anchor``."""
+    """Return the figures that wear ``anchor``."""
     return _carried(facts, "wearing", anchor, lambda index: anchor in facts.things[index].wears)
 
 
 def _carried(facts: Facts, name: str, anchor: int, true: Callable[[int], bool]) -> Extent:
-    # What only looks so (the boxes meet) leaves the words in doubt.
+    # overlapping boxes may look like the relation, so they are possible
     def test(facts: Facts, index: int, anchor: int) -> tuple[bool, bool]:
         holds = true(index)
         return holds, holds or overlap(facts.boxes[index], facts.boxes[anchor])

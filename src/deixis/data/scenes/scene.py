@@ -1,4 +1,4 @@
-"""A drawn scene and its exact truth."""
+"""A drawn scene with exact annotations."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,15 +15,14 @@ Corners = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """One thing of a scene.
+    """One instance of a scene.
 
-    Boxes are ``xyxy`` in pixels with exclusive edges: ``box`` of the visible part (None when
-    wholly hidden, which a scene never holds), ``full_box`` of all its pixels inside the canvas,
-    hidden ones too. ``visibility`` is the visible fraction of those pixels. ``depth`` is a
-    distance, smaller is nearer. ``symbol`` is set for letters and digits. ``keypoints`` (figures
-    only) are COCO's 17 as x, y, visibility: 2 visible, 1 hidden by something nearer, 0 outside
-    the canvas (x and y are then 0). ``holds``, ``wears``, ``inside`` and ``on`` are indices of
-    things of the same scene.
+    Boxes are ``xyxy`` in pixels with exclusive edges: ``box`` of the visible part (None if wholly
+    hidden, which does not occur in a scene), ``full_box`` of all pixels inside the canvas, including
+    hidden ones. ``visibility`` is the visible fraction of these pixels. ``depth`` is a distance:
+    smaller is nearer. Letters and digits have a ``symbol``. Figures have ``keypoints``: COCO's 17 as
+    x, y, visibility (2 visible, 1 hidden by a nearer instance, 0 outside the canvas with x and y 0).
+    ``holds``, ``wears``, ``inside`` and ``on`` are indices of instances of the same scene.
     """
 
     kind: ThingKind
@@ -46,10 +45,10 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A picture with everything that is true of it.
+    """A picture with its exact annotations.
 
-    ``labels`` holds the index of the front-most thing of each pixel, -1 where there is none;
-    ``depth`` the distance at each pixel, always known and positive.
+    ``labels`` holds the index of the front-most instance at each pixel, or -1; ``depth`` the
+    distance at each pixel, always positive.
     """
 
     seed: int
@@ -63,5 +62,5 @@ class Scene:
     things: tuple[Thing, ...]
 
     def mask(self, index: int) -> Bool[ndarray, "height width"]:
-        """Pixels at which thing ``index`` is the front-most."""
+        """Return the visible mask of an instance: the pixels at which it is the front-most."""
         return np.asarray(self.labels == index)

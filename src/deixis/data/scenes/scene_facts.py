@@ -1,6 +1,6 @@
-"""What can be said of a scene beyond doubt: relations, places, counts and the main subject.
+"""Certain facts of a scene: relations, places, counts and the main subject.
 
-Everything has margins: what a person might see either way is not said.
+All facts have margins: cases that a person might judge either way are left out.
 """
 
 from collections.abc import Iterator
@@ -15,18 +15,18 @@ from deixis.data.scenes.scene import Corners, Scene, Thing
 MIN_DISTANCE = 0.12
 """Least distance of centres for a word of direction, as a fraction of the long side."""
 MIN_DOMINANCE = 2.0
-"""How many times farther apart things must be along a direction than across it."""
+"""Least ratio of the distance along a direction to the distance across it."""
 MIN_SEEN = 0.5
-"""Least visible part of things that a direction is said of."""
+"""Least visible share of instances in a relation of direction."""
 MIN_HIDDEN = 0.04
-"""Least hidden part of a thing that another is in front of."""
+"""Least hidden share of an instance that is behind another."""
 MIN_CONTACT = 4
-"""Least length of the border between those two, in pixels of a canvas of 224."""
+"""Least length of the border between these two, in pixels of a canvas of 224."""
 MAX_OVERLAP = 0.25
-"""How much of the shorter side two things may share along their direction."""
+"""Largest share of the shorter side by which two instances may overlap along a direction."""
 
 SALIENT_RATIO = 1.5
-"""How many times larger the visible area of a main subject is than that of any other thing."""
+"""Least ratio of the visible area of the main subject to that of any other instance."""
 
 OPPOSITES = {
     "left of": "right of",
@@ -39,7 +39,7 @@ OPPOSITES = {
 
 
 class Triple(NamedTuple):
-    """``subject predicate object``; both are indices of things."""
+    """``subject predicate object``; subject and object are indices of instances."""
 
     subject: int
     predicate: str
@@ -47,10 +47,10 @@ class Triple(NamedTuple):
 
 
 def scene_relations(scene: Scene) -> tuple[Triple, ...]:
-    """Every relation between two things that holds beyond doubt, both ways where there are two.
+    """Return all certain relations between two instances, with the converse if it has a word.
 
-    ``holding``, ``wearing``, ``inside`` and ``on`` come from the scene; things that are so
-    related have no relation of direction or depth besides.
+    ``holding``, ``wearing``, ``inside`` and ``on`` come from the scene; instances with such a
+    relation have no relation of direction or depth.
     """
     given = list(_given(scene))
     related = {frozenset((triple.subject, triple.object)) for triple in given}
@@ -111,9 +111,9 @@ def _order(
 
 
 def covers(scene: Scene, near: int, far: int, contact: Int[ndarray, "things things"]) -> bool:
-    """Whether one thing hides a part of another, as far as the picture shows it.
+    """Return whether one instance visibly hides a part of another.
 
-    ``contact`` is what ``contact_lengths`` gives for the scene.
+    ``contact`` is the result of `contact_lengths` for the scene.
     """
     return bool(
         scene.things[near].depth < scene.things[far].depth
@@ -123,7 +123,7 @@ def covers(scene: Scene, near: int, far: int, contact: Int[ndarray, "things thin
 
 
 def contact_lengths(scene: Scene) -> Int[ndarray, "things things"]:
-    """Length of the border between each two things, in pixels, the same both ways."""
+    """Return the symmetric matrix of border lengths between instances, in pixels."""
     count = len(scene.things) + 1
     labels = scene.labels.astype(np.int32) + 1
     across = labels[:, :-1] * count + labels[:, 1:]
@@ -134,12 +134,12 @@ def contact_lengths(scene: Scene) -> Int[ndarray, "things things"]:
 
 
 def visible_box(thing: Thing) -> Corners:
-    """The box of what is seen of a thing."""
+    """Return the box of the visible part of an instance."""
     return thing.full_box if thing.box is None else thing.box
 
 
 def salient_subject(scene: Scene) -> int | None:
-    """The thing that a picture is of: clearly the largest in view; None where none is."""
+    """Return the main subject, the clearly largest visible instance; None if there is none."""
     areas = np.bincount(scene.labels.ravel().astype(np.int64) + 1, minlength=len(scene.things) + 1)
     order = sorted(range(len(scene.things)), key=lambda index: (-int(areas[index + 1]), index))
     if len(order) > 1 and areas[order[0] + 1] < SALIENT_RATIO * areas[order[1] + 1]:

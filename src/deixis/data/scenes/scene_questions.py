@@ -1,4 +1,4 @@
-"""Questions about a scene and its things, with answers that its truth decides."""
+"""Questions about a scene and its instances, answered from its annotations."""
 
 from deixis.data.scenes import relation_extents
 from deixis.data.scenes.describe import Facts, bit_indices, full_description, nouns, short_phrase
@@ -12,7 +12,7 @@ _COLOR_KINDS = ("shape", "letter", "digit", "container", "surface")
 
 
 def descriptions(facts: Facts) -> list[QuestionAnswer]:
-    """What each clear thing is, in one fixed form: answers of kind ``description``."""
+    """Return a description of each clear instance in one fixed form (kind ``description``)."""
     return [
         QuestionAnswer(
             f"What is {REGION_SLOT}?",
@@ -25,7 +25,7 @@ def descriptions(facts: Facts) -> list[QuestionAnswer]:
 
 
 def region_questions(facts: Facts, dice: Dice, *, limit: int = 8) -> list[QuestionAnswer]:
-    """Questions about single things: their class, colour, symbol, and what they relate to."""
+    """Return questions about single instances: class, colour, symbol and relations."""
     found = [
         QuestionAnswer(question, sentence(answer), instance=index, kind="region")
         for index in bit_indices(facts.clear)
@@ -74,7 +74,7 @@ def _about_thing(facts: Facts, index: int) -> list[tuple[str, str]]:
 
 
 def image_questions(facts: Facts, dice: Dice, *, limit: int = 8) -> list[QuestionAnswer]:
-    """Questions about the whole picture: presence (as often yes as no), number, colour, symbols."""
+    """Return questions about the picture: presence (as often yes as no), number, colour, symbols."""
     found = [
         *_presence(facts, dice),
         *_numbers(facts, dice),
@@ -138,7 +138,7 @@ def _looks(facts: Facts, dice: Dice) -> list[tuple[str, str, str]]:
 
 
 def _places(facts: Facts, dice: Dice) -> list[tuple[str, str, str]]:
-    """Is one thing on a side of another, asked where both have a short name of their own."""
+    """Return questions whether one instance is beside another; both have unique short names."""
     asked = []
     named = [
         (index, noun)

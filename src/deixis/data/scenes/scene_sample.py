@@ -1,4 +1,4 @@
-"""A scene as an annotated sample, the same noun that annotation files give."""
+"""Converts a scene to an annotated sample, as readers of annotation files return it."""
 
 import numpy as np
 
@@ -15,13 +15,13 @@ from deixis.geometry import COCO_KEYPOINTS, Box, DepthMap, Keypoints, Mask
 from deixis.structures import Instance, Reference, Relation, Sample, UnitGroup
 
 _LANGUAGE = 1
-"""The purpose of the random stream, so that words and drawing never share one."""
+"""Purpose number of the random stream, so that words and drawing have different streams."""
 
 
 def scene_sample(scene: Scene) -> Sample:
-    """Everything that is known about a scene; instance *i* is its thing *i*.
+    """Return the sample of a scene; instance *i* is ``scene.things[i]``.
 
-    Words are drawn from the scene's own seed: the same scene always gives the same sample.
+    Words are drawn with the scene's seed, so the same scene always gives the same sample.
     """
     dice = scene_dice(
         scene.seed, scene.index, level=scene.level, split=scene.split, purpose=_LANGUAGE
@@ -55,7 +55,7 @@ def scene_sample(scene: Scene) -> Sample:
 
 
 def composite(instances: tuple[Instance, ...], indices: tuple[int, ...]) -> UnitGroup:
-    """Box and mask of each instance, from the left."""
+    """Return box and mask of each instance, from the left."""
     ordered = sorted(indices, key=lambda index: _place(instances[index].box))
     return UnitGroup(
         ("box", "mask"),
@@ -69,7 +69,7 @@ def _place(box: Box) -> tuple[float, float]:
 
 def _instance(scene: Scene, index: int) -> Instance:
     thing = scene.things[index]
-    # A figure's colour and texture are those of its shirt, not of the figure.
+    # a figure's colour and texture are those of its shirt
     words = (thing.color, thing.size, thing.texture, thing.symbol)
     if thing.kind == "figure":
         words = (thing.size, f"{thing.color} shirt", f"{thing.texture} shirt", "")

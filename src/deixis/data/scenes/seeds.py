@@ -1,4 +1,4 @@
-"""Random draws that depend on nothing but numbers in the call."""
+"""Random draws that depend only on the numbers in the call."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -14,9 +14,9 @@ _BLOCK = 256
 
 
 class Dice:
-    """Draws from one random stream, cheap when taken one at a time.
+    """Draws single values from one random stream.
 
-    NumPy's generators cost microseconds a call; a scene needs hundreds of single draws.
+    A call of a NumPy generator takes microseconds, and a scene needs hundreds of single draws.
     """
 
     __slots__ = ("_generator", "_values")
@@ -26,29 +26,29 @@ class Dice:
         self._values: list[float] = []
 
     def unit(self) -> float:
-        """A number in [0, 1)."""
+        """Return a number in [0, 1)."""
         if not self._values:
             self._values = self._generator.random(_BLOCK).tolist()
         return self._values.pop()
 
     def uniform(self, low: float, high: float) -> float:
-        """A number in [low, high)."""
+        """Return a number in [low, high)."""
         return low + (high - low) * self.unit()
 
     def whole(self, low: int, high: int) -> int:
-        """A whole number from ``low`` to ``high``, both included."""
+        """Return an integer from ``low`` to ``high``, both included."""
         return low + int((high - low + 1) * self.unit())
 
     def chance(self, probability: float) -> bool:
-        """True with ``probability``."""
+        """Return True with ``probability``."""
         return self.unit() < probability
 
     def pick(self, items: Sequence[Item]) -> Item:
-        """One of ``items``, each equally likely."""
+        """Return one of ``items``, each equally likely."""
         return items[int(len(items) * self.unit())]
 
     def weighted(self, weights: dict[Item, float]) -> Item:
-        """One key of ``weights``, as likely as its weight is large."""
+        """Return a key of ``weights`` with probability proportional to its weight."""
         rest = self.unit() * sum(weights.values())
         chosen = next(iter(weights))
         for item, weight in weights.items():
@@ -59,13 +59,13 @@ class Dice:
         return chosen
 
     def shuffled(self, items: Sequence[Item]) -> list[Item]:
-        """``items`` in random order."""
+        """Return ``items`` in random order."""
         keyed = [(self.unit(), position) for position in range(len(items))]
         return [items[position] for _, position in sorted(keyed)]
 
 
 def scene_dice(seed: int, index: int, *, level: str, split: str, purpose: int = 0) -> Dice:
-    """The random stream of one scene; no two argument tuples share a stream.
+    """Return the random stream of one scene; different arguments give different streams.
 
     Raises:
         GeometryError: The seed or index is negative, or the level or split is unknown.
@@ -76,7 +76,7 @@ def scene_dice(seed: int, index: int, *, level: str, split: str, purpose: int = 
         raise GeometryError(f"unknown scene level {level!r}: expected one of {', '.join(LEVELS)}")
     if split not in SPLITS:
         raise GeometryError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
-    # A number of two words would otherwise shift the words after it and could meet another tuple.
+    # two words for every number, so that different tuples never give the same words
     words = [part for value in (seed, index) for part in _words(value)]
     return Dice([*words, purpose, LEVELS.index(level), SPLITS.index(split)])
 

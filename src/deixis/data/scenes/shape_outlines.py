@@ -1,7 +1,7 @@
 """Shapes as signed distances: negative inside, zero on the edge.
 
-Coordinates are relative to the middle, x to the right and y downwards, with the longest half-side
-at 1. Distances need to be exact only near the edge, where they become soft borders.
+Coordinates are relative to the centre, x to the right and y downwards, with the longest half-side
+at 1. Distances are exact only near the edge, where they make soft borders.
 """
 
 from collections.abc import Callable
@@ -25,10 +25,10 @@ magnitude: Callable[[Field], Field] = np.abs
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How to draw one shape: its distance, its half-sides and how far it may be turned.
+    """The distance function, half-sides and allowed rotations of a shape.
 
-    ``quarter_turns`` are the whole turns by 90 degrees after which the word still fits;
-    ``tilt`` is the further turn either way, in radians.
+    ``quarter_turns`` are the rotations in units of 90 degrees after which the class name still fits;
+    ``tilt`` is the largest further rotation in either direction, in radians.
     """
 
     distance: ShapeDistance
@@ -39,9 +39,9 @@ class Shape:
 
 
 def wave(turns: Float32[ndarray, "*size"]) -> Float32[ndarray, "*size"]:
-    """A smooth wave from -1 to 1 whose period is 1.
+    """Return a smooth wave from -1 to 1 with period 1.
 
-    Made of products alone, as a machine's sine may differ in its last bit from another's.
+    It uses only products, as the last bit of a sine differs between machines.
     """
     phase = turns - np.rint(turns)
     return np.asarray(np.float32(16.0) * phase * (np.float32(0.5) - magnitude(phase)))
@@ -70,8 +70,8 @@ def triangle(x: Field, y: Field) -> Field:
 def star(x: Field, y: Field) -> Field:
     """Distance to a five-pointed star.
 
-    The five lines that make a pentagram leave a point inside it outside at most one of them, so
-    the second largest of the five line distances is negative exactly inside.
+    A point is inside a pentagram if it is outside at most one of its five lines, so the second
+    largest of the five line distances is negative exactly inside.
     """
     y = y - np.float32(0.095)
     largest = -y - np.float32(0.36)
@@ -185,7 +185,7 @@ def capsule(
 
 
 def balloon(x: Field, y: Field) -> Field:
-    """Distance to a balloon on a string whose end lies at the bottom."""
+    """Distance to a balloon on a string that ends at the bottom."""
     body = ellipse(x, y + np.float32(0.42), 0.47, 0.57)
     knot = larger(magnitude(x) - (y - np.float32(0.08)) * np.float32(0.5), y - np.float32(0.26))
     string = larger(
@@ -195,7 +195,7 @@ def balloon(x: Field, y: Field) -> Field:
 
 
 def flag(x: Field, y: Field) -> Field:
-    """Distance to a waving flag on a pole whose end lies at the bottom left."""
+    """Distance to a waving flag on a pole that ends at the bottom left."""
     pole = rectangle(x, y, -0.62, -1.0, -0.52, 1.0)
     waved = y + np.float32(0.07) * wave(x * np.float32(0.75))
     cloth = rectangle(x, waved, -0.56, -0.90, 0.62, -0.10)
@@ -203,7 +203,7 @@ def flag(x: Field, y: Field) -> Field:
 
 
 def umbrella(x: Field, y: Field) -> Field:
-    """Distance to an open umbrella whose handle ends at the bottom."""
+    """Distance to an open umbrella with a handle that ends at the bottom."""
     dome = circle(x, y)
     scallop = np.float32(0.07) * wave(x * np.float32(2.25) + np.float32(0.25))
     canopy = larger(dome, y + np.float32(0.08) - scallop)

@@ -1,8 +1,8 @@
-"""Fixed benchmarks on drawn scenes, split as the RefCOCO family is.
+"""Fixed benchmarks on drawn scenes, with the splits of the RefCOCO family.
 
-Each of the three sets (``location``, ``appearance``, ``long``) has a ``train``, a ``val`` and
-two test splits: ``testA`` asks for figures, ``testB`` for everything else. Scenes of one split
-are never drawn for another, and training draws none of the seeds that are used here.
+Each of the three sets (``location``, ``appearance``, ``long``) has a ``train``, a ``val`` and two
+test splits: ``testA`` asks for figures, ``testB`` for other classes. Splits share no scenes, and
+training uses none of the seeds of this module.
 """
 
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ from deixis.errors import BenchmarkError
 from deixis.structures import Expression, Sample
 
 FAMILIES = ("location", "appearance", "long", "several", "absent")
-"""What can be asked for: one thing in three kinds of words, several things, or nothing."""
+"""Families of expressions: three for one instance, one for several, one for none."""
 
 BENCHMARK_SPLITS = ("train", "val", "testA", "testB")
 BENCHMARK_SEED = 20_240_613
 """The seed of every benchmark scene."""
 
 PER_SCENE = 2
-"""Most expressions of one scene in a set, so that no scene weighs much."""
+"""Most expressions of one scene in a set, which limits the weight of a scene."""
 
 
 def scene_expressions(
@@ -30,9 +30,9 @@ def scene_expressions(
 ) -> Iterator[tuple[Sample, Expression]]:
     """Yield pairs of a sample and one of its expressions, without end.
 
-    The same arguments always give the same pairs. ``testA`` gives figures as targets, ``testB``
-    other things; the other splits give both. Sets ``several`` and ``absent`` have no such
-    difference, only other scenes.
+    The same arguments always give the same pairs. Targets are figures in ``testA``, other classes in
+    ``testB`` and both in the other splits. For the sets ``several`` and ``absent``, the test splits
+    differ only in their scenes.
 
     Raises:
         BenchmarkError: The set or the split is unknown.
@@ -53,7 +53,7 @@ def _pairs(
         scene = draw_scene(seed, index, level=level, split=split)
         has_figure = any(thing.name == FIGURE for thing in scene.things)
         if family in {"location", "appearance", "long"} and split == "testA" and not has_figure:
-            # Nothing in the scene can be a target; its words need not be found.
+            # no instance of the scene can be a target, so skip the search for words
             continue
         sample = scene_sample(scene)
         chosen = [

@@ -1,4 +1,4 @@
-"""Things on their way to the canvas: what is to be drawn, and drawn layers of it."""
+"""Drafts of instances to draw, and their drawn layers."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,7 +22,7 @@ Rgb = tuple[float, float, float]
 
 @dataclass(slots=True)
 class Pose:
-    """Joint angles and looks of a figure; angles in radians from hanging down, outwards positive."""
+    """Joint angles and appearance of a figure; angles in radians from vertical, outwards positive."""
 
     shoulders: tuple[float, float]
     elbows: tuple[float, float]
@@ -34,10 +34,11 @@ class Pose:
 
 @dataclass(slots=True)
 class Draft:
-    """One thing as planned: words, place and looks; positions in pixels of the canvas.
+    """The plan of one instance: attributes, position and appearance, in pixels of the canvas.
 
-    ``extent`` is the longest side; ``nearness`` the thing's distance as a share of that of the
-    ground it stands on; ``shadow`` whether it stands there itself. ``holder`` and the like are indices of drafts.
+    ``extent`` is the longest side. ``nearness`` is the instance's distance as a share of the distance
+    of the ground below it. ``shadow`` is true if it stands on the ground. ``holder`` and similar
+    fields are indices of drafts.
     """
 
     kind: ThingKind
@@ -63,16 +64,16 @@ class Draft:
 
     @property
     def half_size(self) -> tuple[float, float]:
-        """Half-width and half-height before turning, in pixels."""
+        """Half-width and half-height before rotation, in pixels."""
         width, height = half_sides(self)
         return width * self.extent / 2, height * self.extent / 2
 
 
 @dataclass(slots=True)
 class Layer:
-    """Pixels of one thing at one depth, cut to the canvas.
+    """Pixels of one instance at one depth, clipped to the canvas.
 
-    ``alpha`` is how much each pixel of the window is covered, ``paint`` its colour by channel.
+    ``alpha`` is the coverage of each pixel of the window, ``paint`` its colour by channel.
     """
 
     owner: int
@@ -87,14 +88,14 @@ class Layer:
 CONTAINER_HALF_HEIGHT = {"box": 0.62, "bowl": 0.48, "basket": 0.66}
 SURFACE_HALF_HEIGHT = {"table": 0.52, "shelf": 0.26, "mat": 0.40}
 BACK_DEPTH = 1.012
-"""How much farther the back of a container is than its front, as a factor."""
+"""Ratio of the distance of a container's back to that of its front."""
 
 FIGURE_HALF_WIDTH = 0.42
 GLYPH_HALF_WIDTH = 0.72
 
 
 def half_sides(draft: Draft) -> tuple[float, float]:
-    """Half-sides of a draft before turning, where the longest side is 2."""
+    """Return the half-sides of a draft before rotation, with the longest side scaled to 2."""
     if draft.kind == "shape":
         shape = SHAPE_TABLE[draft.name]
         return shape.half_width, shape.half_height
@@ -109,7 +110,7 @@ def half_sides(draft: Draft) -> tuple[float, float]:
 
 @dataclass(slots=True)
 class Window:
-    """A rectangle of canvas pixels with the coordinates of their middles relative to a thing."""
+    """A rectangle of canvas pixels, with their centres in the coordinates of an instance."""
 
     left: int
     top: int
@@ -121,9 +122,9 @@ class Window:
 def window(
     draft: Draft, canvas: tuple[int, int], reach: tuple[float, float, float, float] | None = None
 ) -> Window | None:
-    """The pixels around a draft, with coordinates turned and scaled to its own; None off-canvas.
+    """Return the window of a draft in the draft's coordinates; None if it is outside the canvas.
 
-    ``reach`` (left, top, right, bottom, in the thing's coordinates) bounds what will be drawn.
+    ``reach`` (left, top, right, bottom, in the draft's coordinates) bounds the drawing.
     """
     height, width = canvas
     scale = draft.extent / 2
@@ -162,7 +163,7 @@ def finish(
     *,
     rim: float = 0.38,
 ) -> Layer:
-    """A layer from a signed distance and colours: soft edge, darker rim, light from above."""
+    """Return a layer from a signed distance and colours: soft edge, darker rim, light from above."""
     pixels = distance * np.float32(place.scale)
     alpha = np.minimum(np.maximum(np.float32(0.5) - pixels, np.float32(0.0)), np.float32(1.0))
     width = np.float32(min(2.2, max(0.9, place.scale * 0.055)))
@@ -173,11 +174,11 @@ def finish(
 
 
 def patterned(draft: Draft, place: Window) -> Float32[ndarray, "channels rows columns"]:
-    """Colours of a thing: one, or stripes or dots of two tones of one hue."""
+    """Return the colours of an instance: one, or stripes or dots in two tones of one hue."""
     base = np.array(draft.rgb, np.float32)[:, None, None]
     if draft.texture == "plain":
         return base
-    # At least two and a half pixels to a stripe, or the texture would not be seen.
+    # stripes need at least two and a half pixels to be visible
     period = max(5.0 / place.scale, 0.40 if draft.texture == "striped" else 0.46)
     if draft.texture == "striped":
         turns = (place.x * np.float32(0.5) + place.y * np.float32(0.866)) * np.float32(1 / period)
@@ -196,7 +197,7 @@ def patterned(draft: Draft, place: Window) -> Float32[ndarray, "channels rows co
 
 
 def draw_shape(draft: Draft, owner: int, canvas: tuple[int, int]) -> list[Layer]:
-    """The layer of a shape, letter or digit."""
+    """Return the layer of a shape, letter or digit."""
     place = window(draft, canvas)
     if place is None:
         return []
@@ -208,7 +209,7 @@ def draw_shape(draft: Draft, owner: int, canvas: tuple[int, int]) -> list[Layer]
 
 
 def draw_container(draft: Draft, owner: int, canvas: tuple[int, int]) -> list[Layer]:
-    """The inner back and the front of a container; what is inside comes between them."""
+    """Return the layers of a container's back and front; its contents are drawn between them."""
     place = window(draft, canvas)
     if place is None:
         return []
@@ -239,7 +240,7 @@ def draw_container(draft: Draft, owner: int, canvas: tuple[int, int]) -> list[La
 
 
 def draw_surface(draft: Draft, owner: int, canvas: tuple[int, int]) -> list[Layer]:
-    """The layer of a table, shelf or mat; what is on it lies nearer."""
+    """Return the layer of a table, shelf or mat; instances on it are nearer."""
     place = window(draft, canvas)
     if place is None:
         return []
@@ -274,7 +275,7 @@ def draw_surface(draft: Draft, owner: int, canvas: tuple[int, int]) -> list[Laye
 def limb(
     place: Window, start: tuple[float, float], end: tuple[float, float], radius: float
 ) -> tuple[slice, slice, Field]:
-    """A capsule on the smallest part of an upright window that holds it, with that part."""
+    """Return a capsule's distance on the smallest part of a window around it, and that part."""
     columns, rows = place.x[0], place.y[:, 0]
     margin = radius + 1.5 / place.scale
     first = int(np.searchsorted(columns, min(start[0], end[0]) - margin))

@@ -1,4 +1,4 @@
-"""The words of the drawn world: what things are called and how large a size is."""
+"""The vocabulary of drawn scenes: class names, colours, textures and sizes."""
 
 LEVELS = ("plain", "standard", "hard")
 SPLITS = ("train", "val", "testA", "testB", "test")
@@ -28,7 +28,7 @@ HOLDABLES = ("balloon", "flag", "umbrella")
 FIGURE = "person"
 
 LETTERS = tuple("ABCDEFGHJKLMNPRTUVWXY")
-"""Without I, O, Q, S and Z, which a drawn digit or another letter can pass for."""
+"""Without I, O, Q, S and Z, which look like a digit or another letter."""
 
 DIGITS = tuple("0123456789")
 
@@ -42,7 +42,7 @@ NAMES = (
     "letter",
     "digit",
 )
-"""Every class name that a thing can have."""
+"""All class names."""
 
 COLOR_VALUES: dict[str, tuple[int, int, int]] = {
     "red": (214, 38, 42),
@@ -65,7 +65,7 @@ TONE_VALUES: dict[str, tuple[int, int, int]] = {
     "pink": (198, 70, 134),
     "black": (136, 136, 142),
 }
-"""The second tone of stripes and dots: the same hue, so that the colour word stays decidable."""
+"""The second tone of stripes and dots, of the same hue, so that the colour word is unambiguous."""
 
 SIZE_RANGES: dict[str, dict[str, tuple[float, float]]] = {
     "shape": {"small": (0.07, 0.11), "medium": (0.14, 0.20), "large": (0.25, 0.36)},
@@ -75,11 +75,11 @@ SIZE_RANGES: dict[str, dict[str, tuple[float, float]]] = {
     "container": {"small": (0.19, 0.23), "medium": (0.29, 0.34), "large": (0.43, 0.50)},
     "surface": {"small": (0.22, 0.26), "medium": (0.33, 0.39), "large": (0.49, 0.58)},
 }
-"""Longest side of a thing of each kind, as a fraction of the picture's long side.
+"""Longest side of an instance of each kind, as a fraction of the picture's long side.
 
-A size word compares a thing with others of its kind: a small person is taller than a small
-circle. Ranges of one kind never touch.
+A size word compares an instance with others of its kind: a small person is taller than a small
+circle. The ranges of a kind do not touch.
 """
 
 TINY_RANGE = (0.04, 0.055)
-"""Small shapes at level ``hard`` may be this small; they are always plain."""
+"""Sizes of tiny shapes at level ``hard``, which are always plain."""

@@ -1,4 +1,4 @@
-"""Readers of annotation formats: files to samples, one format a file."""
+"""Readers of annotation formats, one format per file."""
 
 from deixis.data.sources.base import REASONS, BadRecord, Part, Reading, RecordProblem, Source
 from deixis.data.sources.registry import (

@@ -1,9 +1,9 @@
-"""What a reader of annotations is: records of files to parts, parts of an image to a sample.
+"""The interface of readers: they split files into parts and make a sample from an image's parts.
 
-Reading is cut in two, so that a file of any size can be read on any number of machines. `parts`
-goes through the files once, knows nothing but which image each record belongs to, and keeps nothing.
-The engine sorts the parts by image. `sample` is pure: it takes the parts of one image and gives what
-is sound, and says of the rest what is wrong with it.
+Reading has two steps, so that files of any size can be read on several machines. `parts` goes through
+the files once in constant memory and only finds the image of each record. The engine sorts the parts
+by image. `sample` is pure: it makes a sample from the parts of one image, and lists the records that
+it cannot use with the reasons.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,15 +48,15 @@ REASONS: dict[str, str] = {
     "decoder_crash": "reading an image ended the process that read it",
     "code_error": "an error that no reader expected; it counts apart",
 }
-"""Why something was quarantined: every code that there is."""
+"""The meaning of every code in the quarantine table."""
 
 
 class Part(NamedTuple):
-    """One record of a file, on its way to its image.
+    """One record of a file, with the key of its image.
 
-    ``key`` names the image. Parts of an image are sorted by ``kind`` and ``order``, so ``order``
-    must not depend on where in a file a record stands; ``place`` says that, for people. ``payload``
-    is the record as it was written, mostly JSON.
+    Parts of an image are sorted by ``kind`` and ``order``, so ``order`` must not depend on the position
+    in the file. ``place`` is the position in the file for messages. ``payload`` is the original text
+    of the record, mostly JSON.
     """
 
     key: str
@@ -77,7 +77,7 @@ class RecordProblem:
 
 @dataclass(frozen=True, slots=True)
 class PassedOver:
-    """A sound record that is of no use here, such as one about no image; it is counted by ``rule``."""
+    """A valid record that is not used, such as one without an image; it is counted by ``rule``."""
 
     rule: str
 
@@ -86,7 +86,7 @@ NO_IMAGE = PassedOver("about_no_image")
 
 
 class BadRecord(AnnotationError):  # noqa: N818
-    """Raised inside readers: this record cannot be used, for this reason."""
+    """A record cannot be used; ``code`` is the reason. Raised inside readers."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"{code}: {detail}")
@@ -100,7 +100,7 @@ class BadRecord(AnnotationError):  # noqa: N818
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What became of the parts of one image.
+    """The result of reading the parts of one image.
 
     Without a sample the whole image cannot be used. With one, ``faults`` were left out of it, and it
     is not exhaustive any more. ``notes`` counts what was normalised by a documented rule.
@@ -117,7 +117,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What its samples are called after; unique in a build."""
+        """The name of the source, unique in a build; sample ids begin with it."""
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -134,4 +134,4 @@ class Source(Protocol):
         """
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of all parts of one image, sorted; pure, and never raises for bad records."""
+        """Make a sample from all sorted parts of one image; pure, and never raises for bad records."""

@@ -1,15 +1,15 @@
-"""COCO: instances, keypoints, captions, and what keeps to their form (LVIS, Objects365, COCO-REM).
+"""COCO: instances, keypoints, captions, and similar formats (LVIS, Objects365, COCO-REM).
 
-Each of the files may be missing but one. Boxes are ``[x, y, width, height]``, keypoints come in the
-order that their category declares. Panoptic files are another reader (`deixis.data.sources.panoptic`).
+At least one of the files has to exist. Boxes are ``[x, y, width, height]``; keypoints have the order
+of their category. `deixis.data.sources.panoptic` reads panoptic files.
 Roboflow's export has a folder for each split (``train``, ``valid``, ``test``), which holds
 ``_annotations.coco.json`` and the images.
 
-A category is known to be absent from an image where nothing of it was left out, where the file has
-annotations of it in other images (nobody may have looked for a category that the file only lists),
-and where no related category is present: one that it names as its ``supercategory``, one that names
-it, or one that is spelled in another way. Related categories that are present are not counted either;
-notes count those that are not denied (``group_not_denied``).
+A category is absent from an image if none of its annotations was left out, if the file has annotations
+of it in other images (annotators may not have looked for a category that the file only lists), and if
+no related category is present: its ``supercategory``, a category that names it as such, or another
+spelling. Related categories that are present are not counted, either; the note ``group_not_denied``
+counts those that are not denied.
 
 An annotation with ``ignore`` or ``difficult`` has the attribute ``difficult`` (`MARKERS`); one that
 says ``isgroupof`` or the like is a crowd. The same box given twice counts once (``box_twice``).
@@ -58,9 +58,9 @@ _ANNOTATION, _CAPTION, _IMAGE, _KEYPOINTS = "annotation", "caption", "image", "k
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A category of a file: its name, and names of its keypoints where it has any.
+    """A category of a file, with its name and the names of its keypoints, if it has any.
 
-    ``group`` is the supercategory; ``labelled`` says that the file has annotations of it.
+    ``group`` is the supercategory; ``labelled`` is true if the file has annotations of the category.
     """
 
     name: str
@@ -71,10 +71,10 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class Coco:
-    """Files of COCO's form about the images of one folder.
+    """Files in COCO's format about the images of one folder.
 
-    ``categories`` maps ids to what they mean; `open_coco` reads them. ``exhaustive`` says that every
-    thing of every category is annotated; LVIS, for one, is not.
+    ``categories`` maps ids to categories; `open_coco` reads them. ``exhaustive`` is true if every
+    instance of every category is annotated, which is false for LVIS.
     """
 
     name: str
@@ -119,7 +119,7 @@ class Coco:
                     yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image and what its annotations say."""
+        """Make a sample from an image and what its annotations say."""
         images = [part for part in parts if part.kind == _IMAGE]
         if not images:
             return Reading(None, (RecordProblem("unknown_image", f"image {key}", parts[0].place),))
@@ -141,7 +141,7 @@ class Coco:
                     captions.append(GroundedText(text_field(record(part), "caption")))
                 except BadRecord as error:
                     found.remark(error, part.place)
-        # people whose keypoints are annotated and who are in no instances file
+        # people with keypoints who are not in the instances file
         for part in joints.values():
             self._add(part, part, size, found, "")
         left_out = found.left_out(self.taxonomy)
@@ -165,7 +165,7 @@ class Coco:
     def _add(
         self, part: Part, joints: Part | None, size: ImageSize, found: Inventory, previous: str
     ) -> None:
-        """Add an annotation; one that cannot be used may have been a thing of its category."""
+        """Add an annotation; an unusable one may have been an instance of its category."""
         category: str | None = None
         try:
             fields = record(part)
@@ -176,7 +176,7 @@ class Coco:
             found.problem(error, part.place, category=category)
 
     def _absent(self, instances: Sequence[Instance], left_out: LeftOut) -> tuple[str, ...]:
-        """Categories of the file that the image is known to have nothing of."""
+        """Return the absent categories of the image."""
         if left_out.unknown:
             return ()
         doubtful = {instance.category for instance in instances}
@@ -211,7 +211,7 @@ class Coco:
     ) -> Instance:
         category = self._category(fields)
         segmentation = fields.get("segmentation")
-        # an empty list is how some files say that there is none
+        # some files write an empty list for a missing mask
         mask = read_mask(segmentation, size) if segmentation not in (None, []) else None
         box_values = fields.get("bbox")
         if box_values is not None:
@@ -269,11 +269,11 @@ def open_coco(
 
     A folder holds ``annotations/{instances,person_keypoints,captions}_SPLIT.json`` and the images in
     ``images/SPLIT``, ``SPLIT`` or ``images``; or ``SPLIT/_annotations.coco.json`` with the images
-    beside it, as Roboflow exports it. A file's images lie in the folder that is given, else in the
+    beside it, as Roboflow exports it. A file's images are in the given folder, else in the
     file's own or the one above.
 
     Raises:
-        AnnotationError: Nothing of that kind is there, or there are several splits and none is named.
+        AnnotationError: No such file exists, or several splits exist and none is selected.
     """
     if path.is_file():
         found = {"instances": path}
@@ -300,7 +300,7 @@ def open_coco(
 
 
 def _folder_of(places: Sequence[Path], file: Path) -> Path:
-    """The folder that the names of a file's first images start from; else the first that is there."""
+    """Return the folder that contains a file's first images; else the first that exists."""
     if len(places) > 1:
         names = islice(list_elements(file, ("images",)), _LOOKED_AT)
         for element in names:
@@ -315,14 +315,14 @@ def _folder_of(places: Sequence[Path], file: Path) -> Path:
 
 
 def _split_of(path: Path) -> str:
-    """The split of a file, by its name or, where Roboflow wrote it, by its folder's."""
+    """Return the split of a file, by its name or, where Roboflow wrote it, by its folder's."""
     if path.name == ROBOFLOW:
         return path.parent.name if path.parent.name in ROBOFLOW_SPLITS else ""
     return path.stem.partition("_")[2]
 
 
 def _found(path: Path, split: str) -> tuple[dict[str, Path], str, Path]:
-    """The files of a folder by kind, their split, and the folder that the images start from."""
+    """Return the files of a folder by kind, their split, and the folder that the images start from."""
     folder = path / "annotations" if (path / "annotations").is_dir() else path
     splits = sorted(
         {
@@ -401,7 +401,7 @@ def _category(value: object) -> tuple[int, Category]:
     fields = as_object(value, "category")
     joints = fields.get("keypoints") or []
     names = tuple(as_text(joint, "keypoint") for joint in as_list(joints, "keypoints"))
-    # file names do not like blanks, sentences do
+    # class names in files have underscores instead of blanks
     name = text_field(fields, "name").replace("_", " ")
     group = fields.get("supercategory")
     above = group if isinstance(group, str) and not isinstance(group, Unparsed) else ""

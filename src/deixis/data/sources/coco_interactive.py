@@ -6,9 +6,9 @@ COCO's annotations, each with four prompts ``point_visual_prompt_mask``, ``scrib
 
 Each prompt is the ``region`` of a question of kind ``prompt_point`` (``prompt_scribble``, ``prompt_box``,
 ``prompt_mask``) about its instance. A point that is one pixel becomes the middle of it, a box that
-fills its pixels a box; everything else stays the mask that it is, since an object of several pieces
+fills its pixels a box; everything else stays a mask, since an object of several pieces
 has several points. A prompt without pixels, which the script makes of thin objects, is left out and
-counted as note ``prompt_empty``. Tried on files written to the published format.
+counted as note ``prompt_empty``. Tested with files written in the published format.
 """
 
 from collections.abc import Iterator, Sequence
@@ -61,7 +61,7 @@ class CocoInteractive:
         return Part(as_key(required(info, "id"), "id"), "image", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its annotations and how they are marked."""
+        """Make a sample from an image, its annotations and how they are marked."""
         place = parts[0].place
         if len(parts) > 1:
             return Reading(
@@ -134,12 +134,12 @@ def _region(mask: Mask, kind: str) -> Region:
 def open_coco_interactive(
     path: Path, *, name: str = "coco_interactive", images: Path | None = None, split: str = "val"
 ) -> CocoInteractive:
-    """Take ``coco_interactive_SPLIT_psalm.json``, or the folder that it is in.
+    """Open ``coco_interactive_SPLIT_psalm.json``, or the folder that it is in.
 
-    Images lie in the folder that is given, else in ``SPLIT2017`` beside the file, else with it.
+    Images are in the given folder, else in ``SPLIT2017`` beside the file, else with it.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file does not exist.
     """
     file = the_file(path, f"coco_interactive_{split}_psalm.json")
     images = images or first_folder(file.parent / f"{split}2017", file.parent)

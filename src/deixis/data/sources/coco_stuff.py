@@ -1,11 +1,11 @@
 """COCO-Stuff: the stretches of stuff in COCO's images, in the form of its instances files.
 
-Read as COCO's instances are (`deixis.data.sources.coco`), with these differences. Every annotation has
-the attribute ``stuff``, and is no crowd whatever the file says. Names are freed of what only
-COCO means by them, as those of its panoptic files are. The class ``other`` is what no class of stuff
-covers, things mostly: its annotations are left out, which notes count as ``stuff_other``.
+The files are read like COCO's instances (`deixis.data.sources.coco`), with these differences. Every
+annotation has the attribute ``stuff`` and is never a crowd. COCO's technical endings of names are
+removed, as for its panoptic files. The class ``other`` covers everything outside the stuff classes,
+mostly countable instances: its annotations are left out and counted as the note ``stuff_other``.
 
-Tried on files written to the published format.
+Tested with files written in the published format.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +42,7 @@ class CocoStuff:
         return self._coco().parts()
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image and the stuff in it."""
+        """Make a sample from an image and the stuff in it."""
         reading = self._coco().sample(key, parts)
         if reading.sample is None:
             return reading
@@ -54,9 +54,9 @@ class CocoStuff:
         )
         left_out = len(found) - len(kept)
         notes = (("stuff_other", left_out),) if left_out else ()
-        # nobody asks how many walls there are
+        # stuff is not countable
         before = reading.sample.left_out
-        # "other" is no class, so nothing of one is missing
+        # "other" is not a class, so leaving it out makes no class incomplete
         lost = replace(before, categories=before.categories - {OTHER})
         sample = replace(reading.sample, instances=kept, absent_categories=(), left_out=lost)
         return Reading(sample, reading.problems, (*reading.notes, *notes))
@@ -75,10 +75,10 @@ class CocoStuff:
 def open_coco_stuff(
     path: Path, *, name: str = "coco_stuff", split: str = "", images: Path | None = None
 ) -> CocoStuff:
-    """Take ``stuff_SPLIT.json``, or the folder that holds it or its ``annotations``.
+    """Open ``stuff_SPLIT.json``, or the folder that holds it or its ``annotations``.
 
     Raises:
-        AnnotationError: Nothing of that kind is there, or there are several splits and none is named.
+        AnnotationError: No such file exists, or several splits exist and none is selected.
     """
     file = path if path.is_file() else _file(path, split)
     found = open_coco(file, name=name, split=split or file.stem.removeprefix("stuff_"))

@@ -16,15 +16,15 @@ Of ``image`` these are used: ``name``, ``width``, ``height`` and ``subset`` (as 
 ``occluded`` is the attribute of that name (`MARKERS`). Attributes of a shape are words of it: the value
 of a ``select`` or ``radio``, the name of a ``checkbox`` that is set; numbers and texts are counted and
 left out. Classes are the file's labels but those of a skeleton's points. A class that an image has nothing of
-is absent from it, unless no image of the file has any: nobody may have looked for it. An image of which a shape was left out is not exhaustive.
+is absent from it, unless no image of the file has any: annotators may not have looked for it. An image of which a shape was left out is not exhaustive.
 
 **Video.** A frame is a picture ``frame_000012`` (`frames` says how it is called) in the folder of the
 images; its size is ``original_size`` of the file. Shapes that are ``outside`` are not there. CVAT writes
 every frame of a track; where a file has key frames alone, frames between two of them, and after a last
-one that is not ``outside``, miss that thing: they are not exhaustive (``frame_between_key_frames``).
+one that is not ``outside``, miss that instance: they are not exhaustive (``frame_between_key_frames``).
 Frames without any shape of any track are in no record and give no sample.
 
-Tried on files written to the published format.
+Tested with files written in the published format.
 """
 
 import re
@@ -126,7 +126,7 @@ class Cvat:
             except BadRecord as error:
                 yield error.problem(place)
                 if tag == "track":
-                    # nobody knows in which frames that thing is
+                    # the frames of the instance are unknown
                     gaps.append((-1, _FRAME_LIMIT))
                 continue
             gaps += _gaps(shapes)
@@ -151,7 +151,7 @@ class Cvat:
         return Part(key, _IMAGE, "", place, ET.tostring(element, encoding="unicode"))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, or of a frame and the shapes on it."""
+        """Make a sample from an image, or from a frame and its shapes."""
         place = parts[0].place
         try:
             if parts[0].kind == _IMAGE:
@@ -202,7 +202,7 @@ class Cvat:
 
 
 class _Tracked(NamedTuple):
-    """A shape of a track: its frame and XML; without text it is not there, with a fault not sound."""
+    """A shape of a track: frame and XML; no text means that it is outside, a fault that it is invalid."""
 
     frame: int
     outside: bool
@@ -235,7 +235,7 @@ def _tracked(track: ET.Element) -> Iterator[_Tracked]:
 
 
 def _gaps(shapes: Sequence[_Tracked]) -> Iterator[tuple[int, int]]:
-    """Open intervals of frames in which a thing is, and has no shape."""
+    """Yield open intervals of frames in which an instance is present without a shape."""
     known = sorted({(one.frame, one.outside) for one in shapes})
     for (frame, outside), (following, _) in pairwise(known):
         if not outside and following > frame + 1:
@@ -245,7 +245,7 @@ def _gaps(shapes: Sequence[_Tracked]) -> Iterator[tuple[int, int]]:
 
 
 def _merged(gaps: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Open intervals that hold the same frames and do not overlap."""
+    """Return open intervals that hold the same frames and do not overlap."""
     made: list[tuple[int, int]] = []
     for first, last in sorted(gaps):
         # frames are whole: between 3 and 5, and 4 and 6, lie 4 and 5
@@ -277,7 +277,7 @@ class _Joints(NamedTuple):
 
 
 class _Shapes:
-    """The shapes of one picture while they are read."""
+    """Collects the shapes of one picture."""
 
     def __init__(self, size: ImageSize, labels: dict[str, Label], found: Inventory) -> None:
         self.size = size
@@ -451,18 +451,18 @@ def open_cvat(
     split: str = "",
     exhaustive: bool = True,
 ) -> Cvat:
-    """Take an export of CVAT: ``annotations.xml`` and the folder ``images`` beside it.
+    """Open an export of CVAT: ``annotations.xml`` and the folder ``images`` beside it.
 
     Args:
         path: The file, or the folder that holds it.
-        name: What the samples are called after.
-        images: The folder of the pictures, where it is not ``images``.
+        name: Name of the source; sample ids begin with it.
+        images: The folder of the pictures, if it is not ``images``.
         frames: How a video's frames are called, without their ending.
         split: The split of all images that are in no ``subset``.
-        exhaustive: Every thing of the labels is annotated.
+        exhaustive: All instances of the labels are annotated.
 
     Raises:
-        AnnotationError: There is no such file, it is not CVAT's, or ``frames`` has no place for a
+        AnnotationError: The file does not exist, it is not CVAT's, or ``frames`` has no place for a
             number.
     """
     file = path / "annotations.xml" if path.is_dir() else path
@@ -494,7 +494,7 @@ def open_cvat(
 def _labels(meta: ET.Element) -> dict[str, Label]:
     made: dict[str, Label] = {}
     for element in meta.iter("label"):
-        # points of a skeleton are no things
+        # points of a skeleton are not instances
         if element.find("parent") is not None:
             continue
         name = as_text(element.findtext("name") or "", "label")

@@ -13,7 +13,7 @@ is how pairs are listed and what a value means:
 - Drawn scenes: ``SPLIT.json`` with ``scale`` and ``pairs``, metres times the scale.
 
 Depth is read when a sample is made, of images within the limits of images. An image of another size
-than its depth map is quarantined. Tried on what deixis exports, and on files written to the published
+than its depth map is quarantined. Tested with files that deixis exports, and on files written to the published
 formats.
 """
 
@@ -84,7 +84,7 @@ class DepthPairs:
             yield from _line_pairs(self.listing)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image and its depth map, which is read now."""
+        """Make a sample from an image and its depth map, which is read now."""
         place = parts[0].place
         if len(parts) > 1:
             return Reading(None, (RecordProblem("duplicate_image", f"{len(parts)} pairs", place),))
@@ -159,12 +159,12 @@ def open_kitti(
     depths: Path | None = None,
     split: str = "",
 ) -> DepthPairs:
-    """Take a list of pairs, or the folder of the selection for validation.
+    """Open a list of pairs, or the folder of the selection for validation.
 
     Images and depth maps of a list are named from the folders that are given, else from the list's.
 
     Raises:
-        AnnotationError: Neither is there.
+        AnnotationError: Neither exists.
     """
     return _open(path, "image", name, images, depths, KITTI_SCALE, split)
 
@@ -177,10 +177,10 @@ def open_nyu(
     depths: Path | None = None,
     split: str = "",
 ) -> DepthPairs:
-    """Take a list of pairs, named from the folder that is given, else from the list's.
+    """Open a list of pairs, named relative to the given folder, else from the list's.
 
     Raises:
-        AnnotationError: The list is not there.
+        AnnotationError: The list does not exist.
     """
     return _open(the_file(path), "image", name, images, depths, NYU_SCALE, split)
 
@@ -188,10 +188,10 @@ def open_nyu(
 def open_hrwsi(
     path: Path, *, name: str = "hrwsi", images: Path | None = None, split: str = "train"
 ) -> DepthPairs:
-    """Take HRWSI's folder, which holds ``SPLIT/imgs``, ``SPLIT/gts`` and ``SPLIT/valid_masks``.
+    """Open HRWSI's folder, which holds ``SPLIT/imgs``, ``SPLIT/gts`` and ``SPLIT/valid_masks``.
 
     Raises:
-        AnnotationError: They are not there.
+        AnnotationError: The files do not exist.
     """
     root = path / split if (path / split).is_dir() else path
     return _open(root, "imgs", name, images, root, 0.0, split)
@@ -200,10 +200,10 @@ def open_hrwsi(
 def open_depth(
     path: Path, *, name: str = "depth", images: Path | None = None, split: str = "train"
 ) -> DepthPairs:
-    """Take ``SPLIT.json`` of drawn scenes, or the folder that it is in.
+    """Open ``SPLIT.json`` of drawn scenes, or the folder that it is in.
 
     Raises:
-        AnnotationError: The file is not there, or its scale is not a positive number.
+        AnnotationError: The file does not exist, or its scale is not a positive number.
     """
     file = the_file(path, f"{split}.json")
     try:

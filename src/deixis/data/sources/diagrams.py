@@ -1,9 +1,9 @@
 """Questions about diagrams, charts and documents: IconQA, DVQA, DocVQA, AI2D and ScienceQA.
 
-Fields used, and what becomes of irregularities:
+Fields used, and the treatment of irregularities:
 
 - IconQA is folders ``SPLIT/TASK/ID`` with ``data.json`` and ``image.png``. ``choose_txt`` gives
-  choices, ``fill_in_blank`` open questions; ``choose_img``, whose choices are images of their own, is
+  choices, ``fill_in_blank`` open questions; ``choose_img``, with images as choices, is
   not read.
 - DVQA is one list: ``image``, ``question``, ``answer``. Boxes of answers are not used.
 - DocVQA has its records in ``data``: ``image``, ``question``, ``answers``, of which the first counts.
@@ -11,10 +11,10 @@ Fields used, and what becomes of irregularities:
   ``answerTexts`` and ``correctAnswer``.
 - ScienceQA is an object by problem ids: ``question``, ``choices``, ``answer``, ``image``, ``split``,
   a ``hint`` that is set before the question, and a ``solution``, the rationale. Problems whose
-  ``image`` is null are about no image: they are passed over, and counted.
+  ``image`` is null are skipped and counted.
 
-No form has geometry, and none gives the image's size: it is read from the image. All were tried on
-files written to the published format.
+No form has geometry or the image's size, which is read from the image. All were tried on
+files written in the published format.
 """
 
 from collections.abc import Iterator, Sequence
@@ -75,10 +75,10 @@ def _dvqa(fields: Fields) -> list[QuestionAnswer]:
 def open_dvqa(
     path: Path, *, name: str = "dvqa", images: Path | None = None, split: str = "train"
 ) -> Questions:
-    """Take ``SPLIT_qa.json``, or the folder that it is in; images lie in ``images`` beside it.
+    """Open ``SPLIT_qa.json``, or the folder that it is in; images lie in ``images`` beside it.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file does not exist.
     """
     file = the_file(path, f"{split}_qa.json", f"qa/{split}_qa.json")
     form = Form(_image, _dvqa_order, _dvqa)
@@ -99,10 +99,10 @@ def _docvqa(fields: Fields) -> list[QuestionAnswer]:
 def open_docvqa(
     path: Path, *, name: str = "docvqa", images: Path | None = None, split: str = "train"
 ) -> Questions:
-    """Take ``SPLIT_v1.0.json``, or the folder that it is in; images are named from that folder.
+    """Open ``SPLIT_v1.0.json``, or the folder that it is in; images are named from that folder.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file does not exist.
     """
     file = the_file(path, f"{split}_v1.0.json", f"{split}_v1.0_withQT.json")
     form = Form(_image, _docvqa_order, _docvqa, member="data")
@@ -172,10 +172,10 @@ def _science(fields: Fields) -> QuestionAnswer:
 def open_scienceqa(
     path: Path, *, name: str = "scienceqa", images: Path | None = None, split: str = ""
 ) -> ScienceQa:
-    """Take ``problems.json``, or the folder that it is in; without ``split``, all splits.
+    """Open ``problems.json``, or the folder that it is in; without ``split``, all splits.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file does not exist.
     """
     file = the_file(path, "problems.json", "data/scienceqa/problems.json")
     images = images or first_folder(file.parent / "images", file.parent)
@@ -262,10 +262,10 @@ def _ai2d(text: str, fields: Fields) -> QuestionAnswer:
 def open_iconqa(
     path: Path, *, name: str = "iconqa", images: Path | None = None, split: str = "train"
 ) -> Diagrams:
-    """Take IconQA's folder, which holds ``SPLIT/choose_txt`` and ``SPLIT/fill_in_blank``.
+    """Open IconQA's folder, which holds ``SPLIT/choose_txt`` and ``SPLIT/fill_in_blank``.
 
     Raises:
-        AnnotationError: Neither is there.
+        AnnotationError: Neither exists.
     """
     root = path / split if (path / split).is_dir() else path
     if not any((root / task).is_dir() for task in _ICON_TASKS):
@@ -276,7 +276,7 @@ def open_iconqa(
 def open_ai2d(
     path: Path, *, name: str = "ai2d", images: Path | None = None, split: str = ""
 ) -> Diagrams:
-    """Take AI2D's folder, which holds ``questions`` and ``images``.
+    """Open AI2D's folder, which holds ``questions`` and ``images``.
 
     Raises:
         AnnotationError: There are no questions.

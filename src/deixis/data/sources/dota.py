@@ -1,4 +1,4 @@
-"""DOTA (1.0 to 2.0) and what keeps to its form: a text file of turned boxes for each picture.
+"""DOTA (1.0 to 2.0) and similar formats: a text file of turned boxes for each picture.
 
 ``labelTxt/P0003.txt`` is about ``images/P0003.png``. Its first lines may be ``imagesource:…`` and
 ``gsd:…``, which are not read. A row is ``x1 y1 x2 y2 x3 y3 x4 y4 class difficult``: corners in pixels
@@ -8,9 +8,9 @@ edge. Hyphens of classes are blanks (``large-vehicle``); ``difficult`` is the at
 (`MARKERS`). Sizes are those of the pictures.
 
 Irregularities: corners outside the picture, which are kept; a third grade of difficulty (``2``), which is
-difficult too; commas between the numbers. A box whose middle lies outside is a fault.
+difficult too; commas between the numbers. A box whose middle lies outside is a problem.
 
-Tried on files written to the published format.
+Tested with files written in the published format.
 """
 
 import json
@@ -68,7 +68,7 @@ class Dota:
                 yield Part(key, "image", "", place, json.dumps({"image": picture, "rows": rows}))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a text file."""
+        """Make a sample from a text file."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -120,14 +120,14 @@ def open_dota(
     Args:
         path: A folder with ``labelTxt`` and ``images``, or with such a folder for each split; or of
             the text files alone.
-        name: What the samples are called after.
-        split: ``train`` or ``val``; where there are folders of splits, one has to be named.
-        labels: The folder of the text files, where it is not ``labelTxt``.
-        images: The folder of the pictures, where it is not ``images``.
-        exhaustive: Every thing of the classes is annotated, as in DOTA.
+        name: Name of the source; sample ids begin with it.
+        split: ``train`` or ``val``; where there are folders of splits, one has to be selected.
+        labels: The folder of the text files, if it is not ``labelTxt``.
+        images: The folder of the pictures, if it is not ``images``.
+        exhaustive: All instances of the classes are annotated, as in DOTA.
 
     Raises:
-        AnnotationError: They are not there, or the split has to be named.
+        AnnotationError: The files do not exist, or the split has to be named.
     """
     root = path
     if labels is None:

@@ -7,7 +7,8 @@ with one or more chains as their ``name`` and a ``bndbox``, or flags ``scene`` a
 
 Fields used: all of these but the types of phrases. A phrase becomes one group of boxes, in the
 order of the file. A phrase whose chain has no box (a scene, something not visible, chain 0) stays
-as words, and is counted as ``phrase_without_box``. There are no instances: chains have no class.
+as plain text and is counted as ``phrase_without_box``. Samples have no instances, as chains have no
+class.
 
 Boxes are ``xmin, ymin, xmax, ymax`` counted from 1, the last pixel included.
 
@@ -15,7 +16,7 @@ Irregularities: blanks around words; several chains of one box, several boxes of
 that cannot be used takes its chain with it, since the others alone would not be all; captions
 listed in ``UNRELATED_CAPTIONS`` are left out and counted.
 
-Tried on files written to the published format.
+Tested with files written in the published format.
 """
 
 import re
@@ -118,7 +119,7 @@ def parse_sentence(
     """Make a caption of a line: its words without the brackets, and the phrases that have boxes.
 
     Raises:
-        BadRecord: A bracket is open or empty, or there is no word.
+        BadRecord: A bracket is open or empty, or the caption has no words.
     """
     line = as_text(line, "sentence")
     text = ""
@@ -185,7 +186,7 @@ def _check_chains(named: set[str]) -> None:
 
 
 def _unrelated(path: Path) -> dict[str, tuple[str, ...]]:
-    """Numbers, from 1, of captions by picture; lines are ``PICTURE NUMBER``."""
+    """Return numbers, from 1, of captions by picture; lines are ``PICTURE NUMBER``."""
     found: dict[str, tuple[str, ...]] = {}
     with opened(path) as file:
         for line in file.read(2**20).decode("utf-8", "replace").splitlines():
@@ -204,13 +205,13 @@ def open_flickr30k(
 
     Args:
         path: The folder.
-        name: What the samples are called after.
+        name: Name of the source; sample ids begin with it.
         split: ``train``, ``val`` or ``test``; where there are lists, one has to be named.
-        images: The folder of the pictures, where it is not ``flickr30k-images`` or
+        images: The folder of the pictures, if it is not ``flickr30k-images`` or
             ``flickr30k_images``.
 
     Raises:
-        AnnotationError: Nothing of that kind is there, or the split has to be named.
+        AnnotationError: No such file exists, or the split has to be named.
     """
     for folder in (path / "Annotations", path / "Sentences"):
         if not folder.is_dir():

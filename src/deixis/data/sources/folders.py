@@ -4,23 +4,23 @@
 whose pixels are class numbers, and a list of the classes: ``object150_info.csv`` or ``objectInfo150.txt`` (tabs or commas
 between columns that the first line names: ``Idx``, ``Name``, perhaps ``Stuff``), or a class a line,
 numbered from 1. Of a name with synonyms the first is taken. Number 0 and 255 are no class. The
-pixels of one class in an image become one instance, which may show several things, so where the list
-does not say that the class is stuff it is a crowd; stuff has the attribute ``stuff`` (`MARKERS`).
+pixels of one class in an image become one instance, which may show several objects, so it is a crowd
+unless the list declares the class as stuff; stuff has the attribute ``stuff`` (`MARKERS`).
 
 **Cityscapes.** ``gtFine/SPLIT/CITY/NAME_gtFine_polygons.json`` and ``leftImg8bit/SPLIT/CITY/
 NAME_leftImg8bit.png``. Fields used: ``imgWidth``, ``imgHeight`` and of each object ``label``,
 ``polygon`` and ``deleted``. Polygons are drawn in the order of the file, a later one over those
-before it, with the fill of the data set's own scripts; an instance is what is left to be seen. Those
-of ``gtCoarse`` do not claim to have everything; where there are riders nobody counts people. Names
+before it, with the fill of the data set's scripts; an instance is the visible rest. Those
+of ``gtCoarse`` are not exhaustive; if riders are present, people are not counted. Names
 that end in ``group`` are crowds; classes without instances have the attribute ``stuff``; ``void``
-labels hide what is under them and are nothing.
+labels hide the polygons below them and give no instances.
 
 Boxes are those around the masks, in pixels from 0 with exclusive edges.
 
 Irregularities: an index without a class (``unknown_category``); a polygon wholly hidden by others,
 which is counted (``hidden_polygon``); coordinates a little outside the image, which are cut off.
 
-Tried on files written to the published formats.
+Tested with files written in the published formats.
 """
 
 import csv
@@ -75,9 +75,9 @@ THINGS = frozenset(
         *("bicycle", "license plate"),
     }
 )
-"""Labels of Cityscapes whose polygons are single things."""
+"""Labels of Cityscapes with one instance per polygon."""
 RIDERS = Taxonomy.of([("person", ""), ("rider", "person")])
-"""Who rides is a person too, and has another label."""
+"""Riders are persons, too, but have another label."""
 _IMAGE, _MASK, _POLYGONS = "image", "mask", "polygons"
 _OBJECT_LIMIT = 10_000
 _SPLITS = {"train": "training", "val": "validation"}
@@ -114,7 +114,7 @@ class IndexPictures:
             yield from named_files(folder, suffixes, kind)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a picture and its classes, whose picture is read now."""
+        """Make a sample from a picture and its classes, whose picture is read now."""
         place = parts[0].place
         found = Inventory()
         try:
@@ -164,7 +164,7 @@ class Cityscapes:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Draw the polygons of an image and make a sample of what is to be seen of each."""
+        """Draw the polygons of an image and make a sample from the visible rest of each."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -289,7 +289,7 @@ def open_ade20k(
 
     Args:
         path: A folder with ``images``, ``annotations`` and ``objectInfo150.txt`` or ``object150_info.csv``.
-        name: What the samples are called after.
+        name: Name of the source; sample ids begin with it.
         split: ``train`` (also ``training``) or ``val`` (``validation``), where the folders have
             splits.
         images: The folder of the pictures.
@@ -297,7 +297,7 @@ def open_ade20k(
         classes: The list of the classes.
 
     Raises:
-        AnnotationError: Something of that is not there, or the split has to be named.
+        AnnotationError: A file or folder is missing, or the split has to be named.
     """
     folder = _SPLITS.get(split, split)
     if images is None and annotations is None and not split:
@@ -331,12 +331,12 @@ def open_cityscapes(
 
     Args:
         path: The folder with ``leftImg8bit`` and ``gtFine``.
-        name: What the samples are called after.
+        name: Name of the source; sample ids begin with it.
         split: ``train``, ``val`` or ``test``.
         annotations: ``gtFine`` or ``gtCoarse``.
 
     Raises:
-        AnnotationError: They are not there.
+        AnnotationError: The files do not exist.
     """
     splits = sorted(one.name for one in (path / annotations).glob("*") if one.is_dir())
     if not splits:
@@ -350,6 +350,6 @@ def open_cityscapes(
         images=path / "leftImg8bit" / split,
         annotations=path / annotations / split,
         split=split,
-        # coarse polygons leave out what takes long to draw
+        # coarse annotations are not exhaustive
         exhaustive=annotations == "gtFine",
     )

@@ -1,6 +1,6 @@
 """Google RefExp (the RefCOCOg of its authors): sentences that mean one annotation of a COCO image.
 
-Three forms are told apart by what they hold. The release, ``google_refexp_{train,val}_201511.json``,
+Three forms are recognised by their fields. The release, ``google_refexp_{train,val}_201511.json``,
 has lists of ``annotations`` and ``refexps``; the toolkit's ``..._coco_aligned.json`` has the same as
 objects by number, and COCO's fields with them; flattened JSON lines have a sentence each, with
 ``image_id``, ``annotation_id``, ``raw`` and perhaps ``category``, ``bbox`` and ``segmentation``.
@@ -10,10 +10,10 @@ All but the aligned form need COCO's ``instances_train2014.json``, whose annotat
 become instances. Boxes are COCO's ``[x, y, width, height]`` in pixels.
 
 Irregularities: a sentence names no image but through its annotation, so the numbers of all
-sentences are held while a file is read; a null ``bbox`` is none; an annotation may be in no
-instances file (``unknown_annotation``, or the line's own box where it has one).
+sentences are held while a file is read; a null ``bbox`` is missing; an annotation may be in no
+instances file (``unknown_annotation``, or the line's own box if it has one).
 
-Tried on true JSON lines (5,000 of the validation set), and on files written to the other two
+Tested with original JSON lines (5,000 of the validation set), and on files written to the other two
 published forms.
 """
 
@@ -125,7 +125,7 @@ class GoogleRefExp:
             yield Part(key, _OWN, sortable(annotation), place, json.dumps(kept))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its annotations and the sentences about them."""
+        """Make a sample from an image, its annotations and the sentences about them."""
         kinds = {
             kind: [part for part in parts if part.kind == kind]
             for kind in (_IMAGE, _ANNOTATION, _OWN, _SENTENCE)
@@ -183,13 +183,13 @@ def open_google_refexp(
     Args:
         path: The folder of ``google_refexp_SPLIT_201511_coco_aligned.json`` or, without alignment,
             ``google_refexp_SPLIT_201511.json``; or one of these; or JSON lines.
-        name: What the samples are called after.
+        name: Name of the source; sample ids begin with it.
         split: ``train`` or ``val``, where a folder has several.
         instances: COCO's instances of these images; the aligned form can do without.
         images: The folder of the images, COCO's ``train2014``.
 
     Raises:
-        AnnotationError: Nothing of that kind is there, or an option has to say which.
+        AnnotationError: No such file exists, or an option has to select one of several.
     """
     sentences = path if path.is_file() else _sentences_in(path, split)
     aligned = "aligned" in sentences.name

@@ -3,8 +3,8 @@
 The file is an object by image ids. Of a scene, ``width``, ``height`` and ``objects`` are read; of an
 object ``name``, ``attributes``, its box ``x``, ``y``, ``w``, ``h`` in pixels of the image that the
 scene gives the size of, and ``relations`` with ``name`` and the id of the other ``object``. A relation
-to an object that is not there, or whose box is not sound, is a fault of its own. Not everything is
-annotated. Tried on files written to the published format.
+to an object that does not exist, or with an invalid box, is a separate problem. Not everything is
+annotated. Tested with files written in the published format.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,7 +53,7 @@ class GqaScenes:
         return Part(as_key(one.name, "image id"), "scene", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a scene."""
+        """Make a sample from a scene."""
         place = parts[0].place
         if len(parts) > 1:
             return Reading(None, (RecordProblem("duplicate_image", f"{len(parts)} scenes", place),))
@@ -120,13 +120,13 @@ def _relations(
 def open_gqa_scenes(
     path: Path, *, name: str = "gqa_scenes", images: Path | None = None, split: str = "train"
 ) -> GqaScenes:
-    """Take ``SPLIT_sceneGraphs.json``, or the folder that it is in.
+    """Open ``SPLIT_sceneGraphs.json``, or the folder that it is in.
 
-    Images (``ID.jpg``) lie in the folder that is given, else in ``images`` beside the file, else
+    Images (``ID.jpg``) are in the given folder, else in ``images`` beside the file, else
     with it.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file does not exist.
     """
     file = the_file(path, f"{split}_sceneGraphs.json", f"sceneGraphs/{split}_sceneGraphs.json")
     images = images or first_folder(file.parent / "images", file.parent)

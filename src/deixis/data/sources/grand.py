@@ -1,21 +1,21 @@
 """GranD: objects of photographs with labels and attributes, and captions whose phrases point at them.
 
-A file an image: an object with the image's name and what is known of it. Fields used:
+Each file is about one image: a JSON object with the image's name and its annotations. Fields used:
 
-- ``objects`` and ``floating_objects`` (small or loose things): ``id``, ``labels``, of which the first
-  is the class, ``bbox`` and, where it is there, ``segmentation``. ``attributes`` are phrases: each is a
+- ``objects`` and ``floating_objects`` (small or loose objects): ``id``, ``labels``, of which the first
+  is the class, ``bbox`` and, if present, ``segmentation``. ``attributes`` are phrases: each is a
   description of its object, and where no other object of the image has it, an expression that means it.
   ``Assistant:`` and ``istant:`` before them, which a language model left, are taken off.
 - ``captions`` with ``relationships.grounding`` (levels 2 and 3): phrases and the ids that they mean. A
-  phrase is looked for in every caption, as whole words of any case; one that is in none is a fault.
+  phrase is looked for in every caption, as whole words of any case; a phrase without a match is a problem.
 - ``short_captions`` and ``dense_caption`` (as released): a ``caption`` with ``details``, whose
   ``tokens_positive`` are offsets, else their ``phrase`` is looked for.
 
 Boxes are ``[x1, y1, x2, y2]`` in pixels of the image, whose size no field gives: it is read from the
 image. Detectors drew them, some of them past the edge: up to a fiftieth of the side they are clipped,
-which notes count as ``box_clipped``. An id that comes again is a fault. Underscores in labels are blanks. ``floating_attributes`` have no class and are counted as notes
+which notes count as ``box_clipped``. An id that comes again is a problem. Underscores in labels are blanks. ``floating_attributes`` have no class and are counted as notes
 ``without_label``; scores, depths, landmarks and affordances are not used. Everything was found by
-models, so not everything is there. Tried on true files of levels 3 and 4, and on files written in the
+models, so no image is exhaustive. Tested with original files of levels 3 and 4, and on files written in the
 form of the release.
 """
 
@@ -50,7 +50,7 @@ from deixis.geometry import Box, ImageSize
 from deixis.structures import Expression, GroundedText, Instance, QuestionAnswer, Sample
 
 OVERSHOOT = 0.02
-"""How far a box may reach past an edge, as a share of the side; true files do by 0.013."""
+"""Largest overhang of a box, as a share of the side; original files have up to 0.013."""
 
 _LEFT_OVER = re.compile(r"^\s*(?:ass)?istant\s*:?\s*", re.IGNORECASE)
 
@@ -81,7 +81,7 @@ class Grand:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image."""
+        """Make a sample from an image."""
         place = parts[0].place
         if len(parts) > 1:
             return Reading(
@@ -110,7 +110,7 @@ class Grand:
 
 
 class _Image:
-    """One image's record while it is read. What cannot be used is left out, and listed."""
+    """Collects one image's record. Unusable records are left out and listed."""
 
     def __init__(self, fields: Mapping[str, Any], size: ImageSize, place: str) -> None:
         self.fields = fields
@@ -203,7 +203,7 @@ class _Image:
             self.add(caption, chosen, "captions")
 
     def grounding(self) -> Sequence[Any]:
-        """The phrases that relationships list; other forms of relationships have none."""
+        """Return the phrases in relationships; empty for other forms of relationships."""
         relationships = self.fields.get("relationships")
         if not isinstance(relationships, dict):
             return ()
@@ -267,14 +267,14 @@ class _Image:
         )
 
     def expressions(self) -> Iterator[Expression]:
-        """Phrases that describe one object of the image alone."""
+        """Yield phrases that describe one object of the image alone."""
         counts = Counter(phrase.lower() for _, phrase in self.described)
         for index, phrase in self.described:
             if counts[phrase.lower()] == 1:
                 yield Expression(phrase, (index,))
 
     def descriptions(self) -> Iterator[QuestionAnswer]:
-        """What each object is, in words."""
+        """Return a description of each object."""
         for index, phrase in self.described:
             yield QuestionAnswer(
                 f"What is {REGION_SLOT}?", phrase, instance=index, kind="description"
@@ -291,10 +291,10 @@ def _found(captions: Sequence[str], phrase: str) -> list[tuple[int, int] | None]
 def open_grand(
     path: Path, *, name: str = "grand", images: Path | None = None, split: str = ""
 ) -> Grand:
-    """Take a folder of files, or one file; images lie in the folder that is given, else in theirs.
+    """Open a folder of files, or one file; images are in the given folder, else in theirs.
 
     Raises:
-        AnnotationError: There is no file.
+        AnnotationError: The folder has no such file.
     """
     if not path.is_file() and not (path.is_dir() and any(json_files(path))):
         raise AnnotationError(f"{path}: expected JSON files, one an image")

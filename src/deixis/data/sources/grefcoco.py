@@ -2,14 +2,13 @@
 
 The refs are ``grefs(unc).json`` beside COCO's ``instances.json``, in RefCOCO's form with lists: an
 ``ann_id`` of several numbers means all of these annotations, ``[-1]`` (with ``no_target``) means that
-nothing in the image fits. Such an expression has no instances, and is asked and denied as one that is
-absent. The rest is read as RefCOCO is (`deixis.data.sources.refcoco`), whose source reads these files
-too when it is given one.
+nothing in the image fits. Such an expression has no instances; tasks treat it as absent. The rest is
+read like RefCOCO (`deixis.data.sources.refcoco`), whose source also reads these files.
 
 Irregularities: an annotation that is named twice by one ref counts once (``target_named_twice``); a
-ref one of whose annotations is not sound is left out, since the others alone are not what it means.
+ref with an invalid annotation is left out, since the other annotations do not give its meaning.
 
-Tried on files written to the published format.
+Tested with files written in the published format.
 """
 
 from pathlib import Path
@@ -34,7 +33,7 @@ def open_grefcoco(
 
     Args:
         path: The folder, with ``grefs(unc).json`` and ``instances.json``; or the file.
-        name: What the samples are called after.
+        name: Name of the source; sample ids begin with it.
         split: ``train``, ``val``, ``test``, ``testA``, ``testB``, ``testC``, or ``all``.
         family: The kind of expression: ``location``, ``appearance`` or ``long``.
         instances: The instances, where they do not lie beside the refs.
@@ -43,7 +42,7 @@ def open_grefcoco(
         wording: ``raw`` or ``sent``.
 
     Raises:
-        AnnotationError: Nothing of that kind is there, there are several, or an option has to say
+        AnnotationError: No such file exists, there are several, or an option has to say
             which.
     """
     file = path

@@ -8,7 +8,7 @@ web, which downloaders scale, so the size is read from the file; of an image ``0
 
 A box that a chunk and an expression share is one instance, whose class is the chunk's words, else the
 expression's. Chunks are phrases of the caption, expressions are expressions. Scores are not used, nor
-is anything else. Tried on files written to the published format.
+is anything else. Tested with files written in the published format.
 """
 
 import json
@@ -68,7 +68,7 @@ class Grit:
         return Part(key, "caption", digest(one.text), one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its captions and their boxes."""
+        """Make a sample from an image, its captions and their boxes."""
         try:
             path = self._path(key)
             reader = _Captions(located_size(path))
@@ -107,7 +107,7 @@ def _image_name(fields: Mapping[str, Any]) -> str:
 
 
 def _rows(path: Path) -> Iterator[Record]:
-    """The rows of a Parquet file, a batch at a time; only columns that are used are read."""
+    """Yield the rows of a Parquet file, a batch at a time; only columns that are used are read."""
     try:
         with pq.ParquetFile(path) as file:
             columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
@@ -122,7 +122,7 @@ def _rows(path: Path) -> Iterator[Record]:
 
 
 class _Captions:
-    """The captions of an image while they are read."""
+    """Collects the captions of an image."""
 
     def __init__(self, size: ImageSize) -> None:
         self.size = size
@@ -181,12 +181,12 @@ class _Captions:
 def open_grit(
     path: Path, *, name: str = "grit", images: Path | None = None, split: str = ""
 ) -> Grit:
-    """Take a Parquet or JSON-lines file, or a folder of them.
+    """Open a Parquet or JSON-lines file, or a folder of them.
 
-    Images lie in the folder that is given, else in ``images`` beside the files, else with them.
+    Images are in the given folder, else in ``images`` beside the files, else with them.
 
     Raises:
-        AnnotationError: There is no file.
+        AnnotationError: The folder has no such file.
     """
     paths = [path]
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""A JSON-lines file of one's own: one image a line.
+"""deixis JSON lines: one image per line.
 
 Only ``image`` is required; a text is the path of a file beside the JSON-lines file or in the image
 folder, or the name of a drawn picture (``scenes://LEVEL/SPLIT/SEED/INDEX``).
@@ -96,7 +96,7 @@ class JsonLines:
                 yield Part(key, "image", "", place, line)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a line; two lines of one id are two faults."""
+        """Make a sample from a line; two lines of one id are two problems."""
         if len(parts) > 1:
             places = ", ".join(part.place for part in parts[:3])
             return Reading(
@@ -117,7 +117,7 @@ class JsonLines:
 
 
 class _Line:
-    """One line while it is read. What cannot be used is left out, and listed."""
+    """Collects one line. Unusable records are left out and listed."""
 
     def __init__(self, fields: Mapping[str, Any], size: ImageSize, place: str) -> None:
         self.fields = fields
@@ -321,7 +321,7 @@ class _Line:
 
 
 def _category(value: object) -> str | None:
-    """The class of an object that could not be read."""
+    """Return the class of an object that could not be read."""
     try:
         return text_field(as_object(value, "object"), "category")
     except BadRecord:
@@ -358,10 +358,10 @@ def _three(value: object, name: str) -> tuple[Any, Any, Any]:
 def open_jsonl(
     path: Path, *, name: str = "jsonl", images: Path | None = None, split: str = ""
 ) -> JsonLines:
-    """Take a JSON-lines file; image names start from its folder, or from another one.
+    """Open a JSON-lines file; image names start from its folder, or from another one.
 
     Raises:
-        AnnotationError: There is no such file.
+        AnnotationError: The file does not exist.
     """
     if not path.is_file():
         raise AnnotationError(f"{path}: expected a JSON-lines file")

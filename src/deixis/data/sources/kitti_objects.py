@@ -5,14 +5,14 @@ in pixels from 0, and 7 numbers of the box in space, which are not read. Types b
 ``car``, ``Person_sitting`` is ``sitting person``). A truncated share above 0, and ``occluded`` 1 or 2,
 are attributes (`MARKERS`); 3 is not known.
 
-``DontCare`` rows are regions in which nothing was labelled, ``Misc`` things of no class: neither is an
-instance, both are counted, and their image is not exhaustive. The classes that an exhaustive image has
-nothing of are absent from it.
+``DontCare`` rows are regions without labels, ``Misc`` rows are instances without a class: both are
+counted and left out, and their image is not exhaustive. Classes without instances in an exhaustive
+image are absent.
 
 Depth maps of KITTI are another format (`deixis.data.sources.depth`). Files of results have a 16th word, a
-score, and are refused: they are no annotations.
+score, and are refused, as they are not annotations.
 
-Tried on files written to the published format.
+Tested with files written in the published format.
 """
 
 import json
@@ -80,7 +80,7 @@ class KittiObjects:
                 yield Part(key, "image", "", f"{key}.txt", json.dumps({"rows": rows}))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a text file."""
+        """Make a sample from a text file."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -139,15 +139,15 @@ def open_kitti_objects(
 
     Args:
         path: The folder that holds them, or the one that holds ``training``.
-        name: What the samples are called after.
+        name: Name of the source; sample ids begin with it.
         split: A list ``ImageSets/SPLIT.txt`` beside ``training``, as people who cut the training set
             write it; all files where none is named.
-        images: The folder of the pictures, where it is not ``image_2``.
-        listing: A list of names, where it is in no such folder.
-        exhaustive: Every thing of the classes is annotated, as in KITTI.
+        images: The folder of the pictures, if it is not ``image_2``.
+        listing: A list of names outside that folder.
+        exhaustive: All instances of the classes are annotated, as in KITTI.
 
     Raises:
-        AnnotationError: They are not there.
+        AnnotationError: The files do not exist.
     """
     root = path / "training" if (path / "training").is_dir() else path
     labels = root / "label_2"

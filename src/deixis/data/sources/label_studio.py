@@ -1,6 +1,6 @@
 """Label Studio: what it exports as JSON, and tasks for it with annotations or predictions.
 
-A task is one picture. Of its annotations one is read: the one marked as ground truth, else the last
+A task is one picture. One of its annotations is read: the one marked as ground truth, else the last
 that was not cancelled; with ``results=predictions`` the last prediction. Coordinates are percent of
 the picture's sides, and become pixels rounded to a millionth.
 
@@ -8,23 +8,23 @@ Read are regions of the types ``rectanglelabels``, ``ellipselabels``, ``polygonl
 ``brushlabels`` and ``keypointlabels``; ``rectangle``, ``ellipse``, ``polygon`` and ``brush`` whose label
 is in a result ``labels`` of the same id; ``relation``; and ``textarea`` (one that belongs to no region
 is a caption each text). A mask or keypoint that names a box as its parent belongs to that box; a mask
-without one is an instance of its own, with the box around it, and so is an ellipse, which has no
+without one is a separate instance with the box around it, and so is an ellipse, which has no
 mask. A keypoint with ``occluded`` in its notes is not visible. Names of keypoints that are all COCO's
-make COCO's keypoints; others make a set of their own.
+make COCO's keypoints; other names make a separate set.
 
-A box is turned about its top left corner. A multiple of 360 degrees is no turn, one of 90 degrees is a
-box again, and by any other angle it is a polygon with the box around it (``box_turned``).
+A box is turned about its top left corner. After a multiple of 90 degrees it is
+a box again; after any other angle it is a polygon with the box around it (``box_turned``).
 
 Results of other types are counted and left out (``results_of_other_types``). Where one of them is a
-region, or a region has no label (``region_without_label``), its class is not complete, or none is where
-it has no label. A task without an annotation, and a prediction, claim to have nothing complete.
+region, or a region has no label (``region_without_label``), its class is not exhaustive, or no class is
+if the label is missing. Tasks without an annotation, and predictions, are not exhaustive.
 
 The picture is ``image`` of the data, or the only text there that names a picture; ``picture`` says which
 where there are several. Its name starts from the folder of the images: what follows ``?d=`` of Label Studio's
 local files; what follows ``/data/`` (then the folder is Label Studio's media folder); the path of an
 address without its host (``s3://``, ``gs://``), of which of ``http`` only the last piece is taken.
 
-Tried on files written to the published format.
+Tested with files written in the published format.
 """
 
 import math
@@ -72,19 +72,19 @@ _SHAPES = {
     **{kind: kind for kind in (_BOX, _POLYGON, _BRUSH, _KEYPOINT, _ELLIPSE)},
     **{kind.removesuffix(_LABELS): kind for kind in (_BOX, _POLYGON, _BRUSH, _ELLIPSE)},
 }
-"""Types of regions that are read; those without labels of their own have them in another result."""
+"""Types of regions that are read; some have their labels in another result."""
 _NOTES = frozenset(
     {
         *("choices", "rating", "number", "taxonomy", "datetime", "pairwise", "ranker", "video"),
         *(_TEXT, _RELATION),
     }
 )
-"""Types that mark no place, about the whole picture or about a region that has its own result."""
+"""Types without geometry, about the whole picture or about the region of another result."""
 _EVEN = 1e-3
-"""Degrees: angles that differ by less are the same."""
+"""Largest difference of equal angles, in degrees."""
 _DIGITS = 6
 _BEYOND = 0.01
-"""A turned box may stick out of its image by this share of the sides; it is cut there."""
+"""A turned box may exceed its image by this share of the sides; it is clipped."""
 _HALF = 128
 """A pixel of a brush is set where its opacity is at least half."""
 
@@ -120,7 +120,7 @@ class LabelStudio:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a task; two tasks of one key are two faults."""
+        """Make a sample from a task; two tasks of one key are two problems."""
         place = parts[0].place
         if len(parts) > 1:
             places = ", ".join(part.place for part in parts[:3])
@@ -156,7 +156,7 @@ class LabelStudio:
 
 
 class _Task:
-    """The results of one task while they are read. What cannot be used is left out, and listed."""
+    """Collects the results of one task. Unusable records are left out and listed."""
 
     def __init__(self, size: ImageSize, place: str, found: Inventory) -> None:
         self.size = size
@@ -212,7 +212,7 @@ class _Task:
             self.found.lose(name)
 
     def said(self, fields: Mapping[str, Any]) -> list[str]:
-        """The labels of a region that is not read; none where they are not known."""
+        """Return the labels of a region that is not read; empty if unknown."""
         value = fields.get("value")
         lists = [self.labels.get(str(fields.get("id")), ())]
         if isinstance(value, dict):
@@ -223,7 +223,7 @@ class _Task:
         return list(dict.fromkeys(name.strip().replace("_", " ") for name in names))
 
     def other(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """A result of a type that is not read: a region that is missing, or a remark."""
+        """Count a result of an unread type: a missing region, or a remark."""
         self.found.note("results_of_other_types")
         value = fields.get("value")
         marks = isinstance(value, dict) and not value.keys().isdisjoint(
@@ -287,7 +287,7 @@ class _Task:
                 self.captions.append(GroundedText(as_text(text, "text")))
 
     def rectangle(self, label: str, value: Mapping[str, Any]) -> Instance:
-        """A rectangle, which may be turned about its top left corner."""
+        """Return a rectangle, which may be turned about its top left corner."""
         angle = as_number(value.get("rotation", 0), "rotation")
         x, y, width, height = (
             as_number(required(value, name), name) for name in ("x", "y", "width", "height")
@@ -316,7 +316,7 @@ class _Task:
         return Instance(label, inside_box(inner, self.size, self.found.notes), mask)
 
     def ellipse(self, value: Mapping[str, Any]) -> Box:
-        """The box around an ellipse, which may be turned about its centre."""
+        """Return the box around an ellipse, which may be turned about its centre."""
         x, y, across, down = (
             as_number(required(value, name), name) for name in ("x", "y", "radiusX", "radiusY")
         )
@@ -439,12 +439,12 @@ def _label(value: Mapping[str, Any], kind: str) -> str:
     if len(labels) != 1:
         raise BadRecord("bad_record", f"{kind}: expected one label, got {shown(labels)}")
     label = as_text(labels[0], kind)
-    # file names do not like blanks, sentences do; names of keypoints are no words
+    # labels have underscores instead of blanks; names of keypoints stay unchanged
     return label if kind == _KEYPOINT else label.replace("_", " ")
 
 
 def _picture(data: Mapping[str, Any], key: str) -> str:
-    """What a task says of its picture: the field that is asked for, ``image``, or the only one."""
+    """Return a task's value for its picture: the requested field, ``image``, or the only one."""
     if key or "image" in data:
         return text_field(data, key or "image")
     names = [
@@ -468,7 +468,7 @@ def _is_multiple(angle: float, of: int) -> bool:
 def _turned(
     left: float, top: float, wide: float, high: float, angle: float
 ) -> list[tuple[float, float]]:
-    """The corners of a box turned clockwise about its top left one; exact by right angles."""
+    """Return the corners of a box turned clockwise about its top left one; exact by right angles."""
     if _is_multiple(angle, 90):
         quarter = round(angle / 90) % 4
         cos, sin = ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))[quarter]
@@ -482,7 +482,7 @@ def _turned(
 
 
 def _results(task: Mapping[str, Any], kind: str, found: Inventory) -> Sequence[Any]:
-    """The results that count: of ground truth, or the last that stand."""
+    """Return the results that count: of ground truth, or the last that stand."""
     answers = [as_object(one, kind) for one in as_list(task.get(kind, []), kind)]
     standing = [one for one in answers if one.get("was_cancelled") is not True]
     truth = [one for one in standing if one.get("ground_truth") is True]
@@ -510,7 +510,7 @@ def _size(data: Mapping[str, Any], results: Sequence[Any], path: Path) -> ImageS
 
 
 def picture_name(address: str) -> str:
-    """The name of a picture in its folder, of what a task says about where it is."""
+    """Return the name of a picture in its folder, from the path or URL in a task."""
     if "?d=" in address:
         return unquote(address.partition("?d=")[2].partition("&")[0])
     scheme, found, rest = address.partition("://")
@@ -530,14 +530,14 @@ def _bytes(value: Mapping[str, Any]) -> bytes:
 
 
 def decode_brush(data: bytes, size: ImageSize) -> Bool[np.ndarray, "height width"]:
-    """The pixels of a brush: run lengths of red, green, blue and opacity, of which the last counts.
+    """Return the pixels of a brush: run lengths of red, green, blue and opacity, of which the last counts.
 
     The form is that of the ``rle-pack`` package: the number of values in 32 bits, bits of a value
     less one in 5, four lengths of a count less one in 4 each, and then pieces: 1 and a value that is
     repeated or 0 and values, after which of the lengths in 2 bits, and the count less one.
 
     Raises:
-        BadRecord: It is damaged, cut off, or not of that size.
+        BadRecord: The brush is damaged, cut off, or has another size.
     """
     bits = _Bits(data)
     total, width = bits.take(32), bits.take(5) + 1
@@ -589,20 +589,20 @@ def open_label_studio(
     exhaustive: bool = True,
     picture: str = "",
 ) -> LabelStudio:
-    """Take a file of tasks; names of pictures start from its folder, or from another one.
+    """Open a file of tasks; names of pictures start from its folder, or from another one.
 
     Args:
         path: A JSON file that Label Studio has exported, or could import; or the folder that holds
             a ``tasks.json``.
-        name: What the samples are called after.
+        name: Name of the source; sample ids begin with it.
         images: The folder of the images, or the media folder for pictures that were uploaded.
         results: Whether to read ``annotations`` or ``predictions``.
         split: The split of all samples.
-        exhaustive: Every thing of the labels is annotated. Predictions never claim that.
-        picture: The name of the picture among a task's data, where it is not ``image``.
+        exhaustive: All instances of the labels are annotated. Predictions never claim that.
+        picture: The name of the picture among a task's data, if it is not ``image``.
 
     Raises:
-        AnnotationError: There is no such file.
+        AnnotationError: The file does not exist.
         RecipeError: ``results`` is neither.
     """
     if results not in RESULTS:

@@ -24,7 +24,7 @@ folder, and then by its name beside the file. ``imageData``, the picture itself 
 at where that file is there. With ``image_data=true`` it is used where the file is not; such pictures have
 no names, so a build has to embed them (``--embed``) and an export to write them (``--copy-images``).
 
-Tried on files written to the published format.
+Tested with files written in the published format.
 """
 
 import json
@@ -79,8 +79,8 @@ _LEFT_OUT = ("points", "line", "linestrip", "lines")
 class LabelMe:
     """A folder of JSON files, or one, and the folder that pictures are looked for in.
 
-    ``by_name`` takes the last piece of ``imagePath`` alone; ``image_data`` takes pictures out of the
-    files that have no other.
+    ``by_name`` uses only the last piece of ``imagePath``; ``image_data`` uses pictures inside the JSON
+    files if no other file exists.
     """
 
     name: str
@@ -99,7 +99,7 @@ class LabelMe:
     def parts(self) -> Iterator[Part | RecordProblem]:
         """Yield one part a file that has shapes, without the picture where a file of it is there.
 
-        JSON files of something else (without ``shapes`` and ``imagePath``) are faults.
+        JSON files of something else (without ``shapes`` and ``imagePath``) are problems.
         """
         files = [self.path] if self.path.is_file() else sorted(json_files(self.path))
         root = self.path.parent if self.path.is_file() else self.path
@@ -121,7 +121,7 @@ class LabelMe:
                 yield Part(key, "image", "", place, text)
 
     def _picture(self, fields: Mapping[str, Any], file: Path) -> str | None:
-        """The picture's name from the folder of images; none where the file itself holds it."""
+        """Return the picture's name from the folder of images; none where the file itself holds it."""
         required(fields, "shapes")
         text = text_field(fields, "imagePath").replace("\\", "/")
         last = text.rpartition("/")[2]
@@ -140,12 +140,12 @@ class LabelMe:
                 f"{shown(text)}: no such file; the picture in imageData is read with "
                 "image_data=true, to be built with --embed or exported with --copy-images",
             )
-        # nothing is there: the build says so of the name that is most likely meant
+        # no file exists: the build reports the most likely name
         image_path(self.images, last)
         return candidates[0] or candidates[-1]
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a file; two files of one name are two faults."""
+        """Make a sample from a file; two files of one name are two problems."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -181,7 +181,7 @@ class LabelMe:
 
 @dataclass(slots=True)
 class _Piece:
-    """Shapes that are one instance."""
+    """Shapes of one instance."""
 
     number: int
     label: str
@@ -194,7 +194,7 @@ class _Piece:
 
 
 class _Shapes:
-    """The shapes of one picture while they are read."""
+    """Collects the shapes of one picture."""
 
     def __init__(self, size: ImageSize, found: Inventory) -> None:
         self.size = size
@@ -216,7 +216,7 @@ class _Shapes:
         if kind == "point":
             self.joint(label, group, points)
             return
-        # what is not sound must not leave half of itself in the instance of its group
+        # an invalid shape must not leave a part of itself in the instance of its group
         piece = _Piece(number, category_name(label), group=group)
         self.add(piece, str(kind), points, shape)
         piece.flags = dict.fromkeys(
@@ -306,7 +306,7 @@ class _Shapes:
         )
 
     def mask(self, piece: _Piece) -> Mask | None:
-        # a rectangle beside a mask of the same thing is its box and no more of the mask
+        # a rectangle and a mask of one instance: the rectangle is the box, not a part of the mask
         if not piece.arrays and not piece.polygons:
             return None
         try:
@@ -344,7 +344,7 @@ def _union(boxes: list[Box]) -> Box:
 
 
 def _joined(folder: str, name: str) -> str | None:
-    """A name below a folder, its ``..`` taken away; none where it leads out or is absolute."""
+    """Return a name relative to a folder without ``..``; None if it leads out or is absolute."""
     pieces: list[str] = [] if folder == "." else folder.split("/")
     if name.startswith("/") or name[1:2] == ":":
         return None
@@ -381,16 +381,16 @@ def open_labelme(
     split: str = "",
     exhaustive: bool = True,
 ) -> LabelMe:
-    """Take a folder of labelme's JSON files (and of folders of them), or one file.
+    """Open a folder of labelme's JSON files (and of folders of them), or one file.
 
     Args:
         path: The folder or the file.
-        name: What the samples are called after.
+        name: Name of the source; sample ids begin with it.
         images: The folder of the pictures, where the paths in the files do not lead to them: a
             picture is found there by its name alone.
         image_data: Use the picture in a file where no other is there.
         split: The split of all samples.
-        exhaustive: Every thing of the labels is annotated.
+        exhaustive: All instances of the labels are annotated.
 
     Raises:
         AnnotationError: There is no such folder or file, or no JSON file in it.

@@ -1,13 +1,13 @@
-"""Conversations about images: LLaVA's CC3M and Instruct, ALLaVA, and what keeps to their form.
+"""Conversations about images: LLaVA's CC3M and Instruct, ALLaVA, and similar formats.
 
 A list or JSON lines of records with ``image`` and ``conversations``, turns ``from`` a human and from a
 model with a ``value`` (`deixis.data.sources.reading.turns` says where ``<image>`` is taken off). Every record
-is a sample of its own: its questions are the turns of one conversation, in their order, all of kind
+is a separate sample: its questions are the turns of one conversation, in their order, all of kind
 ``dialogue``. Of files that hold captions (CC3M, ALLaVA's captions), ``captions`` makes the first
 answer a caption, and its question is not used.
 
-Records without ``image`` are about no image: they are passed over, and counted. Nothing has geometry, and the size is read
-from the image. Tried on files written to the published format.
+Records without ``image`` are skipped and counted. Nothing has geometry, and the size is read
+from the image. Tested with files written in the published format.
 """
 
 from collections.abc import Iterator, Sequence
@@ -53,7 +53,7 @@ class Llava:
         return Part(f"{image}#{digest(one.text)}", "turns", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a conversation; the same one again is a fault."""
+        """Make a sample from a conversation; the same one again is a problem."""
         place = parts[0].place
         problems = tuple(
             RecordProblem("duplicate_annotation", "a conversation comes again", part.place)
@@ -88,13 +88,13 @@ def open_llava(
     captions: bool = False,
     split: str = "",
 ) -> Llava:
-    """Take a file of conversations, or a folder of them; ``captions`` says that answers are captions.
+    """Open a file of conversations, or a folder of them; ``captions`` says that answers are captions.
 
-    Images are named from the folder that is given, else from ``images`` beside the file, else from
+    Images are named relative to the given folder, else from ``images`` beside the file, else from
     the file's own.
 
     Raises:
-        AnnotationError: There is no file.
+        AnnotationError: The folder has no such file.
     """
     paths = sorted({*path.glob("*.json"), *path.glob("*.jsonl")}) if path.is_dir() else [path]
     if not paths or not paths[0].is_file():

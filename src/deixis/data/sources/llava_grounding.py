@@ -8,8 +8,8 @@ the end of a question, which asks for them.
 Turns are questions of kind ``dialogue``, whose answers have phrases that point; an image may have
 several conversations, which follow one another. A conversation of one turn whose question is a request
 (it does not end in a question mark) describes the image: its answer is also a caption. A marker whose annotation is
-not there, and texts that have more or fewer ``<seg>`` than ``gd_ls``, are faults of their conversation.
-Tried on files written to the published format.
+not there, and texts that have more or fewer ``<seg>`` than ``gd_ls``, are problems of their conversation.
+Tested with files written in the published format.
 """
 
 import re
@@ -70,7 +70,7 @@ class LlavaGrounding:
         return Part(key, _TURNS, digest(one.text), one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its annotations and what is said about them."""
+        """Make a sample from an image, its annotations and the conversations about them."""
         try:
             path, size = image_of([part for part in parts if part.kind == _IMAGE], self.images)
         except BadRecord as error:
@@ -99,7 +99,7 @@ class LlavaGrounding:
 
 
 class _Said:
-    """What is said about an image, while it is read."""
+    """Collects the conversations about an image."""
 
     def __init__(self, annotated: Annotated) -> None:
         self.annotated = annotated
@@ -115,7 +115,7 @@ class _Said:
         if len(listed) != count:
             raise BadRecord("bad_record", f"{count} <seg>, gd_ls has {len(listed)}")
         at = iter(listed)
-        # all texts are read before any is kept: a conversation is sound as a whole
+        # all texts are read before any is kept: a conversation is valid as a whole
         read = [
             (self.text(_ASKED_FOR.sub("", question), at), self.text(answer, at))
             for question, answer in turns
@@ -136,7 +136,7 @@ class _Said:
                 self.captions.append(found)
 
     def text(self, marked: str, grounds: Iterator[Any]) -> tuple[str, list[Span]]:
-        """A text without its markers, and the words that point."""
+        """Return a text without its markers, and the words that point."""
         plain, end, start = "", 0, 0
         words = (0, 0)
         spans: list[Span] = []
@@ -163,13 +163,13 @@ def open_llava_grounding(
     images: Path | None = None,
     split: str = "",
 ) -> LlavaGrounding:
-    """Take a file of conversations, and COCO's instances that it means.
+    """Open a file of conversations, and COCO's instances that it means.
 
     Without ``instances``, the only ``instances_*.json`` beside the file is taken. Images lie in the
     folder that is given, else with the instances.
 
     Raises:
-        AnnotationError: A file is not there, or the instances have no sound categories.
+        AnnotationError: A file does not exist, or the instances have no sound categories.
     """
     if instances is None:
         found = sorted(path.parent.glob("instances_*.json"))

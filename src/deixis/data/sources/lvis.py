@@ -1,17 +1,16 @@
-"""LVIS: COCO's form with a thousand classes, of which each image has but some checked.
+"""LVIS: COCO's format with a thousand classes, of which only some were checked in each image.
 
-Read as COCO's instances are (`deixis.data.sources.coco`), with these differences. The image's name
+The files are read like COCO's instances (`deixis.data.sources.coco`), with these differences. The image's name
 is its ``file_name`` or, where there is none (version 1), the end of its ``coco_url``
 (``train2017/000000391895.jpg``). ``neg_category_ids`` are classes that are known to be absent and
 become ``absent_categories``. A class that an image has instances of is complete unless it is in
-``not_exhaustive_category_ids``; classes of which nothing is said may be there, so no image is
-exhaustive.
+``not_exhaustive_category_ids``; unmentioned classes may be present, so no image is exhaustive.
 
 Names lose underscores and what stands in brackets: ``bow_(weapon)`` is ``bow``. Classes that share
-such a name count as one: it is absent only where all of them are known to be, and complete only
-where each is annotated throughout or known to be absent.
+such a name count as one: it is absent only if all of them are absent, and exhaustive only if each is
+exhaustive or absent.
 
-Tried on files written to the published format.
+Tested with files written in the published format.
 """
 
 import json
@@ -31,7 +30,7 @@ from deixis.errors import AnnotationError
 from deixis.structures import Sample
 
 _IMAGE = "image"
-# what stands in brackets is a few words; a bound keeps a name of nothing but brackets cheap
+# brackets hold a few words; the bound limits the time for a name of only brackets
 _BRACKETS = re.compile(r"(?:(?<!\s)\s++)?\([^)]{0,200}\)")
 
 
@@ -55,7 +54,7 @@ class Lvis:
         return self._coco().parts()
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its annotations, and what it is known not to show."""
+        """Make a sample from an image, its annotations and its absent classes."""
         images = [part for part in parts if part.kind == _IMAGE]
         rest = [part for part in parts if part.kind != _IMAGE]
         try:
@@ -111,7 +110,7 @@ class Lvis:
 
 
 def plain_name(name: str) -> str:
-    """A class as people say it.
+    """Return the plain name of a class.
 
     >>> plain_name("bow_(decorative_ribbons)")
     'bow'
@@ -133,13 +132,13 @@ def open_lvis(
 
     Args:
         path: A folder with ``lvis_v1_SPLIT.json``, perhaps in ``annotations``; or such a file.
-        name: What the samples are called after.
-        split: Which, where there are several.
-        images: The folder that holds COCO's ``train2017`` and ``val2017``, where it is not
+        name: Name of the source; sample ids begin with it.
+        split: The split, if there are several.
+        images: The folder that holds COCO's ``train2017`` and ``val2017``, if it is not
             ``images`` or the folder itself.
 
     Raises:
-        AnnotationError: Nothing of that kind is there, or the split has to be named.
+        AnnotationError: No such file exists, or the split has to be named.
     """
     if path.is_file():
         file = path

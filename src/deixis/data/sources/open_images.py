@@ -9,17 +9,17 @@ of classes the label and its name. Fractions become pixels rounded to a milliont
 a flag of -1 is not known and counts as not set. Depictions and boxes seen from the inside are instances
 as others are, and counted.
 
-What the data set says of completeness is used, and no more. A label that people verified with
-confidence 0 is a class that is absent. All things of a class are boxed only where people verified the
+Completeness follows the verified labels of the data set. A label that people verified with
+confidence 0 is a class that is absent. All instances of a class are boxed only where people verified the
 class with confidence 1: of other classes something may be left out, and other classes were not all
-looked for. Things are boxed under the most specific class that was verified, so the hierarchy of classes
-is needed too: nobody can count a class that is above another one that is present. Without the labels or
+looked for. Instances are boxed under the most specific class that was verified, so the hierarchy of
+classes is needed, too: a class above a present class cannot be counted. Without the labels or
 without the hierarchy anything may be left out. Labels of images without boxes are passed over
 (``image_without_boxes``).
 
 Names of classes begin with a small letter (``Traffic light`` is ``traffic light``).
 
-Tried on files written to the published format.
+Tested with files written in the published format.
 """
 
 import json
@@ -99,7 +99,7 @@ class OpenImages:
                 yield Part(key, kind, row["LabelName"], place, json.dumps(row))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image's boxes and labels."""
+        """Make a sample from an image's boxes and labels."""
         claimed = self.above is not None and self.labels is not None
         found = Inventory(claimed=claimed)
         try:
@@ -159,7 +159,7 @@ class OpenImages:
         )
 
     def _broader(self, present: set[str]) -> frozenset[str]:
-        """Names of classes above one that is present, and names that two classes share."""
+        """Return names of classes above a present class, and names that two classes share."""
         above: frozenset[str] = frozenset()
         for label in present:
             above |= (self.above or {}).get(label, frozenset())
@@ -226,7 +226,7 @@ def open_open_images(
             ``class-descriptions-boxable.csv`` (or ``class-descriptions.csv``) and
             ``bbox_labels_600_hierarchy.json``, each perhaps with ``oidv6-`` or ``oidv7-`` before it; or
             the table of boxes.
-        name: What the samples are called after.
+        name: Name of the source; sample ids begin with it.
         split: ``train``, ``validation`` or ``test``; where there are several, one has to be named.
         boxes: The table of boxes.
         labels: The table of labels that people verified.
@@ -293,7 +293,7 @@ def _classes(path: Path) -> dict[str, str]:
             raise AnnotationError(f"{path}: row {number}: {error.detail}") from None
         if number == 1 and label == "LabelName":
             continue
-        # names of several words have a capital in the first; "TV" keeps its own
+        # the first word of a name has a capital, which is removed; "TV" keeps its capitals
         small = text[:1].lower() + text[1:] if not text[1:2].isupper() else text
         made[label] = small.replace("_", " ")
     if not made:
@@ -302,7 +302,7 @@ def _classes(path: Path) -> dict[str, str]:
 
 
 def _hierarchy(path: Path) -> dict[str, frozenset[str]]:
-    """All that is above each class."""
+    """Return all ancestors of each class."""
     made: dict[str, set[str]] = {}
     waiting: list[tuple[object, frozenset[str]]] = []
     try:
@@ -316,7 +316,7 @@ def _hierarchy(path: Path) -> dict[str, frozenset[str]]:
             if len(below) > _DEPTH_LIMIT:
                 raise AnnotationError(f"{path}: classes nested more than {_DEPTH_LIMIT} deep")
             waiting += [(one, below) for one in node.get("Subcategory") or []]
-            # a part is no kind of the whole
+            # a part is not a subclass of the whole
             waiting += [(one, frozenset()) for one in node.get("Part") or []]
     except (BadRecord, TypeError) as error:
         raise AnnotationError(f"{path}: no hierarchy of classes: {error}") from None

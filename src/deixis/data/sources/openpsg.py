@@ -7,8 +7,8 @@ subject, an object and a predicate; ``thing_classes`` and then ``stuff_classes``
 
 Boxes are those around the pixels of segments; ``annotations``, which repeat them, are not used. Stuff
 has the attribute ``stuff``, and names as `deixis.data.sources.panoptic` makes them. A relation between
-segments that are not sound is a fault of its own; one that comes twice is taken once, which notes count
-as ``relation_again``. Both file names start from one folder. Tried on files written to the published format, with true pictures of
+segments that are invalid is a separate problem; one that comes twice is taken once, which notes count
+as ``relation_again``. Both file names start from one folder. Tested with files written in the published format, with true pictures of
 segments.
 """
 
@@ -69,7 +69,7 @@ class OpenPsg:
         return Part(key, "image", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its segments and their relations."""
+        """Make a sample from an image, its segments and their relations."""
         place = parts[0].place
         if len(parts) > 1:
             return Reading(
@@ -140,13 +140,13 @@ class OpenPsg:
 def open_openpsg(
     path: Path, *, name: str = "openpsg", images: Path | None = None, split: str = ""
 ) -> OpenPsg:
-    """Take ``psg.json``, or the folder that it is in; without ``split``, train and test.
+    """Open ``psg.json``, or the folder that it is in; without ``split``, train and test.
 
-    Images and pictures of segments are named from the folder that is given, else from ``coco`` beside
+    Images and pictures of segments are named relative to the given folder, else from ``coco`` beside
     the file's folder, else from its own.
 
     Raises:
-        AnnotationError: The file is not there, or its classes are not sound.
+        AnnotationError: The file does not exist, or its classes are invalid.
     """
     file = the_file(path, "psg.json", "psg/psg.json")
     if split not in {"", "train", "test"}:

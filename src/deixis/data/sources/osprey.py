@@ -13,7 +13,7 @@ Boxes are ``[x, y, width, height]``, segmentations COCO's; both are in pixels of
 COCO 2014's images may lie in a folder of COCO 2017, which has them without ``COCO_train2014_``.
 Regions have no class: those that are instances are of the category ``region``. A category that says
 ``description`` gives questions of kind ``detail``, ``reason`` such of kind ``reason``. The evaluation
-files were tried on true files, Osprey-724K on files written to the published format.
+files were tried on true files, Osprey-724K on files written in the published format.
 """
 
 import re
@@ -85,7 +85,7 @@ class Osprey:
         return Part(text_field(fields, "image"), kind, order, one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its regions and what is said of them."""
+        """Make a sample from an image, its regions and the texts about them."""
         try:
             path = self._path(key)
             reader = _Regions(self._size(path, parts))
@@ -143,7 +143,7 @@ def _answer(answers: dict[str, Part], order: str) -> str:
 
 
 class _Regions:
-    """The regions of an image and what is asked about them, while they are read."""
+    """Collects the regions of an image and the questions about them."""
 
     def __init__(self, size: ImageSize) -> None:
         self.size = size
@@ -153,7 +153,7 @@ class _Regions:
         self.notes: dict[str, int] = {}
 
     def ask(self, fields: Mapping[str, Any], answer: str) -> None:
-        """Take a question about one region."""
+        """Open a question about one region."""
         text = text_field(fields, "text")
         if REGION_SLOT not in text:
             raise BadRecord("bad_text", f"text: expected {REGION_SLOT} in it")
@@ -163,7 +163,7 @@ class _Regions:
         self.asked.append(QuestionAnswer(text, answer, region=region, kind=kind))
 
     def converse(self, fields: Mapping[str, Any], place: str) -> None:
-        """Take a conversation about several regions, or a description of each."""
+        """Open a conversation about several regions, or a description of each."""
         numbers: dict[str, int] = {}
         annotations = as_list(required(fields, "annotation"), "annotation")
         for number, value in enumerate(annotations, start=1):
@@ -218,14 +218,14 @@ def open_osprey(
     images: Path | None = None,
     split: str = "",
 ) -> Osprey:
-    """Take a file of Osprey-724K, or one of questions with one of answers.
+    """Open a file of Osprey-724K, or one of questions with one of answers.
 
     Of a folder, ``questions.json`` and ``answers.json`` are read. Answers to a file of questions are
     those that are given, else the ``answers.json`` beside it. Images lie in the folder that is given,
     else with the file.
 
     Raises:
-        AnnotationError: A file is not there, or questions have no answers.
+        AnnotationError: A file does not exist, or questions have no answers.
     """
     questions = the_file(path, "questions.json")
     if answers is None and (questions.parent / "answers.json").is_file():

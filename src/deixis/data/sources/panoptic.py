@@ -1,20 +1,20 @@
-"""COCO panoptic: every pixel belongs to one segment, a thing or a stretch of stuff.
+"""COCO panoptic: every pixel belongs to one segment, a countable instance or stuff.
 
 A JSON file lists ``images``, ``annotations`` (one an image, with ``segments_info``) and
 ``categories`` with ``isthing``; beside it a folder holds a PNG of each image, whose colour is the
 segment's number: ``id = R + 256 G + 256 * 256 B``, 0 for pixels of no segment.
 
 Each segment becomes an instance with its mask. One of stuff has the attribute ``stuff``
-(`MARKERS`), so that tasks about things can leave it out; an ``iscrowd`` segment is a crowd. Boxes
+(`MARKERS`), so that tasks about countable instances can leave it out; an ``iscrowd`` segment is a crowd. Boxes
 are those around the masks, in pixels from 0 with exclusive edges; ``bbox`` and ``area`` of the file
 are not read.
 
-Irregularities: names of stuff are freed of what only COCO means by them (``wall-other-merged`` is
+Irregularities: COCO's technical endings of stuff names are removed (``wall-other-merged`` is
 ``wall``, ``floor-wood`` is ``floor wood``), unless two would become one or ``plain_names`` is off;
-a segment without a pixel is left out (``mask_empty``), and so is what a pixel's number means when no
-record says it (``unknown_annotation``).
+segments without pixels are left out (``mask_empty``), and so are pixels whose number has no record
+(``unknown_annotation``).
 
-Tried on true files (53 images of COCO 2017 in both splits).
+Tested with original files (53 images of COCO 2017 in both splits).
 """
 
 import re
@@ -54,7 +54,7 @@ SegmentMasks = Mapping[int, tuple[Mask, Box]]
 
 
 class PanopticCategory(NamedTuple):
-    """A category's name, whether it is one of things, and the name of its supercategory."""
+    """A category's name, whether it is countable, and the name of its supercategory."""
 
     name: str
     is_thing: bool
@@ -92,7 +92,7 @@ class Panoptic:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image and its segments; the picture of these is read now."""
+        """Make a sample from an image and its segments; the picture of these is read now."""
         inventory = Inventory()
         annotations = [part for part in parts if part.kind == _ANNOTATION]
         place = parts[0].place
@@ -146,7 +146,7 @@ def panoptic_masks(folder: Path, name: object, size: ImageSize) -> SegmentMasks:
     """Read a picture of segments: the pixels of each number but 0, and the box around them.
 
     Raises:
-        BadRecord: It is missing, damaged, or of another size than its image.
+        BadRecord: The file is missing, damaged, or of another size than its image.
     """
     colours = read_colours(folder, name)
     height, width = colours.shape[:2]
@@ -160,10 +160,10 @@ def panoptic_masks(folder: Path, name: object, size: ImageSize) -> SegmentMasks:
 def segment_instance(
     fields: Mapping[str, Any], masks: SegmentMasks, category: PanopticCategory | None
 ) -> Instance:
-    """The instance of an element of ``segments_info``.
+    """Return the instance of an element of ``segments_info``.
 
     Raises:
-        BadRecord: It has no pixels, or its category is not known.
+        BadRecord: The segment has no pixels, or its category is unknown.
     """
     number = as_integer(required(fields, "id"), "id")
     if number not in masks:
@@ -181,7 +181,7 @@ def segment_instance(
 
 
 def plain_stuff_names(names: Sequence[str]) -> list[str]:
-    """Names as people say them, each as it was where two would become one.
+    """Return plain names of stuff; names that would become equal stay unchanged.
 
     >>> plain_stuff_names(["wall-other-merged", "wall-wood", "dining table"])
     ['wall', 'wall wood', 'dining table']
@@ -192,7 +192,7 @@ def plain_stuff_names(names: Sequence[str]) -> list[str]:
 
 
 def plain_group(name: str) -> str:
-    """The group of a category as people say it; two groups of one name are one.
+    """Return the plain name of a category's group; groups with equal names are one.
 
     >>> plain_group("food-stuff")
     'food'
@@ -236,15 +236,15 @@ def open_panoptic(
 
     Args:
         path: A folder with ``annotations/panoptic_SPLIT.json``, or such a file.
-        name: What the samples are called after.
-        split: Which, where there are several.
-        images: The folder of the images, where it is not ``images/SPLIT``, ``SPLIT`` or ``images``.
-        segments: The folder of the PNG files, where it is not beside the JSON file under the same
+        name: Name of the source; sample ids begin with it.
+        split: The split, if there are several.
+        images: The folder of the images, if it is not ``images/SPLIT``, ``SPLIT`` or ``images``.
+        segments: The folder of the PNG files, if it is not beside the JSON file under the same
             name, or ``panoptic/SPLIT``.
         plain_names: Free the names of stuff of endings such as ``-merged``.
 
     Raises:
-        AnnotationError: Nothing of that kind is there, or the split has to be named.
+        AnnotationError: No such file exists, or the split has to be named.
     """
     if path.is_file():
         file, split = path, split or path.stem.removeprefix("panoptic_")

@@ -69,7 +69,7 @@ class PointQa:
         return Part(key, "questions", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image and what is asked about places in it."""
+        """Make a sample from an image and the questions about points in it."""
         try:
             path = self._path(key)
             size = located_size(path)
@@ -146,10 +146,10 @@ def _point(value: Any, size: ImageSize) -> Point:
 def open_pointqa(
     path: Path, *, name: str = "pointqa", images: Path | None = None, split: str = ""
 ) -> PointQa:
-    """Take a file of PointQA; images lie in the folder that is given, else with the file.
+    """Open a file of PointQA; images are in the given folder, else with the file.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file does not exist.
     """
     file = the_file(path)
     return PointQa(name, file, images or file.parent, split)

@@ -3,16 +3,16 @@
 The refs are ``refs(unc|google|umd|berkeley).p``, read as data and never run
 (`deixis.data.sources.reading.pickles`), the same records as JSON, or Parquet copies of them. They are
 joined by ``ann_id`` to the ``instances.json`` that lies beside; all its annotations of an image
-become instances, so a ref stands among the things that it is told from. Parquet copies that hold
+become instances, including those that the expression has to exclude. Parquet copies that hold
 the annotation themselves (``raw_anns`` and ``raw_image_info``, or ``bbox``, ``height`` and
-``width``) need no such file; they show no other things and are not exhaustive.
+``width``) need no such file; they have no other instances and are not exhaustive.
 
 Fields used: ``ref_id``, ``ann_id``, ``image_id``, ``split``, ``category_id``, ``file_name`` and
 ``sentences`` (``raw`` or ``sent``) or ``captions``. Boxes of instances are COCO's ``[x, y, width,
 height]`` in pixels; a ``bbox`` in Parquet is ``xyxy`` unless ``box_layout`` says otherwise.
 
 Irregularities: ``file_name`` of a ref carries a number behind the image's (``..._16.jpg``), which
-is cut off; a ref may name an annotation that is not there (``unknown_annotation``); RefCLEF's test
+is cut off; a ref may name an annotation that does not exist (``unknown_annotation``); RefCLEF's test
 splits have letters; annotation numbers may be texts. A list of numbers is gRefCOCO's
 (`deixis.data.sources.grefcoco`).
 
@@ -144,7 +144,7 @@ class RefCoco:
             yield from coco_parts(self.instances, wanted)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its annotations and the refs to them."""
+        """Make a sample from an image, its annotations and the refs to them."""
         refs = [part for part in parts if part.kind == _REF]
         images = [part for part in parts if part.kind == _IMAGE]
         try:
@@ -242,7 +242,7 @@ class RefCoco:
 
 
 def generalised_targets(fields: Mapping[str, Any], annotated: Annotated) -> tuple[int, ...]:
-    """Indices of the annotations that a ref of gRefCOCO means; none where it has no target.
+    """Return the indices of the annotations of a gRefCOCO ref; empty for a ref without target.
 
     ``ann_id`` is a list; ``[-1]`` says that nothing in the image fits. An id that comes twice counts
     once and is noted (``target_named_twice``).
@@ -266,7 +266,7 @@ def generalised_targets(fields: Mapping[str, Any], annotated: Annotated) -> tupl
 
 
 def coco_file_name(name: str) -> str:
-    """The image that a ref's ``file_name`` is about: the number behind the image's is cut off.
+    """Return the image that a ref's ``file_name`` is about: the number behind the image's is cut off.
 
     >>> coco_file_name("COCO_train2014_000000581857_16.jpg")
     'COCO_train2014_000000581857.jpg'
@@ -276,7 +276,7 @@ def coco_file_name(name: str) -> str:
 
 
 def in_split(found: str, asked: str) -> bool:
-    """Whether a ref of a split is asked for, by the rule of the toolkit.
+    """Return whether a ref's split is selected, by the rule of the toolkit.
 
     ``test`` asks for all test splits, and ``testA`` for all whose letters have an A.
 
@@ -325,7 +325,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any, None]]:
 
 
 def _plain(value: object) -> str:
-    """A ref as JSON; what a pickle shares or holds in itself is bounded."""
+    """Return a ref as JSON, with a limit for shared and recursive containers of a pickle."""
     left = _NODE_LIMIT
 
     def walk(one: object, depth: int) -> object:
@@ -345,7 +345,7 @@ def _plain(value: object) -> str:
 
 
 def _own(fields: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
-    """A COCO record that a ref carries as JSON in a text."""
+    """Return a COCO record that a ref carries as JSON in a text."""
     value = fields.get(name)
     if isinstance(value, str) and not isinstance(value, Unparsed):
         value = parse_json(value)
@@ -369,7 +369,7 @@ def open_refcoco(
     Args:
         path: The folder, with ``refs(BY).p`` or ``.json`` and ``instances.json``; a folder of
             Parquet files; or one of these files.
-        name: What the samples are called after.
+        name: Name of the source; sample ids begin with it.
         split: ``train``, ``val``, ``test``, ``testA``, ``testB``, ``testC``, or ``all``.
         by: Whose refs: ``unc``, ``google``, ``umd`` or ``berkeley``, where a folder has several.
         family: The kind of expression, where the folder's name does not tell: ``location``
@@ -380,7 +380,7 @@ def open_refcoco(
         box_layout: What the numbers of a ``bbox`` in Parquet mean: ``xyxy`` or ``xywh``.
 
     Raises:
-        AnnotationError: Nothing of that kind is there, or an option has to say which.
+        AnnotationError: No such file exists, or an option has to select one of several.
     """
     if split not in {*SPLITS, "all"}:
         raise AnnotationError(
@@ -412,7 +412,7 @@ def open_refcoco(
         family=_family(refs[0], family),
         wording=wording,
         box_layout="xywh" if box_layout == "xywh" else "xyxy",
-        # RefCLEF's instances are the segments that somebody chose to draw
+        # RefCLEF's instances are not exhaustive
         exhaustive="clef" not in folder.name,
         taxonomy=NO_TAXONOMY if instances is None else read_taxonomy(instances),
     )
@@ -430,7 +430,7 @@ def _refs_in(folder: Path, split: str, by: str, family: str) -> tuple[Path, ...]
     # a copy in JSON beside the official file is the same
     official = {file.stem for file in found if file.suffix in PICKLES}
     found = [file for file in found if file.suffix in PICKLES or file.stem not in official]
-    # our own files say their family and split; a family is about words, and finds no other file
+    # file names of deixis have family and split; only these depend on the family
     own = [file for file in found if file.stem == f"refs_{family}_{split}"]
     if family and own:
         found = own

@@ -1,4 +1,4 @@
-"""Sources by name, as the command line and mixtures name them: ``coco:PATH,split=val``."""
+"""Formats by name, and sources as the command line writes them: ``coco:PATH,split=val``."""
 
 import inspect
 import re
@@ -66,11 +66,11 @@ SIZES = ("declared", "scaled", "file")
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format that can be read: how it is opened, and from what.
+    """A format and the function that opens its files.
 
-    ``tried`` says what the reader was tried on: true files of the data set or a part of them,
-    files that deixis writes, or files written by hand to the published format. ``videos`` says that
-    every sample is of a video.
+    ``tried`` names the files with which the reader was tested: original files of the data set, files
+    that deixis writes, or files written by hand in the published format. ``videos`` is true if all
+    samples are videos.
     """
 
     open: Callable[..., Source]
@@ -81,11 +81,11 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class OpenedSource:
-    """A source, how it was named, where its image names start, and which way its images stand.
+    """A source with its specification, image folder and orientation.
 
-    ``orientation`` is the frame of the annotations; ``sizes`` says what a size means that is not
-    the file's: a mistake (``declared``), that of the copy which was annotated (``scaled``), or
-    nothing (``file``). ``videos`` says that it has videos, and nothing else.
+    ``orientation`` is the frame of the annotations. ``sizes`` is the meaning of an annotated size that
+    differs from the file's: an error (``declared``), the size of an annotated copy (``scaled``), or
+    none (``file``). ``videos`` is true if all samples are videos.
     """
 
     source: Source
@@ -219,33 +219,33 @@ FORMATS: dict[str, Format] = {
         videos=True,
     ),
 }
-"""Every format by name."""
+"""All formats by name."""
 
 
 RULE_OPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "pink": {"visual_genome": {"exhaustive": "true"}}
 }
-"""Options that a rule set gives the sources of a format, by its name, unless they are given otherwise.
+"""Default options of formats by rule set; explicit options override them.
 
-Pink takes the objects of Visual Genome as all there are (section 3.2).
+Pink treats the objects of Visual Genome as exhaustive (section 3.2).
 """
 
 
 def open_source(spec: str, *, rules: str = "deixis") -> OpenedSource:
     """Open ``FORMAT:PATH[,option=value…]``.
 
-    Every format takes ``name`` (what its samples are called after), ``orientation`` (``auto``,
-    ``raw`` or ``upright``) and ``sizes`` (``declared``, ``scaled`` or ``file``); the rest are the
-    format's own. Options that a rule set gives the format (see `RULE_OPTIONS`) become part of the
-    spec, where it does not say otherwise.
+    Every format has the options ``name`` (sample ids begin with it), ``orientation`` (``auto``,
+    ``raw`` or ``upright``) and ``sizes`` (``declared``, ``scaled`` or ``file``); other options depend
+    on the format. Options of the rule set (see `RULE_OPTIONS`) are added to the specification unless
+    it has them.
 
     Args:
-        spec: As above.
-        rules: The name of the rule set that the samples are for.
+        spec: The specification in the form above.
+        rules: The name of the rule set for the samples.
 
     Raises:
-        RecipeError: The format or an option is unknown, or a value is of the wrong type.
-        AnnotationError: The files are not there.
+        RecipeError: The format or an option is unknown, or a value has the wrong type.
+        AnnotationError: The files do not exist.
     """
     form, found, rest = spec.partition(":")
     if not found or form not in FORMATS:
@@ -336,7 +336,7 @@ def _share(spec: str, key: str, value: str) -> float:
 
 
 def refuse_videos(sources: Iterable[OpenedSource], what: str) -> None:
-    """Refuse sources of videos where only images will do; ``what`` wants them.
+    """Refuse sources of videos; ``what`` names the feature that needs images.
 
     Raises:
         RecipeError: A source has videos.
@@ -347,7 +347,7 @@ def refuse_videos(sources: Iterable[OpenedSource], what: str) -> None:
 
 
 def named_apart(sources: list[OpenedSource]) -> list[OpenedSource]:
-    """Give sources of one name numbers, so that each has its own: ``coco``, ``coco-2``."""
+    """Number sources with equal names, so that names are unique: ``coco``, ``coco-2``."""
     seen: dict[str, int] = {}
     made = []
     for one in sources:

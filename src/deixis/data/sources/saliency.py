@@ -3,7 +3,7 @@
 The masks are PNG files, black and white or grey; pictures and masks may lie in one folder (MSRA-10K
 has ``Imgs/NAME.jpg`` and ``Imgs/NAME.png``) or in two (DUTS has ``DUTS-TR-Image`` and
 ``DUTS-TR-Mask``). What the mask shows is the only instance and the salient one; its class is not
-known and is called ``salient object``. The box is the one around the mask.
+known: the class name is ``salient object``. The box is the one around the mask.
 
 Irregularities: grey edges, which are cut at half brightness (128) and counted as
 ``mask_thresholded``; masks of 0 and 1; a mask that is empty, has colours or another size than its
@@ -55,7 +55,7 @@ class Saliency:
         yield from named_files(self.images, suffixes, _IMAGE)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a picture and its mask, which is read now."""
+        """Make a sample from a picture and its mask, which is read now."""
         notes: dict[str, int] = {}
         try:
             image = one_name(parts, _IMAGE)
@@ -102,13 +102,13 @@ def open_saliency(
     Args:
         path: A folder with ``...-Image`` and ``...-Mask`` (DUTS), with ``images`` and ``masks``, or
             with ``Imgs`` or pictures and masks themselves (MSRA-10K).
-        name: What the samples are called after.
-        split: What the split is called.
+        name: Name of the source; sample ids begin with it.
+        split: The name of the split.
         images: The folder of the pictures.
         masks: The folder of the masks.
 
     Raises:
-        AnnotationError: They are not there.
+        AnnotationError: The files do not exist.
     """
     if images is None or masks is None:
         found = _folders(path)

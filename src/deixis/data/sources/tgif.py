@@ -2,18 +2,18 @@
 
 ``data/tgif-v1.0.tsv`` has a line for each caption: the address of a GIF, a tab, and what it shows.
 ``data/splits/train.txt``, ``val.txt`` and ``test.txt`` list the addresses of each split. GIFs are
-files of one folder, each named as the last part of its address; which copies have been turned into
-another format, ``suffix`` says (``.mp4``). A GIF may have several captions; those of one GIF are the
+files of one folder, named by the last part of the address; ``suffix`` is the suffix of copies in
+another format (``.mp4``). A GIF may have several captions; those of one GIF are the
 captions of one sample.
 
-Of a split that is asked for, 16 bytes for each address of its list are kept; nothing else is.
+The reader keeps only 16 bytes for each address of a selected split.
 
-Irregularities: the same caption of the same GIF again, which is counted (``caption_repeated``); a
+Irregularities: a repeated caption of a GIF, which is counted (``caption_repeated``); a
 listed GIF without a caption (``unknown_annotation``); two addresses whose last part is the same, so
-that nobody knows which file is meant (``duplicate_image``); a GIF in two lists
+that the file is ambiguous (``duplicate_image``); a GIF in two lists
 (``duplicate_annotation``).
 
-Tried on files written to the published format.
+Tested with files written in the published format.
 """
 
 import json
@@ -41,7 +41,7 @@ _FOLDERS = ("gifs", "images", "videos")
 class Tgif:
     """A file of captions, the lists of some splits, and a folder of GIFs.
 
-    ``only`` says that GIFs without a list are passed over.
+    With ``only``, GIFs without a list are skipped.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Tgif:
             yield Part(key, _CAPTION, digest(caption), place, payload)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a GIF and its captions."""
+        """Make a sample from a GIF and its captions."""
         place = parts[0].place
         lists = [part for part in parts if part.kind == _LISTED]
         told = [part for part in parts if part.kind == _CAPTION]
@@ -114,7 +114,7 @@ class Tgif:
 
 
 def _captions(key: str, parts: Sequence[Part], told: Sequence[Part]) -> dict[str, None]:
-    """The captions of a GIF, each once, if all its parts are of one address."""
+    """Return the captions of a GIF, each once, if all its parts are of one address."""
     if len({text_field(record(part), "address") for part in parts}) > 1:
         raise BadRecord("duplicate_image", f"several addresses end in {key[:80]!r}")
     if not told:
@@ -132,7 +132,7 @@ def _captioned(line: str) -> tuple[str, str]:
 
 
 def _file_name(address: str) -> str:
-    """The last part of an address, which its file is called."""
+    """Return the last part of an address, which its file is called."""
     try:
         name = urlsplit(address).path.rpartition("/")[2]
     except ValueError:
@@ -158,11 +158,11 @@ def open_tgif(
 
     Args:
         path: The data set's folder, its folder ``data``, or the file of captions alone.
-        name: What the samples are called after.
+        name: Name of the source; sample ids begin with it.
         split: ``train``, ``val`` or ``test``; without it all captions are read, and the lists that
             there are say which split each GIF belongs to.
-        images: The folder of the GIFs, where it is not ``gifs``, ``images`` or ``videos``.
-        suffix: What the names of files end in, where they have been turned into another format.
+        images: The folder of the GIFs, if it is not ``gifs``, ``images`` or ``videos``.
+        suffix: The suffix of converted files.
 
     Raises:
         AnnotationError: A file or the folder is not there.

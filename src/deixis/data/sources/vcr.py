@@ -1,4 +1,4 @@
-"""Visual Commonsense Reasoning: questions, four answers and four rationales, with people and things as tags.
+"""Visual Commonsense Reasoning: questions, four answers and four rationales, with tags of objects.
 
 JSON lines. Fields used: ``img_fn``, ``metadata_fn``, ``objects`` (the class of each), ``question``,
 ``answer_choices`` and ``rationale_choices`` as lists of tokens, in which a list of numbers stands for
@@ -8,9 +8,9 @@ in pixels of the image.
 
 In texts, tags become places (`deixis.data.sources.reading.slots`): ``Why is <region 0> pointing at <region
 1>?``; questions with any are of kind ``regions``, without of kind ``choice``. Options are the four
-answers in the file's order. Tokens are joined as English is written. An object whose box is not sound is
+answers in the file's order. Tokens are joined as English is written. An object with an invalid box is
 a fault, and so is a question that means it; polygons of fewer than three points are left out, which notes
-count as ``polygon_thin``. The test split has no labels, so its questions are faults. Tried on files
+count as ``polygon_thin``. The test split has no labels, so its questions are problems. Tried on files
 written to the published format.
 """
 
@@ -74,7 +74,7 @@ class Vcr:
         return Part(text_field(fields, "img_fn"), "question", order, one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its objects and its questions; metadata are read now."""
+        """Make a sample from an image, its objects and its questions; metadata are read now."""
         place = parts[0].place
         try:
             fields = record(parts[0])
@@ -104,7 +104,7 @@ class Vcr:
 
 
 class _Scene:
-    """An image's objects and questions while they are read."""
+    """Collects the objects and questions of an image."""
 
     def __init__(self, fields: Fields, metadata: Mapping[str, Any]) -> None:
         self.classes = texts(fields, "objects")
@@ -134,7 +134,7 @@ class _Scene:
                 self.instances.append(instance)
 
     def mask(self, number: int, size: ImageSize) -> Mask | None:
-        """The polygons of an object, where there are any."""
+        """Return the polygons of an object, where there are any."""
         if number >= len(self.segments):
             return None
         polygons = []
@@ -149,7 +149,7 @@ class _Scene:
         return read_mask(polygons, size) if polygons else None
 
     def question(self, fields: Fields) -> QuestionAnswer:
-        """Read a question with its options and why the right one is right."""
+        """Read a question with its options and its rationale."""
         options = [self.text(one) for one in as_list(required(fields, "answer_choices"), "answers")]
         reasons = as_list(required(fields, "rationale_choices"), "rationale_choices")
         return about_regions(
@@ -185,13 +185,13 @@ def _chosen(options: Sequence[Any], number: int) -> Any:
 def open_vcr(
     path: Path, *, name: str = "vcr", images: Path | None = None, split: str = "train"
 ) -> Vcr:
-    """Take ``SPLIT.jsonl``, or the folder that it is in.
+    """Open ``SPLIT.jsonl``, or the folder that it is in.
 
-    Images and metadata lie in the folder that is given, else in ``vcr1images`` beside the file, else
+    Images and metadata are in the given folder, else in ``vcr1images`` beside the file, else
     with it.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file does not exist.
     """
     file = the_file(path, f"{split}.jsonl")
     place = file.parent / "vcr1images"

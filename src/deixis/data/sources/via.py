@@ -13,13 +13,13 @@ lines and polylines are counted and left out, and their image is not exhaustive.
 from 0; sizes are those of the pictures.
 
 The class of a region is the value of one of its attributes: ``label=NAME`` says of which, else the first
-of `LABELS` that the region has, else its only one. Of check boxes one has to be set. A region without
-a class is a fault, unless ``category=NAME`` says what such regions are. Other attributes are counted.
+of `LABELS` that the region has, else its only one. Exactly one check box has to be set. A region without
+a class is a problem, unless ``category=NAME`` gives their class. Other attributes are counted.
 
 ``filename`` may be an address or a path with backslashes; of an address the last piece is taken. Files
 of version 3 that are no pictures are passed over (``about_no_image``).
 
-Tried on files written to the published format.
+Tested with files written in the published format.
 """
 
 import json
@@ -55,7 +55,7 @@ from deixis.geometry.checks import VERTEX_LIMIT, shown
 from deixis.structures import Instance
 
 LABELS = ("label", "class", "name", "category", "type", "object", "Class", "Label", "Name")
-"""Attributes that are taken for the class, in this order."""
+"""Names of attributes that hold the class, in order of preference."""
 
 _FILE, _REGION = "file", "region"
 _LEFT_OUT = frozenset({"point", "polyline", "line"})
@@ -128,7 +128,7 @@ class Via:
                 yield error.problem(place)
                 continue
             shape = row["region_shape_attributes"]
-            # a picture without regions has a row of its own
+            # a picture without regions has a separate row
             if shape in {"", "{}"}:
                 shape = ""
             values = {"shape": shape, "attributes": row["region_attributes"]}
@@ -170,12 +170,12 @@ class Via:
                 words = project.words(as_object(fields.get("av") or {}, "av"))
                 values: dict[str, object] = {"shape": shape, "attributes": words}
             except BadRecord as error:
-                # it is a fault of its picture, which lacks a thing then
+                # a problem of its picture, which then lacks an instance
                 values = {"fault": [error.code, error.detail]}
             yield Part(names[view], _REGION, key[:200], place, json.dumps(values))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a picture and its regions."""
+        """Make a sample from a picture and its regions."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -316,7 +316,7 @@ class _Project(NamedTuple):
     attributes: Mapping[str, Any]
 
     def words(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Attributes by their names, options by what they say."""
+        """Return attributes by name, with options by text."""
         made: dict[str, Any] = {}
         for key, value in values.items():
             found = self.attributes.get(key)
@@ -390,16 +390,16 @@ def open_via(
     split: str = "",
     exhaustive: bool = True,
 ) -> Via:
-    """Take a file of VIA; names of pictures start from its folder, or from another one.
+    """Open a file of VIA; names of pictures start from its folder, or from another one.
 
     Args:
         path: A project, or exported annotations, in JSON or CSV.
-        name: What the samples are called after.
+        name: Name of the source; sample ids begin with it.
         images: The folder of the pictures.
-        label: The attribute of a region that is its class.
-        category: The class of regions that have none.
+        label: The attribute that holds the class of a region.
+        category: The class of regions without a class.
         split: The split of all samples.
-        exhaustive: Every thing of the classes is annotated.
+        exhaustive: All instances of the classes are annotated.
 
     Raises:
         AnnotationError: The file is missing, or VIA did not write it.

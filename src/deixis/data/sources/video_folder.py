@@ -48,7 +48,7 @@ FIELDS = frozenset({"video", "captions", "questions", "id", "split"})
 COLUMNS = frozenset({"video", "caption", "question", "answer", "id", "split"})
 _FILES = ("captions.jsonl", "captions.csv", "videos.jsonl", "videos.csv")
 _ROW_LIMIT = 100_000
-"""The most characters of a row of a table."""
+"""Most characters of a row of a table."""
 _LINE = "line"
 
 
@@ -86,7 +86,7 @@ class VideoFolder:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a video and what is said of it."""
+        """Make a sample from a video and the texts about it."""
         place = parts[0].place
         problems: list[RecordProblem] = []
         captions: dict[str, None] = {}
@@ -171,7 +171,7 @@ def _columns(lines: Iterator[tuple[int, str]], path: Path) -> list[str]:
 
 
 def _row(line: str, columns: Sequence[str]) -> dict[str, Any]:
-    """A row of a table as the same line in JSON would be."""
+    """Return a row of a table as the same line in JSON would be."""
     cells = _cells(line)
     if len(cells) != len(columns):
         raise BadRecord("bad_record", f"{len(cells)} columns, expected {len(columns)}")
@@ -203,13 +203,13 @@ def _cells(line: str) -> list[str]:
 def open_video_folder(
     path: Path, *, name: str = "video_folder", images: Path | None = None, split: str = ""
 ) -> VideoFolder:
-    """Take a folder with ``captions.jsonl`` or ``captions.csv`` (or ``videos``), or such a file.
+    """Open a folder with ``captions.jsonl`` or ``captions.csv`` (or ``videos``), or such a file.
 
     Videos are named from ``images``, else from ``videos`` beside the file, else from its folder.
-    ``split`` is that of all lines that name none.
+    ``split`` is the split of lines without one.
 
     Raises:
-        AnnotationError: There is no such file.
+        AnnotationError: The file does not exist.
     """
     found = the_file(path, *_FILES)
     if found.suffix.lower() not in {".csv", ".jsonl"}:

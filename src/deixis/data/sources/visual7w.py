@@ -11,7 +11,7 @@ by ``box_id``. A question has an ``answer`` and three ``multiple_choices`` that 
 Boxes are ``x``, ``y``, ``width``, ``height`` in pixels of the image, whose size is read from the file;
 some begin at -1 and are clipped. They do not say their image: the questions do, so the file is gone
 through twice, and the first time leaves 16 bytes for each box that a question names. A box that no
-question names is passed over. Tried on files written to the published format.
+question names is passed over. Tested with files written in the published format.
 """
 
 from array import array
@@ -175,7 +175,7 @@ class _Owners:
         self.owners: Int64[np.ndarray, " boxes"] = np.array(owners, np.int64)[order]
 
     def of(self, box: int) -> str | None:
-        """The image of a box; None where no question names it."""
+        """Return the image of a box; None if no question names the box."""
         at = int(np.searchsorted(self.boxes, box))
         if at == len(self.boxes) or self.boxes[at] != box:
             return None
@@ -192,13 +192,13 @@ def _ids(pair: Fields) -> Iterator[int]:
 def open_visual7w(
     path: Path, *, name: str = "visual7w", images: Path | None = None, split: str = ""
 ) -> Visual7W:
-    """Take ``dataset_v7w_pointing.json`` or ``dataset_v7w_telling.json``.
+    """Open ``dataset_v7w_pointing.json`` or ``dataset_v7w_telling.json``.
 
-    Images (``v7w_ID.jpg``) lie in the folder that is given, else in ``images`` beside the file, else
+    Images (``v7w_ID.jpg``) are in the given folder, else in ``images`` beside the file, else
     with it.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file does not exist.
     """
     file = the_file(path)
     images = images or first_folder(file.parent / "images", file.parent)

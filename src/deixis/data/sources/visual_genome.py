@@ -3,7 +3,7 @@
 Six lists of images, of which ``image_data.json`` has to be there: ``objects``, ``attributes``,
 ``relationships``, ``region_descriptions`` and ``question_answers``. Objects become instances under
 their ``object_id``, with their attributes; so do objects that only attributes or relationships
-know. A region is a description: a question of kind ``description`` with a region of its own.
+know. A region is a description: a question of kind ``description`` with its region.
 
 Fields used: ``image_id`` (or ``id``), ``url``, ``width``, ``height``; of objects ``object_id``,
 ``names`` or ``name``, ``merged_object_ids``, ``attributes``; ``predicate``, ``subject``, ``object``;
@@ -14,12 +14,12 @@ from 0.
 Irregularities: the first of several names is the class; numbers that were merged into an object
 mean that object, so two files may name it differently; ``attributes`` may be missing or blank;
 blanks around and within phrases; predicates in capitals; the same relation twice, and a relation
-that merging made one of a thing with itself, which are left out and counted (``relation_twice``,
+that merging made one of an instance with itself, which are left out and counted (``relation_twice``,
 ``relation_merged``). Not everything in an image is annotated, so no sample is exhaustive; with the
 option ``exhaustive=true`` the objects of an image count as all there are, as Pink takes them, unless
 one of its records is at fault or no ``objects`` record speaks of it. ``--rules pink`` sets the option.
 
-Tried on true records of one image (without an objects file), and on files written to the published
+Tested with original records of one image (without an objects file), and on files written to the published
 format.
 """
 
@@ -89,7 +89,7 @@ class VisualGenome:
                     yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of everything that is said of an image."""
+        """Make a sample from all parts of an image."""
         by_kind: dict[str, list[Part]] = {name: [] for name in FILES}
         for part in parts:
             by_kind[part.kind].append(part)
@@ -128,7 +128,7 @@ class VisualGenome:
 
 
 class _Graph:
-    """What is known of one image. What cannot be used is left out, and listed."""
+    """Collects the records of one image. Unusable records are left out and listed."""
 
     def __init__(self, size: ImageSize) -> None:
         self.size = size
@@ -143,7 +143,7 @@ class _Graph:
         self._own: set[str] = set()
 
     def read(self, kind: str, part: Part, *, again: bool) -> None:
-        """Take what one file says; each of its items is sound or a fault of its own."""
+        """Read the items of one file; each invalid item is a separate problem."""
         name = _LISTS.get(kind, kind)
         readers = {
             "objects": self._object,
@@ -217,7 +217,7 @@ class _Graph:
         self.questions.append(QuestionAnswer(question, answer))
 
     def _index(self, fields: Mapping[str, Any]) -> int:
-        """The instance of an object, which is made where its number is new."""
+        """Return the instance of an object, which is made where its number is new."""
         number = _number(fields)
         merged = fields.get("merged_object_ids")
         others = [as_key(one, "merged_object_ids") for one in as_list(merged or [], "merged")]
@@ -267,9 +267,9 @@ def open_visual_genome(
 
     Args:
         path: The folder of ``image_data.json`` and the other files.
-        name: What the samples are called after.
-        split: What the split is called; Visual Genome has none of its own.
-        images: The folder that holds ``VG_100K`` and ``VG_100K_2``, where it is not the same.
+        name: Name of the source; sample ids begin with it.
+        split: The name of the split; Visual Genome has no official splits.
+        images: The folder that holds ``VG_100K`` and ``VG_100K_2``, if it is not the same.
         exhaustive: The objects of an image count as all there are (Pink, section 3.2). That makes
             questions about numbers, quadrants and all of a class, some with wrong answers.
 

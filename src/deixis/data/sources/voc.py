@@ -1,4 +1,4 @@
-"""Pascal VOC (2007 to 2012) and what keeps to its form: an XML file of boxes beside each picture.
+"""Pascal VOC (2007 to 2012) and similar formats: an XML file of boxes beside each picture.
 
 Fields used: ``filename``, ``size``, and of each ``object`` its ``name``, ``bndbox`` and the flags
 ``difficult``, ``truncated`` and ``occluded``, which become attributes of those names (`MARKERS`).
@@ -13,7 +13,7 @@ Boxes are ``xmin, ymin, xmax, ymax`` counted from 1, the last pixel included, so
 Irregularities: numbers with fractions (VOC2011); an ``xmin`` of 0, which is clipped; a missing
 ``filename`` is the file's own name with ``.jpg``; objects without flags.
 
-Tried on true files of one data set in this form (364 pictures of blood cells), and on files written
+Tested with original files of one data set in this form (364 pictures of blood cells), and on files written
 to the published format.
 """
 
@@ -79,7 +79,7 @@ class Voc:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an annotation file."""
+        """Make a sample from an annotation file."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -96,7 +96,7 @@ class Voc:
             except BadRecord as error:
                 found.problem(error, f"{place}: object {number}", category=category)
             for part in thing.findall("part/name"):
-                # parts of things are not read; a class of that name would be counted wrongly
+                # parts of instances are not read, or a class of that name would be miscounted
                 found.lose((part.text or "").strip() or None, "part_of_object")
         return found.reading(key, path, size, source=self.name, split=self.split)
 
@@ -116,27 +116,27 @@ class Voc:
 
 
 def read_size(root: ET.Element) -> ImageSize:
-    """The size that an annotation file says.
+    """Return the size that an annotation file says.
 
     Raises:
-        BadRecord: It says none, or one that no picture has.
+        BadRecord: The size is missing or not positive.
     """
     size = child(root, "size")
     return image_size(child_number(size, "width"), child_number(size, "height"))
 
 
 def read_corners(corners: ET.Element, *, inclusive: bool) -> list[float]:
-    """The edges ``x1 y1 x2 y2``, the right and lower ones exclusive, of a ``bndbox``.
+    """Return the edges ``x1 y1 x2 y2``, the right and lower ones exclusive, of a ``bndbox``.
 
     Raises:
-        BadRecord: A number is missing or none.
+        BadRecord: A number is missing or invalid.
     """
     x1, y1, x2, y2 = (child_number(corners, tag) for tag in ("xmin", "ymin", "xmax", "ymax"))
     return [x1 - 1, y1 - 1, x2, y2] if inclusive else [x1, y1, x2, y2]
 
 
 def _is_about_class(line: str) -> bool:
-    """Whether a line says that a picture has a class (1), has it not (-1) or hardly has it (0)."""
+    """Return whether a line says that a picture has a class (1), has it not (-1) or hardly has it (0)."""
     name, _, flag = line.rpartition(" ")
     return bool(name.strip()) and flag in {"-1", "0", "1"}
 
@@ -159,14 +159,14 @@ def open_voc(
     Args:
         path: A folder with ``Annotations``, ``JPEGImages`` and ``ImageSets/Main``, or of XML files
             alone.
-        name: What the samples are called after.
+        name: Name of the source; sample ids begin with it.
         split: A list in ``ImageSets/Main``; where there are lists, one has to be named.
-        images: The folder of the images, where it is not ``JPEGImages``.
+        images: The folder of the images, if it is not ``JPEGImages``.
         inclusive: Boxes are counted from 1 and hold their last pixel, as in VOC.
-        exhaustive: Every thing of the classes is annotated, as in VOC.
+        exhaustive: All instances of the classes are annotated, as in VOC.
 
     Raises:
-        AnnotationError: Nothing of that kind is there, or the split has to be named.
+        AnnotationError: No such file exists, or the split has to be named.
     """
     if not path.is_dir():
         raise AnnotationError(f"{path}: does not exist, expected a folder with Annotations")
@@ -177,7 +177,7 @@ def open_voc(
             raise AnnotationError(f"{path}: expected a folder Annotations, found {inner[:10]}")
         annotations = path
     lists = path / "ImageSets" / "Main"
-    # the lists of one class (aeroplane_train) say of each picture whether it has the class
+    # lists of one class (aeroplane_train) state for each picture whether it has the class
     splits = sorted(file.stem for file in lists.glob("*.txt") if "_" not in file.stem)
     if split not in splits and (split or splits):
         raise AnnotationError(f"{path}: has splits {splits}{say_which('voc', splits)}")

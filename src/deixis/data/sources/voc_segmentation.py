@@ -1,4 +1,4 @@
-"""Pascal VOC's segmentations: pictures of classes and of objects, and what keeps to their form.
+"""Pascal VOC's segmentations: pictures of classes and of objects, and similar formats.
 
 ``SegmentationClass/NAME.png`` has the number of a class for each pixel (0 is the background),
 ``SegmentationObject/NAME.png`` the number of an object; 255 is void in both. The names of a split are in
@@ -12,14 +12,14 @@ place in that file, if the class is the same (`deixis.data.sources.voc`); else t
 the pixels. Objects of that file that have no pixels are instances without a mask. Without pictures of
 objects, the pixels of a class are one instance, a crowd.
 
-Void belongs to no object: it is the border of each, some 5 pixels wide, and what nobody could tell. Where
+Void belongs to no object: it is the border of objects, about 5 pixels wide, and ambiguous pixels. Where
 some of it lies more than 10 pixels from any object (``void_region``), or the XML file has other objects
 than the picture, something is left out and the image is not exhaustive. VOC's own classes that an
 exhaustive image has nothing of are absent from it.
 
 Irregularities: an object whose pixels have several classes is left out (``mask_damaged``).
 
-Tried on files written to the published format.
+Tested with files written in the published format.
 """
 
 import json
@@ -111,7 +111,7 @@ class VocSegmentation:
         return read_small_text(path, "bad_xml") if path.is_file() else ""
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a name; its pictures of segments are read now."""
+        """Make a sample from a name; its pictures of segments are read now."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -152,7 +152,7 @@ class VocSegmentation:
 
 
 class _Objects:
-    """The objects of one picture while they are read."""
+    """Collects the objects of one picture."""
 
     def __init__(
         self,
@@ -229,13 +229,13 @@ def open_voc_segmentation(
     Args:
         path: A folder with ``SegmentationClass``, mostly ``SegmentationObject``, ``JPEGImages`` and
             ``ImageSets/Segmentation`` beside it, and perhaps ``Annotations`` and ``labelmap.txt``.
-        name: What the samples are called after.
+        name: Name of the source; sample ids begin with it.
         split: A list in ``ImageSets/Segmentation``; where there are lists, one has to be named.
-        images: The folder of the images, where it is not ``JPEGImages``.
-        exhaustive: Every thing of the classes is annotated, as in VOC.
+        images: The folder of the images, if it is not ``JPEGImages``.
+        exhaustive: All instances of the classes are annotated, as in VOC.
 
     Raises:
-        AnnotationError: Nothing of that kind is there, or the split has to be named.
+        AnnotationError: No such file exists, or the split has to be named.
     """
     segments = path / "SegmentationClass"
     if not segments.is_dir():

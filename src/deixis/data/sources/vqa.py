@@ -1,11 +1,11 @@
 """Questions about photographs: VQAv2, OK-VQA, A-OKVQA, GQA, VSR and POPE.
 
-Fields used, and what becomes of irregularities:
+Fields used, and the treatment of irregularities:
 
 - VQAv2 and OK-VQA are two files, joined by ``question_id``: ``questions`` with ``image_id`` and
   ``question``, ``annotations`` with ten ``answers``. The answer is the one that most people gave; of
   several, ``multiple_choice_answer`` or the first. A question without annotation, and the other way
-  round, is a fault.
+  round, is a problem.
 - A-OKVQA is one list: ``choices`` with ``correct_choice_idx`` give a question of kind ``choice``
   whose rationale is the first of ``rationales``; ``direct_answers`` give an open one, unless
   ``difficult_direct_answer`` says that it has none.
@@ -15,8 +15,8 @@ Fields used, and what becomes of irregularities:
 - POPE is JSON lines or a list: ``text`` is asked of ``image``, ``label`` is yes or no. Lines that are
   Python dictionaries in single quotes are read as literals. The three settings are three files.
 
-No form has geometry, and none gives the image's size: it is read from the image. VSR and POPE were
-tried on true files, VQAv2 and POPE on what deixis exports, the others on files written to the
+No form has geometry or the image's size, which is read from the image. VSR and POPE were
+tried on true files, VQAv2 and POPE on files that deixis exports, the others on files written to the
 published format.
 """
 
@@ -134,14 +134,14 @@ def open_vqa(
     image_name: str = "",
     split: str = "",
 ) -> Vqa:
-    """Take a folder with one file of questions and one of annotations, or the two files.
+    """Open a folder with one file of questions and one of annotations, or the two files.
 
     VQAv2 and OK-VQA both end their names in ``_questions.json`` and ``_annotations.json``. Of a
     folder with several, ``split`` names one. Without ``image_name``, names that COCO's images have
     are tried on the first question, and then those of drawn scenes.
 
     Raises:
-        AnnotationError: The files are not there, or there are several and none is named.
+        AnnotationError: The files do not exist, or there are several and none is selected.
     """
     if path.is_file():
         folder = path.parent
@@ -212,12 +212,12 @@ def _aokvqa(fields: Fields) -> list[QuestionAnswer]:
 def open_aokvqa(
     path: Path, *, name: str = "aokvqa", images: Path | None = None, split: str = "val"
 ) -> Questions:
-    """Take ``aokvqa_v1p0_SPLIT.json``, or the folder that it is in.
+    """Open ``aokvqa_v1p0_SPLIT.json``, or the folder that it is in.
 
-    Images have the names of COCO 2017; they lie in the folder that is given, else in the file's.
+    Images have the names of COCO 2017; they are in the given folder, else in the file's.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file does not exist.
     """
     file = the_file(path, f"aokvqa_v1p0_{split}.json")
     form = Form(_number_of_image, _question_id, _aokvqa)
@@ -239,10 +239,10 @@ def _gqa(fields: Fields) -> list[QuestionAnswer]:
 def open_gqa(
     path: Path, *, name: str = "gqa", images: Path | None = None, split: str = ""
 ) -> Questions:
-    """Take a file of GQA's questions, or a folder of such files (``train_all_questions``).
+    """Open a file of GQA's questions, or a folder of such files (``train_all_questions``).
 
     Raises:
-        AnnotationError: There is no file.
+        AnnotationError: The folder has no such file.
     """
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files or not files[0].is_file():
@@ -273,10 +273,10 @@ def _vsr(fields: Fields) -> list[QuestionAnswer]:
 def open_vsr(
     path: Path, *, name: str = "vsr", images: Path | None = None, split: str = "train"
 ) -> Questions:
-    """Take a JSON-lines file of VSR, or a folder with ``SPLIT.jsonl``.
+    """Open a JSON-lines file of VSR, or a folder with ``SPLIT.jsonl``.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file does not exist.
     """
     file = the_file(path, f"{split}.jsonl")
     form = Form(_named_or_numbered, _caption, _vsr)
@@ -295,10 +295,10 @@ def _pope(fields: Fields) -> list[QuestionAnswer]:
 def open_pope(
     path: Path, *, name: str = "pope", images: Path | None = None, split: str = ""
 ) -> Questions:
-    """Take one file of POPE: one setting of one image set.
+    """Open one file of POPE: one setting of one image set.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file does not exist.
     """
     file = the_file(path)
     form = Form(_named_or_numbered, _pope_order, _pope)

@@ -9,7 +9,7 @@ say so: ``task: obb`` in ``data.yaml``, or the option ``rows=obb``. Their corner
 (`deixis.structures.Instance.oriented`) and may leave the picture; its middle may not.
 
 Rows may also lie beside their picture, where ``labels`` has none of them. A row that comes twice is
-one thing (``box_twice``).
+one instance (``box_twice``).
 
 Without ``data.yaml`` (or another file of YAML, if it is the only one) the classes are those of
 ``classes.txt`` or ``obj.names``, a name a line, or of the file that ``obj.data`` names. The pictures of a
@@ -22,7 +22,7 @@ was on another machine. Names stay the texts that they are: a class ``no`` or ``
 
 Seventeen keypoints without names are those of COCO. Those of other numbers are ``keypoint 1`` and on.
 
-Tried on files written to the published format.
+Tested with files written in the published format.
 """
 
 import json
@@ -137,7 +137,7 @@ class Yolo:
         return Part(key, "image", "", label.name, json.dumps({"image": key, "rows": rows}))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a picture and its rows."""
+        """Make a sample from a picture and its rows."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -201,7 +201,7 @@ class Yolo:
 
 
 NOT_ROWS = frozenset({"classes.txt", "notes.txt", "train.txt", "val.txt", "valid.txt", "test.txt"})
-"""Files of text among rows that are none."""
+"""Text files that hold no rows."""
 _SUFFIXES = (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES))
 
 
@@ -214,7 +214,7 @@ def _walk(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
 
 
 def _beside(image: Path) -> Path:
-    """The file of a picture's rows."""
+    """Return the file of a picture's rows."""
     pieces = list(image.parts)
     if "images" in pieces[:-1]:
         last = len(pieces) - 2 - pieces[-2::-1].index("images")
@@ -223,7 +223,7 @@ def _beside(image: Path) -> Path:
 
 
 def _rows_of(image: Path) -> Path:
-    """The file of a picture's rows that is there; beside the picture, where ``labels`` has none."""
+    """Return the existing file of a picture's rows, in ``labels`` or else beside the picture."""
     label, beside = _beside(image), image.with_suffix(".txt")
     if label != beside and not os.path.lexists(label) and beside.name not in NOT_ROWS:
         return beside if os.path.lexists(beside) else label
@@ -297,13 +297,13 @@ def open_yolo(
     Args:
         path: ``data.yaml``, ``obj.data``, ``classes.txt`` or ``obj.names``, or the folder that holds
             one of them.
-        name: What the samples are called after.
-        split: A split that the file names; where it names several, one has to be named.
-        exhaustive: Every thing of the classes is annotated, as in training data.
+        name: Name of the source; sample ids begin with it.
+        split: A split of the file; required if the file has several.
+        exhaustive: All instances of the classes are annotated, as in training data.
         rows: ``obb`` for rows of turned boxes; ``auto`` goes by ``task`` in the file.
 
     Raises:
-        AnnotationError: There is no such file, it does not say what it has to, or the pictures
+        AnnotationError: The file does not exist, it does not say what it has to, or the pictures
             are not in its folder.
         RecipeError: ``rows`` is neither.
     """
@@ -347,7 +347,7 @@ def open_yolo(
 
 
 def _config(folder: Path) -> Path:
-    """The file of a folder that says the classes."""
+    """Return the file of a folder that says the classes."""
     if (folder / "data.yaml").is_file():
         return folder / "data.yaml"
     found = sorted(file for file in folder.glob("*.y*ml") if file.suffix in YAML)
@@ -376,7 +376,7 @@ def _without_yaml(config: Path, text: str) -> dict[str, Any]:
     named = fields.get("names")
     if not isinstance(named, str) or not named:
         raise BadRecord("bad_record", "names: expected a file of class names")
-    # darknet names files from where it was started, which is mostly above this folder
+    # darknet's file names are relative to its working directory, usually a parent of this folder
     places = [image_path(root, named), image_path(root, PurePosixPath(named).name)]
     path = next((one for one in places if one.is_file()), places[0])
     fields["names"] = _lines(read_small_text(path, "bad_record"))

@@ -1,4 +1,4 @@
-"""Tasks: an annotated sample in, a question with its answer out."""
+"""Tasks: each turns an annotated sample into questions with answers."""
 
 from deixis.data.tasks.localisation import deny, point_out
 from deixis.data.tasks.registry import DEFAULT_WEIGHTS, TASKS, describe_tasks, sample_turns

@@ -7,7 +7,7 @@ from deixis.data.tasks.rules import describe_rules
 
 
 def tasks_table() -> str:
-    """Every task with what it takes, gives and needs, as Markdown."""
+    """Return a Markdown table of all tasks with the columns takes, gives and needs."""
     rows = ["| task | what it is | takes | gives | needs |", "|---|---|---|---|---|"]
     rows += [
         f"| `{spec.name}` | {spec.summary} | {', '.join(spec.takes)} | {', '.join(spec.gives)} "
@@ -18,7 +18,7 @@ def tasks_table() -> str:
 
 
 def rules_table() -> str:
-    """Every rule with its default, what it does and where it comes from, as Markdown."""
+    """Return a Markdown table of all rules with default, meaning and origin."""
     rows = ["| rule | default | what it does | from |", "|---|---|---|---|"]
     rows += [
         f"| `{rule['name']}` | {rule['default']} | {rule['says']} | {rule['source']} |"

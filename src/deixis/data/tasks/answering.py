@@ -1,4 +1,4 @@
-"""Questions of the data about the whole image: answered plainly, shortly, and with reasons."""
+"""Questions from the source about the whole image: plain, with short answers, with rationales."""
 
 import numpy as np
 
@@ -11,11 +11,11 @@ from deixis.data.wording import REGION_SLOT
 from deixis.structures import DIALOGUE, GroundedText, QuestionAnswer, Sample, Turn
 
 _NO_QUESTIONS = frozenset({"description", "statement"})
-"""Kinds whose texts are no questions."""
+"""Kinds of entries whose texts are not questions."""
 
 
 def vqa(sample: Sample, rng: np.random.Generator, _rules: Rules) -> Turn | None:
-    """A question of the data about the image, with its answer."""
+    """Ask a question from the source about the image."""
     known = about_image(sample)
     if not known:
         return None
@@ -24,9 +24,9 @@ def vqa(sample: Sample, rng: np.random.Generator, _rules: Rules) -> Turn | None:
 
 
 def about_image(sample: Sample) -> list[QuestionAnswer]:
-    """Questions of the data about the whole image that make sense without options, each alone.
+    """Return the source's questions about the whole image that make sense alone, without options.
 
-    Of a conversation that is the first: later ones may speak of what was said.
+    Of a conversation, only the first question counts: later ones may refer to earlier turns.
     """
     found: list[QuestionAnswer] = []
     talking = False
@@ -45,7 +45,7 @@ def about_image(sample: Sample) -> list[QuestionAnswer]:
 
 
 def conversation(sample: Sample, _rng: np.random.Generator, rules: Rules) -> tuple[Turn, ...]:
-    """A conversation of the data, from its beginning, with what its answers point at."""
+    """Return a conversation from the source from its first turn, with the units of its answers."""
     turns = [one for one in sample.questions if one.kind == DIALOGUE][: rules.max_turns]
     if not turns or max(map(_pointed_at, turns)) > rules.max_references:
         return ()
@@ -66,7 +66,7 @@ def _pointed_at(question: QuestionAnswer) -> int:
 
 
 def short_answer(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """A question of the data with a short answer, asked to be answered shortly."""
+    """Ask a question from the source, with a request for a short answer."""
     known = [
         question
         for question in about_image(sample)
@@ -80,7 +80,7 @@ def short_answer(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn
 
 
 def vqa_reason(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """A question of the data, answered with its reasons first and the answer last."""
+    """Ask a question from the source; the answer begins with the rationale."""
     known = [
         question
         for question in sample.questions

@@ -1,4 +1,4 @@
-"""Building blocks of answers: groups of units, phrases that point, texts in other units."""
+"""Building blocks of answers: unit groups, grounded phrases, and texts with fewer units."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ from deixis.structures import (
 
 Item = TypeVar("Item")
 Piece = str | tuple[str, UnitGroup]
-"""Plain words, or words that point."""
+"""Plain words, or a phrase with its unit group."""
 
 BOX = ("box",)
 MASK = ("mask",)
@@ -33,13 +33,13 @@ POSE = ("box", "keypoint")
 
 
 def pick(items: Sequence[Item], rng: np.random.Generator) -> Item:
-    """One item, each equally likely."""
-    # A single draw of integers() costs ten times as much.
+    """Return a random item; all items are equally likely."""
+    # integers() takes ten times as long for a single draw
     return items[int(rng.random() * len(items))]
 
 
 def shuffled(items: Iterable[Item], rng: np.random.Generator) -> list[Item]:
-    """The items in any order, each equally likely."""
+    """Return the items in random order; all orders are equally likely."""
     mixed = list(items)
     for last in range(len(mixed) - 1, 0, -1):
         other = int(rng.random() * (last + 1))
@@ -48,12 +48,12 @@ def shuffled(items: Iterable[Item], rng: np.random.Generator) -> list[Item]:
 
 
 def capitalised(text: str) -> str:
-    """Text with its first letter in upper case."""
+    """Return the text with its first letter in upper case."""
     return text[:1].upper() + text[1:]
 
 
 def ended(text: str) -> str:
-    """Words of a source as a sentence: a capital first, and a stop last where they have none.
+    """Return words of a source as a sentence: with a capital, and a full stop if they have none.
 
     >>> ended("yes"), ended("Two dogs.")
     ('Yes.', 'Two dogs.')
@@ -63,7 +63,7 @@ def ended(text: str) -> str:
 
 
 def left_to_right(sample: Sample, indices: Iterable[int]) -> list[int]:
-    """Instances ordered by the centre of their boxes: from the left, then from the top."""
+    """Return instances ordered by the centre of their boxes: from the left, then from the top."""
     instances = sample.instances
     places = []
     for index in indices:
@@ -74,7 +74,7 @@ def left_to_right(sample: Sample, indices: Iterable[int]) -> list[int]:
 
 
 def ordered(sample: Sample, indices: Sequence[int], rules: Rules) -> list[int]:
-    """Instances in the order in which an answer has them."""
+    """Return instances in the order that the rules give to answers."""
     if len(indices) < 2:
         return list(indices)
     placed = left_to_right(sample, indices)
@@ -86,9 +86,9 @@ def ordered(sample: Sample, indices: Sequence[int], rules: Rules) -> list[int]:
 def unit_group(
     sample: Sample, indices: Sequence[int], unit_types: tuple[str, ...], rules: Rules
 ) -> UnitGroup | None:
-    """A group with a reference for each instance, in the order of the rules.
+    """Return a unit group with a reference for each instance, in the order of the rules.
 
-    None where an instance lacks one of the units.
+    None if an instance lacks one of the units.
     """
     references = []
     for index in ordered(sample, indices, rules):
@@ -102,7 +102,7 @@ def unit_group(
 
 
 def unit_of(instance: Instance, unit_type: str) -> Unit | None:
-    """A unit of an instance; None where it has none of that type."""
+    """Return the unit of an instance; None if the instance lacks a unit of that type."""
     if unit_type == "box":
         return instance.box
     if unit_type == "mask":
@@ -113,15 +113,15 @@ def unit_of(instance: Instance, unit_type: str) -> Unit | None:
 
 
 def has_keypoints(instance: Instance) -> bool:
-    """Whether at least one keypoint of an instance is annotated."""
+    """Return whether at least one keypoint of an instance is annotated."""
     return instance.keypoints is not None and bool(instance.keypoints.visibility.any())
 
 
 def point_on(instance: Instance) -> Point:
-    """The place on a thing that is nearest to the middle of its box.
+    """Return the point on an instance that is nearest to the centre of its box.
 
-    Without a mask it is the middle itself. With one it lies in the middle of a pixel of the mask,
-    or is the middle of the box where that is on the mask.
+    Without a mask, or if the mask covers the centre, this is the centre of the box; otherwise it is
+    the centre of a pixel of the mask.
     """
     box, mask = instance.box, instance.mask
     x, y = box.center
@@ -140,14 +140,14 @@ def point_on(instance: Instance) -> Point:
 
 
 def pointing(before: str, phrase: str, after: str, group: UnitGroup) -> GroundedText:
-    """A text of which one phrase points."""
+    """Return a text with one grounded phrase."""
     start = len(before)
     grounded = GroundedPhrase(phrase, start, start + len(phrase), (group,))
     return GroundedText(f"{before}{phrase}{after}", (grounded,))
 
 
 def written(pieces: Iterable[Piece]) -> GroundedText:
-    """Pieces one after the other as a text with a capital first."""
+    """Join pieces to a text that begins with a capital."""
     text = ""
     phrases = []
     for piece in pieces:
@@ -162,7 +162,7 @@ def written(pieces: Iterable[Piece]) -> GroundedText:
 
 
 def listed(items: Sequence[Sequence[Piece]]) -> list[Piece]:
-    """Items with commas and a last "and" between them."""
+    """Join items with commas and a final "and"."""
     pieces: list[Piece] = []
     for position, item in enumerate(items):
         if position:
@@ -172,7 +172,7 @@ def listed(items: Sequence[Sequence[Piece]]) -> list[Piece]:
 
 
 def by_class(sample: Sample, indices: Iterable[int]) -> list[tuple[str, list[int]]]:
-    """Instances of each class, the classes in the order of the alphabet."""
+    """Return classes in alphabetical order with their instances."""
     members: dict[str, list[int]] = {}
     for index in indices:
         members.setdefault(sample.instances[index].category, []).append(index)
@@ -180,7 +180,7 @@ def by_class(sample: Sample, indices: Iterable[int]) -> list[tuple[str, list[int
 
 
 def in_words(sample: Sample, indices: Iterable[int]) -> GroundedText:
-    """Things by class and number, without geometry: ``A ring and two stars.``."""
+    """Name instances by class and number, without geometry: ``A ring and two stars.``."""
     items = [[counted(name, len(found))] for name, found in by_class(sample, indices)]
     return written([*listed(items), "."])
 
@@ -188,9 +188,9 @@ def in_words(sample: Sample, indices: Iterable[int]) -> GroundedText:
 def in_classes(
     sample: Sample, indices: Iterable[int], unit_types: tuple[str, ...], rules: Rules
 ) -> GroundedText | None:
-    """Things by class, each class a phrase that points: ``The ring and the stars.``.
+    """Name instances by class; each class is a grounded phrase: ``The ring and the stars.``.
 
-    None where an instance lacks one of the units.
+    None if an instance lacks one of the units.
     """
     items: list[list[Piece]] = []
     for name, found in by_class(sample, indices):
@@ -204,9 +204,9 @@ def in_classes(
 def here(
     sample: Sample, indices: Sequence[int], unit_types: tuple[str, ...], rules: Rules
 ) -> GroundedText | None:
-    """Things pointed at without a name: ``Here they are.``.
+    """Point at instances without naming them: ``Here they are.``.
 
-    None where an instance lacks one of the units.
+    None if an instance lacks one of the units.
     """
     group = unit_group(sample, indices, unit_types, rules)
     if group is None:
@@ -217,14 +217,14 @@ def here(
 
 
 def none_of(names: str, unit_types: tuple[str, ...], rules: Rules) -> GroundedText:
-    """The answer where there is nothing of a class, whose name comes in the plural."""
+    """Return the answer for an absent class; ``names`` is the class in the plural."""
     if rules.empty == "group" and unit_types:
         return pointing("There are no ", names, ".", UnitGroup(unit_types, ()))
     return GroundedText(f"There are no {names}.")
 
 
 def in_units(text: GroundedText, unit_types: tuple[str, ...]) -> GroundedText | None:
-    """A grounded text with only some of its units; None where a phrase lacks one of them."""
+    """Return a grounded text with only some unit types; None if a phrase lacks one of them."""
     phrases = []
     for phrase in text.phrases:
         groups = []

@@ -1,4 +1,4 @@
-"""Keypoints of every body: ``keypoint``."""
+"""Keypoints of all instances of a class: ``keypoint``."""
 
 import numpy as np
 
@@ -12,7 +12,10 @@ from deixis.structures import Sample, Turn
 
 
 def keypoint(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """Keypoints of all bodies of a class, each of which has some; no other class has any."""
+    """Ask for the keypoints of all instances of the only class with keypoints.
+
+    None if an instance of the class lacks keypoints.
+    """
     with_some = {instance.category for instance in sample.instances if has_keypoints(instance)}
     # Some wordings ask for all keypoints in the image without naming a class.
     if len(with_some) != 1:

@@ -1,4 +1,4 @@
-"""The whole image in words, plain or grounded, and captions that become grounded."""
+"""Captions of the whole image, plain or grounded, and captions to ground."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from deixis.structures import GroundedText, Sample, Turn
 
 
 def caption(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """The shortest caption, without geometry."""
+    """Ask for the shortest caption, without geometry."""
     if not sample.captions:
         return None
     shortest = min(sample.captions, key=lambda text: len(text.text))
@@ -18,7 +18,7 @@ def caption(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | No
 
 
 def caption_detailed(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """The longest caption, without geometry, where it is a long one."""
+    """Ask for the longest caption, without geometry; None if it is not a detailed one."""
     if not sample.captions:
         return None
     longest = max(sample.captions, key=lambda text: len(text.text)).text.strip()
@@ -37,7 +37,7 @@ def grounded(
     task: str,
     unit_types: tuple[str, ...],
 ) -> Turn | None:
-    """A caption whose phrases point."""
+    """Ask for a grounded caption."""
     answer = _drawn(sample, rng, rules, unit_types)
     return None if answer is None else Turn(asked(task, rng, rules), answer, task)
 
@@ -50,7 +50,7 @@ def ground(
     task: str,
     unit_types: tuple[str, ...],
 ) -> Turn | None:
-    """A caption that the question gives, answered with the same caption whose phrases point."""
+    """Ask to ground the caption in the question; the answer is the grounded caption."""
     answer = _drawn(sample, rng, rules, unit_types)
     if answer is None:
         return None
@@ -60,7 +60,7 @@ def ground(
 def _drawn(
     sample: Sample, rng: np.random.Generator, rules: Rules, unit_types: tuple[str, ...]
 ) -> GroundedText | None:
-    """A caption whose phrases point, in some units; None where it lacks one or points too often."""
+    """Draw a grounded caption with some unit types; None if it lacks one or has too many references."""
     known = [text for text in sample.captions if text.phrases]
     if not known:
         return None

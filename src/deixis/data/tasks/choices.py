@@ -15,19 +15,19 @@ from deixis.language import article, count_word, definite, is_plural
 from deixis.structures import Expression, GroundedText, QuestionAnswer, QuestionPart, Sample, Turn
 
 MAX_OVERLAP = 0.5
-"""Boxes that share more than this with the right one (IoU) are no wrong options."""
+"""Largest IoU of a wrong option with the right box."""
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _NUMBERS = {count_word(number): number for number in range(21)}
 _YES_NO = ("yes", "no")
 _ANY_KIND = "vqa"
-"""The kind of questions of which nothing more is known."""
+"""The kind of questions without a stated kind."""
 
 
 def choice(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """A question from the source with options, answered with a letter.
+    """Ask a question from the source with options, answered with a letter.
 
-    The options are the data's own where it has some. Else the wrong ones are answers to other
-    questions of the kind, other numbers, yes or no, or classes that are known to be absent.
+    The options come from the source if it has some. Otherwise wrong options are answers to other
+    questions of the kind, other numbers, yes or no, or absent classes.
     """
     known = about_image(sample)
     known += [question for question in sample.questions if _has_options(question)]
@@ -82,7 +82,7 @@ def _wrong_answers(
 def _other_answers(
     questions: Iterable[QuestionAnswer], chosen: QuestionAnswer, right: str
 ) -> list[str]:
-    """Answers to other questions of the kind, where the kind says what is asked for."""
+    """Return answers to other questions of the kind; empty if the kind is unknown."""
     if chosen.kind == _ANY_KIND:
         return []
     answers = [_bare(question.answer) for question in questions if question.kind == chosen.kind]
@@ -101,7 +101,7 @@ def _number(text: str) -> int | None:
 
 
 def _bare(answer: str) -> str:
-    """An answer as an option: without its stop, and without its capital where it is a sentence."""
+    """Return an answer as an option: without full stop, and a sentence also without capital."""
     words = answer.strip()
     if words.endswith("."):
         words = words[:-1]
@@ -111,7 +111,7 @@ def _bare(answer: str) -> str:
 
 
 def which_box(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """Which of several boxes shows what a question asks for, as in Visual7W."""
+    """Ask which of several boxes shows the instance in question, as in Visual7W."""
     known: list[QuestionAnswer | Expression] = [
         question
         for question in sample.questions
@@ -144,7 +144,7 @@ def which_box(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | 
 
 
 def _which(chosen: QuestionAnswer | Expression, sample: Sample) -> tuple[str, int, Sequence[int]]:
-    """A question for one thing, the thing, and the things that may be offered."""
+    """Return a question about one instance, the instance, and the instances for wrong options."""
     everything = range(len(sample.instances))
     if isinstance(chosen, Expression):
         verb = "are" if is_plural(chosen.text) else "is"

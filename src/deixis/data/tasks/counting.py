@@ -1,4 +1,4 @@
-"""How many: pointing at what is counted, as a number in words, and of the kind of an example."""
+"""Counting: with references, in words, and by the class of an example."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from deixis.structures import GroundedText, Sample, Turn
 
 
 def count(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """A number, with all that is counted pointed at, as in ``There are three red circles.``."""
+    """Ask for a number, with a reference for each instance: ``There are three red circles.``."""
     drawn = draw_class(sample, rng, rules)
     if drawn is None or len(drawn[1]) > rules.max_references:
         return None
@@ -36,7 +36,7 @@ def _has_masks(sample: Sample) -> bool:
 
 
 def count_words(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """A number in words alone."""
+    """Ask for a number in words, without references."""
     drawn = draw_class(sample, rng, rules)
     if drawn is None:
         return None
@@ -48,7 +48,7 @@ def count_words(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn 
 def count_like(
     sample: Sample, rng: np.random.Generator, rules: Rules, *, task: str, kind: RegionKind
 ) -> Turn | None:
-    """The number of instances of the class of an example, which is one of them."""
+    """Ask for the number of instances of an example's class, including the example."""
     members = clear_classes(sample, rules)
     if not members:
         return None

@@ -12,7 +12,7 @@ from deixis.structures import Reference, Sample, Turn, UnitGroup
 
 
 def depth(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """The depth map of the image."""
+    """Ask for the depth map of the image."""
     if sample.depth is None:
         return None
     group = UnitGroup(("depth",), (Reference((sample.depth,)),))
@@ -20,7 +20,7 @@ def depth(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None
 
 
 def semantic(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """One mask for all pixels of a class (countable or stuff), crowds included."""
+    """Ask for one mask of all pixels of a class (countable or stuff), crowds included."""
     masks: dict[str, list[Mask]] = {}
     unknown: set[str] = set()
     for instance in sample.instances:
@@ -40,7 +40,7 @@ def semantic(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | N
 
 
 def union(masks: list[Mask]) -> Mask:
-    """The pixels of any of some masks; a single mask is given as it is, its pixels untouched."""
+    """Return the union of masks; a single mask is returned itself, without decoding it."""
     if len(masks) == 1:
         return masks[0]
     array = masks[0].array | masks[1].array

@@ -1,4 +1,4 @@
-"""Class names or an example in, all instances out: with boxes or masks."""
+"""Detection: a class name or an example asks for all instances, as boxes or masks."""
 
 import numpy as np
 
@@ -37,7 +37,7 @@ def detect(
     task: str,
     unit_types: tuple[str, ...],
 ) -> Turn | None:
-    """All instances of a class, or of a class with an attribute."""
+    """Ask for all instances of a class, or of a class with an attribute."""
     drawn = draw_class(sample, rng, rules)
     if drawn is None:
         return None
@@ -54,7 +54,10 @@ def find_class(
     *,
     name: str | None = None,
 ) -> Turn | None:
-    """A turn named ``name`` that asks for a class with the wordings of a task; None if too many."""
+    """Return a turn that asks for a class, with the wordings of ``task`` and the task name ``name``.
+
+    None if the answer would have too many references.
+    """
     label, indices = drawn
     if len(indices) > rules.max_references:
         return None
@@ -76,7 +79,7 @@ def detect_all(
     task: str,
     unit_types: tuple[str, ...],
 ) -> Turn | None:
-    """Everything, class by class in the order of the alphabet: ``Ring and stars.``."""
+    """Ask for all instances, class by class in alphabetical order: ``Ring and stars.``."""
     if not 0 < len(sample.instances) <= rules.max_references or not all_things(sample, rules):
         return None
     items: list[list[Piece]] = []
@@ -96,14 +99,14 @@ def detect_names(
     task: str,
     unit_types: tuple[str, ...],
 ) -> Turn | None:
-    """Several classes, some of them absent, answered one by one: ``The rings and no cats.``."""
+    """Ask for several classes, some of them absent: ``The rings and no cats.``."""
     members = clear_classes(sample, rules)
     wanted = 2 + int(rng.random() * (rules.max_listed - 1))
     present = dict(members)
     absent = [] if rules.empty == "skip" else list(sample.absent_categories)
     names: list[str] = []
     while len(names) < wanted and present:
-        # The first class is there: a list of nothing but absent classes teaches little.
+        # the first class is present: a list of only absent classes teaches little
         if names and absent and rng.random() < rules.absent_share:
             names.append(_taken(absent, rng))
         else:
@@ -138,7 +141,7 @@ def detect_like(
     task: str,
     unit_types: tuple[str, ...],
 ) -> Turn | None:
-    """All instances of the class of an example that is given as a box; the example is one of them."""
+    """Ask for all instances of the class of an example, given as a box; they include the example."""
     members = {
         name: indices
         for name, indices in clear_classes(sample, rules).items()
@@ -163,7 +166,7 @@ def detect_by_turns(
     worded: str,
     unit_types: tuple[str, ...],
 ) -> tuple[Turn, ...]:
-    """A turn for each of several classes, in any order, some of them absent."""
+    """Return a turn for each of several classes in random order, some of them absent."""
     members = clear_classes(sample, rules)
     present = list(members)
     absent = [] if rules.empty == "skip" else list(sample.absent_categories)

@@ -1,6 +1,6 @@
 """Several turns that build on one another: ``dialogue``.
 
-A thing is found; then the talk goes on about it, by the box of an answer or as "it".
+The first turn finds an instance; later turns refer to it by the box of an answer or as "it".
 """
 
 import re
@@ -22,14 +22,13 @@ from deixis.structures import GroundedText, QuestionAnswer, Relation, Sample, Tu
 
 _TASK = "dialogue"
 _AS_IT = re.compile(rf"\b(is|does|was) {re.escape(REGION_SLOT)}")
-"""Where "it" can stand for a region: not in "the shirt of it"."""
+"""Contexts in which "it" can replace a region, unlike "the shirt of it"."""
 
 
 def dialogue(sample: Sample, rng: np.random.Generator, rules: Rules) -> tuple[Turn, ...]:
-    """A thing is found, then spoken of: how it looks, what it is related to, how many there are.
+    """Find an instance, then ask about it: a question of the source, its relations, their number.
 
-    Every box in a later question is one that an earlier answer gave. None where there is nothing
-    to go on with.
+    Every box in a later question is from an earlier answer. Empty if no later turn is possible.
     """
     opened = _open(sample, rng, rules)
     if opened is None or rules.max_turns < 2:
@@ -45,7 +44,7 @@ def dialogue(sample: Sample, rng: np.random.Generator, rules: Rules) -> tuple[Tu
 
 
 def _open(sample: Sample, rng: np.random.Generator, rules: Rules) -> tuple[int, Turn] | None:
-    """Find one thing, by an expression or by a class that has no other instance."""
+    """Ask for one instance by an expression or by a class without other instances."""
     known = [expression for expression in sample.expressions if len(expression.instances) == 1]
     known = [
         expression for expression in known if not sample.instances[expression.instances[0]].crowd
@@ -79,7 +78,7 @@ def _ask_about(
     *,
     is_next: bool,
 ) -> list[Turn]:
-    """A question of the data about the thing; it is "it" only right after it was found."""
+    """Ask a question of the source about the instance; "it" is used only right after the first turn."""
     known = [
         question
         for question in sample.questions
@@ -106,7 +105,7 @@ def _ask_related(
     *,
     is_next: bool,  # noqa: ARG001
 ) -> list[Turn]:
-    """What the thing is related to and, where that is one thing, what it is."""
+    """Ask for the instances related to this one and, if there is only one, for its description."""
 
     def is_subject(relation: Relation) -> bool:
         return relation.subject == index
@@ -142,7 +141,7 @@ def _ask_number(
     *,
     is_next: bool,  # noqa: ARG001
 ) -> list[Turn]:
-    """How many there are of its kind."""
+    """Ask for the number of instances of the same class."""
     instance = sample.instances[index]
     found = clear_classes(sample, rules).get(instance.category)
     if found is None:
@@ -159,7 +158,7 @@ def _ask_absent(
     *,
     is_next: bool,  # noqa: ARG001
 ) -> list[Turn]:
-    """Where something is that is not there."""
+    """Ask for an instance of an absent class."""
     if not sample.absent_categories or rules.empty == "skip":
         return []
     name = pick(sample.absent_categories, rng)

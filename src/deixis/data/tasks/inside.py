@@ -1,13 +1,13 @@
-"""Places that lie on a mask for certain, found without filling it where it is kept as polygons."""
+"""Tests whether points are inside the polygons of a mask, without filling the mask."""
 
 from deixis.geometry import CodedMask, Mask
 
 MARGIN = 1.5
-"""Pixels from an outline within which filling may decide either way."""
+"""Distance from an outline in pixels within which rasterisation may decide either way."""
 
 
 def outlines(mask: Mask) -> list[list[float]] | None:
-    """The polygons that a mask is kept as, each ``[x, y, x, y, ...]``; None where it is not."""
+    """Return the polygons of a mask, each ``[x, y, x, y, ...]``; None if it is not made of polygons."""
     if not isinstance(mask, CodedMask):
         return None
     polygons = mask.to_annotation().get("polygons")
@@ -15,7 +15,7 @@ def outlines(mask: Mask) -> list[list[float]] | None:
 
 
 def surely_inside(polygons: list[list[float]], x: float, y: float) -> bool:
-    """Whether a place lies inside one of some polygons, and not near its outline."""
+    """Return whether a point is inside one of the polygons and not near its outline."""
     return any(_is_inside(polygon, x, y) for polygon in polygons)
 
 
@@ -25,7 +25,7 @@ def _is_inside(polygon: list[float], x: float, y: float) -> bool:
     x1, y1 = xs[-1], ys[-1]
     inside = False
     for x2, y2 in zip(xs, ys, strict=True):
-        # Most edges lie wholly above or below: they neither cross the row nor come near.
+        # most edges lie wholly above or below the row and are not near the point
         if not ((y1 < low and y2 < low) or (y1 > high and y2 > high)):
             if _is_near(x, y, x1, y1, x2, y2):
                 return False
@@ -36,7 +36,7 @@ def _is_inside(polygon: list[float], x: float, y: float) -> bool:
 
 
 def _is_near(x: float, y: float, x1: float, y1: float, x2: float, y2: float) -> bool:
-    """Whether a place is within the margin of a segment."""
+    """Return whether a point is within the margin of a segment."""
     across, down = x2 - x1, y2 - y1
     squared = across * across + down * down
     along = 0.0

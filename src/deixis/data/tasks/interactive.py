@@ -1,4 +1,4 @@
-"""Region in, geometry out: the mask, the box or the keypoints of the thing that a person marked."""
+"""Interactive tasks: a region asks for the mask, box or keypoints of the marked instance."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ def interact(
     kind: RegionKind,
     unit_types: tuple[str, ...],
 ) -> Turn | None:
-    """The units of the thing at a region of one kind, named by its class."""
+    """Ask for the units of the instance at a region of one kind; the answer names its class."""
     known = [
         index
         for index, instance in enumerate(sample.instances)

@@ -1,4 +1,4 @@
-"""Words in, geometry out: expressions answered with boxes, masks, both, points or keypoints."""
+"""Localisation: expressions, answered with boxes, masks, both, points or keypoints."""
 
 import numpy as np
 
@@ -30,7 +30,7 @@ def localise(
     task: str,
     unit_types: tuple[str, ...],
 ) -> Turn | None:
-    """An expression, answered with units of all that it means."""
+    """Ask for the units of all instances that an expression refers to."""
     present = [
         expression
         for expression in sample.expressions
@@ -52,9 +52,9 @@ def localise(
 
 
 def absent(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """An expression that means nothing in the image, asked as any other is.
+    """Ask for an expression that refers to nothing in the image, with the usual wordings.
 
-    Where the source has no expressions at all, it is a class that is known to be absent.
+    If the source has no expressions, ask for an absent class.
     """
     missing = [expression.text for expression in sample.expressions if not expression.instances]
     if not missing and not sample.expressions:
@@ -67,7 +67,7 @@ def absent(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | Non
 
 
 def ask(text: str, task: str, rng: np.random.Generator, rules: Rules) -> Question:
-    """A question of a task about an expression."""
+    """Return a question of a task about an expression."""
     if task == "locate" and rng.random() < rules.bare_share:
         return (text,)
     verb = "are" if is_plural(text) else "is"
@@ -83,9 +83,9 @@ def point_out(
     unit_types: tuple[str, ...],
     rules: Rules = DEFAULT_RULES,
 ) -> GroundedText | None:
-    """The short form of an expression, pointing at what it means.
+    """Return the short form of an expression, grounded on its instances.
 
-    None where an instance lacks one of the units.
+    None if an instance lacks one of the units.
     """
     group = unit_group(sample, expression.instances, unit_types, rules)
     if group is None:
@@ -97,7 +97,7 @@ def point_out(
 
 
 def deny(expression: str) -> GroundedText:
-    """The answer to an expression that means nothing in the image."""
+    """Return the answer to an expression that refers to nothing in the image."""
     verb = "are" if is_plural(expression) else "is"
     return GroundedText(capitalised(f"there {verb} no {bare(expression)}."))
 

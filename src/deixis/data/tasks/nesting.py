@@ -1,4 +1,4 @@
-"""Captions whose phrases lie inside one another: ``gcg_nested`` (REF-VLM, section III-A)."""
+"""Captions with nested phrases: ``gcg_nested`` (REF-VLM, section III-A)."""
 
 import numpy as np
 
@@ -12,17 +12,17 @@ from deixis.language.predicates import clause
 from deixis.structures import GroundedPhrase, GroundedText, Relation, Sample, Turn, UnitGroup
 
 DEEPER_SHARE = 0.5
-"""Share of the phrases whose innermost thing is itself told by a relation, where it has one."""
+"""Share of phrases in which a further relation describes the innermost instance, if it has one."""
 MAX_LINKS = 3
-"""Most relations that one phrase is made of."""
+"""Most relations in one phrase."""
 
 Span = tuple[int, int, UnitGroup]
 
 
 def gcg_nested(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """Things told by what they are related to, as in ``A person holding a red cup.``.
+    """Ask for a caption that describes instances by relations: ``A person holding a red cup.``.
 
-    The outer phrase points at the person, the inner one at the cup.
+    The outer phrase points at the person, the inner phrase at the cup.
     """
     chains: list[list[Relation]] = []
     named: set[int] = set()
@@ -58,7 +58,7 @@ def gcg_nested(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn |
 def _draw_chain(
     sample: Sample, rng: np.random.Generator, rules: Rules, named: set[int]
 ) -> list[Relation] | None:
-    """A relation between things of classes not yet named, at times one of its object, and so on."""
+    """Draw a chain of relations between classes not yet named; None without such a relation."""
     classes = {sample.instances[index].category for index in named}
 
     def is_new(relation: Relation) -> bool:
@@ -93,7 +93,7 @@ def _members(chain: list[Relation]) -> set[int]:
 def _written(
     sample: Sample, chain: list[Relation], unit_types: tuple[str, ...], rules: Rules
 ) -> tuple[str, list[Span]] | None:
-    """A chain as a noun phrase without its first article, and its spans, the outermost first."""
+    """Return a chain as a noun phrase without its first article, and its spans, outermost first."""
     indices = [chain[0].subject, *(relation.object for relation in chain)]
     names = [short_name(sample.instances[index]) for index in indices]
     groups = []

@@ -1,4 +1,4 @@
-"""Texts of questions that speak of several instances by number: ``<region 3>`` is instance 3."""
+"""Questions about several instances by number: ``<region 3>`` in a text is instance 3."""
 
 import re
 
@@ -8,18 +8,18 @@ from deixis.data.tasks.rules import Rules
 from deixis.structures import GroundedText, Sample
 
 SEVERAL = "regions"
-"""The kind of questions whose texts hold places."""
+"""The kind of questions with numbered instances."""
 _PLACE = re.compile(r"<region (\d{1,9})>")
 
 
 def place(text: str, sample: Sample) -> int | None:
-    """The instance that a text is the place of; None where the text is anything else."""
+    """Return the index of the instance if the text is one ``<region N>``, else None."""
     pieces = _pieces(text.strip(), sample)
     return pieces[0] if len(pieces) == 1 and isinstance(pieces[0], int) else None
 
 
 def with_boxes(text: str, sample: Sample) -> Question:
-    """A text with the boxes of instances in their places."""
+    """Return the text with each ``<region N>`` replaced by the box of the instance."""
     return tuple(
         [
             sample.instances[piece].box if isinstance(piece, int) else piece
@@ -29,7 +29,7 @@ def with_boxes(text: str, sample: Sample) -> Question:
 
 
 def with_phrases(text: str, sample: Sample, rules: Rules) -> GroundedText:
-    """A text with instances named by their class in their places, the names pointing at boxes."""
+    """Return the text with each ``<region N>`` replaced by the class, grounded on the box."""
     pieces: list[Piece] = []
     before = ""
     for piece in _pieces(text, sample):
@@ -46,7 +46,7 @@ def with_phrases(text: str, sample: Sample, rules: Rules) -> GroundedText:
 
 
 def _pieces(text: str, sample: Sample) -> list[str | int]:
-    """Words and instances in turn; the number of an instance that is not there is words."""
+    """Split a text into words and instance indices; an unknown index stays text."""
     pieces: list[str | int] = []
     end = 0
     for match in _PLACE.finditer(text):

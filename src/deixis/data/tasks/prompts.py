@@ -1,4 +1,4 @@
-"""Building blocks of questions: a wording with its slots filled, and regions that a person gives."""
+"""Building blocks of questions: filled wordings, and regions such as a person might give."""
 
 import math
 from functools import lru_cache
@@ -19,13 +19,13 @@ Slot = str | Region | Question
 
 _WORDINGS_KEPT = 2**16
 _POLYGON_DRAWS = 8
-"""Draws inside a box after which polygons are filled: they are too small or too thin."""
+"""Draws inside a box before polygons are filled, because they are too small or too thin."""
 _MASK_DRAWS = 12
-"""Draws inside a box after which the pixels of a mask are listed: it fills little of its box."""
+"""Draws inside a box before the pixels of a mask are listed, because it covers little of the box."""
 
 
 def asked(task: str, rng: np.random.Generator, rules: Rules, **slots: Slot) -> Question:
-    """A question of a task with its slots filled.
+    """Return a question of a task with its slots filled.
 
     Raises:
         RecipeError: The wording has a slot that the task does not fill.
@@ -34,7 +34,7 @@ def asked(task: str, rng: np.random.Generator, rules: Rules, **slots: Slot) -> Q
 
 
 def filled(text: str, slots: dict[str, Slot]) -> Question:
-    """A wording with its slots filled; regions that it has no slot for stand at its end.
+    """Fill the slots of a wording; regions without a slot are appended.
 
     Raises:
         RecipeError: The wording has a slot without a value.
@@ -62,7 +62,7 @@ def filled(text: str, slots: dict[str, Slot]) -> Question:
 
 
 def _add(value: Slot, words: str, parts: list[QuestionPart]) -> str:
-    """Add a value to a question after some words, and give the words that wait for what follows."""
+    """Add words and a value to a question; return the words to put before the next part."""
     if isinstance(value, str) and not isinstance(value, Description):
         return words + value
     for part in value if isinstance(value, tuple) else (value,):
@@ -82,7 +82,7 @@ def _pieces(text: str) -> tuple[tuple[str, str | None], ...]:
 
 
 def with_region(text: str, region: Region, *, slot: str) -> Question:
-    """A question with a region in place of its first slot, or at its end where it has none."""
+    """Return a question with a region in place of its first slot, or at the end without a slot."""
     before, found, after = text.partition(slot)
     if not found:
         return (f"{text} ", region)
@@ -98,10 +98,10 @@ def draw_region(
     *,
     kind: RegionKind | None = None,
 ) -> Region:
-    """A point, box, scribble or mask that a person might give for a thing.
+    """Draw a point, box, scribble or mask such as a person might give for an instance.
 
-    Points and the joints of scribbles lie on the thing where its mask is known, else in the core
-    of its box. Where a mask is to be given and there is none, it is the box.
+    Points and the vertices of scribbles lie on the mask if there is one, else in the core of the box.
+    For a missing mask, the region is the box.
     """
     if kind is None:
         kind = pick(rules.region_kinds, rng)
@@ -132,7 +132,7 @@ def _places(
 def _in_polygons(
     polygons: list[list[float]], box: Box, rng: np.random.Generator
 ) -> tuple[float, float] | None:
-    """The middle of a pixel that is surely inside; None where a few draws found none."""
+    """Return the centre of a pixel inside the polygons; None if a few draws find no such pixel."""
     for _ in range(_POLYGON_DRAWS):
         x = int(box.x1 + rng.random() * box.width) + 0.5
         y = int(box.y1 + rng.random() * box.height) + 0.5
@@ -152,10 +152,10 @@ def _in_core(box: Box, rng: np.random.Generator, rules: Rules) -> tuple[float, f
 def _on_mask(
     array: Bool[np.ndarray, "height width"], box: Box, rng: np.random.Generator
 ) -> tuple[float, float] | None:
-    """The middle of a pixel of a mask, each equally likely; None where none lies in the box."""
+    """Return the centre of a random pixel of a mask; None if the box contains no such pixel."""
     last_row, last_column = array.shape[0] - 1, array.shape[1] - 1
     for _ in range(_MASK_DRAWS):
-        # Sums of floats may round up to the far edge.
+        # sums of floats may round up to the far edge
         column = min(int(box.x1 + rng.random() * box.width), last_column)
         row = min(int(box.y1 + rng.random() * box.height), last_row)
         if array[row, column]:

@@ -1,4 +1,4 @@
-"""What lies to the top left, top right, bottom left or bottom right of a thing (Pink)."""
+"""Instances to the top left, top right, bottom left or bottom right of an instance (Pink)."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ QUADRANTS = ("top left", "top right", "bottom left", "bottom right")
 def quadrant(
     sample: Sample, rng: np.random.Generator, rules: Rules, *, output: Output
 ) -> Turn | None:
-    """Everything in one quadrant about the centre of a thing; the quadrant may be empty."""
+    """Ask for all instances in one quadrant around an instance's centre; it may be empty."""
     if not sample.exhaustive or len(sample.instances) < 2:
         return None
     anchors = [
@@ -47,9 +47,9 @@ def quadrant(
 
 
 def quadrant_members(sample: Sample, anchor: int, rules: Rules) -> dict[str, list[int]]:
-    """Instances by quadrant of their centres; a quadrant that a doubtful thing touches is left out.
+    """Return instances by quadrant of their centres, without quadrants that a doubtful one touches.
 
-    What is level with the anchor is in none, unless the rules say otherwise.
+    Instances level with the anchor are in no quadrant, unless the rules say otherwise.
     """
     x, y = sample.instances[anchor].box.center
     members: dict[str, list[int]] = {name: [] for name in QUADRANTS}
@@ -67,7 +67,7 @@ def quadrant_members(sample: Sample, anchor: int, rules: Rules) -> dict[str, lis
 
 
 def quadrant_of(center: tuple[float, float], anchor: tuple[float, float], *, ties: bool) -> str:
-    """The quadrant of a centre about an anchor; empty where it is level and ties are excluded."""
+    """Return the quadrant of a centre around an anchor; empty if level and ties are excluded."""
     across, down = center[0] - anchor[0], center[1] - anchor[1]
     if not ties and (across == 0 or down == 0):
         return ""
@@ -81,7 +81,7 @@ def _touched(box: Box, x: float, y: float) -> list[str]:
 
 
 def anchor_slot(sample: Sample, index: int, rng: np.random.Generator, rules: Rules) -> Slot:
-    """A thing in words where it has some of its own and the rules want words, else its box."""
+    """Return unique words for an instance if it has some and the rules draw words, else its box."""
     if rng.random() >= rules.anchor_words_share:
         return sample.instances[index].box
     names = [

@@ -1,4 +1,4 @@
-"""Region in, words out: descriptions, expressions and questions about the thing at a region."""
+"""Region tasks: descriptions, expressions and questions about the instance at a region."""
 
 from collections.abc import Mapping
 from typing import TypeGuard
@@ -24,7 +24,7 @@ _CLASSES: Mapping[RegionKind, type[Region]] = {
     "mask": Mask,
 }
 NOT_ABOUT_ONE = frozenset({"description", "statement", "which", SEVERAL})
-"""Kinds of questions that ask nothing about one thing."""
+"""Kinds of questions that are not about one instance."""
 
 
 def describe(
@@ -35,7 +35,7 @@ def describe(
     task: str,
     kind: RegionKind | None = None,
 ) -> Turn | None:
-    """Describe the thing at a region, in the data's own fixed form where it has one."""
+    """Ask for a description of the instance at a region, with the source's question if it has one."""
     known: list[tuple[int | Region, str]] = [
         (index, answer) for index, answer in descriptions(sample) if _can_show(sample, index, kind)
     ]
@@ -53,7 +53,7 @@ def describe(
 
 
 def descriptions(sample: Sample) -> list[tuple[int, str]]:
-    """Instances with what they are, as sentences; classes where the source describes nothing."""
+    """Return instances with their descriptions, or with their classes if there are none."""
     known = [
         (question.instance, ended(question.answer))
         for question in sample.questions
@@ -78,7 +78,7 @@ def describe_only(
     task: str,
     kind: RegionKind | None = None,
 ) -> Turn | None:
-    """Write an expression that refers to the instance at a region and to no other."""
+    """Ask for an expression that refers only to the instance at a region."""
     known = [expression for expression in sample.expressions if len(expression.instances) == 1]
     if not known:
         return None
@@ -96,7 +96,7 @@ def about_region(
     task: str,
     kind: RegionKind | None = None,
 ) -> Turn | None:
-    """A question from the source about the instance at a region."""
+    """Ask a question from the source about the instance at a region."""
     known = [
         question
         for question in sample.questions
@@ -114,7 +114,7 @@ def about_region(
 
 
 def about_regions(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """A question from the source about several instances, given by their boxes."""
+    """Ask a question from the source about several instances, given by their boxes."""
     known = [question for question in sample.questions if question.kind == SEVERAL]
     if not known:
         return None
@@ -138,7 +138,7 @@ def _index(question: QuestionAnswer) -> int:
 
 
 def caption_region(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """A region in words that point: the thing and what it is related to, or the thing alone."""
+    """Ask for a grounded caption of a region: the instance, with a related one if there is one."""
     relation = draw_relation(sample, rng, rules)
     index = relation.subject if relation is not None else None
     pieces: list[Piece] | None
@@ -158,7 +158,7 @@ def caption_region(sample: Sample, rng: np.random.Generator, rules: Rules) -> Tu
 
 
 def named(sample: Sample, index: int, rules: Rules, *, another: bool = False) -> list[Piece] | None:
-    """A thing with its article: the name points, the article does not."""
+    """Return an article and the grounded name of an instance; None if it lacks a box."""
     group = unit_group(sample, [index], BOX, rules)
     name = short_name(sample.instances[index])
     if group is None:

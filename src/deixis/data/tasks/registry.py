@@ -1,4 +1,4 @@
-"""Every task by name, and turns drawn from a mixture of them."""
+"""All tasks by name, and turns drawn from a mixture of tasks."""
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -62,14 +62,14 @@ DEFAULT_WEIGHTS: Mapping[str, float] = MappingProxyType(
         "gcg_mask": 0.5,
     }
 )
-"""How often each task is drawn where nothing else is said: what the shipped model learned from."""
+"""Default weights of tasks: those that the shipped model was trained with."""
 
 _ATTEMPTS_PER_TURN = 4
 _MIXTURES_KEPT = 64
 
 
 def describe_tasks() -> list[dict[str, object]]:
-    """Every task as plain data, in the order of the registry."""
+    """Return all tasks as plain data, in the order of the registry."""
     return [
         {
             "name": spec.name,
@@ -96,15 +96,15 @@ def sample_turns(
     rules: Rules = DEFAULT_RULES,
     independent: bool = True,
 ) -> tuple[Turn, ...]:
-    """Draw up to ``count`` turns about a sample, no question twice.
+    """Draw up to ``count`` turns about a sample, without repeated questions.
 
-    ``tasks`` gives names, or names with weights. Fewer turns come back where the sample does not
-    hold enough for them. ``independent`` turns do not see one another, so tasks whose turns build
-    on one another are refused; without it their turns stay together.
+    ``tasks`` are names, or names with weights. The result is shorter if the sample lacks the
+    annotations for more turns. ``independent`` turns do not see one another, so tasks whose turns
+    refer to earlier ones are refused; otherwise the turns of such a task stay together.
 
     Raises:
-        RecipeError: A task is unknown, no weight is above 0, or independent turns are wanted of a
-            task that has none.
+        RecipeError: A task is unknown, a weight is negative, no weight is above 0, or a task does not
+            make independent turns.
     """
     given = DEFAULT_WEIGHTS if tasks is None else tasks
     weights = given.items() if isinstance(given, Mapping) else dict.fromkeys(given, 1.0).items()
@@ -127,7 +127,7 @@ def sample_turns(
 
 
 def _key(turn: Turn) -> object:
-    """What is the same in two turns that ask the same; turns with regions never are."""
+    """Return a key that is equal for equal questions; turns with regions are always different."""
     return turn.question if all(isinstance(part, str) for part in turn.question) else id(turn)
 
 

@@ -1,4 +1,4 @@
-"""How two things are related, and what is related to a thing: Pink's relation tasks."""
+"""Pink's relation tasks: the relation of two instances, and the instances related to one."""
 
 from typing import Literal
 
@@ -17,7 +17,7 @@ Output = Literal["box", "class", "both"]
 
 
 def relation(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """How the thing in one box is related to the thing in another, as a sentence."""
+    """Ask how the instance in one box is related to the instance in another box."""
 
     def apart(drawn: Relation) -> bool:
         return sample.instances[drawn.subject].box != sample.instances[drawn.object].box
@@ -36,7 +36,7 @@ def relation(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | N
 def related(
     sample: Sample, rng: np.random.Generator, rules: Rules, *, output: Output
 ) -> Turn | None:
-    """Everything that the thing in a box is related to in one way."""
+    """Ask for all instances to which the instance in a box has one relation."""
     drawn = draw_relation(sample, rng, rules)
     if drawn is None:
         return None
@@ -55,7 +55,7 @@ def related(
 
 
 def related_to(sample: Sample, drawn: Relation) -> list[int]:
-    """All objects of the relations with a subject and a predicate, each once."""
+    """Return the objects of all relations with this subject and predicate, without duplicates."""
     predicate = plain(drawn.predicate)
     found = [
         relation.object
@@ -68,7 +68,7 @@ def related_to(sample: Sample, drawn: Relation) -> list[int]:
 def shown(
     sample: Sample, indices: list[int], rules: Rules, *, output: Output
 ) -> GroundedText | None:
-    """Things as boxes without names, as names without boxes, or as names with boxes."""
+    """Return an answer with boxes only, names only, or names with boxes."""
     if output == "box":
         return here(sample, indices, BOX, rules)
     if output == "class":

@@ -1,4 +1,4 @@
-"""The sampling rules that tasks obey, each with a name, a default and a place where it comes from."""
+"""The sampling rules of tasks, each with a name, a default and an origin."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -13,7 +13,7 @@ Order = Literal["left_to_right", "area"]
 Empty = Literal["denial", "group", "skip"]
 RegionKind = Literal["point", "box", "scribble", "mask"]
 Wording = Callable[[str], Sequence[str]]
-"""Gives the wordings of a task by its name."""
+"""Returns the wordings of a task by its name."""
 
 _LETTERS = 26
 
@@ -32,11 +32,11 @@ def _rule(says: str, source: str = "deixis") -> dict[str, str]:
 class Rules:
     """How tasks sample; the defaults are those that the shipped model was trained with.
 
-    Every field is one rule. `describe_rules` says what each does and which paper it comes from.
+    Every field is one rule. `describe_rules` returns the meaning and origin of each.
 
     Raises:
-        RecipeError: A share is not in [0, 1], a number is below its least, or a value is of no kind that
-            the rule has.
+        RecipeError: A share is not in [0, 1], a number is too small, or a value has the wrong type or
+            is not one of the rule's choices.
     """
 
     max_references: int = field(
@@ -200,7 +200,11 @@ class Rules:
 
 
 def _check(name: str, value: object, default: object) -> None:
-    """Refuse a value that is no value of a rule."""
+    """Check a value of a rule.
+
+    Raises:
+        RecipeError: The rule does not allow the value.
+    """
     wanted: str | None = None
     if name in _CHOICES:
         wanted = None if value in _CHOICES[name] else f"one of {_CHOICES[name]}"
@@ -223,7 +227,7 @@ def _check(name: str, value: object, default: object) -> None:
 
 
 DEFAULT_RULES = Rules()
-"""The rules where none are given."""
+"""The default rules."""
 
 RULE_SETS: Mapping[str, Rules] = MappingProxyType(
     {
@@ -237,20 +241,20 @@ RULE_SETS: Mapping[str, Rules] = MappingProxyType(
         ),
     }
 )
-"""Named rules: our own, and those of Pink's paper."""
+"""Rule sets by name: deixis's defaults, and those of Pink's paper."""
 
 
 def parse_rules(name: str = "deixis", changes: Sequence[str] = ()) -> Rules:
-    """Named rules with some of them changed, each as ``rule=value``.
+    """Return a named rule set with changes, each as ``rule=value``.
 
-    Several words are separated by ``|``; ``on`` and ``off`` switch a rule, ``none`` takes it away.
+    Several words are separated by ``|``; ``on`` and ``off`` switch a rule, ``none`` removes its value.
 
     >>> rules = parse_rules("pink", ["absent_share=0.3", "region_kinds=box|mask"])
     >>> rules.order, rules.absent_share, rules.region_kinds
     ('area', 0.3, ('box', 'mask'))
 
     Raises:
-        RecipeError: A name or a rule is unknown, or a value is none of the rule.
+        RecipeError: A name or a rule is unknown, or the rule does not allow the value.
     """
     if name not in RULE_SETS:
         raise RecipeError(f"rules {name!r}: expected one of {sorted(RULE_SETS)}")
@@ -282,18 +286,18 @@ def _parsed(name: str, text: str, default: object) -> object:
 
 
 def changed_rules(rules: Rules) -> dict[str, dict[str, object]]:
-    """What a plan records of rules: those that are not the default, and nothing where all are."""
+    """Return a plan's record of the rules: only those that differ from the defaults."""
     changed = {}
     for rule in fields(Rules):
         value = getattr(rules, rule.name)
         if rule.name != "wording" and value != rule.default:
-            # in an order of its own, so that the same rules have the same record
+            # sorted, so that equal rules have equal records
             changed[rule.name] = sorted(value) if isinstance(value, frozenset) else value
     return {"rules": changed} if changed else {}
 
 
 def describe_rules() -> list[dict[str, str]]:
-    """Name, default, meaning and origin of every rule, in the order of the fields."""
+    """Return name, default, meaning and origin of every rule, in the order of the fields."""
     return [
         {
             "name": rule.name,

@@ -1,4 +1,4 @@
-"""What a picture is of: ``salient``, with tag, box, mask and explanation (u-LLaVA, section 3.3)."""
+"""The subject of an image: ``salient``, with class, box, mask, explanation (u-LLaVA, section 3.3)."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from deixis.structures import GroundedText, Sample, Turn
 
 
 def salient(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """The subject by its class, with box and mask, and why it is the subject or what it is."""
+    """Ask for the salient instance; the answer has its class, box, mask and explanation."""
     if sample.salient is None:
         return None
     group = unit_group(sample, [sample.salient], COMPOSITE, rules)
@@ -24,9 +24,9 @@ def salient(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | No
 
 
 def explanation(sample: Sample, index: int) -> str:
-    """What the source says of a thing: its description, or the sentence of a caption that names it.
+    """Return the source's description of an instance, or the sentence of a caption that names it.
 
-    Empty where it says nothing.
+    Empty if the source has neither.
     """
     for question in sample.questions:
         if question.instance == index and question.kind == "description":
@@ -40,7 +40,7 @@ def explanation(sample: Sample, index: int) -> str:
 
 
 def _sentence_at(text: GroundedText, place: int) -> str:
-    """The sentence of a text in which a place lies."""
+    """Return the sentence that contains a position of a text."""
     start = text.text.rfind(". ", 0, place)
     end = text.text.find(". ", place)
     return text.text[0 if start < 0 else start + 2 : len(text.text) if end < 0 else end + 1]

@@ -1,4 +1,4 @@
-"""What a task declares about itself."""
+"""The description of a task: its function, and what it needs and gives."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,32 +12,30 @@ from deixis.structures import Sample, Turn, Video
 PromptKind = Literal["text", "point", "box", "scribble", "mask"]
 Medium = Literal["image", "video"]
 Make = Callable[[Sample, np.random.Generator, Rules], tuple[Turn, ...]]
-"""Makes turns of a sample; none where the sample does not hold what the task needs."""
+"""Makes turns of a sample; empty if the sample lacks the annotations that the task needs."""
 
 _More = ParamSpec("_More")
 
 
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
-    """One task: what it is, what it needs and gives, and the function that makes its turns.
+    """The description of a task, with the function that makes its turns.
 
-    ``make`` is pure: the same sample, state of the generator and rules give the same turns, and
-    all of them are marked with the task's name.
+    ``make`` is pure: the same sample, generator state and rules give the same turns. All turns have
+    the task's name.
 
     Attributes:
-        name: The task's name, which its turns carry.
-        family: The group of tasks that it belongs to.
-        summary: One line about it.
-        needs: What a sample must hold, in words.
-        takes: Prompt kinds of its questions.
-        gives: Unit types of its answers, or ``words``.
-        rules: Names of the fields of `Rules` that it obeys.
-        wordings: Names of the wordings that its questions are drawn from; none where the data
-            brings its own questions.
-        make: Makes the turns.
-        dependent: Whether later turns speak of earlier ones, so that they must be seen together.
-        medium: Whether it is about images or about videos; of the others the registry lets it make
-            nothing.
+        name: The name of the task and of its turns.
+        family: The group of the task.
+        summary: A one-line description.
+        needs: The required annotations of a sample, in words.
+        takes: Prompt kinds of the questions.
+        gives: Unit types of the answers, or ``words``.
+        rules: Names of the fields of `Rules` that the task uses.
+        wordings: Names of the wordings of the questions; empty if the questions come from the source.
+        make: The function that makes the turns.
+        dependent: Whether later turns refer to earlier ones, so that they must stay together.
+        medium: Images or videos; the registry's task makes no turns for the other medium.
     """
 
     name: str
@@ -54,7 +52,7 @@ class TaskSpec:
 
 
 def of_medium(spec: TaskSpec) -> TaskSpec:
-    """The task, making nothing of a sample of another medium: words about images fit no video."""
+    """Return the task with a check of the medium: it makes no turns for the other medium."""
     wants_video = spec.medium == "video"
     make_any = spec.make
 
@@ -71,7 +69,7 @@ def single(
     *args: _More.args,
     **kwargs: _More.kwargs,
 ) -> Make:
-    """Make of a function that gives one turn or None one that gives turns."""
+    """Convert a function that returns a turn or None to a function that returns turns."""
 
     def make(sample: Sample, rng: np.random.Generator, rules: Rules) -> tuple[Turn, ...]:
         turn = function(sample, rng, rules, *args, **kwargs)

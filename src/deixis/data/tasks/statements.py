@@ -1,4 +1,4 @@
-"""True or false: ``statement``, about what there is and how two things are related."""
+"""True or false statements about presence and relations: ``statement``."""
 
 import numpy as np
 
@@ -14,10 +14,10 @@ from deixis.structures import GroundedText, QuestionAnswer, Relation, Sample, Tu
 
 
 def statement(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """Whether a statement holds: one of the data, else one that is made of it.
+    """Ask whether a statement is true: one from the source, else a generated one.
 
-    It is only made where the image offers a true and a false one of its kind, so that no kind of
-    statement gives the answer away.
+    A statement is generated only if the image allows a true and a false one of its kind, so that the
+    kind does not reveal the answer.
     """
     told = [question for question in sample.questions if _is_told(question)]
     if told:
@@ -51,7 +51,7 @@ def _presence(
     *,
     truth: bool,
 ) -> Question | None:
-    """There is something of a class; or of one that is known to be absent."""
+    """State that an instance of a present class, or of an absent class, is in the image."""
     if truth:
         names = [instance.category for instance in sample.instances if not instance.crowd]
         name = pick(list(dict.fromkeys(names)), rng)
@@ -64,7 +64,7 @@ def _presence(
 def _relation(
     sample: Sample, rng: np.random.Generator, rules: Rules, *, truth: bool
 ) -> Question | None:
-    """How two things are related; or the opposite, or the same the wrong way round."""
+    """State a relation of two instances, or for a false one its opposite or its converse."""
     known = {
         (relation.subject, plain(relation.predicate), relation.object)
         for relation in sample.relations
@@ -88,7 +88,7 @@ def _relation(
 
 
 def _falsehood(relation: Relation) -> Relation | None:
-    """A relation that cannot hold where this one does; None where none is known."""
+    """Return a relation that contradicts this one; None if no such relation is known."""
     against = opposite(relation.predicate)
     if against is not None:
         return Relation(relation.subject, against, relation.object)

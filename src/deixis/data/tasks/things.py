@@ -1,4 +1,4 @@
-"""What is asked of: classes with all their instances, and things with a name of their own."""
+"""Draws the subjects of questions: classes with all their instances, names and relations."""
 
 from collections.abc import Callable
 
@@ -9,12 +9,12 @@ from deixis.data.tasks.rules import DEFAULT_RULES, Rules
 from deixis.structures import MARKERS, Instance, QuestionPart, Relation, Sample
 
 FIRST_ATTRIBUTE_SHARE = 0.6
-"""Sources give the most telling attribute first: it is drawn this often."""
+"""Probability of drawing the first attribute; sources list the most distinctive one first."""
 _UNSAID = ("plain", "medium", *MARKERS)
 
 
 def classes(sample: Sample) -> dict[str, list[int]]:
-    """Instances of each class of things, from the left; crowds and stuff are in none."""
+    """Return the instances of each countable class, from the left, without crowds."""
     members: dict[str, list[int]] = {}
     for index in left_to_right(sample, range(len(sample.instances))):
         instance = sample.instances[index]
@@ -24,15 +24,15 @@ def classes(sample: Sample) -> dict[str, list[int]]:
 
 
 def is_doubtful(instance: Instance, rules: Rules) -> bool:
-    """Whether a thing is a crowd, hardly seen or hard to tell, so that nobody could count it."""
+    """Return whether an instance is a crowd, mostly hidden or hard to recognise, so not countable."""
     marked = "difficult" in instance.attributes or "stuff" in instance.attributes
     return instance.crowd or marked or instance.visibility < rules.clear_visibility
 
 
 def clear_classes(sample: Sample, rules: Rules) -> dict[str, list[int]]:
-    """Instances of each class that can be counted: all are annotated, no crowds, all clearly seen.
+    """Return the instances of each countable class: all annotated, no crowds, all clearly visible.
 
-    Classes of which something was left out (`Sample.covers`) are not among them.
+    Classes with missing annotations (see `Sample.covers`) are left out.
     """
     return _without_doubtful(classes(sample), sample, rules)
 
@@ -49,7 +49,7 @@ def _without_doubtful(
 
 
 def all_things(sample: Sample, rules: Rules) -> bool:
-    """Whether the instances are all that there is, each of them clear and named without doubt."""
+    """Return whether every instance of the image is annotated, clearly visible and recognisable."""
     return sample.exhaustive and all(
         sample.covers(instance.category) and not is_doubtful(instance, rules)
         for instance in sample.instances
@@ -57,7 +57,7 @@ def all_things(sample: Sample, rules: Rules) -> bool:
 
 
 def draw_name(members: dict[str, list[int]], rng: np.random.Generator, rules: Rules) -> str:
-    """The name of one of some classes."""
+    """Draw the name of a class."""
     if rules.class_by_count:
         count = pick(sorted({len(found) for found in members.values()}), rng)
         return pick([name for name, found in members.items() if len(found) == count], rng)
@@ -67,10 +67,9 @@ def draw_name(members: dict[str, list[int]], rng: np.random.Generator, rules: Ru
 def draw_class(
     sample: Sample, rng: np.random.Generator, rules: Rules = DEFAULT_RULES
 ) -> tuple[str, list[int]] | None:
-    """A class name, at times with an attribute before it, and its instances.
+    """Draw a class name, sometimes with an attribute before it, and its instances.
 
-    A class that is known to be absent has none. None where the image has no instance and no class
-    is known to be absent, and, mostly, where something of every class was left out.
+    An absent class has no instances. None if no class is countable and no absent class is drawn.
     """
     present = classes(sample)
     members = _without_doubtful(present, sample, rules)
@@ -87,7 +86,7 @@ def draw_class(
     if len(present) > 1 and rng.random() < 1.0 - rules.attribute_share:
         return name, found
     attributes = adjectives(sample.instances[pick(found, rng)])
-    # a thing without attributes was not described: it may have this one too
+    # an instance without attributes was not described, so it may have this one, too
     if not attributes or not all(adjectives(sample.instances[index]) for index in found):
         return name, found
     first = rng.random() < FIRST_ATTRIBUTE_SHARE
@@ -97,7 +96,7 @@ def draw_class(
 
 
 def adjectives(instance: Instance) -> list[str]:
-    """Attributes that can stand before a noun and are worth a word.
+    """Return the attributes that can precede a noun.
 
     Attributes of one word can; "red shirt" and the letter "A" cannot.
     """
@@ -109,21 +108,21 @@ def adjectives(instance: Instance) -> list[str]:
 
 
 def short_name(instance: Instance) -> str:
-    """The class of a thing with its first adjective: ``red cup``."""
+    """Return the class of an instance with its first adjective: ``red cup``."""
     for word in adjectives(instance):
         return f"{word} {instance.category}"
     return instance.category
 
 
 def only_of_class(sample: Sample, index: int) -> bool:
-    """Whether the image has no other thing of an instance's class."""
+    """Return whether the image has no other instance of the same class."""
     category = sample.instances[index].category
     found = sum(instance.category == category for instance in sample.instances)
     return sample.covers(category) and found == 1 and not sample.instances[index].crowd
 
 
 def mention(sample: Sample, index: int) -> tuple[QuestionPart, ...]:
-    """Words for a thing within a sentence: its class, and its box where others are of the class."""
+    """Return words for an instance: its class, with its box if others have the same class."""
     instance = sample.instances[index]
     if only_of_class(sample, index):
         return (f"the {instance.category}",)
@@ -136,9 +135,9 @@ def draw_relation(
     rules: Rules,
     accepts: Callable[[Relation], bool] | None = None,
 ) -> Relation | None:
-    """A relation between two things that are no crowds; common predicates are drawn less often.
+    """Draw a relation between two instances, not crowds; common predicates are less likely.
 
-    None where no relation was accepted in as many draws as the rules allow.
+    None if no draw gives an allowed relation.
     """
     relations = sample.relations
     if accepts is not None:
@@ -158,7 +157,7 @@ def draw_relation(
 
 
 def is_askable(sample: Sample, relation: Relation, rules: Rules) -> bool:
-    """Whether a relation is between two things that are no crowds, by a predicate of the rules."""
+    """Return whether the rules allow the predicate, and neither instance is a crowd."""
     if rules.predicates is not None and relation.predicate.lower() not in rules.predicates:
         return False
     if relation.subject == relation.object or not relation.predicate.strip():
@@ -168,5 +167,5 @@ def is_askable(sample: Sample, relation: Relation, rules: Rules) -> bool:
 
 
 def other_than(name: str, first: str) -> str:
-    """A class name after another one: ``the other ring`` after a ring, else ``the star``."""
+    """Return a class name after another one: ``the other ring`` after a ring, else ``the star``."""
     return f"the other {name}" if name == first else f"the {name}"

@@ -1,4 +1,4 @@
-"""A video in words: ``video_caption``, ``video_caption_detailed``, and questions of the data."""
+"""Video tasks: ``video_caption``, ``video_caption_detailed``, and questions from the source."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from deixis.structures import GroundedText, Sample, Turn
 
 
 def video_caption(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """One of the captions that are not detailed; the shortest where all are."""
+    """Ask for a caption that is not detailed, or for the shortest if all are detailed."""
     if not sample.captions:
         return None
     texts = [caption.text for caption in sample.captions]
@@ -21,7 +21,7 @@ def video_caption(sample: Sample, rng: np.random.Generator, rules: Rules) -> Tur
 
 
 def video_caption_detailed(sample: Sample, rng: np.random.Generator, rules: Rules) -> Turn | None:
-    """The longest caption, where it is a detailed one."""
+    """Ask for the longest caption; None if it is not detailed."""
     texts = [caption.text for caption in sample.captions if _is_detailed(caption.text, rules)]
     if not texts:
         return None
@@ -30,7 +30,7 @@ def video_caption_detailed(sample: Sample, rng: np.random.Generator, rules: Rule
 
 
 def video_qa(sample: Sample, rng: np.random.Generator, _rules: Rules) -> Turn | None:
-    """A question of the data about the video, with its answer."""
+    """Ask a question from the source about the video."""
     known = about_image(sample)
     if not known:
         return None

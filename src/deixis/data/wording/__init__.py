@@ -1,11 +1,11 @@
-"""How questions are worded: phrase grammars, and wordings of one's own."""
+"""Wordings of questions: phrase grammars, and wordings of a user."""
 
 from deixis.data.wording.custom import Wordings, load_wordings
 from deixis.data.wording.grammar import wordings
 from deixis.data.wording.slots import SLOTS, WORDED_TASKS
 
 REGION_SLOT = "<region>"
-"""Where a region stands in the text of a question about it."""
+"""Placeholder of a region in the text of a question."""
 
 __all__ = [
     "REGION_SLOT",

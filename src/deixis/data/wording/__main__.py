@@ -7,7 +7,7 @@ from deixis.data.wording.slots import WORDED_TASKS
 
 
 def table() -> str:
-    """Every task with the number of its wordings and three of them, as Markdown."""
+    """Return a Markdown table of all tasks with the number of wordings and three examples."""
     rows = ["| task | wordings | for example |", "|---|---|---|"]
     for task in WORDED_TASKS:
         texts = wordings(task)

@@ -1,4 +1,4 @@
-"""Wordings of a user's own: a JSON file that replaces or extends the shipped ones."""
+"""Wordings of a user: a JSON file that replaces or extends the shipped wordings."""
 
 import json
 import re
@@ -19,20 +19,20 @@ _RULE_NAME = re.compile("[a-z_]+")
 
 @dataclass(frozen=True, slots=True)
 class Wordings:
-    """What each task's questions are worded like.
+    """The wordings of all tasks.
 
-    ``own`` holds the tasks that differ from the shipped wordings, in the order of the alphabet.
+    ``own`` holds the tasks with other than the shipped wordings, in alphabetical order.
     """
 
     own: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @staticmethod
     def default() -> "Wordings":
-        """The shipped wordings."""
+        """Return the shipped wordings."""
         return Wordings()
 
     def of(self, task: str) -> tuple[str, ...]:
-        """Every wording of a task, in a fixed order.
+        """Return all wordings of a task, in a fixed order.
 
         Raises:
             RecipeError: The task is unknown or its questions are not worded.
@@ -43,12 +43,12 @@ class Wordings:
         return wordings(task)
 
     def with_file(self, path: str | Path, *, add: bool = False) -> "Wordings":
-        """These wordings with those of a file in their place, or after them with ``add``.
+        """Return wordings with those of a file instead of these, or added to these with ``add``.
 
-        Tasks that the file does not name keep what they have. See `load_wordings` for the file.
+        Tasks that the file does not name keep their wordings. `load_wordings` reads the file.
 
         Raises:
-            RecipeError: The file cannot be read or does not follow the form.
+            RecipeError: The file cannot be read or does not have the form of `load_wordings`.
         """
         loaded = load_wordings(path)
         if add:
@@ -58,7 +58,7 @@ class Wordings:
         return self._with(loaded)
 
     def fixed(self, prompts: Mapping[str, str] | None = None) -> "Wordings":
-        """These wordings cut down to one for each task: the one in ``prompts``, else the first.
+        """Return wordings with one for each task: the one in ``prompts``, else the first.
 
         Raises:
             RecipeError: A task is unknown, or a prompt does not have the slots of its task.
@@ -76,8 +76,8 @@ class Wordings:
 def load_wordings(path: str | Path) -> Mapping[str, tuple[str, ...]]:
     """Read a JSON object of wordings by task.
 
-    The value of a task is a list of wordings, or an object with the rule ``question`` and the
-    rules that it names in angles, each a list of texts. First letters are written in upper case.
+    The value of a task is a list of wordings, or a JSON object with the rule ``question`` and the
+    rules that it names in angle brackets, each a list of texts. First letters become upper case.
 
     Raises:
         RecipeError: The file cannot be read, is too large or is not JSON; a task or a slot is
@@ -96,7 +96,7 @@ def load_wordings(path: str | Path) -> Mapping[str, tuple[str, ...]]:
     except (ValueError, RecursionError) as error:
         raise RecipeError(f"{where}: is not JSON: {error}") from error
     if not isinstance(tasks, dict) or not tasks:
-        raise RecipeError(f"{where}: expected an object of wordings by task")
+        raise RecipeError(f"{where}: expected a JSON object of wordings by task")
     return {task: _read_task(task, value, where=where) for task, value in tasks.items()}
 
 
@@ -128,7 +128,7 @@ def _check_task(task: str, *, where: str) -> None:
 
 
 def _kind(value: object) -> str:
-    kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false"}
+    kinds = {dict: "a JSON object", list: "a list", str: "a text", bool: "true or false"}
     return "null" if value is None else kinds.get(type(value), "a number")
 
 
@@ -137,5 +137,5 @@ def _without_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(found) < len(pairs):
         times = Counter(name for name, _ in pairs)
         twin = next(name for name, count in times.items() if count > 1)
-        raise ValueError(f"the name {twin!r} stands twice in one object")
+        raise ValueError(f"the name {twin!r} appears twice in one JSON object")
     return found

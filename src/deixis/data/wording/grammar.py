@@ -1,4 +1,4 @@
-"""Wordings as phrase grammars in package data, written out once."""
+"""Expands the phrase grammars of the shipped wordings, once per task."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from deixis.errors import RecipeError
 EXPANSION_LIMIT = 10_000
 """Most texts that a rule may expand to."""
 LENGTH_LIMIT = 1_000
-"""Most characters of a wording, its slots unfilled."""
+"""Most characters of a wording with unfilled slots."""
 DEPTH_LIMIT = 20
 """How deep rules may nest."""
 
@@ -26,7 +26,7 @@ _RULE = re.compile(r"<([a-z_]+)>")
 
 @cache
 def wordings(task: str) -> tuple[str, ...]:
-    """Every wording of a task, in a fixed order.
+    """Return all wordings of a task, in a fixed order.
 
     Slots stand in braces, see `SLOTS`: ``{x}`` an expression, ``{is}`` the verb that agrees with
     it, ``{names}`` a class in the plural, ``{region}`` a region.
@@ -41,17 +41,17 @@ def wordings(task: str) -> tuple[str, ...]:
 
 
 def expand(rules: Mapping[str, Sequence[str]], *, where: str) -> tuple[str, ...]:
-    """Every text that a grammar gives, each once, with its first letter in upper case.
+    """Return all texts of a grammar without duplicates, with the first letter in upper case.
 
-    The grammar starts from its rule ``question``. A name in angles stands for each line of the
-    rule of that name in turn; the last one changes fastest. ``where`` begins error messages.
+    The grammar starts from its rule ``question``. A name in angle brackets is replaced by each line
+    of the rule of that name in turn; the last one changes fastest. ``where`` begins error messages.
 
     >>> expand({"question": ["<find> {x}.", "where {is} {x}?"], "find": ["find", "show"]}, where="")
     ('Find {x}.', 'Show {x}.', 'Where {is} {x}?')
 
     Raises:
         RecipeError: A rule is missing, empty, not used or refers to itself; rules nest too deep,
-            or they give too many texts or one that is too long.
+            or they give too many texts or a text that is too long.
     """
     written: dict[str, list[str]] = {}
 
@@ -87,7 +87,7 @@ def expand(rules: Mapping[str, Sequence[str]], *, where: str) -> tuple[str, ...]
 
 
 def _check_extent(choices: Sequence[Sequence[str]], *, before: int, where: str) -> None:
-    """Refuse a line before it is written out, which could take for ever."""
+    """Refuse a line before its expansion, which could take too long."""
     if before + prod(map(len, choices)) > EXPANSION_LIMIT:
         raise RecipeError(f"{where} gives more than {EXPANSION_LIMIT} texts, expected fewer")
     if sum(max(map(len, texts)) for texts in choices) > LENGTH_LIMIT:

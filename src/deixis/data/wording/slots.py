@@ -1,4 +1,4 @@
-"""Which tasks have wordings, and what each leaves open in them."""
+"""The tasks with wordings, and the slots of each task's wordings."""
 
 import re
 from collections.abc import Mapping
@@ -57,25 +57,25 @@ SLOTS: Mapping[str, frozenset[str]] = {
     "video_caption_detailed": frozenset(),
     "which_box": frozenset({"question", "options"}),
 }
-"""The slots that the wordings of each task may have, and no others.
+"""The allowed slots in the wordings of each task.
 
-A wording has each of its task's slots once. Three may be left out: ``is``, the verb that agrees
-with ``x``; ``names`` of ``keypoint``; and one of ``name`` and ``names``, a class in the singular
-and in the plural, where a task has both.
+A wording has each slot of its task once. Three may be left out: ``is``, the verb that agrees with
+``x``; ``names`` of ``keypoint``; and one of ``name`` and ``names``, the class in singular and plural,
+if a task has both.
 """
 
 WORDED_TASKS = tuple(sorted(SLOTS))
-"""Tasks whose questions are worded here; the others bring their own questions."""
+"""Tasks with wordings; questions of other tasks come from the annotations."""
 
 _SLOT = re.compile(r"{([a-z_]+)}")
 
 
 def check_wording(task: str, text: str, *, where: str) -> None:
-    """Refuse a wording that does not fit the slots of its task.
+    """Check that a wording has the slots of its task.
 
     Raises:
-        RecipeError: The wording is blank or has a character that cannot be printed, its braces do
-            not hold a slot, or it lacks a slot, has an unknown one or has one twice.
+        RecipeError: The wording is blank or has an unprintable character or a stray brace, or a
+            slot is missing, unknown or appears twice.
     """
     told = f"{where}: wording {text[:80]!r}"
     if not text.strip():

@@ -1,4 +1,4 @@
-"""Drawn scenes as files in the formats that annotated photographs come in."""
+"""Writes drawn scenes in the formats of annotated photographs."""
 
 from deixis.data.scenes.export.writing import FORMATS, write_scenes
 

@@ -1,4 +1,4 @@
-"""COCO: instances, keypoints and captions.
+"""Writes COCO: instances, keypoints and captions.
 
 Boxes are ``[x, y, width, height]``, masks compressed run lengths, keypoints COCO's 17.
 """
@@ -18,7 +18,7 @@ from deixis.data.scenes.vocabulary import (
 from deixis.geometry import COCO_KEYPOINTS
 from deixis.structures import Instance
 
-# Pairs of keypoints, from 1, that COCO draws a line between.
+# pairs of keypoints, counted from 1, between which COCO draws a line
 _SKELETON = (
     *((16, 14), (14, 12), (17, 15), (15, 13), (12, 13), (6, 12), (7, 13), (6, 7), (6, 8), (7, 9)),
     *((8, 10), (9, 11), (2, 3), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7)),
@@ -73,13 +73,13 @@ def write_coco(folder: OutputFolder, items: Iterator[Item], split: str) -> None:
 
 
 def header(split: str) -> dict[str, JsonValue]:
-    """The fields that begin every file of COCO's kind."""
+    """Return the first fields of every COCO file."""
     info: JsonValue = {"description": DESCRIPTION, "version": "1.0", "split": split}
     return {"info": info, "licenses": []}
 
 
 def category_records() -> list[JsonValue]:
-    """Every class, present or not."""
+    """Return COCO's records of all classes, present or not."""
     groups = {name: group for group, names in _GROUPS.items() for name in names}
     return [
         {"id": number, "name": name, "supercategory": groups[name]}
@@ -88,7 +88,7 @@ def category_records() -> list[JsonValue]:
 
 
 def image_record(item: Item) -> dict[str, JsonValue]:
-    """COCO's record of a picture."""
+    """Return COCO's record of a picture."""
     return {
         "id": item.id,
         "file_name": item.file_name,
@@ -98,7 +98,7 @@ def image_record(item: Item) -> dict[str, JsonValue]:
 
 
 def instance_record(instance: Instance, *, number: int, image: int) -> dict[str, JsonValue]:
-    """COCO's record of an instance."""
+    """Return COCO's record of an instance."""
     area = instance.box.area if instance.mask is None else float(instance.mask.area)
     segmentation: JsonValue = []
     if instance.mask is not None:

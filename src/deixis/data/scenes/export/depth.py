@@ -1,4 +1,4 @@
-"""Depth maps as 16-bit PNG: a value is the distance times 256, 0 is unknown (KITTI's scale)."""
+"""Writes depth maps as 16-bit PNG: distance times 256, with 0 for unknown (KITTI's scale)."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ def write_depth(folder: OutputFolder, items: Iterator[Item], split: str) -> None
     for item in items:
         image, depth = f"{split}/image/{item.file_name}", f"{split}/depth/{item.file_name}"
         folder.image(image, item.scene.image)
-        # A known distance stays known: it is never rounded down to 0.
+        # a known distance is never rounded down to 0
         scaled = np.clip(np.rint(item.scene.depth * DEPTH_SCALE), 1, np.iinfo(np.uint16).max)
         values = np.where(item.scene.depth > 0, scaled, 0).astype(np.uint16)
         folder.image16(depth, values)

@@ -1,4 +1,4 @@
-"""Files of drawn scenes: documents, text and pictures."""
+"""Writes JSON documents, text and pictures of drawn scenes."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,16 +15,16 @@ from deixis.storage import make_folder, write_file
 
 JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
 
-# Drawn pictures pack nearly as well at the lowest level, in a third of the time.
+# drawn pictures compress almost as well at the lowest level, in a third of the time
 _PNG_LEVEL = 1
 
 
 @dataclass(slots=True)
 class OutputFolder:
-    """A folder to write into; ``written`` lists what it was given, in order.
+    """An output folder; ``written`` lists its files in the order of writing.
 
-    Each file is whole under its name, but not forced to the disk: where it has to outlive a power
-    failure, ``root`` is a draft of `deixis.storage.whole_folder`.
+    Each file appears whole, but is not synced to the disk. To survive a power failure, ``root`` has
+    to be a draft of `deixis.storage.whole_folder`.
 
     Raises:
         StorageError: A folder or file cannot be written.

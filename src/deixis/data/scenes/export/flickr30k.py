@@ -1,7 +1,7 @@
-"""Flickr30k Entities: sentences whose phrases name chains, and boxes of the chains.
+"""Writes Flickr30k Entities: sentences with phrases that name chains, and boxes of the chains.
 
-Boxes are ``xmin``, ``ymin``, ``xmax``, ``ymax`` counted from 1, the last pixel included, as the
-official files and the code that reads them have it.
+Boxes are ``xmin``, ``ymin``, ``xmax``, ``ymax``, counted from 1 with the last pixel included, as in
+the official files and the code that reads them.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def write_flickr30k(folder: OutputFolder, items: Iterator[Item], split: str) -> 
 
 
 def _chains(item: Item) -> dict[tuple[Box, ...], int]:
-    """Numbers for the sets of things that captions point at; the same set is one chain."""
+    """Return chain numbers of the box sets in captions; equal sets have the same number."""
     chains: dict[tuple[Box, ...], int] = {}
     for caption in item.sample.captions:
         for phrase in caption.phrases:

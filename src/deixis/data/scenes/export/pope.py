@@ -1,6 +1,7 @@
-"""POPE: is there such a thing? Absent classes drawn at random, by frequency or by company.
+"""Writes POPE: questions about presence. Absent classes are random, popular or adversarial.
 
-Each picture gets as many questions with the answer yes as with no, up to three of each.
+Adversarial classes often occur together with a present class. Each picture has equal numbers of
+questions with the answers yes and no, up to three of each.
 """
 
 import json
@@ -60,7 +61,7 @@ def write_pope(folder: OutputFolder, items: Iterator[Item], split: str) -> None:
 
 
 def _company(pictures: list[_Picture]) -> Counter[tuple[str, str]]:
-    """How often two classes are in one picture."""
+    """Count the pictures in which two classes occur together."""
     return Counter(
         (first, second)
         for picture in pictures

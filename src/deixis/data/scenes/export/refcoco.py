@@ -1,9 +1,8 @@
-"""RefCOCO: references to single instances, beside COCO instances.
+"""Writes RefCOCO: expressions for single instances, and the instances as COCO.
 
-The three sets of the family come as ``refs_location.json`` (RefCOCO's rule: anything goes),
-``refs_appearance.json`` (RefCOCO+: no location words) and ``refs_long.json`` (RefCOCOg). The
-official files hold the same records, pickled. A ``testA`` refers to figures, a ``testB`` to
-other things.
+The three sets of the family are ``refs_location.json`` (RefCOCO: all words allowed),
+``refs_appearance.json`` (RefCOCO+: no location words) and ``refs_long.json`` (RefCOCOg). The official
+files hold the same records as pickles. ``testA`` refers to figures, ``testB`` to other classes.
 """
 
 from collections.abc import Iterator

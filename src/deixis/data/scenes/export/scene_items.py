@@ -1,4 +1,4 @@
-"""What every exporter is given."""
+"""The input of every exporter."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from deixis.data.scenes.vocabulary import NAMES
 from deixis.structures import Sample
 
 CATEGORY_IDS = {name: position for position, name in enumerate(NAMES, start=1)}
-"""Class numbers, from 1, the same in every file."""
+"""Class numbers, counted from 1, the same in all files."""
 
 DESCRIPTION = "Drawn scenes with exact annotations"
 

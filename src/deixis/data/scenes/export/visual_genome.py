@@ -1,4 +1,4 @@
-"""Visual Genome: objects, attributes, relationships, regions, questions and answers.
+"""Writes Visual Genome: objects, attributes, relationships, regions, questions and answers.
 
 Boxes are ``x``, ``y``, ``w``, ``h`` in whole pixels (``width`` and ``height`` for regions).
 """
@@ -12,11 +12,11 @@ from deixis.geometry import Box
 from deixis.structures import Instance
 
 _OBJECTS_PER_IMAGE = 1000
-"""Object numbers of picture *n* begin at *n* thousand, so that they never meet."""
+"""Object numbers of picture *n* begin at *n* thousand, so that they are unique."""
 
 
 def write_visual_genome(folder: OutputFolder, items: Iterator[Item], split: str) -> None:
-    """Write ``VG_100K/*.png`` and the six official files, for one split a folder."""
+    """Write ``VG_100K/*.png`` and the six official files; a folder holds one split."""
     files: dict[str, list[JsonValue]] = {
         name: []
         for name in (

@@ -1,4 +1,4 @@
-"""VQAv2: questions about pictures, and ten answers to each."""
+"""Writes VQAv2: questions about pictures, with ten answers each."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Write drawn scenes in a named format."""
+"""Writes drawn scenes in a named format."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from deixis.data.scenes.scene_sample import scene_sample
 from deixis.errors import RecipeError
 
 Writer = Callable[[OutputFolder, Iterator[Item], str], None]
-"""Writes items of a split into a folder, what names the pictures last."""
+"""Writes items of a split into a folder: pictures first, then the files that name them."""
 
 FORMATS: dict[str, Writer] = {
     "coco": write_coco,
@@ -35,20 +35,20 @@ def write_scenes(
     *,
     split: str,
     count: int,
-    format: str,  # noqa: A002 - the word that the command line and its users have for it
+    format: str,  # noqa: A002 - the name of the command line option
     level: str = "standard",
     seed: int = 0,
     on_scene: Callable[[int], None] | None = None,
 ) -> tuple[Path, ...]:
     """Draw ``count`` scenes of a split and write them; return the files written, in order.
 
-    The same arguments always write the same bytes. Pictures come first and the files that name
-    them last: where an annotation file is, its pictures are. ``on_scene`` is told after each
-    scene how many are done.
+    The same arguments always write the same bytes. Pictures are written first and the files that
+    name them last, so an annotation file implies its pictures. ``on_scene`` is called after each
+    scene with the number of finished scenes.
 
     Raises:
-        RecipeError: The format is unknown, or there is nothing to write.
-        GeometryError: The split, level or seed is not one of a scene.
+        RecipeError: The format is unknown, or ``count`` is less than 1.
+        GeometryError: The split or level is unknown, or the seed is negative.
         StorageError: A file cannot be written.
     """
     if format not in FORMATS:

@@ -1,1 +1,1 @@
-"""What the readers of several formats share: files, fields, geometry, questions and categories."""
+"""Shared code of readers: files, fields, geometry, questions and categories."""

@@ -49,20 +49,20 @@ COCO_CATEGORIES: Mapping[int, str] = MappingProxyType(
         if name != "-"
     }
 )
-"""COCO's 80 categories by number, for files that say the number alone."""
+"""COCO's 80 categories by number, for files that give only the number."""
 
 
 def read_categories(path: Path) -> dict[int, str]:
-    """The names of a file's categories by number.
+    """Return the names of a file's categories by number.
 
     Raises:
-        AnnotationError: The file has none, or they are damaged.
+        AnnotationError: The file has no categories, or they are damaged.
     """
     return {number: name for number, (name, _) in _read_categories(path).items()}
 
 
 def read_taxonomy(path: Path) -> Taxonomy:
-    """Which of a file's categories are groups of others, by their supercategories.
+    """Return which of a file's categories are groups of others, by their supercategories.
 
     Raises:
         AnnotationError: As `read_categories`.
@@ -90,10 +90,10 @@ def _check_once(number: int, known: Collection[int]) -> None:
 
 
 def image_of(parts: Sequence[Part], folder: Path) -> tuple[Path, ImageSize]:
-    """Path and size of the image that a single record is about.
+    """Return path and size of the image from its only record.
 
     Raises:
-        BadRecord: There is no record, or several, or it is not sound.
+        BadRecord: The image has no record or several, or the record is invalid.
     """
     if not parts:
         raise BadRecord("unknown_image", "no record of it")
@@ -103,10 +103,10 @@ def image_of(parts: Sequence[Part], folder: Path) -> tuple[Path, ImageSize]:
 
 
 def image_in(fields: Mapping[str, Any], folder: Path) -> tuple[Path, ImageSize]:
-    """Path and size that a record says.
+    """Return path and size of an image from its record.
 
     Raises:
-        BadRecord: A field is missing or not sound.
+        BadRecord: A field is missing or invalid.
     """
     path = image_path(folder, required(fields, "file_name"))
     return path, image_size(required(fields, "width"), required(fields, "height"))
@@ -134,10 +134,10 @@ def coco_parts(path: Path, wanted: set[str]) -> Iterator[Part | RecordProblem]:
 
 
 def check_new(part: Part, seen: set[str]) -> None:
-    """Check that no part before had the same order.
+    """Check that the previous part has another order.
 
     Raises:
-        BadRecord: One had.
+        BadRecord: Two parts have the same order.
     """
     if part.order in seen:
         raise BadRecord("duplicate_annotation", f"{part.kind} {part.order}")
@@ -145,9 +145,9 @@ def check_new(part: Part, seen: set[str]) -> None:
 
 
 class Annotated:
-    """The instances of one image, each under the number of its annotation, while others refer to them.
+    """Collects the instances of one image by annotation number, for records that refer to them.
 
-    What cannot be used is left out and listed in ``faults``. Two numbers of the same box of a class
+    Unusable records are left out and listed in ``faults``. Two numbers of the same box of a class
     are one instance.
     """
 
@@ -172,11 +172,11 @@ class Annotated:
 
     @property
     def notes(self) -> dict[str, int]:
-        """What was normalised."""
+        """Counts of normalisations by rule."""
         return self._found.notes
 
     def left_out(self, taxonomy: Taxonomy = NO_TAXONOMY) -> LeftOut:
-        """What the instances lack (`Inventory.left_out`)."""
+        """The missing annotations (`Inventory.left_out`)."""
         return self._found.left_out(taxonomy)
 
     def problem(
@@ -187,7 +187,7 @@ class Annotated:
         self._found.problem(error, place, category=category)
 
     def remark(self, error: BadRecord, place: str) -> None:
-        """List what cannot be used and is no thing, such as a sentence."""
+        """List an unusable record that is not an instance, such as a sentence."""
         self._found.remark(error, place)
 
     def add_parts(self, parts: Sequence[Part]) -> None:
@@ -206,7 +206,7 @@ class Annotated:
         """Add an annotation and return its index.
 
         Raises:
-            BadRecord: It is not sound.
+            BadRecord: The value is invalid.
         """
         if number in self._at or number in self._unsound:
             raise BadRecord("duplicate_annotation", f"annotation {number}")
@@ -214,17 +214,17 @@ class Annotated:
         return self._at[number]
 
     def category_of(self, fields: Mapping[str, Any]) -> str | None:
-        """The category that a record names; None where it names none that is known."""
+        """Return the category of a record; None if it is missing or unknown."""
         try:
             return self._category(fields)
         except BadRecord:
             return None
 
     def index(self, number: object) -> int:
-        """The index of the annotation of a number.
+        """Return the index of the annotation of a number.
 
         Raises:
-            BadRecord: There is none, or it could not be used.
+            BadRecord: No annotation has this number, or it is unusable.
         """
         key = as_key(number, "annotation id")
         if sortable(key) not in self._at:
@@ -233,7 +233,7 @@ class Annotated:
         return self._at[sortable(key)]
 
     def knows(self, number: object) -> bool:
-        """Whether an annotation of a number was added, or was lost."""
+        """Return whether an annotation of a number was added, or was lost."""
         key = sortable(as_key(number, "annotation id"))
         return key in self._at or key in self._unsound
 
@@ -241,11 +241,11 @@ class Annotated:
         """Read an annotation: its box, or the one around its mask.
 
         Raises:
-            BadRecord: It is not sound.
+            BadRecord: The value is invalid.
         """
         category = self._category(fields)
         segmentation = fields.get("segmentation")
-        # an empty list is how some files say that there is none
+        # some files write an empty list for a missing mask
         mask = read_mask(segmentation, self.size) if segmentation not in (None, []) else None
         values = fields.get("bbox")
         if values is not None:

@@ -1,4 +1,4 @@
-"""Pictures that an annotation file holds itself, in base64."""
+"""Pictures inside annotation files, in base64."""
 
 import base64
 import binascii
@@ -27,7 +27,7 @@ class EmbeddedImage:
     size: ImageSize
 
     def __call__(self) -> ImageArray:
-        """The upright picture in RGB.
+        """Return the upright picture in RGB.
 
         Raises:
             ImageError: The picture is damaged.
@@ -41,10 +41,10 @@ class EmbeddedImage:
 
 
 def embedded_image(value: object, name: str) -> EmbeddedImage:
-    """Take a picture out of base64, and look at its header.
+    """Decode a picture from base64 and check its header.
 
     Raises:
-        BadRecord: It is not base64, empty, too large, or no picture of a format that is read.
+        BadRecord: The text is not base64, or the picture is empty, too large or in another format.
     """
     data = decoded(value, name, "image_unreadable")
     if not data:
@@ -55,7 +55,7 @@ def embedded_image(value: object, name: str) -> EmbeddedImage:
 
 
 def decoded(value: object, name: str, code: str) -> bytes:
-    """The bytes that a text holds in base64.
+    """Return the bytes that a text holds in base64.
 
     Raises:
         BadRecord: It is no such text (``code``).

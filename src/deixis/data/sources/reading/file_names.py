@@ -1,4 +1,4 @@
-"""Data sets whose records are files: the names in a folder or in a list, and what belongs together."""
+"""Data sets with one file per record: names in folders and lists, and matching files."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -53,12 +53,12 @@ def named_files(
 
 
 def first_folder(*places: Path) -> Path:
-    """The first of some folders that is there; the last, where none is."""
+    """Return the first existing folder, or the last one if none exists."""
     return next((place for place in places if place.is_dir()), places[-1])
 
 
 def image_named(folder: Path, stem: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> Path:
-    """The image of a name that lacks its suffix; where there is none, the one with the first suffix.
+    """Return the existing image of a name without suffix, or else the name with the first suffix.
 
     Raises:
         BadRecord: The name leads out of the folder.
@@ -68,20 +68,20 @@ def image_named(folder: Path, stem: str, suffixes: Sequence[str] = IMAGE_SUFFIXE
 
 
 def say_which(form: str, splits: Sequence[str]) -> str:
-    """The end of a message about splits: how to ask for one of those that are there, if any is."""
+    """Return the end of a message about splits: how to select one of the existing splits."""
     return f"; say which, as in {form}:PATH,split={splits[0]}" if splits else "; leave split out"
 
 
 def printable_name(path: Path) -> str:
-    """A file's name as it can be written; bytes that are no UTF-8 are question marks."""
+    """Return a printable file name; bytes that are not UTF-8 become question marks."""
     return path.name.encode("utf-8", "replace").decode("utf-8")
 
 
 def one_name(parts: Sequence[Part], kind: str) -> str:
-    """The name of the only file of a kind that an image has.
+    """Return the name of an image's only file of a kind.
 
     Raises:
-        BadRecord: There is none, or there are several.
+        BadRecord: The image has no such file, or several.
     """
     found = [part for part in parts if part.kind == kind]
     if not found:

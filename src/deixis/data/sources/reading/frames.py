@@ -1,8 +1,8 @@
-"""In which frame annotations are read: two facts of an image that a record may get wrong.
+"""The frame in which annotations are read: a size and an orientation that override the record's.
 
-A record says the size of its image, and its geometry lies in a frame. Mostly the size is that of the
-frame, but not always: a tool writes the size of the stored picture and the boxes of the upright one, or
-a resized copy was annotated. The engine, which looks at the picture, says here what to read by.
+A record states the size of its image, and its geometry is in some frame. Usually the size is that of
+the frame, but some tools write the size of the stored picture with the boxes of the upright one, or
+a resized copy was annotated. The engine reads the picture's header and sets the frame here.
 """
 
 from collections.abc import Iterator
@@ -15,11 +15,10 @@ from deixis.geometry import ImageSize
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What is known of the frame of an image that is about to be read.
+    """The known size and orientation of the frame of the next image.
 
-    ``size`` stands in for whatever size its record says; None takes the record's. ``orientation``
-    is that of the frame (``raw`` or ``upright``) where a source declares it, else ``auto``: it
-    decides where a record says no size.
+    ``size`` replaces the size in the record; None uses the record's. ``orientation`` is ``raw`` or
+    ``upright`` if the source declares the frame, else ``auto``; it decides if a record has no size.
     """
 
     size: ImageSize | None = None
@@ -30,13 +29,13 @@ _current: ContextVar[Frame] = ContextVar("frame", default=Frame())  # noqa: B039
 
 
 def current_frame() -> Frame:
-    """The frame that records are read in now."""
+    """Return the current frame."""
     return _current.get()
 
 
 @contextmanager
 def reading_frame(frame: Frame) -> Iterator[None]:
-    """Read records in a frame for as long as the block lasts."""
+    """Read records in a frame inside the ``with`` block."""
     token = _current.set(frame)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a file's header says about its picture: extent and orientation. No pixel is decoded."""
+"""Reads size and orientation from the header of a picture, without decoding pixels."""
 
 import stat
 import struct
@@ -35,23 +35,23 @@ _PARSER_ERRORS = (
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """Extent of the picture as it is stored, and its EXIF orientation (1 where it has none)."""
+    """Stored size of the picture, and its EXIF orientation (1 if it has none)."""
 
     stored: ImageSize
     orientation: int
 
     @property
     def upright(self) -> ImageSize:
-        """Extent of the picture as a viewer shows it."""
+        """Size of the upright picture."""
         return Orient(self.stored, self.orientation).target
 
 
 def read_header(path: Path) -> ImageHeader:
-    """Read the header of an image file, trusting nothing.
+    """Read the header of an untrusted image file.
 
     Raises:
-        BadRecord: There is no such regular file, it is empty, too large, of several pages, or of none
-            of the formats that are read (`deixis.media.picture_files`).
+        BadRecord: The file is missing, not a regular file, empty, too large, has several pages, or
+            is not in a supported format (`deixis.media.picture_files`).
     """
     try:
         status = path.stat()
@@ -76,7 +76,7 @@ def read_header_of(file: BufferedReader | BytesIO, name: str) -> ImageHeader:
     """Read the header of a picture in an open file.
 
     Raises:
-        BadRecord: It is too large, of several pages, or of none of the formats.
+        BadRecord: The picture is too large, has several pages, or is not in a supported format.
     """
     kind = picture_kind(file.read(HEAD))
     if kind.refused:
@@ -84,7 +84,7 @@ def read_header_of(file: BufferedReader | BytesIO, name: str) -> ImageHeader:
     file.seek(0)
     try:
         with (
-            # bombs are told by the extent below, junk EXIF by its value
+            # the size check below finds bombs; warnings about bad EXIF do not matter
             warnings.catch_warnings(action="ignore", category=Warning),
             Image.open(file, formats=kind.formats) as image,
         ):
@@ -111,10 +111,10 @@ def read_header_of(file: BufferedReader | BytesIO, name: str) -> ImageHeader:
 
 
 def header_size(path: Path) -> ImageSize:
-    """Extent of an image as a viewer shows it, for annotations that do not say it.
+    """Return the upright size of an image, for annotations without a size.
 
-    Where the source declares the frame of its annotations, or they are read in another one, it is the
-    extent of that frame.
+    If the source declares the frame of its annotations, or another frame is set, it is the size of
+    that frame.
 
     Raises:
         BadRecord: As `read_header`.

@@ -1,8 +1,8 @@
-"""Pickles read as data: what a file says is put together here, and nothing of it is ever called.
+"""Reads pickles as plain data, without calling anything that a file names.
 
-Python's own unpickler is a machine that imports and calls what a file names. This one knows lists,
-tuples, dicts, texts, bytes, numbers, None and NumPy's scalars, and refuses a file that names
-anything else. It reads every protocol, with texts of Python 2 taken as UTF-8.
+Python's unpickler imports and calls whatever a file names. This reader builds lists, tuples, dicts,
+texts, bytes, numbers, None and NumPy scalars, and refuses a file with anything else. It reads all
+protocols; texts of Python 2 are decoded as UTF-8.
 """
 
 import re
@@ -18,26 +18,26 @@ from deixis.data.sources.reading.streaming import opened
 from deixis.errors import AnnotationError
 
 FILE_LIMIT = 2**28
-"""The most bytes of a pickle, which has to be held whole; the largest in use have some 40 MB."""
+"""Most bytes of a pickle, which is held in memory; the largest known files have about 40 MB."""
 
 STEP_LIMIT = 2**24
-"""The most instructions of a pickle."""
+"""Most instructions of a pickle."""
 
 DEPTH_LIMIT = 64
-"""How deep containers may be nested."""
+"""Largest nesting depth of containers."""
 
 COST_RATE, COST_SLACK = 40, 2**20
-"""Bytes of memory that a file may ask for: so many for each byte read so far, and the slack.
+"""Memory that a file may request: bytes per byte read so far, and the slack.
 
-One byte can ask for an empty dict of 64. Refs ask for 9 to 21 bytes with each of theirs.
+One byte can request an empty dict of 64 bytes. RefCOCO's files request 9 to 21 bytes per byte.
 """
 
 _LONG_LIMIT = 32
-"""Bytes; a longer integer is no coordinate and no id."""
+"""Most bytes of an integer; coordinates and ids are shorter."""
 _SCALAR_LIMIT = 8
-"""Bytes of the largest number of NumPy that is read."""
+"""Most bytes of a NumPy number."""
 _NUMBER_LIMIT = 400
-"""Characters of a number that is written out; Python writes at most 320."""
+"""Most characters of a number in text form; Python writes at most 320."""
 # What objects take, roughly, with their places on the stack or in their container.
 _STEP, _PLACE, _VALUE, _CONTAINER = 8, 8, 48, 72
 _ENTRY, _FIRST_ENTRY, _REMEMBERED = 48, 128, 80
@@ -56,12 +56,12 @@ _TOO_COSTLY = f"asks for over {COST_RATE} bytes of memory with each of its own"
 
 
 class _Refused(Exception):  # noqa: N818
-    """Why a pickle is not read."""
+    """A pickle is refused, for this reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Name:
-    """One of the four names that scalars are written with; it stands for nothing callable."""
+    """Placeholder of one of the four names with which NumPy scalars are written; not callable."""
 
     name: str
 
@@ -82,9 +82,9 @@ _MARK: Final = _Mark()
 def read_pickle(path: Path) -> object:
     """Return the plain data of a pickle; ``.gz`` is unpacked.
 
-    Every instruction is charged for the memory that it asks for before it is obeyed, so time and
-    memory grow with the bytes of the file at most. Containers may be shared or hold themselves, as
-    the file says: whoever walks them needs a limit.
+    The memory of every instruction is charged before it is executed, so time and memory are at most
+    linear in the size of the file. Containers may be shared or contain themselves, so code that walks
+    them needs a limit.
 
     Raises:
         AnnotationError: The file is missing, damaged, too large, nested too deeply, asks for more
@@ -168,7 +168,7 @@ class _Machine:
         self.depths.append(0)
 
     def push_filled(self, value: object, depth: int) -> None:
-        """Push a container, and how deep what it holds is."""
+        """Push a container and the depth of its contents."""
         self.push(value)
         self.deepen(depth)
 
@@ -180,14 +180,14 @@ class _Machine:
             self.depths[-1] = depth + 1
 
     def pop(self) -> tuple[object, int]:
-        """The value at the top and its depth."""
+        """Return the value at the top and its depth."""
         value = self.stack.pop()
         if value is _MARK:
             raise _Refused("a container ends that never began")
         return value, self.depths.pop()
 
     def items(self) -> tuple[list[object], int]:
-        """Everything above the last mark, which goes with it, and the greatest depth of it."""
+        """Return everything above the last mark, which goes with it, and the greatest depth of it."""
         for position in range(len(self.stack) - 1, -1, -1):
             if self.stack[position] is _MARK:
                 found = self.stack[position + 1 :]
@@ -262,7 +262,7 @@ class _Machine:
 
 
 def _told(name: object) -> str:
-    """What a pickle refers to, for the message."""
+    """Return the name that a pickle refers to, for the message."""
     if not isinstance(name, str):
         return f"a {type(name).__name__}"
     return name if len(name) <= 80 else f"{name[:77]}..."
@@ -282,7 +282,7 @@ def _scalar(dtype: _Dtype, data: object) -> object:
 
 
 def _text(data: bytes) -> str:
-    """A text of Python 2: UTF-8, or each byte a character (as the bytes of a scalar are)."""
+    """Return a text of Python 2: UTF-8, or each byte a character (as the bytes of a scalar are)."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
@@ -392,7 +392,7 @@ def _drop(machine: _Machine) -> None:
 
 
 def _skip(length: int) -> Callable[[_Machine], None]:
-    """Pass over what says nothing about the value."""
+    """Skip bytes that do not affect the value."""
 
     def act(machine: _Machine) -> None:
         machine.take(length)
@@ -429,7 +429,7 @@ def _get(length: int) -> Callable[[_Machine], None]:
 
 
 _STOP = ord(".")
-# Names of Python's pickletools, by protocol; what is missing here calls, imports or extends.
+# names of Python's pickletools by protocol; missing instructions call, import or extend
 _INSTRUCTIONS: Mapping[int, Callable[[_Machine], None]] = {
     ord("("): _constant(_MARK),
     ord("0"): _drop,

@@ -1,22 +1,22 @@
-"""Questions about whole images, in any of the forms that data sets write them.
+"""Reads data sets of questions about images.
 
-What a form has of its own are three functions of a record: which image, which question, and what is
-asked and answered. The rest is here. No form gives the image's size; it is read from the image.
+Each data set has three functions of a record: its image, its order among the questions of the image,
+and its question with the answer. This module has the rest. The image size is read from the image.
 
 Kinds of questions that the readers of this package give:
 
 - ``vqa``: an open question with a short answer;
 - ``choice``: one answer of several, which ``options`` lists;
-- ``presence``: is there such a thing, yes or no;
-- ``statement``: a sentence that is true of the image or not, yes or no;
+- ``presence``: whether an instance of a class is present, yes or no;
+- ``statement``: whether a sentence about the image is true, yes or no;
 - ``dialogue``: turns of one conversation, in their order; a sample has one conversation;
-- ``region``: about the thing at ``region``;
-- ``detail``: a long description of the thing at ``region``;
-- ``reason``: about the thing at ``region``, and answered from more than is seen;
-- ``which``: the answer is ``instance``, and ``options`` name the instances that it is chosen from;
-- ``regions``: several regions stand in it (`deixis.data.sources.reading.slots`);
-- ``prompt_point``, ``prompt_scribble``, ``prompt_box``, ``prompt_mask``: ``region`` is how someone
-  marked ``instance``.
+- ``region``: about the instance at ``region``;
+- ``detail``: a long description of the instance at ``region``;
+- ``reason``: about the instance at ``region``, with an answer that needs more than the image;
+- ``which``: the answer is ``instance``, chosen from the instances in ``options``;
+- ``regions``: with several regions in the text (`deixis.data.sources.reading.slots`);
+- ``prompt_point``, ``prompt_scribble``, ``prompt_box``, ``prompt_mask``: ``region`` is a person's mark
+  of ``instance``.
 """
 
 from collections import Counter
@@ -47,12 +47,11 @@ _ASKED = "question"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How one data set writes its questions.
+    """The layout of one data set's questions.
 
-    ``image`` names the image of a record, ``order`` the question among those of its image, ``read``
-    gives what is asked and answered. ``member`` is the list that records are in, where they are in
-    an object; ``keyed`` says that the file is an object of records by their ids, and ``order`` is
-    then given nothing but ``id``.
+    ``image`` returns the image of a record, ``order`` its order among the questions of the image, and
+    ``read`` the question with its answer. ``member`` names the list of records inside a JSON object.
+    With ``keyed`` the file is a JSON object of records by id, and ``order`` gets only the ``id``.
     """
 
     image: Callable[[Fields], str | int]
@@ -66,7 +65,7 @@ class Form:
 class Questions:
     """Files of questions about the images of one folder.
 
-    ``image_name`` makes a file name of what a record says of its image: ``{:012d}.jpg``.
+    ``image_name`` is a template of file names from image numbers or names: ``{:012d}.jpg``.
     """
 
     name: str
@@ -96,7 +95,7 @@ class Questions:
         return Part(key, _ASKED, order, one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image and what is asked about it."""
+        """Make a sample from an image and the questions about it."""
         asked: list[QuestionAnswer] = []
         problems: list[RecordProblem] = []
         for part in once_each(parts, problems):
@@ -133,7 +132,7 @@ def asked_sample(
     split: str,
     place: str,
 ) -> Reading:
-    """A sample of an image and questions; its size is the file's."""
+    """Return a sample of an image and questions; its size is the file's."""
     try:
         path = image_path(images, key)
         size = header_size(path)
@@ -152,10 +151,10 @@ def asked_sample(
 
 
 def named_image(template: str, value: str | int) -> str:
-    """The file name that a template makes of an image's number or name.
+    """Return the file name from a template and an image's number or name.
 
     Raises:
-        BadRecord: The template needs a number, and it is none.
+        BadRecord: The template needs a number, but the value is not a number.
     """
     try:
         return as_text(template.format(value), "image")
@@ -164,7 +163,7 @@ def named_image(template: str, value: str | int) -> str:
 
 
 def majority(answers: Sequence[str], preferred: str = "") -> str:
-    """The answer that most people gave; of several, the preferred or the first.
+    """Return the answer that most people gave; of several, the preferred or the first.
 
     Raises:
         BadRecord: There is no answer, or all are empty.
@@ -181,10 +180,10 @@ def majority(answers: Sequence[str], preferred: str = "") -> str:
 def choice(
     question: str, options: Sequence[str], number: int, *, rationale: str = ""
 ) -> QuestionAnswer:
-    """A multiple choice whose answer is the option of a number, from 0.
+    """Return a multiple-choice question; the answer is the index of an option, from 0.
 
     Raises:
-        BadRecord: There is no such option.
+        BadRecord: No option has this index.
     """
     if not 0 <= number < len(options):
         raise BadRecord("bad_record", f"option {number} of {len(options)}")
@@ -194,26 +193,26 @@ def choice(
 
 
 def texts(fields: Fields, name: str, *, empty: bool = False) -> list[str]:
-    """A field that has to be a list of texts."""
+    """Return a required field, a list of texts."""
     return [as_text(value, name, empty=empty) for value in as_list(required(fields, name), name)]
 
 
 def number_field(fields: Fields, name: str) -> int:
-    """A field that has to be an integer."""
+    """Return a required integer field."""
     return as_integer(required(fields, name), name)
 
 
 def text_field_or(fields: Fields, name: str, default: str) -> str:
-    """A field that has to be a text where it is there."""
+    """Return an optional text field."""
     value = fields.get(name)
     return default if value is None else as_text(value, name, empty=True)
 
 
 def yes_or_no(fields: Fields, name: str) -> str:
-    """A field that has to be yes or no; ``yes`` and ``no`` come back in lower case.
+    """Return a required field, yes or no, in lower case.
 
     Raises:
-        BadRecord: It is anything else.
+        BadRecord: The field has another value.
     """
     answer = text_field(fields, name).lower()
     if answer not in {"yes", "no"}:
@@ -222,10 +221,10 @@ def yes_or_no(fields: Fields, name: str) -> str:
 
 
 def the_file(path: Path, *names: str) -> Path:
-    """A file that is given, or the first of some names in a folder that is given.
+    """Return the path if it is a file, or the first of some names in the folder.
 
     Raises:
-        AnnotationError: It is not there.
+        AnnotationError: No such file exists.
     """
     for candidate in [path / name for name in names] if path.is_dir() else [path]:
         if candidate.is_file():

@@ -1,7 +1,7 @@
-"""Records of a file that may be one list, an object with a list in it, or JSON lines.
+"""Reads the records of a JSON list, of a JSON object with a list, or of JSON lines.
 
-Published files come as any of these, and copies of them as another. Some lines are Python's way to
-print a dictionary, single quotes and all: they are read as literals, never run.
+Published files and their copies use all of these forms. Some files have lines in the syntax of Python
+dictionaries with single quotes: they are parsed as literals and never executed.
 """
 
 import ast
@@ -26,14 +26,14 @@ from deixis.errors import AnnotationError
 Made = TypeVar("Made")
 
 LITERAL_LIMIT = 8192
-"""The most characters of a line that is read as a Python literal."""
+"""Most characters of a line that is parsed as a Python literal."""
 
 FILE_LIMIT = 2**27
-"""The most bytes of a file that holds one record, and perhaps a picture of the largest size in base64."""
+"""Most bytes of a file that holds one record, and perhaps a picture of the largest size in base64."""
 
 
 class Record(NamedTuple):
-    """A record: where it stands, its JSON text and its value; its name where the file names it."""
+    """A record with its place, JSON text and value, and its name if the file has names."""
 
     place: str
     text: str
@@ -80,7 +80,7 @@ def parts_of(
 ) -> Iterator[Made | RecordProblem]:
     """Yield what ``part`` makes of each record; a record that it refuses is a fault.
 
-    A record of which it makes None is not mentioned.
+    Records for which it returns None are skipped.
     """
     for one in found:
         if isinstance(one, RecordProblem):
@@ -99,7 +99,7 @@ def file_record(path: Path, place: str) -> Record:
     """Read a file that is one JSON document.
 
     Raises:
-        BadRecord: It is missing, too large, not UTF-8 or not JSON.
+        BadRecord: The file is missing, too large, not UTF-8 or not JSON.
     """
     try:
         with opened(path) as file:
@@ -135,13 +135,13 @@ def json_files(folder: Path) -> Iterator[Path]:
 
 
 def place_in(path: Path, root: Path) -> str:
-    """A file as people find it from a folder, in characters that can be written."""
+    """Return the printable path of a file relative to a folder."""
     name = path.name if path == root else str(path.relative_to(root))
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def digest(text: str) -> str:
-    """A short name of a record that has none: the same for the same text, wherever it stands."""
+    """Return a short name for a record without one; it depends only on the text."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Pictures whose pixels are numbers: PNG files that say what each pixel belongs to."""
+"""Reads PNG files in which each pixel is the number of its segment."""
 
 import io
 import struct
@@ -18,7 +18,7 @@ from deixis.data.sources.reading.image_header import MAX_BYTES, MAX_PIXELS, MAX_
 from deixis.geometry import Box, ImageSize, Mask
 
 SEGMENT_LIMIT = 2**16
-"""The most segments of one picture."""
+"""Most segments of one picture."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _NUMBERED, _COLOURED = ("1", "L", "P", "I;16"), ("RGB",)
@@ -26,11 +26,11 @@ DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError),
     *(ArithmeticError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError),
 )
-"""What Pillow ends in where a file is damaged or hostile."""
+"""Errors of Pillow for damaged or hostile files."""
 
 
 def read_numbers(folder: Path, name: object) -> Integer[np.ndarray, "height width"]:
-    """The numbers of a grey picture, or indices into the palette of one that has a palette.
+    """Return the numbers of a grey picture, or indices into the palette of one that has a palette.
 
     Raises:
         BadRecord: The name leads out of the folder; or the file is missing, no PNG of that kind,
@@ -40,7 +40,7 @@ def read_numbers(folder: Path, name: object) -> Integer[np.ndarray, "height widt
 
 
 def read_colours(folder: Path, name: object) -> UInt8[np.ndarray, "height width 3"]:
-    """The colours of an RGB picture.
+    """Return the colours of an RGB picture.
 
     Raises:
         BadRecord: As `read_numbers`.
@@ -49,7 +49,7 @@ def read_colours(folder: Path, name: object) -> UInt8[np.ndarray, "height width 
 
 
 def read_grey(folder: Path, name: object) -> UInt8[np.ndarray, "height width"]:
-    """The brightness, 0 to 255, of a picture in black and white or grey, however it is stored.
+    """Return the brightness, 0 to 255, of a picture in black and white or grey, however it is stored.
 
     Raises:
         BadRecord: As `read_numbers`; or it has colours or is transparent.
@@ -65,7 +65,7 @@ def read_grey(folder: Path, name: object) -> UInt8[np.ndarray, "height width"]:
 
 
 def png_pixels(data: bytes, name: str) -> Integer[np.ndarray, "height width"]:
-    """The numbers of a grey PNG, or indices into its palette, of its bytes.
+    """Return the numbers of a grey PNG, or indices into its palette, of its bytes.
 
     Raises:
         BadRecord: It is no PNG of that kind, is damaged or too large.
@@ -81,7 +81,7 @@ def _open_png(folder: Path, name: object, modes: tuple[str, ...]) -> Image.Image
 
 def _decoded(data: bytes, name: str, modes: tuple[str, ...]) -> Image.Image:
     try:
-        # what Pillow warns of is checked here: bombs by the extent, junk by the modes
+        # the checks below replace Pillow's warnings: size finds bombs, modes find junk
         with warnings.catch_warnings(action="ignore", category=Warning):
             image = Image.open(io.BytesIO(data), formats=("PNG",))
             _check_kind(image, name, modes)
@@ -121,7 +121,7 @@ def _check_png(data: bytes, name: str) -> None:
 
 
 def _check_chunks(data: bytes, name: str) -> None:
-    # Pillow passes over wrong checksums and a missing end: numbers would change without a word
+    # Pillow ignores wrong checksums and a missing end, so numbers could change unnoticed
     at = len(_SIGNATURE)
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
@@ -201,7 +201,7 @@ class Segments:
         return ImageSize(*self.labels.shape)
 
     def masks(self) -> dict[int, tuple[Mask, Box]]:
-        """The pixels of each number, and the smallest box around them."""
+        """Return the pixels of each number, and the smallest box around them."""
         made: dict[int, tuple[Mask, Box]] = {}
         places = ndimage.find_objects(self.labels + 1, max_label=len(self.numbers))
         for label, (number, (rows, columns)) in enumerate(zip(self.numbers, places, strict=True)):

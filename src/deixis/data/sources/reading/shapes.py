@@ -21,20 +21,21 @@ LEAST_TURN = 1e-4
 
 
 def count(notes: dict[str, int], note: str) -> None:
-    """Count something that is no fault."""
+    """Count a note."""
     notes[note] = notes.get(note, 0) + 1
 
 
 def category_name(label: str) -> str:
-    """A label as words: file names do not like blanks, sentences do."""
+    """Return a label as words, with blanks instead of underscores."""
     return label.replace("_", " ")
 
 
 def point_list(value: object, name: str = "points") -> list[float]:
-    """Points ``[[x, y], …]`` as ``[x, y, x, y, …]``.
+    """Return points ``[[x, y], …]`` as ``[x, y, x, y, …]``.
 
     Raises:
-        BadRecord: It is no list of pairs of numbers, is empty, or has more than 10,000 points.
+        BadRecord: The value is not a list of pairs of numbers, is empty, or has more than 10,000
+            points.
     """
     pairs = as_list(value, name)
     if not 1 <= len(pairs) <= VERTEX_LIMIT:
@@ -51,10 +52,10 @@ def point_list(value: object, name: str = "points") -> list[float]:
 
 
 def around(flat: Sequence[float], size: ImageSize, notes: dict[str, int]) -> Box:
-    """The box around points ``[x, y, x, y, …]``.
+    """Return the box around points ``[x, y, x, y, …]``.
 
     Raises:
-        BadRecord: It has no extent, or leaves the picture.
+        BadRecord: The shape has no extent or leaves the picture.
     """
     xs, ys = flat[0::2], flat[1::2]
     return read_box([min(xs), min(ys), max(xs), max(ys)], size, notes, layout="xyxy")
@@ -63,7 +64,7 @@ def around(flat: Sequence[float], size: ImageSize, notes: dict[str, int]) -> Box
 def outlined(
     polygons: Sequence[list[float]], size: ImageSize, notes: dict[str, int]
 ) -> tuple[Mask, Box]:
-    """The union of polygons ``[x, y, x, y, …]``, and the box around them.
+    """Return the union of polygons ``[x, y, x, y, …]``, and the box around them.
 
     Raises:
         BadRecord: One has fewer than three points, or they leave the picture or enclose no pixel.
@@ -85,7 +86,7 @@ def elliptic(
     size: ImageSize,
     notes: dict[str, int],
 ) -> tuple[Mask, Box]:
-    """The pixels whose centres lie in an ellipse, turned clockwise about its middle, and its box.
+    """Return the pixels whose centres lie in an ellipse, turned clockwise about its middle, and its box.
 
     Raises:
         BadRecord: A radius is not positive, the ellipse leaves the picture, or no pixel's centre
@@ -108,10 +109,10 @@ def elliptic(
 
 
 def nonempty(array: Bool[np.ndarray, "height width"], name: str) -> Mask:
-    """A mask that has a pixel.
+    """Return the mask after a check that it has a pixel.
 
     Raises:
-        BadRecord: It has none.
+        BadRecord: The mask is empty.
     """
     if not array.any():
         raise BadRecord("mask_empty", f"{name} covers no pixel")
@@ -121,7 +122,7 @@ def nonempty(array: Bool[np.ndarray, "height width"], name: str) -> Mask:
 def pasted(
     patch: Bool[np.ndarray, "h w"], left: int, top: int, size: ImageSize
 ) -> Bool[np.ndarray, "height width"]:
-    """The pixels of a picture where a smaller one lies on it.
+    """Return the pixels of a picture where a smaller one lies on it.
 
     Raises:
         BadRecord: It leaves the picture by more than a pixel.
@@ -141,7 +142,7 @@ def pasted(
 
 
 def oriented_box(values: object) -> OrientedBox:
-    """A turned box of ``[x1, y1, …, x4, y4]``.
+    """Return a turned box of ``[x1, y1, …, x4, y4]``.
 
     Raises:
         BadRecord: It is not eight numbers, or encloses nothing.
@@ -154,7 +155,7 @@ def oriented_box(values: object) -> OrientedBox:
 
 
 def box_around(oriented: OrientedBox, size: ImageSize, notes: dict[str, int]) -> Box:
-    """The upright box around a turned one, cut at the picture's edges, which its corners may leave.
+    """Return the upright box around a turned one, cut at the picture's edges, which its corners may leave.
 
     Raises:
         BadRecord: The middle of the turned box lies outside the picture, or nothing of it is inside.
@@ -175,10 +176,10 @@ def box_around(oriented: OrientedBox, size: ImageSize, notes: dict[str, int]) ->
 def turned_box(
     edges: Sequence[float], degrees: float, size: ImageSize, notes: dict[str, int]
 ) -> tuple[Box, OrientedBox | None]:
-    """A box ``x1 y1 x2 y2`` that is turned clockwise about its middle; upright ones have no other form.
+    """Return a box ``x1 y1 x2 y2`` that is turned clockwise about its middle; upright ones have no other form.
 
     Raises:
-        BadRecord: It has no extent, or leaves the picture.
+        BadRecord: The shape has no extent or leaves the picture.
     """
     turn = degrees % 360
     if min(turn, 360 - turn) < LEAST_TURN:

@@ -17,12 +17,12 @@ _PLACE = re.compile(r"<region (\d{1,9})>")
 
 
 def place_of(instance: int) -> str:
-    """The text that stands for an instance."""
+    """Return the text that stands for an instance."""
     return f"<region {instance}>"
 
 
 def places_in(text: str) -> tuple[int, ...]:
-    """The instances that stand in a text, in order, each as often as it does."""
+    """Return the instances that stand in a text, in order, each as often as it does."""
     return tuple(int(number) for number in _PLACE.findall(text))
 
 
@@ -42,10 +42,10 @@ def fill(pattern: re.Pattern[str], text: str, found: Callable[[int], int]) -> st
 
 
 def check_no_places(text: str) -> None:
-    """Check that a text of a source has nothing in it that would be taken for a place.
+    """Check that a text of a source contains no slot for a region.
 
     Raises:
-        BadRecord: It has.
+        BadRecord: The text contains a slot.
     """
     if _PLACE.search(text) or REGION_SLOT in text:
         raise BadRecord("bad_text", "the text holds what stands for a region")
@@ -59,7 +59,7 @@ def about_regions(
     options: Sequence[str] = (),
     rationale: str = "",
 ) -> QuestionAnswer:
-    """A question whose texts hold places.
+    """Return a question whose texts hold places.
 
     With one instance, which stands nowhere but in the question, it is a question about that
     instance, of kind ``region``. With none, it is one about the image, of kind ``vqa``. A ``kind``

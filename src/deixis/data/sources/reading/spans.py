@@ -1,4 +1,4 @@
-"""Phrases of a text that point at instances, from sources that give them as offsets or as words."""
+"""Grounded phrases of a text, from sources that give them as offsets or as words."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -40,12 +40,12 @@ def ground(
 ) -> GroundedText:
     """Put phrases into a text: those of the same characters become one, and all are ordered.
 
-    A phrase that lies outside the text or has no words is a fault. Of two that cross, the one that
-    begins later is left out, which `notes` counts as ``phrase_crossing``. Blanks at the ends of the
-    text and of phrases do not count to them.
+    A phrase outside the text or without words is a problem. Of two overlapping phrases, the later one
+    is left out and counted in `notes` as ``phrase_crossing``. Blanks around the text and phrases are
+    removed.
 
     Raises:
-        BadRecord: It is no text.
+        BadRecord: The value is not a text.
     """
     whole = as_text(text, "text")
     given = str(text)
@@ -101,7 +101,7 @@ def find_phrase(
 
 
 def located_size(path: Path) -> ImageSize:
-    """The size of an image on which annotations lie that do not say it.
+    """Return the size of an image on which annotations lie that do not say it.
 
     Raises:
         BadRecord: As `deixis.data.sources.reading.image_header.read_header`, and where the image is stored
@@ -117,10 +117,10 @@ def located_size(path: Path) -> ImageSize:
 
 
 def fraction_box(values: object, size: ImageSize, notes: dict[str, int]) -> Box:
-    """A box ``[x1, y1, x2, y2]`` in fractions of its image, clipped within the tolerance.
+    """Return a box ``[x1, y1, x2, y2]`` in fractions of its image, clipped within the tolerance.
 
     Raises:
-        BadRecord: It has no extent, lies outside, is not four numbers, or is in pixels.
+        BadRecord: The box has no extent, lies outside, is not four numbers, or is in pixels.
     """
     numbers = [as_number(value, "box") for value in as_list(values, "box")]
     if len(numbers) != 4:
@@ -144,7 +144,7 @@ def fraction_box(values: object, size: ImageSize, notes: dict[str, int]) -> Box:
 
 
 def known_index(indices: Mapping[str, int], number: str) -> int:
-    """The instance of an object's id.
+    """Return the instance of an object's id.
 
     Raises:
         BadRecord: No sound object has it.

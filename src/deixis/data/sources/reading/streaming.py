@@ -1,7 +1,7 @@
 """JSON files of any size, read in constant memory."""
 
 # ijson (3.6, its C backend) took twice the time on 300 MB of COCO annotations. It gives no text of a
-# record, keeps the last of two fields of one name, and ends the file at a NaN, which here is a fault of
+# record, keeps the last of two fields of one name, and ends the file at a NaN, which here is a problem of
 # one record.
 
 import codecs
@@ -21,7 +21,7 @@ from deixis.errors import AnnotationError
 
 CHUNK = 2**20
 ELEMENT_LIMIT = 2**26
-"""The most characters of one record; a file's own structure has no limit."""
+"""Most characters of one record; the structure around records has no limit."""
 LINE_LIMIT = 2**26
 
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -29,7 +29,7 @@ UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 _BLANK = re.compile(r"[ \t\n\r]*")
 _BIG = 400
-"""Digits; a longer integer is no coordinate and no id."""
+"""Most digits of an integer; coordinates and ids are shorter."""
 
 
 @runtime_checkable
@@ -53,7 +53,7 @@ class Element(NamedTuple):
 
 
 class Unparsed(str):
-    """Stands for a number that is none (NaN, Infinity, thousands of digits)."""
+    """Placeholder of an invalid number (NaN, Infinity, thousands of digits)."""
 
     __slots__ = ()
 
@@ -75,12 +75,12 @@ _CAREFUL = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=Unparsed, p
 
 
 def parse_json(text: str) -> Any:
-    """Parse one JSON document; numbers that are none come back as `Unparsed`.
+    """Parse one JSON document; invalid numbers become `Unparsed`.
 
-    A field that is given twice becomes `Unparsed` too, so that whoever wants it finds the fault.
+    A duplicate field becomes `Unparsed`, too, so that reading the field finds the problem.
 
     Raises:
-        BadRecord: It is not JSON, or nested too deeply.
+        BadRecord: The text is not JSON or is nested too deeply.
     """
     try:
         value, end = _decode(text, _past_blanks(text, 0))
@@ -162,8 +162,7 @@ def member_value(path: Path, member: str) -> Any:
 def json_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines of a JSON-lines file with their numbers from 1; empty lines are skipped.
 
-    What is not UTF-8 comes back with U+FFFD in its place, which no reader takes for JSON's own
-    text without noticing: `parse_json` is the place that decides.
+    Bytes that are not UTF-8 become U+FFFD; `parse_json` finds and refuses them.
 
     Raises:
         AnnotationError: The file is missing, cannot be unpacked, or has a line beyond the limit.
@@ -184,7 +183,7 @@ def opened(path: Path) -> Iterator[Readable]:
     """Open a file for reading, unpacking gzip.
 
     Raises:
-        AnnotationError: It is missing, not a regular file, or damaged.
+        AnnotationError: The file is missing, not a regular file, or damaged.
     """
     try:
         if not path.is_file():
@@ -220,7 +219,7 @@ class _Reader:
     def document(
         self, opening: str, what: str, inner: Callable[[], Iterator[Element]]
     ) -> Iterator[Element]:
-        """The whole file; ``inner`` reads the list or the object that it is, once it is open."""
+        """Yield the whole file; ``inner`` reads the list or the object that it is, once it is open."""
         self.fill()
         self.at = int(self.text.startswith("\ufeff"))
         self.expect(opening, what)
@@ -231,7 +230,7 @@ class _Reader:
     def members(
         self, members: Collection[str], *, whole: bool = False, objects: bool = False
     ) -> Iterator[Element]:
-        """The elements of the wanted lists of an open object, or its wanted members as a whole."""
+        """Yield the elements of the wanted lists of an open object, or its wanted members as a whole."""
         seen: set[str] = set()
         for name in self.names():
             if name in seen:
@@ -259,7 +258,7 @@ class _Reader:
             pass
 
     def names(self) -> Iterator[str]:
-        """The names of an open object's members; who takes one reads its value before the next."""
+        """Yield the names of an open object's members; who takes one reads its value before the next."""
         done = self.peek() == "}"
         self.at += done
         while not done:
@@ -271,12 +270,12 @@ class _Reader:
             done = self.ends("}")
 
     def pairs(self) -> Iterator[Element]:
-        """The members of an open object, whatever their names."""
+        """Yield the members of an open object, whatever their names."""
         for number, name in enumerate(self.names()):
             yield Element(name, number, *self.value())
 
     def items(self, member: str = "") -> Iterator[Element]:
-        """The elements of an open list."""
+        """Yield the elements of an open list."""
         number, done = 0, self.peek() == "]"
         self.at += done
         while not done:
@@ -298,7 +297,7 @@ class _Reader:
         self.at += 1
 
     def peek(self) -> str:
-        """The next character that is not blank; empty at the end of the file."""
+        """Return the next non-blank character; empty at the end of the file."""
         while True:
             self.at = _past_blanks(self.text, self.at)
             if self.at < len(self.text) or self.ended:

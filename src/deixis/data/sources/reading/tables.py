@@ -1,4 +1,4 @@
-"""Tables (CSV) read row by row, with suspicion."""
+"""Reads untrusted CSV tables row by row."""
 
 import csv
 from collections.abc import Collection, Iterator
@@ -14,7 +14,7 @@ ROW_LIMIT = 2**24
 def table_rows(
     path: Path, expected: Collection[str] = (), *, titles: list[str] | None = None
 ) -> Iterator[tuple[int, dict[str, str] | BadRecord]]:
-    """Yield each row with its number from 1, the title's being 1; or what is wrong with it.
+    """Yield each row, or its problem, with its number; the title row has number 1.
 
     Args:
         path: The file; ``.gz`` is unpacked on the way. A byte order mark is taken off.

@@ -13,14 +13,14 @@ _LAST = re.compile(r"\n?(?:(?<![ \t])[ \t]++)?<image>\s*+\Z")
 
 
 def exchanges(conversations: object, *, captions: bool = False) -> list[tuple[str, str]]:
-    """The questions of a conversation, each with its answer, in order.
+    """Return the questions of a conversation, each with its answer, in order.
 
     ``<image>`` at the beginning or the end of the first question stands for the image and is taken
     off, once. Anywhere else it is words, and stays. Where the answers are ``captions``, a question may
     be nothing else.
 
     Raises:
-        BadRecord: Turns do not go from a human to a model in turn, or a text is none.
+        BadRecord: Turns of human and model do not alternate, or a value is not a text.
     """
     turns = [as_object(value, "turn") for value in as_list(conversations, "conversations")]
     if not turns or len(turns) % 2:
@@ -38,7 +38,7 @@ def exchanges(conversations: object, *, captions: bool = False) -> list[tuple[st
 
 
 def without_placeholder(text: str) -> str:
-    """A first question without what stands in it for the image."""
+    """Return the first question without the placeholder of the image."""
     once, count = _FIRST.subn("", text, count=1)
     if not count:
         once = _LAST.sub("", text, count=1)

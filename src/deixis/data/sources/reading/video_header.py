@@ -1,4 +1,4 @@
-"""What a file's header says about its video, for samples and for the check of a build."""
+"""Reads the header of a video, for samples and for the checks of a build."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".gif")
 
 
 def video_of(content: Path | bytes) -> tuple[Video, ImageSize]:
-    """A video with what its header says of it, and the size of its upright frames.
+    """Return a video with its number of frames and duration, and the size of its upright frames.
 
     Raises:
-        BadRecord: It is missing, damaged, of another format or beyond the limits.
-        RecipeError: It is no GIF, and the extra ``video`` is not installed.
+        BadRecord: The file is missing, damaged, in another format or beyond the limits.
+        RecipeError: The file is not a GIF, and the extra ``video`` is not installed.
     """
     try:
         header = read_video_header(content)

@@ -25,13 +25,13 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?
 
 
 def read_small_text(path: Path, code: str) -> str:
-    """The text of a small file; bytes that are not UTF-8 stay as surrogates, for `as_text` to find.
+    """Return the text of a small file; bytes that are not UTF-8 stay as surrogates, for `as_text` to find.
 
-    A byte order mark is no text.
+    A byte order mark is removed.
 
     Raises:
-        BadRecord: There is no such regular file (``unknown_annotation``), or it is too large or
-            cannot be read (``code``).
+        BadRecord: The file is missing or not a regular file (``unknown_annotation``), or it is too
+            large or cannot be read (``code``).
     """
     try:
         if not path.is_file():
@@ -143,7 +143,7 @@ def xml_children(path: Path, root: str) -> Iterator[ET.Element]:
 
 
 def attribute_text(element: ET.Element, name: str) -> str:
-    """The text of an attribute, which is not empty.
+    """Return the text of an attribute, which is not empty.
 
     Raises:
         BadRecord: The attribute is missing or empty.
@@ -154,10 +154,10 @@ def attribute_text(element: ET.Element, name: str) -> str:
 
 
 def attribute_number(element: ET.Element, name: str, default: float | None = None) -> float:
-    """The number that an attribute holds.
+    """Return the number that an attribute holds.
 
     Raises:
-        BadRecord: It holds no finite number, or is not there and has no default.
+        BadRecord: The attribute is not a finite number, or is missing without a default.
     """
     if default is not None and name not in element.attrib:
         return default
@@ -165,10 +165,10 @@ def attribute_number(element: ET.Element, name: str, default: float | None = Non
 
 
 def text_number(text: str, name: str) -> float:
-    """The finite number that a text is; ``12``, ``12.5`` and ``1e-3`` are numbers.
+    """Parse a finite number such as ``12``, ``12.5`` or ``1e-3``.
 
     Raises:
-        BadRecord: It is none.
+        BadRecord: The text is not a finite number.
     """
     if len(text) > 40 or not _NUMBER.fullmatch(text):
         raise BadRecord("bad_number", f"{name}: expected a number, got {shown(text)}")
@@ -176,10 +176,10 @@ def text_number(text: str, name: str) -> float:
 
 
 def child(element: ET.Element, tag: str) -> ET.Element:
-    """The only child of a name.
+    """Return the only child of a name.
 
     Raises:
-        BadRecord: There is none, or there are several.
+        BadRecord: No element matches, or several match.
     """
     found = element.findall(tag)
     if len(found) != 1:
@@ -188,25 +188,25 @@ def child(element: ET.Element, tag: str) -> ET.Element:
 
 
 def child_text(element: ET.Element, tag: str) -> str:
-    """The text of the only child of a name, which is not empty.
+    """Return the text of the only child of a name, which is not empty.
 
     Raises:
-        BadRecord: It is not there once, or has no text.
+        BadRecord: The child is missing or not unique, or has no text.
     """
     return as_text(child(element, tag).text or "", tag)
 
 
 def child_number(element: ET.Element, tag: str) -> float:
-    """The number that the only child of a name holds; ``12`` and ``12.5`` are numbers.
+    """Return the number that the only child of a name holds; ``12`` and ``12.5`` are numbers.
 
     Raises:
-        BadRecord: It is not there once, or holds no finite number.
+        BadRecord: The child is missing or not unique, or holds no finite number.
     """
     return text_number(child_text(element, tag), tag)
 
 
 def child_flag(element: ET.Element, tag: str) -> bool:
-    """Whether a child of a name holds a number other than 0; no where there is none.
+    """Return whether the child of a name holds a number other than 0; False without the child.
 
     Raises:
         BadRecord: It holds no number, or is there several times.
