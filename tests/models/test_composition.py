@@ -425,7 +425,7 @@ def test_a_processor_fits_whatever_the_configuration_says() -> None:
             {"vision": {"kind": "pretrained", "image_size": 64}},
             "vision encoder of kind 'pretrained'",
         ),
-        ({"projector": {"layers": 1}}, "image tokens pass none of that shape"),
+        ({"projector": {"layers": 1}}, "expected none, image tokens of this model do not pass it"),
         ({"tokens_from": "encoder", "video": {"order": "sideways"}}, "order 'sideways'"),
         ({"regions": {"encoders": {"a": {"kind": "nose"}}}}, "kind 'nose'"),
     ],
