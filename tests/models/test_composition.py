@@ -351,7 +351,7 @@ def test_videos_are_refused_by_models_for_images() -> None:
         tiny_model(video=asdict(VIDEO_PRESETS["paper"]))
     _, late = video_model("code")
     turns = tuple(Turn((text,), GroundedText("Yes.")) for text in ("One?", "Two?"))
-    with pytest.raises(PromptError, match="a video after the first question"):
+    with pytest.raises(PromptError, match="places a video after the first"):
         late.row(Conversation("v", clip(2), ImageSize(40, 60), turns, independent=True))
 
 
