@@ -398,10 +398,12 @@ def test_a_language_model_that_adds_features_requires_them(tmp_path: Path) -> No
     batch = question_batch(build_processor(model.config, tokenizer))
     seen = model.see(batch.pixel_values)
     embedded = model.embed(batch.input_ids, seen, batch.regions)
-    with pytest.raises(ModelError, match="on a grid: expected positions as `place` gives them"):
+    with pytest.raises(ModelError, match="on a grid: expected positions from `place`"):
         model.read(embedded, batch.positions, batch.turns >= 0, seen=seen)
     positions = model.place(batch.positions, image_of(model, batch))
-    with pytest.raises(ModelError, match="features after the first layers: expected what was seen"):
+    with pytest.raises(
+        ModelError, match="features after the first layers: expected seen and image"
+    ):
         model.read(embedded, positions, batch.turns >= 0, seen=seen)
 
 

@@ -351,7 +351,7 @@ def test_videos_are_refused_by_models_for_images() -> None:
         tiny_model(video=asdict(VIDEO_PRESETS["paper"]))
     _, late = video_model("code")
     turns = tuple(Turn((text,), GroundedText("Yes.")) for text in ("One?", "Two?"))
-    with pytest.raises(PromptError, match="a video after the first question"):
+    with pytest.raises(PromptError, match="places a video after the first"):
         late.row(Conversation("v", clip(2), ImageSize(40, 60), turns, independent=True))
 
 
@@ -425,7 +425,7 @@ def test_a_processor_fits_every_configuration() -> None:
             {"vision": {"kind": "pretrained", "image_size": 64}},
             "vision encoder of kind 'pretrained'",
         ),
-        ({"projector": {"layers": 1}}, "image tokens pass none of that shape"),
+        ({"projector": {"layers": 1}}, "expected none, image tokens of this model do not pass it"),
         ({"tokens_from": "encoder", "video": {"order": "sideways"}}, "order 'sideways'"),
         ({"regions": {"encoders": {"a": {"kind": "nose"}}}}, "kind 'nose'"),
     ],

@@ -380,7 +380,7 @@ def test_a_saved_model_keeps_its_decoders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"more": LOCATION}, "decoder 'location': the model has another box_decoder already"),
+        ({"more": LOCATION}, "decoder 'location': expected one box_decoder, the model already has"),
         ({"more": {"heat": {}}}, "unit decoder 'heat': expected one of"),
         ({"more": {"box": {"colour": 3}}}, "unit decoder 'box': .*unexpected keyword.*'colour'"),
         ({"more": {"depth": {}}}, "one map: expected one width, got .*'depth': 128"),
@@ -456,5 +456,5 @@ def test_a_decoder_is_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_aligning_takes_a_batch_that_knows_its_regions() -> None:
     model, processor = tiny_model()
     batch = batch_of(processor, [row_of(processor, people(1)[0], asked(people(1)[0]))])
-    with pytest.raises(ModelError, match="expected what is known of the regions, got None"):
+    with pytest.raises(ModelError, match="aligning: expected region_truth in the batch, got None"):
         model.region_truth(batch)

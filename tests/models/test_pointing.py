@@ -148,7 +148,9 @@ def test_image_tokens_and_places_must_agree() -> None:
     batch = collate(scene_rows(processor, 1), pad_id=processor.tokenizer.pad_id)
     short = batch.input_ids.clone()
     short[0, 1] = processor.tokenizer.end_id
-    with pytest.raises(ModelError, match="31 <image> tokens in the text, 32 given"):
+    with pytest.raises(
+        ModelError, match="31 <image> tokens in the text: expected as many features"
+    ):
         run(model, replace(batch, input_ids=short))
 
 

@@ -316,7 +316,7 @@ def test_names_without_a_language_model_are_refused(
         build_model(recipe_with(tmp_path / "short"))
     _copied(folders["llama"], tmp_path / "code")
     (tmp_path / "code" / "tokenizer_config.json").write_text('{"auto_map": {}}')
-    with pytest.raises(ModelError, match="brings code of its own"):
+    with pytest.raises(ModelError, match="needs custom code"):
         build_model(recipe_with(tmp_path / "code"))
 
 

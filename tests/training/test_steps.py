@@ -101,7 +101,7 @@ def test_a_model_without_an_alignment_configuration_is_refused() -> None:
     model, processor = build_model(tiny_recipe())
     stage = Stage(name="align", steps=1, objective="alignment", batch_size=2)
     made = pieces_of(processor, rows(processor, 2, "rec"), 1)
-    with pytest.raises(ModelError, match="not made to be aligned"):
+    with pytest.raises(ModelError, match="cannot be aligned: expected alignment in its config"):
         add_gradients(stage, made, model, model, Accelerator(cpu=True))
     with pytest.raises(RecipeError, match="pieces: expected 1 to 2, got 3"):
         replace(stage, pieces=3)

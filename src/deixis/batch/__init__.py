@@ -1,4 +1,4 @@
-"""What the processor gives and the model takes: padded rows, regions, truth and instances."""
+"""The input of the model, built by the processor: padded rows, regions, truth and instances."""
 
 from deixis.batch.batch import Batch, Instances
 from deixis.batch.references import AskedUnits, References, TruthReader, UnitTruth

@@ -1,4 +1,4 @@
-"""The batch itself: rows of tokens and pixels, with all that is known of them."""
+"""The batch: rows of tokens and pixels, with their truth."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -14,11 +14,11 @@ from deixis.batch.regions import Regions, RegionTruth
 
 @dataclass(frozen=True, slots=True)
 class Instances:
-    """Every instance that is annotated in the images of a batch, asked about or not.
+    """All annotated instances in the images of a batch, whether a question mentions them or not.
 
-    ``cells`` says which instance the centre of each cell shows, -1 for none. ``concepts`` says
-    which of the words that the model learns from cells hold for an instance. Boxes are as in
-    `References`, masks lie at the resolution of the pixel features.
+    ``cells`` is the index of the instance at the centre of each cell, -1 without one. ``concepts``
+    masks the model's concepts that hold for an instance. Boxes are cxcywh in [0, 1] of the canvas;
+    masks cover the canvas at the resolution of the pixel features.
     """
 
     cells: Int[Tensor, "b cells"]
@@ -31,13 +31,13 @@ class Instances:
 class Batch:
     """A batch of rows; a row is one image and the turns about it.
 
-    ``turns`` is 0 for what every turn of a row sees (image), 1, 2, … for turns, -1 for padding.
-    ``independent`` rows hide turns from one another. ``positions`` are rotary positions.
-    ``framed_pixels`` are the images as a segmenter takes them, where the model has one. ``frames``
-    says how many of the pictures in ``pixel_values`` are the frames of each row's video, 0 for a
-    row with an image; it is None where all have one. ``region_truth`` is there for models whose
-    region encoder is aligned. ``extents`` say where on the canvas each row's image lies: x1 y1 x2
-    y2 in [0, 1]; what is around it is padding. They are None where images fill it.
+    ``turns`` is the turn of each token: 0 for tokens that every turn sees (the image), 1, 2, … for
+    turns, -1 for padding. Turns of ``independent`` rows do not see one another. ``positions`` are
+    rotary positions. ``framed_pixels`` are the images in the segmenter's frame, for models with a
+    segmenter. ``frames`` is the number of video frames of each row in ``pixel_values``, 0 for a row
+    with an image; None if all rows have images. ``region_truth`` is given for models whose region
+    encoder is aligned. ``extents`` are the boxes of the images on the canvas, x1 y1 x2 y2 in
+    [0, 1], with padding around; None if images fill the canvas.
     """
 
     pixel_values: Float[Tensor, "pictures 3 canvas canvas"]
@@ -56,13 +56,13 @@ class Batch:
     extents: Float[Tensor, "b 4"] | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
-        """Move every tensor."""
+        """Return the batch with every tensor on ``device``."""
         moved = {f.name: _moved(getattr(self, f.name), device) for f in fields(self)}
         return replace(self, **moved)
 
 
 def _moved(value: Any, device: torch.device | str) -> Any:
-    """Move every tensor inside nested dataclasses and mappings; anything else stays."""
+    """Move the tensors inside nested dataclasses and mappings; other values stay."""
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Truth for references: where they point, and what each unit decoder learns from."""
+"""Truth for references: the targets from which unit decoders learn."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,16 +14,16 @@ from deixis.structures import Instance, Unit
 
 @runtime_checkable
 class Truth(Protocol):
-    """Truth for some references: a dataclass of tensors with an entry for each of them.
+    """Truth for references: a dataclass of tensors with one entry for each reference.
 
-    Entries of several rows are put one after the other, field by field. What of it is not known
-    takes no part in any loss.
+    The entries of several rows are concatenated, field by field. Unknown entries take no part in
+    any loss.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def take(self, order: Int[Tensor, " n"], /) -> "Truth":
-        """The truth that each reference takes; weights stay with the references."""
+        """Reorder the truth; weights stay with the references."""
 
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class UnitTruth(Generic[T_co]):
-    """Truth of one unit type for the references ``index`` of a batch: whole groups, in order."""
+    """Truth of one unit type for the references ``index`` of a batch: whole groups, ascending."""
 
     index: Int[Tensor, " m"]
     truth: T_co
@@ -42,14 +42,14 @@ class UnitTruth(Generic[T_co]):
 class AskedUnits:
     """The references of one image that ask for a unit type.
 
-    Units lie in pixels of the source image; ``letterbox`` brings them to the canvas.
+    Units are in pixels of the source image.
 
     Args:
-        units: The unit of that type of each reference; None where it is not known.
-        references: All units of each reference, of other types too.
-        weights: How much each reference counts.
-        letterbox: The way from the image to the canvas.
-        instances: What is annotated in the image.
+        units: The unit of that type of each reference; None if it is not known.
+        references: All units of each reference, also of other types.
+        weights: Weight of each reference.
+        letterbox: The transform from the source image to the canvas.
+        instances: The annotated instances of the image.
     """
 
     units: tuple[Unit | None, ...]
@@ -64,19 +64,19 @@ class TruthReader(Protocol):
     """Turns the units of an image's references into the truth of a decoder."""
 
     def __call__(self, asked: AskedUnits, /) -> Truth:
-        """Truth with an entry for each reference."""
+        """Return truth with an entry for each reference."""
 
 
 @dataclass(frozen=True, slots=True)
 class References:
     """Truth for the references of a batch, in the order of their tokens.
 
-    ``rows`` says whose image each points into. ``boxes`` are cxcywh in [0, 1] of the canvas.
-    ``masks`` lie over the canvas, one for each of the references ``mask_index``, which are those
-    that ask for a mask; ``asks_box`` are those that ask for a box. What is asked for and not
-    annotated is False in ``has_box`` or ``has_mask``. ``groups`` holds the reference indices of
-    each group, padded with -1; a group shares its unit types. ``truth`` has what the model's other
-    decoders learn from, by unit type, for types that some reference asks for.
+    ``rows`` is the row of each reference. ``boxes`` are cxcywh in [0, 1] of the canvas. ``masks``
+    cover the canvas, one for each of the references ``mask_index``, which ask for a mask;
+    ``asks_box`` masks the references that ask for a box. ``has_box`` and ``has_mask`` are False if
+    the unit is not annotated. ``groups`` are the reference indices of each group, padded with -1; a
+    group shares its unit types. ``truth`` is the truth of the model's other decoders, by unit type,
+    for types that a reference asks for.
     """
 
     rows: Int[Tensor, " n"]
@@ -94,10 +94,10 @@ class References:
         return len(self.boxes)
 
     def truth_of(self, unit: str, kind: type[T]) -> UnitTruth[T] | None:
-        """The truth of a unit type that its reader has made; None where no reference asks for it.
+        """Return the truth of a unit type; None if no reference asks for the type.
 
         Raises:
-            ModelError: The reader has made something else.
+            ModelError: The truth is not of class ``kind``.
         """
         found = self.truth.get(unit)
         if found is None:

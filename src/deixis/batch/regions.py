@@ -1,4 +1,4 @@
-"""Regions that questions point with, and what is known of them."""
+"""Regions of questions, and their truth for aligning a region encoder."""
 
 from dataclasses import dataclass, fields
 
@@ -11,13 +11,13 @@ from deixis.structures import RegionType
 
 @dataclass(frozen=True, slots=True)
 class Regions:
-    """Regions that questions point with, in the order of their placeholders in the text.
+    """Regions of questions, in the order of their placeholders in the text.
 
-    ``rows`` says whose image each lies on, ``types`` how it was given (`RegionType.number`).
-    ``masks`` are the shares of cells that they cover, over the canvas at the resolution of the
-    pixel features; ``boxes`` are x1 y1 x2 y2 in [0, 1] of the canvas. A region in words has neither
-    mask nor box, and tokens of the text encoder where ``text_mask`` says so; drawn regions have no
-    text. Padding may be on either side.
+    ``rows`` is the row of each region, ``types`` its type (`RegionType.number`). ``masks`` are the
+    covered shares of the cells of the canvas, at the resolution of the pixel features; ``boxes``
+    are x1 y1 x2 y2 in [0, 1] of the canvas. A description has neither mask nor box; ``text_ids``
+    are its tokens for the text encoder, where ``text_mask`` is true, with padding on either side.
+    Drawn regions have no text.
     """
 
     rows: Int[Tensor, " r"]
@@ -31,11 +31,11 @@ class Regions:
         return len(self.rows)
 
     def select(self, index: Int[Tensor, " n"]) -> "Regions":
-        """Keep regions by their places."""
+        """Return the regions at ``index``."""
         return Regions(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def to(self, device: torch.device | str) -> "Regions":
-        """Move every tensor."""
+        """Return the regions with every tensor on ``device``."""
         return Regions(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     @classmethod
@@ -47,7 +47,7 @@ class Regions:
         types: Int[Tensor, " r"] | None = None,
         boxes: Float[Tensor, "r 4"] | None = None,
     ) -> "Regions":
-        """Make regions of masks; without ``types`` all are masks, without ``boxes`` the masks' own."""
+        """Build drawn regions; ``types`` are masks and ``boxes`` enclose the masks by default."""
         count, device = len(masks), masks.device
         if types is None:
             types = torch.full((count,), RegionType.MASK.number, device=device)
@@ -63,11 +63,11 @@ class Regions:
 
 @dataclass(frozen=True, slots=True)
 class RegionTruth:
-    """What is known of a batch's regions, for aligning a region encoder by itself.
+    """Truth about a batch's regions, for aligning a region encoder.
 
-    A region that was drawn is described by what was answered about it, one in words by itself; a
-    region without a description has an empty one. Its box is its own, or the first of the answer
-    (x1 y1 x2 y2 in [0, 1] of the canvas) where there is one and it is ``known``.
+    The description of a drawn region is the answer about it; that of a region given in words is
+    these words. It may be empty. The box (x1 y1 x2 y2 in [0, 1] of the canvas) is that of a drawn
+    region or, for a region in words, the first box of the answer; it is ``known`` if there is one.
     """
 
     boxes: Float[Tensor, "r 4"]
@@ -77,7 +77,7 @@ class RegionTruth:
 
 
 def mask_boxes(masks: Float[Tensor, "r mh mw"]) -> Float[Tensor, "r 4"]:
-    """Boxes around masks, x1 y1 x2 y2 as fractions of the canvas; an empty mask has all zeros."""
+    """Return the boxes of masks, x1 y1 x2 y2 in [0, 1] of the canvas; zeros for an empty mask."""
     sides = []
     for covered in ((masks > 0).any(1), (masks > 0).any(2)):
         length = covered.shape[1]

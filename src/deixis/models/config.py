@@ -32,38 +32,38 @@ class PointingVLMConfig(PreTrainedConfig):
 
     Args:
         text_config: Configuration of any causal language model.
-        vision: Shape of the vision encoder; with a ``kind``, of another one than the small one
-            (see `deixis.models.vision.kinds`).
-        decoders: Unit decoders: names of `deixis.models.decoders.registry.DECODERS` and the fields
-            of each one's configuration. No two may decode the same unit type.
-        pixel_width: Channels of the map that masks are cut from.
-        region_tokens: Tokens that a region becomes; a square number.
-        regions: Region encoders, as `RegionEncodersConfig.to_json` has them; None for one that
-            pools cells under masks into ``region_tokens``.
+        vision: Fields of the vision encoder's configuration; ``kind`` selects another encoder than
+            the small one (see `deixis.models.vision.kinds`).
+        decoders: Unit decoders: names of `deixis.models.decoders.registry.DECODERS` with the fields
+            of their configurations. Only one decoder per unit type.
+        pixel_width: Channels of the map from which masks are computed.
+        region_tokens: Tokens per region; a square number.
+        regions: Region encoders, as `RegionEncodersConfig.to_json` returns them; None for one
+            encoder that pools the cells under a mask into ``region_tokens``.
         notation: How grounded phrases are written; a name of `deixis.notation.NOTATIONS`.
         marker_ids: Token ids of the markers, by their text.
-        concepts: Words that an auxiliary head learns to tell from each cell of the feature map
-            (see `concept_loss`); none for a model without that head.
+        concepts: Words that an auxiliary head predicts from each cell of the feature map (see
+            `concept_loss`); empty for a model without that head.
         proposals: Whether each cell proposes a box and a mask for the instance that it shows, from
             which anchored decoders start (see `ProposalHead`).
-        tokens_from: What becomes image tokens: what the vision ``encoder`` gives, the pixel
-            decoder's ``cells``, two by two (see `CellProjector`), or the most likely ``objects``
-            and the image as a whole (see `ObjectProjector`), which takes proposals.
-        objects: Instances that become tokens with the last.
-        projector: ``layers``, ``bias`` and ``activation`` of what the encoder's tokens pass, where
-            they are not those of `Projector`: two layers in TAMP and REF-VLM, one in Pink (without a
-            bias) and u-LLaVA.
-        pixel_decoder: MaskFormer's own, by what it is built from; None for a lighter one. Its
-            ``cells`` say which of the pyramid's maps references attend to: the coarsest but one
-            (``second``), or, as in MaskFormer and REF-VLM, the ``coarsest``.
-        video: How frames become tokens, a `VideoPooling` as a dict; None for images alone.
-        alignment: How a connector is aligned by itself before the language model learns (TAMP's
-            stage 1), an `AlignmentConfig` as a dict; None for models that are not, or no more.
-        mask_target: Where masks are learned: at the ``grid`` that they are cut from, or, as in
-            REF-VLM, on the whole ``canvas``, with predictions interpolated to it.
+        tokens_from: The source of image tokens: the vision ``encoder``, the pixel decoder's
+            ``cells``, two by two (see `CellProjector`), or the most likely ``objects`` and the
+            whole image (see `ObjectProjector`), which needs ``proposals``.
+        objects: Number of instances that become tokens if ``tokens_from`` is ``objects``.
+        projector: ``layers``, ``bias`` and ``activation`` of the projector of the encoder's tokens,
+            if they differ from the defaults of `Projector`: two layers in TAMP and REF-VLM, one in
+            Pink (without a bias) and u-LLaVA.
+        pixel_decoder: Fields of MaskFormer's pixel decoder; None for a lighter one. ``cells``
+            selects the pyramid's map that references attend to: the second coarsest (``second``)
+            or, as in MaskFormer and REF-VLM, the ``coarsest``.
+        video: How frames become tokens, a `VideoPooling` as a dict; None for images only.
+        alignment: How a connector is aligned before the language model learns (TAMP's stage 1), an
+            `AlignmentConfig` as a dict; None for models without that stage or after it.
+        mask_target: The resolution at which masks are learned: the ``grid`` of the pixel map or, as
+            in REF-VLM, the whole ``canvas``, with predictions interpolated to it.
         loss_weights: Weights of the losses by name.
-        offset: Which hidden state stands for a reference (see `deixis.models.references.Offset`).
-        tuning: Adapters and LoRA that have been put into parts, by the part's name (see
+        offset: Which hidden state represents a reference (see `deixis.models.references.Offset`).
+        tuning: Adapters and LoRA that have been added to parts, by the part's name (see
             `deixis.models.tuning.write_tuning`).
     """
 
@@ -109,7 +109,7 @@ class PointingVLMConfig(PreTrainedConfig):
         self.mask_target = mask_target
         if video is not None and tokens_from != "encoder":
             raise ModelError(f"videos: expected tokens_from encoder, got {tokens_from}")
-        # now, not when the first one comes
+        # report errors now, not at the first video
         _ = self.video_pooling
         self.notation = notation
         self.marker_ids = marker_ids if marker_ids is not None else {}
@@ -129,7 +129,7 @@ class PointingVLMConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Make a configuration of what was saved, by this version or an earlier one."""
+        """Build a configuration from a dict that this version or an earlier one saved."""
         return super().from_dict(with_all_decoders(config_dict), **kwargs)
 
     @property
@@ -139,7 +139,7 @@ class PointingVLMConfig(PreTrainedConfig):
 
     @property
     def vision_sizes(self) -> VisionSizes:
-        """What the rest of the model needs to know of the vision encoder."""
+        """The sizes of the vision encoder's outputs."""
         return vision_sizes(self.vision_config)
 
     @property
@@ -151,28 +151,28 @@ class PointingVLMConfig(PreTrainedConfig):
 
     @property
     def region_forms(self) -> dict[str, RegionForm]:
-        """How regions of each type stand in a question."""
+        """How a question represents regions of each type."""
         return self.regions_config.forms
 
     @property
     def reference_ids(self) -> tuple[int, ...]:
-        """Ids of the tokens whose hidden states are decoded to units; none where all is text."""
+        """Ids of the tokens whose hidden states are decoded; empty if the notation is all text."""
         latents = notation_named(self.notation).latents
         return tuple(sorted(self.marker_ids[marker.value] for marker in latents))
 
     @property
     def video_pooling(self) -> VideoPooling | None:
-        """How frames of videos become tokens, typed; None where the model takes none."""
+        """How frames of videos become tokens, typed; None if the model takes no videos."""
         return None if self.video is None else build_config(VideoPooling, self.video)
 
     @property
     def alignment_config(self) -> AlignmentConfig | None:
-        """How a connector is aligned, typed; None where none is."""
+        """How a connector is aligned, typed; None if the model is not aligned."""
         return None if self.alignment is None else build_config(AlignmentConfig, self.alignment)
 
     @property
     def aligns(self) -> bool:
-        """Whether a connector is aligned by itself."""
+        """Whether a connector is aligned before the language model learns."""
         return self.alignment is not None
 
     @property
@@ -187,7 +187,7 @@ class PointingVLMConfig(PreTrainedConfig):
 
     @property
     def image_tokens(self) -> int:
-        """Tokens that an image becomes."""
+        """Tokens per image."""
         if self.tokens_from == "objects":
             return self.objects + ObjectProjector.GRID**2
         if self.tokens_from == "cells":
@@ -196,20 +196,20 @@ class PointingVLMConfig(PreTrainedConfig):
 
     @property
     def image_positions(self) -> GridPositions | None:
-        """How the language model sees image tokens; None where it reads them as a sequence."""
+        """Grid positions of image tokens; None if the language model reads them as a sequence."""
         if self.text_config is None or self.text_config.model_type not in GRID_LANGUAGE_MODELS:
             return None
         return None if self.tokens_from == "objects" else GridPositions(isqrt(self.image_tokens))
 
     @property
     def deep_layers(self) -> int:
-        """Layers of the language model after which features of their own join the image tokens."""
+        """Number of first layers after which visual features are added to the image tokens."""
         vision = self.vision_config
         return vision.deep_layers if isinstance(vision, MergingVisionConfig) else 0
 
     @property
     def pixel_grid(self) -> int:
-        """Side of the map that masks are cut from: the pyramid's finest."""
+        """Side of the map from which masks are computed: the pyramid's finest level."""
         sizes = self.vision_sizes
         return sizes.grids[sizes.pixel_level]
 
@@ -235,7 +235,7 @@ class PointingVLMConfig(PreTrainedConfig):
         """The unit decoders with their configurations, typed; those of boxes and masks first.
 
         Raises:
-            ModelError: There is no decoder of a name, a field is unknown, or two decode one type.
+            ModelError: A decoder or a field is unknown, or two decoders have the same unit type.
         """
         first = [name for name in ("box", "mask") if name in self.decoders]
         named = [*first, *(name for name in self.decoders if name not in first)]
@@ -245,7 +245,7 @@ class PointingVLMConfig(PreTrainedConfig):
         for one in read:
             if one.part in parts:
                 raise ModelError(
-                    f"decoder {one.name!r}: the model has another {one.part} already, "
+                    f"decoder {one.name!r}: expected one {one.part}, the model already has "
                     f"{parts[one.part]!r}"
                 )
             parts[one.part] = one.name
@@ -253,10 +253,10 @@ class PointingVLMConfig(PreTrainedConfig):
 
     @property
     def cell_width(self) -> int | None:
-        """Channels of the map that references attend to; None where no decoder says so.
+        """Channels of the map that references attend to; None if no decoder sets them.
 
         Raises:
-            ModelError: Decoders disagree.
+            ModelError: Decoders set different widths.
         """
         widths = {one.name: one.kind.cell_width(one.config) for one in self.unit_decoders}
         asked = {name: width for name, width in widths.items() if width is not None}
@@ -266,22 +266,22 @@ class PointingVLMConfig(PreTrainedConfig):
 
     @property
     def truth_readers(self) -> dict[str, TruthReader]:
-        """What reads the truth of decoders from units, by unit type."""
+        """Readers that turn units into the truth of decoders, by unit type."""
         grids = TruthGrids(self.pixel_grid, self.mask_grid)
         readers = {one.kind.unit: one.reader(grids) for one in self.unit_decoders}
         return {unit: reader for unit, reader in readers.items() if reader is not None}
 
     @property
     def image_frame(self) -> ImageFrame | None:
-        """How a decoder sees images that encodes them itself; None where none does."""
+        """The frame of the decoder that encodes images itself; None if there is no such decoder."""
         frames = [one.kind.frame(one.config) for one in self.unit_decoders if one.kind.frame]
         return next(iter(frames), None)
 
 
 def with_all_decoders(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """A saved configuration with all decoders under ``decoders``.
+    """Return a saved configuration with all decoders under ``decoders``.
 
-    Earlier versions kept those of boxes and masks apart, as ``box_decoder`` and ``mask_decoder``.
+    Earlier versions saved box and mask decoders as ``box_decoder`` and ``mask_decoder``.
     """
     apart = {name: saved.get(f"{name}_decoder") for name in ("box", "mask")}
     first = {name: fields for name, fields in apart.items() if fields is not None}
@@ -304,4 +304,4 @@ DEFAULT_LOSS_WEIGHTS = {
     "location": 1.0,
     "semantic": 1.0,
 }
-"""REF-VLM's weights (public code); quality, concepts and proposals are ours."""
+"""Weights of REF-VLM's public code; deixis adds quality, concepts and proposals."""

@@ -1,4 +1,4 @@
-"""What training minimises: step 6 of a forward pass."""
+"""Matching and unit losses: step 6 of a forward pass."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from deixis.structures import Unit
 
 @dataclass(frozen=True, slots=True)
 class UnitsOfType:
-    """What one decoder made of the references that it was given.
+    """The predictions of one decoder.
 
-    ``filled`` masks these, packed to the left; ``places`` tells where in its row each reference of
-    the batch went, -1 where it was not given.
+    ``filled`` masks the references that it decoded, packed to the left; ``places`` is the column of
+    each reference of the batch among them, -1 if it was not decoded.
     """
 
     decoder: AnyDecoder
@@ -34,23 +34,23 @@ class UnitsOfType:
 
 @dataclass(frozen=True, slots=True)
 class DecodedUnits:
-    """What the decoders made of the references, by unit type."""
+    """The predictions of all decoders, by unit type."""
 
     references: LatentReferences
     units: Mapping[str, UnitsOfType]
 
     def place(self, unit: str, row: int, reference: int) -> int | None:
-        """Where in its row a decoder has a reference; None where it was not given it."""
+        """Return the column of a reference in a decoder's predictions; None if not decoded."""
         if unit not in self.units:
             return None
         place = int(self.units[unit].places[row, reference])
         return None if place < 0 else place
 
     def to_unit(self, unit: str, row: int, reference: int, letterbox: Letterbox) -> Unit | None:
-        """A reference as a unit in pixels of its image; None where no decoder was given it.
+        """Return the unit of a reference in pixels of its source image; None if not decoded.
 
         Raises:
-            GeometryError: What was decoded is no sound unit.
+            GeometryError: The prediction is not a valid unit.
         """
         place = self.place(unit, row, reference)
         if place is None:
@@ -59,15 +59,16 @@ class DecodedUnits:
         return one.decoder.to_unit(one.decoded, row, place, letterbox)
 
     def quality(self, unit: str, row: int, reference: int) -> Float[Tensor, ""] | None:
-        """The logit of the chance that a unit is right; None where no decoder was given it."""
+        """Return the logit of the probability that a unit is right; None if not decoded."""
         place = self.place(unit, row, reference)
         return None if place is None else self.units[unit].decoded.quality[row, place]
 
     def attended(self, row: int, reference: int) -> tuple[Anchors, int] | None:
-        """Where a reference attends, by the first anchored decoder that was given it.
+        """Find the anchor of a reference.
 
         Returns:
-            The anchors of that decoder's last step, and the reference's place among them.
+            The last anchors of the first anchored decoder that decoded the reference, and its
+            column among them; None if there is no such decoder.
         """
         for unit, one in self.units.items():
             place = self.place(unit, row, reference)
@@ -79,7 +80,7 @@ class DecodedUnits:
 def weighted_sum(
     parts: dict[str, Float[Tensor, ""]], weights: dict[str, float]
 ) -> Float[Tensor, ""]:
-    """Add losses by their weights."""
+    """Return the weighted sum of losses."""
     return torch.stack([weights[name] * part for name, part in parts.items()]).sum()
 
 
@@ -88,18 +89,18 @@ def unit_losses(
     truths: Mapping[str, UnitTruth[Truth]],
     groups: Int[Tensor, "g most"],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Step 6: match references to truth inside their groups and let every decoder score itself.
+    """Step 6: match references to truth inside their groups and compute the loss of each decoder.
 
-    Decoders without truth in the batch get a zero that is tied to their parameters, so that
-    distributed ranks stay in step.
+    A decoder without truth in the batch gets a zero that is tied to its parameters, so that it
+    takes part in the backward pass of distributed training.
 
     Args:
-        units: What was decoded, each decoder having the references of its truth.
+        units: Predictions; each decoder has decoded the references of its truth.
         truths: Truth by unit type.
         groups: Indices of the references of each group, padded with -1.
 
     Returns:
-        The loss of each decoder, by unit type, and what was measured.
+        The loss of each decoder by unit type, and measures by name.
     """
     order = match_truth(units, truths, groups)
     parts: dict[str, Tensor] = {}
@@ -123,10 +124,9 @@ def match_truth(
     truths: Mapping[str, UnitTruth[Truth]],
     groups: Int[Tensor, "g most"],
 ) -> Int[Tensor, " n"]:
-    """The truth that each reference takes: a permutation inside each group.
+    """Return the index of the truth that each reference takes: a permutation inside each group.
 
-    A pair costs what the decoders that were given its group say (REF-VLM IV-C). What is not known of
-    a truth costs nothing.
+    The cost of a pair is the sum of the decoders' costs (REF-VLM IV-C). Unknown truth costs 0.
     """
     order = torch.arange(len(units.references), device=groups.device)
     sizes = (groups >= 0).sum(1)
@@ -138,7 +138,7 @@ def match_truth(
         known = truths.get(unit)
         if known is None:
             continue
-        # a group shares its unit types, so a decoder has all of it or nothing
+        # a group shares its unit types, so a decoder has the whole group or none of it
         own = _places(known.index, len(order))[several].masked_fill(several < 0, -1)
         here = (own >= 0).any(1)
         members = own[here]
@@ -149,7 +149,7 @@ def match_truth(
 
 
 def _places(index: Int[Tensor, " m"], count: int) -> Int[Tensor, " count"]:
-    """Where in ``index`` each of ``count`` references is; -1 where it is not."""
+    """Return the position of each of ``count`` references in ``index``; -1 if it is missing."""
     places = torch.full((count,), -1, dtype=torch.long, device=index.device)
     places[index] = torch.arange(len(index), device=index.device)
     return places

@@ -1,16 +1,17 @@
-"""The composite model: language that points. The file to read first.
+"""The composite model. Read this file first.
 
 A forward pass, in order:
 
 1. the vision encoder turns canvases into tokens and a feature pyramid;
-2. the pixel decoder merges the pyramid into cells (to attend to) and pixels (to cut masks from);
-3. image tokens pass the projector, region tokens the region encoder, and both take the place of
-   their placeholder tokens among the text;
-4. the language model reads the sequence; the hidden state at each reference (`<REF>`) is gathered,
-   or the one before it (see `Offset`);
-5. each unit decoder turns the states of the references that ask for its units into these;
-6. with truth given, references of a group take their truth by Hungarian matching, and the losses
-   of language, units, proposals and concepts are added (see `objectives`).
+2. the pixel decoder merges the pyramid into cells, which references attend to, and pixels, from
+   which masks are computed;
+3. the projector makes image tokens and the region encoder region tokens; both replace their
+   placeholder tokens in the text;
+4. the language model reads the sequence; the hidden state at each reference (`<REF>`), or the one
+   before it (see `Offset`), is gathered;
+5. each unit decoder turns the states of the references that ask for its unit type into units;
+6. in training, Hungarian matching assigns truth to the references of each group, and the losses of
+   language, units, proposals and concepts are added (see `objectives`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,13 +54,13 @@ from deixis.models.vision.merging import MergingVisionConfig
 
 @dataclass(frozen=True, slots=True)
 class SeenImages:
-    """Images after the vision encoder: tokens for the language model, maps for the decoders.
+    """Encoded images: tokens for the language model, maps for the decoders.
 
-    ``tokens`` are those of all rows, one row after the other, ``counts`` of them each; ``visual``
-    are the vision encoder's own. Of a video, maps and ``visual`` show the frame in the middle.
-    ``framed`` are the images as a segmenter has encoded them, where the model has one; ``deep`` is
-    what the language model adds to the tokens after its first layers, where it does. ``pyramid``
-    are the vision encoder's maps as they are, from fine to coarse.
+    ``tokens`` are the image tokens of all rows, concatenated; ``counts`` is their number in each
+    row. ``visual`` are the tokens of the vision encoder before the projector. For a video, maps and
+    ``visual`` show the middle frame. ``framed`` are the images as the segmenter encodes them, if the
+    model has one. ``deep`` are features that some language models add to the image tokens after
+    their first layers. ``pyramid`` are the maps of the vision encoder, from fine to coarse.
     """
 
     tokens: Float[Tensor, "n d"]
@@ -74,7 +75,7 @@ class SeenImages:
 
 @dataclass(frozen=True, slots=True)
 class PointingOutput:
-    """Losses by name, weighted sum first, and what was measured on the way."""
+    """The weighted sum of the losses, the losses by name, and measures by name."""
 
     loss: Float[Tensor, ""]
     parts: dict[str, Float[Tensor, ""]]
@@ -82,7 +83,7 @@ class PointingOutput:
 
 
 class ConceptHead(nn.Module):
-    """Tell from a cell alone which words hold there."""
+    """Predict from each single cell which concepts hold there."""
 
     def __init__(self, cell_width: int, count: int) -> None:
         super().__init__()
@@ -91,16 +92,16 @@ class ConceptHead(nn.Module):
         nn.init.constant_(self.words.bias, -3.0)
 
     def forward(self, cells: Float[Tensor, "b c h w"]) -> Float[Tensor, "b cells known"]:
-        """Give a logit for each cell and word."""
+        """Return a logit for each cell and concept."""
         return self.words(self.norm(cells.flatten(2).transpose(1, 2)))
 
 
 class PointingVLM(PreTrainedModel):
     """Vision encoder, projector, region encoder, language model and unit decoders, by name.
 
-    Parts are the direct children: ``vision_encoder``, ``projector``, ``region_encoder``,
-    ``language_model``, ``pixel_decoder``, ``proposal_head``, ``concept_head``, and for each unit type
-    its decoder, such as ``box_decoder``. ``units`` are these unit types.
+    The direct children are the parts: ``vision_encoder``, ``projector``, ``region_encoder``,
+    ``language_model``, ``pixel_decoder``, ``proposal_head``, ``concept_head``, and a decoder for each
+    unit type, such as ``box_decoder``. ``units`` lists the unit types.
     """
 
     config_class = PointingVLMConfig
@@ -115,7 +116,7 @@ class PointingVLM(PreTrainedModel):
         language_model: PreTrainedModel | None = None,
         projector: nn.Module | None = None,
     ) -> None:
-        """Build every part with random weights, but those that are given; they are not copied."""
+        """Build every part with random weights, except the parts given, which are not copied."""
         super().__init__(config)
         if config.text_config is None:
             raise ModelError("a pointing model needs a text_config")
@@ -153,7 +154,7 @@ class PointingVLM(PreTrainedModel):
         )
         self.units: tuple[str, ...] = ()
         named = config.unit_decoders
-        # in this order: weights are drawn in it, and optimizers number parameters by it
+        # the order matters: it decides the random weights and the optimizer's parameter numbers
         self._add_decoders([one for one in named if one.name in {"box", "mask"}], around)
         self.concept_head = (
             ConceptHead(cell_width, len(config.concepts)) if config.concepts else None
@@ -171,10 +172,10 @@ class PointingVLM(PreTrainedModel):
         self.all_tied_weights_keys.update(tied_inside(self))
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Keep each part's own initialisation: parts differ too much for one rule."""
+        """Do nothing: each part initialises itself."""
 
     def _add_decoders(self, named: Sequence[NamedDecoder[Any]], around: Surroundings) -> None:
-        """Make decoders parts, by the unit types that they decode."""
+        """Build decoders and register them as parts."""
         for one in named:
             decoder = one.build(around)
             if not isinstance(decoder, nn.Module):
@@ -189,20 +190,20 @@ class PointingVLM(PreTrainedModel):
 
     @property
     def anchored_unit(self) -> str | None:
-        """The unit type of the first anchored decoder; None where none is."""
+        """The unit type of the first anchored decoder; None if no decoder is anchored."""
         return next((unit for unit, each in self.decoders.items() if each.anchored), None)
 
     def capacity(self, unit: str) -> int | None:
-        """How many references of a turn the decoder of a unit type takes; None for any number."""
+        """Return the most references of a turn for a unit type; None for any number."""
         decoder = self.decoders.get(unit)
         return None if decoder is None else decoder.capacity
 
     @property
     def connector(self) -> RegionConnector:
-        """The region encoder that can be aligned by itself.
+        """The region encoder with a text encoder, which can be aligned before the language model.
 
         Raises:
-            ModelError: There is none that reads descriptions, or there are several.
+            ModelError: The model has no such region encoder, or several.
         """
         encoders = self.region_encoder.modules()
         found = [one for one in encoders if isinstance(one, RegionConnector) and one.text]
@@ -217,10 +218,12 @@ class PointingVLM(PreTrainedModel):
         """The heads and losses that align the connector.
 
         Raises:
-            ModelError: The model has none.
+            ModelError: The configuration has no ``alignment``.
         """
         if self.alignment is None:
-            raise ModelError("the model is not made to be aligned: expected alignment, got None")
+            raise ModelError(
+                "the model cannot be aligned: expected alignment in its config, got None"
+            )
         return self.alignment
 
     def align(
@@ -229,7 +232,7 @@ class PointingVLM(PreTrainedModel):
         regions: Regions,
         frames: Int[Tensor, " b"] | None = None,
     ) -> Float[Tensor, "r k d"]:
-        """What the connector finds for each region, before its projector."""
+        """Return the connector's features of each region, before its projector."""
         visual, pyramid = _shown(self.vision_encoder(pixel_values), frames)
         context = RegionContext(self.pixel_decoder(pyramid).cells, visual)
         return self.connector.features(context, regions)
@@ -240,14 +243,14 @@ class PointingVLM(PreTrainedModel):
         framed_pixels: Float[Tensor, "b 3 side side"] | None = None,
         frames: Int[Tensor, " b"] | None = None,
     ) -> SeenImages:
-        """Steps 1 and 2: encode canvases once, however many questions follow.
+        """Steps 1 and 2: encode canvases once for all questions.
 
-        ``frames`` says how many pictures are the frames of each row's video, 0 for an image; None
-        where there are images alone.
+        ``frames`` is the number of video frames of each row, 0 for an image; None if all rows have
+        images.
 
         Raises:
-            ModelError: The model has a segmenter, and images in its frame are not given; or it
-                takes no videos, and there is one.
+            ModelError: The model has a segmenter and ``framed_pixels`` is None, or ``frames`` is
+                given and the model takes no videos.
         """
         features = self.vision_encoder(pixel_values)
         visual, pyramid = _shown(features, frames)
@@ -272,7 +275,7 @@ class PointingVLM(PreTrainedModel):
     def _pooled(
         self, tokens: Float[Tensor, "pictures p v"], frames: Int[Tensor, " b"]
     ) -> list[Float[Tensor, "_n v"]]:
-        """Tokens of each image and pooled tokens of each video."""
+        """Return the tokens of each image and the pooled tokens of each video."""
         pooling = self.config.video_pooling
         if pooling is None:
             raise ModelError("the model takes no videos; expected images alone")
@@ -292,7 +295,7 @@ class PointingVLM(PreTrainedModel):
         return segmenter.see(pixels)
 
     def recognise(self, seen: SeenImages) -> Float[Tensor, "b cells known"] | None:
-        """Give the chance, for each cell, that each of the config's concepts holds there."""
+        """Return the probability that a concept holds in a cell; None without a concept head."""
         if self.concept_head is None:
             return None
         return self.concept_head(seen.maps.cells).float().sigmoid()
@@ -303,7 +306,7 @@ class PointingVLM(PreTrainedModel):
         seen: SeenImages,
         regions: Regions,
     ) -> Float[Tensor, "b t d"]:
-        """Step 3: token embeddings with image and region tokens in their places.
+        """Step 3: embed tokens and replace placeholders by image and region tokens.
 
         Raises:
             ModelError: Placeholders and features differ in number.
@@ -312,9 +315,9 @@ class PointingVLM(PreTrainedModel):
         image, region = (
             input_ids == self.config.marker_ids[marker] for marker in ("<image>", "<region>")
         )
-        # the one read of values here: of an accelerator's, once a prompt
+        # the only synchronisation with the accelerator, once per prompt
         *images, regions_told = torch.cat([image.sum(1), region.sum()[None]]).tolist()
-        # a row without a placeholder is about no image
+        # a row without a placeholder has no image
         each = zip(seen.tokens.split(list(seen.counts)), images, strict=True)
         shown = [_checked(tokens, told, "<image>") for tokens, told in each if told]
         if shown:
@@ -337,15 +340,15 @@ class PointingVLM(PreTrainedModel):
         seen: SeenImages | None = None,
         image: Bool[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t d"]:
-        """Step 4: last hidden states of the language model.
+        """Step 4: return the last hidden states of the language model.
 
-        A language model that sees image tokens on a grid takes positions as `place` gives them; one
-        that adds features after its first layers takes what was ``seen``, and which of the tokens
-        are of an ``image``. What goes on from a cache has none unless it says so. ``attention`` may
-        be None with a cache, where no row is padded.
+        A language model with grid positions for image tokens takes ``positions`` from `place`. One
+        that adds features after its first layers needs ``seen`` and ``image``, the mask of image
+        tokens; without ``image``, tokens that continue a cache have no image tokens. ``attention``
+        may be None with a cache if no row is padded.
 
         Raises:
-            ModelError: One of these is not given.
+            ModelError: The positions do not come from `place`, or ``seen`` or ``image`` is missing.
         """
         begun = cache is not None and cache.get_seq_length() > 0
         decoder = self.language_model.get_decoder()
@@ -362,7 +365,7 @@ class PointingVLM(PreTrainedModel):
     def place(
         self, positions: Int[Tensor, "b t"], image: Bool[Tensor, "b t"]
     ) -> Int[Tensor, "*rows b t"]:
-        """Positions in sequences as the language model wants them: as they are, or in three rows."""
+        """Return the positions that the language model takes: unchanged, or on a grid in three rows."""
         if self.image_positions is None:
             return positions
         return self.image_positions.spread(positions, image)
@@ -375,13 +378,13 @@ class PointingVLM(PreTrainedModel):
         *,
         begun: bool,
     ) -> dict[str, Any]:
-        """What the language model adds to image tokens after its first layers, where it does."""
+        """Return the arguments for language models that add features after their first layers."""
         if self.image_positions is not None and positions.dim() == 2:
-            raise ModelError("image tokens on a grid: expected positions as `place` gives them")
+            raise ModelError("image tokens on a grid: expected positions from `place`")
         if not self.deep_layers or (begun and image is None):
             return {}
         if seen is None or image is None:
-            raise ModelError("features after the first layers: expected what was seen, and where")
+            raise ModelError("features after the first layers: expected seen and image, got None")
         shown = image.any(1)
         features = [each[shown].flatten(0, 1) for each in seen.deep]
         return {"visual_pos_masks": image, "deepstack_visual_embeds": features}
@@ -393,13 +396,13 @@ class PointingVLM(PreTrainedModel):
         *,
         wanted: Mapping[str, Bool[Tensor, "b q"]] | None = None,
     ) -> DecodedUnits:
-        """Step 5: units of every reference.
+        """Step 5: decode references.
 
-        With ``wanted``, each decoder is given the references that it names by unit type, and none
-        where it does not name the type; without it, every decoder is given all of them.
+        ``wanted`` masks, by unit type, the references that each decoder decodes; a decoder whose
+        type is missing decodes none. Without ``wanted``, every decoder decodes all references.
 
         Raises:
-            ModelError: A turn asks a decoder for more units than it has queries.
+            ModelError: A turn has more references for a decoder than the decoder has queries.
         """
         features = Features(seen.maps, seen.proposals, seen.framed, seen.pyramid)
         units = {}
@@ -412,10 +415,10 @@ class PointingVLM(PreTrainedModel):
         return DecodedUnits(references, units)
 
     def read_truth(self, batch: Batch) -> dict[str, UnitTruth[Truth]]:
-        """What each decoder learns from a batch, by unit type; without those that learn nothing.
+        """Return the truth that each decoder learns from, by unit type, without empty ones.
 
         Raises:
-            ModelError: A decoder does not read the truth of its units, which the batch has.
+            ModelError: The batch has truth of a decoder's unit type, and the decoder reads none.
         """
         read = {unit: decoder.read_truth(batch) for unit, decoder in self.decoders.items()}
         for unit in batch.references.truth:
@@ -429,7 +432,7 @@ class PointingVLM(PreTrainedModel):
     def wanted_by_truth(
         self, references: LatentReferences, truths: Mapping[str, UnitTruth[Truth]]
     ) -> dict[str, Bool[Tensor, "b q"]]:
-        """Which references learn from which decoder, by unit type: those of its truth."""
+        """Return, by unit type, the mask of the references that have truth of that type."""
         wanted = {}
         for unit, truth in truths.items():
             named = torch.zeros(len(references), dtype=torch.bool, device=truth.index.device)
@@ -439,14 +442,14 @@ class PointingVLM(PreTrainedModel):
         return wanted
 
     def forward(self, batch: Batch, *, aligning: bool = False) -> PointingOutput:
-        """All six steps on a training batch.
+        """Run all six steps on a training batch.
 
-        When ``aligning``, only what the region encoder finds is learned, from what is known of the
-        regions (TAMP's stage 1).
+        With ``aligning``, only the region encoder learns, from ``batch.region_truth`` (TAMP's
+        stage 1).
 
         Raises:
-            ModelError: Tokens and truth of the references differ in number, or there is nothing to
-                align from.
+            ModelError: Reference tokens and truth differ in number, or ``aligning`` is set and the
+                model or the batch lacks what it needs.
         """
         if aligning:
             return self._aligned(batch)
@@ -464,7 +467,7 @@ class PointingVLM(PreTrainedModel):
             measures |= found
         input_ids, turns = batch.input_ids, batch.turns
         if not bool((turns > 0).any()):
-            # images without questions: nothing for the language model to say
+            # images without questions: no language loss
             return PointingOutput(self._total(parts), parts, measures)
         embeddings = self.embed(input_ids, seen, batch.regions)
         attention = training_attention(turns, batch.independent)
@@ -478,7 +481,9 @@ class PointingVLM(PreTrainedModel):
         is_reference = torch.isin(input_ids, latents) & (turns > 0)
         latent = route_references(hidden, is_reference, turns, offset=self.config.offset)
         if len(latent) != len(batch.references):
-            raise ModelError(f"{len(latent)} references, truth for {len(batch.references)}")
+            raise ModelError(
+                f"expected truth for {len(latent)} references, got {len(batch.references)}"
+            )
         truths = self.read_truth(batch)
         units = self.decode(latent, seen, wanted=self.wanted_by_truth(latent, truths))
         unit_parts, unit_measures = unit_losses(units, truths, batch.references.groups)
@@ -488,13 +493,13 @@ class PointingVLM(PreTrainedModel):
 
     @staticmethod
     def region_truth(batch: Batch) -> RegionTruth:
-        """What is known of a batch's regions, for aligning.
+        """Return the truth about a batch's regions, for aligning.
 
         Raises:
-            ModelError: The batch was not made for that.
+            ModelError: The batch has no ``region_truth``.
         """
         if batch.region_truth is None:
-            raise ModelError("aligning: expected what is known of the regions, got None")
+            raise ModelError("aligning: expected region_truth in the batch, got None")
         return batch.region_truth
 
     def _aligned(self, batch: Batch) -> PointingOutput:
@@ -506,16 +511,18 @@ class PointingVLM(PreTrainedModel):
         return PointingOutput(self._total(parts), parts, {})
 
     def _total(self, parts: dict[str, Tensor]) -> Float[Tensor, ""]:
-        # what took no part in this batch still does in the backward pass: ranks wait for it
-        # rows without questions leave nothing to learn where no head learns from images
+        # unused parameters still take part in the backward pass, since other ranks wait for them
+        # parts is empty for rows without questions if no head learns from images
         total = tied_zero(self)
         return total + weighted_sum(parts, self.config.loss_weights) if parts else total
 
 
 def _checked(tokens: Tensor, told: int, marker: str) -> Tensor:
-    """Tokens, of which the text has as many places."""
+    """Return the tokens, whose number has to be that of the placeholders in the text."""
     if told != len(tokens):
-        raise ModelError(f"{told} {marker} tokens in the text, {len(tokens)} given")
+        raise ModelError(
+            f"{told} {marker} tokens in the text: expected as many features, got {len(tokens)}"
+        )
     return tokens
 
 
@@ -526,9 +533,9 @@ def _splice(
 
 
 def tied_inside(model: nn.Module) -> dict[str, str]:
-    """Weights that models of transformers share inside a part, by their full names.
+    """Return the tied weights of transformers models that are nested in a part, by full name.
 
-    Such a model that is a direct child is known to transformers already.
+    Transformers itself finds the tied weights of direct children.
     """
     return {
         f"{name}.{key}": f"{name}.{source}"
@@ -539,7 +546,7 @@ def tied_inside(model: nn.Module) -> dict[str, str]:
 
 
 def middle_pictures(frames: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
-    """Which picture of a batch shows each row: its image, or the frame in its video's middle."""
+    """Return the index of the picture for each row: its image, or the middle frame of its video."""
     counts = frames.clamp(min=1)
     return counts.cumsum(0) - counts + (counts - 1) // 2
 
@@ -547,7 +554,7 @@ def middle_pictures(frames: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
 def _shown(
     features: VisionFeatures, frames: Int[Tensor, " b"] | None
 ) -> tuple[Float[Tensor, "b p v"], tuple[Tensor, ...]]:
-    """Tokens and pyramid of the picture that shows each row."""
+    """Return tokens and pyramid of each row's image or middle frame."""
     if frames is None:
         return features.tokens, tuple(features.pyramid)
     shown = middle_pictures(frames)
@@ -557,7 +564,7 @@ def _shown(
 def build_pixel_decoder(
     config: PointingVLMConfig, cell_width: int
 ) -> PixelDecoder | MaskFormerPixelDecoder:
-    """What makes one map of the vision encoder's pyramid; ours where the configuration has none."""
+    """Build MaskFormer's pixel decoder if the configuration has one, else `PixelDecoder`."""
     sizes = config.vision_sizes
     if config.pixel_decoder is None:
         return PixelDecoder(
@@ -581,15 +588,17 @@ def build_pixel_decoder(
 def build_projector(
     config: PointingVLMConfig, visual_width: int, cell_width: int, width: int
 ) -> Projector | CellProjector | ObjectProjector | nn.Identity:
-    """What makes image tokens of ``width``.
+    """Build the module that makes image tokens of ``width``.
 
     Raises:
-        ModelError: Tokens are made from objects, and nothing proposes any; or the configuration
-            describes a projector that the model does not have.
+        ModelError: ``tokens_from`` is ``objects`` in a model without proposals, ``projector`` is
+            set in a model whose image tokens do not pass a `Projector`, or has unknown fields.
     """
     merging = isinstance(config.vision_config, MergingVisionConfig)
     if config.projector and (merging or config.tokens_from != "encoder"):
-        raise ModelError(f"projector {config.projector}: image tokens pass none of that shape")
+        raise ModelError(
+            f"projector {config.projector}: expected none, image tokens of this model do not pass it"
+        )
     if config.projector.keys() - {"layers", "bias", "activation"}:
         raise ModelError(f"projector {config.projector}: expected layers, bias and activation")
     if config.tokens_from == "objects":
@@ -608,7 +617,7 @@ def build_projector(
 def training_attention(
     turns: Int[Tensor, "b t"], independent: Bool[Tensor, " b"]
 ) -> Bool[Tensor, "b 1 t t"]:
-    """Who may see whom: the past, without padding, without the other turns of independent rows."""
+    """Return the causal mask, without padding and without other turns of independent rows."""
     length = turns.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=turns.device).tril()
     asking, asked = turns[:, :, None], turns[:, None, :]

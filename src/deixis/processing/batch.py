@@ -1,4 +1,4 @@
-"""Rows of arrays, and their way into one padded batch."""
+"""Rows as arrays, and their collation into a padded batch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -16,7 +16,7 @@ from deixis.structures import IGNORE_INDEX
 
 @dataclass(frozen=True, slots=True)
 class RowTruth:
-    """What is known of a row's regions; fields as in `RegionTruth`."""
+    """Truth about a row's regions; fields as in `RegionTruth`."""
 
     boxes: Float[np.ndarray, "r 4"]
     known: Bool[np.ndarray, " r"]
@@ -27,7 +27,8 @@ class RowTruth:
 class Row:
     """One image or video and its turns as arrays, before padding.
 
-    ``instances`` and ``truth`` are tensors already. ``frames`` is 0 for an image. ``left_out`` counts the turns that a limit kept out of the row.
+    ``instances`` and ``truth`` are tensors. ``frames`` is 0 for an image. ``left_out`` is the number
+    of turns that did not fit into the row.
     """
 
     pixels: Float[np.ndarray, "pictures 3 canvas canvas"]
@@ -59,14 +60,14 @@ class Row:
 
     @property
     def num_turns(self) -> int:
-        """How many turns are in the row."""
+        """The number of turns in the row."""
         return len(np.unique(self.turns[self.turns > 0]))
 
 
 def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: int = 1) -> Batch:
-    """Pad rows into a batch, on the right for training and on the ``left`` for generation.
+    """Pad rows to a batch, on the right for training and on the ``left`` for generation.
 
-    The length is rounded up to a ``multiple``: kernels are prepared once for each shape.
+    The length is rounded up to a ``multiple``, since kernels are compiled for each shape.
     """
     longest = max(len(row.input_ids) for row in rows)
     longest += -longest % multiple
@@ -137,7 +138,7 @@ def collate(rows: Sequence[Row], *, pad_id: int, left: bool = False, multiple: i
 
 
 def _concatenated(arrays: Sequence[np.ndarray]) -> Tensor:
-    """One tensor in memory that torch allocates, so that a batch is aligned wherever it is made."""
+    """Concatenate arrays into memory that torch allocates, for the same alignment everywhere."""
     return torch.cat([torch.from_numpy(array) for array in arrays])
 
 
@@ -163,7 +164,7 @@ def _texts(texts: Sequence[Sequence[int]], name: str) -> dict[str, Tensor]:
 
 
 def _numbered(counts: Sequence[int]) -> Int[Tensor, " n"]:
-    """The number of each row as often as it has entries."""
+    """Return each row's number, repeated by its number of entries."""
     return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
 
 
@@ -178,7 +179,7 @@ def _joined_instances(rows: Sequence[Instances]) -> Instances:
 def _joined_truth(
     rows: Sequence[Mapping[str, UnitTruth[Truth]]], starts: Sequence[int]
 ) -> dict[str, UnitTruth[Truth]]:
-    """Truth of some references of every row as truth of the batch's."""
+    """Concatenate the truth of all rows, with indices into the batch's references."""
     units = dict.fromkeys(unit for row in rows for unit in row)
     joined = {}
     for unit in units:
@@ -192,7 +193,7 @@ _T = TypeVar("_T", bound=Truth | Instances)
 
 
 def _joined(parts: Sequence[_T]) -> _T:
-    """Tensors of some dataclasses of one kind, one after the other."""
+    """Concatenate the tensors of dataclasses of one class, field by field."""
     names = [each.name for each in fields(parts[0])]
     whole = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
     return replace(parts[0], **whole)

@@ -1,4 +1,4 @@
-"""The processor that fits a model's sizes."""
+"""Build the processor for a model's configuration."""
 
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
@@ -12,7 +12,7 @@ from deixis.processing.tokenizer import MarkedTokenizer
 
 @runtime_checkable
 class ModelSizes(Protocol):
-    """The numbers of a model's configuration that its processor needs."""
+    """The properties of a model's configuration that its processor needs."""
 
     @property
     def canvas(self) -> int:
@@ -24,11 +24,11 @@ class ModelSizes(Protocol):
 
     @property
     def image_tokens(self) -> int:
-        """Tokens that an image becomes."""
+        """Tokens per image."""
 
     @property
     def pixel_grid(self) -> int:
-        """Side of the map that masks are cut from."""
+        """Side of the map from which masks are computed."""
 
     @property
     def mask_grid(self) -> int:
@@ -40,23 +40,23 @@ class ModelSizes(Protocol):
 
     @property
     def truth_readers(self) -> Mapping[str, TruthReader]:
-        """What reads the truth of decoders from units, by unit type."""
+        """Readers that turn units into the truth of decoders, by unit type."""
 
     @property
     def image_frame(self) -> ImageFrame | None:
-        """How a decoder that encodes images itself sees them, where there is one."""
+        """The frame of the decoder that encodes images itself; None if there is no such decoder."""
 
     @property
     def region_forms(self) -> Mapping[str, RegionForm]:
-        """How the regions of each type stand in a question, by `RegionType`."""
+        """How a question represents regions of each type, by `RegionType`."""
 
     @property
     def video_pooling(self) -> VideoForm | None:
-        """How the model looks at videos; None where it takes none."""
+        """How the model reads videos; None if it takes no videos."""
 
     @property
     def aligns(self) -> bool:
-        """Whether the model's region encoder is aligned by itself."""
+        """Whether the region encoder is aligned before the language model learns."""
 
     notation: str
     concepts: list[str]
@@ -69,8 +69,8 @@ def build_processor(
 
     Args:
         sizes: The model's configuration.
-        tokenizer: The language model's.
-        describer: That of its encoder of descriptions, where it is another.
+        tokenizer: The language model's tokenizer.
+        describer: The tokenizer of a separate text encoder for descriptions.
 
     Raises:
         NotationError: The model's notation is unknown.

@@ -1,4 +1,4 @@
-"""The tokenizer of the encoder that reads descriptions of regions, where it is another than the model's."""
+"""The tokenizer of a text encoder for descriptions of regions, if it is not the model's."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from deixis.errors import ModelError
 
 FOLDER = "text_encoder"
-"""Where it lies in a model's folder."""
+"""Its folder inside a model's folder."""
 
 
 class TextEncoderTokenizer:
-    """Descriptions to the tokens that a text encoder such as BERT was trained with.
+    """Encode descriptions for a text encoder such as BERT.
 
-    Its own control tokens stand around a description; one that is longer than the encoder reads is
-    an error, not cut.
+    Descriptions are enclosed in the encoder's control tokens. A description that exceeds the
+    encoder's length is an error and is not truncated.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -22,10 +22,10 @@ class TextEncoderTokenizer:
         self.longest = int(tokenizer.model_max_length)
 
     def encode_text(self, text: str) -> tuple[int, ...]:
-        """Encode a description; what looks like a control token is text.
+        """Encode a description; spellings of control tokens are encoded as text.
 
         Raises:
-            ModelError: The encoder does not read texts as long as this.
+            ModelError: The description is longer than the encoder's limit.
         """
         ids = tuple(self.tokenizer.encode(text, split_special_tokens=True))
         if len(ids) > self.longest:
@@ -35,7 +35,7 @@ class TextEncoderTokenizer:
         return ids
 
     def save(self, folder: Path) -> None:
-        """Write it into a model's folder."""
+        """Write the tokenizer into a model's folder."""
         self.tokenizer.save_pretrained(folder / FOLDER)
 
     @classmethod
@@ -43,7 +43,7 @@ class TextEncoderTokenizer:
         """Read the tokenizer in the folder of a text encoder.
 
         Raises:
-            ModelError: There is none.
+            ModelError: The folder has no usable tokenizer.
         """
         try:
             return cls(AutoTokenizer.from_pretrained(folder, local_files_only=True))

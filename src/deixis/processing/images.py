@@ -1,8 +1,8 @@
-"""Read any picture as upright RGB pixels, and scale pixels exactly as geometry scales boxes.
+"""Read images as upright RGB pixels, and scale pixels exactly as geometry scales boxes.
 
-The frame: every coordinate in deixis counts pixels of the **upright** image, the one a viewer
-shows after it has obeyed the EXIF orientation. Column ``c`` and row ``r`` cover
-``[c, c + 1) x [r, r + 1)``. A camera's sensor frame never leaves this file.
+All coordinates in deixis are pixels of the **upright** image, after its EXIF orientation is applied.
+Column ``c`` and row ``r`` cover ``[c, c + 1) x [r, r + 1)``. The stored frame is used in this file
+only.
 """
 
 import io
@@ -37,13 +37,13 @@ MAX_PIXELS = 40_000_000
 MAX_SIDE = 16_384
 MAX_ASPECT = 100
 
-# Pixels of a canvas that are rounding, not padding: no column is added that holds nothing but fill.
+# Padding below this share of a canvas pixel is a rounding error and adds no column of fill.
 _DUST = 1e-9
 
 _ORIENTATION_TAG = 0x0112
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-# What Pillow's parsers let escape on hostile bytes, beside its own OSError.
+# Exceptions that Pillow's parsers raise on hostile bytes, in addition to OSError.
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -54,7 +54,7 @@ _DECODER_ERRORS = (
     AttributeError,
     EOFError,
     ArithmeticError,
-    # of AVIF's decoder; some that are not implemented are of this kind too
+    # from AVIF's decoder; NotImplementedError is a subclass
     RuntimeError,
     struct.error,
     zlib.error,
@@ -76,10 +76,10 @@ _UPRIGHT: Mapping[int, Image.Transpose] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class LoadedImage:
-    """The pixels of a picture, upright, RGB, with what was done to get there.
+    """Upright RGB pixels of an image, with the changes that were applied.
 
-    ``orientation`` is the EXIF value that was undone (1: none). ``stored_size`` is the extent in
-    the file, before that. ``changes`` names every normalisation, in order, for a report.
+    ``orientation`` is the EXIF value that was undone (1 for upright files). ``stored_size`` is the
+    size in the file, before that. ``changes`` lists every normalisation, in order, for reports.
     """
 
     array: UInt8[np.ndarray, "height width 3"]
@@ -90,12 +90,12 @@ class LoadedImage:
 
     @property
     def size(self) -> ImageSize:
-        """Extent of the upright image: the frame of every coordinate about it."""
+        """Size of the upright image, in whose frame all coordinates are."""
         return ImageSize(self.array.shape[0], self.array.shape[1])
 
     @property
     def stored_size(self) -> ImageSize:
-        """Extent of the image as the file stores it."""
+        """Size of the image in the file."""
         size = self.size
         return ImageSize(size.width, size.height) if self.orientation >= 5 else size
 
@@ -103,19 +103,20 @@ class LoadedImage:
 def read_image(
     source: Path | str | bytes | Image.Image | Shaped[np.ndarray, "..."],
 ) -> LoadedImage:
-    """Read a picture from a file, its bytes, a Pillow image or an array.
+    """Read an image from a file, its bytes, a Pillow image or an array.
 
-    Files and bytes are JPEG, PNG, WebP, BMP, TIFF or AVIF with one frame, told by their content and
-    never by their name; HEIC too where the package ``pillow-heif`` is installed. An EXIF orientation
-    is obeyed, for Pillow images too. Transparency is laid on white, 16-bit grey is divided by 257,
-    palettes, grey and CMYK become RGB. Of a JPEG with several pictures (a phone's gain map) the first
-    is read, of HEIC the primary one, of TIFF the only page that is no smaller copy of another.
+    Files and bytes are JPEG, PNG, WebP, BMP, TIFF or AVIF with one frame, detected by content and
+    not by name; HEIC too if the package ``pillow-heif`` is installed. The EXIF orientation is
+    applied, also for Pillow images. Transparent pixels are blended with white, 16-bit grey is
+    divided by 257, palettes, grey and CMYK are converted to RGB. Of several pictures in a JPEG (a
+    phone's gain map) the first is read, in HEIC the primary one, in TIFF the only page that is not a
+    smaller copy of another.
 
     An array is grey ``[h w]`` or ``[h w 1]``, RGB ``[h w 3]`` or RGBA ``[h w 4]`` of uint8, or
-    uint16 grey; it is taken as upright, and an RGB array is not copied.
+    uint16 grey. It has to be upright; an RGB array is not copied.
 
     Raises:
-        ImageError: The picture is missing, not a regular file, empty, of another format,
+        ImageError: The image is missing, not a regular file, empty, of another format,
             animated, damaged, or larger than 64 MiB, 40 million pixels, 16,384 pixels a side or
             an aspect of 100 to 1.
     """
@@ -138,10 +139,10 @@ def read_image(
 def resize_array(
     array: UInt8[np.ndarray, "height width 3"], size: ImageSize
 ) -> UInt8[np.ndarray, "new_height new_width 3"]:
-    """Scale pixels so that their edges land where ``geometry.Resize`` puts them.
+    """Scale pixels so that coordinates change as with ``geometry.Resize``.
 
-    Edges map to edges, so ``x`` becomes ``x * new_width / width``. Shrinking averages (a triangle
-    filter over all source pixels of a target pixel); enlarging is bilinear.
+    Edges map to edges: ``x`` becomes ``x * new_width / width``. Shrinking averages with a triangle
+    filter over all source pixels of a target pixel; enlarging is bilinear.
     """
     if size == ImageSize(array.shape[0], array.shape[1]):
         return array.copy()
@@ -156,10 +157,10 @@ def letterbox_array(
     *,
     fill: tuple[int, int, int] = (127, 127, 127),
 ) -> UInt8[np.ndarray, "canvas canvas 3"]:
-    """Scale pixels into the middle of a square exactly as ``letterbox`` moves boxes.
+    """Scale pixels into the middle of a square, exactly as ``letterbox`` transforms boxes.
 
-    The padding may end inside a canvas pixel; that pixel then mixes image and ``fill`` by the
-    area each covers, so nothing is rounded and a box needs no correction.
+    Padding may end inside a canvas pixel; that pixel mixes image and ``fill`` by covered area, so
+    that nothing is rounded and boxes need no correction.
 
     Raises:
         ImageError: ``letterbox`` was made for an image of another size.
@@ -175,8 +176,8 @@ def letterbox_array(
     columns = _covered(left, width * scale, canvas)
     rows = _covered(top, height * scale, canvas)
 
-    # The canvas pixels in view may reach a little past the image: its edge is repeated there, so
-    # that the part of the source that they see can be named as one fractional rectangle.
+    # Canvas pixels may extend a little beyond the image: its edge is repeated there, so that their
+    # source is one fractional rectangle.
     rim = ceil(1 / scale) + 1
     pad_x, pad_y = (0 if left < _DUST else rim), (0 if top < _DUST else rim)
     if pad_x or pad_y:
@@ -225,7 +226,7 @@ def _printable(text: str) -> str:
 def _read_file(path: Path | str, name: str) -> bytes:
     if not str(path):
         raise ImageError("image '': empty name, expected the path of an image file")
-    # O_NONBLOCK: opening a FIFO that nobody writes to would otherwise wait for ever.
+    # O_NONBLOCK: opening a FIFO without a writer would otherwise wait forever.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         descriptor = os.open(path, flags)
@@ -238,7 +239,7 @@ def _read_file(path: Path | str, name: str) -> bytes:
         reason = getattr(error, "strerror", None) or str(error)
         raise ImageError(f"image {name}: {reason.lower()}, expected a readable file") from error
     status = os.fstat(descriptor)
-    # A folder cannot be wrapped in a file object, so it is told apart before.
+    # A folder cannot be opened as a file object, so it is detected first.
     if stat.S_ISDIR(status.st_mode):
         os.close(descriptor)
         raise ImageError(f"image {name}: is a directory, expected an image file")
@@ -281,8 +282,8 @@ def _from_bytes(data: bytes, name: str) -> LoadedImage:
 
 
 def _check_png(data: bytes, name: str) -> None:
-    # Pillow skips the checksum of pixel data and forgives a missing end; a damaged file would
-    # become a damaged picture without a word.
+    # Pillow ignores the checksum of pixel data and a missing end; a damaged file would silently
+    # become a damaged image.
     position = len(_PNG_SIGNATURE)
     while position + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, position)
@@ -311,7 +312,7 @@ def _unknown_pixels(name: str, mode: str) -> str:
 
 
 def _quiet() -> AbstractContextManager[object]:
-    # Pillow warns of what is checked here anyway: bombs by the pixel cap, junk EXIF by its value.
+    # Pillow warns of decompression bombs and invalid EXIF data, which are checked here.
     return warnings.catch_warnings(action="ignore", category=Warning)
 
 
@@ -356,7 +357,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     except _DECODER_ERRORS:
-        # Junk metadata does not spoil the pixels; viewers show such a file as it is stored.
+        # Viewers show a file with invalid metadata as it is stored.
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -390,7 +391,7 @@ def _deep_grey_to_rgb(
 
 
 def _to_eight_bits(values: Shaped[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:
-    # 65535 = 255 * 257, so white stays white and black black; adding 128 rounds to nearest.
+    # 65535 = 255 * 257, so white and black are exact; adding 128 rounds to nearest.
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 

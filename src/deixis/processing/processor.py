@@ -1,4 +1,4 @@
-"""Conversations to rows: images on the canvas, regions to masks, turns to token sequences."""
+"""Encode conversations as rows: images on the canvas, regions as masks, turns as tokens."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -43,26 +43,26 @@ POINT_RADIUS = 10.0 / 336.0
 
 @runtime_checkable
 class ImageFrame(Protocol):
-    """How a decoder that encodes images itself sees them: in a square of its own."""
+    """The frame of a decoder that encodes images itself: a square."""
 
     def prepare(self, image: UInt8[Tensor, "h w 3"]) -> Float[Tensor, "3 side side"]:
-        """An RGB image as it takes it."""
+        """Return the decoder's input for an RGB image."""
 
 
 @runtime_checkable
 class VideoForm(Protocol):
-    """How a model looks at videos."""
+    """How a model reads videos."""
 
     @property
     def num_frames(self) -> int:
-        """How many frames are looked at."""
+        """The number of frames that are read."""
 
     @property
     def placement(self) -> Literal["start", "end"]:
-        """Whether a video stands before or after the first question."""
+        """Whether a video is placed before or after the first question."""
 
     def num_tokens(self, frames: int, patches: int) -> int:
-        """Tokens that so many frames become."""
+        """Return the number of tokens of ``frames`` frames."""
 
 
 @dataclass(slots=True)
@@ -118,26 +118,26 @@ class _EncodedTurn:
 
 
 class Processor:
-    """What stands between people's nouns and the model's tensors; saved beside the weights.
+    """Convert conversations to model inputs; saved beside the weights.
 
     Args:
-        tokenizer: Text and markers to ids.
-        notation: How grounded phrases become text.
+        tokenizer: Encodes text and markers.
+        notation: How grounded phrases are written.
         canvas: Side of the square canvas, in pixels; images are centred on it.
-        fill: Colour around an image, as its vision encoder is used to.
-        image_tokens: Tokens that an image becomes.
-        regions: How the regions of each type stand in a question, by `RegionType`; a type that
-            is not there cannot be given, and words that are set apart stay words.
-        pixel_grid: Side of the map that masks are cut from.
-        mask_grid: Side at which masks are learned; that of ``pixel_grid`` by default.
+        fill: Colour around an image, as in the training of the vision encoder.
+        image_tokens: Tokens per image.
+        regions: How a question represents regions of each type, by `RegionType`; a missing type is
+            an error, and without ``text``, descriptions are plain words.
+        pixel_grid: Side of the map from which masks are computed.
+        mask_grid: Side at which masks are learned; ``pixel_grid`` by default.
         cell_grid: Side of the map that references attend to.
-        concepts: Words that the model learns to tell from a cell alone.
-        truth_readers: What reads the truth of the model's decoders from units, by unit type.
-        image_frame: How a decoder that encodes images itself sees them, where the model has one.
-        describer: The tokenizer of the encoder of descriptions, where it is another.
-        video: How the model looks at videos; None where it takes none.
-        aligns: Whether the model's region encoder is aligned by itself, from what is known of
-            regions.
+        concepts: Words that the model predicts from single cells.
+        truth_readers: Readers that turn units into the truth of decoders, by unit type.
+        image_frame: The frame of a decoder that encodes images itself.
+        describer: The tokenizer of a separate text encoder for descriptions.
+        video: How the model reads videos; None if it takes no videos.
+        aligns: Whether the region encoder is aligned before the language model, which needs
+            `RegionTruth` in rows.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class Processor:
         self.image_frame = image_frame
 
     def letterbox(self, size: ImageSize) -> Letterbox:
-        """The transform from an image of ``size`` to the canvas."""
+        """Return the transform from an image of ``size`` to the canvas."""
         return Letterbox(size, self.canvas, self.notation.padding)
 
     def pixels(self, image: ImageArray, letterbox: Letterbox) -> Float[np.ndarray, "3 c c"]:
@@ -191,23 +191,23 @@ class Processor:
         row_tokens: int | None = None,
         instances: Sequence[Instance] = (),
     ) -> Row:
-        """Encode a conversation; turns without an answer are left open for generation.
+        """Encode a conversation; turns without an answer end open for generation.
 
-        ``instances`` are what is annotated in the image; those with a mask become the truth about
-        its cells. A conversation without image and size is text alone: its row has an empty canvas
-        and no image tokens.
+        A conversation without image and size is text only: its row has an empty canvas and no image
+        tokens.
 
         Args:
             conversation: One image or video and the turns about it.
-            row_tokens: The most tokens of text in the row: all but those of the image or video,
-                which depend on the model. Turns that would exceed it are left out and counted in
-                ``Row.left_out``. No limit by default.
-            instances: What is annotated in the image.
+            row_tokens: The most text tokens in the row; those of the image or video do not count.
+                Turns that would exceed it are omitted and counted in ``Row.left_out``. No limit by
+                default.
+            instances: The annotated instances of the image; those with a mask become the truth of
+                its cells.
 
         Raises:
-            PromptError: A region lies outside the image, there is no image to point into, or no
-                turn fits into ``row_tokens``.
-            ImageError: The image cannot be read, or is a video.
+            PromptError: A region lies outside the image, a turn needs an image and the conversation
+                has none, or no turn fits into ``row_tokens``.
+            ImageError: The image cannot be read, or is a video that the model does not take.
         """
         pictures, frames = self._pictures(conversation)
         image = pictures[(len(pictures) - 1) // 2]
@@ -217,8 +217,8 @@ class Processor:
         late = frames > 0 and self.video is not None and self.video.placement == "end"
         if late and conversation.independent and len(conversation.turns) > 1:
             raise PromptError(
-                f"conversation {conversation.id}: this model has a video after the first question; "
-                "expected turns that see one another"
+                f"conversation {conversation.id}: this model places a video after the first "
+                "question; expected turns that see one another"
             )
         prefix = [] if self.tokenizer.begin_id is None else [self.tokenizer.begin_id]
         shows = conversation.image is not None
@@ -255,10 +255,10 @@ class Processor:
         )
 
     def frames(self, video: Video, *, id_: str = "question") -> FrameArray:
-        """The frames of a video that the model looks at.
+        """Read the frames of a video that the model sees.
 
         Raises:
-            ImageError: It cannot be read, or the model takes no videos.
+            ImageError: The video cannot be read, or the model takes no videos.
         """
         if self.video is None:
             raise ImageError(
@@ -268,9 +268,9 @@ class Processor:
         return read_video(video, num_frames=self.video.num_frames).frames
 
     def _pictures(self, conversation: Conversation) -> tuple[list[ImageArray], int]:
-        """What a conversation is about as pixels, and how many frames of a video these are.
+        """Return the pixels of a conversation's image or frames, and the number of video frames.
 
-        Of one that is text alone, an empty canvas.
+        A conversation of text only has an empty canvas.
         """
         source = conversation.image
         if isinstance(source, Video):
@@ -289,7 +289,7 @@ class Processor:
         return [np.full((self.canvas, self.canvas, 3), self.fill, np.uint8)], 0
 
     def _shown_tokens(self, frames: int) -> list[int]:
-        """Placeholders of an image or a video, between the markers that the notation has for it."""
+        """Return the placeholders of an image or video, between the notation's markers."""
         ids = [self.tokenizer.marker_ids[Marker.IMAGE]] * self._picture_tokens(frames)
         opening, closing = (
             (Marker.VIDEO_OPEN, Marker.VIDEO_CLOSE)
@@ -309,7 +309,7 @@ class Processor:
     def _read_truth(
         self, build: _Builder, letterbox: Letterbox, instances: Sequence[Instance]
     ) -> dict[str, UnitTruth[Truth]]:
-        """What the model's decoders learn from the references that ask for their units."""
+        """Read the truth of decoders from the references that ask for their unit types."""
         read = {}
         for unit, reader in self.truth_readers.items():
             index = [at for at, one in enumerate(build.references) if unit in one.unit_types]
@@ -367,7 +367,7 @@ class Processor:
         return build.extend(encoded.answer, turn=number, start=position, weight=turn.weight)
 
     def _form(self, part: QuestionPart) -> RegionForm | None:
-        """How a region stands in the question; None for what is nothing but words here."""
+        """Return how a region is represented in the question; None for plain words."""
         if isinstance(part, str):
             described = isinstance(part, Description)
             return self.regions.get(RegionType.TEXT) if described else None
@@ -404,7 +404,7 @@ class Processor:
         regions: int,
         letterbox: Letterbox,
     ) -> None:
-        """What the turn says of its region; of several regions an answer describes none alone."""
+        """Add box and description of a region; an answer only describes a turn's only region."""
         answer = turn.answer if regions == 1 else None
         box, words = build.region_boxes[-1], "" if answer is None else answer.text
         known = True
@@ -418,7 +418,7 @@ class Processor:
 
     @staticmethod
     def _trimmed(question: Sequence[QuestionPart]) -> list[QuestionPart]:
-        """Without blanks at either end: they mean nothing and are rare in training."""
+        """Strip blanks at both ends, which are rare in training."""
         parts = list(question)
         if isinstance(parts[0], str) and not isinstance(parts[0], Description):
             parts[0] = parts[0].lstrip()
@@ -429,7 +429,7 @@ class Processor:
     def _add_references(
         self, build: _Builder, encoded: Encoded, weight: float, letterbox: Letterbox
     ) -> None:
-        # the tokens of an instance's box and of its mask are of one group, and do not change places
+        # references of one group with different unit types are not exchanged
         groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
         for reference in encoded.references:
             key = (reference.group, reference.unit_types)
@@ -470,7 +470,7 @@ class Processor:
             return np.zeros((grid, grid), np.uint8)
         share = sample_mask(mask.array, letterbox, grid)
         most = float(share.max())
-        # what covers half of no cell is the cells that it covers most of, or it would be nothing
+        # a mask that covers no cell by half takes the cells it covers most, so as not to be empty
         return (share >= (0.5 if most >= 0.5 else most / 2)).astype(np.uint8)
 
     def _region_cells(
@@ -503,10 +503,10 @@ class Processor:
                 return disc.to_mask(size)
 
     def _instances(self, instances: Sequence[Instance], letterbox: Letterbox) -> Instances:
-        """What each cell shows, and the units and words of every single instance with a mask.
+        """Return the instance of each cell, and units and concepts of all instances with a mask.
 
-        A cell shows what its centre shows. An instance that covers no centre takes the cell that it
-        covers best, unless another one covers that cell's centre.
+        A cell shows the instance at its centre. An instance that covers no centre takes the cell
+        that it covers most, unless another instance covers that cell's centre.
         """
         known = [one for one in instances if one.mask is not None and not one.crowd]
         grid, fine = self.cell_grid, self.pixel_grid
@@ -522,7 +522,7 @@ class Processor:
         inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
         at = np.ix_(rows.clip(0, height - 1), columns.clip(0, width - 1))
         uncovered = []
-        # where masks overlap, the smaller instance is the one in front
+        # where masks overlap, the smaller instance is assumed to be in front
         for index in sorted(range(len(known)), key=lambda i: -known[i].box.area):
             instance = known[index]
             if instance.mask is None:
@@ -545,7 +545,7 @@ class Processor:
 
     @staticmethod
     def _share(mask: UInt8[np.ndarray, "g g"], grid: int) -> Float[np.ndarray, "grid grid"]:
-        """How much of each of ``grid`` x ``grid`` cells a mask of pixels covers."""
+        """Return the share of each of ``grid`` x ``grid`` cells that a mask covers."""
         fine = len(mask)
         if fine % grid == 0:
             counted: Int[np.ndarray, "grid grid"] = mask.reshape(
@@ -597,14 +597,14 @@ class Processor:
         )
 
     def save(self, folder: Path) -> None:
-        """Write the tokenizers; sizes and notation live in the model's configuration."""
+        """Write the tokenizers; sizes and notation are in the model's configuration."""
         self.tokenizer.save(folder)
         if self.describer is not None:
             self.describer.save(folder)
 
 
 def _extent(letterbox: Letterbox) -> tuple[float, float, float, float]:
-    """Where on the canvas the image lies: x1 y1 x2 y2 in [0, 1]."""
+    """Return the box of the image on the canvas: x1 y1 x2 y2 in [0, 1]."""
     height, width = letterbox.source
     whole = letterbox.apply_boxes(np.array([[0.0, 0.0, width, height]]))[0] / letterbox.canvas
     left, top, right, bottom = whole.tolist()
@@ -631,10 +631,10 @@ def _boxes_of(answer: GroundedText) -> Iterator[Box]:
 def sample_mask(
     mask: np.ndarray, letterbox: Letterbox, grid: int
 ) -> Float[np.ndarray, "grid grid"]:
-    """Share of each cell of a ``grid`` x ``grid`` canvas that a source mask covers.
+    """Return the share of each cell of a ``grid`` x ``grid`` canvas that a source mask covers.
 
-    Cells are integrated exactly through a summed-area table, so nothing thin is missed; they need
-    not be whole pixels wide.
+    Cells are integrated exactly with a summed-area table, so thin masks are not missed; their width
+    need not be a whole number of pixels.
     """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     out = np.zeros((grid, grid), np.float32)
@@ -655,7 +655,7 @@ def sample_mask(
 
 
 def _overlap(edges: np.ndarray, low: int, high: int) -> Float[np.ndarray, "cells pixels"]:
-    """Length that each cell [edges[i], edges[i+1]] shares with each unit pixel of [low, high)."""
+    """Return the overlap of each cell [edges[i], edges[i+1]] with each unit pixel of [low, high)."""
     pixels = np.arange(low, high, dtype=np.float64)
     starts = np.maximum(edges[:-1, None], pixels[None])
     ends = np.minimum(edges[1:, None], pixels[None] + 1.0)

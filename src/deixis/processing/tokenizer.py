@@ -1,4 +1,4 @@
-"""Text and markers to token ids, so that no text can ever become a marker."""
+"""Encode text and markers as token ids, so that text is never encoded as a marker."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,23 +18,22 @@ ASSISTANT = "<|assistant|>"
 PAD, BEGIN, END = "<pad>", "<s>", "</s>"
 
 SAMPLE = "a picture of 7 cats"
-"""What any vocabulary can encode."""
+"""A text that every usable vocabulary encodes."""
 
 
 class MarkedTokenizer:
-    """A tokenizer with markers as tokens of their own.
+    """A tokenizer with one token for each marker.
 
-    Literal text is encoded by the vocabulary alone, without the added tokens, so a user who types
-    ``<REF>``, or what begins a turn in a language model's own chats, gets the characters and never
-    the token; decoding gives the text back. ``begin_id`` is None where sequences begin with
-    nothing, as Qwen's do.
+    Literal text is encoded by the vocabulary without the added tokens: ``<REF>``, or the chat tokens
+    of a language model, in a user's text become characters and never control tokens; decoding
+    returns the text. ``begin_id`` is None if sequences have no begin token, as in Qwen.
 
     Args:
-        tokenizer: One of transformers, markers added.
-        spelling: How the model's notation spells its markers, where it is not by their values.
+        tokenizer: A tokenizer of transformers with the markers added.
+        spelling: The notation's spellings of markers; their values by default.
 
     Raises:
-        ModelError: The tokenizer lacks one of the markers, or tokens that pad and end.
+        ModelError: The tokenizer lacks a marker, a padding token or an end token.
     """
 
     def __init__(
@@ -48,10 +47,10 @@ class MarkedTokenizer:
         if missing:
             raise ModelError(f"tokenizer has no tokens {missing}; expected all markers added")
         if tokenizer.pad_token_id is None or tokenizer.eos_token_id is None:
-            raise ModelError("tokenizer: expected a token that pads and one that ends, got none")
+            raise ModelError("tokenizer: expected a padding token and an end token, got None")
         self.marker_ids = {marker: vocabulary[text] for marker, text in spelled.items()}
         self._markers = {index: marker for marker, index in self.marker_ids.items()}
-        # runs of blanks, which some tokenizers add, are text
+        # some tokenizers add tokens for runs of blanks, which are text
         added = {token: at for token, at in tokenizer.get_added_vocab().items() if token.strip()}
         self._added = sorted(added, key=len, reverse=True)
         self._control = frozenset(added.values()) | frozenset(tokenizer.all_special_ids)
@@ -64,20 +63,20 @@ class MarkedTokenizer:
         self._cached = lru_cache(maxsize=65_536)(self._encode)
 
     def __len__(self) -> int:
-        """Rows that an embedding needs: one more than the largest id."""
+        """Return the number of embedding rows: one more than the largest id."""
         return 1 + max(self.tokenizer.get_vocab().values())
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Encode literal text; the result holds no control token.
 
         Raises:
-            PromptError: The text has half of a character (a lone surrogate).
+            PromptError: The text has a lone surrogate.
         """
         return self._cached(text)
 
     def _encode(self, text: str) -> tuple[int, ...]:
         if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise PromptError(f"text {text[:40]!r} has half of a character; expected whole ones")
+            raise PromptError(f"text {text[:40]!r} has a lone surrogate; expected valid Unicode")
         if self._plain is not None:
             ids = self._plain.encode(text, add_special_tokens=False).ids
             if not self._control.intersection(ids):
@@ -91,7 +90,7 @@ class MarkedTokenizer:
         return tuple(ids)
 
     def _split(self, text: str) -> list[str]:
-        """Cut inside every spelling of an added token, after its first character."""
+        """Split text inside every spelling of an added token, after the first character."""
         cuts = {0, len(text)}
         for token in self._added:
             at = text.find(token)
@@ -102,7 +101,7 @@ class MarkedTokenizer:
         return [text[a:b] for a, b in pairwise(bounds)]
 
     def encode_pieces(self, pieces: Iterable[Marker | str]) -> list[int]:
-        """Encode pieces of a notation: markers to their tokens, text as literal text."""
+        """Encode pieces of a notation: markers as their tokens, text as literal text."""
         ids: list[int] = []
         for is_marker, run in groupby(pieces, key=lambda piece: isinstance(piece, Marker)):
             if is_marker:
@@ -112,7 +111,7 @@ class MarkedTokenizer:
         return ids
 
     def decode_pieces(self, ids: Sequence[int]) -> list[Marker | str]:
-        """Cut generated ids into markers and text; other control tokens are left out."""
+        """Decode generated ids to markers and text; other control tokens are dropped."""
         pieces: list[Marker | str] = []
         run: list[int] = []
 
@@ -140,25 +139,25 @@ class MarkedTokenizer:
         """Read a tokenizer that `save` wrote, for a notation with a ``spelling``.
 
         Raises:
-            ModelError: It lacks tokens that we need, or would bring code of its own.
-            CheckpointError: A file is damaged, or its vocabulary encodes no text.
-            OSError: There is none.
+            ModelError: The tokenizer lacks required tokens or needs custom code.
+            CheckpointError: A file is damaged, or the vocabulary is empty.
+            OSError: The folder has no tokenizer.
         """
         loaded = cls(read_tokenizer(folder), spelling)
         if not loaded.encode_text(SAMPLE):
             raise CheckpointError(
-                f"tokenizer {folder}: its vocabulary is empty: it encodes {SAMPLE!r} as nothing"
+                f"tokenizer {folder}: its vocabulary is empty: {SAMPLE!r} has no tokens"
             )
         return loaded
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Read a tokenizer of transformers as it lies in a folder, fast where it can be.
+    """Read a tokenizer of transformers from a folder, as a fast tokenizer if possible.
 
     Raises:
-        ModelError: It would bring code of its own.
+        ModelError: The tokenizer needs custom code.
         CheckpointError: A file is damaged.
-        OSError: There is none.
+        OSError: The folder has no tokenizer.
     """
     described = folder / "tokenizer_config.json"
     try:
@@ -168,9 +167,9 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if not isinstance(fields, dict):
         raise CheckpointError(f"{described}: damaged: expected an object")
     if "auto_map" in fields:
-        raise ModelError(f"tokenizer {folder} brings code of its own: expected one of transformers")
+        raise ModelError(f"tokenizer {folder} needs custom code: expected a class of transformers")
     if (folder / "tokenizer.json").is_file():
-        # as it was written: some classes would build their own again, with other rules
+        # the generic class: some specific classes would rebuild the tokenizer with other rules
         reader: type[PreTrainedTokenizerFast] | type[AutoTokenizer] = PreTrainedTokenizerFast
     else:
         reader = AutoTokenizer
@@ -187,9 +186,9 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def add_markers(
     tokenizer: PreTrainedTokenizerBase, spelling: Mapping[Marker, str] | None = None
 ) -> MarkedTokenizer:
-    """Give a language model's tokenizer our markers, and tokens that pad and end if it has none.
+    """Add markers to a language model's tokenizer, and padding and end tokens if it lacks them.
 
-    Tokens that it has already keep their ids. ``spelling`` is as in `MarkedTokenizer`.
+    Existing tokens keep their ids. ``spelling`` is as in `MarkedTokenizer`.
     """
     named = {"pad_token": PAD} if tokenizer.pad_token_id is None else {}
     if tokenizer.eos_token_id is None:
@@ -205,7 +204,7 @@ def add_markers(
 
 
 def _without_added(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
-    """The vocabulary's own encoder, to which no added token is known; None where it is in Python."""
+    """Return the vocabulary's encoder without added tokens; None for a slow tokenizer."""
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         return None
     fields = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -220,9 +219,9 @@ def _without_added(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
 def train_tokenizer(
     texts: Iterable[str], *, size: int, spelling: Mapping[Marker, str] | None = None
 ) -> MarkedTokenizer:
-    """Learn a byte-level BPE vocabulary of at most ``size`` tokens, markers included.
+    """Train a byte-level BPE vocabulary of at most ``size`` tokens, markers included.
 
-    Any text survives it byte for byte, since every byte is a token. ``spelling`` is as in
+    Every byte is a token, so decoding returns any text unchanged. ``spelling`` is as in
     `MarkedTokenizer`.
     """
     special = [PAD, BEGIN, END, USER, ASSISTANT, *spellings(spelling).values()]

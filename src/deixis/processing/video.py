@@ -1,9 +1,8 @@
 """Read frames of a video, spread evenly over it, as upright RGB pixels.
 
-The frames are those that a player shows at evenly spaced times, the first and the last among them;
-where frames are all shown equally long, their numbers are evenly spaced. Nothing is kept but the
-frames that are wanted: memory does not grow with the length of a video. The same file always gives
-the same frames.
+The frames are those that a player shows at evenly spaced times, from the first frame to the last; if
+all frames have the same duration, their numbers are evenly spaced. Only these frames are kept, so
+memory does not grow with the length of a video. The same file always has the same frames.
 """
 
 from bisect import bisect_right
@@ -48,18 +47,18 @@ __all__ = [
 ]
 
 NUM_FRAMES = 8
-"""Frames of a video that are looked at where nothing else is said."""
+"""Default number of frames to read."""
 _MOST_FRAMES = 1024
 _MOST_PIXELS = 2**28
-"""Of all frames that are asked for, together."""
+"""The most pixels of all requested frames together."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedVideo:
-    """Frames of a video, upright, RGB, in their order.
+    """Frames of a video, upright, RGB, in order.
 
-    ``times`` are seconds from the first frame at which each is first shown; None of a drawn video
-    that does not say how long it lasts.
+    ``times`` are the seconds from the first frame at which each frame appears; None for a drawn
+    video without a duration.
     """
 
     frames: FrameArray
@@ -69,7 +68,7 @@ class LoadedVideo:
 
     @property
     def size(self) -> ImageSize:
-        """Extent of the upright frames."""
+        """Size of the upright frames."""
         return ImageSize(self.frames.shape[1], self.frames.shape[2])
 
 
@@ -79,15 +78,15 @@ def read_video(
     num_frames: int = NUM_FRAMES,
     limits: VideoLimits = DEFAULT_LIMITS,
 ) -> LoadedVideo:
-    """Read frames that are spread evenly from the first of a video to its last.
+    """Read frames that are spread evenly from the first frame of a video to the last.
 
-    One frame is the one in the middle. Of a video that has fewer frames than are wanted, some come
-    more than once. Transparency is laid on white.
+    With ``num_frames`` 1, the middle frame is read. If a video has fewer frames than requested,
+    frames are repeated. Transparent pixels are blended with white.
 
     Raises:
-        ImageError: The video is missing, no regular file, empty, of another format or codec,
-            damaged or beyond the limits, or more than 1024 frames or 2^28 pixels are wanted of it.
-        RecipeError: It is no GIF, and the extra ``video`` is not installed.
+        ImageError: The video is missing, not a regular file, empty, of another format or codec,
+            damaged or beyond the limits, or more than 1024 frames or 2^28 pixels are requested.
+        RecipeError: The video is not a GIF, and the extra ``video`` is not installed.
     """
     if not 1 <= num_frames <= _MOST_FRAMES:
         raise ImageError(f"{num_frames} frames of a video: expected 1 to {_MOST_FRAMES}")
@@ -107,7 +106,7 @@ def read_video(
 
 
 def spread(first: int, last: int, count: int) -> list[int]:
-    """Whole numbers from first to last, evenly spaced and rounded down; one is in the middle.
+    """Return ``count`` evenly spaced integers from first to last; the middle one if ``count`` is 1.
 
     >>> spread(0, 19, 5), spread(3, 9, 1)
     ([0, 4, 9, 14, 19], [6])
@@ -175,7 +174,7 @@ def _read_stream(video: OpenVideo, count: int, limits: VideoLimits) -> LoadedVid
     previous: Any = None
     for number, target in enumerate(spread(line.first, line.last, count)):
         frame = reader.at(target)
-        # of a short video, the same frame again
+        # a short video repeats frames
         frames[number] = frames[number - 1] if frame is previous else _upright(frame, video)
         times.append(max(0.0, float((frame.pts - line.first) * step)))
         previous = frame
@@ -183,9 +182,9 @@ def _read_stream(video: OpenVideo, count: int, limits: VideoLimits) -> LoadedVid
 
 
 class _Timeline(NamedTuple):
-    """When the first and the last frame begin and the last one ends; how many frames there are.
+    """Start of the first and the last frame, end of the last frame, and number of frames.
 
-    ``keys`` are the times of those that can be decoded by themselves.
+    ``keys`` are the times of key frames.
     """
 
     first: int
@@ -196,7 +195,7 @@ class _Timeline(NamedTuple):
 
 
 def _timeline(video: OpenVideo, limits: VideoLimits) -> _Timeline:
-    """Pass over packets without decoding them; headers may be wrong about the number of frames."""
+    """Read all packets without decoding, since headers may have a wrong number of frames."""
     keys: list[int] = []
     count = 0
     line: _Timeline | None = None
@@ -222,7 +221,7 @@ def _timeline(video: OpenVideo, limits: VideoLimits) -> _Timeline:
 
 
 class _Frames:
-    """Frames by the time that they are on screen, asked for in order of time."""
+    """The frames on screen at given times, requested in ascending order."""
 
     def __init__(self, video: OpenVideo, keys: Sequence[int]) -> None:
         self.video = video
@@ -233,12 +232,12 @@ class _Frames:
         self._start(keys[0] if keys else 0)
 
     def at(self, time: int) -> Any:
-        """The frame on screen at a time; the first where none is yet."""
+        """Return the frame on screen at a time; the first frame before its start."""
         key = bisect_right(self.keys, time) - 1
         if key >= 0 and self.coming is not None and self.keys[key] > self.coming.pts:
             self._start(self.keys[key])
             if self.coming is not None and self.coming.pts > time:
-                # it went too far: then all of it
+                # the seek went too far: decode from the start
                 self._start(self.keys[0])
         while self.coming is not None and (self.shown is None or self.coming.pts <= time):
             self.shown = self.coming
@@ -259,7 +258,7 @@ class _Frames:
             return None
         size = ImageSize(frame.height, frame.width)
         if frame.is_corrupt or frame.pts is None or size != self.video.header.stored:
-            raise damaged(self.video.name, f"a frame of {size} is not whole")
+            raise damaged(self.video.name, f"a frame of {size} is incomplete")
         return frame
 
 

@@ -1,20 +1,20 @@
-"""Files, folders, journals and locks: everything that deixis leaves on a disk is written here.
+"""Files, folders, journals and locks: all deixis output on a disk is written by this package.
 
 The rule for durability:
 
-* **A name means whole.** A file or folder is written under a draft name beside its place, forced to
-  the disk (fsync), renamed, and the folder that holds the name is forced to the disk. Only then does
-  the call return. After a kill or a power failure, the name holds the old content or all of the new.
+* **A name means complete content.** A file or folder is written under a draft name in the same
+  folder, forced to the disk (fsync) and renamed; then the containing folder is forced to the disk,
+  and the call returns. After a kill or a power failure, the name has the old or the new content.
 * **A failed write leaves no trace.** The old content stays and the draft is removed. A killed process
   leaves its draft; the next process that locks the folder removes it (`clear_drafts`).
 * **A journal loses at most the line that was being written.** Lines are appended and forced to the
-  disk together; reading removes a last line that was cut.
-* **A lock ends with its process.** The system releases it, however the process ends.
-* **A refused write is one `StorageError`** that names the path and the reason.
+  disk together; reading removes an incomplete last line.
+* **A lock ends with its process.** The operating system releases it.
+* **A failed write is a `StorageError`** that names the path and the reason.
 
-``synced=False`` leaves out the disk, not the draft: such a file is whole after a kill but may be lost
-in a power failure. It is for files of a folder that is itself written whole (`whole_folder` forces
-all of them to the disk at its end) and for files that can be made again.
+``synced=False`` omits the fsync, not the draft: such a file is complete after a kill but may be lost
+in a power failure. Use it for files inside a `whole_folder`, which forces all files to the disk at
+its end, and for files that can be made again.
 """
 
 from deixis.storage.digests import is_sealed, json_digest, seal, sha256_of, sha256_of_files

@@ -1,4 +1,4 @@
-"""Digests: of files, of values, and of a manifest in itself."""
+"""Digests of files and JSON values, and manifests that contain their own digest."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, which is read in pieces.
+    """Return the SHA-256 of a file, reading it in pieces.
 
     Raises:
         OSError: The file cannot be read.
@@ -38,11 +38,11 @@ def json_digest(value: object) -> str:
 
 
 def seal(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a manifest with a last field ``digest``: the `json_digest` of all other fields."""
+    """Return a manifest with an added field ``digest``: the `json_digest` of all other fields."""
     return {**manifest, "digest": json_digest(manifest)}
 
 
 def is_sealed(manifest: Mapping[str, Any]) -> bool:
-    """Whether a manifest is what `seal` returned, unchanged."""
+    """Return whether the ``digest`` of a manifest matches its other fields (see `seal`)."""
     rest = {name: value for name, value in manifest.items() if name != "digest"}
     return bool(manifest.get("digest") == json_digest(rest))

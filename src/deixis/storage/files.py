@@ -1,4 +1,4 @@
-"""Files that are whole under their name, or not there."""
+"""Files that are written completely or not at all."""
 
 import errno
 import json
@@ -13,20 +13,20 @@ from typing import BinaryIO
 
 from deixis.errors import StorageError
 
-# Digits only are the process numbers of earlier versions.
+# Earlier versions used process numbers, which the pattern matches too.
 _DRAFT = re.compile(r"\..+\.[0-9a-f]+\.tmp")
 
 _NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOTSUP}
-"""What some network and user-space file systems answer when a folder is forced to the disk."""
+"""Errors of network and user-space file systems that cannot fsync a folder."""
 
 
 @contextmanager
 def storing(what: Path | str, *also: type[Exception]) -> Iterator[None]:
-    """Turn a refused write into one error that names what was written.
+    """Convert errors of a write to a `StorageError` that names the file or folder.
 
     Args:
         what: The start of the message, such as the path.
-        also: Exceptions of a library that writes the file, beside OSError.
+        also: Exceptions of a library that writes the file, in addition to OSError.
 
     Raises:
         StorageError: The block raised OSError or one of ``also``.
@@ -40,14 +40,14 @@ def storing(what: Path | str, *also: type[Exception]) -> Iterator[None]:
 
 
 def draft_of(path: Path) -> Path:
-    """Return a name beside ``path`` that no other writer uses and that `clear_drafts` finds."""
+    """Return an unused draft name in the folder of ``path``, which `clear_drafts` recognises."""
     return path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
 
 
 def discard(path: Path) -> None:
-    """Remove a file or folder if it is there; a failure to do so is ignored.
+    """Remove a file or folder if it exists; failures are ignored.
 
-    A folder gets a draft's name first: a kill leaves no part of it under its own.
+    A folder is renamed to a draft first, so that a kill leaves no partial folder under its name.
     """
     with suppress(OSError):
         if path.is_dir() and not path.is_symlink():
@@ -67,7 +67,7 @@ def sync(path: Path) -> None:
     """Force a file, or the names in a folder, to the disk.
 
     Raises:
-        OSError: The disk refuses it.
+        OSError: The fsync fails.
     """
     is_folder = path.is_dir()
     try:
@@ -82,10 +82,10 @@ def sync(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and the missing folders above it, durably; an existing folder stays.
+    """Make a folder and its missing parents durably; an existing folder stays.
 
     Raises:
-        StorageError: It cannot be made.
+        StorageError: A folder cannot be made.
     """
     if path.is_dir():
         return
@@ -97,10 +97,10 @@ def make_folder(path: Path) -> None:
 
 
 def rename(path: Path, target: Path) -> None:
-    """Give another name to a file or folder that is on the disk already, durably.
+    """Rename a file or folder durably; its content is on the disk already.
 
     Raises:
-        StorageError: It cannot be renamed.
+        StorageError: The rename fails.
     """
     with storing(target):
         path.replace(target)
@@ -109,13 +109,13 @@ def rename(path: Path, target: Path) -> None:
 
 @contextmanager
 def whole_file(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
-    """Give a new file that takes the name ``path`` when the block ends without an error.
+    """Yield a new file that is renamed to ``path`` when the block ends without an error.
 
-    The folder exists. ``synced=False`` does not force the file to the disk.
+    The folder has to exist. ``synced=False`` does not force the file to the disk.
 
     Raises:
-        StorageError: The file cannot be written, or the block raised OSError; the file that was
-            there stays, and no draft is left.
+        StorageError: The file cannot be written, or the block raised OSError; an existing file
+            stays, and no draft is left.
     """
     draft = draft_of(path)
     with storing(path):
@@ -134,22 +134,22 @@ def whole_file(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
 
 
 def write_file(path: Path, data: bytes | str, *, synced: bool = True) -> None:
-    """Write a file whole; text is written as UTF-8.
+    """Write a file with `whole_file`; text is encoded as UTF-8.
 
-    The folder exists. ``synced=False`` does not force the file to the disk.
+    The folder has to exist. ``synced=False`` does not force the file to the disk.
 
     Raises:
-        StorageError: As `whole_file`.
+        StorageError: The file cannot be written.
     """
     with whole_file(path, synced=synced) as file:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a JSON file whole: strict JSON in UTF-8, indented by one space.
+    """Write a file of strict JSON with `whole_file`, in UTF-8, indented by one space.
 
     Raises:
-        StorageError: As `whole_file`.
+        StorageError: The file cannot be written.
         ValueError: A number is not finite.
     """
     write_file(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""Folders that are whole under their name, or not there."""
+"""Folders that are written completely or not at all."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ from deixis.storage.files import discard, draft_of, make_folder, storing, sync
 
 @contextmanager
 def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Give a draft folder that takes the name ``path`` when the block ends without an error.
+    """Yield a draft folder that is renamed to ``path`` when the block ends without an error.
 
-    All files in it are forced to the disk first. Missing folders above ``path`` are made. With
-    ``replace``, a folder of that name is moved aside first: a kill at that moment leaves none under
-    the name, never a part of one. Without ``replace``, only an empty folder gives way.
+    All files in it are forced to the disk before the rename. Missing parents of ``path`` are made.
+    With ``replace``, an existing folder is moved aside first: a kill at that moment leaves no folder
+    under the name, but never a partial one. Without ``replace``, only an empty folder is replaced.
 
     Raises:
-        StorageError: The folder cannot be written, or the block raised OSError; what was there
+        StorageError: The folder cannot be written, or the block raised OSError; an existing folder
             stays, and no draft is left.
     """
     make_folder(path.parent)
@@ -31,12 +31,12 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def publish(draft: Path, path: Path, *, replace: bool = False) -> None:
-    """Force a draft (a file, or a folder with all that is in it) to the disk and give it its name.
+    """Force a draft, a file or a folder with its content, to the disk and rename it to ``path``.
 
-    ``replace`` is that of `whole_folder`.
+    ``replace`` is as in `whole_folder`.
 
     Raises:
-        OSError: The disk refuses it.
+        OSError: The fsync or the rename fails.
     """
     _sync_tree(draft)
     old = draft_of(path)

@@ -1,4 +1,4 @@
-"""Journals: files of lines that grow while work goes on, and tell afterwards what was done."""
+"""Journals: append-only files of lines that record finished work."""
 
 import os
 from collections.abc import Iterable
@@ -12,14 +12,14 @@ from deixis.storage.files import storing, sync
 def append_lines(path: Path, lines: Iterable[str], *, synced: bool = True) -> None:
     """Append lines to a journal; all of them are on the disk when the call returns.
 
-    The folder exists; the file is made if it does not. ``synced=False`` does not force them to the
-    disk.
+    The folder has to exist; the file is made if it does not. ``synced=False`` does not force the
+    lines to the disk.
 
     Raises:
-        StorageError: They cannot be written; the journal is as it was.
+        StorageError: The lines cannot be written; the journal is unchanged.
     """
     rest = memoryview("".join(f"{line}\n" for line in lines).encode())
-    # unbuffered: closing the file writes nothing more
+    # unbuffered, so that closing the file writes nothing
     with storing(path), path.open("ab", buffering=0) as file:
         before = file.tell()
         try:
@@ -36,9 +36,9 @@ def append_lines(path: Path, lines: Iterable[str], *, synced: bool = True) -> No
 
 
 def read_lines(path: Path) -> list[bytes]:
-    """Return the lines of a journal without their ends; empty if there is no file.
+    """Return the lines of a journal without line ends; empty if the file does not exist.
 
-    A last line that was cut by a kill is removed from the file.
+    An incomplete last line, left by a kill, is removed from the file.
 
     Raises:
         StorageError: The file cannot be read, or the last line cannot be removed.
@@ -51,7 +51,7 @@ def read_lines(path: Path) -> list[bytes]:
 
 
 def keep_lines(path: Path, count: int) -> None:
-    """Remove all lines of a journal after the first ``count``; it has at least as many.
+    """Remove all lines of a journal after the first ``count``; it has to have at least ``count``.
 
     Raises:
         StorageError: The file cannot be read or written.

@@ -1,4 +1,4 @@
-"""Locks on folders, which end with the process that holds them."""
+"""Locks on folders, released when the process that holds them ends."""
 
 import fcntl
 import functools
@@ -15,18 +15,18 @@ from deixis.storage.files import make_folder, storing
 
 @contextmanager
 def locked_folder(folder: Path, doing: str, *, name: str = ".lock") -> Iterator[None]:
-    """Make a folder if need be and keep other processes out of it while the block lasts.
+    """Lock a folder while the block runs; the folder is made if it does not exist.
 
-    The lock is a file in the folder that names its process and is removed at the end. A file that
-    a killed process left holds nothing.
+    The lock is a file in the folder that names the process and is removed at the end. The file of a
+    killed process does not lock the folder.
 
     Args:
         folder: The folder.
-        doing: What the holder does there, for the message of others: ``building there``.
-        name: The lock's file.
+        doing: The work of this process, for the error of other processes: ``building there``.
+        name: Name of the lock file.
 
     Raises:
-        LockedError: Another process, or this one, holds it.
+        LockedError: Another process, or this one, holds the lock.
         StorageError: The folder or file cannot be made.
     """
     path = folder / name
@@ -37,14 +37,14 @@ def locked_folder(folder: Path, doing: str, *, name: str = ".lock") -> Iterator[
         except BlockingIOError:
             raise LockedError(f"{folder}: {_owner(path)} is {doing}") from None
     with file:
-        # on a full disk the lock holds without its owner's name
+        # on a full disk, the lock works without the owner's name
         with suppress(OSError):
             file.truncate(0)
             file.write(f"process {os.getpid()}".encode())
         try:
             yield
         finally:
-            # before the lock ends; where the file is another, the lock of that is another's
+            # remove the file before unlocking, unless another process has replaced it
             with suppress(OSError):
                 if _is_at(file, path):
                     path.unlink()
@@ -52,9 +52,10 @@ def locked_folder(folder: Path, doing: str, *, name: str = ".lock") -> Iterator[
 
 @contextmanager
 def waited_folder(folder: Path, *, name: str = ".lock") -> Iterator[None]:
-    """Make a folder if need be and wait until no other process holds its lock.
+    """Wait until no other process holds the lock of a folder, and lock it while the block runs.
 
-    The lock's file stays: it costs nothing, and whoever waits has it open.
+    The folder is made if it does not exist. The lock file stays, since waiting processes have it
+    open.
 
     Raises:
         StorageError: The folder or file cannot be made.
@@ -77,7 +78,7 @@ def _acquire(path: Path, how: int) -> io.FileIO:
         if _is_at(file, path):
             _closed_in_children().add(file)
             return file
-        # the holder before removed it between our opening and our locking
+        # the previous holder removed the file after it was opened here and before it was locked
         file.close()
 
 
@@ -97,7 +98,7 @@ def _owner(path: Path) -> str:
 
 @functools.cache
 def _closed_in_children() -> "WeakSet[io.FileIO]":
-    """Files of locks that forked processes close at once: else they hold the lock of a dead parent."""
+    """Return the lock files that forked processes close, so that they do not keep a parent's lock."""
     held: WeakSet[io.FileIO] = WeakSet()
 
     def close() -> None:

@@ -304,7 +304,7 @@ def test_published_weights_have_a_place_at_their_own_size() -> None:
     ("changes", "message"),
     [
         ({"anchored": True}, "design detr: expected anchored false"),
-        ({"width": 18}, "design detr: expected a width in fours, got 18"),
+        ({"width": 18}, "design detr: expected a width divisible by 4, got 18"),
         ({"design": "deixis", "dropout": 0.1}, "design deixis: expected dropout 0, got 0.1"),
     ],
 )

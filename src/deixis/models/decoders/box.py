@@ -1,4 +1,4 @@
-"""Boxes from latent references, in the way of DETR (REF-VLM III-D; DETR for the losses)."""
+"""Boxes from latent references, as in DETR (REF-VLM III-D; DETR for the losses)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ from deixis.structures import UnitType
 
 @dataclass(frozen=True, slots=True)
 class BoxPredictions:
-    """Boxes of each step (the last one counts), cxcywh in [0, 1] of the canvas.
+    """Boxes of each step, cxcywh in [0, 1] of the canvas; the last step is the prediction.
 
-    ``quality`` is the logit of the chance that the IoU with the truth is above 0.5.
+    ``quality`` is the logit of the probability that the IoU with the truth is above 0.5.
     """
 
     steps: tuple[Float[Tensor, "b q 4"], ...]
@@ -40,11 +40,11 @@ class BoxPredictions:
 
 
 class BoxUnits(nn.Module):
-    """What decoders of boxes have in common, whatever their layers: all but `forward`.
+    """The methods that all box decoders share: everything except `forward`.
 
     Args:
-        config: Its shape.
-        weights: Of the losses ``l1``, ``giou`` and ``quality``.
+        config: Shape of the decoder.
+        weights: Weights of the losses ``l1``, ``giou`` and ``quality``.
     """
 
     unit = UnitType.BOX.value
@@ -57,7 +57,7 @@ class BoxUnits(nn.Module):
         self.anchored = config.anchored
 
     def read_truth(self, batch: Batch) -> UnitTruth[PlacedTruth]:
-        """Boxes of the references that ask for one, of all of them where it is anchored."""
+        """Return the boxes of references that ask for one; of all references if anchored."""
         return read_boxes(batch, anchored=self.anchored)
 
     def costs(
@@ -67,7 +67,7 @@ class BoxUnits(nn.Module):
         filled: Bool[Tensor, "b q"],
         members: Int[Tensor, "g most"],
     ) -> Float[Tensor, "g most most"]:
-        """``l1`` · L1 + ``giou`` · (1 - GIoU), and the attention's distance (REF-VLM III-D)."""
+        """Return ``l1`` · L1 + ``giou`` · (1 - GIoU), plus the attention cost (REF-VLM III-D)."""
         index = members.clamp(min=0)
         pair = pairwise_box_cost(
             decoded.boxes.detach()[filled][index],
@@ -81,7 +81,7 @@ class BoxUnits(nn.Module):
     def losses(
         self, decoded: BoxPredictions, truth: PlacedTruth, filled: Bool[Tensor, "b q"]
     ) -> UnitLoss:
-        """L1 and GIoU of every step, quality of the last, and attention of the anchors."""
+        """Compute L1 and GIoU of every step, quality of the last, and attention of the anchors."""
         tied = tied_zero(self)
         if not bool(truth.placed.any()):
             zero = tied.detach()
@@ -109,7 +109,7 @@ class BoxUnits(nn.Module):
     def to_unit(
         self, decoded: BoxPredictions, row: int, position: int, letterbox: Letterbox
     ) -> Box:
-        """The box of one reference, in pixels of its image.
+        """Return the box of one reference in pixels of its source image.
 
         Raises:
             GeometryError: The box is not finite, is empty or lies outside the image.
@@ -118,10 +118,11 @@ class BoxUnits(nn.Module):
 
 
 class BoxDecoder(BoxUnits):
-    """One box and one quality for each reference.
+    """Decode one box and one quality for each reference.
 
-    With proposals, a box starts from what the elected cell proposes; anchored without
-    them, from the expectation of the attention; else from nothing.
+    With proposals, a box starts from the proposal of the elected cell. Without proposals, an
+    anchored decoder starts from the mean position of its attention. Without anchors, the box is
+    predicted from the state.
     """
 
     def __init__(
@@ -138,12 +139,12 @@ class BoxDecoder(BoxUnits):
         self.quality = QualityHead(config.width)
 
     def start_from_proposals(self) -> None:
-        """Let a fresh decoder give proposals as they are."""
+        """Initialise the box head so that it returns proposals unchanged."""
         nn.init.zeros_(self.box.last.weight)
         nn.init.zeros_(self.box.last.bias)
 
     def forward(self, references: LatentReferences, features: Features) -> BoxPredictions:
-        """Decode every reference; padding gets boxes that nobody reads."""
+        """Decode every reference; boxes of padding are undefined."""
         proposals = features.proposals
         refined = self.trunk(references, features.maps.cells, proposals)
         normed = [self.norm(state) for state in refined.states]
@@ -169,7 +170,7 @@ class BoxDecoder(BoxUnits):
 def moved_boxes(
     boxes: Float[Tensor, "b q 4"], numbers: Float[Tensor, "b q 4"]
 ) -> Float[Tensor, "b q 4"]:
-    """Move boxes (cxcywh) by shares of their size, and scale them by at most a factor of 4."""
+    """Return boxes (cxcywh), moved by shares of their size and scaled by a factor of at most 4."""
     centres = boxes[..., :2] + numbers[..., :2] * boxes[..., 2:]
     extents = boxes[..., 2:] * numbers[..., 2:].clamp(-1.4, 1.4).exp()
     return torch.cat([centres, extents], dim=-1)

@@ -1,13 +1,12 @@
-"""Depth from latent references (REF-VLM names such a decoder; neither paper nor code has one).
+"""Depth from latent references (REF-VLM names such a decoder without a description or code).
 
-A reference is refined as for a mask. Its state then says, channel by channel, how the pixel
-features count, and two convolutions turn them into one number a pixel: the share of the way from
-the nearest to the farthest depth, on a logarithmic scale. So a depth is always within its range,
-and indoor and outdoor ranges are a configuration, not a loss.
+A reference is refined as for a mask. Its state scales and shifts the channels of the pixel features,
+and two convolutions predict one number per pixel: the position between the nearest and the farthest
+depth on a logarithmic scale. A depth is therefore always in the configured range.
 
-Metric truth is scored by the scale-invariant logarithmic error (Eigen et al. 2014, equation 4,
-as a root, with the variance weighted as in BTS 3.3), relative truth by an error that no scale and
-shift of its disparity changes (MiDaS, section 5).
+The loss of metric truth is the scale-invariant logarithmic error (Eigen et al. 2014, equation 4, as
+a root, with the variance weighted as in BTS 3.3). The loss of relative truth is invariant to scale
+and shift of the disparity (MiDaS, section 5).
 """
 
 import math
@@ -37,13 +36,13 @@ _TINY = 1e-8
 
 @dataclass(frozen=True, slots=True)
 class DepthConfig:
-    """Shape of a depth decoder, its range in metres, and what it is trained with.
+    """Shape of a depth decoder, its range in metres, and its losses.
 
-    The range of NYU Depth v2 is 0.1 to 10, KITTI's 1 to 80; truth outside it takes no part.
-    ``variance`` is how much of the common error SILog forgives: 0 nothing, 1 all of it.
-    ``relative_in`` says what relative truth is an affine image of: ``disparity`` (its negative,
-    as the reader of HRWSI makes it) or ``depth``. ``kind`` is what decoded maps are called; a
-    decoder that has seen relative truth alone should say so.
+    The range of NYU Depth v2 is 0.1 to 10, that of KITTI 1 to 80; truth outside the range takes no
+    part in the loss. ``variance`` is the share of the common error that SILog ignores, from 0 to 1.
+    Relative truth is an affine function of ``relative_in``: the negative ``disparity``, as the
+    reader of HRWSI returns it, or ``depth``. ``kind`` is the kind of the decoded maps; it should be
+    ``relative`` for a decoder that was trained on relative truth only.
     """
 
     width: int = 128
@@ -63,7 +62,7 @@ class DepthConfig:
 
     @property
     def trunk(self) -> DecoderConfig:
-        """The part that refines references; a depth map has no anchor."""
+        """The configuration of the layers that refine references; a depth map has no anchor."""
         return DecoderConfig(
             width=self.width,
             heads=self.heads,
@@ -78,8 +77,8 @@ class DepthConfig:
 class DepthPredictions:
     """Logarithms of depths (metres) over the canvas, for filled references only.
 
-    ``index`` tells which map a reference has, -1 for padding. ``quality`` is the logit of the
-    chance that more than half of the pixels have δ < 1.25.
+    ``index`` is the map of each reference, -1 for padding. ``quality`` is the logit of the
+    probability that more than half of the pixels have δ < 1.25.
     """
 
     logs: Float[Tensor, "n h w"]
@@ -92,8 +91,8 @@ class DepthPredictions:
 class DepthTruth:
     """Truth for each filled reference: depth over the canvas, 0 where it is unknown.
 
-    Metres, or where ``relative`` holds any numbers that grow with depth. The resolution is free;
-    predictions are interpolated to it.
+    Values are metres or, if ``relative``, numbers that grow with depth. Truth may have any
+    resolution; predictions are interpolated to it.
     """
 
     values: Float[Tensor, "n h w"]
@@ -102,7 +101,7 @@ class DepthTruth:
     weights: Float[Tensor, " n"]
 
     def take(self, order: Int[Tensor, " n"]) -> "DepthTruth":
-        """The truth that each reference takes; weights stay with the references."""
+        """Reorder the truth; weights stay with the references."""
         return DepthTruth(self.values[order], self.relative[order], self.known[order], self.weights)
 
 
@@ -113,21 +112,21 @@ def scale_invariant_log_loss(
     *,
     variance: float = 0.85,
 ) -> Float[Tensor, " n"]:
-    """SILog, map by map: the root of mean(e²) - variance · mean(e)², e the error of the logarithm.
+    """Return the SILog of each map: the root of mean(e²) - variance · mean(e)², e the log error.
 
     Args:
         logs: Predicted logarithms.
-        target: Depths; read where ``valid`` only.
-        valid: Pixels that count. A map without any has 0.
-        variance: 1 makes it blind to scale; 0 makes it the root mean square of e.
+        target: Depths; only those of ``valid`` pixels are read.
+        valid: Pixels that count. The loss of a map without valid pixels is 0.
+        variance: 1 makes the loss scale-invariant; 0 makes it the root mean square of e.
     """
     errors = (logs - target.where(valid, torch.ones_like(target)).log()) * valid
     count = valid.sum(-1).clamp(min=1)
     mean = errors.sum(-1) / count
-    # mean(e²) - v mean(e)² = var(e) + (1 - v) mean(e)², which rounding cannot make negative
+    # mean(e²) - v mean(e)² = var(e) + (1 - v) mean(e)², which stays positive despite rounding
     spread = ((errors - mean[:, None]) * valid).square().sum(-1) / count
     squared = spread + (1 - variance) * mean.square()
-    # a straight line below the smallest, where the root's gradient has no end
+    # linear near 0, where the gradient of the root is unbounded
     root = squared.clamp(min=_TINY).sqrt()
     return torch.where(squared > _TINY, root, squared / math.sqrt(_TINY))
 
@@ -140,11 +139,12 @@ def affine_invariant_loss(
     gradient: float = 0.5,
     scales: int = 4,
 ) -> Float[Tensor, " n"]:
-    """MiDaS' loss: blind to scale and shift of either map.
+    """Return MiDaS' loss of each map, invariant to scale and shift of both maps.
 
-    Both maps have their median taken off and are divided by their mean distance from it; then
-    half the mean distance between them counts, and ``gradient`` times the steps of their
-    difference to right and below, on ``scales`` resolutions. A map without valid pixels has 0, a prediction of one value no gradient from its spread.
+    Each map is shifted by its median and divided by its mean distance from the median. The loss is
+    half the mean distance between the maps, plus ``gradient`` times the horizontal and vertical
+    differences of their difference at ``scales`` resolutions. A map without valid pixels has 0; a
+    constant prediction gets no gradient from its spread.
     """
     count = valid.flatten(1).sum(-1)
     difference = (_standardised(predicted, valid) - _standardised(target, valid)) * valid
@@ -162,10 +162,10 @@ def affine_invariant_loss(
 def _standardised(
     maps: Float[Tensor, "n h w"], valid: Bool[Tensor, "n h w"]
 ) -> Float[Tensor, "n h w"]:
-    """Take off the median of the valid pixels, and divide by their mean distance from it."""
+    """Subtract the median of the valid pixels and divide by their mean distance from it."""
     flat, there = maps.flatten(1), valid.flatten(1)
     count = there.sum(-1)
-    # the lower of two medians, as torch has it: invalid pixels sort behind all others
+    # the lower of two medians, as in torch; invalid pixels are sorted to the end
     order = flat.masked_fill(~there, math.inf).argsort(-1)
     middle = order.gather(1, ((count - 1).clamp(min=0) // 2)[:, None])
     shift = flat.gather(1, middle).where(count[:, None] > 0, torch.zeros_like(flat[:, :1]))
@@ -177,7 +177,7 @@ def _standardised(
 def aligned(
     predicted: Float[Tensor, "n p"], target: Float[Tensor, "n p"], valid: Bool[Tensor, "n p"]
 ) -> Float[Tensor, "n p"]:
-    """Scale and shift predictions to the target by least squares over the valid pixels."""
+    """Return predictions, scaled and shifted to the target by least squares over valid pixels."""
     count = valid.sum(-1, keepdim=True).clamp(min=1)
     centre = (predicted * valid).sum(-1, keepdim=True) / count
     goal = (target * valid).sum(-1, keepdim=True) / count
@@ -191,14 +191,14 @@ def aligned(
 def share_within(
     predicted: Float[Tensor, "n p"], target: Float[Tensor, "n p"], valid: Bool[Tensor, "n p"]
 ) -> Float[Tensor, " n"]:
-    """δ1: the share of valid pixels where the larger of both depths is below 1.25 of the other."""
+    """Return δ1: the share of valid pixels where the ratio of larger to smaller depth is < 1.25."""
     safe, goal = predicted.clamp(min=1e-6), target.clamp(min=1e-6)
     close = (torch.maximum(safe / goal, goal / safe) < 1.25) & valid
     return close.sum(-1) / valid.sum(-1).clamp(min=1)
 
 
 class DepthDecoder(nn.Module):
-    """One depth map and one quality for each reference.
+    """Decode one depth map and one quality for each reference.
 
     Raises:
         ModelError: The range is empty or not positive.
@@ -225,11 +225,11 @@ class DepthDecoder(nn.Module):
         self.estimate = QualityHead(config.width)
 
     def read_truth(self, batch: Batch) -> UnitTruth[DepthTruth] | None:
-        """The depth maps that `read_depth` has read; None where no reference asks for one."""
+        """Return the depth maps of `DepthReader`; None if no reference asks for one."""
         return batch.references.truth_of(self.unit, DepthTruth)
 
     def forward(self, references: LatentReferences, features: Features) -> DepthPredictions:
-        """Decode the filled references; memory grows with them, not with padding."""
+        """Decode the filled references; padding takes no memory."""
         refined = self.trunk(references, features.maps.cells, features.proposals)
         state = self.norm(refined.states[-1])
         filled = references.filled
@@ -240,7 +240,7 @@ class DepthDecoder(nn.Module):
         return DepthPredictions(logs, index, self.estimate(state, ()))
 
     def _merged(self, maps: PixelFeatures) -> Float[Tensor, "b p h w"]:
-        """Pixels, which know edges, with cells, which know the whole."""
+        """Add the enlarged cells, which carry context, to the pixels, which carry edges."""
         coarse = functional.interpolate(
             self.cells(maps.cells), size=maps.pixels.shape[-2:], mode="bilinear"
         )
@@ -262,7 +262,7 @@ class DepthDecoder(nn.Module):
         filled: Bool[Tensor, "b q"],
         members: Int[Tensor, "g most"],
     ) -> Float[Tensor, "g most most"]:
-        """Nothing: the depth of an image is one, and no pairing is better than another."""
+        """Return zeros: all references of an image have the same depth map."""
         del truth, filled
         most = members.shape[1]
         return decoded.logs.new_zeros(len(members), most, most)
@@ -270,12 +270,12 @@ class DepthDecoder(nn.Module):
     def losses(
         self, decoded: DepthPredictions, truth: DepthTruth, filled: Bool[Tensor, "b q"]
     ) -> UnitLoss:
-        """SILog of metric truth, the affine-invariant loss of relative truth, and quality."""
+        """Compute SILog of metric truth, the affine-invariant loss of relative truth, and quality."""
         tied = tied_zero(self)
         config = self.config
         in_range = (truth.values >= config.nearest) & (truth.values <= config.farthest)
         valid = (truth.values > 0) & (in_range | truth.relative[:, None, None])
-        # one pixel has neither scale nor spread
+        # a single pixel has no spread to normalise by
         known = truth.known & (valid.flatten(1).sum(-1) > 1)
         if not bool(known.any()):
             zero = tied.detach()
@@ -308,7 +308,7 @@ class DepthDecoder(nn.Module):
             goal, there = target[relative].flatten(1), valid[relative].flatten(1)
             close[relative] = share_within(aligned(ordered.flatten(1), goal, there), goal, there)
         parts = {
-            # one mean over all maps, so that a batch's mixture does not change a map's weight
+            # both divide by the weight of all maps: a map counts the same in every mixture
             "silog": (silog * scale[absolute]).sum() / scale.sum().clamp(min=1e-6),
             "affine": (affine * scale[relative]).sum() / scale.sum().clamp(min=1e-6),
             "quality": quality_loss(decoded.quality[filled][known], close, scale),
@@ -322,13 +322,13 @@ class DepthDecoder(nn.Module):
         return UnitLoss(loss + tied, {name: parts[name].detach() for name in _PARTS}, measures)
 
     def _relative(self, logs: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
-        """What relative truth is compared with: it grows with depth."""
+        """Return the negative disparity or the depth, to compare with relative truth."""
         return -(-logs).exp() if self.config.relative_in == "disparity" else logs.exp()
 
     def to_unit(
         self, decoded: DepthPredictions, row: int, position: int, letterbox: Letterbox
     ) -> DepthMap:
-        """The depth map of one reference at the size of its image, known everywhere.
+        """Return the depth map of one reference at the size of its image, without unknown pixels.
 
         Raises:
             GeometryError: A value is not finite.
@@ -341,7 +341,7 @@ class DepthDecoder(nn.Module):
 def depth_at_source(
     logs: Float[Tensor, "h w"], letterbox: Letterbox, *, kind: Literal["metric", "relative"]
 ) -> DepthMap:
-    """A map of logarithms over the canvas as a depth map of the letterbox's image.
+    """Return a map of logarithms over the canvas as a depth map of the source image.
 
     Raises:
         GeometryError: A value is not finite.

@@ -1,14 +1,14 @@
-"""REF-VLM's decoders as its public code runs them: DETR's decoder for boxes, MaskFormer's for masks.
+"""The decoders of REF-VLM's public code: DETR's decoder for boxes, MaskFormer's for masks.
 
-REF-VLM IV-C names DETR and MaskFormer, and its public code takes Hugging Face's modules. Layers are
-post-norm with ReLU; queries are the projected hidden states, padded with zeros to a fixed number
-that all see one another, each with a learned position; features have DETR's sine positions. Boxes
-look at all levels of the pyramid as one map, masks at the coarsest. Parameters are named as in
-transformers 5, so that published weights have a place (`deixis.models.published`); the quality
-estimates are ours.
+REF-VLM IV-C names DETR and MaskFormer, and its public code uses Hugging Face's modules. Layers are
+post-norm with ReLU. Queries are the projected hidden states, padded with zeros to a fixed number;
+all of them see one another, and each has a learned position. Features have DETR's sine positions.
+Boxes attend to all levels of the pyramid as one map, masks to the coarsest. Parameters have the names
+of transformers 5, so that published weights load (`deixis.models.published`); the quality estimates
+are added by deixis.
 
-The public code pads each sample's references to one set of queries. Here a turn has a set of its
-own, so that turns of one row do not see one another, and a turn is what it is when asked alone.
+The public code pads each sample's references to one set of queries. Here each turn has its own set:
+turns of one row do not see one another, and a turn gets the same units as when it is asked alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ from deixis.models.vision.pretrained import resample
 
 
 class _Attention(nn.Module):
-    """`Attention` with the names that published weights have."""
+    """`Attention` with the parameter names of published weights."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -80,12 +80,12 @@ class DetrLayer(nn.Module):
         features: Float[Tensor, "b k d"],
         placed: Float[Tensor, "b k d"],
     ) -> Float[Tensor, "b s q d"]:
-        """Refine ``s`` sets of queries an image; ``placed`` are features with their positions."""
+        """Refine ``s`` sets of queries per image; ``placed`` are features with positions added."""
         sets = states.shape[1]
         asked = (states + positions).flatten(0, 1)
         mixed = self.self_attn(asked, asked, states.flatten(0, 1))
         states = self.self_attn_layer_norm(states + self._dropped(mixed).view_as(states))
-        # what a query sees in the image does not depend on other queries
+        # cross-attention does not depend on other queries, so the sets are flattened
         asked = (states + positions).flatten(1, 2)
         seen = self.encoder_attn(asked, placed, features).unflatten(1, (sets, -1))
         states = self.encoder_attn_layer_norm(states + self._dropped(seen))
@@ -136,11 +136,11 @@ class DetrHead(nn.Module):
 
 
 class PyramidMap(nn.Module):
-    """All levels as one map at the finest's resolution, through a linear map (``resize_concat``).
+    """Project all levels to one map at the finest resolution (``resize_concat``).
 
-    Each level is mapped at its own resolution and enlarged after that, which gives the same: both
-    are linear, and a bilinear mean has weights that sum to one. So no map of all channels at the
-    finest resolution is ever made.
+    Each level is projected at its own resolution and enlarged afterwards. The result is the same,
+    since both steps are linear and bilinear weights sum to one, and no map with all channels at the
+    finest resolution is needed.
     """
 
     def __init__(self, widths: Sequence[int], width: int) -> None:
@@ -150,7 +150,7 @@ class PyramidMap(nn.Module):
         self.widths = tuple(widths)
 
     def forward(self, pyramid: Sequence[Float[Tensor, "b _c _h _w"]]) -> Float[Tensor, "b cells d"]:
-        """Map a pyramid given from fine to coarse; cells come row by row."""
+        """Map a pyramid, given from fine to coarse, to cells in row-major order."""
         grid = pyramid[0].shape[-1]
         parts = self.weight.split(self.widths, dim=1)
         mapped = [
@@ -161,14 +161,14 @@ class PyramidMap(nn.Module):
 
 
 class DetrBoxDecoder(BoxUnits):
-    """One box and one quality for each reference, from nothing but the state.
+    """Decode one box and one quality for each reference, without anchors.
 
     Args:
-        config: Its shape, of the design ``detr``.
+        config: Shape of the decoder, of the design ``detr``.
         language_width: Channels of hidden states.
         pyramid: Channels of each level of the pyramid, fine to coarse.
         scored: Whether qualities are estimated.
-        weights: Of the losses.
+        weights: Weights of the losses.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class DetrBoxDecoder(BoxUnits):
         self.quality = QualityHead(config.width) if scored else None
 
     def forward(self, references: LatentReferences, features: Features) -> BoxPredictions:
-        """Decode every reference; padding gets boxes that nobody reads.
+        """Decode every reference; boxes of padding are undefined.
 
         Raises:
             ModelError: A turn has more references than there are queries.
@@ -208,24 +208,24 @@ class DetrBoxDecoder(BoxUnits):
     def refine(
         self, references: LatentReferences, sets: QuerySets, features: Features
     ) -> Float[Tensor, "b s q d"]:
-        """Decoded states of all queries, padding too."""
+        """Return the decoded states of all queries, padding included."""
         queries = sets.line_up(self.in_proj_queries(references.states))
         seen = self.in_proj_visual_feats(features.pyramid)
         return self.decoder(queries, self.query_position_embeddings.weight, seen)
 
 
 class DetrMaskDecoder(MaskUnits):
-    """One mask and one quality for each reference, as MaskFormer cuts them.
+    """Decode one mask and one quality for each reference, as in MaskFormer.
 
-    References look at the cells of the model's pixel decoder, and masks are the product of their
-    embeddings with its pixels. With MaskFormer's own pixel decoder over the coarsest map, that is
-    REF-VLM's public code.
+    References attend to the cells of the model's pixel decoder; mask logits are the products of
+    their embeddings with its pixels. With MaskFormer's pixel decoder and the coarsest map as cells,
+    this is the decoder of REF-VLM's public code.
 
     Args:
-        config: Its shape, of the design ``detr``.
+        config: Shape of the decoder, of the design ``detr``.
         language_width: Channels of hidden states.
-        pixel_width: Channels of the map that masks are cut from.
-        weights: Of the losses.
+        pixel_width: Channels of the map from which masks are computed.
+        weights: Weights of the losses.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class DetrMaskDecoder(MaskUnits):
         self.quality = QualityHead(width)
 
     def forward(self, references: LatentReferences, features: Features) -> MaskPredictions:
-        """Decode every reference; padding gets masks that nobody reads.
+        """Decode every reference; masks of padding are undefined.
 
         Raises:
             ModelError: A turn has more references than there are queries.
@@ -270,13 +270,14 @@ class DetrMaskDecoder(MaskUnits):
 
 
 class DetrJoints(nn.Module):
-    """A box, joints and their visibility for each decoded reference (REF-VLM, public code).
+    """Decode a box, joints and their visibility for each reference (REF-VLM, public code).
 
-    Each query of the box decoder becomes ``count`` + 1 of its own, the first for the whole body,
-    and all queries of a set see one another.
+    Each query of the box decoder becomes ``count`` + 1 queries, the first for the whole body, and
+    all queries of a set see one another.
 
     Args:
-        config: Its shape, of the design ``detr``; ``num_queries`` are those of the box decoder.
+        config: Shape of the decoder, of the design ``detr``; ``num_queries`` is that of the box
+            decoder.
         pyramid: Channels of each level of the pyramid, fine to coarse.
         count: Joints of a body.
     """
@@ -296,7 +297,7 @@ class DetrJoints(nn.Module):
     def forward(
         self, states: Float[Tensor, "b s q d"], features: Features
     ) -> Float[Tensor, "b s q each d"]:
-        """States of the whole body and of each joint, for all queries of the box decoder."""
+        """Return states of the body and of each joint, for all queries of the box decoder."""
         queries = self.in_proj_queries(states)[:, :, :, None] + self.joints.weight
         seen = self.in_proj_visual_feats(features.pyramid)
         places = self.query_position_embeddings.weight

@@ -1,8 +1,8 @@
-"""Models that others have trained, asked with words or boxes: GroundingDINO and ViTPose.
+"""Pretrained models that take phrases or boxes: GroundingDINO and ViTPose.
 
-They decode no latent reference: a phrase that the language model has written, or a box that was
-decoded, is handed over as it is (u-LLaVA, figure 2, uses a grounding model so; REF-VLM, figure 1a,
-calls it "agent tools"). Nothing is loaded before the first question.
+They do not decode latent references. Their input is a phrase that the language model has written, or
+a decoded box (u-LLaVA, figure 2; REF-VLM, figure 1a, "agent tools"). Weights are loaded at the first
+question.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ _FAULTS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorErr
 
 @dataclass(frozen=True, slots=True)
 class Found(Generic[_U]):
-    """A unit in source pixels, and how sure the model is of it, in [0, 1]."""
+    """A unit in source pixels with its score in [0, 1]."""
 
     unit: _U
     score: float
@@ -35,7 +35,7 @@ class Found(Generic[_U]):
 
 @dataclass
 class GroundingDetector:
-    """Boxes for a phrase, by ``GroundingDinoForObjectDetection`` from a folder.
+    """Detect boxes for a phrase with ``GroundingDinoForObjectDetection`` from a folder.
 
     Args:
         folder: config.json, safetensors, the tokenizer's files and preprocessor_config.json.
@@ -50,28 +50,28 @@ class GroundingDetector:
 
     @property
     def name(self) -> str:
-        """What it is called in records."""
+        """The name of the detector in records."""
         return self.folder.resolve().name
 
     @property
     def decoding(self) -> str:
-        """How boxes are chosen, for the record."""
+        """The settings by which boxes are chosen, for records."""
         return f"boxes with a score of at least {self.threshold}"
 
     @property
     def model(self) -> Any:
-        """The model of transformers; it is read now if it was not.
+        """The transformers model, loaded at the first access.
 
         Raises:
-            CheckpointError: Its files are missing or damaged.
+            CheckpointError: The model's files are missing or damaged.
         """
         return self._open()[0]
 
     @torch.inference_mode()
     def detect(self, image: UInt8[np.ndarray, "h w 3"], phrase: str) -> list[Found[Box]]:
-        """Boxes (xyxy, source pixels) of what a phrase names, the surest first; maybe none.
+        """Return the boxes (xyxy, source pixels) for a phrase, by descending score; may be empty.
 
-        A box's score is that of its best token, as in GroundingDINO's own demonstration.
+        A box's score is that of its best token, as in GroundingDINO's demonstration.
 
         Raises:
             PromptError: The phrase is empty or holds a full stop, which separates phrases.
@@ -124,13 +124,13 @@ class GroundingDetector:
 
 @dataclass
 class PoseEstimator:
-    """Keypoints of bodies in boxes, by ``VitPoseForPoseEstimation`` from a folder.
+    """Estimate keypoints of bodies in boxes with ``VitPoseForPoseEstimation`` from a folder.
 
     Args:
         folder: config.json, safetensors and preprocessor_config.json.
         device: Torch device.
         threshold: Joints below this score are absent.
-        names: Names of the model's keypoints; COCO's for 17 and CrowdPose's for 14 without it.
+        names: Names of the model's keypoints; by default COCO's for 17 and CrowdPose's for 14.
     """
 
     folder: Path
@@ -143,9 +143,9 @@ class PoseEstimator:
     def estimate(
         self, image: UInt8[np.ndarray, "h w 3"], boxes: Sequence[Box]
     ) -> list[Found[Keypoints]]:
-        """The body in each box, in order; a joint outside the image is absent.
+        """Return the body in each box, in order; a joint outside the image is absent.
 
-        A body's score is the mean of its joints', brought into [0, 1].
+        A body's score is the mean of its joints' scores, each clipped to [0, 1].
 
         Raises:
             CheckpointError: The model's files are missing or damaged, or its keypoints have no
@@ -205,20 +205,20 @@ class PoseEstimator:
 
 
 def open_detector(folder: Path, device: str = "cpu") -> GroundingDetector:
-    """A detector whose files are there; they are read at the first question.
+    """Return a detector after checking its files; weights are loaded at the first question.
 
     Raises:
-        CheckpointError: They are not.
+        CheckpointError: Files are missing or damaged.
     """
     _check(folder, "detector")
     return GroundingDetector(folder, device)
 
 
 def open_pose(folder: Path, device: str = "cpu") -> PoseEstimator:
-    """A pose model whose files are there; they are read at the first question.
+    """Return a pose model after checking its files; weights are loaded at the first question.
 
     Raises:
-        CheckpointError: They are not.
+        CheckpointError: Files are missing or damaged.
     """
     _check(folder, "pose model")
     return PoseEstimator(folder, device)
@@ -231,7 +231,7 @@ def _check(folder: Path, what: str) -> None:
 
 
 def _model(loader: Any, folder: Path) -> Any:
-    # whatever it was saved in: pixels and boxes go in as float32
+    # float32 whatever the saved dtype, since pixels and boxes are float32
     model, report = loader.from_pretrained(
         folder,
         dtype=torch.float32,
@@ -246,7 +246,7 @@ def _model(loader: Any, folder: Path) -> Any:
 
 
 def _clipped(x: float, y: float, width: float, height: float, size: ImageSize) -> Box | None:
-    """A box of shares of the image in its pixels; None where none of it lies on the image."""
+    """Convert a box in [0, 1] of the image to clipped pixels; None if it lies outside the image."""
     corners = (
         (x - width / 2) * size.width,
         (y - height / 2) * size.height,

@@ -1,9 +1,9 @@
-"""What every unit decoder is, whatever its unit.
+"""The protocol that every unit decoder satisfies.
 
-A decoder turns latent references into units of one type. It says which unit that is and how many of
-them a turn may ask for, reads its truth from a batch, prices pairs of references and truth, gives its
-losses, estimates its own quality and places units in source pixels. The model, its objectives and
-the predictor know no more of it. `deixis.models.decoders.registry` lists the decoders that there are.
+A decoder turns latent references into units of one type. It names its unit type and the number of
+references that a turn may have, reads its truth from a batch, computes matching costs and losses,
+estimates its own quality and places units in source pixels. The model, its objectives and the
+predictor use nothing else of it. `deixis.models.decoders.registry` lists the decoders.
 """
 
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ from deixis.structures import Unit
 
 @dataclass(frozen=True, slots=True)
 class EncodedImages:
-    """A batch of images as a segmenter encodes them, once however many references follow.
+    """A batch of images that a segmenter has encoded, shared by all references.
 
-    ``embeddings`` are what its mask decoder attends to; ``details`` finer maps, from fine to
-    coarse, for segmenters that have them.
+    Its mask decoder attends to ``embeddings``; ``details`` are finer maps, from fine to coarse, for
+    segmenters that have them.
     """
 
     embeddings: Float[Tensor, "b c h w"]
@@ -37,9 +37,9 @@ class EncodedImages:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """All that decoders may look at; each takes what it needs.
+    """The image features that decoders may use.
 
-    ``pyramid`` are the vision encoder's own maps, from fine to coarse.
+    ``pyramid`` are the maps of the vision encoder, from fine to coarse.
     """
 
     maps: PixelFeatures
@@ -50,7 +50,7 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class UnitLoss:
-    """A decoder's loss, weighted and summed, its parts before weighting, and what was measured.
+    """A decoder's loss (a weighted sum), its parts before weighting, and measures such as IoU.
 
     ``loss`` is tied to every trainable parameter of the decoder (see `tied_zero`).
     """
@@ -62,23 +62,23 @@ class UnitLoss:
 
 @runtime_checkable
 class Decoded(Protocol):
-    """What a decoder gives, whatever else: how sure it is, and where its references attended."""
+    """The predictions of a decoder: at least their quality, and where references attended."""
 
     @property
     def quality(self) -> Float[Tensor, "b q"]:
-        """Logits of the chance that each unit is right; those of padding mean nothing."""
+        """Logits of the probability that each unit is right; undefined for padding."""
 
     @property
     def anchors(self) -> tuple[Anchors, ...]:
-        """Where references attended, step by step; none without anchors."""
+        """Where references attended, step by step; empty without anchors."""
 
 
 @runtime_checkable
 class SeesImages(Protocol):
-    """A decoder that encodes images itself, in a frame of its own."""
+    """A decoder that encodes images itself, in its own frame."""
 
     def see(self, pixels: Float[Tensor, "b 3 side side"]) -> EncodedImages:
-        """Encode images once, however many references follow."""
+        """Encode images once for all references."""
 
 
 D = TypeVar("D", bound=Decoded)
@@ -87,29 +87,29 @@ T = TypeVar("T", bound=Truth)
 
 @runtime_checkable
 class UnitDecoder(Learner, Protocol[D, T]):
-    """References in, units of one type out; a ``torch.nn.Module``.
+    """A ``torch.nn.Module`` that turns latent references into units of one type.
 
-    Truth has one entry for each filled reference, in row-major order; what of it is not known
-    (``known`` is false) takes no part in any loss.
+    Truth has one entry for each filled reference, in row-major order. Entries whose ``known`` is
+    false take no part in any loss.
     """
 
     @property
     def unit(self) -> str:
-        """Name of the unit type, as `deixis.structures.UnitType` or any other."""
+        """Name of the unit type: a value of `deixis.structures.UnitType` or any other name."""
 
     @property
     def capacity(self) -> int | None:
-        """How many references of a turn it takes; None for any number."""
+        """The most references that a turn may have; None for any number."""
 
     @property
     def anchored(self) -> bool:
         """Whether its anchors learn where to attend from every reference, whatever unit it asks for."""
 
     def read_truth(self, batch: Batch, /) -> UnitTruth[T] | None:
-        """What a batch knows of the references that it learns from; None where there are none."""
+        """Return the truth of the references that it learns from; None if the batch has none."""
 
     def __call__(self, references: LatentReferences, features: Features, /) -> D:
-        """Decode every reference; padding gets what nobody reads."""
+        """Decode every reference; predictions for padding are undefined."""
 
     def costs(
         self,
@@ -118,25 +118,25 @@ class UnitDecoder(Learner, Protocol[D, T]):
         filled: Bool[Tensor, "b q"],
         members: Int[Tensor, "g most"],
     ) -> Float[Tensor, "g most most"]:
-        """What it costs if member i of a group takes the truth of member j.
+        """Return the matching costs: entry i, j if member i of a group takes the truth of member j.
 
-        ``members`` are indices of filled references; entries of padding are not read.
+        ``members`` are indices of filled references; costs of padding are not read.
         """
 
     def losses(self, decoded: D, truth: T, filled: Bool[Tensor, "b q"]) -> UnitLoss:
-        """Score what was decoded against truth that is in the references' order."""
+        """Compute the losses of predictions against truth in the order of the references."""
 
     def to_unit(self, decoded: D, row: int, position: int, letterbox: Letterbox) -> Unit:
-        """The unit of one reference in pixels of its source image.
+        """Return the unit of one reference in pixels of its source image.
 
-        ``decoded`` lies on the processor, wherever the decoder computes; inside it, dataclasses,
-        tuples, lists and mappings are followed. ``letterbox`` is the way from the image to the
-        canvas.
+        The tensors of ``decoded`` are on the CPU, wherever the decoder computes; the caller moves
+        those inside dataclasses, tuples, lists and mappings. ``letterbox`` maps the source image to
+        the canvas.
 
         Raises:
-            GeometryError: What was decoded is no sound unit.
+            GeometryError: The prediction is not a valid unit.
         """
 
 
 AnyDecoder = UnitDecoder[Any, Any]
-"""A decoder whose predictions and truth are its own matter."""
+"""A decoder with any types of predictions and truth."""

@@ -1,10 +1,9 @@
-"""Keypoints from latent references (REF-VLM IV-C; its paper names the decoder without describing it).
+"""Keypoints from latent references (REF-VLM IV-C, whose paper names the decoder without details).
 
-A reference becomes a body in three steps: a box, as `BoxDecoder` finds it; one query a joint and
-one for the whole, which attend to the feature map from there; a place and a visibility for each
-joint. REF-VLM's public code decodes in the same steps. What it trains with differs from what its
-names promise: its OKS term is the mean distance of the joints, invisible ones included. Here the
-term is what COCO scores by, and the code's is a preset beside it.
+A reference becomes a body in three steps, as in REF-VLM's public code: a box, as in `BoxDecoder`;
+one query per joint and one for the whole body, which start from the box and attend to the feature
+map; a position and a visibility for each joint. The OKS loss of the public code is the mean distance
+of all joints, invisible ones included. deixis uses COCO's OKS; the preset ``code`` uses the distance.
 """
 
 from collections.abc import Sequence
@@ -44,7 +43,7 @@ COCO_SIGMAS = (
     *(0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072),
     *(0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089),
 )
-"""How far apart annotators are on each of COCO's keypoints, in shares of a body's scale."""
+"""Standard deviation of annotators for each of COCO's keypoints, relative to a body's scale."""
 
 CROWDPOSE_SIGMAS = (
     *(0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107),
@@ -69,19 +68,18 @@ SKELETONS = {
 
 @dataclass(frozen=True, slots=True)
 class KeypointConfig:
-    """Shape of a keypoint decoder, and what it is trained with.
+    """Shape and losses of a keypoint decoder.
 
     ``width`` to ``num_queries``, ``design`` and ``dropout`` are as in `DecoderConfig`;
-    ``joint_layers`` refine the joints of
-    each reference. With ``from_box`` joints lie relative to the reference's box, else anywhere
-    on the canvas. ``levels`` of visibility are COCO's three (absent, occluded, visible) or two
-    (absent, visible). The design ``detr`` has as many layers for joints as for boxes, joints
-    anywhere and two levels.
+    ``joint_layers`` is the number of layers that refine the joints of each reference. With
+    ``from_box``, joints are predicted relative to the reference's box, otherwise in the whole
+    canvas. ``levels`` of visibility are COCO's three (absent, occluded, visible) or two (absent,
+    visible). The design ``detr`` needs as many layers for joints as for boxes, no ``from_box`` and
+    two levels.
 
-    ``loss`` ``paper`` reads the losses as they are named: 1 - OKS, and L1 as a mean over the
-    labelled joints. ``code`` is REF-VLM's public code: the mean distance of all joints, labelled
-    or not, in place of the first, sums over joints in place of means, and references of a group
-    matched by their boxes alone.
+    ``loss`` ``paper`` is 1 - OKS and L1 as a mean over the labelled joints. ``code`` is REF-VLM's
+    public code: the mean distance of all joints, labelled or not, replaces 1 - OKS, sums over
+    joints replace means, and references of a group are matched by their boxes only.
 
     Raises:
         ModelError: Fields do not fit the design.
@@ -110,8 +108,7 @@ class KeypointConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        # the box decoder's shape is checked there
-        trunk = self.trunk
+        trunk = self.trunk  # checks the shape of the box decoder
         fits = (self.joint_layers, self.from_box, self.levels) == (trunk.layers, False, 2)
         if self.design == "detr" and not fits:
             raise ModelError(
@@ -121,7 +118,7 @@ class KeypointConfig:
 
     @property
     def trunk(self) -> DecoderConfig:
-        """The part that finds a reference's box."""
+        """The configuration of the layers that find a reference's box."""
         return DecoderConfig(
             self.width,
             self.heads,
@@ -136,9 +133,9 @@ class KeypointConfig:
 
     @classmethod
     def refvlm(cls, preset: Literal["paper", "code"] = "paper") -> "KeypointConfig":
-        """REF-VLM's shape: 6 layers each, width 256, 8 heads, from nothing but the state.
+        """Return REF-VLM's shape: 6 layers each, width 256, 8 heads, without anchors.
 
-        ``code`` has the layers and the losses of its public code, ``paper`` those of this package.
+        ``code`` has the layers and losses of its public code, ``paper`` those of deixis.
         """
         return cls(
             width=256,
@@ -159,9 +156,10 @@ class KeypointConfig:
 class KeypointPredictions:
     """Bodies of references, in [0, 1] of the canvas.
 
-    ``steps`` are the joints (x, y) after each joint layer, of which the last one counts;
-    ``visibility`` logits of the levels; ``boxes`` (cxcywh) what the joints started from and what
-    became of it. ``quality`` is the logit of the chance that the OKS with the truth is above 0.5.
+    ``steps`` are the joints (x, y) after each joint layer; the last step is the prediction.
+    ``visibility`` are logits of the levels. ``boxes`` (cxcywh) are the box from which the joints
+    start and the final box. ``quality`` is the logit of the probability that the OKS with the truth
+    is above 0.5.
     """
 
     steps: tuple[Float[Tensor, "b q k 2"], ...]
@@ -180,8 +178,8 @@ class KeypointPredictions:
 class KeypointTruth:
     """Truth for each filled reference, in [0, 1] of the canvas.
 
-    ``visibility`` is COCO's (0 absent, 1 occluded, 2 visible); ``areas`` are the areas that OKS
-    scales by, in shares of the canvas: of the mask in COCO. ``boxes`` are cxcywh.
+    ``visibility`` is COCO's (0 absent, 1 occluded, 2 visible). ``areas`` scale the OKS, as shares of
+    the canvas; COCO uses the area of the mask. ``boxes`` are cxcywh.
     """
 
     positions: Float[Tensor, "n k 2"]
@@ -192,7 +190,7 @@ class KeypointTruth:
     weights: Float[Tensor, " n"]
 
     def take(self, order: Int[Tensor, " n"]) -> "KeypointTruth":
-        """The truth that each reference takes; weights stay with the references."""
+        """Reorder the truth; weights stay with the references."""
         return KeypointTruth(
             self.positions[order],
             self.visibility[order],
@@ -210,10 +208,10 @@ def object_keypoint_similarity(
     areas: Float[Tensor, "*#n"],
     sigmas: Float[Tensor, " k"],
 ) -> Float[Tensor, "*#n"]:
-    """OKS as COCO defines it: mean over labelled joints of exp(-d² / (2 s² k²)), s² the area.
+    """Return COCO's OKS: the mean over labelled joints of exp(-d² / (2 s² k²)), s² the area.
 
-    k is twice the joint's sigma. Positions and areas have to be of one frame whose pixels are square; which one is then all
-    the same. A body without labelled joints has 0.
+    k is twice the joint's sigma. Positions and areas may be in any one frame with square pixels.
+    A body without labelled joints has 0.
     """
     distance = (predicted - target).square().sum(-1)
     spread = 2 * areas.clamp(min=1e-9)[..., None] * (2 * sigmas).square()
@@ -222,7 +220,7 @@ def object_keypoint_similarity(
 
 
 class JointLayer(nn.Module):
-    """Joints of one reference see one another, then the feature map, then an MLP (pre-norm)."""
+    """A pre-norm layer: attention between a reference's joints, to the feature map, and an MLP."""
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
@@ -239,7 +237,7 @@ class JointLayer(nn.Module):
         features: Float[Tensor, "b cells d"],
         positions: Float[Tensor, "cells d"],
     ) -> Float[Tensor, "b q k d"]:
-        """Refine joints; references never see one another."""
+        """Refine joints; references do not see one another."""
         batch, count = joints.shape[:2]
         normed = self.self_norm(joints)
         placed = (normed + places).flatten(0, 1)
@@ -255,7 +253,7 @@ class KeypointDecoder(nn.Module):
     """One body and one quality for each reference."""
 
     unit = UnitType.KEYPOINT.value
-    # its anchors learn from references that ask for a body, and from no others
+    # its anchors learn only from references that ask for a body
     anchored = False
 
     def __init__(
@@ -290,20 +288,21 @@ class KeypointDecoder(nn.Module):
         self.visible = nn.Linear(config.width, config.levels)
 
     def start_from_proposals(self) -> None:
-        """Let a fresh decoder give the boxes of proposals as they are."""
+        """Initialise the box heads so that they return the proposed boxes unchanged."""
         for head in (self.box, self.whole):
             nn.init.zeros_(head.last.weight)
             nn.init.zeros_(head.last.bias)
 
     def read_truth(self, batch: Batch) -> UnitTruth[KeypointTruth] | None:
-        """The bodies that `read_keypoints` has read; None where no reference asks for one."""
+        """Return the bodies of `KeypointReader`; None if no reference asks for one."""
         return batch.references.truth_of(self.unit, KeypointTruth)
 
     def forward(self, references: LatentReferences, features: Features) -> KeypointPredictions:
-        """Decode every reference; padding gets bodies that nobody reads.
+        """Decode every reference; bodies of padding are undefined.
 
         Raises:
-            ModelError: Not anchored, and a turn has more references than ``num_queries``.
+            ModelError: The decoder has no anchors and a turn has more references than
+                ``num_queries``.
         """
         if self.config.design == "detr":
             return self._decode_as_detr(references, features)
@@ -382,9 +381,9 @@ class KeypointDecoder(nn.Module):
         filled: Bool[Tensor, "b q"],
         members: Int[Tensor, "g most"],
     ) -> Float[Tensor, "g most most"]:
-        """Box and joint losses of every pair; zero where the truth is not known.
+        """Return box and joint losses of every pair; zero where the truth is not known.
 
-        With the losses of the public code, those of boxes alone.
+        With ``loss`` ``code``, only the losses of boxes.
         """
         index = members.clamp(min=0)
         if self.config.loss == "code":
@@ -420,7 +419,7 @@ class KeypointDecoder(nn.Module):
     def losses(
         self, decoded: KeypointPredictions, truth: KeypointTruth, filled: Bool[Tensor, "b q"]
     ) -> UnitLoss:
-        """Boxes, joints, visibility and quality; weights as in the configuration."""
+        """Compute the losses of boxes, joints, visibility and quality, with the config's weights."""
         tied = tied_zero(self)
         known = truth.known
         if not bool(known.any()):
@@ -477,7 +476,7 @@ class KeypointDecoder(nn.Module):
         return UnitLoss(loss + tied, {name: parts[name].detach() for name in _PARTS}, measures)
 
     def _sigmas(self, device: torch.device) -> Float[Tensor, " k"]:
-        # no buffer, which would take on the precision of the weights
+        # not a buffer, which would be cast to the precision of the weights
         return torch.tensor(self.skeleton.sigmas, dtype=torch.float32, device=device)
 
     def _box_loss(
@@ -487,7 +486,7 @@ class KeypointDecoder(nn.Module):
         target: Float[Tensor, "n 4"],
         scale: Float[Tensor, " n"],
     ) -> Float[Tensor, ""]:
-        """The final box, and by ``auxiliary`` the one that the joints started from."""
+        """Return the loss of the final box plus ``auxiliary`` times that of the first box."""
         each = []
         for boxes in decoded.boxes:
             distance, overlap = box_loss(boxes[here], target)
@@ -498,7 +497,7 @@ class KeypointDecoder(nn.Module):
     def _visibility_loss(
         self, logits: Float[Tensor, "n k levels"], visibility: Int[Tensor, "n k"]
     ) -> Float[Tensor, " n"]:
-        """Focal loss towards the level of each joint; a mean over joints, in ``code`` a sum."""
+        """Return the focal loss of the levels of joints: a mean over joints, a sum for ``code``."""
         level = visibility.long().clamp(max=self.config.levels - 1)
         wanted = functional.one_hot(level, self.config.levels).float()
         each = focal_loss(logits.flatten(0, 1), wanted.flatten(0, 1))
@@ -508,7 +507,7 @@ class KeypointDecoder(nn.Module):
     def to_unit(
         self, decoded: KeypointPredictions, row: int, position: int, letterbox: Letterbox
     ) -> Keypoints:
-        """The body of one reference, in pixels of its image; joints outside it are absent.
+        """Return the body of one reference in pixels of its image; joints outside it are absent.
 
         Raises:
             GeometryError: A position is not finite.
@@ -527,13 +526,13 @@ _PARTS = ("box", "anchor", "visibility", "l1", "similarity", "quality")
 def _mean_distance(
     joints: Float[Tensor, "n k 2"], target: Float[Tensor, "n k 2"], scale: Float[Tensor, " n"]
 ) -> Float[Tensor, ""]:
-    # what the public code returns as its OKS loss; the epsilon keeps the root's gradient finite
+    # the OKS loss of the public code; the epsilon keeps the gradient of the root finite
     distance = (joints - target + 1e-6).square().sum(-1).clamp(min=1e-12).sqrt()
     return weighted_mean(distance.mean(-1), scale)
 
 
 def _with_earlier(steps: list[Tensor], weight: float) -> Float[Tensor, ""]:
-    """The last step's loss and, by ``weight``, the mean of those before."""
+    """Return the last step's loss plus ``weight`` times the mean of the earlier ones."""
     if len(steps) == 1:
         return steps[0]
     return steps[-1] + weight * torch.stack(steps[:-1]).mean()

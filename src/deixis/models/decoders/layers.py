@@ -18,7 +18,7 @@ def attend(
     heads: int,
     allowed: Bool[Tensor, "b 1 q k"] | None = None,
 ) -> Float[Tensor, "b q d"]:
-    """Multi-head attention of states that are projected already, where ``allowed`` or everywhere."""
+    """Multi-head attention of projected states, where ``allowed``; None allows all pairs."""
     query, key, value = (
         states.unflatten(2, (heads, -1)).transpose(1, 2) for states in (queries, keys, values)
     )
@@ -27,7 +27,7 @@ def attend(
 
 
 class Attention(nn.Module):
-    """Multi-head attention; positions are added by the caller, to queries and keys alone."""
+    """Multi-head attention; the caller adds positions to queries and keys."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Attention(nn.Module):
         values: Float[Tensor, "b k d"],
         allowed: Bool[Tensor, "b 1 q k"] | None = None,
     ) -> Float[Tensor, "b q d"]:
-        """Attend from queries to keys where ``allowed``, everywhere without it."""
+        """Attend from queries to keys where ``allowed``; None allows all pairs."""
         projected = (self.query(queries), self.key(keys), self.value(values))
         return self.out(attend(*projected, self.heads, allowed))
 
@@ -68,7 +68,7 @@ class DecoderLayer(nn.Module):
         feature_positions: Float[Tensor, "k d"],
         together: Bool[Tensor, "b 1 q q"],
     ) -> Float[Tensor, "b q d"]:
-        """Refine queries; ``together`` says which references may see one another."""
+        """Refine queries; ``together`` masks the pairs of references that see one another."""
         normed = self.self_norm(queries)
         placed = normed + positions
         queries = queries + self.self_attention(placed, placed, normed, together)
@@ -78,13 +78,13 @@ class DecoderLayer(nn.Module):
 
 
 class Anchor(nn.Module):
-    """One reference, one attention over the feature map, one expected place.
+    """Attention of each reference over the feature map, with its mean position.
 
-    Query and keys are normalised, so that the logits are cosines times a learned temperature:
-    without that, training from scratch is unstable. Where a cell is counts beside what it shows,
-    not within: added to the features, places drown in them (compare Conditional DETR). The attention is supervised towards the
-    target's cells (see `soft_attention_loss`), which is what makes boxes learnable on a small
-    budget.
+    Query and keys are normalised, so that the logits are cosines times a learned temperature;
+    otherwise training from scratch is unstable. Features and positions of cells have separate
+    terms in the logits: positions that are added to features have too little effect (compare
+    Conditional DETR). The attention is supervised by the target's cells (see
+    `soft_attention_loss`), which lets boxes be learned on a small budget.
     """
 
     def __init__(self, width: int) -> None:
@@ -100,7 +100,7 @@ class Anchor(nn.Module):
         features: Float[Tensor, "b cells d"],
         places: Float[Tensor, "*b cells code"],
     ) -> Anchors:
-        """Attend to the cells and return where, on average, that is.
+        """Attend to the cells and return the mean position.
 
         ``places`` are box codes of the cells, or of the instances that they show.
         """
@@ -133,7 +133,7 @@ class MultiLayerPerceptron(nn.Module):
 
 
 class QualityHead(nn.Module):
-    """Estimate the chance that a unit is right, from its state and the votes for its cell."""
+    """Estimate the probability that a unit is right from its state and the votes for its cell."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class QualityHead(nn.Module):
     def forward(
         self, states: Float[Tensor, "b q d"], anchors: tuple[Anchors, ...]
     ) -> Float[Tensor, "b q"]:
-        """Give a logit; nothing flows back into states or anchors."""
+        """Return a logit; states and anchors get no gradient."""
         states = states.detach()
         if anchors:
             votes = anchors[-1].votes.clamp(min=1e-4).log()[..., None]

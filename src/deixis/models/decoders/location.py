@@ -1,7 +1,7 @@
-"""Boxes straight from hidden states, without looking at the image (u-LLaVA 3.2 and 4.1).
+"""Boxes from hidden states alone, without image features (u-LLaVA 3.2 and 4.1).
 
-The hidden state at `<LOC>` passes a projector and a small decoder, both plain MLPs: with a
-language width of 4096, 4096 -> 4096 -> 256 and 256 -> 256 -> 128 -> 4.
+The hidden state at `<LOC>` passes a projector and a small decoder, both MLPs: with a language width
+of 4096, 4096 -> 4096 -> 256 and 256 -> 256 -> 128 -> 4.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from deixis.structures import UnitType
 
 
 class StateProjector(nn.Module):
-    """From hidden states to a decoder's width: linear, ReLU, linear (u-LLaVA 4.1, LISA)."""
+    """Project hidden states to a decoder's width: linear, ReLU, linear (u-LLaVA 4.1, LISA)."""
 
     def __init__(self, language_width: int, width: int) -> None:
         super().__init__()
@@ -38,11 +38,11 @@ class StateProjector(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class LocationConfig:
-    """Shape of a location decoder, and what it is trained with (u-LLaVA, equation 2).
+    """Shape and losses of a location decoder (u-LLaVA, equation 2).
 
-    ``loss`` ``paper`` scores every box by L1 and generalized IoU, and both are means over boxes.
-    ``code`` is what the public code runs: boxes with corners out of order take no part in the
-    second, means are of the boxes of each image, and their sum is divided by all boxes once more.
+    ``loss`` ``paper`` is L1 and generalized IoU, both as means over boxes. ``code`` follows the
+    public code: boxes with swapped corners take no part in the generalized IoU, means are taken
+    over the boxes of each image, and the sum of these means is divided by the number of all boxes.
     """
 
     width: int = 256
@@ -54,9 +54,9 @@ class LocationConfig:
 
 @dataclass(frozen=True, slots=True)
 class LocationPredictions:
-    """Corners (xyxy in [0, 1] of the canvas), as they come: not bounded, not in order.
+    """Predicted corners (xyxy in [0, 1] of the canvas), neither bounded nor ordered.
 
-    ``quality`` is the logit of the chance that the IoU with the truth is above 0.5.
+    ``quality`` is the logit of the probability that the IoU with the truth is above 0.5.
     """
 
     corners: Float[Tensor, "b q 4"]
@@ -65,7 +65,7 @@ class LocationPredictions:
 
     @property
     def boxes(self) -> Float[Tensor, "b q 4"]:
-        """As cxcywh, corners put in order."""
+        """The boxes as cxcywh, with ordered corners."""
         low = torch.minimum(self.corners[..., :2], self.corners[..., 2:])
         high = torch.maximum(self.corners[..., :2], self.corners[..., 2:])
         return torch.cat([(low + high) / 2, high - low], dim=-1)
@@ -80,12 +80,12 @@ class LocationTruth:
     weights: Float[Tensor, " n"]
 
     def take(self, order: Int[Tensor, " n"]) -> "LocationTruth":
-        """The truth that each reference takes; weights stay with the references."""
+        """Reorder the truth; weights stay with the references."""
         return LocationTruth(self.corners[order], self.known[order], self.weights)
 
 
 class LocationDecoder(nn.Module):
-    """One box and one quality for each reference, each from its own state alone."""
+    """Decode one box and one quality for each reference from its state alone."""
 
     unit = UnitType.BOX.value
     capacity = None
@@ -101,7 +101,7 @@ class LocationDecoder(nn.Module):
         self.estimate = QualityHead(config.width)
 
     def read_truth(self, batch: Batch) -> UnitTruth[LocationTruth] | None:
-        """Corners of the references that ask for a box; None where none does."""
+        """Return the corners of references that ask for a box; None if no reference does."""
         given = batch.references
         asked = given.asks_box.nonzero()[:, 0]
         if not len(asked):
@@ -113,7 +113,7 @@ class LocationDecoder(nn.Module):
     def forward(
         self, references: LatentReferences, features: Features | None = None
     ) -> LocationPredictions:
-        """Decode every reference; ``features`` are not looked at."""
+        """Decode every reference; ``features`` are not used."""
         del features
         state = self.projector(references.states)
         corners = self.last(self.second(self.first(state).relu()).relu()).float()
@@ -126,7 +126,7 @@ class LocationDecoder(nn.Module):
         filled: Bool[Tensor, "b q"],
         members: Int[Tensor, "g most"],
     ) -> Float[Tensor, "g most most"]:
-        """L1 and 1 - generalized IoU of every pair; zero where the truth is not known."""
+        """Return L1 and 1 - generalized IoU of every pair; zero where the truth is not known."""
         index = members.clamp(min=0)
         corners = decoded.corners.detach()[filled][index][:, :, None]
         target = truth.corners[index][:, None]
@@ -138,7 +138,7 @@ class LocationDecoder(nn.Module):
     def losses(
         self, decoded: LocationPredictions, truth: LocationTruth, filled: Bool[Tensor, "b q"]
     ) -> UnitLoss:
-        """L1 (sum over the four numbers), 1 - generalized IoU, and quality."""
+        """Compute L1 (sum over the four numbers), 1 - generalized IoU, and quality."""
         tied = tied_zero(self)
         known = truth.known
         if not bool(known.any()):
@@ -173,7 +173,7 @@ class LocationDecoder(nn.Module):
         scale: Float[Tensor, " n"],
         images: Int[Tensor, " n"],
     ) -> Float[Tensor, ""]:
-        """The mean over boxes or, as the public code has it, of means over each image's."""
+        """Return the mean over boxes or, for ``code``, over the means of each image."""
         if self.config.loss == "paper":
             return weighted_mean(values, scale)
         sums = values.new_zeros(int(images.max()) + 1).index_add(0, images, values * scale)
@@ -183,7 +183,7 @@ class LocationDecoder(nn.Module):
     def to_unit(
         self, decoded: LocationPredictions, row: int, position: int, letterbox: Letterbox
     ) -> Box:
-        """The box of one reference, in pixels of its image, corners put in order.
+        """Return the box of one reference in pixels of its source image, with ordered corners.
 
         Raises:
             GeometryError: The box is not finite, is empty or lies outside the image.

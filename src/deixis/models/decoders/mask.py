@@ -1,4 +1,4 @@
-"""Masks from latent references, in the way of MaskFormer (REF-VLM III-D)."""
+"""Masks from latent references, as in MaskFormer (REF-VLM III-D)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ from deixis.models.references import LatentReferences
 from deixis.structures import UnitType
 
 _PIXELS_AT_ONCE = 2**24
-"""The most numbers in one table of logits while masks are matched."""
+"""The most elements of a tensor of logits while masks are matched."""
 
 
 @dataclass(frozen=True, slots=True)
 class MaskPredictions:
     """Mask logits at the resolution of the pixel features.
 
-    ``quality`` is the logit of the chance that the IoU with the truth is above 0.5.
+    ``quality`` is the logit of the probability that the IoU with the truth is above 0.5.
     """
 
     logits: Float[Tensor, "b q h w"]
@@ -40,11 +40,11 @@ class MaskPredictions:
 
 
 class MaskUnits(nn.Module):
-    """What decoders of masks have in common, whatever their layers: all but `forward`.
+    """The methods that all mask decoders share: everything except `forward`.
 
     Args:
-        config: Its shape.
-        weights: Of the losses ``focal``, ``dice`` and ``quality``.
+        config: Shape of the decoder.
+        weights: Weights of the losses ``focal``, ``dice`` and ``quality``.
     """
 
     unit = UnitType.MASK.value
@@ -57,7 +57,7 @@ class MaskUnits(nn.Module):
         self.anchored = config.anchored
 
     def read_truth(self, batch: Batch) -> UnitTruth[PlacedTruth]:
-        """Masks of the references that ask for one, of all of them where it is anchored."""
+        """Return the masks of references that ask for one; of all references if anchored."""
         return read_masks(batch, anchored=self.anchored)
 
     def costs(
@@ -67,10 +67,10 @@ class MaskUnits(nn.Module):
         filled: Bool[Tensor, "b q"],
         members: Int[Tensor, "g most"],
     ) -> Float[Tensor, "g most most"]:
-        """``focal`` · focal + ``dice`` · dice, and the attention's distance (REF-VLM IV-C).
+        """Return ``focal`` · focal + ``dice`` · dice, plus the attention cost (REF-VLM IV-C).
 
-        At the resolution of the logits, to which truth is brought as shares of cells. Few groups at
-        a time: each member has a map of its own.
+        Truth is pooled to the resolution of the logits. Few groups are computed at a time, since
+        every member has its own map.
         """
         index, logits = members.clamp(min=0), decoded.logits.detach()[filled]
         size = (logits.shape[-2], logits.shape[-1])
@@ -97,9 +97,9 @@ class MaskUnits(nn.Module):
     def losses(
         self, decoded: MaskPredictions, truth: PlacedTruth, filled: Bool[Tensor, "b q"]
     ) -> UnitLoss:
-        """Focal and dice loss and quality of known masks, and attention of the anchors.
+        """Compute focal loss, dice loss and quality of known masks, and attention of the anchors.
 
-        Masks are scored at the resolution of the truth (see `mask_losses`).
+        Masks are compared at the resolution of the truth (see `mask_losses`).
         """
         tied = tied_zero(self)
         if not bool(truth.placed.any()):
@@ -120,7 +120,7 @@ class MaskUnits(nn.Module):
     def to_unit(
         self, decoded: MaskPredictions, row: int, position: int, letterbox: Letterbox
     ) -> Mask:
-        """The mask of one reference at the size of its image.
+        """Return the mask of one reference at the size of its source image.
 
         Raises:
             GeometryError: The mask is empty.
@@ -129,12 +129,12 @@ class MaskUnits(nn.Module):
 
 
 class MaskDecoder(MaskUnits):
-    """One mask and one quality for each reference.
+    """Decode one mask and one quality for each reference.
 
-    A mask is the product of the reference's embedding with every pixel's. With proposals, the
-    embedding is a change to what the elected cell proposes, and pixels lose by their
-    distance from its box; anchored without them, by their distance from a learned bell around the
-    anchor. Both keep look-alikes elsewhere out of the mask.
+    Mask logits are the products of the reference's embedding with the features of every pixel. With
+    proposals, the reference changes the embedding that the elected cell proposes, and logits are
+    lowered outside its box. Without proposals, an anchored decoder lowers logits by their distance
+    from the anchor (see `bell_penalty`). Both keep similar instances elsewhere out of the mask.
     """
 
     def __init__(
@@ -153,13 +153,13 @@ class MaskDecoder(MaskUnits):
         self.quality = QualityHead(config.width)
 
     def start_from_proposals(self) -> None:
-        """Let a fresh decoder give proposals as they are."""
+        """Initialise the embedding head so that it returns proposals unchanged."""
         self.bell = None
         nn.init.zeros_(self.embedding.last.weight)
         nn.init.zeros_(self.embedding.last.bias)
 
     def forward(self, references: LatentReferences, features: Features) -> MaskPredictions:
-        """Decode every reference; padding gets masks that nobody reads."""
+        """Decode every reference; masks of padding are undefined."""
         proposals, pixels = features.proposals, features.maps.pixels
         refined = self.trunk(references, features.maps.cells, proposals)
         state = self.norm(refined.states[-1])
@@ -179,9 +179,9 @@ class MaskDecoder(MaskUnits):
 def bell_penalty(
     anchor: Anchors, shape: Float[Tensor, "b q 4"], grid: int
 ) -> Float[Tensor, "b q grid grid"]:
-    """How much a mask logit loses by its distance from an anchor: a bell of a learned shape."""
+    """Return what to subtract from mask logits, by distance from an anchor, with learned spread."""
     centre = anchor.centres + 0.25 * shape[..., :2].tanh()
-    # exp of the negated size: a bell of at least 1/60 and at most about the whole canvas
+    # exp of the negated size: a spread between 1/60 and about the whole canvas
     sharpness = (2.0 + shape[..., 2:].clamp(-3.0, 2.0)).exp()
     place = cell_centres(grid, device=shape.device)
     offset_x = (place[:, 0] - centre[..., 0:1]) * sharpness[..., 0:1]

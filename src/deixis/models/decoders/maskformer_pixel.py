@@ -1,9 +1,8 @@
-"""MaskFormer's pixel decoder as it was published: a plain feature pyramid network.
+"""MaskFormer's published pixel decoder: a feature pyramid network.
 
-MaskFormer 3.3, "pixel-level module"; REF-VLM's mask decoder (IV-C) takes it as it is, 256
-channels throughout. Parameters are named as in transformers' ``MaskFormerPixelDecoder``, so that its
-weights load. `PixelDecoder` beside it needs a fraction of the computation; both give the
-same two maps.
+MaskFormer 3.3, "pixel-level module"; REF-VLM's mask decoder (IV-C) uses it unchanged with 256
+channels. Parameters have the names of transformers' ``MaskFormerPixelDecoder``, so its weights load.
+`PixelDecoder` returns the same two maps for a fraction of the computation.
 """
 
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from deixis.models.decoders.pixel import PixelFeatures
 
 
 class _Merge(nn.Module):
-    """Add a finer map to what has been merged so far, and smooth the sum."""
+    """Add a finer map to the merged map and smooth the sum."""
 
     def __init__(self, width: int, lateral_width: int, groups: int) -> None:
         super().__init__()
@@ -50,7 +49,7 @@ class _Pyramid(nn.Module):
     def forward(
         self, pyramid: Sequence[Float[Tensor, "b _c _h _w"]]
     ) -> list[Float[Tensor, "b c _h _w"]]:
-        """Merge from the coarsest map; results come from fine to coarse."""
+        """Merge from the coarsest map; return the merged maps from fine to coarse."""
         merged = [self.stem(pyramid[-1])]
         for layer, lateral in zip(self.layers, pyramid[-2::-1], strict=True):
             merged.append(layer(merged[-1], lateral))
@@ -58,11 +57,11 @@ class _Pyramid(nn.Module):
 
 
 class MaskFormerPixelDecoder(nn.Module):
-    """Merge a pyramid (fine to coarse) top down; takes what `PixelDecoder` takes.
+    """Merge a pyramid (fine to coarse) top down; the arguments are those of `PixelDecoder`.
 
-    ``cells_from`` ``backbone`` lets references attend to the pyramid's own map at
-    ``cell_level``, which MaskFormer and REF-VLM's public code do with the coarsest; ``merged`` to
-    the merged map of that level. Group normalisation looks at a whole image, never at another.
+    With ``cells_from`` ``backbone``, references attend to the pyramid's map at ``cell_level``, as
+    in MaskFormer and REF-VLM's public code, which use the coarsest; with ``merged``, to the merged
+    map of that level. Group normalisation is computed per image.
 
     Raises:
         ModelError: The cells are finer than the pixels, or the groups do not divide the width.

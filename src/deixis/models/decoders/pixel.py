@@ -12,7 +12,7 @@ from deixis.models.vision.small import ChannelNorm
 
 @dataclass(frozen=True, slots=True)
 class PixelFeatures:
-    """``cells``: the map that references attend to; ``pixels``: the map that masks are cut from."""
+    """``cells``: the map that references attend to; ``pixels``: the map for computing masks."""
 
     cells: Float[Tensor, "b d h w"]
     pixels: Float[Tensor, "b p ph pw"]
@@ -21,8 +21,8 @@ class PixelFeatures:
 class PixelDecoder(nn.Module):
     """Merge a pyramid (fine to coarse) top down.
 
-    ``cell_level`` and ``pixel_level`` index the pyramid: the first gives the cells at
-    ``cell_width`` channels, the second the pixels at ``pixel_width``.
+    ``cell_level`` and ``pixel_level`` index the pyramid's levels for the cells, with ``cell_width``
+    channels, and for the pixels, with ``pixel_width`` channels.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class PixelDecoder(nn.Module):
         super().__init__()
         self.cell_level = cell_level
         self.pixel_level = pixel_level
-        # levels finer than the cells carry detail, not meaning: they get by with fewer channels
+        # levels finer than the cells only add detail, for which fewer channels are enough
         channels = [
             cell_width
             if level >= cell_level

@@ -1,4 +1,4 @@
-"""Truth of boxes and masks, and of where anchors should attend: from either."""
+"""Truth of boxes, of masks, and of the attention of anchors, which either can supervise."""
 
 import math
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from deixis.models.losses.anchors import Anchors, covered_cells
 
 @dataclass(frozen=True, slots=True)
 class PlacedTruth:
-    """Truth for a decoder of boxes or masks, an entry for each of its references.
+    """Truth for a decoder of boxes or masks, with an entry for each of its references.
 
-    ``boxes`` are cxcywh in [0, 1] of the canvas. ``masks`` lie over the canvas; ``slots`` says which
-    of them a reference has, -1 where its mask is not known. ``known`` is whether the decoder's own
-    unit is known, ``placed`` whether a box or a mask is. ``extents`` say where on the canvas the images lie
-    (x1 y1 x2 y2 in [0, 1]).
+    ``boxes`` are cxcywh in [0, 1] of the canvas. ``masks`` cover the canvas; ``slots`` is the index
+    of each reference's mask, -1 if it is not known. ``known`` is true if the decoder's unit is
+    known, ``placed`` if a box or a mask is known. ``extents`` are the boxes of the images on the
+    canvas (x1 y1 x2 y2 in [0, 1]).
     """
 
     boxes: Float[Tensor, "n 4"]
@@ -31,7 +31,7 @@ class PlacedTruth:
     weights: Float[Tensor, " n"]
 
     def take(self, order: Int[Tensor, " n"]) -> "PlacedTruth":
-        """The truth that each reference takes; weights and extents stay with the references."""
+        """Reorder the truth; weights and extents stay with the references."""
         return PlacedTruth(
             self.boxes[order],
             self.masks,
@@ -43,9 +43,9 @@ class PlacedTruth:
         )
 
     def coverage(self, anchors: tuple[Anchors, ...]) -> Float[Tensor, "n cells"] | None:
-        """Where anchors should attend: the share of each cell that the mask, or else the box, covers.
+        """Return the target attention: the share of the mask, or else of the box, in each cell.
 
-        None where nothing is anchored, or there are no references.
+        None without anchors or references.
         """
         if not anchors or not len(self.boxes):
             return None
@@ -62,9 +62,9 @@ class PlacedTruth:
         filled: Bool[Tensor, "b q"],
         members: Int[Tensor, "g most"],
     ) -> Float[Tensor, "g most most"] | float:
-        """How far each member's attention is from the place of each: 0 without anchors.
+        """Return the matching costs of attention for all pairs of a group; 0 without anchors.
 
-        Two references may start from one cell; where they attend still tells them apart.
+        Two references may start from the same cell; their attention still tells them apart.
         """
         coverage = self.coverage(anchors)
         if coverage is None:
@@ -75,13 +75,13 @@ class PlacedTruth:
 
 
 def read_boxes(batch: Batch, *, anchored: bool) -> UnitTruth[PlacedTruth]:
-    """Truth for references that ask for a box; for all of them where anchors learn from each."""
+    """Return truth for references that ask for a box; for all references if ``anchored``."""
     given = batch.references
     return _placed(batch, given.has_box, None if anchored else given.asks_box.nonzero()[:, 0])
 
 
 def read_masks(batch: Batch, *, anchored: bool) -> UnitTruth[PlacedTruth]:
-    """Truth for references that ask for a mask; for all of them where anchors learn from each."""
+    """Return truth for references that ask for a mask; for all references if ``anchored``."""
     given = batch.references
     return _placed(batch, given.has_mask, None if anchored else given.mask_index)
 

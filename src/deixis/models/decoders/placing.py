@@ -1,6 +1,6 @@
-"""From the canvas to source pixels.
+"""Conversion of predictions from the canvas to source pixels.
 
-The canvas is a square that holds the image scaled to fit (`deixis.geometry.Letterbox`); decoders give
+The canvas is a square with the image scaled to fit (`deixis.geometry.Letterbox`); decoders predict
 coordinates in [0, 1] of it.
 """
 
@@ -15,17 +15,17 @@ from deixis.geometry import Box, ImageSize, Letterbox, Mask
 
 
 def points_at_source(points: Float[Tensor, "*n 2"], letterbox: Letterbox) -> Float[Tensor, "*n 2"]:
-    """Points (x, y) in [0, 1] of the canvas, in pixels of the letterbox's image, unclipped."""
+    """Convert points (x, y) in [0, 1] of the canvas to pixels of the source image, unclipped."""
     offset = torch.tensor(letterbox.offset, dtype=torch.float64)
     placed = points.detach().cpu().double() * letterbox.canvas - offset
     return placed / letterbox.scale
 
 
 def box_at_source(box: Float[Tensor, " 4"], letterbox: Letterbox) -> Box:
-    """A box (cxcywh in [0, 1] of the canvas) on the letterbox's image, clipped to it.
+    """Convert a box (cxcywh in [0, 1] of the canvas) to source pixels, clipped to the image.
 
     Raises:
-        GeometryError: It is not finite, is empty or lies outside the image.
+        GeometryError: The box is not finite, is empty or lies outside the image.
     """
     x, y, width, height = (box.detach().cpu().double() * letterbox.canvas).tolist()
     corners = np.array([[x - width / 2, y - height / 2, x + width / 2, y + height / 2]])
@@ -34,7 +34,7 @@ def box_at_source(box: Float[Tensor, " 4"], letterbox: Letterbox) -> Box:
 
 
 def mask_at_source(logits: Float[Tensor, "h w"], letterbox: Letterbox) -> Mask:
-    """A map of logits over the canvas as a mask of the letterbox's image.
+    """Convert a map of logits over the canvas to a mask of the source image.
 
     Raises:
         GeometryError: The mask is empty.
@@ -43,10 +43,10 @@ def mask_at_source(logits: Float[Tensor, "h w"], letterbox: Letterbox) -> Mask:
 
 
 def whole_mask(logits: Float[Tensor, "height width"]) -> Mask:
-    """The pixels whose logit is positive, as a mask.
+    """Return the mask of the pixels with a positive logit.
 
     Raises:
-        GeometryError: None is.
+        GeometryError: No logit is positive.
     """
     mask = Mask(logits.numpy() > 0)
     if mask.is_empty:
@@ -69,12 +69,12 @@ def map_at_source(
 def framed_map_at_source(
     values: Float[Tensor, "h w"], size: ImageSize, *, extent: tuple[float, float]
 ) -> Float[Tensor, "height width"]:
-    """Sample a map over a square frame, which an image fills from the top left.
+    """Sample a map over a square frame, which the image fills from the top left.
 
     Args:
         values: A map over the frame.
         size: Extent of the source image.
-        extent: The share of the frame (of its height, of its width) that the image fills.
+        extent: The shares of the frame's height and width that the image fills.
     """
     height, width = size
     rows = (torch.arange(height) + 0.5) / height * extent[0]
@@ -85,7 +85,7 @@ def framed_map_at_source(
 def _sampled(
     values: Float[Tensor, "h w"], rows: Float[Tensor, " height"], columns: Float[Tensor, " width"]
 ) -> Float[Tensor, "height width"]:
-    # in the [-1, 1] frame of grid_sample
+    # grid_sample takes coordinates in [-1, 1]
     places = torch.stack(torch.meshgrid(rows * 2 - 1, columns * 2 - 1, indexing="ij")[::-1], dim=-1)
     sampled = functional.grid_sample(
         values.detach()[None, None].float().cpu(),

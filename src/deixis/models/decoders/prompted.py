@@ -1,12 +1,12 @@
 """SAM and SAM 2 as mask decoders (u-LLaVA 3.2, after LISA; REF-VLM IV-D, stage 3).
 
-The hidden state at `<SEG>`, or `<REF>`, passes a projector and stands where SAM has the embeddings
-of points and boxes. Images are encoded once, however many references follow; references never
-see one another. The encoder is not trained, the mask decoder is.
+The hidden state at `<SEG>` or `<REF>` passes a projector and replaces SAM's embeddings of points and
+boxes. An image is encoded once for all references; references do not see one another. The mask
+decoder is trained, the image encoder is not.
 
-A segmenter has a frame of its own: SAM scales the longer side to 1024 pixels and pads to the right
-and below, SAM 2 stretches to 1024 x 1024. `ImageFrame` goes there and back, and needs neither
-torchvision nor an image processor.
+A segmenter has its own frame: SAM scales the longer side to 1024 pixels and pads to the right and
+below, SAM 2 stretches to 1024 x 1024. `ImageFrame` converts in both directions without torchvision
+or an image processor.
 """
 
 from collections.abc import Mapping
@@ -44,17 +44,17 @@ SEGMENTER_FITS: Mapping[str, Fit] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class ImageFrame:
-    """How a segmenter sees an image: in a square of ``side`` pixels.
+    """The frame of a segmenter: a square of ``side`` pixels.
 
-    It is filled from the top left ``corner``, the image's shape kept and the rest padded, or by a
-    ``stretch`` of the image.
+    ``fit`` ``corner`` keeps the image's aspect ratio, places it at the top left and pads the rest;
+    ``stretch`` resizes the image to the whole square.
     """
 
     side: int
     fit: Fit
 
     def filled(self, size: ImageSize) -> tuple[int, int]:
-        """Height and width, in the frame's pixels, of what an image of ``size`` fills."""
+        """Return the height and width that an image of ``size`` fills, in pixels of the frame."""
         if self.fit == "stretch":
             return self.side, self.side
         scale = self.side / max(size)
@@ -62,7 +62,7 @@ class ImageFrame:
         return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
     def prepare(self, image: UInt8[Tensor, "h w 3"]) -> Float[Tensor, "3 side side"]:
-        """An RGB image as the segmenter takes it; padding is 0 after normalisation."""
+        """Return the segmenter's input for an RGB image; padding is 0 after normalisation."""
         height, width = self.filled(ImageSize(image.shape[0], image.shape[1]))
         resized = functional.interpolate(
             image.permute(2, 0, 1)[None].float(),
@@ -73,21 +73,23 @@ class ImageFrame:
         )[0]
         mean = torch.tensor(_MEAN, device=image.device)[:, None, None]
         deviation = torch.tensor(_DEVIATION, device=image.device)[:, None, None]
-        # image processors work in whole levels
+        # image processors resize to uint8 before they normalise
         normed = (resized.round().clamp(0, 255) - mean) / deviation
         return functional.pad(normed, (0, self.side - width, 0, self.side - height))
 
     def extent(self, size: ImageSize) -> tuple[float, float]:
-        """The shares of the frame's height and width that an image of ``size`` fills."""
+        """Return the shares of the frame's height and width that an image of ``size`` fills."""
         height, width = self.filled(size)
         return height / self.side, width / self.side
 
     def to_frame(
         self, mask: Mask, cells: int
     ) -> tuple[Bool[Tensor, "cells cells"], Bool[Tensor, "cells cells"]]:
-        """A mask of the source in the frame, at ``cells`` a side, and where the image is.
+        """Resample a source mask to ``cells`` x ``cells`` of the frame.
 
-        A cell takes the source pixel that its centre lies in.
+        Returns:
+            The mask, each cell with the value of the source pixel at its centre, and the cells
+            that lie inside the image.
         """
         height, width = mask.size
         down, across = self.extent(mask.size)
@@ -101,15 +103,16 @@ class ImageFrame:
 
 @dataclass(frozen=True, slots=True)
 class PromptedConfig:
-    """What a prompted decoder is trained with (u-LLaVA, equation 2).
+    """Losses and segmenter of a prompted decoder (u-LLaVA, equation 2).
 
-    ``loss`` ``paper`` has a dice loss smoothed by 1, as this package's others; ``code`` is what
-    u-LLaVA and LISA run: sums divided by 1000 and smoothed by 1e-6, which is a smoothing of
-    0.001. ``at_once`` bounds how many references are decoded together, ``images_at_once`` how many
-    images are encoded together: SAM-H takes gigabytes for one. Neither changes a result.
+    ``loss`` ``paper`` smooths the dice loss by 1, like the other dice losses of deixis; ``code``
+    follows the public code of u-LLaVA and LISA: sums divided by 1000 and smoothed by 1e-6, which
+    equals a smoothing of 0.001. ``at_once`` bounds how many references are decoded together,
+    ``images_at_once`` how many images are encoded together (SAM-H needs gigabytes for one); neither
+    changes a result.
 
-    ``segmenter`` is the configuration of SAM or SAM 2 as ``config.to_dict()`` gives it; a recipe may
-    name a folder instead, whose weights become part of the model.
+    ``segmenter`` is the configuration of SAM or SAM 2, as ``config.to_dict()`` returns it. A recipe
+    may name a folder instead; its weights become part of the model.
 
     Raises:
         ModelError: A bound is below 1.
@@ -130,15 +133,15 @@ class PromptedConfig:
 
     @property
     def smoothing(self) -> float:
-        """What the dice loss adds to intersection and sum, in pixels."""
+        """The number of pixels that the dice loss adds to numerator and denominator."""
         return 1.0 if self.loss == "paper" else 1e-3
 
     @property
     def frame(self) -> ImageFrame:
-        """How the segmenter sees images.
+        """The frame of the segmenter.
 
         Raises:
-            ModelError: ``segmenter`` is no configuration of SAM or SAM 2.
+            ModelError: ``segmenter`` is not a configuration of SAM or SAM 2.
         """
         # transformers takes seconds to import
         from transformers import AutoConfig  # noqa: PLC0415
@@ -157,8 +160,8 @@ class PromptedConfig:
 class PromptedPredictions:
     """Mask logits in the segmenter's frame at a quarter of its resolution, for filled references.
 
-    ``index`` tells which mask a reference has, -1 for padding. ``quality`` is the logit of the
-    chance that the IoU with the truth is above 0.5.
+    ``index`` is the mask of each reference, -1 for padding. ``quality`` is the logit of the
+    probability that the IoU with the truth is above 0.5.
     """
 
     logits: Float[Tensor, "n h w"]
@@ -171,8 +174,8 @@ class PromptedPredictions:
 class PromptedTruth:
     """Truth for each filled reference in the segmenter's frame (see `ImageFrame.to_frame`).
 
-    ``inside`` says where the image is; padding takes no part. The resolution is free; predictions
-    are interpolated to it.
+    ``inside`` is true on the image; padding takes no part in the losses. Truth may have any
+    resolution; predictions are interpolated to it.
     """
 
     masks: Bool[Tensor, "n h w"]
@@ -181,18 +184,18 @@ class PromptedTruth:
     weights: Float[Tensor, " n"]
 
     def take(self, order: Int[Tensor, " n"]) -> "PromptedTruth":
-        """The truth that each reference takes; weights and frames stay with the references."""
+        """Reorder the truth; ``weights`` and ``inside`` stay with the references."""
         return PromptedTruth(self.masks[order], self.inside, self.known[order], self.weights)
 
 
 class PromptedMaskDecoder(nn.Module):
-    """One mask and one quality for each reference, by ``SamModel`` or ``Sam2Model``.
+    """Decode one mask and one quality for each reference with ``SamModel`` or ``Sam2Model``.
 
-    All of the segmenter is frozen but its mask decoder; of that, too, what nothing here learns
-    from: its own estimate of IoU, and what SAM 2 computes once an image.
+    Only the segmenter's mask decoder is trained, without the parts that receive no gradient here:
+    its IoU head, and the layers that SAM 2 runs once per image.
 
     Raises:
-        ModelError: The segmenter is neither of the two.
+        ModelError: The segmenter is neither a ``SamModel`` nor a ``Sam2Model``.
     """
 
     unit = UnitType.MASK.value
@@ -219,16 +222,16 @@ class PromptedMaskDecoder(nn.Module):
         if kind != "sam":
             for name in ("conv_s0", "conv_s1", "pred_obj_score_head"):
                 getattr(segmenter.mask_decoder, name).requires_grad_(False)
-            # or masks that no training has seen would take the place of unsteady ones
+            # otherwise SAM 2 would replace unstable masks by multimask outputs, which are not trained
             segmenter.mask_decoder.dynamic_multimask_via_stability = False
 
     def read_truth(self, batch: Batch) -> UnitTruth[PromptedTruth] | None:
-        """The masks that `read_framed_masks` has read; None where no reference asks for one."""
+        """Return the masks of `FramedMaskReader`; None if no reference asks for one."""
         return batch.references.truth_of(self.unit, PromptedTruth)
 
     @torch.no_grad()
     def see(self, pixels: Float[Tensor, "b 3 side side"]) -> EncodedImages:
-        """Encode images that `ImageFrame.prepare` has made, once for all references."""
+        """Encode images prepared by `ImageFrame.prepare`, once for all references."""
         encoded = [
             self.segmenter.get_image_embeddings(some)
             for some in pixels.to(self.segmenter.dtype).split(self.config.images_at_once)
@@ -239,10 +242,10 @@ class PromptedMaskDecoder(nn.Module):
         return EncodedImages(embeddings, tuple(details))
 
     def forward(self, references: LatentReferences, features: Features) -> PromptedPredictions:
-        """Decode the filled references; memory grows with them, not with padding.
+        """Decode the filled references; padding takes no memory.
 
         Raises:
-            ModelError: The features hold no images that the segmenter has encoded.
+            ModelError: The features have no encoded images.
         """
         images = features.images
         if images is None:
@@ -263,7 +266,7 @@ class PromptedMaskDecoder(nn.Module):
         sure = prompts.new_zeros(filled.shape, dtype=torch.float)
         if ious:
             sure = sure.masked_scatter(filled, torch.cat(ious))
-        # the segmenter's estimate stands where an anchored decoder has the votes for its cell
+        # the segmenter's IoU estimate replaces the votes that an anchored decoder would use
         states = prompts.detach() + self.estimate.sureness(sure[..., None].to(prompts.dtype))
         quality = self.estimate.estimate(states).squeeze(-1).float()
         return PromptedPredictions(logits, index, quality)
@@ -271,7 +274,7 @@ class PromptedMaskDecoder(nn.Module):
     def _masks(
         self, prompts: Float[Tensor, "n d"], rows: Int[Tensor, " n"], images: EncodedImages
     ) -> tuple[Float[Tensor, "n h w"], Float[Tensor, " n"]]:
-        """Masks and the segmenter's own estimates of their IoU; each reference is a row."""
+        """Return a mask and the segmenter's IoU estimate for each reference."""
         embeddings = images.embeddings[rows]
         positions = self.segmenter.get_image_wide_positional_embeddings()
         no_mask = self.segmenter.prompt_encoder.no_mask_embed.weight
@@ -295,7 +298,7 @@ class PromptedMaskDecoder(nn.Module):
         filled: Bool[Tensor, "b q"],
         members: Int[Tensor, "g most"],
     ) -> Float[Tensor, "g most most"]:
-        """Cross-entropy and dice of every pair; zero where the truth is not known."""
+        """Return the cross-entropy and dice of every pair; zero where the truth is not known."""
         del filled
         index = members.clamp(min=0)
         logits = resized(decoded.logits.detach(), truth.masks.shape[-1]).flatten(1)
@@ -347,7 +350,7 @@ class PromptedMaskDecoder(nn.Module):
     def to_unit(
         self, decoded: PromptedPredictions, row: int, position: int, letterbox: Letterbox
     ) -> Mask:
-        """The mask of one reference at the size of its image.
+        """Return the mask of one reference at the size of its source image.
 
         Raises:
             GeometryError: The mask is empty.
@@ -364,7 +367,7 @@ def pixel_losses(
     *,
     smoothing: float = 1.0,
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """Cross-entropy, a mean over the pixels inside, and 1 - (2 Σpg + s) / (Σp + Σg + s)."""
+    """Return the mean cross-entropy and 1 - (2 Σpg + s) / (Σp + Σg + s) over the pixels inside."""
     each = functional.binary_cross_entropy_with_logits(logits, target, reduction="none") * inside
     chance = logits.sigmoid() * inside
     shared = 2 * (chance * target).sum(-1) + smoothing
@@ -373,7 +376,7 @@ def pixel_losses(
 
 
 def resized(logits: Float[Tensor, "n h w"], side: int) -> Float[Tensor, "n side side"]:
-    """Mask logits at another resolution, bilinearly."""
+    """Resize mask logits bilinearly to ``side`` x ``side``."""
     if logits.shape[-1] == side or not len(logits):
         return logits if logits.shape[-1] == side else logits.new_zeros(0, side, side)
     larger = functional.interpolate(logits[:, None], size=(side, side), mode="bilinear")
@@ -384,10 +387,10 @@ def load_segmenter(folder: Path) -> Any:
     """Load a ``SamModel`` or ``Sam2Model`` in float32 from a folder of config.json and safetensors.
 
     Raises:
-        CheckpointError: There are no such files, they are damaged, or they do not fit.
-        ModelError: The folder holds another kind of model.
+        CheckpointError: Files are missing or damaged, or the weights do not fit.
+        ModelError: The model is not SAM or SAM 2.
     """
-    # transformers takes seconds to import, and only this needs its segmenters
+    # transformers takes seconds to import
     from transformers import AutoConfig, Sam2Model, SamModel  # noqa: PLC0415
 
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
@@ -414,14 +417,14 @@ def load_segmenter(folder: Path) -> Any:
 
 
 def build_prompted(config: PromptedConfig, language_width: int) -> PromptedMaskDecoder:
-    """Make a prompted decoder.
+    """Build a prompted decoder.
 
-    The weights of a segmenter that is a folder are loaded; those of one that is a configuration are
-    random until a checkpoint of the whole decoder is loaded.
+    If ``config.segmenter`` is a folder, its weights are loaded; if it is a configuration, weights
+    are random until a checkpoint of the whole decoder is loaded.
 
     Raises:
-        CheckpointError: The folder's files are missing, damaged, or do not fit.
-        ModelError: There is no segmenter, or it is of another kind.
+        CheckpointError: Files are missing or damaged, or the weights do not fit.
+        ModelError: The segmenter is missing, or is not SAM or SAM 2.
     """
     # transformers takes seconds to import
     from transformers import AutoConfig, Sam2Model, SamModel  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Units from single cells: every cell says what box and mask the instance it shows would have."""
+"""Proposals: the box and mask that each cell predicts for the instance it shows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ BELL_STEEPNESS = 4.0
 class Proposals:
     """A box (cxcywh in [0, 1] of the canvas) and a mask embedding for each cell.
 
-    The last number of an embedding is its bias. ``objectness`` is the logit of the IoU that the
-    box is expected to have with the instance that the cell shows, low where it shows none; what such
-    a cell proposes means nothing. ``overlaps`` are the IoUs of the boxes with one another.
+    The last number of an embedding is its bias. ``objectness`` is the logit of the expected IoU of
+    the box with the instance that the cell shows; it is low if the cell shows no instance, and the
+    box and mask are then undefined. ``overlaps`` are the IoUs of all pairs of boxes.
     """
 
     boxes: Float[Tensor, "b cells 4"]
@@ -39,7 +39,7 @@ class Proposals:
         embeddings: Float[Tensor, "b cells _p"],
         objectness: Float[Tensor, "b cells"],
     ) -> "Proposals":
-        """Proposals with the IoU of each box with each other."""
+        """Return proposals with the IoUs of all pairs of boxes."""
         corners = to_corners(boxes.detach())
         low = torch.maximum(corners[:, :, None, :2], corners[:, None, :, :2])
         high = torch.minimum(corners[:, :, None, 2:], corners[:, None, :, 2:])
@@ -52,12 +52,13 @@ class Proposals:
     def elect(
         self, logits: Float[Tensor, "b q cells"]
     ) -> tuple[Int[Tensor, "b q"], Float[Tensor, "b q"]]:
-        """Choose a cell for each reference: the one whose box most of the attention agrees on.
+        """Elect the cell with the most votes for each reference.
 
-        Returns the cells and their votes.
+        A cell's votes are the attention of all cells, each weighted by the IoU of its box with the
+        cell's box. An instance with many cells therefore wins against one cell of another instance.
 
-        A cell's votes are the attention of all cells, each by the IoU of its box with the cell's
-        own, so that an instance of many cells does not lose to one cell of another.
+        Returns:
+            The elected cells and their votes.
         """
         weights = logits.float().softmax(-1)
         votes = weights @ self.overlaps
@@ -66,11 +67,11 @@ class Proposals:
 
     @torch.no_grad()
     def objects(self, count: int, *, overlap: float = 0.6) -> Int[Tensor, "b count"]:
-        """Cells of the ``count`` most likely instances, from left to right.
+        """Return the cells of the ``count`` most likely instances, from left to right.
 
-        Greedily by objectness; boxes that overlap a chosen one by more than ``overlap`` are the
-        same instance seen from another cell. Where an image has fewer, the rest are cells
-        without one, and their objectness says so.
+        Cells are chosen greedily by objectness; boxes that overlap a chosen one with an IoU above
+        ``overlap`` count as the same instance. If an image has fewer instances, the remaining cells
+        show none and have a low objectness.
         """
         left = self.objectness.float().clone()
         chosen = []
@@ -87,18 +88,17 @@ class Proposals:
     def at(
         self, cells: Int[Tensor, "b q"]
     ) -> tuple[Float[Tensor, "b q 4"], Float[Tensor, "b q _p"]]:
-        """Boxes and embeddings of the chosen cells."""
+        """Return the boxes and embeddings of the chosen cells."""
         boxes = self.boxes.gather(1, cells[..., None].expand(-1, -1, 4))
         width = self.embeddings.shape[-1]
         return boxes, self.embeddings.gather(1, cells[..., None].expand(-1, -1, width))
 
 
 class ProposalHead(nn.Module):
-    """Learn units from every annotated instance of every image, asked about or not.
+    """Learn boxes and masks from all annotated instances, whether a question mentions them or not.
 
-    A reference then has to choose a cell only, which takes far fewer questions to learn than
-    boxes and masks do. FCOS and CondInst learn their units in this way; `Anchor` makes the
-    choice.
+    References then only have to choose a cell (see `Anchor`), which takes far fewer questions to
+    learn than boxes and masks. FCOS and CondInst learn boxes and masks in the same way.
     """
 
     def __init__(self, cell_width: int, pixel_width: int) -> None:
@@ -119,7 +119,7 @@ class ProposalHead(nn.Module):
 
 
 def outside_penalty(boxes: Float[Tensor, "*n 4"], grid: int) -> Float[Tensor, "*n grid grid"]:
-    """How much a mask logit loses outside a box (cxcywh): nothing inside, at most 30 far away."""
+    """Return what to subtract from mask logits: 0 inside a box (cxcywh), up to 30 far outside."""
     ticks = (torch.arange(grid, device=boxes.device) + 0.5) / grid
     half = (boxes[..., 2:] / 2).clamp(min=1 / grid)
     over_x = functional.relu((ticks - boxes[..., 0:1]).abs() / half[..., 0:1] - 1)
@@ -133,7 +133,7 @@ def mask_logits(
     pixels: Float[Tensor, "b p h w"],
     boxes: Float[Tensor, "b q 4"] | None = None,
 ) -> Float[Tensor, "b q h w"]:
-    """Product of embeddings (their last number is a bias) and pixels, kept near ``boxes``."""
+    """Multiply embeddings (the last number is a bias) and pixels; lower logits outside ``boxes``."""
     flat = embeddings[..., :-1] @ pixels.flatten(2)
     logits = (flat.float() + embeddings[..., -1:].float()).unflatten(2, pixels.shape[-2:])
     return logits if boxes is None else logits - outside_penalty(boxes, logits.shape[-1])
@@ -146,13 +146,13 @@ def proposal_losses(
     weights: Mapping[str, float],
     extents: Float[Tensor, "b 4"] | None = None,
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-    """Score what cells propose for the instances that they show.
+    """Compute the losses of proposals for the instances that cells show.
 
-    ``extents`` say where on the canvas each row's image lies (x1 y1 x2 y2 in [0, 1]); pixels
-    around it take no part in the losses of masks.
+    ``extents`` are the boxes of the images on the canvas (x1 y1 x2 y2 in [0, 1]); pixels outside
+    take no part in the losses of masks.
 
-    Every cell of an instance learns its box; one of them, not always the same, its mask. An instance
-    weighs as much as the square root of its cells.
+    Every cell of an instance learns its box; one cell, at a position that varies between instances,
+    learns its mask. An instance is weighted by the square root of its number of cells.
     """
     shown = instances.cells >= 0
     owner = instances.cells[shown]
@@ -160,7 +160,7 @@ def proposal_losses(
     scale = counts[owner].float().rsqrt()
     distance, overlap = box_loss(proposals.boxes[shown], instances.boxes[owner])
     loss = weighted_mean(weights["l1"] * distance + weights["giou"] * overlap, scale)
-    # the cells of each instance, in order, start where those of the one before end
+    # cells sorted by instance
     order = owner.argsort(stable=True)
     visible = counts > 0
     share = (torch.arange(len(counts), device=counts.device) % 3).float().add(0.5) / 3

@@ -1,4 +1,4 @@
-"""How units become the truth of decoders of bodies, of depth, and of a segmenter's masks."""
+"""Readers of the truth of keypoint, depth and segmenter decoders from units."""
 
 from dataclasses import dataclass, replace
 
@@ -13,18 +13,18 @@ from deixis.models.decoders.keypoints import KeypointTruth
 from deixis.models.decoders.prompted import ImageFrame, PromptedTruth
 
 BODY_SHARE = 0.53
-"""Area of a body's mask over that of its box, where only the box is known.
+"""Ratio of the areas of a body's mask and box, for bodies without a mask.
 
-What evaluation on key points does for data sets without masks (mmpose, CrowdPose's API).
+Keypoint evaluation of data sets without masks uses it (mmpose, CrowdPose's API).
 """
 
 
 @dataclass(frozen=True, slots=True)
 class KeypointReader:
-    """Bodies, with the keypoints ``names`` in their order.
+    """Read bodies with the keypoints ``names``, in this order.
 
-    Keypoints that a body lacks are absent. Its box and area are those of the reference's other
-    units, else those of the instance that it is, else those of its keypoints.
+    Missing keypoints are absent. Box and area come from the reference's other units, else from the
+    annotated instance with these keypoints, else from the keypoints.
     """
 
     names: tuple[str, ...]
@@ -65,9 +65,9 @@ class KeypointReader:
 
 @dataclass(frozen=True, slots=True)
 class DepthReader:
-    """Depth maps on a ``grid`` x ``grid`` canvas.
+    """Read depth maps on a ``grid`` x ``grid`` canvas.
 
-    A cell has the depth of the source pixel that its centre lies in; padding has none.
+    A cell has the depth of the source pixel at its centre; padding is 0 (unknown).
     """
 
     grid: int
@@ -92,7 +92,7 @@ class DepthReader:
 
 @dataclass(frozen=True, slots=True)
 class FramedMaskReader:
-    """Masks at ``grid`` cells a side of a segmenter's ``frame``."""
+    """Read masks at ``grid`` x ``grid`` cells of a segmenter's ``frame``."""
 
     frame: ImageFrame
     grid: int
@@ -110,7 +110,7 @@ class FramedMaskReader:
 
 
 def _extent(asked: AskedUnits, row: int, body: Keypoints) -> tuple[Float[np.ndarray, " 4"], float]:
-    """Box (xyxy) and area of a body, in source pixels."""
+    """Return box (xyxy) and area of a body, in source pixels."""
     units = asked.references[row]
     box = next((unit for unit in units if isinstance(unit, Box)), None)
     mask = next((unit for unit in units if isinstance(unit, Mask)), None)

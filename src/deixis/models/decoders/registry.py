@@ -1,8 +1,8 @@
-"""Unit decoders by name: what each is configured with, built by, and reads its truth with.
+"""Unit decoders by name, with their configuration class, builder and truth reader.
 
-To add a decoder, for a unit type that deixis knows or for another one: write it in a file of its own, as
-`UnitDecoder` has it, and give `DECODERS` an entry. A unit type without decoder is not an error: a
-model may name any, and its references come back undecoded.
+To add a decoder, for a known or a new unit type, implement `UnitDecoder` in a new file and add an
+entry to `DECODERS`. A unit type without decoder is not an error: its references are returned
+undecoded.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ from deixis.structures import UnitType
 
 @runtime_checkable
 class DecoderFields(Protocol):
-    """A decoder's configuration: any dataclass of plain data."""
+    """A decoder's configuration: a dataclass of plain data."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -37,14 +37,14 @@ C = TypeVar("C")
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The model that a decoder is built into.
+    """The properties of a model that the builders of decoders need.
 
     Args:
         language: Channels of hidden states.
-        pixels: Channels of the map that masks are cut from.
-        pyramid: Channels of the vision encoder's own maps, from fine to coarse.
-        proposals: Whether cells propose boxes and masks, which a fresh decoder starts from.
-        loss_weights: Of the losses that the model's configuration weights.
+        pixels: Channels of the map from which masks are computed.
+        pyramid: Channels of the vision encoder's maps, from fine to coarse.
+        proposals: Whether cells propose boxes and masks, from which a new decoder starts.
+        loss_weights: Loss weights of the model's configuration, by name.
     """
 
     language: int
@@ -56,7 +56,7 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class TruthGrids:
-    """At how many cells a side truth is read: of the map that masks are cut from, and of masks."""
+    """Sides of the grids at which truth is read: of the pixel map, and of mask targets."""
 
     pixels: int
     masks: int
@@ -68,15 +68,15 @@ class DecoderKind(Generic[C]):
 
     Args:
         unit: The unit type that it decodes.
-        config: The class of its configuration.
-        build: Makes it.
-        reader: Gives what reads its truth from the units of a conversation. None for decoders of
-            boxes and masks that read those of `deixis.batch.References`.
-        cell_width: Channels of the map of cells that it attends to; None where it does not.
-        frame: How it sees images, where it encodes them itself.
+        config: Its configuration class.
+        build: Builds the decoder.
+        reader: Builds the reader of its truth. None for decoders that read the boxes or masks of
+            `deixis.batch.References`.
+        cell_width: Returns the channels of the cells that it attends to; None for any number.
+        frame: Returns its frame, for decoders that encode images themselves.
 
     Raises:
-        ModelError: There is no reader, and the unit type is neither box nor mask.
+        ModelError: ``reader`` is None, and the unit type is neither box nor mask.
     """
 
     unit: str
@@ -97,7 +97,7 @@ class DecoderKind(Generic[C]):
 def _started(
     decoder: BoxDecoder | MaskDecoder | KeypointDecoder, around: Surroundings
 ) -> AnyDecoder:
-    """A fresh decoder, which gives proposals as they are where there are any."""
+    """Initialise a new decoder to return proposals unchanged, if the model has proposals."""
     if around.proposals and decoder.config.anchored:
         decoder.start_from_proposals()
     return decoder
@@ -126,7 +126,7 @@ DECODERS: dict[str, DecoderKind[Any]] = {
         UnitType.BOX.value,
         DecoderConfig,
         _boxes,
-        # those of this design look at the pyramid itself
+        # decoders of the design detr attend to the pyramid
         cell_width=lambda config: None if config.design == "detr" else config.width,
     ),
     "mask": DecoderKind(
@@ -146,7 +146,7 @@ DECODERS: dict[str, DecoderKind[Any]] = {
         reader=lambda _, grids: DepthReader(grids.pixels),
         cell_width=lambda config: config.width,
     ),
-    # u-LLaVA's boxes, straight from hidden states
+    # u-LLaVA's boxes from hidden states alone
     "location": DecoderKind(
         UnitType.BOX.value,
         LocationConfig,
@@ -161,14 +161,14 @@ DECODERS: dict[str, DecoderKind[Any]] = {
         frame=lambda config: config.frame,
     ),
 }
-"""Every kind of decoder by the name that a model's ``decoders`` know it by."""
+"""Every kind of decoder, by its name in a model's ``decoders``."""
 
 
 def decoder_kind(name: str) -> DecoderKind[Any]:
-    """The kind of decoder of a name.
+    """Return the kind of decoder with a name.
 
     Raises:
-        ModelError: There is none.
+        ModelError: No decoder has this name.
     """
     if name not in DECODERS:
         raise ModelError(f"unit decoder {name!r}: expected one of {sorted(DECODERS)}")
@@ -176,10 +176,10 @@ def decoder_kind(name: str) -> DecoderKind[Any]:
 
 
 def decoder_config(name: str) -> type:
-    """The class of the configuration of a decoder.
+    """Return the configuration class of a decoder.
 
     Raises:
-        ModelError: There is no decoder of that name.
+        ModelError: No decoder has this name.
     """
     config: type = decoder_kind(name).config
     return config
@@ -187,7 +187,7 @@ def decoder_config(name: str) -> type:
 
 @dataclass(frozen=True, slots=True)
 class NamedDecoder(Generic[C]):
-    """A kind of decoder by name, with its configuration: not built yet."""
+    """The name, kind and configuration of a decoder that is not built yet."""
 
     name: str
     kind: DecoderKind[C]
@@ -198,7 +198,7 @@ class NamedDecoder(Generic[C]):
         """Read a decoder's configuration from plain data.
 
         Raises:
-            ModelError: There is no such decoder, or the configuration has a field that it lacks.
+            ModelError: No decoder has this name, or a field is unknown or invalid.
         """
         kind = decoder_kind(name)
         make: Callable[..., C] = kind.config
@@ -209,23 +209,23 @@ class NamedDecoder(Generic[C]):
 
     @property
     def part(self) -> str:
-        """What the decoder is called as a part of a model."""
+        """The name of the decoder as a part of a model."""
         return f"{self.kind.unit}_decoder"
 
     def build(self, around: Surroundings) -> AnyDecoder:
-        """Make the decoder with random weights.
+        """Build the decoder with random weights.
 
         Raises:
-            ModelError: It does not fit its surroundings, or decodes another unit than its kind.
+            ModelError: The decoder does not fit the model, or its unit type is not that of its kind.
         """
         decoder = self.kind.build(self.config, around)
         if decoder.unit != self.kind.unit:
             raise ModelError(
-                f"decoder {self.name!r}: expected units of type {self.kind.unit}, as DECODERS has "
-                f"it, got {decoder.unit}"
+                f"decoder {self.name!r}: expected units of type {self.kind.unit}, as registered in "
+                f"DECODERS, got {decoder.unit}"
             )
         return decoder
 
     def reader(self, grids: TruthGrids) -> TruthReader | None:
-        """What reads its truth; None where the batch's boxes and masks are it."""
+        """Build the reader of its truth; None if it reads the batch's boxes or masks."""
         return None if self.kind.reader is None else self.kind.reader(self.config, grids)

@@ -1,4 +1,4 @@
-"""What box and mask decoders have in common: references refined over the feature map."""
+"""The layers that refine references over the feature map, shared by several decoders."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,18 +15,17 @@ from deixis.models.positions import box_code, cell_boxes, sine_positions
 from deixis.models.references import LatentReferences
 
 Design = Literal["deixis", "detr"]
-"""Whose layers a decoder has: this package's, or those that REF-VLM's public code runs."""
+"""The layers of a decoder: those of deixis, or DETR's as in REF-VLM's public code."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderConfig:
     """Shape of a decoder of boxes or masks.
 
-    ``design`` is that of this package, or ``detr``: what REF-VLM's public code runs (see
-    `deixis.models.decoders.detr`), which is not anchored and may drop states in training.
-    ``anchored`` turns on the anchor (see `Anchor`) and its loss, weighted by ``anchor_weight``;
-    without it there are ``num_queries`` learned positions, and boxes come from nothing but the
-    decoded state, as in DETR.
+    The design ``detr`` has the layers of REF-VLM's public code (see `deixis.models.decoders.detr`),
+    without anchors and optionally with ``dropout``. ``anchored`` adds the anchor (see `Anchor`) and
+    its loss, weighted by ``anchor_weight``; without it, references have ``num_queries`` learned
+    positions, and boxes are predicted from the decoded state only, as in DETR.
 
     Raises:
         ModelError: Fields do not fit the design.
@@ -47,7 +46,7 @@ class DecoderConfig:
             raise ModelError("a decoder of the design detr: expected anchored false, got true")
         if self.design == "detr" and self.width % 4:
             raise ModelError(
-                f"a decoder of the design detr: expected a width in fours, got {self.width}"
+                f"a decoder of the design detr: expected a width divisible by 4, got {self.width}"
             )
         if self.design == "deixis" and self.dropout:
             raise ModelError(
@@ -56,16 +55,16 @@ class DecoderConfig:
 
     @property
     def capacity(self) -> int | None:
-        """How many references of a turn there are queries for; None where any number is taken."""
+        """The most references that a turn may have; None for any number."""
         return None if self.anchored else self.num_queries
 
     @classmethod
     def refvlm(
         cls, unit: Literal["box", "mask"], preset: Literal["paper", "code"] = "paper"
     ) -> "DecoderConfig":
-        """REF-VLM's shape (public code): 6 layers, width 256, 100 queries for boxes, 30 for masks.
+        """Return REF-VLM's shape (public code): 6 layers, width 256, 100 box or 30 mask queries.
 
-        The paper describes no layer; ``paper`` has those of this package.
+        The paper does not describe the layers; ``paper`` uses those of deixis.
         """
         queries = {"box": 100, "mask": 30}[unit]
         if preset == "code":
@@ -75,20 +74,20 @@ class DecoderConfig:
 
 @dataclass(frozen=True, slots=True)
 class Refined:
-    """References after the input and after each layer, with their anchors where there are any."""
+    """States of references after the input and each layer, with the anchors of anchored decoders."""
 
     states: tuple[Float[Tensor, "b q d"], ...]
     anchors: tuple[Anchors, ...]
 
 
 class ReferenceTrunk(nn.Module):
-    """Latent references in, refined states out, one per layer.
+    """Refine latent references layer by layer.
 
     Without anchors, the n-th reference of a turn has the n-th learned position. ``unit`` is the
     unit type that errors name.
 
     Raises:
-        ModelError: Not anchored, and a turn has more references than ``num_queries``.
+        ModelError: The trunk is not anchored, and a turn has more references than ``num_queries``.
     """
 
     def __init__(self, config: DecoderConfig, language_width: int, unit: str = "any") -> None:
@@ -118,8 +117,8 @@ class ReferenceTrunk(nn.Module):
     ) -> Refined:
         """Refine references over the cells.
 
-        With proposals, a reference takes along what it has elected so far, its place and its
-        looks; without them, the expected place and the mean look of where it attends.
+        An anchored reference is updated with the position and features of the cell that it has
+        elected so far; without proposals, with the means over its attention.
         """
         features = self.feature_norm(cells.flatten(2).transpose(1, 2))
         positions = sine_positions(
@@ -160,7 +159,7 @@ class ReferenceTrunk(nn.Module):
         features: Float[Tensor, "b cells d"],
         proposals: Proposals,
     ) -> Anchors:
-        """Add up the attention of all steps, and look at the cell that it elects."""
+        """Add up the attention of all steps and read the cell that it elects."""
         logits = found.logits + before[-1].logits if before else found.logits
         elected, votes = proposals.elect(logits)
         boxes, _ = proposals.at(elected)
@@ -171,6 +170,6 @@ class ReferenceTrunk(nn.Module):
     def _together(references: LatentReferences) -> Bool[Tensor, "b 1 q q"]:
         same = references.turns[:, :, None] == references.turns[:, None, :]
         seen = same & references.filled[:, None, :]
-        # padding attends to itself: a row of nothing but masked entries would be NaN
+        # padding attends to itself: a fully masked row would be NaN
         alone = torch.eye(same.shape[1], dtype=torch.bool, device=same.device)
         return (seen | alone)[:, None]

@@ -1,14 +1,14 @@
-"""Losses, one file for what each is about.
+"""Losses, one file per subject.
 
 | file | losses of |
 |---|---|
 | `language` | the next token |
-| `boxes`, `masks` | units, pair by pair |
-| `anchors` | where decoders attend |
-| `scoring` | quality estimates; what every decoder's loss is made of |
-| `concepts` | words that cells show |
+| `boxes`, `masks` | pairs of predicted and true units |
+| `anchors` | the attention of anchors |
+| `scoring` | quality estimates; functions that all decoders' losses use |
+| `concepts` | concepts of cells |
 | `contrastive` | regions and their descriptions |
 
-Losses of one decoder alone stand with it in `deixis.models.decoders`; `deixis.models.objectives`
-adds them up.
+Losses of a single decoder are in its file in `deixis.models.decoders`; `deixis.models.objectives`
+adds the losses of all decoders.
 """

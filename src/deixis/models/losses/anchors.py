@@ -1,4 +1,4 @@
-"""Where the anchors of unit decoders should attend, and what they lose."""
+"""Target attention of the anchors of unit decoders, and its loss."""
 
 import math
 from dataclasses import dataclass
@@ -13,10 +13,9 @@ from deixis.models.losses.scoring import weighted_mean
 
 @dataclass(frozen=True, slots=True)
 class Anchors:
-    """Where references attend: logits over cells, the expected centre, and what is seen there.
+    """Attention of references: logits over cells, the mean centre and the mean features.
 
-    ``elected`` is the one cell that a unit starts from, ``votes`` the share of the attention
-    behind it.
+    ``elected`` is the cell from which a unit starts, ``votes`` the share of the attention for it.
     """
 
     logits: Float[Tensor, "b q cells"]
@@ -27,16 +26,16 @@ class Anchors:
 
 
 def box_coverage(boxes: Float[Tensor, "n 4"], cells: int) -> Float[Tensor, "n cells"]:
-    """Where anchors of boxes (cxcywh in [0, 1] of the canvas) should attend: shares that sum to 1.
+    """Return the target attention of boxes (cxcywh in [0, 1] of the canvas): shares that sum to 1.
 
-    A box that lies outside the canvas has shares of 0.
+    A box outside the canvas has shares of 0.
     """
     covered = covered_cells(boxes, math.isqrt(cells))
     return covered / covered.sum(1, keepdim=True).clamp(min=1e-9)
 
 
 def covered_cells(boxes: Float[Tensor, "n 4"], grid: int) -> Float[Tensor, "n cells"]:
-    """How much of each cell boxes (cxcywh in [0, 1] of the canvas) cover, in cells' lengths squared."""
+    """Return the area of each cell that boxes (cxcywh in [0, 1] of the canvas) cover, in cells."""
     edges = torch.arange(grid + 1, device=boxes.device) / grid
     low, high = to_corners(boxes).split(2, dim=1)
     share = (
@@ -51,7 +50,7 @@ def anchor_loss(
     coverage: Float[Tensor, "n cells"] | None,
     scale: Float[Tensor, " n"],
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of every anchor's attention; zero where the decoder has none."""
+    """Return the cross-entropy of every anchor's attention; zero without anchors."""
     if not anchors or coverage is None:
         return scale.sum() * 0
     each = [soft_attention_loss(anchor.logits[filled], coverage) for anchor in anchors]
@@ -63,9 +62,9 @@ def reached(
     filled: Bool[Tensor, "b q"],
     coverage: Float[Tensor, "n cells"] | None,
 ) -> Float[Tensor, " n"]:
-    """1 where the first anchor's elected cell lies on the target, or where there are no anchors.
+    """Return 1 if the first anchor's elected cell lies on the target, else 0; 1 without anchors.
 
-    A unit that starts from the wrong cell has nothing to learn from the right one's truth.
+    A unit that starts from a wrong cell should not learn from the truth of another cell.
     """
     if not anchor or coverage is None:
         return filled.new_ones(int(filled.sum()), dtype=torch.float32)
@@ -76,5 +75,5 @@ def reached(
 def soft_attention_loss(
     logits: Float[Tensor, "n cells"], target: Float[Tensor, "n cells"]
 ) -> Float[Tensor, " n"]:
-    """Cross-entropy between an attention over cells and a target distribution over them."""
+    """Return the cross-entropy of an attention over cells against a target distribution."""
     return -(target * logits.log_softmax(-1)).sum(-1)

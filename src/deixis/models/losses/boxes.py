@@ -1,4 +1,4 @@
-"""Losses over boxes; cxcywh in [0, 1] of the canvas unless said otherwise."""
+"""Losses of boxes; cxcywh in [0, 1] of the canvas unless stated otherwise."""
 
 import torch
 from jaxtyping import Float
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def to_corners(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
-    """Turn cxcywh into xyxy."""
+    """Convert cxcywh to xyxy."""
     centre, extent = boxes[..., :2], boxes[..., 2:]
     return torch.cat([centre - extent / 2, centre + extent / 2], dim=-1)
 

@@ -1,4 +1,4 @@
-"""The loss of the words that cells show."""
+"""The loss of the concept head."""
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -10,14 +10,14 @@ def concept_loss(
     cells: Int[Tensor, "b cells"],
     concepts: Bool[Tensor, "m known"],
 ) -> Float[Tensor, ""]:
-    """Which words hold for what a cell shows: cross-entropy summed over words.
+    """Return the cross-entropy of each cell's concepts, summed over concepts.
 
-    Cells on instances and cells on the ground (-1, where no word holds) weigh alike. The loss gives
-    every cell of every image a target, where a question only speaks of one instance; a vision
-    encoder that starts from nothing learns colours and shapes several times sooner.
+    Cells on instances and cells on the background (-1, where no concept holds) have the same total
+    weight. The loss gives every cell of an image a target, whereas a question concerns single
+    instances; a vision encoder trained from scratch learns colours and shapes several times faster.
     """
     shown = cells >= 0
-    # the last row, which -1 selects, holds no word
+    # index -1 selects the last row, which has no concepts
     held = functional.pad(concepts.float(), (0, 0, 0, 1))[cells]
     entropy = functional.binary_cross_entropy_with_logits(
         logits.float(), held, reduction="none"

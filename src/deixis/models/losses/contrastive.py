@@ -1,10 +1,10 @@
 """Contrastive learning of regions and descriptions (TAMP, appendix F, equations 7 to 9).
 
-Row *i* of one side belongs to row *i* of the other; all other rows are negatives, those of other
-ranks too. A batch of 16,384 has more encoder activations than one device holds, and a similarity
-matrix of 1 GiB: `cached_backward` keeps the activations of one piece of the batch at a time (Gao
-et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021), and
-``rows_at_once`` the similarities of some rows.
+Row *i* of one side is the partner of row *i* of the other; all other rows, also those of other
+ranks, are negatives. The encoder activations of a batch of 16,384 do not fit on one device, and its
+similarity matrix takes 1 GiB. `cached_backward` keeps the activations of one piece of the batch at
+a time (Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021),
+and ``rows_at_once`` limits the similarities in memory.
 """
 
 import math
@@ -23,10 +23,10 @@ Piece = TypeVar("Piece")
 
 
 class SimilarityScale(nn.Module):
-    """What cosines are multiplied with: an inverse temperature that is learned.
+    """A learned inverse temperature, the factor of cosine similarities.
 
-    It begins at 1 / 0.07 (TAMP, appendix F), is learned as its logarithm, and never passes
-    ``most``, as in CLIP.
+    It starts at 1 / 0.07 (TAMP, appendix F), is learned as a logarithm and is clamped to ``most``,
+    as in CLIP.
     """
 
     def __init__(self, initial: float = 1 / 0.07, *, most: float = 100.0) -> None:
@@ -35,9 +35,9 @@ class SimilarityScale(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(initial)))
 
     def forward(self) -> Float[Tensor, ""]:
-        """Give the scale, after bringing the parameter back within its bound."""
+        """Clamp the parameter and return the scale."""
         with torch.no_grad():
-            # the parameter itself, so that it does not wander off where it has no effect
+            # clamp the parameter itself: beyond the bound it would drift without effect
             self.log_scale.clamp_(max=math.log(self.most))
         return self.log_scale.exp()
 
@@ -49,26 +49,26 @@ def contrastive_loss(
     *,
     rows_at_once: int | None = None,
 ) -> Float[Tensor, ""]:
-    """Half the cross-entropy of finding each row's partner, half of finding it the other way.
+    """Return the symmetric contrastive loss: the mean cross-entropy of both directions.
 
-    Under ``torch.distributed``, partners are sought among the rows of all ranks, which may differ
-    in number. The mean of the ranks' losses is then the loss of the whole batch, and the mean of
-    their gradients its gradient, as data parallel training takes it; where ranks have equally many
-    rows, each loss is the mean over its own. Every rank takes part in the same collectives, forward
-    and backward, whatever rows it has.
+    Under ``torch.distributed``, the negatives are the rows of all ranks, which may differ in
+    number. The mean of the ranks' losses is the loss of the whole batch, and the mean of their
+    gradients its gradient, as in data parallel training. If all ranks have the same number of rows,
+    each loss is the mean over the rank's rows. Every rank takes part in the same collectives,
+    forward and backward, even without rows.
 
-    Similarities are computed in float32 at least, under autocast too: a cosine of bfloat16 times a
-    scale of 100 is off by 0.4.
+    Similarities are computed in float32 or higher, also under autocast: a cosine in bfloat16 times
+    a scale of 100 has an error of 0.4.
 
     Args:
-        first: Features of one side, such as regions; their length does not matter.
+        first: Features of one side, such as regions; they are normalised here.
         second: Features of the other side, such as descriptions.
-        scale: What cosines are multiplied with.
-        rows_at_once: Similarities of this many rows are held at a time and computed again for the
+        scale: Factor of the cosine similarities.
+        rows_at_once: Number of rows whose similarities are kept at a time and recomputed for the
             gradient; all rows by default.
 
     Returns:
-        The loss; zero, tied to the features, where no rank has a row.
+        The loss; zero, connected to the features, if no rank has a row.
     """
     with _without_autocast(first.device):
         first, second = (functional.normalize(_exact(side), dim=-1) for side in (first, second))
@@ -82,7 +82,7 @@ def contrastive_loss(
             )
             start, total = sum(counts[: distributed.get_rank()]), sum(counts)
             if learned and not pairs.requires_grad:
-                # a rank without rows may have no graph, and the others wait for its backward pass
+                # a rank without rows may have no graph, but other ranks wait for its backward pass
                 pairs = pairs.detach().requires_grad_()
             first, second = pairs.chunk(2, dim=1)
             firsts, seconds = _gather(pairs, counts).chunk(2, dim=1)
@@ -94,9 +94,10 @@ def contrastive_loss(
 
 
 def mean_over_ranks(values: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    """The mean of the rows of all ranks, in the sense that the ranks' results have it as their mean.
+    """Return this rank's share; averaging over ranks gives the mean of the values of all ranks.
 
-    Ranks may differ in number of rows; zero, tied to the values, where none has any.
+    Ranks may differ in number of values. The result is zero, connected to the values, if no rank
+    has any.
     """
     total, ranks = len(values), 1
     if distributed.is_available() and distributed.is_initialized():
@@ -110,17 +111,17 @@ def cached_backward(
     pieces: Sequence[Sequence[Piece]],
     loss: Callable[..., Float[Tensor, ""]],
 ) -> Float[Tensor, ""]:
-    """Add the gradient of a loss over a whole batch, encoding it piece by piece.
+    """Backpropagate a loss over a whole batch, encoding the batch piece by piece.
 
-    Every piece is encoded twice, first without activations and then, with the same random numbers,
-    with them; gradients are those of the batch in one go. They are added to the parameters'
-    ``grad`` of this rank: under data parallelism, run this within ``no_sync`` and average them
-    afterwards.
+    Every piece is encoded twice with the same random numbers: first without keeping activations,
+    then with them. The gradients equal those of the whole batch at once. They are added to ``grad``
+    of this rank's parameters; with data parallelism, call this within ``no_sync`` and average the
+    gradients afterwards.
 
     Args:
-        encoders: One for each side of the loss.
-        pieces: For each encoder, its side of the batch in pieces.
-        loss: Gives the loss of all rows of all sides; its own parameters get their gradient too.
+        encoders: One encoder for each side of the loss.
+        pieces: The pieces of the batch for each encoder.
+        loss: Returns the loss from the features of all sides; its parameters get gradients too.
 
     Returns:
         The loss, without a graph.
@@ -140,14 +141,14 @@ def cached_backward(
     after = _RandomState()
     for encoder, side, before, features in zip(encoders, pieces, states, sides, strict=True):
         if features.grad is None:
-            # nothing of this side is in the loss
+            # the loss does not depend on this side
             continue
         start = 0
         for piece, state in zip(side, before, strict=True):
             state.restore()
             again = encoder(piece)
             if again.requires_grad:
-                # else the piece is empty, or nothing of this side is learned
+                # false if the piece is empty or the encoder is frozen
                 gradient = features.grad[start : start + len(again)]
                 torch.autograd.backward(again, gradient.to(again.dtype))
             start += len(again)
@@ -156,7 +157,7 @@ def cached_backward(
 
 
 class _RandomState:
-    """Where the random streams of the processor and of all accelerators are now."""
+    """The states of the random generators of the CPU and of all accelerators."""
 
     def __init__(self) -> None:
         self.processor = torch.get_rng_state()
@@ -175,7 +176,7 @@ def _partner_entropy(
     start: int,
     rows_at_once: int | None,
 ) -> Float[Tensor, ""]:
-    """Sum over ``own`` rows of the cross-entropy of finding row ``start + i`` in ``every``."""
+    """Return the summed cross-entropy of own row i against row ``start + i`` of ``every``."""
 
     def entropy(rows: Tensor, partners: Tensor) -> Tensor:
         return functional.cross_entropy(scale * rows @ every.T, partners, reduction="sum")
@@ -202,7 +203,7 @@ def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
 
 
 def _exchange(rows: int, *, learned: bool, device: torch.device) -> tuple[list[int], bool]:
-    """How many rows each rank has, and whether any of them wants a gradient."""
+    """Return the number of rows of each rank, and whether any rank needs a gradient."""
     own = torch.tensor([rows, int(learned)], device=device)
     every = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
     distributed.all_gather(every, own)
@@ -213,7 +214,7 @@ def _exchange(rows: int, *, learned: bool, device: torch.device) -> tuple[list[i
 def _gather(
     features: Float[Tensor, "n width"], counts: Sequence[int]
 ) -> Float[Tensor, "all width"]:
-    """The rows of all ranks, in order of rank; a gradient goes back to the rank it came from."""
+    """Return the rows of all ranks in order of rank; gradients flow back to each row's rank."""
     most = max(counts)
     padded = functional.pad(features, (0, 0, 0, most - len(features)))
     every: Tensor = _Gather.apply(padded)  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -221,7 +222,7 @@ def _gather(
 
 
 class _Gather(torch.autograd.Function):
-    """``all_gather`` with a gradient: each rank gets the sum of what all ranks say of its rows."""
+    """``all_gather`` whose backward pass sums the gradients of all ranks for each rank's rows."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, features: Tensor) -> Tensor:

@@ -17,21 +17,21 @@ def language_loss(
     *,
     tokens_at_once: int = 1024,
 ) -> Float[Tensor, ""]:
-    """Next-token cross-entropy (TAMP 2.2, equation 3; u-LLaVA 3.1, equation 1).
+    """Return the next-token cross-entropy (TAMP 2.2, equation 3; u-LLaVA 3.1, equation 1).
 
-    Logits exist only for tokens whose label is not ignored: most of a sequence that shows an image
-    has none. Where these are more than ``tokens_at_once``, logits are made for that many at a time
-    and again for the gradient: they are the largest tensors of a step by far.
+    Logits are computed only for labels that are not ignored; most tokens of a sequence with an image
+    have no label. For more than ``tokens_at_once`` labels, logits are computed in pieces, and again
+    for the gradient, since they are by far the largest tensors of a step.
 
     Args:
-        head: Hidden states to logits, token by token and without randomness.
+        head: Maps hidden states to logits, token by token and without randomness.
         hidden: Last hidden states; state *i* predicts label *i* + 1.
         labels: Token ids, or `deixis.structures.IGNORE_INDEX`.
-        weights: How much each label counts; all alike by default.
-        tokens_at_once: How many tokens' logits are held at a time.
+        weights: Weights of the labels; equal by default.
+        tokens_at_once: The most tokens whose logits are in memory at a time.
 
     Returns:
-        The weighted mean; zero, tied to ``hidden`` and the head, where no label counts.
+        The weighted mean; zero, connected to ``hidden`` and the head, if no label counts.
     """
 
     def entropy(states: Tensor, wanted: Tensor, scale: Tensor | None) -> Tensor:
@@ -45,7 +45,7 @@ def language_loss(
     states, wanted = hidden[:, :-1][kept], labels[:, 1:][kept]
     scale = None if weights is None else weights[:, 1:][kept]
     if len(states) <= tokens_at_once:
-        # also where nothing is kept: the head takes part all the same
+        # also without labels, so that the head takes part in the backward pass
         total = entropy(states, wanted, scale)
     else:
         total = states.new_zeros((), dtype=torch.promote_types(states.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""Losses over masks, pixel by pixel, at the resolution of their targets."""
+"""Losses of masks, at the resolution of their targets."""
 
 import torch
 from jaxtyping import Bool, Float, Num
@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from deixis.models.positions import cells_of_images
 
 PIXELS_AT_ONCE = 2**20
-"""How many pixels of masks are brought to the size of their targets and scored together."""
+"""The most target pixels of masks that are processed at a time."""
 
 
 def focal_loss(
@@ -20,7 +20,7 @@ def focal_loss(
     alpha: float = 0.25,
     gamma: float = 2.0,
 ) -> Float[Tensor, " n"]:
-    """Sigmoid focal loss, mean over the pixels ``inside``, or over all; 0 where none is inside."""
+    """Return the sigmoid focal loss, a mean over all pixels or those ``inside``; 0 without any."""
     entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     wrong = torch.where(target > 0.5, 1 - logits.sigmoid(), logits.sigmoid())
     balance = torch.where(target > 0.5, alpha, 1 - alpha)
@@ -35,7 +35,7 @@ def dice_loss(
     target: Float[Tensor, "n p"],
     inside: Bool[Tensor, "n p"] | None = None,
 ) -> Float[Tensor, " n"]:
-    """1 - (2 Σpg + 1) / (Σp + Σg + 1), with p the sigmoid of the logits, over pixels ``inside``."""
+    """Return 1 - (2 Σpg + 1) / (Σp + Σg + 1) over pixels ``inside``, p the sigmoid of the logits."""
     probability = logits.sigmoid()
     if inside is not None:
         probability, target = probability * inside, target * inside
@@ -50,10 +50,10 @@ def mask_losses(
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Return focal loss, dice loss and IoU of masks at the resolution of their targets.
 
-    Logits are interpolated to the targets, and only cells of the image count, which lies within
-    ``extents`` (x1 y1 x2 y2 in [0, 1] of the canvas; REF-VLM, public code). Masks are scored a few
-    at a time, and what is computed at the targets' resolution is computed again for gradients, so
-    that memory grows with the logits and not with the targets. No masks give no losses.
+    Logits are interpolated to the targets' resolution, and only pixels inside ``extents`` count
+    (x1 y1 x2 y2 in [0, 1] of the canvas; REF-VLM, public code). Few masks are processed at a time,
+    and values at the targets' resolution are recomputed for gradients, so that memory grows with
+    the logits and not with the targets. Results are empty if there are no masks.
     """
     parts = []
     at_once = max(1, PIXELS_AT_ONCE // (target.shape[1] * target.shape[2]))

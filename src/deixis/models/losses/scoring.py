@@ -1,4 +1,4 @@
-"""What the losses of all unit decoders are made of: a tied zero, a weighted mean, quality."""
+"""Functions for the losses of all unit decoders: tied zero, weighted mean, quality loss."""
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -10,31 +10,31 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 RIGHT = 0.5
-"""A unit whose agreement with the truth (IoU, OKS, δ1) is above this is right."""
+"""A unit is right if its agreement with the truth (IoU, OKS, δ1) is above this value."""
 
 UNIT_WEIGHTS: Mapping[str, float] = MappingProxyType(
     {"l1": 5.0, "giou": 2.0, "focal": 20.0, "dice": 1.0, "quality": 0.25}
 )
-"""Weights of the losses of boxes and masks: REF-VLM's (public code); quality is ours."""
+"""Weights of the losses of boxes and masks, from REF-VLM's public code; deixis adds quality."""
 
 
 @runtime_checkable
 class Learner(Protocol):
-    """A module, as far as its parameters go."""
+    """A module with parameters."""
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:  # noqa: FBT001, FBT002
         """All parameters."""
 
 
 def tied_zero(module: Learner) -> Float[Tensor, ""]:
-    """Give a zero that every trainable parameter of a module takes part in, with a gradient of zero.
+    """Return a zero that depends on every trainable parameter of a module, with zero gradients.
 
-    A decoder that has nothing to learn from in a batch still has to take part in the backward
-    pass, or distributed ranks wait for one another (REF-VLM IV-C, "Latent Embeddings Router",
-    runs it and sets its loss to zero). A product with zero is no such zero: it is NaN where an
-    output or a parameter is not finite, and its gradient carries that on to whatever the decoder
-    has read. This one sums none of each parameter's numbers: it is 0 and its gradient is 0,
-    whatever the numbers are and whatever gradient reaches it, and it touches nothing else.
+    A decoder without truth in a batch still has to take part in the backward pass, otherwise
+    distributed ranks wait for one another (REF-VLM IV-C, "Latent Embeddings Router", runs the
+    decoder and sets its loss to zero). Multiplying an output by zero is not safe: the product is
+    NaN if an output or a parameter is not finite, and so are the gradients of the decoder's inputs.
+    This function sums an empty slice of each parameter: value and gradients are always 0, and the
+    decoder's inputs get no gradient.
     """
     none_of_each = [
         parameter.flatten()[:0].float().sum()
@@ -47,14 +47,14 @@ def tied_zero(module: Learner) -> Float[Tensor, ""]:
 
 
 def weighted_mean(values: Float[Tensor, " n"], scale: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    """Mean with weights; zero where all weights are zero or there is nothing."""
+    """Return the weighted mean; zero if all weights are zero or there are no values."""
     return (values * scale).sum() / scale.sum().clamp(min=1e-6)
 
 
 def quality_loss(
     logits: Float[Tensor, " n"], agreement: Float[Tensor, " n"], scale: Float[Tensor, " n"]
 ) -> Float[Tensor, ""]:
-    """Binary cross-entropy of quality estimates towards whether units were right."""
+    """Return the binary cross-entropy of quality logits; the target is 1 for right units."""
     right = (agreement > RIGHT).float()
     each = functional.binary_cross_entropy_with_logits(logits.float(), right, reduction="none")
     return weighted_mean(each, scale)
