@@ -1,9 +1,9 @@
-"""What a reader of annotations is: records of files to parts, parts of an image to a sample.
+"""The protocol of annotation readers: files to image parts, and the parts of an image to a sample.
 
-Reading is cut in two, so that a file of any size can be read on any number of machines. `parts`
-goes through the files once, knows nothing but which image each record belongs to, and keeps nothing.
-The engine sorts the parts by image. `sample` is pure: it takes the parts of one image and gives what
-is sound, and says of the rest what is wrong with it.
+Reading has two steps, so that files of any size can be read on any number of machines. `parts` reads
+the files once in constant memory and assigns each record to an image. The engine sorts the parts by
+image. `sample` is a pure function of the parts of one image: it returns a sample of the valid records
+and a list of the problems of the others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,15 +48,15 @@ REASONS: dict[str, str] = {
     "decoder_crash": "reading an image ended the process that read it",
     "code_error": "an error that no reader expected; it counts apart",
 }
-"""Why something was quarantined: every code that there is."""
+"""All codes of quarantined records, each with its meaning."""
 
 
 class Part(NamedTuple):
-    """One record of a file, on its way to its image.
+    """One record of a file with the key of its image.
 
-    ``key`` names the image. Parts of an image are sorted by ``kind`` and ``order``, so ``order``
-    must not depend on where in a file a record stands; ``place`` says that, for people. ``payload``
-    is the record as it was written, mostly JSON.
+    The engine sorts the parts of an image by ``kind`` and ``order``, so ``order`` must not depend on
+    the position of the record in its file. ``place`` is that position, for messages. ``payload`` is
+    the record as the file has it, usually JSON.
     """
 
     key: str
@@ -68,7 +68,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RecordProblem:
-    """Something in a record that cannot be used; ``code`` is a key of `REASONS`."""
+    """The reason why a record, or a piece of it, cannot be used; ``code`` is a key of `REASONS`."""
 
     code: str
     detail: str
@@ -77,7 +77,7 @@ class RecordProblem:
 
 @dataclass(frozen=True, slots=True)
 class PassedOver:
-    """A sound record that is of no use here, such as one about no image; it is counted by ``rule``."""
+    """A valid record that is skipped, such as one without an image; counted under ``rule``."""
 
     rule: str
 
@@ -86,7 +86,7 @@ NO_IMAGE = PassedOver("about_no_image")
 
 
 class BadRecord(AnnotationError):  # noqa: N818
-    """Raised inside readers: this record cannot be used, for this reason."""
+    """Raised inside readers for a record that cannot be used; ``code`` is a key of `REASONS`."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"{code}: {detail}")
@@ -94,16 +94,17 @@ class BadRecord(AnnotationError):  # noqa: N818
         self.detail = detail
 
     def problem(self, place: str) -> RecordProblem:
-        """What is wrong with a record that stands somewhere."""
+        """Return this error as the problem of the record at ``place``."""
         return RecordProblem(self.code, self.detail, place)
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What became of the parts of one image.
+    """The result of reading the parts of one image.
 
-    Without a sample the whole image cannot be used. With one, ``faults`` were left out of it, and it
-    is not exhaustive any more. ``notes`` counts what was normalised by a documented rule.
+    ``sample`` is None if the whole image cannot be used. Otherwise it lacks the records of
+    ``problems``, and is not exhaustive if there are any. ``notes`` counts the normalisations by the
+    name of their rule.
     """
 
     sample: Sample | None
@@ -117,21 +118,21 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What its samples are called after; unique in a build."""
+        """Prefix of the sample names; unique in a build."""
 
     @property
     def files(self) -> tuple[str, ...]:
         """The annotation files that `parts` reads, for the manifest."""
 
     def parts(self) -> Iterator[Part | RecordProblem | PassedOver]:
-        """Go through the files once, in their order, in constant memory.
+        """Read the files once, in order, in constant memory.
 
-        A fault is a record that cannot be given to any image. Records of another split than was asked
-        for are not mentioned.
+        Yields a `RecordProblem` for each record that cannot be assigned to an image. Records of
+        other splits are skipped without a count.
 
         Raises:
-            AnnotationError: A file is missing, or damaged in a way that hides where records end.
+            AnnotationError: A file is missing, or so damaged that its records cannot be separated.
         """
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of all parts of one image, sorted; pure, and never raises for bad records."""
+        """Return the sample of one image from all of its parts, sorted; bad records never raise."""

@@ -1,4 +1,4 @@
-"""Sources by name, as the command line and mixtures name them: ``coco:PATH,split=val``."""
+"""The formats, and sources opened from a specification such as ``coco:PATH,split=val``."""
 
 import inspect
 import re
@@ -66,11 +66,11 @@ SIZES = ("declared", "scaled", "file")
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format that can be read: how it is opened, and from what.
+    """An annotation format: the function that opens it, a summary, and the files it was tested on.
 
-    ``tried`` says what the reader was tried on: true files of the data set or a part of them,
-    files that deixis writes, or files written by hand to the published format. ``videos`` says that
-    every sample is of a video.
+    ``tried`` names the test files: original files of the data set or a part of them, files that
+    deixis writes, or files written by hand to the published format. ``videos`` is true if every
+    sample is a video.
     """
 
     open: Callable[..., Source]
@@ -81,11 +81,12 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class OpenedSource:
-    """A source, how it was named, where its image names start, and which way its images stand.
+    """A source with its specification ``spec`` and the folder ``root`` of its image names.
 
-    ``orientation`` is the frame of the annotations; ``sizes`` says what a size means that is not
-    the file's: a mistake (``declared``), that of the copy which was annotated (``scaled``), or
-    nothing (``file``). ``videos`` says that it has videos, and nothing else.
+    ``orientation`` is the frame of the annotations. ``sizes`` decides how to treat an annotated size
+    that differs from the size of the image file: as a mistake (``declared``), as the size of a
+    resized copy that was annotated (``scaled``), or not at all (``file``). ``videos`` is true if
+    every sample is a video.
     """
 
     source: Source
@@ -225,27 +226,27 @@ FORMATS: dict[str, Format] = {
 RULE_OPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "pink": {"visual_genome": {"exhaustive": "true"}}
 }
-"""Options that a rule set gives the sources of a format, by its name, unless they are given otherwise.
+"""Default options by rule set and format; options of the specification override them.
 
-Pink takes the objects of Visual Genome as all there are (section 3.2).
+Pink treats the annotated objects of Visual Genome as exhaustive (section 3.2).
 """
 
 
 def open_source(spec: str, *, rules: str = "deixis") -> OpenedSource:
     """Open ``FORMAT:PATH[,option=value…]``.
 
-    Every format takes ``name`` (what its samples are called after), ``orientation`` (``auto``,
-    ``raw`` or ``upright``) and ``sizes`` (``declared``, ``scaled`` or ``file``); the rest are the
-    format's own. Options that a rule set gives the format (see `RULE_OPTIONS`) become part of the
-    spec, where it does not say otherwise.
+    Every format takes ``name`` (the prefix of the sample names), ``orientation`` (``auto``, ``raw``
+    or ``upright``) and ``sizes`` (``declared``, ``scaled`` or ``file``); the other options depend on
+    the format. Default options of the rule set (see `RULE_OPTIONS`) are added to the specification
+    of the returned source.
 
     Args:
-        spec: As above.
+        spec: The specification.
         rules: The name of the rule set that the samples are for.
 
     Raises:
         RecipeError: The format or an option is unknown, or a value is of the wrong type.
-        AnnotationError: The files are not there.
+        AnnotationError: The files are missing.
     """
     form, found, rest = spec.partition(":")
     if not found or form not in FORMATS:
@@ -336,7 +337,7 @@ def _share(spec: str, key: str, value: str) -> float:
 
 
 def refuse_videos(sources: Iterable[OpenedSource], what: str) -> None:
-    """Refuse sources of videos where only images will do; ``what`` wants them.
+    """Raise an error if a source has videos; ``what`` names the user of the sources in the message.
 
     Raises:
         RecipeError: A source has videos.
@@ -347,7 +348,7 @@ def refuse_videos(sources: Iterable[OpenedSource], what: str) -> None:
 
 
 def named_apart(sources: list[OpenedSource]) -> list[OpenedSource]:
-    """Give sources of one name numbers, so that each has its own: ``coco``, ``coco-2``."""
+    """Return the sources with unique names: the second ``coco`` becomes ``coco-2``."""
     seen: dict[str, int] = {}
     made = []
     for one in sources:

@@ -1,1 +1,1 @@
-"""What the readers of several formats share: files, fields, geometry, questions and categories."""
+"""Code shared by the readers of several formats: files, fields, geometry, questions and categories."""

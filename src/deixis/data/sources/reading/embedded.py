@@ -1,4 +1,4 @@
-"""Pictures that an annotation file holds itself, in base64."""
+"""Pictures inside annotation files, in base64."""
 
 import base64
 import binascii
@@ -20,14 +20,14 @@ from deixis.structures import ImageArray
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedImage:
-    """The bytes of a picture, decoded when it is called; ``size`` is the upright one."""
+    """The bytes of a picture, decoded on call; ``size`` is the size of the upright picture."""
 
     data: bytes
     name: str
     size: ImageSize
 
     def __call__(self) -> ImageArray:
-        """The upright picture in RGB.
+        """Return the upright picture in RGB.
 
         Raises:
             ImageError: The picture is damaged.
@@ -41,10 +41,10 @@ class EmbeddedImage:
 
 
 def embedded_image(value: object, name: str) -> EmbeddedImage:
-    """Take a picture out of base64, and look at its header.
+    """Decode a picture from base64 and read its header.
 
     Raises:
-        BadRecord: It is not base64, empty, too large, or no picture of a format that is read.
+        BadRecord: The value is not base64, is empty or too large, or its picture format is unknown.
     """
     data = decoded(value, name, "image_unreadable")
     if not data:
@@ -55,10 +55,10 @@ def embedded_image(value: object, name: str) -> EmbeddedImage:
 
 
 def decoded(value: object, name: str, code: str) -> bytes:
-    """The bytes that a text holds in base64.
+    """Return the bytes of a base64 text.
 
     Raises:
-        BadRecord: It is no such text (``code``).
+        BadRecord: The value is not base64; the error has the given ``code``.
     """
     if not isinstance(value, str):
         raise BadRecord(code, f"{name}: expected base64, got {shown(value)}")

@@ -1,4 +1,4 @@
-"""Fields of foreign records, read with suspicion: what is wrong is named, nothing is guessed."""
+"""Checked reading of record fields: an invalid value raises an error that names it."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -15,29 +15,29 @@ from deixis.geometry.boxes import BoxLayout
 from deixis.geometry.checks import shown
 
 OVERSHOOT_PIXELS, OVERSHOOT_SHARE = 1.0, 0.005
-"""A box may leave its image by one pixel or this share of the side: annotators round. It is clipped."""
+"""A box may exceed its image by one pixel or this share of the side (rounding); it is clipped."""
 
 TEXT_LIMIT = 65_536
 
 CROWDS = ("iscrowd", "isgroupof", "is_group_of", "IsGroupOf", "group_of", "is_crowd")
 DOUBTFUL = ("ignore", "difficult", "isdifficult", "is_difficult")
-"""Flags of annotations, in the spellings that are in use."""
+"""The accepted values of flags."""
 
 
 def record(part: Part) -> Mapping[str, Any]:
-    """The object that a part holds.
+    """Return the JSON object in the payload of a part.
 
     Raises:
-        BadRecord: It is not JSON, or not an object.
+        BadRecord: The payload is not JSON, or not an object.
     """
     return as_object(parse_json(part.payload), "record")
 
 
 def single(parts: Sequence[Part]) -> Part:
-    """The only part of an image.
+    """Return the only part of an image.
 
     Raises:
-        BadRecord: There are several (``duplicate_image``).
+        BadRecord: The image has several parts (``duplicate_image``).
     """
     if len(parts) > 1:
         places = f"{parts[0].place}, {parts[1].place}"
@@ -46,21 +46,21 @@ def single(parts: Sequence[Part]) -> Part:
 
 
 def as_object(value: object, name: str) -> Mapping[str, Any]:
-    """A value that has to be an object."""
+    """Return the value, which has to be a JSON object."""
     if not isinstance(value, dict):
         raise BadRecord("bad_record", f"{name}: expected an object, got {shown(value)}")
     return value
 
 
 def as_list(value: object, name: str) -> Sequence[Any]:
-    """A value that has to be a list."""
+    """Return the value, which has to be a list."""
     if not isinstance(value, list):
         raise BadRecord("bad_record", f"{name}: expected a list, got {shown(value)}")
     return value
 
 
 def as_text(value: object, name: str, *, empty: bool = False) -> str:
-    """A value that has to be a text; blanks around it are taken off."""
+    """Return the value, which has to be a text, without surrounding whitespace."""
     if not isinstance(value, str) or isinstance(value, Unparsed):
         raise BadRecord("bad_record", f"{name}: expected a text, got {shown(value)}")
     if not value.isascii():
@@ -81,19 +81,19 @@ def as_text(value: object, name: str, *, empty: bool = False) -> str:
 
 
 def text_field(fields: Mapping[str, Any], name: str, *, empty: bool = False) -> str:
-    """A field that has to be a text."""
+    """Return the text of a required field."""
     return as_text(required(fields, name), name, empty=empty)
 
 
 def required(fields: Mapping[str, Any], name: str) -> Any:
-    """A field that has to be there."""
+    """Return the value of a required field."""
     if name not in fields:
         raise BadRecord("bad_record", f"{name}: missing")
     return fields[name]
 
 
 def as_number(value: object, name: str) -> float:
-    """A value that has to be a finite number; a bool and a numeral in quotes are none."""
+    """Return the value, which has to be a finite number; bools and quoted numbers are refused."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadRecord("bad_number", f"{name}: expected a number, got {shown(value)}")
     # false for NaN too, and for integers that no float can hold
@@ -103,7 +103,7 @@ def as_number(value: object, name: str) -> float:
 
 
 def as_integer(value: object, name: str) -> int:
-    """A value that has to be an integer; ``3.0`` is one."""
+    """Return the value, which has to be an integer; ``3.0`` is accepted."""
     number = as_number(value, name)
     if number != int(number):
         raise BadRecord("bad_number", f"{name}: expected an integer, got {shown(value)}")
@@ -111,10 +111,10 @@ def as_integer(value: object, name: str) -> int:
 
 
 def flagged(fields: Mapping[str, Any], names: Sequence[str]) -> bool:
-    """Whether one of some flags is set: 1 or true; a missing flag, null, 0 and false are not.
+    """Return whether any of the flags is 1 or true; missing, null, 0 and false count as unset.
 
     Raises:
-        BadRecord: A flag is something else.
+        BadRecord: A flag has another value.
     """
     for name in names:
         value = fields.get(name)
@@ -128,19 +128,19 @@ def flagged(fields: Mapping[str, Any], names: Sequence[str]) -> bool:
 
 
 def as_key(value: object, name: str) -> str:
-    """An image or annotation id as text: an integer, or a text that is not empty."""
+    """Return an image or annotation id, an integer or non-empty text, as text."""
     if isinstance(value, str):
         return as_text(value, name)
     return str(as_integer(value, name))
 
 
 def sortable(key: str) -> str:
-    """An id as a text that sorts as the number it is, where it is one."""
+    """Return an id as text; numeric ids are padded so that they sort as numbers."""
     return key.rjust(20, "0") if key.isascii() and key.isdigit() else key
 
 
 def image_size(width: object, height: object) -> ImageSize:
-    """A size of fields that have to be positive integers; in another frame, the frame's size."""
+    """Return the size from two positive integers, or the size of the current frame if it has one."""
     try:
         size = ImageSize(as_integer(height, "height"), as_integer(width, "width"))
         size.check_area()
@@ -152,10 +152,11 @@ def image_size(width: object, height: object) -> ImageSize:
 def read_box(
     values: object, size: ImageSize, notes: dict[str, int], *, layout: BoxLayout = "xywh"
 ) -> Box:
-    """A box in pixels that lies in its image, but for the tolerance, by which it is clipped.
+    """Return a box in pixels; it may exceed the image by a tolerance and is clipped to it.
 
     Raises:
-        BadRecord: It has no extent, lies outside, is not four numbers, or looks like fractions.
+        BadRecord: The box has no extent, lies outside the image, is not four numbers, or looks like
+            fractions.
     """
     numbers = [as_number(value, "box") for value in as_list(values, "box")]
     if len(numbers) != 4:
@@ -188,10 +189,10 @@ def read_box(
 
 
 def inside_box(edges: list[float], size: ImageSize, notes: dict[str, int]) -> Box:
-    """A box in pixels that was written as shares of the sides, so that a tiny one is no mistake.
+    """Return a box in pixels that the file gives as fractions of the sides; it may be tiny.
 
     Raises:
-        BadRecord: It has no extent, or lies outside.
+        BadRecord: The box has no extent, or lies outside the image.
     """
     x1, y1, x2, y2 = edges
     if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1:
@@ -200,10 +201,10 @@ def inside_box(edges: list[float], size: ImageSize, notes: dict[str, int]) -> Bo
 
 
 def read_mask(segmentation: object, size: ImageSize) -> Mask:
-    """A COCO ``segmentation``, checked now and filled when its pixels are asked for.
+    """Return the mask of a COCO ``segmentation``; it is checked now and rasterised on first use.
 
     Raises:
-        BadRecord: It is not sound, or of another size.
+        BadRecord: The segmentation is damaged, or of another size.
     """
     try:
         return CodedMask(segmentation, size)
@@ -212,7 +213,7 @@ def read_mask(segmentation: object, size: ImageSize) -> Mask:
 
 
 def mask_box(mask: Mask) -> Box:
-    """The box around a mask, for sources that have none of their own.
+    """Return the bounding box of a mask, for sources without boxes.
 
     Raises:
         BadRecord: The mask is empty.
@@ -224,14 +225,14 @@ def mask_box(mask: Mask) -> Box:
 
 
 def image_path(folder: Path, name: object, notes: dict[str, int] | None = None) -> Path:
-    """The path of an image whose name an annotation gives; it stays inside the folder.
+    """Return the path of an image from its annotated name; the path stays inside the folder.
 
-    Backslashes between folders, as Windows writes them, are read as slashes unless a file has them
-    in its name; ``notes`` counts them as ``backslashes``. Whether it is there is not asked here.
+    Backslashes between folders, as on Windows, are read as slashes unless a file name has them;
+    ``notes`` counts them as ``backslashes``. The file need not exist.
 
     Raises:
-        BadRecord: The name is absolute, leads out, itself or by a link on the way; or it is empty,
-            or none that a file can have.
+        BadRecord: The name is empty or not a valid file name, is absolute, or leads out of the
+            folder directly or by a link.
     """
     text = as_text(name, "file name")
     pieces = text.replace("\\", "/").split("/")

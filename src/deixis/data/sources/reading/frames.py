@@ -1,8 +1,8 @@
-"""In which frame annotations are read: two facts of an image that a record may get wrong.
+"""The frame in which annotations are read: the size and orientation of their coordinates.
 
-A record says the size of its image, and its geometry lies in a frame. Mostly the size is that of the
-frame, but not always: a tool writes the size of the stored picture and the boxes of the upright one, or
-a resized copy was annotated. The engine, which looks at the picture, says here what to read by.
+The size in a record may differ from the frame of its geometry: some tools write the size of the
+stored picture with boxes of the upright one, or a resized copy was annotated. The engine reads the
+header of the picture and sets the frame here.
 """
 
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from deixis.geometry import ImageSize
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What is known of the frame of an image that is about to be read.
+    """The frame of the image that is read next.
 
-    ``size`` stands in for whatever size its record says; None takes the record's. ``orientation``
-    is that of the frame (``raw`` or ``upright``) where a source declares it, else ``auto``: it
-    decides where a record says no size.
+    ``size`` replaces the size in the record; None keeps it. ``orientation`` is the orientation of the
+    frame (``raw`` or ``upright``) if the source declares it, else ``auto``; it applies to records
+    without a size.
     """
 
     size: ImageSize | None = None
@@ -30,13 +30,13 @@ _current: ContextVar[Frame] = ContextVar("frame", default=Frame())  # noqa: B039
 
 
 def current_frame() -> Frame:
-    """The frame that records are read in now."""
+    """Return the frame in which records are currently read."""
     return _current.get()
 
 
 @contextmanager
 def reading_frame(frame: Frame) -> Iterator[None]:
-    """Read records in a frame for as long as the block lasts."""
+    """Set the frame of records within the ``with`` block."""
     token = _current.set(frame)
     try:
         yield

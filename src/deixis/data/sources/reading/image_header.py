@@ -1,4 +1,4 @@
-"""What a file's header says about its picture: extent and orientation. No pixel is decoded."""
+"""Size and orientation of a picture from its file header; no pixel is decoded."""
 
 import stat
 import struct
@@ -35,23 +35,23 @@ _PARSER_ERRORS = (
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """Extent of the picture as it is stored, and its EXIF orientation (1 where it has none)."""
+    """Size of the picture as stored, and its EXIF orientation (1 if missing)."""
 
     stored: ImageSize
     orientation: int
 
     @property
     def upright(self) -> ImageSize:
-        """Extent of the picture as a viewer shows it."""
+        """Size of the upright picture."""
         return Orient(self.stored, self.orientation).target
 
 
 def read_header(path: Path) -> ImageHeader:
-    """Read the header of an image file, trusting nothing.
+    """Read and check the header of an image file.
 
     Raises:
-        BadRecord: There is no such regular file, it is empty, too large, of several pages, or of none
-            of the formats that are read (`deixis.media.picture_files`).
+        BadRecord: The file is missing, not a regular file, empty, too large, of several pages, or of
+            an unsupported format (`deixis.media.picture_files`).
     """
     try:
         status = path.stat()
