@@ -76,7 +76,7 @@ def read_header_of(file: BufferedReader | BytesIO, name: str) -> ImageHeader:
     """Read the header of a picture in an open file.
 
     Raises:
-        BadRecord: It is too large, of several pages, or of none of the formats.
+        BadRecord: The picture is too large, of several pages, or of an unsupported format.
     """
     kind = picture_kind(file.read(HEAD))
     if kind.refused:
@@ -84,7 +84,7 @@ def read_header_of(file: BufferedReader | BytesIO, name: str) -> ImageHeader:
     file.seek(0)
     try:
         with (
-            # bombs are told by the extent below, junk EXIF by its value
+            # the size check below finds bombs; invalid EXIF shows in its value
             warnings.catch_warnings(action="ignore", category=Warning),
             Image.open(file, formats=kind.formats) as image,
         ):
@@ -92,7 +92,7 @@ def read_header_of(file: BufferedReader | BytesIO, name: str) -> ImageHeader:
             orientation = _orientation(image)
             if is_turned_by_reader(image):
                 pages = num_pictures(image)
-                # its extent is that of the picture as it will be turned
+                # image.size is already that of the upright picture
                 if orientation >= 5:
                     width, height = height, width
             else:
@@ -111,10 +111,10 @@ def read_header_of(file: BufferedReader | BytesIO, name: str) -> ImageHeader:
 
 
 def header_size(path: Path) -> ImageSize:
-    """Extent of an image as a viewer shows it, for annotations that do not say it.
+    """Return the size of the upright image, for annotations without a size.
 
-    Where the source declares the frame of its annotations, or they are read in another one, it is the
-    extent of that frame.
+    If the source declares the frame of its annotations, or they are read in another frame, the size
+    is that of the frame.
 
     Raises:
         BadRecord: As `read_header`.

@@ -1,9 +1,9 @@
-"""The one place that says whether a file lies in its folder, however many links lead to it.
+"""The check that a file lies inside its folder after all links are followed.
 
-Pictures, videos, masks and depth maps of a data set lie in its folder. A link there, the file itself
-or any folder on the way to it, may lead elsewhere in the folder, never out of it: whoever made the
-data set would choose what is read on the machine that builds or trains with it. The folder itself
-may be a link, and the option ``images`` of a source names the folder where pictures lie elsewhere.
+Pictures, videos, masks and depth maps of a data set lie in its folder. The file or a folder on the
+way to it may be a link to another place in the folder, but not out of it: otherwise the author of a
+data set could choose which files of a user's machine are read. The folder itself may be a link. For
+pictures in another folder, the option ``images`` of a source names it.
 """
 
 from functools import lru_cache
@@ -17,10 +17,10 @@ _FOLDERS_KEPT = 2**14
 
 
 def check_inside(path: Path, folder: Path) -> None:
-    """Check that a path lies in a folder once every link is followed.
+    """Check that a path lies in a folder after all links are followed.
 
-    The file need not be there. What is known of folders is kept, so a file costs one call to the
-    system; a folder that is exchanged for a link while the process runs is not noticed.
+    The file need not exist. Results for folders are cached, so a file costs one system call; a
+    folder that a link replaces while the process runs is not noticed.
 
     Raises:
         BadRecord: A link leads out of the folder, or in a circle.
@@ -43,10 +43,10 @@ def _resolves_inside(path: Path, folder: Path) -> bool:
 
 
 def stored_path(name: str, folder: Path) -> Path:
-    """The path of a picture or video that a shard names from a folder.
+    """Return the path of a picture or video from its name in a shard.
 
     Raises:
-        AnnotationError: The name is absolute or leads out of the folder, itself or by a link.
+        AnnotationError: The name is absolute, or leads out of the folder directly or by a link.
     """
     pieces = PurePosixPath(name).parts
     if not pieces or name.startswith("/") or ".." in pieces or "\x00" in name:

@@ -1,8 +1,8 @@
-"""The things of one image while they are read, and what was left out of them.
+"""The instances of one image during reading, and those that were left out.
 
-Every reader whose samples may be exhaustive fills an `Inventory`. It keeps the instances, finds the
-same box given twice, and knows of each loss whether it was of a known class: `Inventory.left_out` is
-what the sample says, and nothing else decides whether anybody counts, denies or finds all.
+Every reader whose samples may be exhaustive fills an `Inventory`. It keeps the instances, merges
+duplicate boxes, and records the class of each instance that was lost. `Inventory.left_out` alone
+decides which classes tasks may count, deny or search for all instances of.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -16,21 +16,21 @@ from deixis.language import is_plural, plural
 from deixis.structures import ANYTHING, ImageSource, Instance, LeftOut, Sample, Video
 
 SAME_EDGE = 0.05
-"""Pixels: edges that differ by less are the same edge, written with other digits."""
+"""Tolerance in pixels: edges that differ by less are equal up to rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Taxonomy:
-    """Which class names may mean the same thing: ``related`` of each name, itself not among them.
+    """Class names that may apply to the same instance: ``related`` maps a name to the others.
 
-    A name is related to all above it, to all below it, and to its other spellings.
+    A name is related to all names above and below it, and to its other spellings.
     """
 
     related: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, parents: Iterable[tuple[str, str]]) -> "Taxonomy":
-        """Take pairs of a class and the name of its group; a group may be a class or may not be.
+        """Return the taxonomy of pairs of a class and its group; a group need not be a class.
 
         >>> Taxonomy.of([("fruit", "none"), ("apple", "fruit")]).related["apple"]
         frozenset({'fruit'})
@@ -57,7 +57,7 @@ class Taxonomy:
         return cls(made)
 
     def broader(self, present: Collection[str]) -> frozenset[str]:
-        """Names that things of the names that are present may bear too."""
+        """Return other names that instances of the present classes may have."""
         found: set[str] = set()
         for name in present if self.related else ():
             found.update(self.related.get(name, ()))
@@ -68,7 +68,7 @@ NO_TAXONOMY = Taxonomy()
 
 
 def _reached(start: str, above: Mapping[str, set[str]]) -> set[str]:
-    """All that is above a name; a circle of groups ends where it began."""
+    """Return all names above a name; a cycle of groups is followed once."""
     found: set[str] = set()
     waiting = [start]
     while waiting:
@@ -81,17 +81,17 @@ def _reached(start: str, above: Mapping[str, set[str]]) -> set[str]:
 
 @lru_cache(maxsize=4096)
 def one_spelling(name: str) -> str:
-    """A class name without what people write now one way, now another: case, blanks, number."""
+    """Return a class name normalised for case, blanks and plural."""
     words = " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
     return words if not words or is_plural(f"the {words}") else plural(words)
 
 
 class Inventory:
-    """The instances of one image, its faults and notes, and what was left out of it.
+    """The instances of one image, its problems and notes, and the classes with lost instances.
 
     Args:
-        claimed: The source annotates everything of its classes. Otherwise anything may be missing,
-            whatever is read.
+        claimed: The source claims to annotate every instance of its classes. Otherwise instances of
+            any class may be missing.
     """
 
     def __init__(self, *, claimed: bool = True) -> None:
@@ -106,10 +106,10 @@ class Inventory:
     def add(self, instance: Instance) -> int:
         """Add an instance and return its index.
 
-        One of the same class on the same box as an earlier one is the same thing given twice: the
-        earlier one takes what it lacked, and the notes count ``box_twice``. Where both have masks or
-        keypoints that differ, or one is a crowd, nobody knows how many there are: both stay, the
-        class is not complete, and the notes count ``box_shared``.
+        An instance with the class and box of an earlier one is a duplicate: the earlier one takes
+        over the fields that it lacks, and the notes count ``box_twice``. If their masks or keypoints
+        differ, or one of them is a crowd, the number of instances is unknown: both stay, the class
+        counts as incomplete, and the notes count ``box_shared``.
         """
         index = self._twin(instance)
         if index is not None:
@@ -125,22 +125,22 @@ class Inventory:
         return index
 
     def note(self, rule: str, count: int = 1) -> None:
-        """Count what was normalised by a rule."""
+        """Count a normalisation under the name of its rule."""
         self.notes[rule] = self.notes.get(rule, 0) + count
 
     def problem(self, error: BadRecord, place: str, *, category: str | None = None) -> None:
-        """List something that cannot be used, which may have been a thing of a class."""
+        """List the problem of a lost instance of ``category``, or of an unknown class."""
         self.remark(error, place)
         self.lose(category)
 
     def remark(self, error: BadRecord, place: str) -> None:
-        """List something that cannot be used and was no thing, such as a caption."""
+        """List the problem of a record that is not an instance, such as a caption."""
         self.problems.append(error.problem(place))
 
     def lose(self, category: str | None, rule: str = "") -> None:
-        """Say that a thing of a class, or of one that is not known, was left out.
+        """Record that an instance of ``category``, or of an unknown class (None), was left out.
 
-        With ``rule`` it is counted among the notes.
+        With ``rule`` it is also counted in the notes.
         """
         if category is None:
             self._unknown = True
@@ -150,7 +150,7 @@ class Inventory:
             self.note(rule)
 
     def left_out(self, taxonomy: Taxonomy = NO_TAXONOMY) -> LeftOut:
-        """What the instances lack, and which names are broader than they look."""
+        """Return the classes with lost instances, and the names that other classes share."""
         if not self.claimed or self._unknown:
             return ANYTHING
         present = {one.category for one in self.instances}
@@ -169,10 +169,10 @@ class Inventory:
         classes: Iterable[str] = (),
         taxonomy: Taxonomy = NO_TAXONOMY,
     ) -> Reading:
-        """The sample of an image, whose id is the source's name and ``key``, with faults and notes.
+        """Return the sample of an image with problems and notes; its id is the source's name and ``key``.
 
         ``classes`` are all classes that the source annotates: those without an instance are absent
-        from the image, unless something was left out.
+        from the image, unless an instance was left out.
         """
         left_out = self.left_out(taxonomy)
         present = {one.category for one in self.instances}
@@ -190,7 +190,7 @@ class Inventory:
         return Reading(sample, tuple(self.problems), self.counts())
 
     def counts(self) -> tuple[tuple[str, int], ...]:
-        """The notes, as a reading has them."""
+        """Return the notes in the form of `Reading`."""
         return tuple(sorted(self.notes.items()))
 
     def _twin(self, instance: Instance) -> int | None:
@@ -212,7 +212,7 @@ def _same(one: Box, other: Box) -> bool:
 
 
 def _joined(first: Instance, second: Instance) -> Instance | None:
-    """One instance of two on the same box; None where they are two things."""
+    """Merge two instances with the same box; None if they may be different instances."""
     if first.crowd != second.crowd:
         return None
     for one, other in ((first.mask, second.mask), (first.keypoints, second.keypoints)):
@@ -229,7 +229,7 @@ def _joined(first: Instance, second: Instance) -> Instance | None:
 
 
 def _ambiguous(present: Collection[str]) -> frozenset[str]:
-    """Names that are present in several spellings."""
+    """Return the names that are present in several spellings."""
     if len(present) < 2:
         return frozenset()
     spelled: dict[str, list[str]] = {}

@@ -1,22 +1,22 @@
-"""Questions about whole images, in any of the forms that data sets write them.
+"""A reader of questions about whole images, for data sets with different record layouts.
 
-What a form has of its own are three functions of a record: which image, which question, and what is
-asked and answered. The rest is here. No form gives the image's size; it is read from the image.
+A `Form` describes a layout by three functions of a record: the key of its image, the key of its
+question, and the question with its answer. The size of an image is read from its file.
 
-Kinds of questions that the readers of this package give:
+Kinds of questions:
 
 - ``vqa``: an open question with a short answer;
 - ``choice``: one answer of several, which ``options`` lists;
-- ``presence``: is there such a thing, yes or no;
-- ``statement``: a sentence that is true of the image or not, yes or no;
-- ``dialogue``: turns of one conversation, in their order; a sample has one conversation;
-- ``region``: about the thing at ``region``;
-- ``detail``: a long description of the thing at ``region``;
-- ``reason``: about the thing at ``region``, and answered from more than is seen;
-- ``which``: the answer is ``instance``, and ``options`` name the instances that it is chosen from;
-- ``regions``: several regions stand in it (`deixis.data.sources.reading.slots`);
-- ``prompt_point``, ``prompt_scribble``, ``prompt_box``, ``prompt_mask``: ``region`` is how someone
-  marked ``instance``.
+- ``presence``: whether the image shows an instance of a class, yes or no;
+- ``statement``: whether a sentence about the image is true, yes or no;
+- ``dialogue``: the turns of one conversation in order; a sample has one conversation;
+- ``region``: about the instance at ``region``;
+- ``detail``: a long description of the instance at ``region``;
+- ``reason``: about the instance at ``region``; the answer needs knowledge beyond the image;
+- ``which``: the answer is ``instance``, one of the instances in ``options``;
+- ``regions``: the text contains several regions (`deixis.data.sources.reading.slots`);
+- ``prompt_point``, ``prompt_scribble``, ``prompt_box``, ``prompt_mask``: ``region`` is a prompt that
+  a person drew for ``instance``.
 """
 
 from collections import Counter
@@ -47,12 +47,12 @@ _ASKED = "question"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How one data set writes its questions.
+    """The layout of the question files of one data set.
 
-    ``image`` names the image of a record, ``order`` the question among those of its image, ``read``
-    gives what is asked and answered. ``member`` is the list that records are in, where they are in
-    an object; ``keyed`` says that the file is an object of records by their ids, and ``order`` is
-    then given nothing but ``id``.
+    ``image`` returns the key of a record's image, ``order`` the key of the question within its
+    image, and ``read`` the question with its answer. ``member`` names the list of records if the
+    file is an object. If ``keyed``, the file is an object of records by id, and ``order`` receives
+    only ``id``.
     """
 
     image: Callable[[Fields], str | int]
@@ -66,7 +66,7 @@ class Form:
 class Questions:
     """Files of questions about the images of one folder.
 
-    ``image_name`` makes a file name of what a record says of its image: ``{:012d}.jpg``.
+    ``image_name`` is the template of file names, filled with the image key: ``{:012d}.jpg``.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Questions:
         return tuple(map(str, self.paths))
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a question."""
+        """Yield one part per question."""
         for path in self.paths:
             found: Iterator[Record | RecordProblem] = (
                 named_records(path) if self.form.keyed else records(path, self.form.member)
@@ -96,7 +96,7 @@ class Questions:
         return Part(key, _ASKED, order, one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image and what is asked about it."""
+        """Return the sample of one image with its questions."""
         asked: list[QuestionAnswer] = []
         problems: list[RecordProblem] = []
         for part in once_each(parts, problems):
@@ -110,7 +110,7 @@ class Questions:
 
 
 def once_each(parts: Sequence[Part], problems: list[RecordProblem]) -> Iterator[Part]:
-    """Yield parts, and of those that have one kind and order only the first."""
+    """Yield the first part of each kind and order; list the others as problems."""
     seen: set[tuple[str, str]] = set()
     for part in parts:
         name = (part.kind, part.order)
@@ -133,7 +133,7 @@ def asked_sample(
     split: str,
     place: str,
 ) -> Reading:
-    """A sample of an image and questions; its size is the file's."""
+    """Return the sample of an image with questions; its size is read from the image file."""
     try:
         path = image_path(images, key)
         size = header_size(path)
@@ -152,10 +152,10 @@ def asked_sample(
 
 
 def named_image(template: str, value: str | int) -> str:
-    """The file name that a template makes of an image's number or name.
+    """Return the file name from a template and an image's number or name.
 
     Raises:
-        BadRecord: The template needs a number, and it is none.
+        BadRecord: The template needs a number and the value is not a number.
     """
     try:
         return as_text(template.format(value), "image")
@@ -164,10 +164,10 @@ def named_image(template: str, value: str | int) -> str:
 
 
 def majority(answers: Sequence[str], preferred: str = "") -> str:
-    """The answer that most people gave; of several, the preferred or the first.
+    """Return the most frequent answer; ties go to the preferred or the first one.
 
     Raises:
-        BadRecord: There is no answer, or all are empty.
+        BadRecord: All answers are empty, or the list is.
     """
     counts = Counter(answer for answer in answers if answer)
     if not counts:
@@ -181,10 +181,10 @@ def majority(answers: Sequence[str], preferred: str = "") -> str:
 def choice(
     question: str, options: Sequence[str], number: int, *, rationale: str = ""
 ) -> QuestionAnswer:
-    """A multiple choice whose answer is the option of a number, from 0.
+    """Return a multiple choice question; ``number`` is the index of the answer, from 0.
 
     Raises:
-        BadRecord: There is no such option.
+        BadRecord: No option has this index.
     """
     if not 0 <= number < len(options):
         raise BadRecord("bad_record", f"option {number} of {len(options)}")
@@ -194,26 +194,26 @@ def choice(
 
 
 def texts(fields: Fields, name: str, *, empty: bool = False) -> list[str]:
-    """A field that has to be a list of texts."""
+    """Return a field that has to be a list of texts."""
     return [as_text(value, name, empty=empty) for value in as_list(required(fields, name), name)]
 
 
 def number_field(fields: Fields, name: str) -> int:
-    """A field that has to be an integer."""
+    """Return a field that has to be an integer."""
     return as_integer(required(fields, name), name)
 
 
 def text_field_or(fields: Fields, name: str, default: str) -> str:
-    """A field that has to be a text where it is there."""
+    """Return a text field, or the default if it is missing."""
     value = fields.get(name)
     return default if value is None else as_text(value, name, empty=True)
 
 
 def yes_or_no(fields: Fields, name: str) -> str:
-    """A field that has to be yes or no; ``yes`` and ``no`` come back in lower case.
+    """Return a field that has to be yes or no, in lower case.
 
     Raises:
-        BadRecord: It is anything else.
+        BadRecord: The field has another value.
     """
     answer = text_field(fields, name).lower()
     if answer not in {"yes", "no"}:
@@ -222,10 +222,10 @@ def yes_or_no(fields: Fields, name: str) -> str:
 
 
 def the_file(path: Path, *names: str) -> Path:
-    """A file that is given, or the first of some names in a folder that is given.
+    """Return ``path`` if it is a file, else the first existing file of the names in the folder.
 
     Raises:
-        AnnotationError: It is not there.
+        AnnotationError: The file does not exist.
     """
     for candidate in [path / name for name in names] if path.is_dir() else [path]:
         if candidate.is_file():
