@@ -1,4 +1,4 @@
-"""COCO: instances, keypoints, captions, and what keeps to their form (LVIS, Objects365, COCO-REM).
+"""COCO: instances, keypoints, captions, and other files in their format (LVIS, Objects365, COCO-REM).
 
 Each of the files may be missing but one. Boxes are ``[x, y, width, height]``, keypoints come in the
 order that their category declares. Panoptic files are another reader (`deixis.data.sources.panoptic`).
@@ -119,7 +119,7 @@ class Coco:
                     yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image and what its annotations say."""
+        """Return the sample of an image and what its annotations say."""
         images = [part for part in parts if part.kind == _IMAGE]
         if not images:
             return Reading(None, (RecordProblem("unknown_image", f"image {key}", parts[0].place),))
@@ -211,7 +211,7 @@ class Coco:
     ) -> Instance:
         category = self._category(fields)
         segmentation = fields.get("segmentation")
-        # an empty list is how some files say that there is none
+        # some files write an empty list for a missing value
         mask = read_mask(segmentation, size) if segmentation not in (None, []) else None
         box_values = fields.get("bbox")
         if box_values is not None:
@@ -273,7 +273,7 @@ def open_coco(
     file's own or the one above.
 
     Raises:
-        AnnotationError: Nothing of that kind is there, or there are several splits and none is named.
+        AnnotationError: The files are missing, or ``split`` is needed to choose among several.
     """
     if path.is_file():
         found = {"instances": path}
@@ -401,7 +401,7 @@ def _category(value: object) -> tuple[int, Category]:
     fields = as_object(value, "category")
     joints = fields.get("keypoints") or []
     names = tuple(as_text(joint, "keypoint") for joint in as_list(joints, "keypoints"))
-    # file names do not like blanks, sentences do
+    # underscores stand for blanks
     name = text_field(fields, "name").replace("_", " ")
     group = fields.get("supercategory")
     above = group if isinstance(group, str) and not isinstance(group, Unparsed) else ""

@@ -8,7 +8,7 @@ Each prompt is the ``region`` of a question of kind ``prompt_point`` (``prompt_s
 ``prompt_mask``) about its instance. A point that is one pixel becomes the middle of it, a box that
 fills its pixels a box; everything else stays the mask that it is, since an object of several pieces
 has several points. A prompt without pixels, which the script makes of thin objects, is left out and
-counted as note ``prompt_empty``. Tried on files written to the published format.
+counted as note ``prompt_empty``. Tested on files written by hand to the published format.
 """
 
 from collections.abc import Iterator, Sequence
@@ -53,7 +53,7 @@ class CocoInteractive:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """One part an image."""
+        """Yield one part per image."""
         return parts_of(records(self.path), self._part)
 
     def _part(self, one: Record) -> Part:
@@ -61,7 +61,7 @@ class CocoInteractive:
         return Part(as_key(required(info, "id"), "id"), "image", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its annotations and how they are marked."""
+        """Return the sample of an image, its annotations and how they are marked."""
         place = parts[0].place
         if len(parts) > 1:
             return Reading(
@@ -139,7 +139,7 @@ def open_coco_interactive(
     Images lie in the folder that is given, else in ``SPLIT2017`` beside the file, else with it.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file is missing.
     """
     file = the_file(path, f"coco_interactive_{split}_psalm.json")
     images = images or first_folder(file.parent / f"{split}2017", file.parent)

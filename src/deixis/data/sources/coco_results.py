@@ -8,7 +8,7 @@ A score is kept with its instance (`deixis.structures.Instance.score`); with ``t
 a lower one are counted and left out. Detections are what a model believes, so no image is exhaustive and
 no class absent, whatever the threshold. Keypoints of results are counted and left out.
 
-Tried on files written to the published format.
+Tested on files written by hand to the published format.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,7 +69,7 @@ class CocoResults:
                 yield part
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image and its detections."""
+        """Return the sample of an image and its detections."""
         try:
             path, size = image_of([part for part in parts if part.kind == _IMAGE], self.images)
         except BadRecord as error:
@@ -117,14 +117,14 @@ def open_coco_results(
 
     Args:
         path: The results, a JSON list.
-        name: What the samples are called after.
+        name: Prefix of the sample names.
         instances: The file with ``images`` and ``categories`` that the detector was run on.
-        images: The folder of the images, where it is not that of the instances file or the one above.
+        images: The folder of the images, if it is not that of the instances file or the one above.
         threshold: Detections of a lower score are left out.
         split: The split of all samples.
 
     Raises:
-        AnnotationError: A file is not there, or the instances file has no categories.
+        AnnotationError: A file is missing, or the instances file has no categories.
     """
     if not path.is_file():
         raise AnnotationError(f"{path}: expected a JSON file of results")

@@ -5,7 +5,7 @@ the attribute ``stuff``, and is no crowd whatever the file says. Names are freed
 COCO means by them, as those of its panoptic files are. The class ``other`` is what no class of stuff
 covers, things mostly: its annotations are left out, which notes count as ``stuff_other``.
 
-Tried on files written to the published format.
+Tested on files written by hand to the published format.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +42,7 @@ class CocoStuff:
         return self._coco().parts()
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image and the stuff in it."""
+        """Return the sample of an image and the stuff in it."""
         reading = self._coco().sample(key, parts)
         if reading.sample is None:
             return reading
@@ -78,7 +78,7 @@ def open_coco_stuff(
     """Take ``stuff_SPLIT.json``, or the folder that holds it or its ``annotations``.
 
     Raises:
-        AnnotationError: Nothing of that kind is there, or there are several splits and none is named.
+        AnnotationError: The files are missing, or ``split`` is needed to choose among several.
     """
     file = path if path.is_file() else _file(path, split)
     found = open_coco(file, name=name, split=split or file.stem.removeprefix("stuff_"))

@@ -7,7 +7,7 @@ own options do. Sizes are those of the pictures.
 
 Irregularities: an address as the name, of which the last piece is taken; a JSON list in lines.
 
-Tried on files written to the published format.
+Tested on files written by hand to the published format.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,7 +68,7 @@ class CreateMl:
         return Part(_name(as_object(one.value, "record")), "image", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a record; two records of one picture are two faults."""
+        """Return the sample of a record; two records of one picture are two problems."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -125,15 +125,15 @@ def open_createml(
 
     Args:
         path: The file or the folder.
-        name: What the samples are called after.
-        images: The folder of the pictures, where it is not the file's.
+        name: Prefix of the sample names.
+        images: The folder of the pictures, if it is not the file's.
         anchor: Whether ``x`` and ``y`` are the ``center`` of a box or its ``top_left`` corner.
         units: ``pixel``, or ``normalized`` for fractions of the sides.
         split: The split of all samples.
-        exhaustive: Every thing of the labels is annotated.
+        exhaustive: Every instance of the labels is annotated.
 
     Raises:
-        AnnotationError: There is no such file, or the folder has several.
+        AnnotationError: The file is missing, or the folder has several.
         RecipeError: ``anchor`` or ``units`` is neither.
     """
     if anchor not in ANCHORS or units not in UNITS:

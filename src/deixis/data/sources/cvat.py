@@ -24,7 +24,7 @@ every frame of a track; where a file has key frames alone, frames between two of
 one that is not ``outside``, miss that thing: they are not exhaustive (``frame_between_key_frames``).
 Frames without any shape of any track are in no record and give no sample.
 
-Tried on files written to the published format.
+Tested on files written by hand to the published format.
 """
 
 import re
@@ -151,7 +151,7 @@ class Cvat:
         return Part(key, _IMAGE, "", place, ET.tostring(element, encoding="unicode"))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, or of a frame and the shapes on it."""
+        """Return the sample of an image, or of a frame and the shapes on it."""
         place = parts[0].place
         try:
             if parts[0].kind == _IMAGE:
@@ -455,11 +455,11 @@ def open_cvat(
 
     Args:
         path: The file, or the folder that holds it.
-        name: What the samples are called after.
-        images: The folder of the pictures, where it is not ``images``.
+        name: Prefix of the sample names.
+        images: The folder of the pictures, if it is not ``images``.
         frames: How a video's frames are called, without their ending.
         split: The split of all images that are in no ``subset``.
-        exhaustive: Every thing of the labels is annotated.
+        exhaustive: Every instance of the labels is annotated.
 
     Raises:
         AnnotationError: There is no such file, it is not CVAT's, or ``frames`` has no place for a

@@ -13,7 +13,7 @@ is how pairs are listed and what a value means:
 - Drawn scenes: ``SPLIT.json`` with ``scale`` and ``pairs``, metres times the scale.
 
 Depth is read when a sample is made, of images within the limits of images. An image of another size
-than its depth map is quarantined. Tried on what deixis exports, and on files written to the published
+than its depth map is quarantined. Tested on exports of deixis, and on files written to the published
 formats.
 """
 
@@ -66,7 +66,7 @@ class DepthPairs:
         return str(self.listing), str(self.depths)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a pair."""
+        """Yield one part per pair."""
         for one in self._listed():
             if isinstance(one, RecordProblem):
                 yield one
@@ -84,7 +84,7 @@ class DepthPairs:
             yield from _line_pairs(self.listing)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image and its depth map, which is read now."""
+        """Return the sample of an image and its depth map, which is read now."""
         place = parts[0].place
         if len(parts) > 1:
             return Reading(None, (RecordProblem("duplicate_image", f"{len(parts)} pairs", place),))
@@ -164,7 +164,7 @@ def open_kitti(
     Images and depth maps of a list are named from the folders that are given, else from the list's.
 
     Raises:
-        AnnotationError: Neither is there.
+        AnnotationError: Both are missing.
     """
     return _open(path, "image", name, images, depths, KITTI_SCALE, split)
 
@@ -180,7 +180,7 @@ def open_nyu(
     """Take a list of pairs, named from the folder that is given, else from the list's.
 
     Raises:
-        AnnotationError: The list is not there.
+        AnnotationError: The list is missing.
     """
     return _open(the_file(path), "image", name, images, depths, NYU_SCALE, split)
 
@@ -191,7 +191,7 @@ def open_hrwsi(
     """Take HRWSI's folder, which holds ``SPLIT/imgs``, ``SPLIT/gts`` and ``SPLIT/valid_masks``.
 
     Raises:
-        AnnotationError: They are not there.
+        AnnotationError: The folders are missing.
     """
     root = path / split if (path / split).is_dir() else path
     return _open(root, "imgs", name, images, root, 0.0, split)
@@ -203,7 +203,7 @@ def open_depth(
     """Take ``SPLIT.json`` of drawn scenes, or the folder that it is in.
 
     Raises:
-        AnnotationError: The file is not there, or its scale is not a positive number.
+        AnnotationError: The file is missing, or its scale is not a positive number.
     """
     file = the_file(path, f"{split}.json")
     try:

@@ -78,7 +78,7 @@ def open_dvqa(
     """Take ``SPLIT_qa.json``, or the folder that it is in; images lie in ``images`` beside it.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file is missing.
     """
     file = the_file(path, f"{split}_qa.json", f"qa/{split}_qa.json")
     form = Form(_image, _dvqa_order, _dvqa)
@@ -102,7 +102,7 @@ def open_docvqa(
     """Take ``SPLIT_v1.0.json``, or the folder that it is in; images are named from that folder.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file is missing.
     """
     file = the_file(path, f"{split}_v1.0.json", f"{split}_v1.0_withQT.json")
     form = Form(_image, _docvqa_order, _docvqa, member="data")
@@ -128,7 +128,7 @@ class ScienceQa:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem | PassedOver]:
-        """One part a problem of the split."""
+        """Yield one part per problem of the split."""
         return parts_of(named_records(self.path), self._part)
 
     def _part(self, one: Record) -> Part | PassedOver | None:
@@ -142,7 +142,7 @@ class ScienceQa:
         return Part(image, "question", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a problem."""
+        """Return the sample of a problem."""
         problems: list[RecordProblem] = []
         asked: list[QuestionAnswer] = []
         for part in once_each(parts, problems):
@@ -175,7 +175,7 @@ def open_scienceqa(
     """Take ``problems.json``, or the folder that it is in; without ``split``, all splits.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file is missing.
     """
     file = the_file(path, "problems.json", "data/scienceqa/problems.json")
     images = images or first_folder(file.parent / "images", file.parent)
@@ -201,7 +201,7 @@ class Diagrams:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a file."""
+        """Yield one part per file."""
         for key, file in self._listed():
             place = place_in(file, self.path)
             try:
@@ -226,7 +226,7 @@ class Diagrams:
         return text_field(as_object(one.value, "file"), "imageName")
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image and the questions of its file."""
+        """Return the sample of an image and the questions of its file."""
         problems: list[RecordProblem] = []
         asked: list[QuestionAnswer] = []
         for part in once_each(parts, problems):
@@ -265,7 +265,7 @@ def open_iconqa(
     """Take IconQA's folder, which holds ``SPLIT/choose_txt`` and ``SPLIT/fill_in_blank``.
 
     Raises:
-        AnnotationError: Neither is there.
+        AnnotationError: Both are missing.
     """
     root = path / split if (path / split).is_dir() else path
     if not any((root / task).is_dir() for task in _ICON_TASKS):
@@ -279,7 +279,7 @@ def open_ai2d(
     """Take AI2D's folder, which holds ``questions`` and ``images``.
 
     Raises:
-        AnnotationError: There are no questions.
+        AnnotationError: The folder ``questions`` is missing.
     """
     if not (path / "questions").is_dir():
         raise AnnotationError(f"{path}: expected questions in it")

@@ -1,4 +1,4 @@
-"""DOTA (1.0 to 2.0) and what keeps to its form: a text file of turned boxes for each picture.
+"""DOTA (1.0 to 2.0) and other files in its format: a text file of turned boxes for each picture.
 
 ``labelTxt/P0003.txt`` is about ``images/P0003.png``. Its first lines may be ``imagesource:…`` and
 ``gsd:…``, which are not read. A row is ``x1 y1 x2 y2 x3 y3 x4 y4 class difficult``: corners in pixels
@@ -10,7 +10,7 @@ edge. Hyphens of classes are blanks (``large-vehicle``); ``difficult`` is the at
 Irregularities: corners outside the picture, which are kept; a third grade of difficulty (``2``), which is
 difficult too; commas between the numbers. A box whose middle lies outside is a fault.
 
-Tried on files written to the published format.
+Tested on files written by hand to the published format.
 """
 
 import json
@@ -64,11 +64,11 @@ class Dota:
             except BadRecord as error:
                 yield error.problem(place)
             else:
-                # escaped, so that bytes that are no text can travel
+                # escaped, since bytes that are not UTF-8 have to fit into JSON
                 yield Part(key, "image", "", place, json.dumps({"image": picture, "rows": rows}))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a text file."""
+        """Return the sample of a text file."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -120,14 +120,14 @@ def open_dota(
     Args:
         path: A folder with ``labelTxt`` and ``images``, or with such a folder for each split; or of
             the text files alone.
-        name: What the samples are called after.
-        split: ``train`` or ``val``; where there are folders of splits, one has to be named.
-        labels: The folder of the text files, where it is not ``labelTxt``.
-        images: The folder of the pictures, where it is not ``images``.
-        exhaustive: Every thing of the classes is annotated, as in DOTA.
+        name: Prefix of the sample names.
+        split: ``train`` or ``val``; required if there are folders of splits.
+        labels: The folder of the text files, if it is not ``labelTxt``.
+        images: The folder of the pictures, if it is not ``images``.
+        exhaustive: Every instance of the classes is annotated, as in DOTA.
 
     Raises:
-        AnnotationError: They are not there, or the split has to be named.
+        AnnotationError: The folders are missing, or ``split`` is needed to choose among several.
     """
     root = path
     if labels is None:

@@ -15,7 +15,7 @@ Irregularities: blanks around words; several chains of one box, several boxes of
 that cannot be used takes its chain with it, since the others alone would not be all; captions
 listed in ``UNRELATED_CAPTIONS`` are left out and counted.
 
-Tried on files written to the published format.
+Tested on files written by hand to the published format.
 """
 
 import re
@@ -75,7 +75,7 @@ class Flickr30k:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a picture's captions and boxes."""
+        """Return the sample of a picture's captions and boxes."""
         problems: list[RecordProblem] = []
         notes: dict[str, int] = {}
         try:
@@ -204,13 +204,13 @@ def open_flickr30k(
 
     Args:
         path: The folder.
-        name: What the samples are called after.
-        split: ``train``, ``val`` or ``test``; where there are lists, one has to be named.
-        images: The folder of the pictures, where it is not ``flickr30k-images`` or
+        name: Prefix of the sample names.
+        split: ``train``, ``val`` or ``test``; required if there are lists.
+        images: The folder of the pictures, if it is not ``flickr30k-images`` or
             ``flickr30k_images``.
 
     Raises:
-        AnnotationError: Nothing of that kind is there, or the split has to be named.
+        AnnotationError: The files are missing, or ``split`` is needed to choose among several.
     """
     for folder in (path / "Annotations", path / "Sentences"):
         if not folder.is_dir():

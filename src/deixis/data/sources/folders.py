@@ -20,7 +20,7 @@ Boxes are those around the masks, in pixels from 0 with exclusive edges.
 Irregularities: an index without a class (``unknown_category``); a polygon wholly hidden by others,
 which is counted (``hidden_polygon``); coordinates a little outside the image, which are cut off.
 
-Tried on files written to the published formats.
+Tested on files written by hand to the published formats.
 """
 
 import csv
@@ -114,7 +114,7 @@ class IndexPictures:
             yield from named_files(folder, suffixes, kind)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a picture and its classes, whose picture is read now."""
+        """Return the sample of a picture and its classes, whose picture is read now."""
         place = parts[0].place
         found = Inventory()
         try:
@@ -289,7 +289,7 @@ def open_ade20k(
 
     Args:
         path: A folder with ``images``, ``annotations`` and ``objectInfo150.txt`` or ``object150_info.csv``.
-        name: What the samples are called after.
+        name: Prefix of the sample names.
         split: ``train`` (also ``training``) or ``val`` (``validation``), where the folders have
             splits.
         images: The folder of the pictures.
@@ -297,7 +297,7 @@ def open_ade20k(
         classes: The list of the classes.
 
     Raises:
-        AnnotationError: Something of that is not there, or the split has to be named.
+        AnnotationError: A file or folder is missing, or ``split`` is needed to choose.
     """
     folder = _SPLITS.get(split, split)
     if images is None and annotations is None and not split:
@@ -331,12 +331,12 @@ def open_cityscapes(
 
     Args:
         path: The folder with ``leftImg8bit`` and ``gtFine``.
-        name: What the samples are called after.
+        name: Prefix of the sample names.
         split: ``train``, ``val`` or ``test``.
         annotations: ``gtFine`` or ``gtCoarse``.
 
     Raises:
-        AnnotationError: They are not there.
+        AnnotationError: The folders are missing.
     """
     splits = sorted(one.name for one in (path / annotations).glob("*") if one.is_dir())
     if not splits:

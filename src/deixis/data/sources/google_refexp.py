@@ -13,7 +13,7 @@ Irregularities: a sentence names no image but through its annotation, so the num
 sentences are held while a file is read; a null ``bbox`` is none; an annotation may be in no
 instances file (``unknown_annotation``, or the line's own box where it has one).
 
-Tried on true JSON lines (5,000 of the validation set), and on files written to the other two
+Tested on original JSON lines (5,000 of the validation set), and on files written to the other two
 published forms.
 """
 
@@ -125,7 +125,7 @@ class GoogleRefExp:
             yield Part(key, _OWN, sortable(annotation), place, json.dumps(kept))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its annotations and the sentences about them."""
+        """Return the sample of an image, its annotations and the sentences about them."""
         kinds = {
             kind: [part for part in parts if part.kind == kind]
             for kind in (_IMAGE, _ANNOTATION, _OWN, _SENTENCE)
@@ -183,13 +183,13 @@ def open_google_refexp(
     Args:
         path: The folder of ``google_refexp_SPLIT_201511_coco_aligned.json`` or, without alignment,
             ``google_refexp_SPLIT_201511.json``; or one of these; or JSON lines.
-        name: What the samples are called after.
+        name: Prefix of the sample names.
         split: ``train`` or ``val``, where a folder has several.
         instances: COCO's instances of these images; the aligned form can do without.
         images: The folder of the images, COCO's ``train2014``.
 
     Raises:
-        AnnotationError: Nothing of that kind is there, or an option has to say which.
+        AnnotationError: The files are missing, or an option is needed to choose among several.
     """
     sentences = path if path.is_file() else _sentences_in(path, split)
     aligned = "aligned" in sentences.name

@@ -4,7 +4,7 @@ The file is an object by image ids. Of a scene, ``width``, ``height`` and ``obje
 object ``name``, ``attributes``, its box ``x``, ``y``, ``w``, ``h`` in pixels of the image that the
 scene gives the size of, and ``relations`` with ``name`` and the id of the other ``object``. A relation
 to an object that is not there, or whose box is not sound, is a fault of its own. Not everything is
-annotated. Tried on files written to the published format.
+annotated. Tested on files written by hand to the published format.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,14 +46,14 @@ class GqaScenes:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """One part a scene."""
+        """Yield one part per scene."""
         return parts_of(named_records(self.path), self._part)
 
     def _part(self, one: Record) -> Part:
         return Part(as_key(one.name, "image id"), "scene", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a scene."""
+        """Return the sample of a scene."""
         place = parts[0].place
         if len(parts) > 1:
             return Reading(None, (RecordProblem("duplicate_image", f"{len(parts)} scenes", place),))
@@ -126,7 +126,7 @@ def open_gqa_scenes(
     with it.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file is missing.
     """
     file = the_file(path, f"{split}_sceneGraphs.json", f"sceneGraphs/{split}_sceneGraphs.json")
     images = images or first_folder(file.parent / "images", file.parent)

@@ -15,7 +15,7 @@ Boxes are ``[x1, y1, x2, y2]`` in pixels of the image, whose size no field gives
 image. Detectors drew them, some of them past the edge: up to a fiftieth of the side they are clipped,
 which notes count as ``box_clipped``. An id that comes again is a fault. Underscores in labels are blanks. ``floating_attributes`` have no class and are counted as notes
 ``without_label``; scores, depths, landmarks and affordances are not used. Everything was found by
-models, so not everything is there. Tried on true files of levels 3 and 4, and on files written in the
+models, so not everything is there. Tested on original files of levels 3 and 4, and on files written in the
 form of the release.
 """
 
@@ -70,7 +70,7 @@ class Grand:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part an image; files come in no order, so that any number can be read."""
+        """Yield one part per image; the files come in arbitrary order."""
         for path in json_files(self.path) if self.path.is_dir() else [self.path]:
             place = place_in(path, self.path)
             try:
@@ -81,7 +81,7 @@ class Grand:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image."""
+        """Return the sample of an image."""
         place = parts[0].place
         if len(parts) > 1:
             return Reading(
@@ -110,7 +110,7 @@ class Grand:
 
 
 class _Image:
-    """One image's record while it is read. What cannot be used is left out, and listed."""
+    """One image's record while it is read. Invalid records are left out and listed as problems."""
 
     def __init__(self, fields: Mapping[str, Any], size: ImageSize, place: str) -> None:
         self.fields = fields
@@ -294,7 +294,7 @@ def open_grand(
     """Take a folder of files, or one file; images lie in the folder that is given, else in theirs.
 
     Raises:
-        AnnotationError: There is no file.
+        AnnotationError: The file is missing.
     """
     if not path.is_file() and not (path.is_dir() and any(json_files(path))):
         raise AnnotationError(f"{path}: expected JSON files, one an image")

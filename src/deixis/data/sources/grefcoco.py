@@ -9,7 +9,7 @@ too when it is given one.
 Irregularities: an annotation that is named twice by one ref counts once (``target_named_twice``); a
 ref one of whose annotations is not sound is left out, since the others alone are not what it means.
 
-Tried on files written to the published format.
+Tested on files written by hand to the published format.
 """
 
 from pathlib import Path
@@ -30,15 +30,15 @@ def open_grefcoco(
     images: Path | None = None,
     wording: str = "raw",
 ) -> RefCoco:
-    """Find the files of a folder such as ``grefcoco``, or take a file of refs.
+    """Open a folder such as ``grefcoco``, or take a file of refs.
 
     Args:
         path: The folder, with ``grefs(unc).json`` and ``instances.json``; or the file.
-        name: What the samples are called after.
+        name: Prefix of the sample names.
         split: ``train``, ``val``, ``test``, ``testA``, ``testB``, ``testC``, or ``all``.
         family: The kind of expression: ``location``, ``appearance`` or ``long``.
-        instances: The instances, where they do not lie beside the refs.
-        images: The folder of the images, where it is neither ``../images/mscoco/images/train2014``
+        instances: The instances, if they are not beside the refs.
+        images: The folder of the images, if it is neither ``../images/mscoco/images/train2014``
             nor ``images``.
         wording: ``raw`` or ``sent``.
 

@@ -8,7 +8,7 @@ web, which downloaders scale, so the size is read from the file; of an image ``0
 
 A box that a chunk and an expression share is one instance, whose class is the chunk's words, else the
 expression's. Chunks are phrases of the caption, expressions are expressions. Scores are not used, nor
-is anything else. Tried on files written to the published format.
+is anything else. Tested on files written by hand to the published format.
 """
 
 import json
@@ -58,7 +58,7 @@ class Grit:
         return tuple(map(str, self.paths))
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a row."""
+        """Yield one part per row."""
         for path in self.paths:
             rows = _rows(path) if path.suffix == ".parquet" else records(path)
             yield from parts_of(rows, self._part)
@@ -68,7 +68,7 @@ class Grit:
         return Part(key, "caption", digest(one.text), one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its captions and their boxes."""
+        """Return the sample of an image, its captions and their boxes."""
         try:
             path = self._path(key)
             reader = _Captions(located_size(path))
@@ -186,7 +186,7 @@ def open_grit(
     Images lie in the folder that is given, else in ``images`` beside the files, else with them.
 
     Raises:
-        AnnotationError: There is no file.
+        AnnotationError: The file is missing.
     """
     paths = [path]
     if path.is_dir():

@@ -83,7 +83,7 @@ class JsonLines:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a line."""
+        """Yield one part per line."""
         for number, line in json_lines(self.path):
             place = f"{self.path.name}: line {number}"
             try:
@@ -96,7 +96,7 @@ class JsonLines:
                 yield Part(key, "image", "", place, line)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a line; two lines of one id are two faults."""
+        """Return the sample of a line; two lines of one id are two problems."""
         if len(parts) > 1:
             places = ", ".join(part.place for part in parts[:3])
             return Reading(
@@ -117,7 +117,7 @@ class JsonLines:
 
 
 class _Line:
-    """One line while it is read. What cannot be used is left out, and listed."""
+    """One line while it is read. Invalid records are left out and listed as problems."""
 
     def __init__(self, fields: Mapping[str, Any], size: ImageSize, place: str) -> None:
         self.fields = fields
@@ -361,7 +361,7 @@ def open_jsonl(
     """Take a JSON-lines file; image names start from its folder, or from another one.
 
     Raises:
-        AnnotationError: There is no such file.
+        AnnotationError: The file is missing.
     """
     if not path.is_file():
         raise AnnotationError(f"{path}: expected a JSON-lines file")

@@ -12,7 +12,7 @@ nothing of are absent from it.
 Depth maps of KITTI are another format (`deixis.data.sources.depth`). Files of results have a 16th word, a
 score, and are refused: they are no annotations.
 
-Tried on files written to the published format.
+Tested on files written by hand to the published format.
 """
 
 import json
@@ -76,11 +76,11 @@ class KittiObjects:
             except BadRecord as error:
                 yield error.problem(place)
             else:
-                # escaped, so that bytes that are no text can travel
+                # escaped, since bytes that are not UTF-8 have to fit into JSON
                 yield Part(key, "image", "", f"{key}.txt", json.dumps({"rows": rows}))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a text file."""
+        """Return the sample of a text file."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -139,15 +139,15 @@ def open_kitti_objects(
 
     Args:
         path: The folder that holds them, or the one that holds ``training``.
-        name: What the samples are called after.
+        name: Prefix of the sample names.
         split: A list ``ImageSets/SPLIT.txt`` beside ``training``, as people who cut the training set
             write it; all files where none is named.
-        images: The folder of the pictures, where it is not ``image_2``.
+        images: The folder of the pictures, if it is not ``image_2``.
         listing: A list of names, where it is in no such folder.
-        exhaustive: Every thing of the classes is annotated, as in KITTI.
+        exhaustive: Every instance of the classes is annotated, as in KITTI.
 
     Raises:
-        AnnotationError: They are not there.
+        AnnotationError: The folders are missing.
     """
     root = path / "training" if (path / "training").is_dir() else path
     labels = root / "label_2"

@@ -24,7 +24,7 @@ where there are several. Its name starts from the folder of the images: what fol
 local files; what follows ``/data/`` (then the folder is Label Studio's media folder); the path of an
 address without its host (``s3://``, ``gs://``), of which of ``http`` only the last piece is taken.
 
-Tried on files written to the published format.
+Tested on files written by hand to the published format.
 """
 
 import math
@@ -107,7 +107,7 @@ class LabelStudio:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a task."""
+        """Yield one part per task."""
         for element in list_elements(self.path):
             place = f"{self.path.name}: task {element.number}"
             try:
@@ -120,7 +120,7 @@ class LabelStudio:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a task; two tasks of one key are two faults."""
+        """Return the sample of a task; two tasks of one key are two problems."""
         place = parts[0].place
         if len(parts) > 1:
             places = ", ".join(part.place for part in parts[:3])
@@ -156,7 +156,7 @@ class LabelStudio:
 
 
 class _Task:
-    """The results of one task while they are read. What cannot be used is left out, and listed."""
+    """The results of one task while they are read. Invalid records are left out and listed as problems."""
 
     def __init__(self, size: ImageSize, place: str, found: Inventory) -> None:
         self.size = size
@@ -439,7 +439,7 @@ def _label(value: Mapping[str, Any], kind: str) -> str:
     if len(labels) != 1:
         raise BadRecord("bad_record", f"{kind}: expected one label, got {shown(labels)}")
     label = as_text(labels[0], kind)
-    # file names do not like blanks, sentences do; names of keypoints are no words
+    # underscores stand for blanks in classes; names of keypoints stay as they are
     return label if kind == _KEYPOINT else label.replace("_", " ")
 
 
@@ -594,15 +594,15 @@ def open_label_studio(
     Args:
         path: A JSON file that Label Studio has exported, or could import; or the folder that holds
             a ``tasks.json``.
-        name: What the samples are called after.
+        name: Prefix of the sample names.
         images: The folder of the images, or the media folder for pictures that were uploaded.
         results: Whether to read ``annotations`` or ``predictions``.
         split: The split of all samples.
-        exhaustive: Every thing of the labels is annotated. Predictions never claim that.
-        picture: The name of the picture among a task's data, where it is not ``image``.
+        exhaustive: Every instance of the labels is annotated. Predictions never claim that.
+        picture: The name of the picture among a task's data, if it is not ``image``.
 
     Raises:
-        AnnotationError: There is no such file.
+        AnnotationError: The file is missing.
         RecipeError: ``results`` is neither.
     """
     if results not in RESULTS:

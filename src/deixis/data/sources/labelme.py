@@ -24,7 +24,7 @@ folder, and then by its name beside the file. ``imageData``, the picture itself 
 at where that file is there. With ``image_data=true`` it is used where the file is not; such pictures have
 no names, so a build has to embed them (``--embed``) and an export to write them (``--copy-images``).
 
-Tried on files written to the published format.
+Tested on files written by hand to the published format.
 """
 
 import json
@@ -97,7 +97,7 @@ class LabelMe:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a file that has shapes, without the picture where a file of it is there.
+        """Yield one part per file that has shapes, without the picture where a file of it is there.
 
         JSON files of something else (without ``shapes`` and ``imagePath``) are faults.
         """
@@ -145,7 +145,7 @@ class LabelMe:
         return candidates[0] or candidates[-1]
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a file; two files of one name are two faults."""
+        """Return the sample of a file; two files of one name are two problems."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -385,15 +385,15 @@ def open_labelme(
 
     Args:
         path: The folder or the file.
-        name: What the samples are called after.
+        name: Prefix of the sample names.
         images: The folder of the pictures, where the paths in the files do not lead to them: a
             picture is found there by its name alone.
         image_data: Use the picture in a file where no other is there.
         split: The split of all samples.
-        exhaustive: Every thing of the labels is annotated.
+        exhaustive: Every instance of the labels is annotated.
 
     Raises:
-        AnnotationError: There is no such folder or file, or no JSON file in it.
+        AnnotationError: The path is missing, or the folder has no JSON file.
     """
     if path.is_dir():
         if next(json_files(path), None) is None:

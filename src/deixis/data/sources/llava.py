@@ -1,4 +1,4 @@
-"""Conversations about images: LLaVA's CC3M and Instruct, ALLaVA, and what keeps to their form.
+"""Conversations about images: LLaVA's CC3M and Instruct, ALLaVA, and other files in their format.
 
 A list or JSON lines of records with ``image`` and ``conversations``, turns ``from`` a human and from a
 model with a ``value`` (`deixis.data.sources.reading.turns` says where ``<image>`` is taken off). Every record
@@ -7,7 +7,7 @@ is a sample of its own: its questions are the turns of one conversation, in thei
 answer a caption, and its question is not used.
 
 Records without ``image`` are about no image: they are passed over, and counted. Nothing has geometry, and the size is read
-from the image. Tried on files written to the published format.
+from the image. Tested on files written by hand to the published format.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,7 +40,7 @@ class Llava:
         return tuple(map(str, self.paths))
 
     def parts(self) -> Iterator[Part | RecordProblem | PassedOver]:
-        """Yield one part a conversation; its key is its own."""
+        """Yield one part per conversation; its key is its own."""
         for path in self.paths:
             found: Iterator[Part | RecordProblem | PassedOver] = parts_of(records(path), self._part)
             yield from found
@@ -53,7 +53,7 @@ class Llava:
         return Part(f"{image}#{digest(one.text)}", "turns", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a conversation; the same one again is a fault."""
+        """Return the sample of a conversation; the same one again is a fault."""
         place = parts[0].place
         problems = tuple(
             RecordProblem("duplicate_annotation", "a conversation comes again", part.place)
@@ -94,7 +94,7 @@ def open_llava(
     the file's own.
 
     Raises:
-        AnnotationError: There is no file.
+        AnnotationError: The file is missing.
     """
     paths = sorted({*path.glob("*.json"), *path.glob("*.jsonl")}) if path.is_dir() else [path]
     if not paths or not paths[0].is_file():

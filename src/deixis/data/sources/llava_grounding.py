@@ -9,7 +9,7 @@ Turns are questions of kind ``dialogue``, whose answers have phrases that point;
 several conversations, which follow one another. A conversation of one turn whose question is a request
 (it does not end in a question mark) describes the image: its answer is also a caption. A marker whose annotation is
 not there, and texts that have more or fewer ``<seg>`` than ``gd_ls``, are faults of their conversation.
-Tried on files written to the published format.
+Tested on files written by hand to the published format.
 """
 
 import re
@@ -35,7 +35,7 @@ from deixis.errors import AnnotationError
 from deixis.structures import DIALOGUE, GroundedText, QuestionAnswer, Sample
 
 _ANNOTATION, _IMAGE, _TURNS = "annotation", "image", "turns"
-# a run of blanks is tried from its beginning alone
+# matches a run of blanks only from its start, for linear time
 _MARKER = re.compile(r"(<g_s>)\s*+|(?:(?<!\s)\s++)?(?:(<g_e>)|(<seg>))")
 _ASKED_FOR = re.compile(r"(?:(?<!\s)\s++)?\(with grounding\)\s*+\Z")
 
@@ -70,7 +70,7 @@ class LlavaGrounding:
         return Part(key, _TURNS, digest(one.text), one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its annotations and what is said about them."""
+        """Return the sample of an image, its annotations and what is said about them."""
         try:
             path, size = image_of([part for part in parts if part.kind == _IMAGE], self.images)
         except BadRecord as error:
@@ -169,7 +169,7 @@ def open_llava_grounding(
     folder that is given, else with the instances.
 
     Raises:
-        AnnotationError: A file is not there, or the instances have no sound categories.
+        AnnotationError: A file is missing, or the instances file has no valid categories.
     """
     if instances is None:
         found = sorted(path.parent.glob("instances_*.json"))

@@ -11,7 +11,7 @@ Names lose underscores and what stands in brackets: ``bow_(weapon)`` is ``bow``.
 such a name count as one: it is absent only where all of them are known to be, and complete only
 where each is annotated throughout or known to be absent.
 
-Tried on files written to the published format.
+Tested on files written by hand to the published format.
 """
 
 import json
@@ -55,7 +55,7 @@ class Lvis:
         return self._coco().parts()
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its annotations, and what it is known not to show."""
+        """Return the sample of an image, its annotations, and what it is known not to show."""
         images = [part for part in parts if part.kind == _IMAGE]
         rest = [part for part in parts if part.kind != _IMAGE]
         try:
@@ -133,13 +133,13 @@ def open_lvis(
 
     Args:
         path: A folder with ``lvis_v1_SPLIT.json``, perhaps in ``annotations``; or such a file.
-        name: What the samples are called after.
-        split: Which, where there are several.
-        images: The folder that holds COCO's ``train2017`` and ``val2017``, where it is not
+        name: Prefix of the sample names.
+        split: The split; required if there are several.
+        images: The folder that holds COCO's ``train2017`` and ``val2017``, if it is not
             ``images`` or the folder itself.
 
     Raises:
-        AnnotationError: Nothing of that kind is there, or the split has to be named.
+        AnnotationError: The files are missing, or ``split`` is needed to choose among several.
     """
     if path.is_file():
         file = path

@@ -19,7 +19,7 @@ without the hierarchy anything may be left out. Labels of images without boxes a
 
 Names of classes begin with a small letter (``Traffic light`` is ``traffic light``).
 
-Tried on files written to the published format.
+Tested on files written by hand to the published format.
 """
 
 import json
@@ -99,7 +99,7 @@ class OpenImages:
                 yield Part(key, kind, row["LabelName"], place, json.dumps(row))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image's boxes and labels."""
+        """Return the sample of an image's boxes and labels."""
         claimed = self.above is not None and self.labels is not None
         found = Inventory(claimed=claimed)
         try:
@@ -226,8 +226,8 @@ def open_open_images(
             ``class-descriptions-boxable.csv`` (or ``class-descriptions.csv``) and
             ``bbox_labels_600_hierarchy.json``, each perhaps with ``oidv6-`` or ``oidv7-`` before it; or
             the table of boxes.
-        name: What the samples are called after.
-        split: ``train``, ``validation`` or ``test``; where there are several, one has to be named.
+        name: Prefix of the sample names.
+        split: ``train``, ``validation`` or ``test``; required if there are several.
         boxes: The table of boxes.
         labels: The table of labels that people verified.
         classes: The table of classes.
@@ -235,7 +235,7 @@ def open_open_images(
         images: The folder of the pictures, if it is not ``images/SPLIT``, ``SPLIT`` or ``images``.
 
     Raises:
-        AnnotationError: A table is not there or is damaged, or the split has to be named.
+        AnnotationError: A table is missing or damaged, or ``split`` is needed to choose.
     """
     folder = path.parent if path.is_file() else path
     if (folder / "annotations").is_dir():

@@ -8,7 +8,7 @@ subject, an object and a predicate; ``thing_classes`` and then ``stuff_classes``
 Boxes are those around the pixels of segments; ``annotations``, which repeat them, are not used. Stuff
 has the attribute ``stuff``, and names as `deixis.data.sources.panoptic` makes them. A relation between
 segments that are not sound is a fault of its own; one that comes twice is taken once, which notes count
-as ``relation_again``. Both file names start from one folder. Tried on files written to the published format, with true pictures of
+as ``relation_again``. Both file names start from one folder. Tested on files written by hand to the published format, with true pictures of
 segments.
 """
 
@@ -59,7 +59,7 @@ class OpenPsg:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """One part an image of the split."""
+        """Yield one part per image of the split."""
         return parts_of(records(self.path, "data"), self._part)
 
     def _part(self, one: Record) -> Part | None:
@@ -69,7 +69,7 @@ class OpenPsg:
         return Part(key, "image", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its segments and their relations."""
+        """Return the sample of an image, its segments and their relations."""
         place = parts[0].place
         if len(parts) > 1:
             return Reading(
@@ -146,7 +146,7 @@ def open_openpsg(
     the file's folder, else from its own.
 
     Raises:
-        AnnotationError: The file is not there, or its classes are not sound.
+        AnnotationError: The file is missing, or its classes are invalid.
     """
     file = the_file(path, "psg.json", "psg/psg.json")
     if split not in {"", "train", "test"}:

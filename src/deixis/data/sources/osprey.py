@@ -85,7 +85,7 @@ class Osprey:
         return Part(text_field(fields, "image"), kind, order, one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its regions and what is said of them."""
+        """Return the sample of an image, its regions and what is said of them."""
         try:
             path = self._path(key)
             reader = _Regions(self._size(path, parts))
@@ -225,7 +225,7 @@ def open_osprey(
     else with the file.
 
     Raises:
-        AnnotationError: A file is not there, or questions have no answers.
+        AnnotationError: A file is missing, or questions have no answers.
     """
     questions = the_file(path, "questions.json")
     if answers is None and (questions.parent / "answers.json").is_file():

@@ -14,7 +14,7 @@ Irregularities: names of stuff are freed of what only COCO means by them (``wall
 a segment without a pixel is left out (``mask_empty``), and so is what a pixel's number means when no
 record says it (``unknown_annotation``).
 
-Tried on true files (53 images of COCO 2017 in both splits).
+Tested on original files (53 images of COCO 2017 in both splits).
 """
 
 import re
@@ -92,7 +92,7 @@ class Panoptic:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image and its segments; the picture of these is read now."""
+        """Return the sample of an image and its segments; the picture of these is read now."""
         inventory = Inventory()
         annotations = [part for part in parts if part.kind == _ANNOTATION]
         place = parts[0].place
@@ -236,15 +236,15 @@ def open_panoptic(
 
     Args:
         path: A folder with ``annotations/panoptic_SPLIT.json``, or such a file.
-        name: What the samples are called after.
-        split: Which, where there are several.
-        images: The folder of the images, where it is not ``images/SPLIT``, ``SPLIT`` or ``images``.
-        segments: The folder of the PNG files, where it is not beside the JSON file under the same
+        name: Prefix of the sample names.
+        split: The split; required if there are several.
+        images: The folder of the images, if it is not ``images/SPLIT``, ``SPLIT`` or ``images``.
+        segments: The folder of the PNG files, if it is not beside the JSON file under the same
             name, or ``panoptic/SPLIT``.
         plain_names: Free the names of stuff of endings such as ``-merged``.
 
     Raises:
-        AnnotationError: Nothing of that kind is there, or the split has to be named.
+        AnnotationError: The files are missing, or ``split`` is needed to choose among several.
     """
     if path.is_file():
         file, split = path, split or path.stem.removeprefix("panoptic_")

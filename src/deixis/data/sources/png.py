@@ -8,7 +8,7 @@ are read).
 Utterances follow one another through the caption and are looked for in that order, of any case; one
 that means something and is not there is a fault. Boxes are those around the pixels of segments.
 Every segment of an image is an instance, and an image without narrative a sample without caption.
-Tried on files written to the published format, with true panoptic files.
+Tested on files written by hand to the published format, with true panoptic files.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -72,7 +72,7 @@ class PanopticNarratives:
         return Part(key, _NARRATIVE, digest(one.text), one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its segments and its narratives."""
+        """Return the sample of an image, its segments and its narratives."""
         place = parts[0].place
         try:
             path, size = image_of([part for part in parts if part.kind == _IMAGE], self.images)
@@ -192,7 +192,7 @@ def open_png(
     ``annotations/panoptic_segmentation/SPLIT`` and ``images/SPLIT``.
 
     Raises:
-        AnnotationError: A file or folder is not there, or has no sound categories.
+        AnnotationError: A file or folder is missing, or has no valid categories.
     """
     file = the_file(path, f"annotations/png_coco_{split}.json", f"png_coco_{split}.json")
     pictures = file.parent / "panoptic_segmentation" / split

@@ -10,7 +10,7 @@ The published files are objects of lists of records by image ids; copies are JSO
 
 A place is ``{"x", "y"}`` or ``[x, y]`` in pixels of the image, whose size is read from the file. It is
 the ``region`` of its question, of kind ``region``. Images are Visual Genome's: ``ID.jpg`` in the folder,
-in ``VG_100K`` or in ``VG_100K_2``. Other objects that have the answer are not used. Tried on files
+in ``VG_100K`` or in ``VG_100K_2``. Other objects that have the answer are not used. Tested on files
 written to the published format.
 """
 
@@ -55,7 +55,7 @@ class PointQa:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """One part an image, or a line."""
+        """Yield one part per image, or a line."""
         if self.path.suffix == ".jsonl":
             return parts_of(records(self.path), self._line)
         return parts_of(named_records(self.path), self._keyed)
@@ -69,7 +69,7 @@ class PointQa:
         return Part(key, "questions", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image and what is asked about places in it."""
+        """Return the sample of an image and what is asked about places in it."""
         try:
             path = self._path(key)
             size = located_size(path)
@@ -149,7 +149,7 @@ def open_pointqa(
     """Take a file of PointQA; images lie in the folder that is given, else with the file.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file is missing.
     """
     file = the_file(path)
     return PointQa(name, file, images or file.parent, split)

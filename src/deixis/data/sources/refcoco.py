@@ -144,7 +144,7 @@ class RefCoco:
             yield from coco_parts(self.instances, wanted)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its annotations and the refs to them."""
+        """Return the sample of an image, its annotations and the refs to them."""
         refs = [part for part in parts if part.kind == _REF]
         images = [part for part in parts if part.kind == _IMAGE]
         try:
@@ -364,23 +364,23 @@ def open_refcoco(
     wording: str = "raw",
     box_layout: str = "xyxy",
 ) -> RefCoco:
-    """Find the files of a folder such as ``refcoco+``, or take a file of refs.
+    """Open a folder such as ``refcoco+``, or take a file of refs.
 
     Args:
         path: The folder, with ``refs(BY).p`` or ``.json`` and ``instances.json``; a folder of
             Parquet files; or one of these files.
-        name: What the samples are called after.
+        name: Prefix of the sample names.
         split: ``train``, ``val``, ``test``, ``testA``, ``testB``, ``testC``, or ``all``.
         by: Whose refs: ``unc``, ``google``, ``umd`` or ``berkeley``, where a folder has several.
         family: The kind of expression, where the folder's name does not tell: ``location``
             (RefCOCO, RefCLEF), ``appearance`` (RefCOCO+) or ``long`` (RefCOCOg).
-        instances: The instances, where they do not lie beside the refs.
+        instances: The instances, if they are not beside the refs.
         images: The folder of the images.
         wording: ``raw`` or ``sent``.
         box_layout: What the numbers of a ``bbox`` in Parquet mean: ``xyxy`` or ``xywh``.
 
     Raises:
-        AnnotationError: Nothing of that kind is there, or an option has to say which.
+        AnnotationError: The files are missing, or an option is needed to choose among several.
     """
     if split not in {*SPLITS, "all"}:
         raise AnnotationError(

@@ -9,7 +9,7 @@ Irregularities: grey edges, which are cut at half brightness (128) and counted a
 ``mask_thresholded``; masks of 0 and 1; a mask that is empty, has colours or another size than its
 picture is left out by the engine or here, and so is a picture without a mask.
 
-Tried on files written to the published form.
+Tested on files written to the published form.
 """
 
 from collections.abc import Iterator, Sequence
@@ -55,7 +55,7 @@ class Saliency:
         yield from named_files(self.images, suffixes, _IMAGE)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a picture and its mask, which is read now."""
+        """Return the sample of a picture and its mask, which is read now."""
         notes: dict[str, int] = {}
         try:
             image = one_name(parts, _IMAGE)
@@ -102,13 +102,13 @@ def open_saliency(
     Args:
         path: A folder with ``...-Image`` and ``...-Mask`` (DUTS), with ``images`` and ``masks``, or
             with ``Imgs`` or pictures and masks themselves (MSRA-10K).
-        name: What the samples are called after.
-        split: What the split is called.
+        name: Prefix of the sample names.
+        split: The name of the split.
         images: The folder of the pictures.
         masks: The folder of the masks.
 
     Raises:
-        AnnotationError: They are not there.
+        AnnotationError: The folders are missing.
     """
     if images is None or masks is None:
         found = _folders(path)

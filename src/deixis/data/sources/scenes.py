@@ -61,7 +61,7 @@ class Scenes:
         return ()
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a scene: its number."""
+        """Yield one part per scene: its number."""
         for index in range(self.count):
             yield Part(f"{index:09d}", "scene", "", f"scene {index}", str(index))
 

@@ -75,7 +75,7 @@ class ScenesVideo:
         return ()
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a clip: its number."""
+        """Yield one part per clip: its number."""
         for index in range(self.count):
             yield Part(f"{index:09d}", "clip", "", f"clip {index}", str(index))
 

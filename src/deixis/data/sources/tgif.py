@@ -13,7 +13,7 @@ listed GIF without a caption (``unknown_annotation``); two addresses whose last 
 that nobody knows which file is meant (``duplicate_image``); a GIF in two lists
 (``duplicate_annotation``).
 
-Tried on files written to the published format.
+Tested on files written by hand to the published format.
 """
 
 import json
@@ -57,7 +57,7 @@ class Tgif:
         return (str(self.captions), *(str(path) for _, path in self.lists))
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a caption, and one a line of a list."""
+        """Yield one part per caption, and one a line of a list."""
         wanted: set[bytes] = set()
         for split, path in self.lists:
             for number, line in json_lines(path):
@@ -86,7 +86,7 @@ class Tgif:
             yield Part(key, _CAPTION, digest(caption), place, payload)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a GIF and its captions."""
+        """Return the sample of a GIF and its captions."""
         place = parts[0].place
         lists = [part for part in parts if part.kind == _LISTED]
         told = [part for part in parts if part.kind == _CAPTION]
@@ -158,14 +158,14 @@ def open_tgif(
 
     Args:
         path: The data set's folder, its folder ``data``, or the file of captions alone.
-        name: What the samples are called after.
+        name: Prefix of the sample names.
         split: ``train``, ``val`` or ``test``; without it all captions are read, and the lists that
             there are say which split each GIF belongs to.
-        images: The folder of the GIFs, where it is not ``gifs``, ``images`` or ``videos``.
+        images: The folder of the GIFs, if it is not ``gifs``, ``images`` or ``videos``.
         suffix: What the names of files end in, where they have been turned into another format.
 
     Raises:
-        AnnotationError: A file or the folder is not there.
+        AnnotationError: A file or the folder is missing.
         RecipeError: The split or suffix is unknown.
     """
     if split and split not in SPLITS:

@@ -10,7 +10,7 @@ In texts, tags become places (`deixis.data.sources.reading.slots`): ``Why is <re
 1>?``; questions with any are of kind ``regions``, without of kind ``choice``. Options are the four
 answers in the file's order. Tokens are joined as English is written. An object whose box is not sound is
 a fault, and so is a question that means it; polygons of fewer than three points are left out, which notes
-count as ``polygon_thin``. The test split has no labels, so its questions are faults. Tried on files
+count as ``polygon_thin``. The test split has no labels, so its questions are faults. Tested on files
 written to the published format.
 """
 
@@ -45,7 +45,7 @@ from deixis.geometry import ImageSize, Mask
 from deixis.language import join
 from deixis.structures import Instance, QuestionAnswer, Sample
 
-# a run of blanks is tried from its beginning alone
+# matches a run of blanks only from its start, for linear time
 _BEFORE = re.compile(r"(?<!\s)\s++(?=[,.?!;:%)\]]|(?:'(?:s|re|ve|ll|d|m)|n't)\b)", re.IGNORECASE)
 _AFTER = re.compile(r"(?<=[(\[$])\s+")
 
@@ -65,7 +65,7 @@ class Vcr:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """One part a question."""
+        """Yield one part per question."""
         return parts_of(records(self.path), self._part)
 
     def _part(self, one: Record) -> Part:
@@ -74,7 +74,7 @@ class Vcr:
         return Part(text_field(fields, "img_fn"), "question", order, one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its objects and its questions; metadata are read now."""
+        """Return the sample of an image, its objects and its questions; metadata are read now."""
         place = parts[0].place
         try:
             fields = record(parts[0])
@@ -191,7 +191,7 @@ def open_vcr(
     with it.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file is missing.
     """
     file = the_file(path, f"{split}.jsonl")
     place = file.parent / "vcr1images"

@@ -19,7 +19,7 @@ a class is a fault, unless ``category=NAME`` says what such regions are. Other a
 ``filename`` may be an address or a path with backslashes; of an address the last piece is taken. Files
 of version 3 that are no pictures are passed over (``about_no_image``).
 
-Tried on files written to the published format.
+Tested on files written by hand to the published format.
 """
 
 import json
@@ -175,7 +175,7 @@ class Via:
             yield Part(names[view], _REGION, key[:200], place, json.dumps(values))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a picture and its regions."""
+        """Return the sample of a picture and its regions."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -394,12 +394,12 @@ def open_via(
 
     Args:
         path: A project, or exported annotations, in JSON or CSV.
-        name: What the samples are called after.
+        name: Prefix of the sample names.
         images: The folder of the pictures.
         label: The attribute of a region that is its class.
         category: The class of regions that have none.
         split: The split of all samples.
-        exhaustive: Every thing of the classes is annotated.
+        exhaustive: Every instance of the classes is annotated.
 
     Raises:
         AnnotationError: The file is missing, or VIA did not write it.

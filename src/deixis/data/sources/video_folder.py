@@ -16,7 +16,7 @@ else the path is. A field of another name is refused.
 Irregularities: a line that comes again (``duplicate_annotation``); lines of one video that have not
 the same ``id`` or ``split`` (``bad_record``).
 
-Tried on files of our own.
+Tested on files of the package.
 """
 
 import csv
@@ -67,7 +67,7 @@ class VideoFolder:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a line."""
+        """Yield one part per line."""
         lines = json_lines(self.path)
         columns = _columns(lines, self.path) if self.path.suffix.lower() == ".csv" else None
         for number, line in lines:
@@ -86,7 +86,7 @@ class VideoFolder:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a video and what is said of it."""
+        """Return the sample of a video and what is said of it."""
         place = parts[0].place
         problems: list[RecordProblem] = []
         captions: dict[str, None] = {}
@@ -209,7 +209,7 @@ def open_video_folder(
     ``split`` is that of all lines that name none.
 
     Raises:
-        AnnotationError: There is no such file.
+        AnnotationError: The file is missing.
     """
     found = the_file(path, *_FILES)
     if found.suffix.lower() not in {".csv", ".jsonl"}:

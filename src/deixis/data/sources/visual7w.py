@@ -11,7 +11,7 @@ by ``box_id``. A question has an ``answer`` and three ``multiple_choices`` that 
 Boxes are ``x``, ``y``, ``width``, ``height`` in pixels of the image, whose size is read from the file;
 some begin at -1 and are clipped. They do not say their image: the questions do, so the file is gone
 through twice, and the first time leaves 16 bytes for each box that a question names. A box that no
-question names is passed over. Tried on files written to the published format.
+question names is passed over. Tested on files written by hand to the published format.
 """
 
 from array import array
@@ -83,7 +83,7 @@ class Visual7W:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its boxes and its questions."""
+        """Return the sample of an image, its boxes and its questions."""
         problems: list[RecordProblem] = []
         notes: dict[str, int] = {}
         kept = list(once_each(parts, problems))
@@ -198,7 +198,7 @@ def open_visual7w(
     with it.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file is missing.
     """
     file = the_file(path)
     images = images or first_folder(file.parent / "images", file.parent)

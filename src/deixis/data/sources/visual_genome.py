@@ -19,7 +19,7 @@ that merging made one of a thing with itself, which are left out and counted (``
 option ``exhaustive=true`` the objects of an image count as all there are, as Pink takes them, unless
 one of its records is at fault or no ``objects`` record speaks of it. ``--rules pink`` sets the option.
 
-Tried on true records of one image (without an objects file), and on files written to the published
+Tested on original records of one image (without an objects file), and on files written to the published
 format.
 """
 
@@ -89,7 +89,7 @@ class VisualGenome:
                     yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of everything that is said of an image."""
+        """Return the sample of everything that is said of an image."""
         by_kind: dict[str, list[Part]] = {name: [] for name in FILES}
         for part in parts:
             by_kind[part.kind].append(part)
@@ -128,7 +128,7 @@ class VisualGenome:
 
 
 class _Graph:
-    """What is known of one image. What cannot be used is left out, and listed."""
+    """What is known of one image. Invalid records are left out and listed as problems."""
 
     def __init__(self, size: ImageSize) -> None:
         self.size = size
@@ -267,9 +267,9 @@ def open_visual_genome(
 
     Args:
         path: The folder of ``image_data.json`` and the other files.
-        name: What the samples are called after.
-        split: What the split is called; Visual Genome has none of its own.
-        images: The folder that holds ``VG_100K`` and ``VG_100K_2``, where it is not the same.
+        name: Prefix of the sample names.
+        split: The name of the split; Visual Genome has none of its own.
+        images: The folder that holds ``VG_100K`` and ``VG_100K_2``, if it is not the same.
         exhaustive: The objects of an image count as all there are (Pink, section 3.2). That makes
             questions about numbers, quadrants and all of a class, some with wrong answers.
 

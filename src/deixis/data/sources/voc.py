@@ -1,4 +1,4 @@
-"""Pascal VOC (2007 to 2012) and what keeps to its form: an XML file of boxes beside each picture.
+"""Pascal VOC (2007 to 2012) and other files in its format: an XML file of boxes beside each picture.
 
 Fields used: ``filename``, ``size``, and of each ``object`` its ``name``, ``bndbox`` and the flags
 ``difficult``, ``truncated`` and ``occluded``, which become attributes of those names (`MARKERS`).
@@ -13,7 +13,7 @@ Boxes are ``xmin, ymin, xmax, ymax`` counted from 1, the last pixel included, so
 Irregularities: numbers with fractions (VOC2011); an ``xmin`` of 0, which is clipped; a missing
 ``filename`` is the file's own name with ``.jpg``; objects without flags.
 
-Tried on true files of one data set in this form (364 pictures of blood cells), and on files written
+Tested on original files of one data set in this form (364 pictures of blood cells), and on files written
 to the published format.
 """
 
@@ -79,7 +79,7 @@ class Voc:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an annotation file."""
+        """Return the sample of an annotation file."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -159,14 +159,14 @@ def open_voc(
     Args:
         path: A folder with ``Annotations``, ``JPEGImages`` and ``ImageSets/Main``, or of XML files
             alone.
-        name: What the samples are called after.
-        split: A list in ``ImageSets/Main``; where there are lists, one has to be named.
-        images: The folder of the images, where it is not ``JPEGImages``.
+        name: Prefix of the sample names.
+        split: A list in ``ImageSets/Main``; required if there are lists.
+        images: The folder of the images, if it is not ``JPEGImages``.
         inclusive: Boxes are counted from 1 and hold their last pixel, as in VOC.
-        exhaustive: Every thing of the classes is annotated, as in VOC.
+        exhaustive: Every instance of the classes is annotated, as in VOC.
 
     Raises:
-        AnnotationError: Nothing of that kind is there, or the split has to be named.
+        AnnotationError: The files are missing, or ``split`` is needed to choose among several.
     """
     if not path.is_dir():
         raise AnnotationError(f"{path}: does not exist, expected a folder with Annotations")

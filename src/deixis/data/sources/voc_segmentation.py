@@ -1,4 +1,4 @@
-"""Pascal VOC's segmentations: pictures of classes and of objects, and what keeps to their form.
+"""Pascal VOC's segmentations: pictures of classes and of objects, and other files in their format.
 
 ``SegmentationClass/NAME.png`` has the number of a class for each pixel (0 is the background),
 ``SegmentationObject/NAME.png`` the number of an object; 255 is void in both. The names of a split are in
@@ -19,7 +19,7 @@ exhaustive image has nothing of are absent from it.
 
 Irregularities: an object whose pixels have several classes is left out (``mask_damaged``).
 
-Tried on files written to the published format.
+Tested on files written by hand to the published format.
 """
 
 import json
@@ -111,7 +111,7 @@ class VocSegmentation:
         return read_small_text(path, "bad_xml") if path.is_file() else ""
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a name; its pictures of segments are read now."""
+        """Return the sample of a name; its pictures of segments are read now."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -229,13 +229,13 @@ def open_voc_segmentation(
     Args:
         path: A folder with ``SegmentationClass``, mostly ``SegmentationObject``, ``JPEGImages`` and
             ``ImageSets/Segmentation`` beside it, and perhaps ``Annotations`` and ``labelmap.txt``.
-        name: What the samples are called after.
-        split: A list in ``ImageSets/Segmentation``; where there are lists, one has to be named.
-        images: The folder of the images, where it is not ``JPEGImages``.
-        exhaustive: Every thing of the classes is annotated, as in VOC.
+        name: Prefix of the sample names.
+        split: A list in ``ImageSets/Segmentation``; required if there are lists.
+        images: The folder of the images, if it is not ``JPEGImages``.
+        exhaustive: Every instance of the classes is annotated, as in VOC.
 
     Raises:
-        AnnotationError: Nothing of that kind is there, or the split has to be named.
+        AnnotationError: The files are missing, or ``split`` is needed to choose among several.
     """
     segments = path / "SegmentationClass"
     if not segments.is_dir():

@@ -89,7 +89,7 @@ class Vqa:
         return Part(key, kind, order, one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its questions and what people answered."""
+        """Return the sample of an image, its questions and what people answered."""
         problems: list[RecordProblem] = []
         kept = list(once_each(parts, problems))
         answers = {part.order: part for part in kept if part.kind == _ANSWERED}
@@ -141,7 +141,7 @@ def open_vqa(
     are tried on the first question, and then those of drawn scenes.
 
     Raises:
-        AnnotationError: The files are not there, or there are several and none is named.
+        AnnotationError: The files are missing, or ``split`` is needed to choose among several.
     """
     if path.is_file():
         folder = path.parent
@@ -217,7 +217,7 @@ def open_aokvqa(
     Images have the names of COCO 2017; they lie in the folder that is given, else in the file's.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file is missing.
     """
     file = the_file(path, f"aokvqa_v1p0_{split}.json")
     form = Form(_number_of_image, _question_id, _aokvqa)
@@ -242,7 +242,7 @@ def open_gqa(
     """Take a file of GQA's questions, or a folder of such files (``train_all_questions``).
 
     Raises:
-        AnnotationError: There is no file.
+        AnnotationError: The file is missing.
     """
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files or not files[0].is_file():
@@ -276,7 +276,7 @@ def open_vsr(
     """Take a JSON-lines file of VSR, or a folder with ``SPLIT.jsonl``.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file is missing.
     """
     file = the_file(path, f"{split}.jsonl")
     form = Form(_named_or_numbered, _caption, _vsr)
@@ -298,7 +298,7 @@ def open_pope(
     """Take one file of POPE: one setting of one image set.
 
     Raises:
-        AnnotationError: The file is not there.
+        AnnotationError: The file is missing.
     """
     file = the_file(path)
     form = Form(_named_or_numbered, _pope_order, _pope)

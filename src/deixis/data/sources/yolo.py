@@ -22,7 +22,7 @@ was on another machine. Names stay the texts that they are: a class ``no`` or ``
 
 Seventeen keypoints without names are those of COCO. Those of other numbers are ``keypoint 1`` and on.
 
-Tried on files written to the published format.
+Tested on files written by hand to the published format.
 """
 
 import json
@@ -133,11 +133,11 @@ class Yolo:
             rows = read_small_text(label, "bad_record") if os.path.lexists(label) else ""
         except BadRecord as error:
             return error.problem(key)
-        # escaped, so that bytes that are no text can travel
+        # escaped, since bytes that are not UTF-8 have to fit into JSON
         return Part(key, "image", "", label.name, json.dumps({"image": key, "rows": rows}))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a picture and its rows."""
+        """Return the sample of a picture and its rows."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -297,9 +297,9 @@ def open_yolo(
     Args:
         path: ``data.yaml``, ``obj.data``, ``classes.txt`` or ``obj.names``, or the folder that holds
             one of them.
-        name: What the samples are called after.
-        split: A split that the file names; where it names several, one has to be named.
-        exhaustive: Every thing of the classes is annotated, as in training data.
+        name: Prefix of the sample names.
+        split: A split that the file names; required if there are several.
+        exhaustive: Every instance of the classes is annotated, as in training data.
         rows: ``obb`` for rows of turned boxes; ``auto`` goes by ``task`` in the file.
 
     Raises:
