@@ -1,4 +1,4 @@
-"""Pascal VOC's segmentations: pictures of classes and of objects, and other files in their format.
+"""Pascal VOC's segmentations: PNG files of classes and objects, and other files in this format.
 
 ``SegmentationClass/NAME.png`` has the number of a class for each pixel (0 is the background),
 ``SegmentationObject/NAME.png`` the number of an object; 255 is void in both. The names of a split are in
