@@ -1,4 +1,4 @@
-"""COCO-Interactive: how people would mark COCO's objects: points, scribbles, boxes and masks.
+"""COCO-Interactive: points, scribbles, boxes and masks as prompts for COCO's instances.
 
 A list of images (as PSALM's script makes it): ``image_info`` is COCO's record of the image, ``anns`` are
 COCO's annotations, each with four prompts ``point_visual_prompt_mask``, ``scribble_…``, ``box_…`` and
@@ -61,7 +61,7 @@ class CocoInteractive:
         return Part(as_key(required(info, "id"), "id"), "image", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Return the sample of an image, its annotations and how they are marked."""
+        """Return the sample of an image with its annotations and prompts."""
         place = parts[0].place
         if len(parts) > 1:
             return Reading(
@@ -134,9 +134,9 @@ def _region(mask: Mask, kind: str) -> Region:
 def open_coco_interactive(
     path: Path, *, name: str = "coco_interactive", images: Path | None = None, split: str = "val"
 ) -> CocoInteractive:
-    """Take ``coco_interactive_SPLIT_psalm.json``, or the folder that it is in.
+    """Open ``coco_interactive_SPLIT_psalm.json``, or its folder.
 
-    Images lie in the folder that is given, else in ``SPLIT2017`` beside the file, else with it.
+    Images are in the given folder ``images``, else in ``SPLIT2017`` beside the file, else beside the file.
 
     Raises:
         AnnotationError: The file is missing.

@@ -1,9 +1,8 @@
-"""COCO-Stuff: the stretches of stuff in COCO's images, in the form of its instances files.
+"""COCO-Stuff: the regions of stuff in COCO's images, in the format of its instances files.
 
-Read as COCO's instances are (`deixis.data.sources.coco`), with these differences. Every annotation has
-the attribute ``stuff``, and is no crowd whatever the file says. Names are freed of what only
-COCO means by them, as those of its panoptic files are. The class ``other`` is what no class of stuff
-covers, things mostly: its annotations are left out, which notes count as ``stuff_other``.
+Differences from COCO's instances (`deixis.data.sources.coco`): every annotation has the attribute
+``stuff`` and is never a crowd. Names lose COCO's own endings, as in panoptic files. Annotations of the
+class ``other`` (pixels of no stuff class) are left out and counted in the notes as ``stuff_other``.
 
 Tested on files written by hand to the published format.
 """
@@ -42,7 +41,7 @@ class CocoStuff:
         return self._coco().parts()
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Return the sample of an image and the stuff in it."""
+        """Return the sample of an image with its stuff."""
         reading = self._coco().sample(key, parts)
         if reading.sample is None:
             return reading
@@ -54,9 +53,9 @@ class CocoStuff:
         )
         left_out = len(found) - len(kept)
         notes = (("stuff_other", left_out),) if left_out else ()
-        # nobody asks how many walls there are
+        # stuff is not counted
         before = reading.sample.left_out
-        # "other" is no class, so nothing of one is missing
+        # "other" is not a class, so no class is incomplete
         lost = replace(before, categories=before.categories - {OTHER})
         sample = replace(reading.sample, instances=kept, absent_categories=(), left_out=lost)
         return Reading(sample, reading.problems, (*reading.notes, *notes))
@@ -75,7 +74,7 @@ class CocoStuff:
 def open_coco_stuff(
     path: Path, *, name: str = "coco_stuff", split: str = "", images: Path | None = None
 ) -> CocoStuff:
-    """Take ``stuff_SPLIT.json``, or the folder that holds it or its ``annotations``.
+    """Open ``stuff_SPLIT.json``, its folder, or the parent of its folder ``annotations``.
 
     Raises:
         AnnotationError: The files are missing, or ``split`` is needed to choose among several.

@@ -1,4 +1,4 @@
-"""Create ML: a JSON list of pictures with their boxes, as Apple, RectLabel, labelImg and Roboflow write it.
+"""Create ML: a JSON list of pictures with boxes, from Apple, RectLabel, labelImg or Roboflow.
 
 Fields used: ``image`` (or ``imagefilename``) and ``annotations`` (or ``annotation``), of each ``label`` and
 ``coordinates`` with ``x``, ``y``, ``width`` and ``height`` in pixels from the top left, where ``x`` and ``y``
@@ -45,7 +45,7 @@ _BEYOND = 0.01
 
 @dataclass(frozen=True, slots=True)
 class CreateMl:
-    """A file, the folder of its pictures, and what its numbers mean."""
+    """A file, the folder of its pictures, and the meaning of its numbers."""
 
     name: str
     path: Path
@@ -61,7 +61,7 @@ class CreateMl:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Each picture's record."""
+        """Yield one part per picture."""
         return parts_of(records(self.path), self._part)
 
     def _part(self, one: Record) -> Part:
@@ -121,7 +121,7 @@ def open_createml(
     split: str = "",
     exhaustive: bool = True,
 ) -> CreateMl:
-    """Take a file, or the folder that holds one JSON file and the pictures.
+    """Open a JSON file, or a folder with one JSON file and the pictures.
 
     Args:
         path: The file or the folder.
@@ -134,7 +134,7 @@ def open_createml(
 
     Raises:
         AnnotationError: The file is missing, or the folder has several.
-        RecipeError: ``anchor`` or ``units`` is neither.
+        RecipeError: ``anchor`` or ``units`` has another value.
     """
     if anchor not in ANCHORS or units not in UNITS:
         raise RecipeError(

@@ -1,7 +1,7 @@
 """Depth maps: KITTI, NYU Depth v2, HRWSI, and the depth of drawn scenes.
 
-A depth map is a grey PNG of 8 or 16 bits beside its image, of the same size; 0 is unknown. What differs
-is how pairs are listed and what a value means:
+A depth map is a grey PNG of 8 or 16 bits with the size of its image; 0 is unknown. The formats differ in
+the list of pairs and the meaning of values:
 
 - KITTI: metres times 256. Pairs are lines of a file, ``IMAGE DEPTH [FOCAL]`` with ``None`` where there
   is no depth (the lists of the Eigen split), or a folder with ``image`` and ``groundtruth_depth`` (the
@@ -9,7 +9,7 @@ is how pairs are listed and what a value means:
 - NYU Depth v2: millimetres, in the lists that go with the published PNG export. Names begin with a
   slash, which is taken off.
 - HRWSI: ``SPLIT/imgs``, ``SPLIT/gts`` and ``SPLIT/valid_masks``. Values are disparities: they order the
-  pixels, and larger is nearer; they are turned over, so that larger is farther, and are relative.
+  pixels, and larger is nearer; they are inverted, so that larger is farther, and are relative.
 - Drawn scenes: ``SPLIT.json`` with ``scale`` and ``pairs``, metres times the scale.
 
 Depth is read when a sample is made, of images within the limits of images. An image of another size
@@ -84,7 +84,7 @@ class DepthPairs:
             yield from _line_pairs(self.listing)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Return the sample of an image and its depth map, which is read now."""
+        """Return the sample of an image; reads its depth map."""
         place = parts[0].place
         if len(parts) > 1:
             return Reading(None, (RecordProblem("duplicate_image", f"{len(parts)} pairs", place),))
@@ -159,7 +159,7 @@ def open_kitti(
     depths: Path | None = None,
     split: str = "",
 ) -> DepthPairs:
-    """Take a list of pairs, or the folder of the selection for validation.
+    """Open a list of pairs, or the folder of the selection for validation.
 
     Images and depth maps of a list are named from the folders that are given, else from the list's.
 
@@ -177,7 +177,7 @@ def open_nyu(
     depths: Path | None = None,
     split: str = "",
 ) -> DepthPairs:
-    """Take a list of pairs, named from the folder that is given, else from the list's.
+    """Open a list of pairs, named from the folder that is given, else from the list's.
 
     Raises:
         AnnotationError: The list is missing.
@@ -188,7 +188,7 @@ def open_nyu(
 def open_hrwsi(
     path: Path, *, name: str = "hrwsi", images: Path | None = None, split: str = "train"
 ) -> DepthPairs:
-    """Take HRWSI's folder, which holds ``SPLIT/imgs``, ``SPLIT/gts`` and ``SPLIT/valid_masks``.
+    """Open HRWSI's folder, with ``SPLIT/imgs``, ``SPLIT/gts`` and ``SPLIT/valid_masks``.
 
     Raises:
         AnnotationError: The folders are missing.
@@ -200,7 +200,7 @@ def open_hrwsi(
 def open_depth(
     path: Path, *, name: str = "depth", images: Path | None = None, split: str = "train"
 ) -> DepthPairs:
-    """Take ``SPLIT.json`` of drawn scenes, or the folder that it is in.
+    """Open ``SPLIT.json`` of drawn scenes, or its folder.
 
     Raises:
         AnnotationError: The file is missing, or its scale is not a positive number.

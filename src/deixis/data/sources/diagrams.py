@@ -75,7 +75,7 @@ def _dvqa(fields: Fields) -> list[QuestionAnswer]:
 def open_dvqa(
     path: Path, *, name: str = "dvqa", images: Path | None = None, split: str = "train"
 ) -> Questions:
-    """Take ``SPLIT_qa.json``, or the folder that it is in; images lie in ``images`` beside it.
+    """Open ``SPLIT_qa.json``, or its folder; images are in ``images`` beside it.
 
     Raises:
         AnnotationError: The file is missing.
@@ -99,7 +99,7 @@ def _docvqa(fields: Fields) -> list[QuestionAnswer]:
 def open_docvqa(
     path: Path, *, name: str = "docvqa", images: Path | None = None, split: str = "train"
 ) -> Questions:
-    """Take ``SPLIT_v1.0.json``, or the folder that it is in; images are named from that folder.
+    """Open ``SPLIT_v1.0.json``, or its folder; image names are relative to that folder.
 
     Raises:
         AnnotationError: The file is missing.
@@ -172,7 +172,7 @@ def _science(fields: Fields) -> QuestionAnswer:
 def open_scienceqa(
     path: Path, *, name: str = "scienceqa", images: Path | None = None, split: str = ""
 ) -> ScienceQa:
-    """Take ``problems.json``, or the folder that it is in; without ``split``, all splits.
+    """Open ``problems.json``, or its folder; without ``split``, all splits.
 
     Raises:
         AnnotationError: The file is missing.
@@ -184,9 +184,9 @@ def open_scienceqa(
 
 @dataclass(frozen=True, slots=True)
 class Diagrams:
-    """Folders with a small file for each image; ``form`` is ``iconqa`` or ``ai2d``.
+    """Folders with one small file per image; ``form`` is ``iconqa`` or ``ai2d``.
 
-    Files are taken in the order of their names, a folder at a time.
+    Files are read in the order of their names, folder by folder.
     """
 
     name: str
@@ -226,7 +226,7 @@ class Diagrams:
         return text_field(as_object(one.value, "file"), "imageName")
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Return the sample of an image and the questions of its file."""
+        """Return the sample of an image with the questions of its file."""
         problems: list[RecordProblem] = []
         asked: list[QuestionAnswer] = []
         for part in once_each(parts, problems):
@@ -262,7 +262,7 @@ def _ai2d(text: str, fields: Fields) -> QuestionAnswer:
 def open_iconqa(
     path: Path, *, name: str = "iconqa", images: Path | None = None, split: str = "train"
 ) -> Diagrams:
-    """Take IconQA's folder, which holds ``SPLIT/choose_txt`` and ``SPLIT/fill_in_blank``.
+    """Open IconQA's folder, with ``SPLIT/choose_txt`` and ``SPLIT/fill_in_blank``.
 
     Raises:
         AnnotationError: Both are missing.
@@ -276,7 +276,7 @@ def open_iconqa(
 def open_ai2d(
     path: Path, *, name: str = "ai2d", images: Path | None = None, split: str = ""
 ) -> Diagrams:
-    """Take AI2D's folder, which holds ``questions`` and ``images``.
+    """Open AI2D's folder, with ``questions`` and ``images``.
 
     Raises:
         AnnotationError: The folder ``questions`` is missing.

@@ -8,7 +8,7 @@ edge. Hyphens of classes are blanks (``large-vehicle``); ``difficult`` is the at
 (`MARKERS`). Sizes are those of the pictures.
 
 Irregularities: corners outside the picture, which are kept; a third grade of difficulty (``2``), which is
-difficult too; commas between the numbers. A box whose middle lies outside is a fault.
+difficult too; commas between the numbers. A box whose centre lies outside the picture is a problem.
 
 Tested on files written by hand to the published format.
 """
@@ -51,7 +51,7 @@ class Dota:
         return (str(self.labels),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield each text file whole, with its picture's name."""
+        """Yield one part per text file, with its picture's name."""
         for path in sorted(self.labels.glob("*.txt")):
             place = printable_name(path)
             try:
@@ -115,7 +115,7 @@ def open_dota(
     images: Path | None = None,
     exhaustive: bool = True,
 ) -> Dota:
-    """Find the folders of a split of DOTA.
+    """Open the folders of a split of DOTA.
 
     Args:
         path: A folder with ``labelTxt`` and ``images``, or with such a folder for each split; or of

@@ -1,10 +1,9 @@
 """GQA's scene graphs: objects with boxes and attributes, and relations between them.
 
 The file is an object by image ids. Of a scene, ``width``, ``height`` and ``objects`` are read; of an
-object ``name``, ``attributes``, its box ``x``, ``y``, ``w``, ``h`` in pixels of the image that the
-scene gives the size of, and ``relations`` with ``name`` and the id of the other ``object``. A relation
-to an object that is not there, or whose box is not sound, is a fault of its own. Not everything is
-annotated. Tested on files written by hand to the published format.
+object ``name``, ``attributes``, its box ``x``, ``y``, ``w``, ``h`` in pixels of the scene's size, and
+``relations`` with ``name`` and the id of the other ``object``. A relation to a missing or invalid object
+is a separate problem. No sample is exhaustive. Tested on files written by hand to the published format.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -120,10 +119,10 @@ def _relations(
 def open_gqa_scenes(
     path: Path, *, name: str = "gqa_scenes", images: Path | None = None, split: str = "train"
 ) -> GqaScenes:
-    """Take ``SPLIT_sceneGraphs.json``, or the folder that it is in.
+    """Open ``SPLIT_sceneGraphs.json``, or its folder.
 
-    Images (``ID.jpg``) lie in the folder that is given, else in ``images`` beside the file, else
-    with it.
+    Images (``ID.jpg``) are in the given folder ``images``, else in ``images`` beside the file, else
+    beside the file.
 
     Raises:
         AnnotationError: The file is missing.

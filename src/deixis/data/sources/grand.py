@@ -292,7 +292,7 @@ def _found(captions: Sequence[str], phrase: str) -> list[tuple[int, int] | None]
 def open_grand(
     path: Path, *, name: str = "grand", images: Path | None = None, split: str = ""
 ) -> Grand:
-    """Open a folder of files, or one file; images are in ``images``, else beside the files.
+    """Open a folder of files, or one file; images are in the given folder ``images``, else beside the files.
 
     Raises:
         AnnotationError: The file is missing.

@@ -1,13 +1,12 @@
-"""gRefCOCO: expressions that mean one annotation of an image, several, or none (GRES, section 3).
+"""gRefCOCO: expressions for one annotation of an image, several, or none (GRES, section 3).
 
-The refs are ``grefs(unc).json`` beside COCO's ``instances.json``, in RefCOCO's form with lists: an
-``ann_id`` of several numbers means all of these annotations, ``[-1]`` (with ``no_target``) means that
-nothing in the image fits. Such an expression has no instances, and is asked and denied as one that is
-absent. The rest is read as RefCOCO is (`deixis.data.sources.refcoco`), whose source reads these files
-too when it is given one.
+The refs are ``grefs(unc).json`` beside COCO's ``instances.json``, in RefCOCO's format with lists: an
+``ann_id`` of several numbers refers to all of these annotations, and ``[-1]`` (with ``no_target``) means
+no target. An expression without a target has no instances and is used for denials. The format
+``refcoco`` (`deixis.data.sources.refcoco`) has the same reader and opens these files too.
 
-Irregularities: an annotation that is named twice by one ref counts once (``target_named_twice``); a
-ref one of whose annotations is not sound is left out, since the others alone are not what it means.
+Irregularities: an annotation that a ref names twice counts once (``target_named_twice``); a ref with an
+invalid annotation is left out, since its targets would be incomplete.
 
 Tested on files written by hand to the published format.
 """

@@ -1,4 +1,4 @@
-"""A JSON-lines file of one's own: one image a line.
+"""The package's own JSON-lines format, one image per line.
 
 Only ``image`` is required; a text is the path of a file beside the JSON-lines file or in the image
 folder, or the name of a drawn picture (``scenes://LEVEL/SPLIT/SEED/INDEX``).
@@ -70,7 +70,7 @@ FAMILIES = ("location", "appearance", "long")
 
 @dataclass(frozen=True, slots=True)
 class JsonLines:
-    """A JSON-lines file and the folder that its image names start from."""
+    """A JSON-lines file and the folder of its images."""
 
     name: str
     path: Path
@@ -117,7 +117,7 @@ class JsonLines:
 
 
 class _Line:
-    """One line while it is read. Invalid records are left out and listed as problems."""
+    """Reads one line; invalid pieces are left out and listed as problems."""
 
     def __init__(self, fields: Mapping[str, Any], size: ImageSize, place: str) -> None:
         self.fields = fields
@@ -256,7 +256,7 @@ class _Line:
         if isinstance(value, str):
             return GroundedText(as_text(value, "caption"))
         fields = as_object(value, "caption")
-        # offsets are into the text as it is given
+        # offsets refer to the unmodified text
         text = required(fields, "text")
         as_text(text, "caption")
         phrases = []
@@ -358,7 +358,7 @@ def _three(value: object, name: str) -> tuple[Any, Any, Any]:
 def open_jsonl(
     path: Path, *, name: str = "jsonl", images: Path | None = None, split: str = ""
 ) -> JsonLines:
-    """Take a JSON-lines file; image names start from its folder, or from another one.
+    """Open a JSON-lines file; image names are relative to its folder or to ``images``.
 
     Raises:
         AnnotationError: The file is missing.

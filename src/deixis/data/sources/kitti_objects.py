@@ -5,9 +5,9 @@ in pixels from 0, and 7 numbers of the box in space, which are not read. Types b
 ``car``, ``Person_sitting`` is ``sitting person``). A truncated share above 0, and ``occluded`` 1 or 2,
 are attributes (`MARKERS`); 3 is not known.
 
-``DontCare`` rows are regions in which nothing was labelled, ``Misc`` things of no class: neither is an
-instance, both are counted, and their image is not exhaustive. The classes that an exhaustive image has
-nothing of are absent from it.
+``DontCare`` rows are regions without labels and ``Misc`` rows are objects of other classes. Both are
+counted and left out, and their image is not exhaustive. Classes without an instance in an exhaustive
+image are absent from it.
 
 Depth maps of KITTI are another format (`deixis.data.sources.depth`). Files of results have a 16th word, a
 score, and are refused: they are no annotations.
@@ -53,7 +53,7 @@ _LEFT_OUT = {"DontCare": "dont_care_regions", "Misc": "things_of_no_class"}
 
 @dataclass(frozen=True, slots=True)
 class KittiObjects:
-    """A folder of text files, those that ``listing`` names or all, and a folder of pictures."""
+    """A folder of text files, those in ``listing`` or all, and a folder of pictures."""
 
     name: str
     images: Path
@@ -68,7 +68,7 @@ class KittiObjects:
         return tuple(str(path) for path in (self.listing, self.labels) if path is not None)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield each text file whole."""
+        """Yield one part per text file."""
         for place, name in listed(self.listing, self.labels, ".txt"):
             try:
                 key = as_text(name, "name")
@@ -135,15 +135,15 @@ def open_kitti_objects(
     listing: Path | None = None,
     exhaustive: bool = True,
 ) -> KittiObjects:
-    """Find the folders ``label_2`` and ``image_2``.
+    """Open the folders ``label_2`` and ``image_2``.
 
     Args:
-        path: The folder that holds them, or the one that holds ``training``.
+        path: The folder of both, or the folder of ``training``.
         name: Prefix of the sample names.
-        split: A list ``ImageSets/SPLIT.txt`` beside ``training``, as people who cut the training set
-            write it; all files where none is named.
+        split: A list ``ImageSets/SPLIT.txt`` beside ``training``, for splits of the training set; all
+            files if empty.
         images: The folder of the pictures, if it is not ``image_2``.
-        listing: A list of names, where it is in no such folder.
+        listing: A list of names in another place.
         exhaustive: Every instance of the classes is annotated, as in KITTI.
 
     Raises:

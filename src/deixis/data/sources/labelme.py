@@ -388,7 +388,7 @@ def open_labelme(
         name: Prefix of the sample names.
         images: The folder of the pictures, if the paths in the files are wrong; only the names are
             used.
-        image_data: Use the picture in a file where no other is there.
+        image_data: Use embedded pictures if their files are missing.
         split: The split of all samples.
         exhaustive: Every instance of the labels is annotated.
 

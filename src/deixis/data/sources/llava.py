@@ -40,7 +40,7 @@ class Llava:
         return tuple(map(str, self.paths))
 
     def parts(self) -> Iterator[Part | RecordProblem | PassedOver]:
-        """Yield one part per conversation; its key is its own."""
+        """Yield one part per conversation, each with its own key."""
         for path in self.paths:
             found: Iterator[Part | RecordProblem | PassedOver] = parts_of(records(path), self._part)
             yield from found
@@ -53,7 +53,7 @@ class Llava:
         return Part(f"{image}#{digest(one.text)}", "turns", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Return the sample of a conversation; the same one again is a fault."""
+        """Return the sample of a conversation; a duplicate is a problem."""
         place = parts[0].place
         problems = tuple(
             RecordProblem("duplicate_annotation", "a conversation comes again", part.place)
@@ -88,7 +88,7 @@ def open_llava(
     captions: bool = False,
     split: str = "",
 ) -> Llava:
-    """Take a file of conversations, or a folder of them; ``captions`` says that answers are captions.
+    """Open a file of conversations, or a folder of them; with ``captions`` answers are captions.
 
     Images are named from the folder that is given, else from ``images`` beside the file, else from
     the file's own.

@@ -1,4 +1,4 @@
-"""PointQA: questions asked while pointing at a place; Local and Look Twice.
+"""PointQA (Local and Look Twice): questions about a point in an image.
 
 The published files are objects of lists of records by image ids; copies are JSON lines with the image in
 ``file_path`` or ``genome_id``. Fields used:
@@ -55,7 +55,7 @@ class PointQa:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part per image, or a line."""
+        """Yield one part per image or per line."""
         if self.path.suffix == ".jsonl":
             return parts_of(records(self.path), self._line)
         return parts_of(named_records(self.path), self._keyed)
@@ -69,7 +69,7 @@ class PointQa:
         return Part(key, "questions", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Return the sample of an image and what is asked about places in it."""
+        """Return the sample of an image with the questions about its points."""
         try:
             path = self._path(key)
             size = located_size(path)
@@ -146,7 +146,7 @@ def _point(value: Any, size: ImageSize) -> Point:
 def open_pointqa(
     path: Path, *, name: str = "pointqa", images: Path | None = None, split: str = ""
 ) -> PointQa:
-    """Take a file of PointQA; images lie in the folder that is given, else with the file.
+    """Open a file of PointQA; images are in the given folder ``images``, else beside the file.
 
     Raises:
         AnnotationError: The file is missing.

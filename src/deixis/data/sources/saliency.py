@@ -2,8 +2,8 @@
 
 The masks are PNG files, black and white or grey; pictures and masks may lie in one folder (MSRA-10K
 has ``Imgs/NAME.jpg`` and ``Imgs/NAME.png``) or in two (DUTS has ``DUTS-TR-Image`` and
-``DUTS-TR-Mask``). What the mask shows is the only instance and the salient one; its class is not
-known and is called ``salient object``. The box is the one around the mask.
+``DUTS-TR-Mask``). The mask is the only instance; its class is unknown and called ``salient object``.
+The box is the bounding box of the mask.
 
 Irregularities: grey edges, which are cut at half brightness (128) and counted as
 ``mask_thresholded``; masks of 0 and 1; a mask that is empty, has colours or another size than its
@@ -34,7 +34,7 @@ _IMAGE, _MASK = "image", "mask"
 
 @dataclass(frozen=True, slots=True)
 class Saliency:
-    """Pictures, and masks that have their names."""
+    """Pictures, and masks of the same names."""
 
     name: str
     images: Path
@@ -55,7 +55,7 @@ class Saliency:
         yield from named_files(self.images, suffixes, _IMAGE)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Return the sample of a picture and its mask, which is read now."""
+        """Return the sample of a picture; reads its mask."""
         notes: dict[str, int] = {}
         try:
             image = one_name(parts, _IMAGE)
@@ -97,7 +97,7 @@ def open_saliency(
     images: Path | None = None,
     masks: Path | None = None,
 ) -> Saliency:
-    """Find the two folders.
+    """Open the two folders.
 
     Args:
         path: A folder with ``...-Image`` and ``...-Mask`` (DUTS), with ``images`` and ``masks``, or

@@ -1,4 +1,4 @@
-"""Drawn scenes as a source: nothing is read, everything is exact."""
+"""Drawn scenes as a source, with exact annotations and without files."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from deixis.structures import ImageArray
 
 @dataclass(frozen=True, slots=True)
 class DrawnImage:
-    """A picture that is drawn when it is needed; ``str()`` names it for ever."""
+    """A picture that is drawn on demand; ``str()`` is its permanent name."""
 
     seed: int
     index: int
@@ -28,16 +28,16 @@ class DrawnImage:
 
 
 DRAWN = "scenes://"
-"""What the name of a drawn picture begins with."""
+"""The prefix of the names of drawn pictures."""
 
 _NAME = re.compile(rf"{DRAWN}({'|'.join(LEVELS)})/({'|'.join(SPLITS)})/(\d{{1,19}})/(\d{{1,19}})")
 
 
 def drawn_image(name: str) -> DrawnImage:
-    """The drawn picture of a name.
+    """Return the drawn picture of a name.
 
     Raises:
-        BadRecord: No picture has such a name.
+        BadRecord: The name is not the name of a drawn picture.
     """
     found = _NAME.fullmatch(name)
     if found is None:
@@ -66,7 +66,7 @@ class Scenes:
             yield Part(f"{index:09d}", "scene", "", f"scene {index}", str(index))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Draw a scene and say everything that is true of it."""
+        """Return the sample of a scene with all of its annotations."""
         index = int(parts[0].payload)
         drawn = scene_sample(draw_scene(self.seed, index, level=self.level, split=self.split))
         image = DrawnImage(self.seed, index, self.level, self.split)

@@ -1,4 +1,4 @@
-"""Drawn clips as a source: nothing is read, and what happens in them is known exactly."""
+"""Drawn clips as a source, with exact annotations and without files."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from deixis.errors import RecipeError
 from deixis.structures import FrameArray, Video
 
 DRAWN_VIDEO = "scenes-video://"
-"""What the name of a drawn clip begins with."""
+"""The prefix of the names of drawn clips."""
 MAX_FRAMES = 256
 _NAME = re.compile(
     rf"{DRAWN_VIDEO}({'|'.join(LEVELS)})/({'|'.join(SPLITS)})/(\d{{1,19}})/(\d{{1,19}})/(\d{{1,3}})"
@@ -24,7 +24,7 @@ _NAME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class DrawnVideo:
-    """A clip that is drawn when it is needed; ``str()`` names it for ever."""
+    """A clip that is drawn on demand; ``str()`` is its permanent name."""
 
     seed: int
     index: int
@@ -45,10 +45,10 @@ class DrawnVideo:
 
 
 def drawn_video(name: str) -> DrawnVideo:
-    """The drawn clip of a name.
+    """Return the drawn clip of a name.
 
     Raises:
-        BadRecord: No clip has such a name.
+        BadRecord: The name is not the name of a drawn clip.
     """
     found = _NAME.fullmatch(name)
     if found is None:
@@ -80,7 +80,7 @@ class ScenesVideo:
             yield Part(f"{index:09d}", "clip", "", f"clip {index}", str(index))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Draw a clip and say what happens in it."""
+        """Return the sample of a clip with its questions."""
         index = int(parts[0].payload)
         video = DrawnVideo(self.seed, index, self.level, self.split, self.frames)
         clip = draw_clip(self.seed, index, level=self.level, split=self.split, frames=self.frames)
@@ -98,10 +98,10 @@ def open_scenes_video(
     seed: int = 0,
     frames: int = 8,
 ) -> ScenesVideo:
-    """Take drawn clips; the path is the name of their split.
+    """Open drawn clips; the path is the name of their split.
 
     Raises:
-        RecipeError: There is no such split or level, or clips have not so many frames.
+        RecipeError: The split, the level or the number of frames is invalid.
     """
     split = str(path)
     if split not in SPLITS or level not in LEVELS:

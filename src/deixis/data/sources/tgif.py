@@ -1,4 +1,4 @@
-"""TGIF: animated GIFs with captions, as lines of an address and a sentence.
+"""TGIF: animated GIFs with captions, as lines with an address and a sentence.
 
 ``data/tgif-v1.0.tsv`` has a line for each caption: the address of a GIF, a tab, and what it shows.
 ``data/splits/train.txt``, ``val.txt`` and ``test.txt`` list the addresses of each split. GIFs are
@@ -41,7 +41,7 @@ _FOLDERS = ("gifs", "images", "videos")
 class Tgif:
     """A file of captions, the lists of some splits, and a folder of GIFs.
 
-    ``only`` says that GIFs without a list are passed over.
+    With ``only``, GIFs that are not in a list are skipped.
     """
 
     name: str
@@ -114,7 +114,7 @@ class Tgif:
 
 
 def _captions(key: str, parts: Sequence[Part], told: Sequence[Part]) -> dict[str, None]:
-    """The captions of a GIF, each once, if all its parts are of one address."""
+    """Return the distinct captions of a GIF, if all its parts have one address."""
     if len({text_field(record(part), "address") for part in parts}) > 1:
         raise BadRecord("duplicate_image", f"several addresses end in {key[:80]!r}")
     if not told:
@@ -132,7 +132,7 @@ def _captioned(line: str) -> tuple[str, str]:
 
 
 def _file_name(address: str) -> str:
-    """The last part of an address, which its file is called."""
+    """Return the file name in an address."""
     try:
         name = urlsplit(address).path.rpartition("/")[2]
     except ValueError:
@@ -154,7 +154,7 @@ def open_tgif(
     images: Path | None = None,
     suffix: str = ".gif",
 ) -> Tgif:
-    """Find the files of TGIF.
+    """Open the files of TGIF.
 
     Args:
         path: The data set's folder, its folder ``data``, or the file of captions alone.
@@ -162,7 +162,7 @@ def open_tgif(
         split: ``train``, ``val`` or ``test``; without it all captions are read, and the lists that
             there are say which split each GIF belongs to.
         images: The folder of the GIFs, if it is not ``gifs``, ``images`` or ``videos``.
-        suffix: What the names of files end in, where they have been turned into another format.
+        suffix: The suffix of the files, if they were converted to another format.
 
     Raises:
         AnnotationError: A file or the folder is missing.

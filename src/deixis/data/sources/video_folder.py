@@ -9,12 +9,12 @@ or a table (``.csv``) whose first line names its columns, of ``video``, ``captio
 ``answer``, ``id`` and ``split``; a record is one line, with quotes where a text has a comma in it. A
 row has a caption, a question with its answer, or both.
 
-``video`` is the path below the folder of the videos, and the only field that must be there; there has
-to be a caption or a question too. Lines of one video add up. ``id`` is what its sample is called,
-else the path is. A field of another name is refused.
+``video`` is the path relative to the folder of the videos. It is required, and so is a caption or a
+question. Lines of the same video are merged. The name of the sample is ``id``, else the path. Unknown
+fields are refused.
 
-Irregularities: a line that comes again (``duplicate_annotation``); lines of one video that have not
-the same ``id`` or ``split`` (``bad_record``).
+Irregularities: a duplicate line (``duplicate_annotation``); lines of one video with different ``id`` or
+``split`` (``bad_record``).
 
 Tested on files of the package.
 """
@@ -54,7 +54,7 @@ _LINE = "line"
 
 @dataclass(frozen=True, slots=True)
 class VideoFolder:
-    """A file of captions and questions, and the folder that its videos are named from."""
+    """A file of captions and questions, and the folder of its videos."""
 
     name: str
     path: Path
@@ -86,7 +86,7 @@ class VideoFolder:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Return the sample of a video and what is said of it."""
+        """Return the sample of a video with its captions and questions."""
         place = parts[0].place
         problems: list[RecordProblem] = []
         captions: dict[str, None] = {}
@@ -135,7 +135,7 @@ def _one_name(names: set[tuple[str, str]]) -> tuple[str, str]:
 
 
 def _told(fields: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, str]]]:
-    """Captions, and questions with their answers, of a line."""
+    """Return the captions and the questions with answers of a line."""
     unknown = sorted(set(fields) - FIELDS)
     if unknown:
         raise BadRecord(
@@ -171,7 +171,7 @@ def _columns(lines: Iterator[tuple[int, str]], path: Path) -> list[str]:
 
 
 def _row(line: str, columns: Sequence[str]) -> dict[str, Any]:
-    """A row of a table as the same line in JSON would be."""
+    """Return a row of a table as the fields of a JSON line."""
     cells = _cells(line)
     if len(cells) != len(columns):
         raise BadRecord("bad_record", f"{len(cells)} columns, expected {len(columns)}")
@@ -203,10 +203,10 @@ def _cells(line: str) -> list[str]:
 def open_video_folder(
     path: Path, *, name: str = "video_folder", images: Path | None = None, split: str = ""
 ) -> VideoFolder:
-    """Take a folder with ``captions.jsonl`` or ``captions.csv`` (or ``videos``), or such a file.
+    """Open a folder with ``captions.jsonl`` or ``captions.csv`` (or ``videos``), or such a file.
 
-    Videos are named from ``images``, else from ``videos`` beside the file, else from its folder.
-    ``split`` is that of all lines that name none.
+    Video paths are relative to ``images``, else to ``videos`` beside the file, else to its folder.
+    ``split`` applies to lines without a split.
 
     Raises:
         AnnotationError: The file is missing.

@@ -89,7 +89,7 @@ class Vqa:
         return Part(key, kind, order, one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Return the sample of an image, its questions and what people answered."""
+        """Return the sample of an image with its questions and answers."""
         problems: list[RecordProblem] = []
         kept = list(once_each(parts, problems))
         answers = {part.order: part for part in kept if part.kind == _ANSWERED}
@@ -134,11 +134,11 @@ def open_vqa(
     image_name: str = "",
     split: str = "",
 ) -> Vqa:
-    """Take a folder with one file of questions and one of annotations, or the two files.
+    """Open a folder with one file of questions and one of annotations, or the two files.
 
-    VQAv2 and OK-VQA both end their names in ``_questions.json`` and ``_annotations.json``. Of a
-    folder with several, ``split`` names one. Without ``image_name``, names that COCO's images have
-    are tried on the first question, and then those of drawn scenes.
+    The names end in ``_questions.json`` and ``_annotations.json``; ``split`` selects one of several.
+    Without ``image_name``, the names of COCO's images are tried on the first question, then those of
+    drawn scenes.
 
     Raises:
         AnnotationError: The files are missing, or ``split`` is needed to choose among several.
@@ -212,9 +212,9 @@ def _aokvqa(fields: Fields) -> list[QuestionAnswer]:
 def open_aokvqa(
     path: Path, *, name: str = "aokvqa", images: Path | None = None, split: str = "val"
 ) -> Questions:
-    """Take ``aokvqa_v1p0_SPLIT.json``, or the folder that it is in.
+    """Open ``aokvqa_v1p0_SPLIT.json``, or its folder.
 
-    Images have the names of COCO 2017; they lie in the folder that is given, else in the file's.
+    Images have the names of COCO 2017; they are in the given folder ``images``, else in the file's folder.
 
     Raises:
         AnnotationError: The file is missing.
@@ -239,7 +239,7 @@ def _gqa(fields: Fields) -> list[QuestionAnswer]:
 def open_gqa(
     path: Path, *, name: str = "gqa", images: Path | None = None, split: str = ""
 ) -> Questions:
-    """Take a file of GQA's questions, or a folder of such files (``train_all_questions``).
+    """Open a file of GQA's questions, or a folder of such files (``train_all_questions``).
 
     Raises:
         AnnotationError: The file is missing.
@@ -273,7 +273,7 @@ def _vsr(fields: Fields) -> list[QuestionAnswer]:
 def open_vsr(
     path: Path, *, name: str = "vsr", images: Path | None = None, split: str = "train"
 ) -> Questions:
-    """Take a JSON-lines file of VSR, or a folder with ``SPLIT.jsonl``.
+    """Open a JSON-lines file of VSR, or a folder with ``SPLIT.jsonl``.
 
     Raises:
         AnnotationError: The file is missing.
@@ -284,7 +284,7 @@ def open_vsr(
 
 
 def _pope_order(fields: Fields) -> str:
-    # a question comes in several settings, which count apart
+    # a question is in several settings, which are different questions
     return f"{text_field_or(fields, 'split', '')} {_question_id(fields)}".strip()
 
 
@@ -295,7 +295,7 @@ def _pope(fields: Fields) -> list[QuestionAnswer]:
 def open_pope(
     path: Path, *, name: str = "pope", images: Path | None = None, split: str = ""
 ) -> Questions:
-    """Take one file of POPE: one setting of one image set.
+    """Open one file of POPE: one setting of one image set.
 
     Raises:
         AnnotationError: The file is missing.
