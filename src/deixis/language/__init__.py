@@ -1,4 +1,4 @@
-"""The English that questions and answers need: noun phrases, numbers, predicates and places."""
+"""English for questions and answers: noun phrases, numbers, predicates and places."""
 
 from deixis.language.noun_phrases import (
     article,

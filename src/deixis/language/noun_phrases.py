@@ -34,8 +34,8 @@ _DETERMINED = re.compile(
     re.IGNORECASE,
 )
 
-# Words that end the short form of a noun phrase: what follows says where the thing is or what it
-# does, not what it is.
+# Words that end the short form of a noun phrase: the rest describes the place or action of the
+# instance, not its class.
 _CLOSING = re.compile(
     r"(?:,|\b(?:on|in|at|to|of|from|with|without|that|which|who|whose|whom|holding|wearing|held|worn"
     r"|standing|sitting|lying|placed|shown|drawn|next|above|below|under|underneath|beneath|near"
@@ -54,7 +54,7 @@ _LOCATION_WORDS = frozenset(
 
 
 def article(phrase: str) -> str:
-    """``phrase`` with the indefinite article that its sound asks for.
+    """Return ``phrase`` with its indefinite article, a or an by its sound.
 
     >>> article("orange circle"), article("letter A")
     ('an orange circle', 'a letter A')
@@ -64,7 +64,7 @@ def article(phrase: str) -> str:
 
 
 def plural(phrase: str) -> str:
-    """``phrase`` with its last word in the plural.
+    """Return ``phrase`` with its last word in the plural.
 
     >>> plural("red box"), plural("person"), plural("cross")
     ('red boxes', 'people', 'crosses')
@@ -82,7 +82,7 @@ def plural(phrase: str) -> str:
 
 
 def join(items: Sequence[str]) -> str:
-    """Items as a list in a sentence.
+    """Return the items as an enumeration.
 
     >>> join(["a star", "a ring", "a box"])
     'a star, a ring and a box'
@@ -93,12 +93,12 @@ def join(items: Sequence[str]) -> str:
 
 
 def sentence(words: str) -> str:
-    """Words with a capital first and a full stop last."""
+    """Return the words with an initial capital and a full stop."""
     return f"{words[:1].upper()}{words[1:]}."
 
 
 def bare(phrase: str) -> str:
-    """A noun phrase without its determiner.
+    """Return a noun phrase without its determiner.
 
     >>> bare("all the letters"), bare("the red circle"), bare("left star")
     ('letters', 'red circle', 'left star')
@@ -107,12 +107,12 @@ def bare(phrase: str) -> str:
 
 
 def definite(phrase: str) -> str:
-    """A noun phrase that can stand in a sentence: ``the`` is added where it has no determiner."""
+    """Return a noun phrase with its determiner, or with ``the`` if it has none."""
     return phrase if _DETERMINED.match(phrase) else f"the {phrase}"
 
 
 def head_phrase(phrase: str) -> str:
-    """The short form of a noun phrase: what the thing is, without where it is.
+    """Return the short form of a noun phrase, without the place of the instance.
 
     >>> head_phrase("the small red circle to the left of the blue square")
     'small red circle'
@@ -126,7 +126,7 @@ def head_phrase(phrase: str) -> str:
 
 
 def is_plural(phrase: str) -> bool:
-    """Whether a noun phrase takes ``are``.
+    """Return whether a noun phrase takes ``are``.
 
     >>> is_plural("the red circles"), is_plural("every star"), is_plural("the cross on the left")
     (True, False, False)
@@ -141,18 +141,18 @@ def is_plural(phrase: str) -> bool:
 
 @lru_cache(maxsize=_NAMES_KEPT)
 def many(name: str) -> str:
-    """A class name in the plural; one that is a plural already stays."""
+    """Return the plural of a class name; plurals are unchanged."""
     return name if is_plural(f"the {name}") else plural(name)
 
 
 @lru_cache(maxsize=_NAMES_KEPT)
 def counted(name: str, count: int) -> str:
-    """So many of a class, as in ``a ring`` or ``two rings``."""
+    """Return a count with a class name, such as ``a ring`` or ``two rings``."""
     if count == 1:
         return name if is_plural(f"the {name}") else article(name)
     return f"{count_word(count)} {many(name)}"
 
 
 def determiner(name: str) -> str:
-    """What stands before a class name that is new: ``a ``, ``an ``, or nothing before a plural."""
+    """Return the indefinite article of a class name: ``a ``, ``an ``, or empty for a plural."""
     return counted(name, 1).removesuffix(name)

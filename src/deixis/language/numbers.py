@@ -6,9 +6,9 @@ _COUNTED = (
     *("eighteen", "nineteen", "twenty"),
 )
 NUMBER_WORDS = {word: number for number, word in enumerate(_COUNTED)} | {"no": 0, "none": 0}
-"""Words that say a number."""
+"""Numbers by word."""
 
 
 def count_word(count: int) -> str:
-    """A number in words up to twenty, in digits above."""
+    """Return a number in words up to twenty, in digits above."""
     return _COUNTED[count] if count < len(_COUNTED) else str(count)

@@ -11,14 +11,14 @@ _SIDES: Mapping[str, tuple[int, int]] = {
     "bottom": (1, 1),
     "lower": (1, 1),
 }
-# neither "left of the square" nor "second from the left" says where in the image something is
+# "left of the square" and "second from the left" do not name a side of the image
 _SIDE = re.compile(
     rf"(?<!from )(?<!from the )\b({'|'.join(_SIDES)})(?:-hand)?\b(?! of\b)", re.IGNORECASE
 )
 
 
 def named_sides(text: str) -> tuple[tuple[int, int], ...]:
-    """Sides of the image that a text names: axis (0 for x, 1 for y) and side (-1 or 1).
+    """Return the sides of the image that a text names: axis (0 for x, 1 for y) and side (-1 or 1).
 
     >>> named_sides("the star in the top left"), named_sides("left of the star")
     (((1, -1), (0, -1)), ())

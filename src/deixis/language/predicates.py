@@ -1,4 +1,4 @@
-"""Predicates of relations in sentences: what is said of a thing, what is added to a noun, opposites.
+"""Predicates of relations in sentences: as main clauses, as modifiers of nouns, and opposites.
 
 Sources write predicates freely: ``left of``, ``holding``, ``has a``, ``is on``, ``wears``.
 """
@@ -30,10 +30,10 @@ _BASES = {
     "watch": "watches",
     "wear": "wears",
 }
-"""Verbs that sources give without an ending, in the third person."""
+"""The third person of verbs that sources write in their base form."""
 _VERBS = {finite: base for base, finite in _BASES.items()}
 _NO_VERBS = frozenset({"across", "as", "besides", "its", "plus", "towards", "versus"})
-"""Words that end like verbs in the third person and are none."""
+"""Words that end like verbs in the third person but are not verbs."""
 
 _OPPOSITES = {
     "left of": "right of",
@@ -53,14 +53,14 @@ _ONE_WAY = frozenset(
         *("eating", "eats", "sitting in", "standing in", "parked on", "hanging from"),
     }
 )
-"""Predicates that never hold both ways."""
+"""Predicates that are never symmetric."""
 
 _NAMES_KEPT = 4096
 
 
 @lru_cache(maxsize=_NAMES_KEPT)
 def plain(predicate: str) -> str:
-    """A predicate in lower case, without a verb "to be" before or an article after it.
+    """Return a predicate in lower case, without a leading "to be" and a trailing article.
 
     >>> plain("is ON"), plain("has a"), plain("left of")
     ('on', 'has', 'left of')
@@ -75,7 +75,7 @@ def plain(predicate: str) -> str:
 
 @lru_cache(maxsize=_NAMES_KEPT)
 def claim(predicate: str, *, several: bool = False) -> str:
-    """A predicate as what is said of one thing, or of one whose name is a plural.
+    """Return a predicate as the verb phrase of a sentence; ``several`` for plural subjects.
 
     >>> claim("holding"), claim("has"), claim("wear"), claim("has", several=True)
     ('is holding', 'has', 'wears', 'have')
@@ -91,7 +91,7 @@ def claim(predicate: str, *, several: bool = False) -> str:
 
 @lru_cache(maxsize=_NAMES_KEPT)
 def clause(predicate: str) -> str:
-    """A predicate as what is added to a noun.
+    """Return a predicate as a modifier of a noun.
 
     >>> clause("inside"), clause("holding"), clause("has")
     ('inside', 'holding', 'that has')
@@ -113,7 +113,7 @@ def _base(finite: str) -> str:
 
 
 def opposite(predicate: str) -> str | None:
-    """A predicate that cannot hold where this one does; None where none is known.
+    """Return a predicate that excludes this one, or None if no opposite is known.
 
     >>> opposite("left of"), opposite("behind"), opposite("near")
     ('right of', 'in front of', None)
@@ -123,7 +123,7 @@ def opposite(predicate: str) -> str | None:
 
 
 def is_one_way(predicate: str) -> bool:
-    """Whether a predicate never holds of two things both ways.
+    """Return whether a predicate never holds in both directions between two instances.
 
     >>> is_one_way("wearing"), is_one_way("next to")
     (True, False)

@@ -143,7 +143,7 @@ def test_hostile_lists_are_problems(root: Path) -> None:
     }
     assert all(reading.sample is None for reading in readings.values())
     listing.write_text("a -1\n")
-    with pytest.raises(AnnotationError, match="line 1: expected a name a line, got a list"):
+    with pytest.raises(AnnotationError, match="line 1: expected one name per line, got a list"):
         collect(open_voc(root, split="train"))
 
 

@@ -4,7 +4,7 @@ from deixis.data.sources.registry import FORMATS
 
 
 def table() -> str:
-    """Return the table of formats, in Markdown."""
+    """Return the table of formats in Markdown."""
     lines = ["| format | what | tried on |", "|---|---|---|"]
     lines += [f"| `{name}` | {one.summary} | {one.tried} |" for name, one in FORMATS.items()]
     return "\n".join(lines)

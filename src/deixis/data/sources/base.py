@@ -1,9 +1,9 @@
-"""The interface of readers: they split files into parts and make a sample from an image's parts.
+"""The protocol of annotation readers: files to image parts, and the parts of an image to a sample.
 
-Reading has two steps, so that files of any size can be read on several machines. `parts` goes through
-the files once in constant memory and only finds the image of each record. The engine sorts the parts
-by image. `sample` is pure: it makes a sample from the parts of one image, and lists the records that
-it cannot use with the reasons.
+Reading has two steps, so that files of any size can be read on any number of machines. `parts` reads
+the files once in constant memory and assigns each record to an image. The engine sorts the parts by
+image. `sample` is a pure function of the parts of one image: it returns a sample of the valid records
+and a list of the problems of the others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,15 +48,15 @@ REASONS: dict[str, str] = {
     "decoder_crash": "reading an image ended the process that read it",
     "code_error": "an error that no reader expected; it counts apart",
 }
-"""The meaning of every code in the quarantine table."""
+"""All codes of quarantined records, each with its meaning."""
 
 
 class Part(NamedTuple):
-    """One record of a file, with the key of its image.
+    """One record of a file with the key of its image.
 
-    Parts of an image are sorted by ``kind`` and ``order``, so ``order`` must not depend on the position
-    in the file. ``place`` is the position in the file for messages. ``payload`` is the original text
-    of the record, mostly JSON.
+    The engine sorts the parts of an image by ``kind`` and ``order``, so ``order`` must not depend on
+    the position of the record in its file. ``place`` is that position, for messages. ``payload`` is
+    the record as the file has it, usually JSON.
     """
 
     key: str
@@ -68,7 +68,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RecordProblem:
-    """Something in a record that cannot be used; ``code`` is a key of `REASONS`."""
+    """The reason why a record, or a piece of it, cannot be used; ``code`` is a key of `REASONS`."""
 
     code: str
     detail: str
@@ -77,7 +77,7 @@ class RecordProblem:
 
 @dataclass(frozen=True, slots=True)
 class PassedOver:
-    """A valid record that is not used, such as one without an image; it is counted by ``rule``."""
+    """A valid record that is skipped, such as one without an image; counted under ``rule``."""
 
     rule: str
 
@@ -86,7 +86,7 @@ NO_IMAGE = PassedOver("about_no_image")
 
 
 class BadRecord(AnnotationError):  # noqa: N818
-    """A record cannot be used; ``code`` is the reason. Raised inside readers."""
+    """Raised inside readers for a record that cannot be used; ``code`` is a key of `REASONS`."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"{code}: {detail}")
@@ -94,7 +94,7 @@ class BadRecord(AnnotationError):  # noqa: N818
         self.detail = detail
 
     def problem(self, place: str) -> RecordProblem:
-        """What is wrong with a record that stands somewhere."""
+        """Return this error as the problem of the record at ``place``."""
         return RecordProblem(self.code, self.detail, place)
 
 
@@ -102,8 +102,9 @@ class BadRecord(AnnotationError):  # noqa: N818
 class Reading:
     """The result of reading the parts of one image.
 
-    Without a sample the whole image cannot be used. With one, ``faults`` were left out of it, and it
-    is not exhaustive any more. ``notes`` counts what was normalised by a documented rule.
+    ``sample`` is None if the whole image cannot be used. Otherwise it lacks the records of
+    ``problems``, and is not exhaustive if there are any. ``notes`` counts the normalisations by the
+    name of their rule.
     """
 
     sample: Sample | None
@@ -117,21 +118,21 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """The name of the source, unique in a build; sample ids begin with it."""
+        """Prefix of the sample names; unique in a build."""
 
     @property
     def files(self) -> tuple[str, ...]:
         """The annotation files that `parts` reads, for the manifest."""
 
     def parts(self) -> Iterator[Part | RecordProblem | PassedOver]:
-        """Go through the files once, in their order, in constant memory.
+        """Read the files once, in order, in constant memory.
 
-        A fault is a record that cannot be given to any image. Records of another split than was asked
-        for are not mentioned.
+        Yields a `RecordProblem` for each record that cannot be assigned to an image. Records of
+        other splits are skipped without a count.
 
         Raises:
-            AnnotationError: A file is missing, or damaged in a way that hides where records end.
+            AnnotationError: A file is missing, or so damaged that its records cannot be separated.
         """
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from all sorted parts of one image; pure, and never raises for bad records."""
+        """Return the sample of one image from all of its parts, sorted; bad records never raise."""

@@ -1,18 +1,18 @@
-"""COCO: instances, keypoints, captions, and similar formats (LVIS, Objects365, COCO-REM).
+"""COCO: instances, keypoints, captions, and other files in their format (LVIS, Objects365, COCO-REM).
 
-At least one of the files has to exist. Boxes are ``[x, y, width, height]``; keypoints have the order
-of their category. `deixis.data.sources.panoptic` reads panoptic files.
-Roboflow's export has a folder for each split (``train``, ``valid``, ``test``), which holds
-``_annotations.coco.json`` and the images.
+At least one of the files is required. Boxes are ``[x, y, width, height]``; keypoints are in the order
+of their category. Panoptic files have another reader (`deixis.data.sources.panoptic`). Roboflow's export
+has a folder for each split (``train``, ``valid``, ``test``) with ``_annotations.coco.json`` and the
+images.
 
-A category is absent from an image if none of its annotations was left out, if the file has annotations
-of it in other images (annotators may not have looked for a category that the file only lists), and if
-no related category is present: its ``supercategory``, a category that names it as such, or another
-spelling. Related categories that are present are not counted, either; the note ``group_not_denied``
-counts those that are not denied.
+A category is absent from an image if none of its instances was left out, the file has annotations of it
+in other images (a category that the file only lists may not have been annotated), and no related
+category is present: its ``supercategory``, a category whose supercategory it is, or another spelling.
+Related categories that are present are not counted either; notes count the categories that are
+therefore not absent (``group_not_denied``).
 
-An annotation with ``ignore`` or ``difficult`` has the attribute ``difficult`` (`MARKERS`); one that
-says ``isgroupof`` or the like is a crowd. The same box given twice counts once (``box_twice``).
+An annotation with ``ignore`` or ``difficult`` has the attribute ``difficult`` (`MARKERS`); one with
+``isgroupof`` or a similar flag is a crowd. Duplicate boxes count once (``box_twice``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,9 +58,9 @@ _ANNOTATION, _CAPTION, _IMAGE, _KEYPOINTS = "annotation", "caption", "image", "k
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A category of a file, with its name and the names of its keypoints, if it has any.
+    """A category of a file: its name and the names of its keypoints, if any.
 
-    ``group`` is the supercategory; ``labelled`` is true if the file has annotations of the category.
+    ``group`` is the supercategory; ``labelled`` is true if the file has annotations of it.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Coco:
     """Files in COCO's format about the images of one folder.
 
     ``categories`` maps ids to categories; `open_coco` reads them. ``exhaustive`` is true if every
-    instance of every category is annotated, which is false for LVIS.
+    instance of every category is annotated, unlike in LVIS.
     """
 
     name: str
@@ -101,7 +101,7 @@ class Coco:
         return {kind: path for kind, path in named.items() if path is not None}
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield images and annotations of every file."""
+        """Yield the images and annotations of every file."""
         for kind, path in self._paths().items():
             for element in list_elements(path, ("images", "annotations")):
                 place = f"{path.name}: {element.member}[{element.number}]"
@@ -119,7 +119,7 @@ class Coco:
                     yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image and what its annotations say."""
+        """Return the sample of an image with its annotations."""
         images = [part for part in parts if part.kind == _IMAGE]
         if not images:
             return Reading(None, (RecordProblem("unknown_image", f"image {key}", parts[0].place),))
@@ -165,7 +165,7 @@ class Coco:
     def _add(
         self, part: Part, joints: Part | None, size: ImageSize, found: Inventory, previous: str
     ) -> None:
-        """Add an annotation; an unusable one may have been an instance of its category."""
+        """Add an annotation; an invalid one makes its category incomplete."""
         category: str | None = None
         try:
             fields = record(part)
@@ -176,7 +176,7 @@ class Coco:
             found.problem(error, part.place, category=category)
 
     def _absent(self, instances: Sequence[Instance], left_out: LeftOut) -> tuple[str, ...]:
-        """Return the absent categories of the image."""
+        """Return the categories that are absent from the image."""
         if left_out.unknown:
             return ()
         doubtful = {instance.category for instance in instances}
@@ -211,7 +211,7 @@ class Coco:
     ) -> Instance:
         category = self._category(fields)
         segmentation = fields.get("segmentation")
-        # some files write an empty list for a missing mask
+        # some files write an empty list for a missing value
         mask = read_mask(segmentation, size) if segmentation not in (None, []) else None
         box_values = fields.get("bbox")
         if box_values is not None:
@@ -265,15 +265,15 @@ def open_coco(
     images: Path | None = None,
     exhaustive: bool = True,
 ) -> Coco:
-    """Find the files of a COCO folder, or take one instances file.
+    """Open a COCO folder or one instances file.
 
-    A folder holds ``annotations/{instances,person_keypoints,captions}_SPLIT.json`` and the images in
-    ``images/SPLIT``, ``SPLIT`` or ``images``; or ``SPLIT/_annotations.coco.json`` with the images
-    beside it, as Roboflow exports it. A file's images are in the given folder, else in the
-    file's own or the one above.
+    A folder has ``annotations/{instances,person_keypoints,captions}_SPLIT.json`` and the images in
+    ``images/SPLIT``, ``SPLIT`` or ``images``; or, from Roboflow, ``SPLIT/_annotations.coco.json``
+    with the images beside it. The images of a file are in the given folder ``images``, else in the file's folder or
+    its parent.
 
     Raises:
-        AnnotationError: No such file exists, or several splits exist and none is selected.
+        AnnotationError: The files are missing, or ``split`` is needed to choose among several.
     """
     if path.is_file():
         found = {"instances": path}
@@ -300,7 +300,7 @@ def open_coco(
 
 
 def _folder_of(places: Sequence[Path], file: Path) -> Path:
-    """Return the folder that contains a file's first images; else the first that exists."""
+    """Return the folder that has a file's first images, else the first existing folder."""
     if len(places) > 1:
         names = islice(list_elements(file, ("images",)), _LOOKED_AT)
         for element in names:
@@ -315,14 +315,14 @@ def _folder_of(places: Sequence[Path], file: Path) -> Path:
 
 
 def _split_of(path: Path) -> str:
-    """Return the split of a file, by its name or, where Roboflow wrote it, by its folder's."""
+    """Return the split of a file from its name or, for Roboflow's files, its folder."""
     if path.name == ROBOFLOW:
         return path.parent.name if path.parent.name in ROBOFLOW_SPLITS else ""
     return path.stem.partition("_")[2]
 
 
 def _found(path: Path, split: str) -> tuple[dict[str, Path], str, Path]:
-    """Return the files of a folder by kind, their split, and the folder that the images start from."""
+    """Return the files of a folder by kind, their split, and the folder of the images."""
     folder = path / "annotations" if (path / "annotations").is_dir() else path
     splits = sorted(
         {
@@ -373,7 +373,7 @@ def _categories(path: Path, *, known: Mapping[int, Category]) -> dict[int, Categ
     made: dict[int, Category] = {}
     labelled: set[int] = set()
     listed: list[object] = []
-    # one pass: the categories may stand before or behind the annotations
+    # one pass: the categories may be before or after the annotations
     for element in list_elements(path, ("annotations", "categories")):
         if element.member == "categories":
             listed.append(element.value)
@@ -401,7 +401,7 @@ def _category(value: object) -> tuple[int, Category]:
     fields = as_object(value, "category")
     joints = fields.get("keypoints") or []
     names = tuple(as_text(joint, "keypoint") for joint in as_list(joints, "keypoints"))
-    # class names in files have underscores instead of blanks
+    # underscores stand for blanks
     name = text_field(fields, "name").replace("_", " ")
     group = fields.get("supercategory")
     above = group if isinstance(group, str) and not isinstance(group, Unparsed) else ""

@@ -1,4 +1,4 @@
-"""COCO-Interactive: how people would mark COCO's objects: points, scribbles, boxes and masks.
+"""COCO-Interactive: points, scribbles, boxes and masks as prompts for COCO's instances.
 
 A list of images (as PSALM's script makes it): ``image_info`` is COCO's record of the image, ``anns`` are
 COCO's annotations, each with four prompts ``point_visual_prompt_mask``, ``scribble_…``, ``box_…`` and
@@ -8,7 +8,7 @@ Each prompt is the ``region`` of a question of kind ``prompt_point`` (``prompt_s
 ``prompt_mask``) about its instance. A point that is one pixel becomes the middle of it, a box that
 fills its pixels a box; everything else stays a mask, since an object of several pieces
 has several points. A prompt without pixels, which the script makes of thin objects, is left out and
-counted as note ``prompt_empty``. Tested with files written in the published format.
+counted as note ``prompt_empty``. Tested on files written by hand to the published format.
 """
 
 from collections.abc import Iterator, Sequence
@@ -53,7 +53,7 @@ class CocoInteractive:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """One part an image."""
+        """Yield one part per image."""
         return parts_of(records(self.path), self._part)
 
     def _part(self, one: Record) -> Part:
@@ -61,7 +61,7 @@ class CocoInteractive:
         return Part(as_key(required(info, "id"), "id"), "image", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image, its annotations and how they are marked."""
+        """Return the sample of an image with its annotations and prompts."""
         place = parts[0].place
         if len(parts) > 1:
             return Reading(
@@ -134,12 +134,12 @@ def _region(mask: Mask, kind: str) -> Region:
 def open_coco_interactive(
     path: Path, *, name: str = "coco_interactive", images: Path | None = None, split: str = "val"
 ) -> CocoInteractive:
-    """Open ``coco_interactive_SPLIT_psalm.json``, or the folder that it is in.
+    """Open ``coco_interactive_SPLIT_psalm.json``, or its folder.
 
-    Images are in the given folder, else in ``SPLIT2017`` beside the file, else with it.
+    Images are in the given folder ``images``, else in ``SPLIT2017`` beside the file, else beside the file.
 
     Raises:
-        AnnotationError: The file does not exist.
+        AnnotationError: The file is missing.
     """
     file = the_file(path, f"coco_interactive_{split}_psalm.json")
     images = images or first_folder(file.parent / f"{split}2017", file.parent)

@@ -1,14 +1,14 @@
-"""COCO's results: a list of detections with scores, about the images of a file of COCO's form.
+"""COCO's results: a list of detections with scores, about the images of a COCO file.
 
 Fields used: ``image_id``, ``category_id``, ``bbox`` (``[x, y, width, height]`` in pixels),
 ``segmentation`` and ``score``. Images and names of categories are those of the instances file, whose
 annotations are not read. An image without detections gives no sample.
 
-A score is kept with its instance (`deixis.structures.Instance.score`); with ``threshold`` detections of
-a lower one are counted and left out. Detections are what a model believes, so no image is exhaustive and
-no class absent, whatever the threshold. Keypoints of results are counted and left out.
+A score is kept with its instance (`deixis.structures.Instance.score`); detections with a score below
+``threshold`` are counted and left out. Detections are predictions, so no image is exhaustive and no class
+is absent. Keypoints of results are counted and left out.
 
-Tested with files written in the published format.
+Tested on files written by hand to the published format.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ _FIELDS = ("category_id", "bbox", "segmentation", "score")
 
 @dataclass(frozen=True, slots=True)
 class CocoResults:
-    """A file of results, and the file of the images that they are about."""
+    """A file of results and the file of their images."""
 
     name: str
     images: Path
@@ -52,7 +52,7 @@ class CocoResults:
         return str(self.results), str(self.instances)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield each detection, then the images that they are about, whose numbers are held."""
+        """Yield the detections, then their images; memory holds the image numbers."""
         wanted: set[str] = set()
         for element in list_elements(self.results):
             place = f"{self.results.name}: [{element.number}]"
@@ -69,7 +69,7 @@ class CocoResults:
                 yield part
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image and its detections."""
+        """Return the sample of an image with its detections."""
         try:
             path, size = image_of([part for part in parts if part.kind == _IMAGE], self.images)
         except BadRecord as error:
@@ -95,7 +95,7 @@ class CocoResults:
             id=f"{self.name}/{key}",
             image=path,
             size=size,
-            # the surest first, whatever the order of the file
+            # highest scores first, regardless of the order of the file
             instances=tuple(sorted(instances, key=lambda one: -(one.score or 0.0))),
             source=self.name,
             split=self.split,
@@ -117,14 +117,14 @@ def open_coco_results(
 
     Args:
         path: The results, a JSON list.
-        name: Name of the source; sample ids begin with it.
+        name: Prefix of the sample names.
         instances: The file with ``images`` and ``categories`` that the detector was run on.
         images: The folder of the images, if it is not that of the instances file or the one above.
         threshold: Detections of a lower score are left out.
         split: The split of all samples.
 
     Raises:
-        AnnotationError: A file does not exist, or the instances file has no categories.
+        AnnotationError: A file is missing, or the instances file has no categories.
     """
     if not path.is_file():
         raise AnnotationError(f"{path}: expected a JSON file of results")

@@ -1,11 +1,10 @@
-"""COCO-Stuff: the stretches of stuff in COCO's images, in the form of its instances files.
+"""COCO-Stuff: the regions of stuff in COCO's images, in the format of its instances files.
 
-The files are read like COCO's instances (`deixis.data.sources.coco`), with these differences. Every
-annotation has the attribute ``stuff`` and is never a crowd. COCO's technical endings of names are
-removed, as for its panoptic files. The class ``other`` covers everything outside the stuff classes,
-mostly countable instances: its annotations are left out and counted as the note ``stuff_other``.
+Differences from COCO's instances (`deixis.data.sources.coco`): every annotation has the attribute
+``stuff`` and is never a crowd. Names lose COCO's own endings, as in panoptic files. Annotations of the
+class ``other`` (pixels of no stuff class) are left out and counted in the notes as ``stuff_other``.
 
-Tested with files written in the published format.
+Tested on files written by hand to the published format.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +41,7 @@ class CocoStuff:
         return self._coco().parts()
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image and the stuff in it."""
+        """Return the sample of an image with its stuff."""
         reading = self._coco().sample(key, parts)
         if reading.sample is None:
             return reading
@@ -54,9 +53,9 @@ class CocoStuff:
         )
         left_out = len(found) - len(kept)
         notes = (("stuff_other", left_out),) if left_out else ()
-        # stuff is not countable
+        # stuff is not counted
         before = reading.sample.left_out
-        # "other" is not a class, so leaving it out makes no class incomplete
+        # "other" is not a class, so no class is incomplete
         lost = replace(before, categories=before.categories - {OTHER})
         sample = replace(reading.sample, instances=kept, absent_categories=(), left_out=lost)
         return Reading(sample, reading.problems, (*reading.notes, *notes))
@@ -75,10 +74,10 @@ class CocoStuff:
 def open_coco_stuff(
     path: Path, *, name: str = "coco_stuff", split: str = "", images: Path | None = None
 ) -> CocoStuff:
-    """Open ``stuff_SPLIT.json``, or the folder that holds it or its ``annotations``.
+    """Open ``stuff_SPLIT.json``, its folder, or the parent of its folder ``annotations``.
 
     Raises:
-        AnnotationError: No such file exists, or several splits exist and none is selected.
+        AnnotationError: The files are missing, or ``split`` is needed to choose among several.
     """
     file = path if path.is_file() else _file(path, split)
     found = open_coco(file, name=name, split=split or file.stem.removeprefix("stuff_"))

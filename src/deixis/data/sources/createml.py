@@ -1,4 +1,4 @@
-"""Create ML: a JSON list of pictures with their boxes, as Apple, RectLabel, labelImg and Roboflow write it.
+"""Create ML: a JSON list of pictures with boxes, from Apple, RectLabel, labelImg or Roboflow.
 
 Fields used: ``image`` (or ``imagefilename``) and ``annotations`` (or ``annotation``), of each ``label`` and
 ``coordinates`` with ``x``, ``y``, ``width`` and ``height`` in pixels from the top left, where ``x`` and ``y``
@@ -7,7 +7,7 @@ own options do. Sizes are those of the pictures.
 
 Irregularities: an address as the name, of which the last piece is taken; a JSON list in lines.
 
-Tested with files written in the published format.
+Tested on files written by hand to the published format.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +45,7 @@ _BEYOND = 0.01
 
 @dataclass(frozen=True, slots=True)
 class CreateMl:
-    """A file, the folder of its pictures, and what its numbers mean."""
+    """A file, the folder of its pictures, and the meaning of its numbers."""
 
     name: str
     path: Path
@@ -61,14 +61,14 @@ class CreateMl:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Each picture's record."""
+        """Yield one part per picture."""
         return parts_of(records(self.path), self._part)
 
     def _part(self, one: Record) -> Part:
         return Part(_name(as_object(one.value, "record")), "image", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from a record; two records of one picture are two problems."""
+        """Return the sample of a record; two records of one picture are two problems."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -121,20 +121,20 @@ def open_createml(
     split: str = "",
     exhaustive: bool = True,
 ) -> CreateMl:
-    """Open a file, or the folder that holds one JSON file and the pictures.
+    """Open a JSON file, or a folder with one JSON file and the pictures.
 
     Args:
         path: The file or the folder.
-        name: Name of the source; sample ids begin with it.
+        name: Prefix of the sample names.
         images: The folder of the pictures, if it is not the file's.
         anchor: Whether ``x`` and ``y`` are the ``center`` of a box or its ``top_left`` corner.
         units: ``pixel``, or ``normalized`` for fractions of the sides.
         split: The split of all samples.
-        exhaustive: All instances of the labels are annotated.
+        exhaustive: Every instance of the labels is annotated.
 
     Raises:
-        AnnotationError: The file does not exist, or the folder has several.
-        RecipeError: ``anchor`` or ``units`` is neither.
+        AnnotationError: The file is missing, or the folder has several.
+        RecipeError: ``anchor`` or ``units`` has another value.
     """
     if anchor not in ANCHORS or units not in UNITS:
         raise RecipeError(

@@ -13,18 +13,19 @@ Of ``image`` these are used: ``name``, ``width``, ``height`` and ``subset`` (as 
 ``polyline``, ``points``, ``cuboid``, ``tag``: counted and left out
 =============  ====================================================================================
 
-``occluded`` is the attribute of that name (`MARKERS`). Attributes of a shape are words of it: the value
-of a ``select`` or ``radio``, the name of a ``checkbox`` that is set; numbers and texts are counted and
-left out. Classes are the file's labels but those of a skeleton's points. A class that an image has nothing of
-is absent from it, unless no image of the file has any: annotators may not have looked for it. An image of which a shape was left out is not exhaustive.
+``occluded`` becomes the attribute of this name (`MARKERS`). Attributes of a shape become words: the value
+of a ``select`` or ``radio``, or the name of a checked ``checkbox``; numbers and texts are counted and left
+out. Classes are the labels of the file without those of skeleton points. A class without an instance in an
+image is absent from it, unless no image of the file has one, since it may not have been annotated. An
+image is not exhaustive if a shape was left out.
 
-**Video.** A frame is a picture ``frame_000012`` (`frames` says how it is called) in the folder of the
-images; its size is ``original_size`` of the file. Shapes that are ``outside`` are not there. CVAT writes
-every frame of a track; where a file has key frames alone, frames between two of them, and after a last
-one that is not ``outside``, miss that instance: they are not exhaustive (``frame_between_key_frames``).
-Frames without any shape of any track are in no record and give no sample.
+**Video.** A frame is a picture ``frame_000012`` (the option ``frames`` is the template of its name) in the
+folder of the images; its size is ``original_size`` of the file. Shapes that are ``outside`` are skipped.
+CVAT writes every frame of a track. If a file has only key frames, the frames between two of them, and
+after a last one that is not ``outside``, lack the instance and are not exhaustive
+(``frame_between_key_frames``). Frames without any shape give no sample.
 
-Tested with files written in the published format.
+Tested on files written by hand to the published format.
 """
 
 import re
@@ -78,7 +79,7 @@ _FRAME_NAME = re.compile(r"[^{}]{0,200}\{(?::0?[0-9]{0,2}d)?\}[^{}]{0,200}")
 
 
 class Label(NamedTuple):
-    """A class: how its attributes are chosen, by their names, and whether the file has any of it."""
+    """A class: the input type of each attribute by name, and whether the file has an instance."""
 
     name: str
     inputs: dict[str, str]
@@ -89,8 +90,8 @@ class Label(NamedTuple):
 class Cvat:
     """An XML file, and the folder of its pictures.
 
-    ``labels`` are the file's, by their names as they are written. ``size`` is that of a video's frames,
-    none where the file is of images.
+    ``labels`` are the labels of the file by name. ``size`` is the size of a video's frames, or None for
+    images.
     """
 
     name: str
@@ -108,7 +109,7 @@ class Cvat:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield an image whole, or each shape of a track; numbers of frames are held of a video."""
+        """Yield one part per image or per shape of a track; memory holds a video's frame numbers."""
         seen: set[int] = set()
         gaps: list[tuple[int, int]] = []
         number = {"image": 0, "track": 0}
@@ -151,7 +152,7 @@ class Cvat:
         return Part(key, _IMAGE, "", place, ET.tostring(element, encoding="unicode"))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image, or from a frame and its shapes."""
+        """Return the sample of an image or of a video frame."""
         place = parts[0].place
         try:
             if parts[0].kind == _IMAGE:
@@ -202,7 +203,7 @@ class Cvat:
 
 
 class _Tracked(NamedTuple):
-    """A shape of a track: frame and XML; no text means that it is outside, a fault that it is invalid."""
+    """A shape of a track: its frame and XML; no XML if it is outside, a problem if it is invalid."""
 
     frame: int
     outside: bool
@@ -235,7 +236,7 @@ def _tracked(track: ET.Element) -> Iterator[_Tracked]:
 
 
 def _gaps(shapes: Sequence[_Tracked]) -> Iterator[tuple[int, int]]:
-    """Yield open intervals of frames in which an instance is present without a shape."""
+    """Yield the open intervals of frames in which the instance lacks a shape."""
     known = sorted({(one.frame, one.outside) for one in shapes})
     for (frame, outside), (following, _) in pairwise(known):
         if not outside and following > frame + 1:
@@ -245,10 +246,10 @@ def _gaps(shapes: Sequence[_Tracked]) -> Iterator[tuple[int, int]]:
 
 
 def _merged(gaps: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return open intervals that hold the same frames and do not overlap."""
+    """Return open intervals with the same frames that do not overlap."""
     made: list[tuple[int, int]] = []
     for first, last in sorted(gaps):
-        # frames are whole: between 3 and 5, and 4 and 6, lie 4 and 5
+        # frames are integers: (3, 5) and (4, 6) contain 4 and 5
         if made and first < made[-1][1] - 1:
             made[-1] = (made[-1][0], max(made[-1][1], last))
         else:
@@ -257,7 +258,7 @@ def _merged(gaps: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 class _Drawn(NamedTuple):
-    """A shape that is a region."""
+    """A shape with a box or a mask."""
 
     label: str
     group: str
@@ -277,7 +278,7 @@ class _Joints(NamedTuple):
 
 
 class _Shapes:
-    """Collects the shapes of one picture."""
+    """Reads the shapes of one picture."""
 
     def __init__(self, size: ImageSize, labels: dict[str, Label], found: Inventory) -> None:
         self.size = size
@@ -382,7 +383,7 @@ class _Shapes:
         return tuple(dict.fromkeys(words))
 
     def finish(self, place: str) -> None:
-        """Add what was read, keypoints with the boxes of their groups."""
+        """Add the instances; keypoints join the boxes of their groups."""
         groups: dict[str, list[int]] = {}
         for index, drawn in enumerate(self.drawn):
             if drawn.group != "0":
@@ -451,15 +452,15 @@ def open_cvat(
     split: str = "",
     exhaustive: bool = True,
 ) -> Cvat:
-    """Open an export of CVAT: ``annotations.xml`` and the folder ``images`` beside it.
+    """Open an export of CVAT: ``annotations.xml`` with the folder ``images`` beside it.
 
     Args:
-        path: The file, or the folder that holds it.
-        name: Name of the source; sample ids begin with it.
+        path: The file or its folder.
+        name: Prefix of the sample names.
         images: The folder of the pictures, if it is not ``images``.
-        frames: How a video's frames are called, without their ending.
-        split: The split of all images that are in no ``subset``.
-        exhaustive: All instances of the labels are annotated.
+        frames: The template of frame names, without suffix.
+        split: The split of images without ``subset``.
+        exhaustive: Every instance of the labels is annotated.
 
     Raises:
         AnnotationError: The file does not exist, it is not CVAT's, or ``frames`` has no place for a

@@ -1,7 +1,7 @@
 """Depth maps: KITTI, NYU Depth v2, HRWSI, and the depth of drawn scenes.
 
-A depth map is a grey PNG of 8 or 16 bits beside its image, of the same size; 0 is unknown. What differs
-is how pairs are listed and what a value means:
+A depth map is a grey PNG of 8 or 16 bits with the size of its image; 0 is unknown. The formats differ in
+the list of pairs and the meaning of values:
 
 - KITTI: metres times 256. Pairs are lines of a file, ``IMAGE DEPTH [FOCAL]`` with ``None`` where there
   is no depth (the lists of the Eigen split), or a folder with ``image`` and ``groundtruth_depth`` (the
@@ -9,11 +9,11 @@ is how pairs are listed and what a value means:
 - NYU Depth v2: millimetres, in the lists that go with the published PNG export. Names begin with a
   slash, which is taken off.
 - HRWSI: ``SPLIT/imgs``, ``SPLIT/gts`` and ``SPLIT/valid_masks``. Values are disparities: they order the
-  pixels, and larger is nearer; they are turned over, so that larger is farther, and are relative.
+  pixels, and larger is nearer; they are inverted, so that larger is farther, and are relative.
 - Drawn scenes: ``SPLIT.json`` with ``scale`` and ``pairs``, metres times the scale.
 
 Depth is read when a sample is made, of images within the limits of images. An image of another size
-than its depth map is quarantined. Tested with files that deixis exports, and on files written to the published
+than its depth map is quarantined. Tested on exports of deixis, and on files written to the published
 formats.
 """
 
@@ -66,7 +66,7 @@ class DepthPairs:
         return str(self.listing), str(self.depths)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a pair."""
+        """Yield one part per pair."""
         for one in self._listed():
             if isinstance(one, RecordProblem):
                 yield one
@@ -84,7 +84,7 @@ class DepthPairs:
             yield from _line_pairs(self.listing)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image and its depth map, which is read now."""
+        """Return the sample of an image; reads its depth map."""
         place = parts[0].place
         if len(parts) > 1:
             return Reading(None, (RecordProblem("duplicate_image", f"{len(parts)} pairs", place),))
@@ -164,7 +164,7 @@ def open_kitti(
     Images and depth maps of a list are named from the folders that are given, else from the list's.
 
     Raises:
-        AnnotationError: Neither exists.
+        AnnotationError: Both are missing.
     """
     return _open(path, "image", name, images, depths, KITTI_SCALE, split)
 
@@ -177,10 +177,10 @@ def open_nyu(
     depths: Path | None = None,
     split: str = "",
 ) -> DepthPairs:
-    """Open a list of pairs, named relative to the given folder, else from the list's.
+    """Open a list of pairs, named from the folder that is given, else from the list's.
 
     Raises:
-        AnnotationError: The list does not exist.
+        AnnotationError: The list is missing.
     """
     return _open(the_file(path), "image", name, images, depths, NYU_SCALE, split)
 
@@ -188,10 +188,10 @@ def open_nyu(
 def open_hrwsi(
     path: Path, *, name: str = "hrwsi", images: Path | None = None, split: str = "train"
 ) -> DepthPairs:
-    """Open HRWSI's folder, which holds ``SPLIT/imgs``, ``SPLIT/gts`` and ``SPLIT/valid_masks``.
+    """Open HRWSI's folder, with ``SPLIT/imgs``, ``SPLIT/gts`` and ``SPLIT/valid_masks``.
 
     Raises:
-        AnnotationError: The files do not exist.
+        AnnotationError: The folders are missing.
     """
     root = path / split if (path / split).is_dir() else path
     return _open(root, "imgs", name, images, root, 0.0, split)
@@ -200,10 +200,10 @@ def open_hrwsi(
 def open_depth(
     path: Path, *, name: str = "depth", images: Path | None = None, split: str = "train"
 ) -> DepthPairs:
-    """Open ``SPLIT.json`` of drawn scenes, or the folder that it is in.
+    """Open ``SPLIT.json`` of drawn scenes, or its folder.
 
     Raises:
-        AnnotationError: The file does not exist, or its scale is not a positive number.
+        AnnotationError: The file is missing, or its scale is not a positive number.
     """
     file = the_file(path, f"{split}.json")
     try:

@@ -75,10 +75,10 @@ def _dvqa(fields: Fields) -> list[QuestionAnswer]:
 def open_dvqa(
     path: Path, *, name: str = "dvqa", images: Path | None = None, split: str = "train"
 ) -> Questions:
-    """Open ``SPLIT_qa.json``, or the folder that it is in; images lie in ``images`` beside it.
+    """Open ``SPLIT_qa.json``, or its folder; images are in ``images`` beside it.
 
     Raises:
-        AnnotationError: The file does not exist.
+        AnnotationError: The file is missing.
     """
     file = the_file(path, f"{split}_qa.json", f"qa/{split}_qa.json")
     form = Form(_image, _dvqa_order, _dvqa)
@@ -99,10 +99,10 @@ def _docvqa(fields: Fields) -> list[QuestionAnswer]:
 def open_docvqa(
     path: Path, *, name: str = "docvqa", images: Path | None = None, split: str = "train"
 ) -> Questions:
-    """Open ``SPLIT_v1.0.json``, or the folder that it is in; images are named from that folder.
+    """Open ``SPLIT_v1.0.json``, or its folder; image names are relative to that folder.
 
     Raises:
-        AnnotationError: The file does not exist.
+        AnnotationError: The file is missing.
     """
     file = the_file(path, f"{split}_v1.0.json", f"{split}_v1.0_withQT.json")
     form = Form(_image, _docvqa_order, _docvqa, member="data")
@@ -128,7 +128,7 @@ class ScienceQa:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem | PassedOver]:
-        """One part a problem of the split."""
+        """Yield one part per problem of the split."""
         return parts_of(named_records(self.path), self._part)
 
     def _part(self, one: Record) -> Part | PassedOver | None:
@@ -142,7 +142,7 @@ class ScienceQa:
         return Part(image, "question", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a problem."""
+        """Return the sample of a problem."""
         problems: list[RecordProblem] = []
         asked: list[QuestionAnswer] = []
         for part in once_each(parts, problems):
@@ -172,10 +172,10 @@ def _science(fields: Fields) -> QuestionAnswer:
 def open_scienceqa(
     path: Path, *, name: str = "scienceqa", images: Path | None = None, split: str = ""
 ) -> ScienceQa:
-    """Open ``problems.json``, or the folder that it is in; without ``split``, all splits.
+    """Open ``problems.json``, or its folder; without ``split``, all splits.
 
     Raises:
-        AnnotationError: The file does not exist.
+        AnnotationError: The file is missing.
     """
     file = the_file(path, "problems.json", "data/scienceqa/problems.json")
     images = images or first_folder(file.parent / "images", file.parent)
@@ -184,9 +184,9 @@ def open_scienceqa(
 
 @dataclass(frozen=True, slots=True)
 class Diagrams:
-    """Folders with a small file for each image; ``form`` is ``iconqa`` or ``ai2d``.
+    """Folders with one small file per image; ``form`` is ``iconqa`` or ``ai2d``.
 
-    Files are taken in the order of their names, a folder at a time.
+    Files are read in the order of their names, folder by folder.
     """
 
     name: str
@@ -201,7 +201,7 @@ class Diagrams:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a file."""
+        """Yield one part per file."""
         for key, file in self._listed():
             place = place_in(file, self.path)
             try:
@@ -226,7 +226,7 @@ class Diagrams:
         return text_field(as_object(one.value, "file"), "imageName")
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image and the questions of its file."""
+        """Return the sample of an image with the questions of its file."""
         problems: list[RecordProblem] = []
         asked: list[QuestionAnswer] = []
         for part in once_each(parts, problems):
@@ -262,10 +262,10 @@ def _ai2d(text: str, fields: Fields) -> QuestionAnswer:
 def open_iconqa(
     path: Path, *, name: str = "iconqa", images: Path | None = None, split: str = "train"
 ) -> Diagrams:
-    """Open IconQA's folder, which holds ``SPLIT/choose_txt`` and ``SPLIT/fill_in_blank``.
+    """Open IconQA's folder, with ``SPLIT/choose_txt`` and ``SPLIT/fill_in_blank``.
 
     Raises:
-        AnnotationError: Neither exists.
+        AnnotationError: Both are missing.
     """
     root = path / split if (path / split).is_dir() else path
     if not any((root / task).is_dir() for task in _ICON_TASKS):
@@ -276,10 +276,10 @@ def open_iconqa(
 def open_ai2d(
     path: Path, *, name: str = "ai2d", images: Path | None = None, split: str = ""
 ) -> Diagrams:
-    """Open AI2D's folder, which holds ``questions`` and ``images``.
+    """Open AI2D's folder, with ``questions`` and ``images``.
 
     Raises:
-        AnnotationError: There are no questions.
+        AnnotationError: The folder ``questions`` is missing.
     """
     if not (path / "questions").is_dir():
         raise AnnotationError(f"{path}: expected questions in it")

@@ -1,4 +1,4 @@
-"""DOTA (1.0 to 2.0) and similar formats: a text file of turned boxes for each picture.
+"""DOTA (1.0 to 2.0) and other files in its format: a text file of turned boxes for each picture.
 
 ``labelTxt/P0003.txt`` is about ``images/P0003.png``. Its first lines may be ``imagesource:…`` and
 ``gsd:…``, which are not read. A row is ``x1 y1 x2 y2 x3 y3 x4 y4 class difficult``: corners in pixels
@@ -8,9 +8,9 @@ edge. Hyphens of classes are blanks (``large-vehicle``); ``difficult`` is the at
 (`MARKERS`). Sizes are those of the pictures.
 
 Irregularities: corners outside the picture, which are kept; a third grade of difficulty (``2``), which is
-difficult too; commas between the numbers. A box whose middle lies outside is a problem.
+difficult too; commas between the numbers. A box whose centre lies outside the picture is a problem.
 
-Tested with files written in the published format.
+Tested on files written by hand to the published format.
 """
 
 import json
@@ -51,7 +51,7 @@ class Dota:
         return (str(self.labels),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield each text file whole, with its picture's name."""
+        """Yield one part per text file, with its picture's name."""
         for path in sorted(self.labels.glob("*.txt")):
             place = printable_name(path)
             try:
@@ -64,11 +64,11 @@ class Dota:
             except BadRecord as error:
                 yield error.problem(place)
             else:
-                # escaped, so that bytes that are no text can travel
+                # escaped, since bytes that are not UTF-8 have to fit into JSON
                 yield Part(key, "image", "", place, json.dumps({"image": picture, "rows": rows}))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from a text file."""
+        """Return the sample of a text file."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -115,19 +115,19 @@ def open_dota(
     images: Path | None = None,
     exhaustive: bool = True,
 ) -> Dota:
-    """Find the folders of a split of DOTA.
+    """Open the folders of a split of DOTA.
 
     Args:
         path: A folder with ``labelTxt`` and ``images``, or with such a folder for each split; or of
             the text files alone.
-        name: Name of the source; sample ids begin with it.
-        split: ``train`` or ``val``; where there are folders of splits, one has to be selected.
+        name: Prefix of the sample names.
+        split: ``train`` or ``val``; required if there are folders of splits.
         labels: The folder of the text files, if it is not ``labelTxt``.
         images: The folder of the pictures, if it is not ``images``.
-        exhaustive: All instances of the classes are annotated, as in DOTA.
+        exhaustive: Every instance of the classes is annotated, as in DOTA.
 
     Raises:
-        AnnotationError: The files do not exist, or the split has to be named.
+        AnnotationError: The folders are missing, or ``split`` is needed to choose among several.
     """
     root = path
     if labels is None:

@@ -1,22 +1,21 @@
-"""Flickr30k Entities: captions whose phrases name chains, and boxes of the chains.
+"""Flickr30k Entities: captions whose phrases refer to chains, and boxes of the chains.
 
 A file in ``Sentences`` has a caption a line, with ``[/EN#CHAIN/TYPE[/TYPE...] WORDS]`` around each
 phrase; the file of the same name in ``Annotations`` has the size and, in XML, ``object`` elements
 with one or more chains as their ``name`` and a ``bndbox``, or flags ``scene`` and ``nobndbox``.
 ``train.txt``, ``val.txt`` and ``test.txt`` list the pictures of a split.
 
-Fields used: all of these but the types of phrases. A phrase becomes one group of boxes, in the
-order of the file. A phrase whose chain has no box (a scene, something not visible, chain 0) stays
-as plain text and is counted as ``phrase_without_box``. Samples have no instances, as chains have no
-class.
+All of these fields are used except the types of phrases. A phrase becomes one group of boxes, in the
+order of the file. A phrase whose chain has no box (a scene, something invisible, chain 0) stays plain
+text and is counted as ``phrase_without_box``. Samples have no instances, since chains have no class.
 
-Boxes are ``xmin, ymin, xmax, ymax`` counted from 1, the last pixel included.
+Boxes are ``xmin, ymin, xmax, ymax``, 1-based with inclusive right and bottom edges.
 
-Irregularities: blanks around words; several chains of one box, several boxes of one chain; a box
-that cannot be used takes its chain with it, since the others alone would not be all; captions
-listed in ``UNRELATED_CAPTIONS`` are left out and counted.
+Irregularities: blanks around words; several chains of one box, several boxes of one chain; a chain
+with an invalid box, which is left out, since its other boxes are incomplete; captions listed in
+``UNRELATED_CAPTIONS``, which are left out and counted.
 
-Tested with files written in the published format.
+Tested on files written by hand to the published format.
 """
 
 import re
@@ -45,7 +44,7 @@ _PHRASE = re.compile(r"\[/EN#([0-9]+)((?:/[^\s/\[\]]+)+)\s([^\[\]]*)\]")
 
 @dataclass(frozen=True, slots=True)
 class Flickr30k:
-    """Annotated captions of the pictures that ``listing`` names, or of all."""
+    """Annotated captions of the pictures in ``listing``, or of all."""
 
     name: str
     images: Path
@@ -62,7 +61,7 @@ class Flickr30k:
         return tuple(str(path) for path in paths if path is not None)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield the sentences and the annotation file of each picture, whole."""
+        """Yield the sentences and the annotation file of each picture."""
         unrelated = {} if self.unrelated is None else _unrelated(self.unrelated)
         folders = ((_SENTENCES, self.sentences, ".txt"), (_ANNOTATION, self.annotations, ".xml"))
         for place, key in listed(self.listing, self.sentences, ".txt"):
@@ -76,7 +75,7 @@ class Flickr30k:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of a picture's captions and boxes."""
+        """Return the sample of a picture with its captions and boxes."""
         problems: list[RecordProblem] = []
         notes: dict[str, int] = {}
         try:
@@ -116,10 +115,10 @@ class Flickr30k:
 def parse_sentence(
     line: str, chains: Mapping[str, Sequence[Box]], notes: dict[str, int]
 ) -> GroundedText:
-    """Make a caption of a line: its words without the brackets, and the phrases that have boxes.
+    """Return the caption of a line: its words without brackets, and its phrases with boxes.
 
     Raises:
-        BadRecord: A bracket is open or empty, or the caption has no words.
+        BadRecord: A bracket is not closed or is empty, or the line has no words.
     """
     line = as_text(line, "sentence")
     text = ""
@@ -186,7 +185,7 @@ def _check_chains(named: set[str]) -> None:
 
 
 def _unrelated(path: Path) -> dict[str, tuple[str, ...]]:
-    """Return numbers, from 1, of captions by picture; lines are ``PICTURE NUMBER``."""
+    """Return caption numbers, from 1, by picture; lines are ``PICTURE NUMBER``."""
     found: dict[str, tuple[str, ...]] = {}
     with opened(path) as file:
         for line in file.read(2**20).decode("utf-8", "replace").splitlines():
@@ -201,17 +200,17 @@ def _unrelated(path: Path) -> dict[str, tuple[str, ...]]:
 def open_flickr30k(
     path: Path, *, name: str = "flickr30k", split: str = "", images: Path | None = None
 ) -> Flickr30k:
-    """Find the files of a folder with ``Annotations``, ``Sentences`` and the lists of splits.
+    """Open a folder with ``Annotations``, ``Sentences`` and the lists of splits.
 
     Args:
         path: The folder.
-        name: Name of the source; sample ids begin with it.
-        split: ``train``, ``val`` or ``test``; where there are lists, one has to be named.
+        name: Prefix of the sample names.
+        split: ``train``, ``val`` or ``test``; required if there are lists.
         images: The folder of the pictures, if it is not ``flickr30k-images`` or
             ``flickr30k_images``.
 
     Raises:
-        AnnotationError: No such file exists, or the split has to be named.
+        AnnotationError: The files are missing, or ``split`` is needed to choose among several.
     """
     for folder in (path / "Annotations", path / "Sentences"):
         if not folder.is_dir():

@@ -1,26 +1,26 @@
 """Segmentations in folders: pictures of class numbers (ADE20K), and polygons (Cityscapes).
 
 **Index pictures.** ``images/SPLIT/NAME.jpg`` and ``annotations/SPLIT/NAME.png`` of the same names,
-whose pixels are class numbers, and a list of the classes: ``object150_info.csv`` or ``objectInfo150.txt`` (tabs or commas
-between columns that the first line names: ``Idx``, ``Name``, perhaps ``Stuff``), or a class a line,
-numbered from 1. Of a name with synonyms the first is taken. Number 0 and 255 are no class. The
-pixels of one class in an image become one instance, which may show several objects, so it is a crowd
-unless the list declares the class as stuff; stuff has the attribute ``stuff`` (`MARKERS`).
+whose pixels are class numbers, and a list of the classes: ``object150_info.csv`` or
+``objectInfo150.txt`` (columns separated by tabs or commas, named in the first line: ``Idx``, ``Name``,
+optionally ``Stuff``), or one class per line, numbered from 1. The first of several synonyms is the class.
+The numbers 0 and 255 have no class. All pixels of a class in an image become one instance: with the
+attribute ``stuff`` (`MARKERS`) if the list says so, otherwise a crowd.
 
 **Cityscapes.** ``gtFine/SPLIT/CITY/NAME_gtFine_polygons.json`` and ``leftImg8bit/SPLIT/CITY/
 NAME_leftImg8bit.png``. Fields used: ``imgWidth``, ``imgHeight`` and of each object ``label``,
-``polygon`` and ``deleted``. Polygons are drawn in the order of the file, a later one over those
-before it, with the fill of the data set's scripts; an instance is the visible rest. Those
-of ``gtCoarse`` are not exhaustive; if riders are present, people are not counted. Names
-that end in ``group`` are crowds; classes without instances have the attribute ``stuff``; ``void``
-labels hide the polygons below them and give no instances.
+``polygon`` and ``deleted``. Polygons are drawn in the order of the file, later ones over earlier ones,
+with the fill rule of the data set's own scripts; the mask of an instance is its visible part. Samples of
+``gtCoarse`` are not exhaustive; people are not counted in images with riders. Names that end in ``group``
+are crowds; classes without instances have the attribute ``stuff``; polygons of ``void`` labels hide
+others and are not instances.
 
-Boxes are those around the masks, in pixels from 0 with exclusive edges.
+Boxes are the bounding boxes of the masks, in pixels from 0 with exclusive edges.
 
-Irregularities: an index without a class (``unknown_category``); a polygon wholly hidden by others,
-which is counted (``hidden_polygon``); coordinates a little outside the image, which are cut off.
+Irregularities: an index without a class (``unknown_category``); a fully hidden polygon, which is counted
+(``hidden_polygon``); coordinates slightly outside the image, which are clipped.
 
-Tested with files written in the published formats.
+Tested on files written by hand to the published formats.
 """
 
 import csv
@@ -75,16 +75,16 @@ THINGS = frozenset(
         *("bicycle", "license plate"),
     }
 )
-"""Labels of Cityscapes with one instance per polygon."""
+"""Labels of Cityscapes whose polygons are single instances."""
 RIDERS = Taxonomy.of([("person", ""), ("rider", "person")])
-"""Riders are persons, too, but have another label."""
+"""Riders are people too, under another label."""
 _IMAGE, _MASK, _POLYGONS = "image", "mask", "polygons"
 _OBJECT_LIMIT = 10_000
 _SPLITS = {"train": "training", "val": "validation"}
 
 
 class SegmentClass(NamedTuple):
-    """A class of index pictures; whether it is stuff may not be known."""
+    """A class of index pictures; ``is_stuff`` may be unknown (None)."""
 
     name: str
     is_stuff: bool | None = None
@@ -92,7 +92,7 @@ class SegmentClass(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class IndexPictures:
-    """Pictures, and pictures of class numbers that have their names."""
+    """Pictures, and index pictures of the same names."""
 
     name: str
     images: Path
@@ -103,18 +103,18 @@ class IndexPictures:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The list of classes, and the two folders."""
+        """The list of classes and the two folders."""
         paths = (self.class_file, self.images, self.annotations)
         return tuple(str(path) for path in paths if path is not None)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield the names of both."""
+        """Yield the names of pictures and index pictures."""
         for kind, folder in ((_IMAGE, self.images), (_MASK, self.annotations)):
             suffixes = IMAGE_SUFFIXES if kind == _IMAGE else (".png",)
             yield from named_files(folder, suffixes, kind)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from a picture and its classes, whose picture is read now."""
+        """Return the sample of a picture; reads its index picture."""
         place = parts[0].place
         found = Inventory()
         try:
@@ -151,7 +151,7 @@ class Cityscapes:
         return tuple(str(path) for path in sorted(self.annotations.iterdir()) if path.is_dir())
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield each polygon file whole."""
+        """Yield one part per polygon file."""
         ending = "_polygons.json"
         for path in sorted(self.annotations.glob(f"*/*{ending}")):
             # NAME_gtFine or NAME_gtCoarse
@@ -164,7 +164,7 @@ class Cityscapes:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Draw the polygons of an image and make a sample from the visible rest of each."""
+        """Return the sample of an image with the visible part of each polygon."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -203,7 +203,7 @@ class _Label(NamedTuple):
 def _draw(
     values: Sequence[object], size: ImageSize, place: str, found: Inventory
 ) -> tuple[dict[int, _Label], Segments]:
-    """Draw polygons over one another, each with its number from 1; void is 0."""
+    """Draw polygons in order, each with its number from 1; void is 0."""
     canvas = Image.new("I", (size.width, size.height))
     pen = ImageDraw.Draw(canvas)
     labels: dict[int, _Label] = {}
@@ -226,7 +226,7 @@ def _draw(
 
 
 def _label(name: str) -> _Label:
-    # "polegroup" is a class, and one of stuff
+    # "polegroup" is a stuff class
     group = name.endswith("group") and name.removesuffix("group") in THINGS
     return _Label(name.removesuffix("group") if name.endswith("group") else name, group)
 
@@ -236,14 +236,14 @@ def _points(value: object, size: ImageSize) -> list[tuple[float, float]]:
     if not 2 <= len(pairs) <= VERTEX_LIMIT or any(len(pair) != 2 for pair in pairs):
         raise BadRecord("mask_damaged", f"polygon: expected points x y, got {shown(pairs[:3])}")
     points = [(as_number(x, "x"), as_number(y, "y")) for x, y in pairs]
-    # the scripts draw whatever the file says; a point far outside is no point of this image
+    # the scripts draw any point; a point far outside the image is an error
     if any(abs(x) > 2 * size.width or abs(y) > 2 * size.height for x, y in points):
         raise BadRecord("mask_damaged", f"polygon: leaves its {size} image")
     return points
 
 
 def read_classes(path: Path) -> dict[int, SegmentClass]:
-    """Read a list of classes: a table whose first line names its columns, or a name a line.
+    """Return the classes of a list: a table with a header, or one name per line.
 
     Raises:
         AnnotationError: The file is missing or empty, or a line has no number or no name.
@@ -285,11 +285,11 @@ def open_ade20k(
     annotations: Path | None = None,
     classes: Path | None = None,
 ) -> IndexPictures:
-    """Find the folders of ``ADEChallengeData2016``, or of index pictures with a list of classes.
+    """Open ``ADEChallengeData2016``, or a folder of index pictures with a list of classes.
 
     Args:
         path: A folder with ``images``, ``annotations`` and ``objectInfo150.txt`` or ``object150_info.csv``.
-        name: Name of the source; sample ids begin with it.
+        name: Prefix of the sample names.
         split: ``train`` (also ``training``) or ``val`` (``validation``), where the folders have
             splits.
         images: The folder of the pictures.
@@ -297,7 +297,7 @@ def open_ade20k(
         classes: The list of the classes.
 
     Raises:
-        AnnotationError: A file or folder is missing, or the split has to be named.
+        AnnotationError: A file or folder is missing, or ``split`` is needed to choose.
     """
     folder = _SPLITS.get(split, split)
     if images is None and annotations is None and not split:
@@ -327,16 +327,16 @@ def open_ade20k(
 def open_cityscapes(
     path: Path, *, name: str = "cityscapes", split: str = "", annotations: str = "gtFine"
 ) -> Cityscapes:
-    """Find the folders of Cityscapes.
+    """Open Cityscapes.
 
     Args:
         path: The folder with ``leftImg8bit`` and ``gtFine``.
-        name: Name of the source; sample ids begin with it.
+        name: Prefix of the sample names.
         split: ``train``, ``val`` or ``test``.
         annotations: ``gtFine`` or ``gtCoarse``.
 
     Raises:
-        AnnotationError: The files do not exist.
+        AnnotationError: The folders are missing.
     """
     splits = sorted(one.name for one in (path / annotations).glob("*") if one.is_dir())
     if not splits:
@@ -350,6 +350,6 @@ def open_cityscapes(
         images=path / "leftImg8bit" / split,
         annotations=path / annotations / split,
         split=split,
-        # coarse annotations are not exhaustive
+        # coarse annotations are incomplete
         exhaustive=annotations == "gtFine",
     )

@@ -1,6 +1,6 @@
-"""Google RefExp (the RefCOCOg of its authors): sentences that mean one annotation of a COCO image.
+"""Google RefExp (the original RefCOCOg): sentences about one annotation of a COCO image.
 
-Three forms are recognised by their fields. The release, ``google_refexp_{train,val}_201511.json``,
+The reader detects three layouts. The release, ``google_refexp_{train,val}_201511.json``,
 has lists of ``annotations`` and ``refexps``; the toolkit's ``..._coco_aligned.json`` has the same as
 objects by number, and COCO's fields with them; flattened JSON lines have a sentence each, with
 ``image_id``, ``annotation_id``, ``raw`` and perhaps ``category``, ``bbox`` and ``segmentation``.
@@ -9,11 +9,11 @@ Fields used: those, ``refexp_ids`` and ``refexp_id``; region candidates, tokens 
 All but the aligned form need COCO's ``instances_train2014.json``, whose annotations of an image all
 become instances. Boxes are COCO's ``[x, y, width, height]`` in pixels.
 
-Irregularities: a sentence names no image but through its annotation, so the numbers of all
-sentences are held while a file is read; a null ``bbox`` is missing; an annotation may be in no
-instances file (``unknown_annotation``, or the line's own box if it has one).
+Irregularities: only the annotation of a sentence names its image, so memory holds the numbers of all
+sentences during reading; ``bbox`` may be null; an annotation may be missing in the instances file
+(then the line's own box is used, else ``unknown_annotation``).
 
-Tested with original JSON lines (5,000 of the validation set), and on files written to the other two
+Tested on original JSON lines (5,000 of the validation set), and on files written to the other two
 published forms.
 """
 
@@ -51,7 +51,7 @@ _OWN_FIELDS = ("bbox", "segmentation", "category", "category_id", "iscrowd")
 
 @dataclass(frozen=True, slots=True)
 class GoogleRefExp:
-    """Sentences about COCO images, and the instances that they mean."""
+    """Sentences about COCO images, and their instances."""
 
     name: str
     images: Path
@@ -67,7 +67,7 @@ class GoogleRefExp:
         return tuple(str(path) for path in paths if path is not None)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield sentences, then the images that they are about and all annotations of those."""
+        """Yield the sentences, then their images and all annotations of these images."""
         wanted: set[str] = set()
         lines = self.sentences.suffix in {".jsonl", ".ndjson"}
         for part in self._lines() if lines else self._toolkit():
@@ -125,7 +125,7 @@ class GoogleRefExp:
             yield Part(key, _OWN, sortable(annotation), place, json.dumps(kept))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image, its annotations and the sentences about them."""
+        """Return the sample of an image with its annotations and sentences."""
         kinds = {
             kind: [part for part in parts if part.kind == kind]
             for kind in (_IMAGE, _ANNOTATION, _OWN, _SENTENCE)
@@ -183,13 +183,13 @@ def open_google_refexp(
     Args:
         path: The folder of ``google_refexp_SPLIT_201511_coco_aligned.json`` or, without alignment,
             ``google_refexp_SPLIT_201511.json``; or one of these; or JSON lines.
-        name: Name of the source; sample ids begin with it.
-        split: ``train`` or ``val``, where a folder has several.
-        instances: COCO's instances of these images; the aligned form can do without.
+        name: Prefix of the sample names.
+        split: ``train`` or ``val``, if a folder has several.
+        instances: COCO's instances of these images; not needed for the aligned layout.
         images: The folder of the images, COCO's ``train2014``.
 
     Raises:
-        AnnotationError: No such file exists, or an option has to select one of several.
+        AnnotationError: The files are missing, or an option is needed to choose among several.
     """
     sentences = path if path.is_file() else _sentences_in(path, split)
     aligned = "aligned" in sentences.name

@@ -1,10 +1,9 @@
 """GQA's scene graphs: objects with boxes and attributes, and relations between them.
 
 The file is an object by image ids. Of a scene, ``width``, ``height`` and ``objects`` are read; of an
-object ``name``, ``attributes``, its box ``x``, ``y``, ``w``, ``h`` in pixels of the image that the
-scene gives the size of, and ``relations`` with ``name`` and the id of the other ``object``. A relation
-to an object that does not exist, or with an invalid box, is a separate problem. Not everything is
-annotated. Tested with files written in the published format.
+object ``name``, ``attributes``, its box ``x``, ``y``, ``w``, ``h`` in pixels of the scene's size, and
+``relations`` with ``name`` and the id of the other ``object``. A relation to a missing or invalid object
+is a separate problem. No sample is exhaustive. Tested on files written by hand to the published format.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,14 +45,14 @@ class GqaScenes:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """One part a scene."""
+        """Yield one part per scene."""
         return parts_of(named_records(self.path), self._part)
 
     def _part(self, one: Record) -> Part:
         return Part(as_key(one.name, "image id"), "scene", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from a scene."""
+        """Return the sample of a scene."""
         place = parts[0].place
         if len(parts) > 1:
             return Reading(None, (RecordProblem("duplicate_image", f"{len(parts)} scenes", place),))
@@ -120,13 +119,13 @@ def _relations(
 def open_gqa_scenes(
     path: Path, *, name: str = "gqa_scenes", images: Path | None = None, split: str = "train"
 ) -> GqaScenes:
-    """Open ``SPLIT_sceneGraphs.json``, or the folder that it is in.
+    """Open ``SPLIT_sceneGraphs.json``, or its folder.
 
-    Images (``ID.jpg``) are in the given folder, else in ``images`` beside the file, else
-    with it.
+    Images (``ID.jpg``) are in the given folder ``images``, else in ``images`` beside the file, else
+    beside the file.
 
     Raises:
-        AnnotationError: The file does not exist.
+        AnnotationError: The file is missing.
     """
     file = the_file(path, f"{split}_sceneGraphs.json", f"sceneGraphs/{split}_sceneGraphs.json")
     images = images or first_folder(file.parent / "images", file.parent)

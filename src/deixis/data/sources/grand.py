@@ -1,22 +1,23 @@
-"""GranD: objects of photographs with labels and attributes, and captions whose phrases point at them.
+"""GranD: objects of photographs with labels and attributes, and captions with grounded phrases.
 
-Each file is about one image: a JSON object with the image's name and its annotations. Fields used:
+Each image has a file with one JSON object, whose key is the image's name. Fields used:
 
-- ``objects`` and ``floating_objects`` (small or loose objects): ``id``, ``labels``, of which the first
-  is the class, ``bbox`` and, if present, ``segmentation``. ``attributes`` are phrases: each is a
-  description of its object, and where no other object of the image has it, an expression that means it.
-  ``Assistant:`` and ``istant:`` before them, which a language model left, are taken off.
-- ``captions`` with ``relationships.grounding`` (levels 2 and 3): phrases and the ids that they mean. A
-  phrase is looked for in every caption, as whole words of any case; a phrase without a match is a problem.
+- ``objects`` and ``floating_objects`` (small or separate objects): ``id``, ``labels``, of which the
+  first is the class, ``bbox`` and the optional ``segmentation``. ``attributes`` are phrases: each is a
+  description of its object, and also an expression for it if no other object of the image has it.
+  The prefixes ``Assistant:`` and ``istant:`` of a language model are removed.
+- ``captions`` with ``relationships.grounding`` (levels 2 and 3): phrases and the ids that they refer
+  to. A phrase is searched in every caption, as whole words in any case; one without a match is a
+  problem.
 - ``short_captions`` and ``dense_caption`` (as released): a ``caption`` with ``details``, whose
-  ``tokens_positive`` are offsets, else their ``phrase`` is looked for.
+  ``tokens_positive`` are offsets; without offsets the ``phrase`` is searched.
 
-Boxes are ``[x1, y1, x2, y2]`` in pixels of the image, whose size no field gives: it is read from the
-image. Detectors drew them, some of them past the edge: up to a fiftieth of the side they are clipped,
-which notes count as ``box_clipped``. An id that comes again is a problem. Underscores in labels are blanks. ``floating_attributes`` have no class and are counted as notes
-``without_label``; scores, depths, landmarks and affordances are not used. Everything was found by
-models, so no image is exhaustive. Tested with original files of levels 3 and 4, and on files written in the
-form of the release.
+Boxes are ``[x1, y1, x2, y2]`` in pixels of the image, whose size is read from the image file. Boxes
+of detectors that exceed the image by up to a fiftieth of the side are clipped and counted in the notes
+as ``box_clipped``. A duplicate id is a problem. Underscores in labels are blanks.
+``floating_attributes`` have no class and are counted in the notes as ``without_label``; scores, depths,
+landmarks and affordances are not used. Models made the annotations, so no sample is exhaustive. Tested
+on original files of levels 3 and 4, and on files written by hand to the format of the release.
 """
 
 import re
@@ -50,14 +51,14 @@ from deixis.geometry import Box, ImageSize
 from deixis.structures import Expression, GroundedText, Instance, QuestionAnswer, Sample
 
 OVERSHOOT = 0.02
-"""Largest overhang of a box, as a share of the side; original files have up to 0.013."""
+"""The share of the side by which a box may exceed the image; original files have up to 0.013."""
 
 _LEFT_OVER = re.compile(r"^\s*(?:ass)?istant\s*:?\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Grand:
-    """A folder of GranD's files, and the folder of the images."""
+    """A folder of GranD's files and the folder of the images."""
 
     name: str
     path: Path
@@ -70,7 +71,7 @@ class Grand:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part an image; files come in no order, so that any number can be read."""
+        """Yield one part per image; the files come in arbitrary order."""
         for path in json_files(self.path) if self.path.is_dir() else [self.path]:
             place = place_in(path, self.path)
             try:
@@ -81,7 +82,7 @@ class Grand:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image."""
+        """Return the sample of an image."""
         place = parts[0].place
         if len(parts) > 1:
             return Reading(
@@ -110,7 +111,7 @@ class Grand:
 
 
 class _Image:
-    """Collects one image's record. Unusable records are left out and listed."""
+    """Reads the record of one image; invalid pieces are left out and listed as problems."""
 
     def __init__(self, fields: Mapping[str, Any], size: ImageSize, place: str) -> None:
         self.fields = fields
@@ -143,7 +144,7 @@ class _Image:
             self.detailed(self.fields["dense_caption"], "dense_caption")
 
     def problem(self, error: BadRecord, where: str) -> None:
-        """Note that something was left out."""
+        """List the problem of a piece that was left out."""
         self.problems.append(error.problem(f"{self.place}, {where}"))
 
     def thing(self, fields: Mapping[str, Any]) -> None:
@@ -168,7 +169,7 @@ class _Image:
         self.instances.append(instance)
 
     def box(self, values: object) -> Box:
-        """Read a box; one that a detector drew past the edge is clipped."""
+        """Read a box and clip it to the image."""
         corners = [as_number(value, "box") for value in as_list(values, "box")]
         sides = (self.size.width, self.size.height) * 2
         clipped = [
@@ -203,14 +204,14 @@ class _Image:
             self.add(caption, chosen, "captions")
 
     def grounding(self) -> Sequence[Any]:
-        """Return the phrases in relationships; empty for other forms of relationships."""
+        """Return the phrases of the relationships; empty for other layouts of relationships."""
         relationships = self.fields.get("relationships")
         if not isinstance(relationships, dict):
             return ()
         return as_list(relationships.get("grounding", []), "grounding")
 
     def phrase(self, fields: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:
-        """Read a phrase and the objects that it means."""
+        """Read a phrase and the indices of its objects."""
         numbers: list[Any] = []
         for name in ("object_ids", "floating_object_ids", "ids", "id"):
             value = fields.get(name)
@@ -219,7 +220,7 @@ class _Image:
         return text_field(fields, "phrase"), tuple(dict.fromkeys(indices))
 
     def detailed(self, value: object, where: str) -> None:
-        """Read a caption whose details have offsets, or words to look for."""
+        """Read a caption whose details have offsets, or phrases to search."""
         try:
             fields = as_object(value, where)
             caption = required(fields, "caption")
@@ -239,7 +240,7 @@ class _Image:
         self.add(caption, spans, where)
 
     def offsets(self, fields: Mapping[str, Any], caption: str, phrase: str) -> tuple[int, int]:
-        """Where a detail's phrase stands."""
+        """Return start and end of a detail's phrase."""
         given = fields.get("tokens_positive")
         if given is None:
             found = find_phrase(caption, phrase)
@@ -267,14 +268,14 @@ class _Image:
         )
 
     def expressions(self) -> Iterator[Expression]:
-        """Yield phrases that describe one object of the image alone."""
+        """Yield the phrases that describe exactly one object of the image."""
         counts = Counter(phrase.lower() for _, phrase in self.described)
         for index, phrase in self.described:
             if counts[phrase.lower()] == 1:
                 yield Expression(phrase, (index,))
 
     def descriptions(self) -> Iterator[QuestionAnswer]:
-        """Return a description of each object."""
+        """Yield a description of each object."""
         for index, phrase in self.described:
             yield QuestionAnswer(
                 f"What is {REGION_SLOT}?", phrase, instance=index, kind="description"
@@ -291,11 +292,11 @@ def _found(captions: Sequence[str], phrase: str) -> list[tuple[int, int] | None]
 def open_grand(
     path: Path, *, name: str = "grand", images: Path | None = None, split: str = ""
 ) -> Grand:
-    """Open a folder of files, or one file; images are in the given folder, else in theirs.
+    """Open a folder of files, or one file; images are in the given folder ``images``, else beside the files.
 
     Raises:
-        AnnotationError: The folder has no such file.
+        AnnotationError: The file is missing.
     """
     if not path.is_file() and not (path.is_dir() and any(json_files(path))):
-        raise AnnotationError(f"{path}: expected JSON files, one an image")
+        raise AnnotationError(f"{path}: expected JSON files, one per image")
     return Grand(name, path, images or (path if path.is_dir() else path.parent), split)

@@ -1,14 +1,14 @@
-"""gRefCOCO: expressions that mean one annotation of an image, several, or none (GRES, section 3).
+"""gRefCOCO: expressions for one annotation of an image, several, or none (GRES, section 3).
 
-The refs are ``grefs(unc).json`` beside COCO's ``instances.json``, in RefCOCO's form with lists: an
-``ann_id`` of several numbers means all of these annotations, ``[-1]`` (with ``no_target``) means that
-nothing in the image fits. Such an expression has no instances; tasks treat it as absent. The rest is
-read like RefCOCO (`deixis.data.sources.refcoco`), whose source also reads these files.
+The refs are ``grefs(unc).json`` beside COCO's ``instances.json``, in RefCOCO's format with lists: an
+``ann_id`` of several numbers refers to all of these annotations, and ``[-1]`` (with ``no_target``) means
+no target. An expression without a target has no instances and is used for denials. The format
+``refcoco`` (`deixis.data.sources.refcoco`) has the same reader and opens these files too.
 
-Irregularities: an annotation that is named twice by one ref counts once (``target_named_twice``); a
-ref with an invalid annotation is left out, since the other annotations do not give its meaning.
+Irregularities: an annotation that a ref names twice counts once (``target_named_twice``); a ref with an
+invalid annotation is left out, since its targets would be incomplete.
 
-Tested with files written in the published format.
+Tested on files written by hand to the published format.
 """
 
 from pathlib import Path
@@ -29,15 +29,15 @@ def open_grefcoco(
     images: Path | None = None,
     wording: str = "raw",
 ) -> RefCoco:
-    """Find the files of a folder such as ``grefcoco``, or take a file of refs.
+    """Open a folder such as ``grefcoco``, or take a file of refs.
 
     Args:
         path: The folder, with ``grefs(unc).json`` and ``instances.json``; or the file.
-        name: Name of the source; sample ids begin with it.
+        name: Prefix of the sample names.
         split: ``train``, ``val``, ``test``, ``testA``, ``testB``, ``testC``, or ``all``.
         family: The kind of expression: ``location``, ``appearance`` or ``long``.
-        instances: The instances, where they do not lie beside the refs.
-        images: The folder of the images, where it is neither ``../images/mscoco/images/train2014``
+        instances: The instances, if they are not beside the refs.
+        images: The folder of the images, if it is neither ``../images/mscoco/images/train2014``
             nor ``images``.
         wording: ``raw`` or ``sent``.
 

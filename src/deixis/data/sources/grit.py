@@ -3,12 +3,12 @@
 Parquet or JSON lines. Fields used: ``caption``; ``noun_chunks`` and ``ref_exps``, lists of
 ``[start, end, x1, y1, x2, y2, score]`` with offsets into the caption and boxes in fractions of the
 image; ``key``, or a file name in ``image`` or ``file_name``. The annotated size is of the image on the
-web, which downloaders scale, so the size is read from the file; of an image ``000373938`` that is
-``00037/000373938.jpg``, as img2dataset lays images out, or the same without folder.
+web, which downloaders scale, so the size is read from the file. The file of image ``000373938`` is
+``00037/000373938.jpg``, as img2dataset writes it, or the same without folder.
 
-A box that a chunk and an expression share is one instance, whose class is the chunk's words, else the
-expression's. Chunks are phrases of the caption, expressions are expressions. Scores are not used, nor
-is anything else. Tested with files written in the published format.
+A box of both a chunk and an expression is one instance; its class is the text of the chunk, else of the
+expression. Chunks become phrases of the caption, and expressions become expressions. Other fields are not
+used. Tested on files written by hand to the published format.
 """
 
 import json
@@ -45,7 +45,7 @@ _ROWS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Grit:
-    """Files of GRIT, and the folder that their images were downloaded to."""
+    """Files of GRIT and the folder of their downloaded images."""
 
     name: str
     paths: tuple[Path, ...]
@@ -58,7 +58,7 @@ class Grit:
         return tuple(map(str, self.paths))
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a row."""
+        """Yield one part per row."""
         for path in self.paths:
             rows = _rows(path) if path.suffix == ".parquet" else records(path)
             yield from parts_of(rows, self._part)
@@ -68,7 +68,7 @@ class Grit:
         return Part(key, "caption", digest(one.text), one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image, its captions and their boxes."""
+        """Return the sample of an image with its captions and boxes."""
         try:
             path = self._path(key)
             reader = _Captions(located_size(path))
@@ -107,7 +107,7 @@ def _image_name(fields: Mapping[str, Any]) -> str:
 
 
 def _rows(path: Path) -> Iterator[Record]:
-    """Yield the rows of a Parquet file, a batch at a time; only columns that are used are read."""
+    """Yield the rows of a Parquet file in batches; only the used columns are read."""
     try:
         with pq.ParquetFile(path) as file:
             columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
@@ -122,7 +122,7 @@ def _rows(path: Path) -> Iterator[Record]:
 
 
 class _Captions:
-    """Collects the captions of an image."""
+    """Reads the captions of an image."""
 
     def __init__(self, size: ImageSize) -> None:
         self.size = size
@@ -183,10 +183,10 @@ def open_grit(
 ) -> Grit:
     """Open a Parquet or JSON-lines file, or a folder of them.
 
-    Images are in the given folder, else in ``images`` beside the files, else with them.
+    Images are in the given folder ``images``, else in ``images`` beside the file, else beside the file.
 
     Raises:
-        AnnotationError: The folder has no such file.
+        AnnotationError: The file is missing.
     """
     paths = [path]
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""deixis JSON lines: one image per line.
+"""The package's own JSON-lines format, one image per line.
 
 Only ``image`` is required; a text is the path of a file beside the JSON-lines file or in the image
 folder, or the name of a drawn picture (``scenes://LEVEL/SPLIT/SEED/INDEX``).
@@ -70,7 +70,7 @@ FAMILIES = ("location", "appearance", "long")
 
 @dataclass(frozen=True, slots=True)
 class JsonLines:
-    """A JSON-lines file and the folder that its image names start from."""
+    """A JSON-lines file and the folder of its images."""
 
     name: str
     path: Path
@@ -83,7 +83,7 @@ class JsonLines:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a line."""
+        """Yield one part per line."""
         for number, line in json_lines(self.path):
             place = f"{self.path.name}: line {number}"
             try:
@@ -96,7 +96,7 @@ class JsonLines:
                 yield Part(key, "image", "", place, line)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from a line; two lines of one id are two problems."""
+        """Return the sample of a line; two lines of one id are two problems."""
         if len(parts) > 1:
             places = ", ".join(part.place for part in parts[:3])
             return Reading(
@@ -117,7 +117,7 @@ class JsonLines:
 
 
 class _Line:
-    """Collects one line. Unusable records are left out and listed."""
+    """Reads one line; invalid pieces are left out and listed as problems."""
 
     def __init__(self, fields: Mapping[str, Any], size: ImageSize, place: str) -> None:
         self.fields = fields
@@ -256,7 +256,7 @@ class _Line:
         if isinstance(value, str):
             return GroundedText(as_text(value, "caption"))
         fields = as_object(value, "caption")
-        # offsets are into the text as it is given
+        # offsets refer to the unmodified text
         text = required(fields, "text")
         as_text(text, "caption")
         phrases = []
@@ -358,10 +358,10 @@ def _three(value: object, name: str) -> tuple[Any, Any, Any]:
 def open_jsonl(
     path: Path, *, name: str = "jsonl", images: Path | None = None, split: str = ""
 ) -> JsonLines:
-    """Open a JSON-lines file; image names start from its folder, or from another one.
+    """Open a JSON-lines file; image names are relative to its folder or to ``images``.
 
     Raises:
-        AnnotationError: The file does not exist.
+        AnnotationError: The file is missing.
     """
     if not path.is_file():
         raise AnnotationError(f"{path}: expected a JSON-lines file")

@@ -5,14 +5,14 @@ in pixels from 0, and 7 numbers of the box in space, which are not read. Types b
 ``car``, ``Person_sitting`` is ``sitting person``). A truncated share above 0, and ``occluded`` 1 or 2,
 are attributes (`MARKERS`); 3 is not known.
 
-``DontCare`` rows are regions without labels, ``Misc`` rows are instances without a class: both are
-counted and left out, and their image is not exhaustive. Classes without instances in an exhaustive
-image are absent.
+``DontCare`` rows are regions without labels and ``Misc`` rows are objects of other classes. Both are
+counted and left out, and their image is not exhaustive. Classes without an instance in an exhaustive
+image are absent from it.
 
 Depth maps of KITTI are another format (`deixis.data.sources.depth`). Files of results have a 16th word, a
 score, and are refused, as they are not annotations.
 
-Tested with files written in the published format.
+Tested on files written by hand to the published format.
 """
 
 import json
@@ -53,7 +53,7 @@ _LEFT_OUT = {"DontCare": "dont_care_regions", "Misc": "things_of_no_class"}
 
 @dataclass(frozen=True, slots=True)
 class KittiObjects:
-    """A folder of text files, those that ``listing`` names or all, and a folder of pictures."""
+    """A folder of text files, those in ``listing`` or all, and a folder of pictures."""
 
     name: str
     images: Path
@@ -68,7 +68,7 @@ class KittiObjects:
         return tuple(str(path) for path in (self.listing, self.labels) if path is not None)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield each text file whole."""
+        """Yield one part per text file."""
         for place, name in listed(self.listing, self.labels, ".txt"):
             try:
                 key = as_text(name, "name")
@@ -76,11 +76,11 @@ class KittiObjects:
             except BadRecord as error:
                 yield error.problem(place)
             else:
-                # escaped, so that bytes that are no text can travel
+                # escaped, since bytes that are not UTF-8 have to fit into JSON
                 yield Part(key, "image", "", f"{key}.txt", json.dumps({"rows": rows}))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from a text file."""
+        """Return the sample of a text file."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -135,19 +135,19 @@ def open_kitti_objects(
     listing: Path | None = None,
     exhaustive: bool = True,
 ) -> KittiObjects:
-    """Find the folders ``label_2`` and ``image_2``.
+    """Open the folders ``label_2`` and ``image_2``.
 
     Args:
-        path: The folder that holds them, or the one that holds ``training``.
-        name: Name of the source; sample ids begin with it.
-        split: A list ``ImageSets/SPLIT.txt`` beside ``training``, as people who cut the training set
-            write it; all files where none is named.
+        path: The folder of both, or the folder of ``training``.
+        name: Prefix of the sample names.
+        split: A list ``ImageSets/SPLIT.txt`` beside ``training``, for splits of the training set; all
+            files if empty.
         images: The folder of the pictures, if it is not ``image_2``.
-        listing: A list of names outside that folder.
-        exhaustive: All instances of the classes are annotated, as in KITTI.
+        listing: A list of names in another place.
+        exhaustive: Every instance of the classes is annotated, as in KITTI.
 
     Raises:
-        AnnotationError: The files do not exist.
+        AnnotationError: The folders are missing.
     """
     root = path / "training" if (path / "training").is_dir() else path
     labels = root / "label_2"

@@ -1,30 +1,30 @@
-"""Label Studio: what it exports as JSON, and tasks for it with annotations or predictions.
+"""Label Studio: JSON exports, and tasks with annotations or predictions.
 
-A task is one picture. One of its annotations is read: the one marked as ground truth, else the last
-that was not cancelled; with ``results=predictions`` the last prediction. Coordinates are percent of
-the picture's sides, and become pixels rounded to a millionth.
+A task has one picture. The reader takes one of its annotations: the one marked as ground truth, else
+the last that was not cancelled; with ``results=predictions`` the last prediction. Coordinates are
+percentages of the sides and become pixels rounded to a millionth.
 
-Read are regions of the types ``rectanglelabels``, ``ellipselabels``, ``polygonlabels``,
-``brushlabels`` and ``keypointlabels``; ``rectangle``, ``ellipse``, ``polygon`` and ``brush`` whose label
-is in a result ``labels`` of the same id; ``relation``; and ``textarea`` (one that belongs to no region
-is a caption each text). A mask or keypoint that names a box as its parent belongs to that box; a mask
-without one is a separate instance with the box around it, and so is an ellipse, which has no
-mask. A keypoint with ``occluded`` in its notes is not visible. Names of keypoints that are all COCO's
-make COCO's keypoints; other names make a separate set.
+The reader supports regions of the types ``rectanglelabels``, ``ellipselabels``, ``polygonlabels``,
+``brushlabels`` and ``keypointlabels``; ``rectangle``, ``ellipse``, ``polygon`` and ``brush`` with their
+label in a result ``labels`` of the same id; ``relation``; and ``textarea`` (each text without a region
+is a caption). A mask or keypoint with a box as its parent belongs to that box. A mask or an ellipse
+without a parent is an instance with the box around it; ellipses have no mask. A keypoint with
+``occluded`` in its notes is not visible. Keypoints become COCO's if all names are COCO's; otherwise
+their names form a new set.
 
-A box is turned about its top left corner. After a multiple of 90 degrees it is
-a box again; after any other angle it is a polygon with the box around it (``box_turned``).
+A box is turned about its top left corner. Turned by a multiple of 90 degrees it stays a box; by any
+other angle it becomes a polygon with the box around it (``box_turned``).
 
-Results of other types are counted and left out (``results_of_other_types``). Where one of them is a
-region, or a region has no label (``region_without_label``), its class is not exhaustive, or no class is
-if the label is missing. Tasks without an annotation, and predictions, are not exhaustive.
+Results of other types are counted and left out (``results_of_other_types``). If such a result is a
+region, its class is incomplete; a region without a label (``region_without_label``) makes all classes
+incomplete. Tasks without an annotation and predictions are never exhaustive.
 
-The picture is ``image`` of the data, or the only text there that names a picture; ``picture`` says which
-where there are several. Its name starts from the folder of the images: what follows ``?d=`` of Label Studio's
-local files; what follows ``/data/`` (then the folder is Label Studio's media folder); the path of an
-address without its host (``s3://``, ``gs://``), of which of ``http`` only the last piece is taken.
+The picture is the field ``image`` of the data, or the only text that names a picture; ``picture`` selects
+one of several. Its name is relative to the folder of the images: the part after ``?d=`` of Label Studio's
+local files; the part after ``/data/`` (the folder is then Label Studio's media folder); the path of an
+``s3://`` or ``gs://`` address without its host; the last piece of an ``http`` address.
 
-Tested with files written in the published format.
+Tested on files written by hand to the published format.
 """
 
 import math
@@ -72,26 +72,26 @@ _SHAPES = {
     **{kind: kind for kind in (_BOX, _POLYGON, _BRUSH, _KEYPOINT, _ELLIPSE)},
     **{kind.removesuffix(_LABELS): kind for kind in (_BOX, _POLYGON, _BRUSH, _ELLIPSE)},
 }
-"""Types of regions that are read; some have their labels in another result."""
+"""Supported types of regions; the types without labels have their label in another result."""
 _NOTES = frozenset(
     {
         *("choices", "rating", "number", "taxonomy", "datetime", "pairwise", "ranker", "video"),
         *(_TEXT, _RELATION),
     }
 )
-"""Types without geometry, about the whole picture or about the region of another result."""
+"""Types without geometry, about the whole picture or about a region of another result."""
 _EVEN = 1e-3
-"""Largest difference of equal angles, in degrees."""
+"""Tolerance in degrees: angles that differ by less are equal."""
 _DIGITS = 6
 _BEYOND = 0.01
 """A turned box may exceed its image by this share of the sides; it is clipped."""
 _HALF = 128
-"""A pixel of a brush is set where its opacity is at least half."""
+"""A pixel of a brush is set if its opacity is at least half."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelStudio:
-    """A file of tasks and the folder that names of pictures start from."""
+    """A file of tasks and the folder of the pictures."""
 
     name: str
     path: Path
@@ -107,7 +107,7 @@ class LabelStudio:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a task."""
+        """Yield one part per task."""
         for element in list_elements(self.path):
             place = f"{self.path.name}: task {element.number}"
             try:
@@ -120,7 +120,7 @@ class LabelStudio:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from a task; two tasks of one key are two problems."""
+        """Return the sample of a task; two tasks of one key are two problems."""
         place = parts[0].place
         if len(parts) > 1:
             places = ", ".join(part.place for part in parts[:3])
@@ -156,7 +156,7 @@ class LabelStudio:
 
 
 class _Task:
-    """Collects the results of one task. Unusable records are left out and listed."""
+    """Reads the results of one task; invalid results are left out and listed as problems."""
 
     def __init__(self, size: ImageSize, place: str, found: Inventory) -> None:
         self.size = size
@@ -172,7 +172,7 @@ class _Task:
         self.links: list[tuple[int, str, str, str]] = []
 
     def read(self, results: Sequence[Any]) -> None:
-        # boxes first, since masks and keypoints may name one that comes later
+        # boxes first, since masks and keypoints may refer to a later box
         order = {_BOX: 0, _ELLIPSE: 0, _POLYGON: 1, _BRUSH: 1}
         known = []
         for number, value in enumerate(results):
@@ -192,7 +192,7 @@ class _Task:
                 self.problem(number, BadRecord("bad_record", str(error)), fields)
 
     def look(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """Note the labels and the shapes of ids, before any result is read."""
+        """Collect the labels and shapes by id, before results are read."""
         value, id_ = fields.get("value"), fields.get("id")
         if not isinstance(id_, str):
             return
@@ -212,7 +212,7 @@ class _Task:
             self.found.lose(name)
 
     def said(self, fields: Mapping[str, Any]) -> list[str]:
-        """Return the labels of a region that is not read; empty if unknown."""
+        """Return the labels of an unsupported region; empty if unknown."""
         value = fields.get("value")
         lists = [self.labels.get(str(fields.get("id")), ())]
         if isinstance(value, dict):
@@ -223,7 +223,7 @@ class _Task:
         return list(dict.fromkeys(name.strip().replace("_", " ") for name in names))
 
     def other(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """Count a result of an unread type: a missing region, or a remark."""
+        """Count a result of an unsupported type; a region makes its class incomplete."""
         self.found.note("results_of_other_types")
         value = fields.get("value")
         marks = isinstance(value, dict) and not value.keys().isdisjoint(
@@ -287,7 +287,7 @@ class _Task:
                 self.captions.append(GroundedText(as_text(text, "text")))
 
     def rectangle(self, label: str, value: Mapping[str, Any]) -> Instance:
-        """Return a rectangle, which may be turned about its top left corner."""
+        """Return the instance of a rectangle, which may be turned about its top left corner."""
         angle = as_number(value.get("rotation", 0), "rotation")
         x, y, width, height = (
             as_number(required(value, name), name) for name in ("x", "y", "width", "height")
@@ -439,12 +439,12 @@ def _label(value: Mapping[str, Any], kind: str) -> str:
     if len(labels) != 1:
         raise BadRecord("bad_record", f"{kind}: expected one label, got {shown(labels)}")
     label = as_text(labels[0], kind)
-    # labels have underscores instead of blanks; names of keypoints stay unchanged
+    # underscores stand for blanks in classes; names of keypoints stay as they are
     return label if kind == _KEYPOINT else label.replace("_", " ")
 
 
 def _picture(data: Mapping[str, Any], key: str) -> str:
-    """Return a task's value for its picture: the requested field, ``image``, or the only one."""
+    """Return the address of a task's picture: the given field, ``image``, or the only picture."""
     if key or "image" in data:
         return text_field(data, key or "image")
     names = [
@@ -468,7 +468,7 @@ def _is_multiple(angle: float, of: int) -> bool:
 def _turned(
     left: float, top: float, wide: float, high: float, angle: float
 ) -> list[tuple[float, float]]:
-    """Return the corners of a box turned clockwise about its top left one; exact by right angles."""
+    """Return the corners of a box turned clockwise about its top left one; exact at right angles."""
     if _is_multiple(angle, 90):
         quarter = round(angle / 90) % 4
         cos, sin = ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))[quarter]
@@ -482,7 +482,7 @@ def _turned(
 
 
 def _results(task: Mapping[str, Any], kind: str, found: Inventory) -> Sequence[Any]:
-    """Return the results that count: of ground truth, or the last that stand."""
+    """Return the results of the ground truth, else of the last one that is not cancelled."""
     answers = [as_object(one, kind) for one in as_list(task.get(kind, []), kind)]
     standing = [one for one in answers if one.get("was_cancelled") is not True]
     truth = [one for one in standing if one.get("ground_truth") is True]
@@ -510,7 +510,7 @@ def _size(data: Mapping[str, Any], results: Sequence[Any], path: Path) -> ImageS
 
 
 def picture_name(address: str) -> str:
-    """Return the name of a picture in its folder, from the path or URL in a task."""
+    """Return the name of a picture, relative to the folder of images, from its address."""
     if "?d=" in address:
         return unquote(address.partition("?d=")[2].partition("&")[0])
     scheme, found, rest = address.partition("://")
@@ -530,14 +530,15 @@ def _bytes(value: Mapping[str, Any]) -> bytes:
 
 
 def decode_brush(data: bytes, size: ImageSize) -> Bool[np.ndarray, "height width"]:
-    """Return the pixels of a brush: run lengths of red, green, blue and opacity, of which the last counts.
+    """Return the mask of a brush from its run lengths of RGBA values; only opacity is used.
 
-    The form is that of the ``rle-pack`` package: the number of values in 32 bits, bits of a value
-    less one in 5, four lengths of a count less one in 4 each, and then pieces: 1 and a value that is
-    repeated or 0 and values, after which of the lengths in 2 bits, and the count less one.
+    The layout is that of the ``rle-pack`` package. The header has the number of values (32 bits), the
+    bits per value minus 1 (5 bits) and four count widths minus 1 (4 bits each). Each run has a flag
+    (1 bit: 1 for a repeated value, 0 for single values), the index of its count width (2 bits), the
+    count minus 1, and the value or values.
 
     Raises:
-        BadRecord: The brush is damaged, cut off, or has another size.
+        BadRecord: The data are damaged, cut off, or of another size.
     """
     bits = _Bits(data)
     total, width = bits.take(32), bits.take(5) + 1
@@ -552,7 +553,7 @@ def decode_brush(data: bytes, size: ImageSize) -> Bool[np.ndarray, "height width
         if end > total:
             raise BadRecord("mask_damaged", "rle: more values than there are")
         if repeated:
-            # of each four values the last is the opacity
+            # the last of each four values is the opacity
             flat[at // 4 : end // 4] |= bits.take(width) >= _HALF
             at = end
         else:
@@ -589,21 +590,21 @@ def open_label_studio(
     exhaustive: bool = True,
     picture: str = "",
 ) -> LabelStudio:
-    """Open a file of tasks; names of pictures start from its folder, or from another one.
+    """Open a file of tasks; picture names are relative to its folder or to ``images``.
 
     Args:
-        path: A JSON file that Label Studio has exported, or could import; or the folder that holds
-            a ``tasks.json``.
-        name: Name of the source; sample ids begin with it.
+        path: A JSON file for import into or exported from Label Studio, or a folder with a
+            ``tasks.json``.
+        name: Prefix of the sample names.
         images: The folder of the images, or the media folder for pictures that were uploaded.
         results: Whether to read ``annotations`` or ``predictions``.
         split: The split of all samples.
-        exhaustive: All instances of the labels are annotated. Predictions never claim that.
-        picture: The name of the picture among a task's data, if it is not ``image``.
+        exhaustive: Every instance of the labels is annotated; ignored for predictions.
+        picture: The data field of the picture, if it is not ``image``.
 
     Raises:
-        AnnotationError: The file does not exist.
-        RecipeError: ``results`` is neither.
+        AnnotationError: The file is missing.
+        RecipeError: ``results`` has another value.
     """
     if results not in RESULTS:
         raise RecipeError(f"results {results!r}: expected one of {list(RESULTS)}")

@@ -13,18 +13,18 @@ Fields used: ``imagePath``, ``imageWidth``, ``imageHeight``, and of each of the 
 others                 (``point`` alone, ``points``, ``line``, ``linestrip``): counted and left out
 =====================  ==============================================================================
 
-Shapes of one label and one ``group_id`` are one instance in several pieces, as in labelme's own
-export to COCO. True ``flags`` of a shape become attributes; flags of the picture are counted. An image
-of which a shape was left out is not exhaustive.
+Shapes with the same label and ``group_id`` are one instance, as in labelme's own export to COCO. True
+``flags`` of a shape become attributes; flags of the picture are counted. An image is not exhaustive if
+a shape was left out.
 
-``imagePath`` starts from the file's folder, mostly; it may have backslashes and lead up, out of the
-folder or to another machine. With ``images=DIR`` the folder's file of that name is taken, whatever the
-path says before. Without it the picture is looked for where the path says, if that is inside the
-folder, and then by its name beside the file. ``imageData``, the picture itself in base64, is not looked
-at where that file is there. With ``image_data=true`` it is used where the file is not; such pictures have
-no names, so a build has to embed them (``--embed``) and an export to write them (``--copy-images``).
+``imagePath`` is usually relative to the file's folder; it may have backslashes, lead out of the folder or
+name a path of another machine. With ``images=DIR`` the picture is the file of this name in the folder
+``DIR``. Otherwise the reader tries the path, if it is inside the folder, and then its name beside the
+file. With ``image_data=true``, ``imageData``, the picture in base64, is used if there is no such file;
+such pictures have no names, so a build has to embed them (``--embed``) and an export has to write them
+(``--copy-images``).
 
-Tested with files written in the published format.
+Tested on files written by hand to the published format.
 """
 
 import json
@@ -77,10 +77,10 @@ _LEFT_OUT = ("points", "line", "linestrip", "lines")
 
 @dataclass(frozen=True, slots=True)
 class LabelMe:
-    """A folder of JSON files, or one, and the folder that pictures are looked for in.
+    """A folder of JSON files or one file, and the folder of the pictures.
 
-    ``by_name`` uses only the last piece of ``imagePath``; ``image_data`` uses pictures inside the JSON
-    files if no other file exists.
+    ``by_name`` uses only the last piece of ``imagePath``; ``image_data`` decodes the embedded picture
+    if no file exists.
     """
 
     name: str
@@ -97,9 +97,9 @@ class LabelMe:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a file that has shapes, without the picture where a file of it is there.
+        """Yield one part per file with shapes, without the embedded picture if its file exists.
 
-        JSON files of something else (without ``shapes`` and ``imagePath``) are problems.
+        Other JSON files (without ``shapes`` and ``imagePath``) are problems.
         """
         files = [self.path] if self.path.is_file() else sorted(json_files(self.path))
         root = self.path.parent if self.path.is_file() else self.path
@@ -121,7 +121,7 @@ class LabelMe:
                 yield Part(key, "image", "", place, text)
 
     def _picture(self, fields: Mapping[str, Any], file: Path) -> str | None:
-        """Return the picture's name from the folder of images; none where the file itself holds it."""
+        """Return the picture's name relative to the folder of images, or None if it is embedded."""
         required(fields, "shapes")
         text = text_field(fields, "imagePath").replace("\\", "/")
         last = text.rpartition("/")[2]
@@ -140,12 +140,12 @@ class LabelMe:
                 f"{shown(text)}: no such file; the picture in imageData is read with "
                 "image_data=true, to be built with --embed or exported with --copy-images",
             )
-        # no file exists: the build reports the most likely name
+        # no file exists: the build reports the most likely name as missing
         image_path(self.images, last)
         return candidates[0] or candidates[-1]
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from a file; two files of one name are two problems."""
+        """Return the sample of a file; two files of one name are two problems."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -181,7 +181,7 @@ class LabelMe:
 
 @dataclass(slots=True)
 class _Piece:
-    """Shapes of one instance."""
+    """The shapes of one instance."""
 
     number: int
     label: str
@@ -194,7 +194,7 @@ class _Piece:
 
 
 class _Shapes:
-    """Collects the shapes of one picture."""
+    """Reads the shapes of one picture."""
 
     def __init__(self, size: ImageSize, found: Inventory) -> None:
         self.size = size
@@ -216,7 +216,7 @@ class _Shapes:
         if kind == "point":
             self.joint(label, group, points)
             return
-        # an invalid shape must not leave a part of itself in the instance of its group
+        # an invalid shape must not be added partly to the instance of its group
         piece = _Piece(number, category_name(label), group=group)
         self.add(piece, str(kind), points, shape)
         piece.flags = dict.fromkeys(
@@ -273,7 +273,7 @@ class _Shapes:
         whole = all(value == int(value) for value in points)
         left, top = (round(min(points[axis], points[axis + 2])) for axis in (0, 1))
         extent = (round(abs(points[3] - points[1])) + 1, round(abs(points[2] - points[0])) + 1)
-        # the last pixel belongs to corners that are whole numbers; others were rounded on their own
+        # integer corners include the last pixel; other corners were rounded separately
         if whole and pixels.shape != extent:
             raise BadRecord(
                 "mask_damaged",
@@ -306,7 +306,7 @@ class _Shapes:
         )
 
     def mask(self, piece: _Piece) -> Mask | None:
-        # a rectangle and a mask of one instance: the rectangle is the box, not a part of the mask
+        # a rectangle beside a mask of the same instance is only its box
         if not piece.arrays and not piece.polygons:
             return None
         try:
@@ -344,7 +344,7 @@ def _union(boxes: list[Box]) -> Box:
 
 
 def _joined(folder: str, name: str) -> str | None:
-    """Return a name relative to a folder without ``..``; None if it leads out or is absolute."""
+    """Return a normalised name below a folder, or None if it leads out or is absolute."""
     pieces: list[str] = [] if folder == "." else folder.split("/")
     if name.startswith("/") or name[1:2] == ":":
         return None
@@ -381,19 +381,19 @@ def open_labelme(
     split: str = "",
     exhaustive: bool = True,
 ) -> LabelMe:
-    """Open a folder of labelme's JSON files (and of folders of them), or one file.
+    """Open a folder of labelme's JSON files, with its subfolders, or one file.
 
     Args:
         path: The folder or the file.
-        name: Name of the source; sample ids begin with it.
-        images: The folder of the pictures, where the paths in the files do not lead to them: a
-            picture is found there by its name alone.
-        image_data: Use the picture in a file where no other is there.
+        name: Prefix of the sample names.
+        images: The folder of the pictures, if the paths in the files are wrong; only the names are
+            used.
+        image_data: Use embedded pictures if their files are missing.
         split: The split of all samples.
-        exhaustive: All instances of the labels are annotated.
+        exhaustive: Every instance of the labels is annotated.
 
     Raises:
-        AnnotationError: There is no such folder or file, or no JSON file in it.
+        AnnotationError: The path is missing, or the folder has no JSON file.
     """
     if path.is_dir():
         if next(json_files(path), None) is None:

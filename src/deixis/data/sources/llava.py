@@ -1,4 +1,4 @@
-"""Conversations about images: LLaVA's CC3M and Instruct, ALLaVA, and similar formats.
+"""Conversations about images: LLaVA's CC3M and Instruct, ALLaVA, and other files in their format.
 
 A list or JSON lines of records with ``image`` and ``conversations``, turns ``from`` a human and from a
 model with a ``value`` (`deixis.data.sources.reading.turns` says where ``<image>`` is taken off). Every record
@@ -6,8 +6,8 @@ is a separate sample: its questions are the turns of one conversation, in their 
 ``dialogue``. Of files that hold captions (CC3M, ALLaVA's captions), ``captions`` makes the first
 answer a caption, and its question is not used.
 
-Records without ``image`` are skipped and counted. Nothing has geometry, and the size is read
-from the image. Tested with files written in the published format.
+Records without ``image`` are about no image: they are passed over, and counted. Nothing has geometry, and the size is read
+from the image. Tested on files written by hand to the published format.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,7 +40,7 @@ class Llava:
         return tuple(map(str, self.paths))
 
     def parts(self) -> Iterator[Part | RecordProblem | PassedOver]:
-        """Yield one part a conversation; its key is its own."""
+        """Yield one part per conversation, each with its own key."""
         for path in self.paths:
             found: Iterator[Part | RecordProblem | PassedOver] = parts_of(records(path), self._part)
             yield from found
@@ -53,7 +53,7 @@ class Llava:
         return Part(f"{image}#{digest(one.text)}", "turns", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from a conversation; the same one again is a problem."""
+        """Return the sample of a conversation; a duplicate is a problem."""
         place = parts[0].place
         problems = tuple(
             RecordProblem("duplicate_annotation", "a conversation comes again", part.place)
@@ -88,13 +88,13 @@ def open_llava(
     captions: bool = False,
     split: str = "",
 ) -> Llava:
-    """Open a file of conversations, or a folder of them; ``captions`` says that answers are captions.
+    """Open a file of conversations, or a folder of them; with ``captions`` answers are captions.
 
     Images are named relative to the given folder, else from ``images`` beside the file, else from
     the file's own.
 
     Raises:
-        AnnotationError: The folder has no such file.
+        AnnotationError: The file is missing.
     """
     paths = sorted({*path.glob("*.json"), *path.glob("*.jsonl")}) if path.is_dir() else [path]
     if not paths or not paths[0].is_file():

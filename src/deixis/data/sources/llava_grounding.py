@@ -1,15 +1,15 @@
-"""LLaVA-Grounding: conversations whose answers point at COCO's annotations.
+"""LLaVA-Grounding: conversations whose answers refer to COCO's annotations.
 
 Two files: conversations (a list of ``id``, the number of an image, ``conversations`` and ``gd_ls``, for
 every ``<seg>`` of the texts in order a list of annotation ids, or null), and COCO's instances. In a
-text ``<g_s> words <g_e> <seg>`` marks words; the markers are taken off, and so is ``(with grounding)`` at
-the end of a question, which asks for them.
+text ``<g_s> words <g_e> <seg>`` marks words; the markers are removed, and so is the request
+``(with grounding)`` at the end of a question.
 
-Turns are questions of kind ``dialogue``, whose answers have phrases that point; an image may have
-several conversations, which follow one another. A conversation of one turn whose question is a request
-(it does not end in a question mark) describes the image: its answer is also a caption. A marker whose annotation is
-not there, and texts that have more or fewer ``<seg>`` than ``gd_ls``, are problems of their conversation.
-Tested with files written in the published format.
+Turns are questions of kind ``dialogue`` whose answers have phrases; the conversations of an image are
+joined. The answer of a conversation with one turn, whose question does not end in a question mark, is
+also a caption. A marker with a missing annotation, or a number of ``<seg>`` that differs from ``gd_ls``,
+is a problem of its conversation.
+Tested on files written by hand to the published format.
 """
 
 import re
@@ -35,14 +35,14 @@ from deixis.errors import AnnotationError
 from deixis.structures import DIALOGUE, GroundedText, QuestionAnswer, Sample
 
 _ANNOTATION, _IMAGE, _TURNS = "annotation", "image", "turns"
-# a run of blanks is tried from its beginning alone
+# matches a run of blanks only from its start, for linear time
 _MARKER = re.compile(r"(<g_s>)\s*+|(?:(?<!\s)\s++)?(?:(<g_e>)|(<seg>))")
 _ASKED_FOR = re.compile(r"(?:(?<!\s)\s++)?\(with grounding\)\s*+\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class LlavaGrounding:
-    """A file of conversations, the instances that they mean, and the images."""
+    """A file of conversations, their instances, and the images."""
 
     name: str
     conversations: Path
@@ -57,7 +57,7 @@ class LlavaGrounding:
         return str(self.conversations), str(self.instances)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield conversations, then COCO's records of their images; the images' ids are kept."""
+        """Yield conversations, then COCO's records of their images; memory holds the image ids."""
         wanted: set[str] = set()
         for one in parts_of(records(self.conversations), self._part):
             if isinstance(one, Part):
@@ -70,7 +70,7 @@ class LlavaGrounding:
         return Part(key, _TURNS, digest(one.text), one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image, its annotations and the conversations about them."""
+        """Return the sample of an image with its annotations and conversations."""
         try:
             path, size = image_of([part for part in parts if part.kind == _IMAGE], self.images)
         except BadRecord as error:
@@ -99,7 +99,7 @@ class LlavaGrounding:
 
 
 class _Said:
-    """Collects the conversations about an image."""
+    """Reads the conversations of an image."""
 
     def __init__(self, annotated: Annotated) -> None:
         self.annotated = annotated
@@ -115,7 +115,7 @@ class _Said:
         if len(listed) != count:
             raise BadRecord("bad_record", f"{count} <seg>, gd_ls has {len(listed)}")
         at = iter(listed)
-        # all texts are read before any is kept: a conversation is valid as a whole
+        # a conversation is valid or invalid as a whole
         read = [
             (self.text(_ASKED_FOR.sub("", question), at), self.text(answer, at))
             for question, answer in turns
@@ -136,7 +136,7 @@ class _Said:
                 self.captions.append(found)
 
     def text(self, marked: str, grounds: Iterator[Any]) -> tuple[str, list[Span]]:
-        """Return a text without its markers, and the words that point."""
+        """Return a text without its markers, and the spans of its phrases."""
         plain, end, start = "", 0, 0
         words = (0, 0)
         spans: list[Span] = []
@@ -163,13 +163,13 @@ def open_llava_grounding(
     images: Path | None = None,
     split: str = "",
 ) -> LlavaGrounding:
-    """Open a file of conversations, and COCO's instances that it means.
+    """Open a file of conversations and the COCO file of its instances.
 
-    Without ``instances``, the only ``instances_*.json`` beside the file is taken. Images lie in the
-    folder that is given, else with the instances.
+    Without ``instances``, the only ``instances_*.json`` beside the file is used. Images are in
+    ``images``, else beside the instances.
 
     Raises:
-        AnnotationError: A file does not exist, or the instances have no sound categories.
+        AnnotationError: A file is missing, or the instances file has no valid categories.
     """
     if instances is None:
         found = sorted(path.parent.glob("instances_*.json"))

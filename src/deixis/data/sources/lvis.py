@@ -1,16 +1,15 @@
-"""LVIS: COCO's format with a thousand classes, of which only some were checked in each image.
+"""LVIS: COCO's format with over a thousand classes, some of which were checked in each image.
 
-The files are read like COCO's instances (`deixis.data.sources.coco`), with these differences. The image's name
-is its ``file_name`` or, where there is none (version 1), the end of its ``coco_url``
-(``train2017/000000391895.jpg``). ``neg_category_ids`` are classes that are known to be absent and
-become ``absent_categories``. A class that an image has instances of is complete unless it is in
-``not_exhaustive_category_ids``; unmentioned classes may be present, so no image is exhaustive.
+Differences from COCO's instances (`deixis.data.sources.coco`): the image's name is its ``file_name``
+or, in version 1, the end of its ``coco_url`` (``train2017/000000391895.jpg``). ``neg_category_ids`` are
+absent classes and become ``absent_categories``. A class with instances in an image is complete unless
+it is in ``not_exhaustive_category_ids``; all other classes may be present, so no image is exhaustive.
 
-Names lose underscores and what stands in brackets: ``bow_(weapon)`` is ``bow``. Classes that share
-such a name count as one: it is absent only if all of them are absent, and exhaustive only if each is
-exhaustive or absent.
+Names lose underscores and text in brackets: ``bow_(weapon)`` is ``bow``. Classes with equal names
+count as one class: it is absent only if all of them are absent, and complete only if each of them is
+complete or absent.
 
-Tested with files written in the published format.
+Tested on files written by hand to the published format.
 """
 
 import json
@@ -30,7 +29,7 @@ from deixis.errors import AnnotationError
 from deixis.structures import Sample
 
 _IMAGE = "image"
-# brackets hold a few words; the bound limits the time for a name of only brackets
+# text in brackets is short; the bound limits the time for a name of many brackets
 _BRACKETS = re.compile(r"(?:(?<!\s)\s++)?\([^)]{0,200}\)")
 
 
@@ -54,7 +53,7 @@ class Lvis:
         return self._coco().parts()
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image, its annotations and its absent classes."""
+        """Return the sample of an image with its annotations and absent classes."""
         images = [part for part in parts if part.kind == _IMAGE]
         rest = [part for part in parts if part.kind != _IMAGE]
         try:
@@ -77,7 +76,7 @@ class Lvis:
         )
 
     def _checked(self, fields: Mapping[str, Any]) -> tuple[set[int], set[int]]:
-        """Classes that are known to be absent, and those that are not annotated throughout."""
+        """Return the absent classes and the incomplete classes."""
         found: list[set[int]] = []
         for name in ("neg_category_ids", "not_exhaustive_category_ids"):
             values = as_list(fields.get(name, []), name)
@@ -90,7 +89,7 @@ class Lvis:
 
     def _with_checked(self, sample: Sample, absent: set[int], partial: set[int]) -> Sample:
         present = {instance.category for instance in sample.instances} | sample.left_out.categories
-        # of each name, how many classes are not known to be absent
+        # for each name, the number of classes that are not absent
         unsettled = Counter(
             one.name for number, one in self.categories.items() if number not in absent
         )
@@ -128,17 +127,17 @@ def _named(fields: Mapping[str, Any]) -> dict[str, Any]:
 def open_lvis(
     path: Path, *, name: str = "lvis", split: str = "", images: Path | None = None
 ) -> Lvis:
-    """Find an LVIS file, or take one.
+    """Open an LVIS file or a folder with one.
 
     Args:
         path: A folder with ``lvis_v1_SPLIT.json``, perhaps in ``annotations``; or such a file.
-        name: Name of the source; sample ids begin with it.
-        split: The split, if there are several.
+        name: Prefix of the sample names.
+        split: The split; required if there are several.
         images: The folder that holds COCO's ``train2017`` and ``val2017``, if it is not
             ``images`` or the folder itself.
 
     Raises:
-        AnnotationError: No such file exists, or the split has to be named.
+        AnnotationError: The files are missing, or ``split`` is needed to choose among several.
     """
     if path.is_file():
         file = path

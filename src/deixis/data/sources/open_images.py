@@ -6,20 +6,18 @@ of classes the label and its name. Fractions become pixels rounded to a milliont
 ``ImageID.jpg``; its size is looked up in it.
 
 ``IsGroupOf`` is a crowd, ``IsOccluded`` and ``IsTruncated`` are attributes of VOC's names (`MARKERS`);
-a flag of -1 is not known and counts as not set. Depictions and boxes seen from the inside are instances
-as others are, and counted.
+a flag of -1 is unknown and counts as unset. Depictions and boxes seen from the inside are ordinary
+instances, and counted in the notes.
 
-Completeness follows the verified labels of the data set. A label that people verified with
-confidence 0 is a class that is absent. All instances of a class are boxed only where people verified the
-class with confidence 1: of other classes something may be left out, and other classes were not all
-looked for. Instances are boxed under the most specific class that was verified, so the hierarchy of
-classes is needed, too: a class above a present class cannot be counted. Without the labels or
-without the hierarchy anything may be left out. Labels of images without boxes are passed over
-(``image_without_boxes``).
+Completeness comes from the verified labels. A label with confidence 0 is an absent class. The boxes of a
+class are complete only if the class was verified with confidence 1; other classes may be incomplete. An
+instance has the most specific verified class, so a class above another present class cannot be counted,
+and the hierarchy of classes is needed. Without labels or hierarchy no class is complete. Labels of images
+without boxes are skipped (``image_without_boxes``).
 
 Names of classes begin with a small letter (``Traffic light`` is ``traffic light``).
 
-Tested with files written in the published format.
+Tested on files written by hand to the published format.
 """
 
 import json
@@ -60,7 +58,7 @@ _PREFIXES = ("", "oidv6-", "oidv7-", "oidv4-", "oidv5-")
 
 @dataclass(frozen=True, slots=True)
 class OpenImages:
-    """The tables of one split. ``above`` says which classes are above each, by their labels."""
+    """The tables of one split; ``above`` maps each class label to the labels above it."""
 
     name: str
     images: Path
@@ -76,7 +74,7 @@ class OpenImages:
         return tuple(str(path) for path in (self.boxes, self.labels) if path is not None)
 
     def parts(self) -> Iterator[Part | RecordProblem | PassedOver]:
-        """Yield each box, then each label of an image that has boxes; numbers of these are held."""
+        """Yield the boxes, then the labels of images with boxes; memory holds these image ids."""
         seen: set[str] = set()
         for path, kind in ((self.boxes, _BOX), (self.labels, _LABEL)):
             if path is None:
@@ -99,7 +97,7 @@ class OpenImages:
                 yield Part(key, kind, row["LabelName"], place, json.dumps(row))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image's boxes and labels."""
+        """Return the sample of an image from its boxes and labels."""
         claimed = self.above is not None and self.labels is not None
         found = Inventory(claimed=claimed)
         try:
@@ -117,7 +115,7 @@ class OpenImages:
                     found.add(self._instance(fields, label, size, found.notes))
                     present.add(label)
                 elif label not in self.classes:
-                    # of twenty thousand classes six hundred have boxes
+                    # 600 of about 20,000 classes have boxes
                     found.note("labels_of_other_classes")
                 else:
                     verified.setdefault(label, set()).add(_confidence(fields, found.notes))
@@ -159,7 +157,7 @@ class OpenImages:
         )
 
     def _broader(self, present: set[str]) -> frozenset[str]:
-        """Return names of classes above a present class, and names that two classes share."""
+        """Return the names of classes above a present class, and names that two classes share."""
         above: frozenset[str] = frozenset()
         for label in present:
             above |= (self.above or {}).get(label, frozenset())
@@ -170,7 +168,7 @@ class OpenImages:
     def _absent(
         self, present: set[str], verified: Mapping[str, set[bool]], *, lost: bool
     ) -> tuple[str, ...]:
-        """Classes that people said are not there, and nothing contradicts."""
+        """Return the classes that were verified as absent without contradiction."""
         if lost:
             return ()
         there = present | {label for label, found in verified.items() if True in found}
@@ -218,7 +216,7 @@ def open_open_images(
     hierarchy: Path | None = None,
     images: Path | None = None,
 ) -> OpenImages:
-    """Find the tables of a split in a folder, or take a table of boxes.
+    """Open the tables of a split in a folder, or a table of boxes.
 
     Args:
         path: A folder (or its folder ``annotations``) with ``SPLIT-annotations-bbox.csv``,
@@ -226,8 +224,8 @@ def open_open_images(
             ``class-descriptions-boxable.csv`` (or ``class-descriptions.csv``) and
             ``bbox_labels_600_hierarchy.json``, each perhaps with ``oidv6-`` or ``oidv7-`` before it; or
             the table of boxes.
-        name: Name of the source; sample ids begin with it.
-        split: ``train``, ``validation`` or ``test``; where there are several, one has to be named.
+        name: Prefix of the sample names.
+        split: ``train``, ``validation`` or ``test``; required if there are several.
         boxes: The table of boxes.
         labels: The table of labels that people verified.
         classes: The table of classes.
@@ -235,7 +233,7 @@ def open_open_images(
         images: The folder of the pictures, if it is not ``images/SPLIT``, ``SPLIT`` or ``images``.
 
     Raises:
-        AnnotationError: A table is not there or is damaged, or the split has to be named.
+        AnnotationError: A table is missing or damaged, or ``split`` is needed to choose.
     """
     folder = path.parent if path.is_file() else path
     if (folder / "annotations").is_dir():
@@ -302,7 +300,7 @@ def _classes(path: Path) -> dict[str, str]:
 
 
 def _hierarchy(path: Path) -> dict[str, frozenset[str]]:
-    """Return all ancestors of each class."""
+    """Return all classes above each class."""
     made: dict[str, set[str]] = {}
     waiting: list[tuple[object, frozenset[str]]] = []
     try:

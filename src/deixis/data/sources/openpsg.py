@@ -6,10 +6,10 @@ subject, an object and a predicate; ``thing_classes`` and then ``stuff_classes``
 ``predicate_classes`` predicates from 0; ``test_image_ids`` are the test split.
 
 Boxes are those around the pixels of segments; ``annotations``, which repeat them, are not used. Stuff
-has the attribute ``stuff``, and names as `deixis.data.sources.panoptic` makes them. A relation between
-segments that are invalid is a separate problem; one that comes twice is taken once, which notes count
-as ``relation_again``. Both file names start from one folder. Tested with files written in the published format, with true pictures of
-segments.
+has the attribute ``stuff``, and names as in `deixis.data.sources.panoptic`. A relation between invalid
+segments is a separate problem; a duplicate relation is left out and counted in the notes as
+``relation_again``. Both file names are relative to one folder. Tested on files written by hand to the
+published format, with original pictures of segments.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,7 +59,7 @@ class OpenPsg:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """One part an image of the split."""
+        """Yield one part per image of the split."""
         return parts_of(records(self.path, "data"), self._part)
 
     def _part(self, one: Record) -> Part | None:
@@ -69,7 +69,7 @@ class OpenPsg:
         return Part(key, "image", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image, its segments and their relations."""
+        """Return the sample of an image with its segments and relations."""
         place = parts[0].place
         if len(parts) > 1:
             return Reading(
@@ -140,13 +140,13 @@ class OpenPsg:
 def open_openpsg(
     path: Path, *, name: str = "openpsg", images: Path | None = None, split: str = ""
 ) -> OpenPsg:
-    """Open ``psg.json``, or the folder that it is in; without ``split``, train and test.
+    """Open ``psg.json``, or its folder; without ``split``, train and test.
 
     Images and pictures of segments are named relative to the given folder, else from ``coco`` beside
     the file's folder, else from its own.
 
     Raises:
-        AnnotationError: The file does not exist, or its classes are invalid.
+        AnnotationError: The file is missing, or its classes are invalid.
     """
     file = the_file(path, "psg.json", "psg/psg.json")
     if split not in {"", "train", "test"}:

@@ -1,19 +1,19 @@
 """Osprey: descriptions of masks, and conversations about them.
 
-Two forms are read, told apart by their fields:
+The reader distinguishes two layouts by their fields:
 
 - questions about one region each (the evaluation files): ``image``, ``text`` with ``<region>`` in it,
-  ``category``, and ``annotation`` with a ``segmentation`` or else a ``bbox``. Answers are another file,
-  joined by ``question_id``. Nothing gives the size, so it is read from the image.
+  ``category``, and ``annotation`` with a ``segmentation`` or else a ``bbox``. Answers are in another
+  file, joined by ``question_id``. The size is read from the image.
 - Osprey-724K: ``file_name``, ``height``, ``width``, a list of ``annotation``, and either
-  ``conversations`` that speak of ``<region1>``, ``<region2>`` or a ``description`` for each region,
-  which begins with ``<region1>:``.
+  ``conversations`` about ``<region1>``, ``<region2>`` or a ``description`` of each region, which begins
+  with ``<region1>:``.
 
-Boxes are ``[x, y, width, height]``, segmentations COCO's; both are in pixels of the image. Names of
-COCO 2014's images may lie in a folder of COCO 2017, which has them without ``COCO_train2014_``.
-Regions have no class: those that are instances are of the category ``region``. A category that says
-``description`` gives questions of kind ``detail``, ``reason`` such of kind ``reason``. The evaluation
-files were tried on true files, Osprey-724K on files written in the published format.
+Boxes are ``[x, y, width, height]``, segmentations COCO's; both are in pixels of the image. Images of
+COCO 2014 are also found in a folder of COCO 2017, without ``COCO_train2014_`` in their names. Regions
+have no class: instances have the category ``region``. A category with ``description`` gives questions
+of kind ``detail``, one with ``reason`` questions of kind ``reason``. Tested on original evaluation
+files, and on files of Osprey-724K written by hand to the published format.
 """
 
 import re
@@ -85,7 +85,7 @@ class Osprey:
         return Part(text_field(fields, "image"), kind, order, one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image, its regions and the texts about them."""
+        """Return the sample of an image with its regions and their questions."""
         try:
             path = self._path(key)
             reader = _Regions(self._size(path, parts))
@@ -143,7 +143,7 @@ def _answer(answers: dict[str, Part], order: str) -> str:
 
 
 class _Regions:
-    """Collects the regions of an image and the questions about them."""
+    """Reads the regions of an image and their questions."""
 
     def __init__(self, size: ImageSize) -> None:
         self.size = size
@@ -153,7 +153,7 @@ class _Regions:
         self.notes: dict[str, int] = {}
 
     def ask(self, fields: Mapping[str, Any], answer: str) -> None:
-        """Open a question about one region."""
+        """Read a question about one region."""
         text = text_field(fields, "text")
         if REGION_SLOT not in text:
             raise BadRecord("bad_text", f"text: expected {REGION_SLOT} in it")
@@ -163,7 +163,7 @@ class _Regions:
         self.asked.append(QuestionAnswer(text, answer, region=region, kind=kind))
 
     def converse(self, fields: Mapping[str, Any], place: str) -> None:
-        """Open a conversation about several regions, or a description of each."""
+        """Read a conversation about several regions, or a description of each."""
         numbers: dict[str, int] = {}
         annotations = as_list(required(fields, "annotation"), "annotation")
         for number, value in enumerate(annotations, start=1):
@@ -218,14 +218,13 @@ def open_osprey(
     images: Path | None = None,
     split: str = "",
 ) -> Osprey:
-    """Open a file of Osprey-724K, or one of questions with one of answers.
+    """Open a file of Osprey-724K, or a file of questions with a file of answers.
 
-    Of a folder, ``questions.json`` and ``answers.json`` are read. Answers to a file of questions are
-    those that are given, else the ``answers.json`` beside it. Images lie in the folder that is given,
-    else with the file.
+    In a folder, ``questions.json`` and ``answers.json`` are read. For a file of questions, the answers
+    are ``answers``, else ``answers.json`` beside it. Images are in the given folder ``images``, else beside the file.
 
     Raises:
-        AnnotationError: A file does not exist, or questions have no answers.
+        AnnotationError: A file is missing, or questions have no answers.
     """
     questions = the_file(path, "questions.json")
     if answers is None and (questions.parent / "answers.json").is_file():

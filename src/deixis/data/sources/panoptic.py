@@ -1,20 +1,19 @@
-"""COCO panoptic: every pixel belongs to one segment, a countable instance or stuff.
+"""COCO panoptic: every pixel belongs to one segment, an instance or a region of stuff.
 
-A JSON file lists ``images``, ``annotations`` (one an image, with ``segments_info``) and
-``categories`` with ``isthing``; beside it a folder holds a PNG of each image, whose colour is the
-segment's number: ``id = R + 256 G + 256 * 256 B``, 0 for pixels of no segment.
+A JSON file lists ``images``, ``annotations`` (one per image, with ``segments_info``) and
+``categories`` with ``isthing``; a folder beside it has a PNG of each image, whose colours are segment
+numbers: ``id = R + 256 G + 256 * 256 B``, 0 for pixels without a segment.
 
-Each segment becomes an instance with its mask. One of stuff has the attribute ``stuff``
-(`MARKERS`), so that tasks about countable instances can leave it out; an ``iscrowd`` segment is a crowd. Boxes
-are those around the masks, in pixels from 0 with exclusive edges; ``bbox`` and ``area`` of the file
-are not read.
+Each segment becomes an instance with its mask. Stuff has the attribute ``stuff`` (`MARKERS`), so that
+tasks about countable instances can skip it; an ``iscrowd`` segment is a crowd. Boxes are the bounding
+boxes of the masks, in pixels from 0 with exclusive edges; ``bbox`` and ``area`` of the file are not
+read.
 
-Irregularities: COCO's technical endings of stuff names are removed (``wall-other-merged`` is
-``wall``, ``floor-wood`` is ``floor wood``), unless two would become one or ``plain_names`` is off;
-segments without pixels are left out (``mask_empty``), and so are pixels whose number has no record
-(``unknown_annotation``).
+Irregularities: stuff names lose COCO's own endings (``wall-other-merged`` is ``wall``, ``floor-wood`` is
+``floor wood``), unless two names would become equal or ``plain_names`` is off; a segment without a
+pixel (``mask_empty``) and pixels of a number without a record (``unknown_annotation``) are left out.
 
-Tested with original files (53 images of COCO 2017 in both splits).
+Tested on original files (53 images of COCO 2017 in both splits).
 """
 
 import re
@@ -50,11 +49,11 @@ _ENDING = re.compile(r"(-(?:merged|other|stuff))+$")
 
 
 SegmentMasks = Mapping[int, tuple[Mask, Box]]
-"""The pixels of each segment, by its number, and the smallest box around them."""
+"""The mask and bounding box of each segment, by its number."""
 
 
 class PanopticCategory(NamedTuple):
-    """A category's name, whether it is countable, and the name of its supercategory."""
+    """The name of a category, whether its instances are countable, and its supercategory."""
 
     name: str
     is_thing: bool
@@ -63,7 +62,7 @@ class PanopticCategory(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Panoptic:
-    """A panoptic file, its pictures of segments, and the images."""
+    """A panoptic file with its pictures of segments and its images."""
 
     name: str
     images: Path
@@ -92,7 +91,7 @@ class Panoptic:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image and its segments; the picture of these is read now."""
+        """Return the sample of an image; reads its picture of segments."""
         inventory = Inventory()
         annotations = [part for part in parts if part.kind == _ANNOTATION]
         place = parts[0].place
@@ -143,10 +142,10 @@ def _check_once(number: int, known: Collection[int], code: str, kind: str) -> No
 
 
 def panoptic_masks(folder: Path, name: object, size: ImageSize) -> SegmentMasks:
-    """Read a picture of segments: the pixels of each number but 0, and the box around them.
+    """Return mask and bounding box of each number of a picture of segments, without 0.
 
     Raises:
-        BadRecord: The file is missing, damaged, or of another size than its image.
+        BadRecord: The picture is missing, damaged, or differs in size from its image.
     """
     colours = read_colours(folder, name)
     height, width = colours.shape[:2]
@@ -181,7 +180,7 @@ def segment_instance(
 
 
 def plain_stuff_names(names: Sequence[str]) -> list[str]:
-    """Return plain names of stuff; names that would become equal stay unchanged.
+    """Return stuff names without COCO's endings; a name stays if two would become equal.
 
     >>> plain_stuff_names(["wall-other-merged", "wall-wood", "dining table"])
     ['wall', 'wall wood', 'dining table']
@@ -192,7 +191,7 @@ def plain_stuff_names(names: Sequence[str]) -> list[str]:
 
 
 def plain_group(name: str) -> str:
-    """Return the plain name of a category's group; groups with equal names are one.
+    """Return the name of a supercategory without COCO's endings.
 
     >>> plain_group("food-stuff")
     'food'
@@ -232,19 +231,19 @@ def open_panoptic(
     segments: Path | None = None,
     plain_names: bool = True,
 ) -> Panoptic:
-    """Find the files of a COCO folder, or take one panoptic file.
+    """Open a COCO folder or one panoptic file.
 
     Args:
         path: A folder with ``annotations/panoptic_SPLIT.json``, or such a file.
-        name: Name of the source; sample ids begin with it.
-        split: The split, if there are several.
+        name: Prefix of the sample names.
+        split: The split; required if there are several.
         images: The folder of the images, if it is not ``images/SPLIT``, ``SPLIT`` or ``images``.
         segments: The folder of the PNG files, if it is not beside the JSON file under the same
             name, or ``panoptic/SPLIT``.
-        plain_names: Free the names of stuff of endings such as ``-merged``.
+        plain_names: Remove endings such as ``-merged`` from stuff names.
 
     Raises:
-        AnnotationError: No such file exists, or the split has to be named.
+        AnnotationError: The files are missing, or ``split`` is needed to choose among several.
     """
     if path.is_file():
         file, split = path, split or path.stem.removeprefix("panoptic_")

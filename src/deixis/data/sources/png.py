@@ -1,14 +1,14 @@
-"""Panoptic Narrative Grounding: narratives whose phrases point at panoptic segments.
+"""Panoptic Narrative Grounding: narratives whose phrases refer to panoptic segments.
 
-Three parts: ``png_coco_SPLIT.json``, a list of narratives with ``image_id``, ``caption`` and
+It needs ``png_coco_SPLIT.json``, a list of narratives with ``image_id``, ``caption`` and
 ``segments`` (each an ``utterance`` and the ``segment_ids`` that it means); COCO's
 ``panoptic_SPLIT.json``; and its pictures of segments (`deixis.data.sources.panoptic` says how those two
 are read).
 
-Utterances follow one another through the caption and are looked for in that order, of any case; one
-that means something and is not there is a problem. Boxes are those around the pixels of segments.
-Every segment of an image is an instance, and an image without narrative a sample without caption.
-Tested with files written in the published format, with true panoptic files.
+Utterances are searched in the caption in order, in any case; one with segments but without a match is a
+problem. Boxes are the bounding boxes of segments. Every segment of an image is an instance; an image
+without narrative gives a sample without caption.
+Tested on files written by hand to the published format, with true panoptic files.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +45,7 @@ _ANNOTATION, _IMAGE, _NARRATIVE = "annotation", "image", "narrative"
 
 @dataclass(frozen=True, slots=True)
 class PanopticNarratives:
-    """Narratives, and the panoptic file that they point into."""
+    """Narratives and their panoptic file."""
 
     name: str
     narratives: Path
@@ -72,7 +72,7 @@ class PanopticNarratives:
         return Part(key, _NARRATIVE, digest(one.text), one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image, its segments and its narratives."""
+        """Return the sample of an image with its segments and narratives."""
         place = parts[0].place
         try:
             path, size = image_of([part for part in parts if part.kind == _IMAGE], self.images)
@@ -103,7 +103,7 @@ class PanopticNarratives:
 
 
 class _Narratives:
-    """Collects the segments and captions of one image."""
+    """Reads the segments and narratives of one image."""
 
     def __init__(self, size: ImageSize, categories: Mapping[int, PanopticCategory]) -> None:
         self.size = size
@@ -115,7 +115,7 @@ class _Narratives:
         self.indices: dict[str, int] = {}
 
     def segments(self, fields: Fields, folder: Path, place: str) -> None:
-        """Read the segments, every one an instance."""
+        """Read the segments as instances."""
         masks = panoptic_masks(folder, required(fields, "file_name"), self.size)
         listed = as_list(required(fields, "segments_info"), "segments_info")
         for number, value in enumerate(listed):
@@ -158,21 +158,21 @@ class _Narratives:
         )
 
     def meant(self, fields: Fields) -> tuple[int, ...]:
-        """Return the instances that a segment of the caption means."""
+        """Return the instances of a segment of the caption."""
         numbers = as_list(required(fields, "segment_ids"), "segment_ids")
         keys = [as_key(number, "segment id") for number in numbers]
         return tuple(dict.fromkeys(known_index(self.indices, key) for key in keys))
 
 
 def _found(caption: str, value: Any, cursor: int) -> tuple[int, int]:
-    """Return the span of an utterance; words without segments that are not found are empty."""
+    """Return the span of an utterance; it is empty for an unmatched utterance without segments."""
     utterance = as_text(value, "utterance", empty=True)
     start = caption.lower().find(utterance.lower(), cursor) if utterance else -1
     return (start, start + len(utterance)) if start >= 0 else (0, 0)
 
 
 def image_number(fields: Fields, name: str = "image_id") -> str:
-    """Return the id of an image; text of digits is the number, without zeros before it."""
+    """Return the id of an image, without leading zeros if it is a text of digits."""
     key = as_key(required(fields, name), name)
     return str(int(key)) if key.isascii() and key.isdigit() and len(key) < 20 else key
 
@@ -186,13 +186,13 @@ def open_png(
     images: Path | None = None,
     split: str = "val2017",
 ) -> PanopticNarratives:
-    """Open the benchmark's folder, or a file of narratives and where the rest is.
+    """Open the benchmark's folder, or a file of narratives with the paths of the other files.
 
     The folder holds ``annotations/png_coco_SPLIT.json``, ``annotations/panoptic_SPLIT.json``,
     ``annotations/panoptic_segmentation/SPLIT`` and ``images/SPLIT``.
 
     Raises:
-        AnnotationError: A file or folder is not there, or has no sound categories.
+        AnnotationError: A file or folder is missing, or has no valid categories.
     """
     file = the_file(path, f"annotations/png_coco_{split}.json", f"png_coco_{split}.json")
     pictures = file.parent / "panoptic_segmentation" / split

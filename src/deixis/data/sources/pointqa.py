@@ -1,4 +1,4 @@
-"""PointQA: questions asked while pointing at a place; Local and Look Twice.
+"""PointQA (Local and Look Twice): questions about a point in an image.
 
 The published files are objects of lists of records by image ids; copies are JSON lines with the image in
 ``file_path`` or ``genome_id``. Fields used:
@@ -10,7 +10,7 @@ The published files are objects of lists of records by image ids; copies are JSO
 
 A place is ``{"x", "y"}`` or ``[x, y]`` in pixels of the image, whose size is read from the file. It is
 the ``region`` of its question, of kind ``region``. Images are Visual Genome's: ``ID.jpg`` in the folder,
-in ``VG_100K`` or in ``VG_100K_2``. Other objects that have the answer are not used. Tried on files
+in ``VG_100K`` or in ``VG_100K_2``. Other objects that have the answer are not used. Tested on files
 written to the published format.
 """
 
@@ -55,7 +55,7 @@ class PointQa:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """One part an image, or a line."""
+        """Yield one part per image or per line."""
         if self.path.suffix == ".jsonl":
             return parts_of(records(self.path), self._line)
         return parts_of(named_records(self.path), self._keyed)
@@ -69,7 +69,7 @@ class PointQa:
         return Part(key, "questions", "", one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image and the questions about points in it."""
+        """Return the sample of an image with the questions about its points."""
         try:
             path = self._path(key)
             size = located_size(path)
@@ -146,10 +146,10 @@ def _point(value: Any, size: ImageSize) -> Point:
 def open_pointqa(
     path: Path, *, name: str = "pointqa", images: Path | None = None, split: str = ""
 ) -> PointQa:
-    """Open a file of PointQA; images are in the given folder, else with the file.
+    """Open a file of PointQA; images are in the given folder ``images``, else beside the file.
 
     Raises:
-        AnnotationError: The file does not exist.
+        AnnotationError: The file is missing.
     """
     file = the_file(path)
     return PointQa(name, file, images or file.parent, split)

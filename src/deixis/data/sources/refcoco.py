@@ -1,19 +1,18 @@
-"""RefCOCO, RefCOCO+, RefCOCOg and RefCLEF: words that mean one annotation of an image.
+"""RefCOCO, RefCOCO+, RefCOCOg and RefCLEF: expressions for one annotation of an image.
 
-The refs are ``refs(unc|google|umd|berkeley).p``, read as data and never run
-(`deixis.data.sources.reading.pickles`), the same records as JSON, or Parquet copies of them. They are
-joined by ``ann_id`` to the ``instances.json`` that lies beside; all its annotations of an image
-become instances, including those that the expression has to exclude. Parquet copies that hold
-the annotation themselves (``raw_anns`` and ``raw_image_info``, or ``bbox``, ``height`` and
-``width``) need no such file; they have no other instances and are not exhaustive.
+The refs are ``refs(unc|google|umd|berkeley).p``, read without executing the pickle
+(`deixis.data.sources.reading.pickles`), the same records as JSON, or Parquet copies. They are joined
+by ``ann_id`` to the ``instances.json`` beside them; all its annotations of an image become instances.
+Parquet copies with their own annotations (``raw_anns`` and ``raw_image_info``, or ``bbox``,
+``height`` and ``width``) do not need this file; they lack the other instances and are not exhaustive.
 
 Fields used: ``ref_id``, ``ann_id``, ``image_id``, ``split``, ``category_id``, ``file_name`` and
 ``sentences`` (``raw`` or ``sent``) or ``captions``. Boxes of instances are COCO's ``[x, y, width,
 height]`` in pixels; a ``bbox`` in Parquet is ``xyxy`` unless ``box_layout`` says otherwise.
 
-Irregularities: ``file_name`` of a ref carries a number behind the image's (``..._16.jpg``), which
-is cut off; a ref may name an annotation that does not exist (``unknown_annotation``); RefCLEF's test
-splits have letters; annotation numbers may be texts. A list of numbers is gRefCOCO's
+Irregularities: ``file_name`` of a ref has a suffix after the image's number (``..._16.jpg``), which is
+removed; a ref may name a missing annotation (``unknown_annotation``); RefCLEF's test splits have
+letters; annotation numbers may be texts. Refs with a list of numbers are gRefCOCO's
 (`deixis.data.sources.grefcoco`).
 
 Tried on a true record of ``refs(unc).p`` and of ``instances.json``, and on files written to the
@@ -87,11 +86,11 @@ _FOLDERS = {
 
 @dataclass(frozen=True, slots=True)
 class RefCoco:
-    """Refs of one split, and the instances that they mean.
+    """Refs of one split and their instances.
 
-    ``refs`` are one file, or the shards of a Parquet copy. ``family`` is that of every expression.
-    ``wording`` is the field of a sentence that is taken: ``raw``, as people wrote it, or ``sent``,
-    as the benchmarks have it (lower case, no punctuation).
+    ``refs`` are one file, or the shards of a Parquet copy. ``family`` is the kind of all expressions.
+    ``wording`` selects the text of a sentence: ``raw``, as people wrote it, or ``sent``, as in the
+    benchmarks (lower case, no punctuation).
     """
 
     name: str
@@ -113,9 +112,9 @@ class RefCoco:
         return tuple(map(str, paths))
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield refs of the split, then the images that they are about and all annotations of those.
+        """Yield the refs of the split, then their images and all annotations of these images.
 
-        The numbers of these images are held, and of a pickle all that is in it.
+        Memory holds the numbers of these images, and the whole content of a pickle.
         """
         wanted: set[str] = set()
         splits: set[str] = set()
@@ -144,7 +143,7 @@ class RefCoco:
             yield from coco_parts(self.instances, wanted)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image, its annotations and the refs to them."""
+        """Return the sample of an image with its annotations and refs."""
         refs = [part for part in parts if part.kind == _REF]
         images = [part for part in parts if part.kind == _IMAGE]
         try:
@@ -163,7 +162,7 @@ class RefCoco:
                 fields = record(part)
                 targets = self._targets(fields, annotated)
             except BadRecord as error:
-                # a ref to an annotation that is not there was about a thing
+                # a ref to a missing annotation is about a lost instance
                 annotated.problem(error, part.place, fields)
                 continue
             try:
@@ -242,13 +241,13 @@ class RefCoco:
 
 
 def generalised_targets(fields: Mapping[str, Any], annotated: Annotated) -> tuple[int, ...]:
-    """Return the indices of the annotations of a gRefCOCO ref; empty for a ref without target.
+    """Return the instance indices of a ref of gRefCOCO; empty if it has no target.
 
-    ``ann_id`` is a list; ``[-1]`` says that nothing in the image fits. An id that comes twice counts
-    once and is noted (``target_named_twice``).
+    ``ann_id`` is a list; ``[-1]`` means no target. Duplicate ids count once and are noted
+    (``target_named_twice``).
 
     Raises:
-        BadRecord: An annotation is not there or was left out, the list is empty, or ``no_target``
+        BadRecord: An annotation is missing or was left out, the list is empty, or ``no_target``
             contradicts it.
     """
     numbers = [as_integer(one, "annotation id") for one in as_list(fields["ann_id"], "ann_id")]
@@ -266,7 +265,7 @@ def generalised_targets(fields: Mapping[str, Any], annotated: Annotated) -> tupl
 
 
 def coco_file_name(name: str) -> str:
-    """Return the image that a ref's ``file_name`` is about: the number behind the image's is cut off.
+    """Return the image name from a ref's ``file_name``, without the suffix after the image's number.
 
     >>> coco_file_name("COCO_train2014_000000581857_16.jpg")
     'COCO_train2014_000000581857.jpg'
@@ -276,9 +275,9 @@ def coco_file_name(name: str) -> str:
 
 
 def in_split(found: str, asked: str) -> bool:
-    """Return whether a ref's split is selected, by the rule of the toolkit.
+    """Return whether a ref's split belongs to the wanted one, by the rule of the toolkit.
 
-    ``test`` asks for all test splits, and ``testA`` for all whose letters have an A.
+    ``test`` selects all test splits, and ``testA`` all test splits with the letter A.
 
     >>> in_split("testAB", "testA"), in_split("train", "testA"), in_split("val", "val")
     (True, False, True)
@@ -289,7 +288,7 @@ def in_split(found: str, asked: str) -> bool:
 
 
 def _records(path: Path) -> Iterator[tuple[int, Any, str | None]]:
-    """Number, value and, where the file has it, text of each ref."""
+    """Yield the number, the value and, for JSON files, the text of each ref."""
     if path.suffix in PICKLES:
         refs = read_pickle(path)
         if not isinstance(refs, list):
@@ -325,7 +324,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any, None]]:
 
 
 def _plain(value: object) -> str:
-    """Return a ref as JSON, with a limit for shared and recursive containers of a pickle."""
+    """Return a ref as JSON; shared and recursive values of a pickle are bounded."""
     left = _NODE_LIMIT
 
     def walk(one: object, depth: int) -> object:
@@ -345,7 +344,7 @@ def _plain(value: object) -> str:
 
 
 def _own(fields: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
-    """Return a COCO record that a ref carries as JSON in a text."""
+    """Return a COCO record that a field of a ref has as JSON text."""
     value = fields.get(name)
     if isinstance(value, str) and not isinstance(value, Unparsed):
         value = parse_json(value)
@@ -364,23 +363,23 @@ def open_refcoco(
     wording: str = "raw",
     box_layout: str = "xyxy",
 ) -> RefCoco:
-    """Find the files of a folder such as ``refcoco+``, or take a file of refs.
+    """Open a folder such as ``refcoco+``, or take a file of refs.
 
     Args:
         path: The folder, with ``refs(BY).p`` or ``.json`` and ``instances.json``; a folder of
             Parquet files; or one of these files.
-        name: Name of the source; sample ids begin with it.
+        name: Prefix of the sample names.
         split: ``train``, ``val``, ``test``, ``testA``, ``testB``, ``testC``, or ``all``.
-        by: Whose refs: ``unc``, ``google``, ``umd`` or ``berkeley``, where a folder has several.
-        family: The kind of expression, where the folder's name does not tell: ``location``
+        by: The authors of the refs, if a folder has several: ``unc``, ``google``, ``umd`` or ``berkeley``.
+        family: The kind of expression, if the folder's name does not imply it: ``location``
             (RefCOCO, RefCLEF), ``appearance`` (RefCOCO+) or ``long`` (RefCOCOg).
-        instances: The instances, where they do not lie beside the refs.
+        instances: The instances, if they are not beside the refs.
         images: The folder of the images.
         wording: ``raw`` or ``sent``.
-        box_layout: What the numbers of a ``bbox`` in Parquet mean: ``xyxy`` or ``xywh``.
+        box_layout: The layout of ``bbox`` in Parquet: ``xyxy`` or ``xywh``.
 
     Raises:
-        AnnotationError: No such file exists, or an option has to select one of several.
+        AnnotationError: The files are missing, or an option is needed to choose among several.
     """
     if split not in {*SPLITS, "all"}:
         raise AnnotationError(
@@ -412,7 +411,7 @@ def open_refcoco(
         family=_family(refs[0], family),
         wording=wording,
         box_layout="xywh" if box_layout == "xywh" else "xyxy",
-        # RefCLEF's instances are not exhaustive
+        # RefCLEF's instances are a selection of segments
         exhaustive="clef" not in folder.name,
         taxonomy=NO_TAXONOMY if instances is None else read_taxonomy(instances),
     )
@@ -427,10 +426,10 @@ def _refs_in(folder: Path, split: str, by: str, family: str) -> tuple[Path, ...]
         for file in sorted(folder.iterdir())
         if file.name.removeprefix("g").startswith(pattern) and file.suffix in {*PICKLES, ".json"}
     ]
-    # a copy in JSON beside the official file is the same
+    # a JSON copy beside the official file has the same refs
     official = {file.stem for file in found if file.suffix in PICKLES}
     found = [file for file in found if file.suffix in PICKLES or file.stem not in official]
-    # file names of deixis have family and split; only these depend on the family
+    # exports of deixis have family and split in their names; other files do not
     own = [file for file in found if file.stem == f"refs_{family}_{split}"]
     if family and own:
         found = own

@@ -1,4 +1,4 @@
-"""Formats by name, and sources as the command line writes them: ``coco:PATH,split=val``."""
+"""The formats, and sources opened from a specification such as ``coco:PATH,split=val``."""
 
 import inspect
 import re
@@ -66,11 +66,11 @@ SIZES = ("declared", "scaled", "file")
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format and the function that opens its files.
+    """An annotation format: the function that opens it, a summary, and the files it was tested on.
 
-    ``tried`` names the files with which the reader was tested: original files of the data set, files
-    that deixis writes, or files written by hand in the published format. ``videos`` is true if all
-    samples are videos.
+    ``tried`` names the test files: original files of the data set or a part of them, files that
+    deixis writes, or files written by hand to the published format. ``videos`` is true if every
+    sample is a video.
     """
 
     open: Callable[..., Source]
@@ -81,11 +81,12 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class OpenedSource:
-    """A source with its specification, image folder and orientation.
+    """A source with its specification ``spec`` and the folder ``root`` of its image names.
 
-    ``orientation`` is the frame of the annotations. ``sizes`` is the meaning of an annotated size that
-    differs from the file's: an error (``declared``), the size of an annotated copy (``scaled``), or
-    none (``file``). ``videos`` is true if all samples are videos.
+    ``orientation`` is the frame of the annotations. ``sizes`` decides how to treat an annotated size
+    that differs from the size of the image file: as a mistake (``declared``), as the size of a
+    resized copy that was annotated (``scaled``), or not at all (``file``). ``videos`` is true if
+    every sample is a video.
     """
 
     source: Source
@@ -225,27 +226,27 @@ FORMATS: dict[str, Format] = {
 RULE_OPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "pink": {"visual_genome": {"exhaustive": "true"}}
 }
-"""Default options of formats by rule set; explicit options override them.
+"""Default options by rule set and format; options of the specification override them.
 
-Pink treats the objects of Visual Genome as exhaustive (section 3.2).
+Pink treats the annotated objects of Visual Genome as exhaustive (section 3.2).
 """
 
 
 def open_source(spec: str, *, rules: str = "deixis") -> OpenedSource:
     """Open ``FORMAT:PATH[,option=value…]``.
 
-    Every format has the options ``name`` (sample ids begin with it), ``orientation`` (``auto``,
-    ``raw`` or ``upright``) and ``sizes`` (``declared``, ``scaled`` or ``file``); other options depend
-    on the format. Options of the rule set (see `RULE_OPTIONS`) are added to the specification unless
-    it has them.
+    Every format takes ``name`` (the prefix of the sample names), ``orientation`` (``auto``, ``raw``
+    or ``upright``) and ``sizes`` (``declared``, ``scaled`` or ``file``); the other options depend on
+    the format. Default options of the rule set (see `RULE_OPTIONS`) are added to the specification
+    of the returned source.
 
     Args:
-        spec: The specification in the form above.
-        rules: The name of the rule set for the samples.
+        spec: The specification.
+        rules: The name of the rule set that the samples are for.
 
     Raises:
-        RecipeError: The format or an option is unknown, or a value has the wrong type.
-        AnnotationError: The files do not exist.
+        RecipeError: The format or an option is unknown, or a value is of the wrong type.
+        AnnotationError: The files are missing.
     """
     form, found, rest = spec.partition(":")
     if not found or form not in FORMATS:
@@ -336,7 +337,7 @@ def _share(spec: str, key: str, value: str) -> float:
 
 
 def refuse_videos(sources: Iterable[OpenedSource], what: str) -> None:
-    """Refuse sources of videos; ``what`` names the feature that needs images.
+    """Raise an error if a source has videos; ``what`` names the user of the sources in the message.
 
     Raises:
         RecipeError: A source has videos.
@@ -347,7 +348,7 @@ def refuse_videos(sources: Iterable[OpenedSource], what: str) -> None:
 
 
 def named_apart(sources: list[OpenedSource]) -> list[OpenedSource]:
-    """Number sources with equal names, so that names are unique: ``coco``, ``coco-2``."""
+    """Return the sources with unique names: the second ``coco`` becomes ``coco-2``."""
     seen: dict[str, int] = {}
     made = []
     for one in sources:

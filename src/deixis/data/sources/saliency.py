@@ -2,14 +2,14 @@
 
 The masks are PNG files, black and white or grey; pictures and masks may lie in one folder (MSRA-10K
 has ``Imgs/NAME.jpg`` and ``Imgs/NAME.png``) or in two (DUTS has ``DUTS-TR-Image`` and
-``DUTS-TR-Mask``). What the mask shows is the only instance and the salient one; its class is not
-known: the class name is ``salient object``. The box is the one around the mask.
+``DUTS-TR-Mask``). The mask is the only instance; its class is unknown and called ``salient object``.
+The box is the bounding box of the mask.
 
 Irregularities: grey edges, which are cut at half brightness (128) and counted as
 ``mask_thresholded``; masks of 0 and 1; a mask that is empty, has colours or another size than its
 picture is left out by the engine or here, and so is a picture without a mask.
 
-Tried on files written to the published form.
+Tested on files written to the published form.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ _IMAGE, _MASK = "image", "mask"
 
 @dataclass(frozen=True, slots=True)
 class Saliency:
-    """Pictures, and masks that have their names."""
+    """Pictures, and masks of the same names."""
 
     name: str
     images: Path
@@ -55,7 +55,7 @@ class Saliency:
         yield from named_files(self.images, suffixes, _IMAGE)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from a picture and its mask, which is read now."""
+        """Return the sample of a picture; reads its mask."""
         notes: dict[str, int] = {}
         try:
             image = one_name(parts, _IMAGE)
@@ -97,18 +97,18 @@ def open_saliency(
     images: Path | None = None,
     masks: Path | None = None,
 ) -> Saliency:
-    """Find the two folders.
+    """Open the two folders.
 
     Args:
         path: A folder with ``...-Image`` and ``...-Mask`` (DUTS), with ``images`` and ``masks``, or
             with ``Imgs`` or pictures and masks themselves (MSRA-10K).
-        name: Name of the source; sample ids begin with it.
+        name: Prefix of the sample names.
         split: The name of the split.
         images: The folder of the pictures.
         masks: The folder of the masks.
 
     Raises:
-        AnnotationError: The files do not exist.
+        AnnotationError: The folders are missing.
     """
     if images is None or masks is None:
         found = _folders(path)

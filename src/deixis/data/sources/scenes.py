@@ -12,7 +12,7 @@ from deixis.structures import ImageArray
 
 @dataclass(frozen=True, slots=True)
 class DrawnImage:
-    """A picture that is drawn on call; ``str()`` is its permanent id."""
+    """A picture that is drawn on demand; ``str()`` is its permanent name."""
 
     seed: int
     index: int
@@ -28,7 +28,7 @@ class DrawnImage:
 
 
 DRAWN = "scenes://"
-"""The prefix of ids of drawn pictures."""
+"""The prefix of the names of drawn pictures."""
 
 _NAME = re.compile(rf"{DRAWN}({'|'.join(LEVELS)})/({'|'.join(SPLITS)})/(\d{{1,19}})/(\d{{1,19}})")
 
@@ -37,7 +37,7 @@ def drawn_image(name: str) -> DrawnImage:
     """Return the drawn picture of a name.
 
     Raises:
-        BadRecord: No picture has such a name.
+        BadRecord: The name is not the name of a drawn picture.
     """
     found = _NAME.fullmatch(name)
     if found is None:
@@ -61,12 +61,12 @@ class Scenes:
         return ()
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a scene: its number."""
+        """Yield one part per scene: its number."""
         for index in range(self.count):
             yield Part(f"{index:09d}", "scene", "", f"scene {index}", str(index))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Draw a scene and make its sample."""
+        """Return the sample of a scene with all of its annotations."""
         index = int(parts[0].payload)
         drawn = scene_sample(draw_scene(self.seed, index, level=self.level, split=self.split))
         image = DrawnImage(self.seed, index, self.level, self.split)

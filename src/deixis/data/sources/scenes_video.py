@@ -15,7 +15,7 @@ from deixis.errors import RecipeError
 from deixis.structures import FrameArray, Video
 
 DRAWN_VIDEO = "scenes-video://"
-"""The prefix of ids of drawn clips."""
+"""The prefix of the names of drawn clips."""
 MAX_FRAMES = 256
 _NAME = re.compile(
     rf"{DRAWN_VIDEO}({'|'.join(LEVELS)})/({'|'.join(SPLITS)})/(\d{{1,19}})/(\d{{1,19}})/(\d{{1,3}})"
@@ -24,7 +24,7 @@ _NAME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class DrawnVideo:
-    """A clip that is drawn on call; ``str()`` is its permanent id."""
+    """A clip that is drawn on demand; ``str()`` is its permanent name."""
 
     seed: int
     index: int
@@ -48,7 +48,7 @@ def drawn_video(name: str) -> DrawnVideo:
     """Return the drawn clip of a name.
 
     Raises:
-        BadRecord: No clip has such a name.
+        BadRecord: The name is not the name of a drawn clip.
     """
     found = _NAME.fullmatch(name)
     if found is None:
@@ -75,12 +75,12 @@ class ScenesVideo:
         return ()
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a clip: its number."""
+        """Yield one part per clip: its number."""
         for index in range(self.count):
             yield Part(f"{index:09d}", "clip", "", f"clip {index}", str(index))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Draw a clip and make its sample."""
+        """Return the sample of a clip with its questions."""
         index = int(parts[0].payload)
         video = DrawnVideo(self.seed, index, self.level, self.split, self.frames)
         clip = draw_clip(self.seed, index, level=self.level, split=self.split, frames=self.frames)
@@ -101,7 +101,7 @@ def open_scenes_video(
     """Open drawn clips; the path is the name of their split.
 
     Raises:
-        RecipeError: There is no such split or level, or clips have not so many frames.
+        RecipeError: The split, the level or the number of frames is invalid.
     """
     split = str(path)
     if split not in SPLITS or level not in LEVELS:

@@ -1,4 +1,4 @@
-"""TGIF: animated GIFs with captions, as lines of an address and a sentence.
+"""TGIF: animated GIFs with captions, as lines with an address and a sentence.
 
 ``data/tgif-v1.0.tsv`` has a line for each caption: the address of a GIF, a tab, and what it shows.
 ``data/splits/train.txt``, ``val.txt`` and ``test.txt`` list the addresses of each split. GIFs are
@@ -13,7 +13,7 @@ listed GIF without a caption (``unknown_annotation``); two addresses whose last 
 that the file is ambiguous (``duplicate_image``); a GIF in two lists
 (``duplicate_annotation``).
 
-Tested with files written in the published format.
+Tested on files written by hand to the published format.
 """
 
 import json
@@ -41,7 +41,7 @@ _FOLDERS = ("gifs", "images", "videos")
 class Tgif:
     """A file of captions, the lists of some splits, and a folder of GIFs.
 
-    With ``only``, GIFs without a list are skipped.
+    With ``only``, GIFs that are not in a list are skipped.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Tgif:
         return (str(self.captions), *(str(path) for _, path in self.lists))
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a caption, and one a line of a list."""
+        """Yield one part per caption, and one a line of a list."""
         wanted: set[bytes] = set()
         for split, path in self.lists:
             for number, line in json_lines(path):
@@ -86,7 +86,7 @@ class Tgif:
             yield Part(key, _CAPTION, digest(caption), place, payload)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from a GIF and its captions."""
+        """Return the sample of a GIF and its captions."""
         place = parts[0].place
         lists = [part for part in parts if part.kind == _LISTED]
         told = [part for part in parts if part.kind == _CAPTION]
@@ -114,7 +114,7 @@ class Tgif:
 
 
 def _captions(key: str, parts: Sequence[Part], told: Sequence[Part]) -> dict[str, None]:
-    """Return the captions of a GIF, each once, if all its parts are of one address."""
+    """Return the distinct captions of a GIF, if all its parts have one address."""
     if len({text_field(record(part), "address") for part in parts}) > 1:
         raise BadRecord("duplicate_image", f"several addresses end in {key[:80]!r}")
     if not told:
@@ -132,7 +132,7 @@ def _captioned(line: str) -> tuple[str, str]:
 
 
 def _file_name(address: str) -> str:
-    """Return the last part of an address, which its file is called."""
+    """Return the file name in an address."""
     try:
         name = urlsplit(address).path.rpartition("/")[2]
     except ValueError:
@@ -154,18 +154,18 @@ def open_tgif(
     images: Path | None = None,
     suffix: str = ".gif",
 ) -> Tgif:
-    """Find the files of TGIF.
+    """Open the files of TGIF.
 
     Args:
         path: The data set's folder, its folder ``data``, or the file of captions alone.
-        name: Name of the source; sample ids begin with it.
+        name: Prefix of the sample names.
         split: ``train``, ``val`` or ``test``; without it all captions are read, and the lists that
             there are say which split each GIF belongs to.
         images: The folder of the GIFs, if it is not ``gifs``, ``images`` or ``videos``.
-        suffix: The suffix of converted files.
+        suffix: The suffix of the files, if they were converted to another format.
 
     Raises:
-        AnnotationError: A file or the folder is not there.
+        AnnotationError: A file or the folder is missing.
         RecipeError: The split or suffix is unknown.
     """
     if split and split not in SPLITS:

@@ -7,10 +7,10 @@ objects, ``answer_label`` and ``rationale_label``. The file that ``metadata_fn``
 in pixels of the image.
 
 In texts, tags become places (`deixis.data.sources.reading.slots`): ``Why is <region 0> pointing at <region
-1>?``; questions with any are of kind ``regions``, without of kind ``choice``. Options are the four
-answers in the file's order. Tokens are joined as English is written. An object with an invalid box is
-a fault, and so is a question that means it; polygons of fewer than three points are left out, which notes
-count as ``polygon_thin``. The test split has no labels, so its questions are problems. Tried on files
+1>?``. Questions with regions are of kind ``regions``, others of kind ``choice``. Options are the four
+answers in the file's order. Tokens are joined with English spacing. An object with an invalid box is a
+problem, and so is a question about it; polygons of fewer than three points are left out and counted in
+the notes as ``polygon_thin``. The test split has no labels, so its questions are problems. Tested on files
 written to the published format.
 """
 
@@ -45,7 +45,7 @@ from deixis.geometry import ImageSize, Mask
 from deixis.language import join
 from deixis.structures import Instance, QuestionAnswer, Sample
 
-# a run of blanks is tried from its beginning alone
+# matches a run of blanks only from its start, for linear time
 _BEFORE = re.compile(r"(?<!\s)\s++(?=[,.?!;:%)\]]|(?:'(?:s|re|ve|ll|d|m)|n't)\b)", re.IGNORECASE)
 _AFTER = re.compile(r"(?<=[(\[$])\s+")
 
@@ -65,7 +65,7 @@ class Vcr:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """One part a question."""
+        """Yield one part per question."""
         return parts_of(records(self.path), self._part)
 
     def _part(self, one: Record) -> Part:
@@ -74,7 +74,7 @@ class Vcr:
         return Part(text_field(fields, "img_fn"), "question", order, one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image, its objects and its questions; metadata are read now."""
+        """Return the sample of an image with its objects and questions; reads the metadata."""
         place = parts[0].place
         try:
             fields = record(parts[0])
@@ -104,7 +104,7 @@ class Vcr:
 
 
 class _Scene:
-    """Collects the objects and questions of an image."""
+    """Reads the objects and questions of an image."""
 
     def __init__(self, fields: Fields, metadata: Mapping[str, Any]) -> None:
         self.classes = texts(fields, "objects")
@@ -134,7 +134,7 @@ class _Scene:
                 self.instances.append(instance)
 
     def mask(self, number: int, size: ImageSize) -> Mask | None:
-        """Return the polygons of an object, where there are any."""
+        """Return the mask of an object's polygons, if it has any."""
         if number >= len(self.segments):
             return None
         polygons = []
@@ -149,7 +149,7 @@ class _Scene:
         return read_mask(polygons, size) if polygons else None
 
     def question(self, fields: Fields) -> QuestionAnswer:
-        """Read a question with its options and its rationale."""
+        """Read a question with its options and rationale."""
         options = [self.text(one) for one in as_list(required(fields, "answer_choices"), "answers")]
         reasons = as_list(required(fields, "rationale_choices"), "rationale_choices")
         return about_regions(
@@ -161,7 +161,7 @@ class _Scene:
         )
 
     def text(self, tokens: object) -> str:
-        """Tokens as a text, with places for their tags."""
+        """Return tokens as a text, with slots for their tags."""
         listed = as_list(tokens, "tokens")
         check_no_places(" ".join(token for token in listed if isinstance(token, str)))
         words = []
@@ -185,13 +185,13 @@ def _chosen(options: Sequence[Any], number: int) -> Any:
 def open_vcr(
     path: Path, *, name: str = "vcr", images: Path | None = None, split: str = "train"
 ) -> Vcr:
-    """Open ``SPLIT.jsonl``, or the folder that it is in.
+    """Open ``SPLIT.jsonl``, or its folder.
 
-    Images and metadata are in the given folder, else in ``vcr1images`` beside the file, else
-    with it.
+    Images and metadata are in the given folder ``images``, else in ``vcr1images`` beside the file, else
+    beside the file.
 
     Raises:
-        AnnotationError: The file does not exist.
+        AnnotationError: The file is missing.
     """
     file = the_file(path, f"{split}.jsonl")
     place = file.parent / "vcr1images"

@@ -7,19 +7,19 @@ versions 1 and 2, CSV          a row a region: ``filename``, ``region_shape_attr
 version 3, project             an object with ``file``, ``view`` and ``metadata``
 =============================  ======================================================================
 
-Of shapes, ``rect`` is a box; ``circle``, ``ellipse`` (its ``theta`` in radians) and ``polygon`` are masks
-with the box around them; version 3's rectangles and circles by their extreme points are as others. Points,
+The shape ``rect`` is a box; ``circle``, ``ellipse`` (``theta`` in radians) and ``polygon`` are masks with
+the box around them. Version 3's rectangles and circles by extreme points are converted to these. Points,
 lines and polylines are counted and left out, and their image is not exhaustive. Coordinates are pixels
-from 0; sizes are those of the pictures.
+from 0; sizes are read from the pictures.
 
-The class of a region is the value of one of its attributes: ``label=NAME`` says of which, else the first
-of `LABELS` that the region has, else its only one. Exactly one check box has to be set. A region without
-a class is a problem, unless ``category=NAME`` gives their class. Other attributes are counted.
+The class of a region is the value of an attribute: of ``label=NAME``, else the first of `LABELS` that the
+region has, else its only attribute. Exactly one of several check boxes has to be set. A region without a
+class is a problem, unless ``category=NAME`` gives its class. Other attributes are counted.
 
-``filename`` may be an address or a path with backslashes; of an address the last piece is taken. Files
-of version 3 that are no pictures are passed over (``about_no_image``).
+``filename`` may be an address, whose last piece is used, or a path with backslashes. Files of version 3
+that are not pictures are skipped (``about_no_image``).
 
-Tested with files written in the published format.
+Tested on files written by hand to the published format.
 """
 
 import json
@@ -55,7 +55,7 @@ from deixis.geometry.checks import VERTEX_LIMIT, shown
 from deixis.structures import Instance
 
 LABELS = ("label", "class", "name", "category", "type", "object", "Class", "Label", "Name")
-"""Names of attributes that hold the class, in order of preference."""
+"""Attributes that may have the class, in this order."""
 
 _FILE, _REGION = "file", "region"
 _LEFT_OUT = frozenset({"point", "polyline", "line"})
@@ -71,7 +71,7 @@ _SHAPES = {
     8: "extreme_rect",
     9: "extreme_circle",
 }
-"""Version 3's numbers of shapes."""
+"""Shapes by their number in version 3."""
 _COLUMNS = ("filename", "region_shape_attributes", "region_attributes")
 _IMAGE_TYPE = 2
 
@@ -95,7 +95,7 @@ class Via:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem | PassedOver]:
-        """Yield a picture with its regions, or a region of a table or of version 3."""
+        """Yield one part per picture, or per region of a table or of version 3."""
         if self.form == "csv":
             yield from self._rows()
         elif self.form == "3":
@@ -175,7 +175,7 @@ class Via:
             yield Part(names[view], _REGION, key[:200], place, json.dumps(values))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from a picture and its regions."""
+        """Return the sample of a picture with its regions."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -233,7 +233,7 @@ class Via:
 
 
 class _Region(NamedTuple):
-    """A region as it was written: JSON in texts, or objects."""
+    """A region as the file has it: JSON texts or objects."""
 
     shape: object
     attributes: object
@@ -257,7 +257,7 @@ def _regions(parts: Sequence[Part]) -> Iterator[_Region]:
                 yield _Region(fields["shape"], fields["attributes"], part.place)
             continue
         values = fields.get("regions") or []
-        # version 1 numbers them in an object
+        # version 1 has an object of regions by number
         listed = list(values.values()) if isinstance(values, dict) else as_list(values, "regions")
         for number, value in enumerate(listed):
             one = value if isinstance(value, dict) else {}
@@ -316,7 +316,7 @@ class _Project(NamedTuple):
     attributes: Mapping[str, Any]
 
     def words(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return attributes by name, with options by text."""
+        """Return attribute values by name, with options as their texts."""
         made: dict[str, Any] = {}
         for key, value in values.items():
             found = self.attributes.get(key)
@@ -343,9 +343,9 @@ def _project(path: Path) -> _Project:
 
 
 def _shape_of(values: Sequence[Any]) -> dict[str, Any]:
-    """Version 3's list of numbers as the shape attributes of version 2."""
+    """Return version 3's list of numbers as shape attributes of version 2."""
     if not values:
-        # a piece of time, or something about the whole file
+        # a temporal segment, or metadata of the whole file
         return {}
     number, *rest = [float(as_number(value, "xy")) for value in values]
     kind = _SHAPES.get(int(number))
@@ -369,7 +369,7 @@ def _shape_of(values: Sequence[Any]) -> dict[str, Any]:
 
 
 def _circle(points: Sequence[float]) -> list[float]:
-    """Middle and radius of the circle through three points."""
+    """Return centre and radius of the circle through three points."""
     ax, ay, bx, by, cx, cy = points
     area = 2 * (ax * (by - cy) + bx * (cy - ay) + cx * (ay - by))
     if area == 0:
@@ -390,19 +390,19 @@ def open_via(
     split: str = "",
     exhaustive: bool = True,
 ) -> Via:
-    """Open a file of VIA; names of pictures start from its folder, or from another one.
+    """Open a file of VIA; picture names are relative to its folder or to ``images``.
 
     Args:
         path: A project, or exported annotations, in JSON or CSV.
-        name: Name of the source; sample ids begin with it.
+        name: Prefix of the sample names.
         images: The folder of the pictures.
-        label: The attribute that holds the class of a region.
+        label: The attribute of a region with its class.
         category: The class of regions without a class.
         split: The split of all samples.
-        exhaustive: All instances of the classes are annotated.
+        exhaustive: Every instance of the classes is annotated.
 
     Raises:
-        AnnotationError: The file is missing, or VIA did not write it.
+        AnnotationError: The file is missing, or not a file of VIA.
     """
     if not path.is_file():
         raise AnnotationError(f"{path}: expected a file of VIA, in JSON or CSV")

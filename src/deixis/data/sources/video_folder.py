@@ -9,14 +9,14 @@ or a table (``.csv``) whose first line names its columns, of ``video``, ``captio
 ``answer``, ``id`` and ``split``; a record is one line, with quotes where a text has a comma in it. A
 row has a caption, a question with its answer, or both.
 
-``video`` is the path below the folder of the videos, and the only field that must be there; there has
-to be a caption or a question too. Lines of one video add up. ``id`` is what its sample is called,
-else the path is. A field of another name is refused.
+``video`` is the path relative to the folder of the videos. It is required, and so is a caption or a
+question. Lines of the same video are merged. The name of the sample is ``id``, else the path. Unknown
+fields are refused.
 
-Irregularities: a line that comes again (``duplicate_annotation``); lines of one video that have not
-the same ``id`` or ``split`` (``bad_record``).
+Irregularities: a duplicate line (``duplicate_annotation``); lines of one video with different ``id`` or
+``split`` (``bad_record``).
 
-Tried on files of our own.
+Tested on files of the package.
 """
 
 import csv
@@ -54,7 +54,7 @@ _LINE = "line"
 
 @dataclass(frozen=True, slots=True)
 class VideoFolder:
-    """A file of captions and questions, and the folder that its videos are named from."""
+    """A file of captions and questions, and the folder of its videos."""
 
     name: str
     path: Path
@@ -67,7 +67,7 @@ class VideoFolder:
         return (str(self.path),)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a line."""
+        """Yield one part per line."""
         lines = json_lines(self.path)
         columns = _columns(lines, self.path) if self.path.suffix.lower() == ".csv" else None
         for number, line in lines:
@@ -86,7 +86,7 @@ class VideoFolder:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from a video and the texts about it."""
+        """Return the sample of a video with its captions and questions."""
         place = parts[0].place
         problems: list[RecordProblem] = []
         captions: dict[str, None] = {}
@@ -135,7 +135,7 @@ def _one_name(names: set[tuple[str, str]]) -> tuple[str, str]:
 
 
 def _told(fields: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, str]]]:
-    """Captions, and questions with their answers, of a line."""
+    """Return the captions and the questions with answers of a line."""
     unknown = sorted(set(fields) - FIELDS)
     if unknown:
         raise BadRecord(
@@ -171,7 +171,7 @@ def _columns(lines: Iterator[tuple[int, str]], path: Path) -> list[str]:
 
 
 def _row(line: str, columns: Sequence[str]) -> dict[str, Any]:
-    """Return a row of a table as the same line in JSON would be."""
+    """Return a row of a table as the fields of a JSON line."""
     cells = _cells(line)
     if len(cells) != len(columns):
         raise BadRecord("bad_record", f"{len(cells)} columns, expected {len(columns)}")
@@ -205,11 +205,11 @@ def open_video_folder(
 ) -> VideoFolder:
     """Open a folder with ``captions.jsonl`` or ``captions.csv`` (or ``videos``), or such a file.
 
-    Videos are named from ``images``, else from ``videos`` beside the file, else from its folder.
-    ``split`` is the split of lines without one.
+    Video paths are relative to ``images``, else to ``videos`` beside the file, else to its folder.
+    ``split`` applies to lines without a split.
 
     Raises:
-        AnnotationError: The file does not exist.
+        AnnotationError: The file is missing.
     """
     found = the_file(path, *_FILES)
     if found.suffix.lower() not in {".csv", ".jsonl"}:

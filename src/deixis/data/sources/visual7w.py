@@ -1,4 +1,4 @@
-"""Visual7W: telling, pointing, and the boxes that pointing chooses from.
+"""Visual7W: telling and pointing questions, and the candidate boxes of pointing questions.
 
 One object with ``images``, each with ``filename`` and ``qa_pairs``, and ``boxes`` that questions name
 by ``box_id``. A question has an ``answer`` and three ``multiple_choices`` that are wrong:
@@ -9,9 +9,9 @@ by ``box_id``. A question has an ``answer`` and three ``multiple_choices`` that 
   ``options`` are the places (`deixis.data.sources.reading.slots`) of the candidates in the order of their ids.
 
 Boxes are ``x``, ``y``, ``width``, ``height`` in pixels of the image, whose size is read from the file;
-some begin at -1 and are clipped. They do not say their image: the questions do, so the file is gone
-through twice, and the first time leaves 16 bytes for each box that a question names. A box that no
-question names is passed over. Tested with files written in the published format.
+some begin at -1 and are clipped. Only the questions link boxes to images, so the file is read twice;
+memory holds 16 bytes for each box in a question. Other boxes are skipped. Tested on files written by hand
+to the published format.
 """
 
 from array import array
@@ -83,7 +83,7 @@ class Visual7W:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its boxes and its questions."""
+        """Return the sample of an image with its boxes and questions."""
         problems: list[RecordProblem] = []
         notes: dict[str, int] = {}
         kept = list(once_each(parts, problems))
@@ -154,7 +154,7 @@ def _question(fields: Fields, indices: dict[str, int]) -> QuestionAnswer:
 
 
 class _Owners:
-    """Which image each box belongs to, as the questions have it: two numbers a box."""
+    """The image of each box, from the questions: two numbers per box."""
 
     def __init__(self, path: Path, split: str) -> None:
         self.names: list[str] = []
@@ -175,7 +175,7 @@ class _Owners:
         self.owners: Int64[np.ndarray, " boxes"] = np.array(owners, np.int64)[order]
 
     def of(self, box: int) -> str | None:
-        """Return the image of a box; None if no question names the box."""
+        """Return the image of a box, or None if no question names the box."""
         at = int(np.searchsorted(self.boxes, box))
         if at == len(self.boxes) or self.boxes[at] != box:
             return None
@@ -194,11 +194,11 @@ def open_visual7w(
 ) -> Visual7W:
     """Open ``dataset_v7w_pointing.json`` or ``dataset_v7w_telling.json``.
 
-    Images (``v7w_ID.jpg``) are in the given folder, else in ``images`` beside the file, else
-    with it.
+    Images (``v7w_ID.jpg``) are in the given folder ``images``, else in ``images`` beside the file, else
+    beside the file.
 
     Raises:
-        AnnotationError: The file does not exist.
+        AnnotationError: The file is missing.
     """
     file = the_file(path)
     images = images or first_folder(file.parent / "images", file.parent)

@@ -1,9 +1,9 @@
 """Visual Genome 1.2 and 1.4: objects, attributes, relationships, regions, questions and answers.
 
-Six lists of images, of which ``image_data.json`` has to be there: ``objects``, ``attributes``,
+Six lists of images: ``image_data.json``, which is required, ``objects``, ``attributes``,
 ``relationships``, ``region_descriptions`` and ``question_answers``. Objects become instances under
-their ``object_id``, with their attributes; so do objects that only attributes or relationships
-know. A region is a description: a question of kind ``description`` with its region.
+their ``object_id``, with their attributes; so do objects that are only in attributes or
+relationships. A region becomes a question of kind ``description``.
 
 Fields used: ``image_id`` (or ``id``), ``url``, ``width``, ``height``; of objects ``object_id``,
 ``names`` or ``name``, ``merged_object_ids``, ``attributes``; ``predicate``, ``subject``, ``object``;
@@ -11,15 +11,15 @@ Fields used: ``image_id`` (or ``id``), ``url``, ``width``, ``height``; of object
 ``url``: ``VG_100K_2/1.jpg``. Boxes are ``x, y, w, h`` (``width``, ``height`` of regions) in pixels
 from 0.
 
-Irregularities: the first of several names is the class; numbers that were merged into an object
-mean that object, so two files may name it differently; ``attributes`` may be missing or blank;
-blanks around and within phrases; predicates in capitals; the same relation twice, and a relation
-that merging made one of an instance with itself, which are left out and counted (``relation_twice``,
-``relation_merged``). Not everything in an image is annotated, so no sample is exhaustive; with the
-option ``exhaustive=true`` the objects of an image count as all there are, as Pink takes them, unless
-one of its records is at fault or no ``objects`` record speaks of it. ``--rules pink`` sets the option.
+Irregularities: the first of several names is the class; ids that were merged into an object refer to
+that object, so two files may name it differently; ``attributes`` may be missing or blank; blanks
+around and within phrases; predicates in capitals; duplicate relations, and relations of an object with
+itself after merging, which are left out and counted (``relation_twice``, ``relation_merged``). Images
+are not annotated completely, so no sample is exhaustive. With ``exhaustive=true``, as in Pink, an image
+is exhaustive unless one of its records has a problem or it has no ``objects`` record. ``--rules pink``
+sets this option.
 
-Tested with original records of one image (without an objects file), and on files written to the published
+Tested on original records of one image (without an objects file), and on files written to the published
 format.
 """
 
@@ -58,7 +58,7 @@ _LISTS = {"region_descriptions": "regions", "question_answers": "qas"}
 
 @dataclass(frozen=True, slots=True)
 class VisualGenome:
-    """A folder of Visual Genome's files, and the folder that holds ``VG_100K``."""
+    """A folder of Visual Genome's files and the parent folder of ``VG_100K``."""
 
     name: str
     images: Path
@@ -68,7 +68,7 @@ class VisualGenome:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Those of the six files that are there."""
+        """The existing ones of the six files."""
         return tuple(str(path) for path in self._paths().values())
 
     def _paths(self) -> dict[str, Path]:
@@ -76,7 +76,7 @@ class VisualGenome:
         return {name: path for name, path in paths.items() if path.is_file()}
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield what each file says of each image."""
+        """Yield one part per file and image."""
         for kind, path in self._paths().items():
             for element in list_elements(path):
                 place = f"{path.name}: [{element.number}]"
@@ -89,7 +89,7 @@ class VisualGenome:
                     yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from all parts of an image."""
+        """Return the sample of an image from its records in all files."""
         by_kind: dict[str, list[Part]] = {name: [] for name in FILES}
         for part in parts:
             by_kind[part.kind].append(part)
@@ -128,7 +128,7 @@ class VisualGenome:
 
 
 class _Graph:
-    """Collects the records of one image. Unusable records are left out and listed."""
+    """Reads the records of one image; invalid pieces are left out and listed as problems."""
 
     def __init__(self, size: ImageSize) -> None:
         self.size = size
@@ -143,7 +143,7 @@ class _Graph:
         self._own: set[str] = set()
 
     def read(self, kind: str, part: Part, *, again: bool) -> None:
-        """Read the items of one file; each invalid item is a separate problem."""
+        """Read the record of one file; each invalid item is a separate problem."""
         name = _LISTS.get(kind, kind)
         readers = {
             "objects": self._object,
@@ -217,7 +217,7 @@ class _Graph:
         self.questions.append(QuestionAnswer(question, answer))
 
     def _index(self, fields: Mapping[str, Any]) -> int:
-        """Return the instance of an object, which is made where its number is new."""
+        """Return the index of an object's instance, which is added if its id is new."""
         number = _number(fields)
         merged = fields.get("merged_object_ids")
         others = [as_key(one, "merged_object_ids") for one in as_list(merged or [], "merged")]
@@ -263,18 +263,18 @@ def open_visual_genome(
     images: Path | None = None,
     exhaustive: bool = False,
 ) -> VisualGenome:
-    """Find the files of a folder.
+    """Open a folder.
 
     Args:
         path: The folder of ``image_data.json`` and the other files.
-        name: Name of the source; sample ids begin with it.
-        split: The name of the split; Visual Genome has no official splits.
+        name: Prefix of the sample names.
+        split: The name of the split; Visual Genome has none of its own.
         images: The folder that holds ``VG_100K`` and ``VG_100K_2``, if it is not the same.
-        exhaustive: The objects of an image count as all there are (Pink, section 3.2). That makes
-            questions about numbers, quadrants and all of a class, some with wrong answers.
+        exhaustive: Treat the objects of an image as complete (Pink, section 3.2). This allows
+            questions about counts, quadrants and all instances of a class, some with wrong answers.
 
     Raises:
-        AnnotationError: ``image_data.json`` or all of the others are not there.
+        AnnotationError: ``image_data.json`` or all of the other files are missing.
     """
     found = [one for one in FILES if (path / f"{one}.json").is_file()]
     if found[:1] != [_IMAGE] or len(found) < 2:

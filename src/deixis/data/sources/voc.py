@@ -1,19 +1,19 @@
-"""Pascal VOC (2007 to 2012) and similar formats: an XML file of boxes beside each picture.
+"""Pascal VOC (2007 to 2012) and other files in its format: an XML file of boxes beside each picture.
 
 Fields used: ``filename``, ``size``, and of each ``object`` its ``name``, ``bndbox`` and the flags
 ``difficult``, ``truncated`` and ``occluded``, which become attributes of those names (`MARKERS`).
 An object with ``ignore`` is ``difficult``, one with ``iscrowd`` a crowd. Parts of people (``part``),
-poses and segmentations are not read; a class that has the name of a part is not counted. The pictures
-of a split are those of ``ImageSets/Main/SPLIT.txt``.
+poses and segmentations are not read; a class with the name of a part counts as incomplete. The
+pictures of a split are listed in ``ImageSets/Main/SPLIT.txt``.
 
-Boxes are ``xmin, ymin, xmax, ymax`` counted from 1, the last pixel included, so pixel 1 alone is
-``1 1 1 1`` and becomes ``(0, 0, 1, 1)``. Tools that write edges counted from 0 need
+Boxes are ``xmin, ymin, xmax, ymax``, 1-based with inclusive right and bottom edges: ``1 1 1 1`` is
+the first pixel and becomes ``(0, 0, 1, 1)``. For tools that write 0-based, exclusive edges, set
 ``inclusive=false``.
 
 Irregularities: numbers with fractions (VOC2011); an ``xmin`` of 0, which is clipped; a missing
-``filename`` is the file's own name with ``.jpg``; objects without flags.
+``filename``, for which the name of the XML file with ``.jpg`` is used; objects without flags.
 
-Tested with original files of one data set in this form (364 pictures of blood cells), and on files written
+Tested on original files of one data set in this form (364 pictures of blood cells), and on files written
 to the published format.
 """
 
@@ -45,9 +45,9 @@ GROUPS = ("iscrowd", "isgroupof", "crowd")
 
 @dataclass(frozen=True, slots=True)
 class Voc:
-    """Annotation files of one folder: those that ``listing`` names, or all.
+    """Annotation files of one folder: those in ``listing``, or all.
 
-    ``inclusive`` says that boxes are counted from 1 and hold their last pixel.
+    If ``inclusive``, boxes are 1-based with inclusive right and bottom edges.
     """
 
     name: str
@@ -65,13 +65,13 @@ class Voc:
         return tuple(str(path) for path in paths if path is not None)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield each annotation file whole, in the order of the list or of their names."""
+        """Yield one part per annotation file, in the order of the list or of the file names."""
         for place, key in listed(self.listing, self.annotations, ".xml"):
             try:
                 path = image_path(self.annotations, f"{as_text(key, 'name')}.xml")
                 if self.listing is not None and _is_about_class(key) and not path.is_file():
                     raise AnnotationError(
-                        f"{self.listing}: {place}: expected a name a line, got a list of the "
+                        f"{self.listing}: {place}: expected one name per line, got a list of the "
                         f"pictures that have a class: {shown(key)}"
                     )
                 yield Part(key, "image", "", path.name, read_small_text(path, "bad_xml"))
@@ -79,7 +79,7 @@ class Voc:
                 yield error.problem(place)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an annotation file."""
+        """Return the sample of an annotation file."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -96,7 +96,7 @@ class Voc:
             except BadRecord as error:
                 found.problem(error, f"{place}: object {number}", category=category)
             for part in thing.findall("part/name"):
-                # parts of instances are not read, or a class of that name would be miscounted
+                # parts are not read, so a class with the name of a part is incomplete
                 found.lose((part.text or "").strip() or None, "part_of_object")
         return found.reading(key, path, size, source=self.name, split=self.split)
 
@@ -116,27 +116,27 @@ class Voc:
 
 
 def read_size(root: ET.Element) -> ImageSize:
-    """Return the size that an annotation file says.
+    """Return the image size in an annotation file.
 
     Raises:
-        BadRecord: The size is missing or not positive.
+        BadRecord: The size is missing, or not two positive integers.
     """
     size = child(root, "size")
     return image_size(child_number(size, "width"), child_number(size, "height"))
 
 
 def read_corners(corners: ET.Element, *, inclusive: bool) -> list[float]:
-    """Return the edges ``x1 y1 x2 y2``, the right and lower ones exclusive, of a ``bndbox``.
+    """Return ``x1 y1 x2 y2`` of a ``bndbox``, with exclusive right and bottom edges.
 
     Raises:
-        BadRecord: A number is missing or invalid.
+        BadRecord: An edge is missing or not a number.
     """
     x1, y1, x2, y2 = (child_number(corners, tag) for tag in ("xmin", "ymin", "xmax", "ymax"))
     return [x1 - 1, y1 - 1, x2, y2] if inclusive else [x1, y1, x2, y2]
 
 
 def _is_about_class(line: str) -> bool:
-    """Return whether a line says that a picture has a class (1), has it not (-1) or hardly has it (0)."""
+    """Return whether a line ends in 1, 0 or -1: a list of the pictures with a class."""
     name, _, flag = line.rpartition(" ")
     return bool(name.strip()) and flag in {"-1", "0", "1"}
 
@@ -154,19 +154,19 @@ def open_voc(
     inclusive: bool = True,
     exhaustive: bool = True,
 ) -> Voc:
-    """Find the folders of a data set such as ``VOCdevkit/VOC2012``.
+    """Open a data set such as ``VOCdevkit/VOC2012``.
 
     Args:
         path: A folder with ``Annotations``, ``JPEGImages`` and ``ImageSets/Main``, or of XML files
             alone.
-        name: Name of the source; sample ids begin with it.
-        split: A list in ``ImageSets/Main``; where there are lists, one has to be named.
+        name: Prefix of the sample names.
+        split: A list in ``ImageSets/Main``; required if there are lists.
         images: The folder of the images, if it is not ``JPEGImages``.
-        inclusive: Boxes are counted from 1 and hold their last pixel, as in VOC.
-        exhaustive: All instances of the classes are annotated, as in VOC.
+        inclusive: Boxes are 1-based with inclusive right and bottom edges, as in VOC.
+        exhaustive: Every instance of the classes is annotated, as in VOC.
 
     Raises:
-        AnnotationError: No such file exists, or the split has to be named.
+        AnnotationError: The files are missing, or ``split`` is needed to choose among several.
     """
     if not path.is_dir():
         raise AnnotationError(f"{path}: does not exist, expected a folder with Annotations")
@@ -177,7 +177,7 @@ def open_voc(
             raise AnnotationError(f"{path}: expected a folder Annotations, found {inner[:10]}")
         annotations = path
     lists = path / "ImageSets" / "Main"
-    # lists of one class (aeroplane_train) state for each picture whether it has the class
+    # lists of one class (aeroplane_train) name all pictures, with a flag
     splits = sorted(file.stem for file in lists.glob("*.txt") if "_" not in file.stem)
     if split not in splits and (split or splits):
         raise AnnotationError(f"{path}: has splits {splits}{say_which('voc', splits)}")

@@ -1,4 +1,4 @@
-"""Pascal VOC's segmentations: pictures of classes and of objects, and similar formats.
+"""Pascal VOC's segmentations: PNG files of classes and objects, and other files in this format.
 
 ``SegmentationClass/NAME.png`` has the number of a class for each pixel (0 is the background),
 ``SegmentationObject/NAME.png`` the number of an object; 255 is void in both. The names of a split are in
@@ -6,20 +6,20 @@
 not the colours of the palette. Classes are VOC's twenty, or the lines of a ``labelmap.txt`` beside the
 folders in their order (``background:0,0,0::`` first), as CVAT and Datumaro write it.
 
-Each object is an instance with its pixels; its class is the number that its pixels have in the picture
-of classes. Where ``Annotations/NAME.xml`` is there, its box and flags are those of the object of the same
-place in that file, if the class is the same (`deixis.data.sources.voc`); else the box is the one around
-the pixels. Objects of that file that have no pixels are instances without a mask. Without pictures of
-objects, the pixels of a class are one instance, a crowd.
+Each object is an instance with a mask; its class is the number of its pixels in the picture of classes.
+If ``Annotations/NAME.xml`` exists, box and flags come from its object with the same index, provided that
+the class is the same (`deixis.data.sources.voc`); otherwise the box is the bounding box of the mask.
+Objects of the XML file without pixels are instances without a mask. Without pictures of objects, all
+pixels of a class are one instance, a crowd.
 
-Void belongs to no object: it is the border of objects, about 5 pixels wide, and ambiguous pixels. Where
-some of it lies more than 10 pixels from any object (``void_region``), or the XML file has other objects
-than the picture, something is left out and the image is not exhaustive. VOC's own classes that an
-exhaustive image has nothing of are absent from it.
+Void pixels belong to no object: they are borders, about 5 pixels wide, and regions that annotators could
+not identify. If some lie more than 10 pixels from every object (``void_region``), or the XML file and the
+picture have different objects, the image is not exhaustive. VOC's own classes without an instance in an
+exhaustive image are absent from it.
 
 Irregularities: an object whose pixels have several classes is left out (``mask_damaged``).
 
-Tested with files written in the published format.
+Tested on files written by hand to the published format.
 """
 
 import json
@@ -71,10 +71,10 @@ _RUN_TOGETHER = {name.replace(" ", ""): name for name in VOC_CLASSES}
 
 @dataclass(frozen=True, slots=True)
 class VocSegmentation:
-    """Pictures of segments that a list names.
+    """Pictures of segments from a list of names.
 
-    ``classes`` are numbered as in the pictures; ``known`` says that they are VOC's, all of which were
-    looked for. ``objects`` and ``annotations`` may be missing.
+    ``classes`` are numbered as in the pictures; ``known`` is true for VOC's classes, all of which were
+    annotated. ``objects`` and ``annotations`` may be missing.
     """
 
     name: str
@@ -90,12 +90,12 @@ class VocSegmentation:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The list, and the folders."""
+        """The list of names and the folders."""
         paths = (self.listing, self.segments, self.objects, self.annotations)
         return tuple(str(path) for path in paths if path is not None)
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield each name, with the XML that belongs to it."""
+        """Yield one part per name, with its XML."""
         for place, name in listed(self.listing, self.segments, ".png"):
             try:
                 key = as_text(name, "name")
@@ -111,7 +111,7 @@ class VocSegmentation:
         return read_small_text(path, "bad_xml") if path.is_file() else ""
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from a name; its pictures of segments are read now."""
+        """Return the sample of a picture; reads its pictures of segments."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -152,7 +152,7 @@ class VocSegmentation:
 
 
 class _Objects:
-    """Collects the objects of one picture."""
+    """Reads the objects of one picture."""
 
     def __init__(
         self,
@@ -224,18 +224,18 @@ def open_voc_segmentation(
     images: Path | None = None,
     exhaustive: bool = True,
 ) -> VocSegmentation:
-    """Find the folders of a data set such as ``VOCdevkit/VOC2012``.
+    """Open a data set such as ``VOCdevkit/VOC2012``.
 
     Args:
         path: A folder with ``SegmentationClass``, mostly ``SegmentationObject``, ``JPEGImages`` and
             ``ImageSets/Segmentation`` beside it, and perhaps ``Annotations`` and ``labelmap.txt``.
-        name: Name of the source; sample ids begin with it.
-        split: A list in ``ImageSets/Segmentation``; where there are lists, one has to be named.
+        name: Prefix of the sample names.
+        split: A list in ``ImageSets/Segmentation``; required if there are lists.
         images: The folder of the images, if it is not ``JPEGImages``.
-        exhaustive: All instances of the classes are annotated, as in VOC.
+        exhaustive: Every instance of the classes is annotated, as in VOC.
 
     Raises:
-        AnnotationError: No such file exists, or the split has to be named.
+        AnnotationError: The files are missing, or ``split`` is needed to choose among several.
     """
     segments = path / "SegmentationClass"
     if not segments.is_dir():

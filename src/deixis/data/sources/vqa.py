@@ -89,7 +89,7 @@ class Vqa:
         return Part(key, kind, order, one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample of an image, its questions and what people answered."""
+        """Return the sample of an image with its questions and answers."""
         problems: list[RecordProblem] = []
         kept = list(once_each(parts, problems))
         answers = {part.order: part for part in kept if part.kind == _ANSWERED}
@@ -136,12 +136,12 @@ def open_vqa(
 ) -> Vqa:
     """Open a folder with one file of questions and one of annotations, or the two files.
 
-    VQAv2 and OK-VQA both end their names in ``_questions.json`` and ``_annotations.json``. Of a
-    folder with several, ``split`` names one. Without ``image_name``, names that COCO's images have
-    are tried on the first question, and then those of drawn scenes.
+    The names end in ``_questions.json`` and ``_annotations.json``; ``split`` selects one of several.
+    Without ``image_name``, the names of COCO's images are tried on the first question, then those of
+    drawn scenes.
 
     Raises:
-        AnnotationError: The files do not exist, or there are several and none is selected.
+        AnnotationError: The files are missing, or ``split`` is needed to choose among several.
     """
     if path.is_file():
         folder = path.parent
@@ -212,12 +212,12 @@ def _aokvqa(fields: Fields) -> list[QuestionAnswer]:
 def open_aokvqa(
     path: Path, *, name: str = "aokvqa", images: Path | None = None, split: str = "val"
 ) -> Questions:
-    """Open ``aokvqa_v1p0_SPLIT.json``, or the folder that it is in.
+    """Open ``aokvqa_v1p0_SPLIT.json``, or its folder.
 
-    Images have the names of COCO 2017; they are in the given folder, else in the file's.
+    Images have the names of COCO 2017; they are in the given folder ``images``, else in the file's folder.
 
     Raises:
-        AnnotationError: The file does not exist.
+        AnnotationError: The file is missing.
     """
     file = the_file(path, f"aokvqa_v1p0_{split}.json")
     form = Form(_number_of_image, _question_id, _aokvqa)
@@ -242,7 +242,7 @@ def open_gqa(
     """Open a file of GQA's questions, or a folder of such files (``train_all_questions``).
 
     Raises:
-        AnnotationError: The folder has no such file.
+        AnnotationError: The file is missing.
     """
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files or not files[0].is_file():
@@ -276,7 +276,7 @@ def open_vsr(
     """Open a JSON-lines file of VSR, or a folder with ``SPLIT.jsonl``.
 
     Raises:
-        AnnotationError: The file does not exist.
+        AnnotationError: The file is missing.
     """
     file = the_file(path, f"{split}.jsonl")
     form = Form(_named_or_numbered, _caption, _vsr)
@@ -284,7 +284,7 @@ def open_vsr(
 
 
 def _pope_order(fields: Fields) -> str:
-    # a question comes in several settings, which count apart
+    # a question is in several settings, which are different questions
     return f"{text_field_or(fields, 'split', '')} {_question_id(fields)}".strip()
 
 
@@ -298,7 +298,7 @@ def open_pope(
     """Open one file of POPE: one setting of one image set.
 
     Raises:
-        AnnotationError: The file does not exist.
+        AnnotationError: The file is missing.
     """
     file = the_file(path)
     form = Form(_named_or_numbered, _pope_order, _pope)

@@ -1,28 +1,28 @@
-"""YOLO in the form of Ultralytics: ``data.yaml``, pictures, and a text file of rows for each.
+"""YOLO in the format of Ultralytics: ``data.yaml``, pictures, and a text file of rows for each.
 
-The rows of ``images/train/a.jpg`` are in ``labels/train/a.txt``: in the path of a picture the last
-``images`` becomes ``labels``. A picture without such a file shows nothing of the classes. A row is
-the number of a class and fractions of the picture's sides: ``cx cy w h`` of a box, or ``x y x y …``
-of a polygon; with ``kpt_shape`` in ``data.yaml``, a box and its keypoints. Fractions become pixels
-rounded to a millionth. Turned boxes (OBB) are four corners, as a polygon of four is, so the file has to
-say so: ``task: obb`` in ``data.yaml``, or the option ``rows=obb``. Their corners are kept
-(`deixis.structures.Instance.oriented`) and may leave the picture; its middle may not.
+The rows of ``images/train/a.jpg`` are in ``labels/train/a.txt``: the last ``images`` in the path of a
+picture becomes ``labels``. A picture without such a file has no instances. A row is a class number and
+fractions of the picture's sides: ``cx cy w h`` of a box, or ``x y x y …`` of a polygon; with
+``kpt_shape`` in ``data.yaml``, a box and its keypoints. Fractions become pixels rounded to a millionth.
+Turned boxes (OBB) have four corners like a polygon, so ``task: obb`` in ``data.yaml`` or the option
+``rows=obb`` is needed to select them. Their corners are kept (`deixis.structures.Instance.oriented`) and
+may leave the picture; the centre may not.
 
-Rows may also lie beside their picture, where ``labels`` has none of them. A row that comes twice is
-one instance (``box_twice``).
+Files of rows may also be beside their pictures, if ``labels`` has none. Duplicate rows are one instance
+(``box_twice``).
 
-Without ``data.yaml`` (or another file of YAML, if it is the only one) the classes are those of
-``classes.txt`` or ``obj.names``, a name a line, or of the file that ``obj.data`` names. The pictures of a
-split are those of the lists or folders that ``obj.data`` names, of the lists ``train.txt``, ``val.txt``
-(``valid.txt``) and ``test.txt``, of folders of these names, or all that lie there.
+Without ``data.yaml`` (or a single other YAML file) the classes come from ``classes.txt`` or
+``obj.names``, one name per line, or from the file that ``obj.data`` names. The pictures of a split come
+from the lists or folders that ``obj.data`` names, the lists ``train.txt``, ``val.txt`` (``valid.txt``) and
+``test.txt``, the folders of these names, or else the whole folder.
 
-Of ``data.yaml`` these are used: ``names``, ``kpt_shape``, ``kpt_names``, and the folder, list or
-folders of a split. ``path`` is followed only inside the data set, since it mostly says where a file
-was on another machine. Names stay the texts that they are: a class ``no`` or ``10`` is one.
+Fields used of ``data.yaml``: ``names``, ``kpt_shape``, ``kpt_names``, and the folders or lists of a split.
+``path`` is followed only inside the data set, since it usually is a path of another machine. Names stay
+texts, such as the classes ``no`` and ``10``.
 
-Seventeen keypoints without names are those of COCO. Those of other numbers are ``keypoint 1`` and on.
+Seventeen keypoints without names are COCO's; other numbers are named ``keypoint 1`` and so on.
 
-Tested with files written in the published format.
+Tested on files written by hand to the published format.
 """
 
 import json
@@ -60,12 +60,12 @@ _CLASS_LIMIT = 100_000
 _DIGITS = 6
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _BEYOND = 0.01
-"""Fractions may be beyond 0 and 1 by this much; the geometry is cut at the picture's edge."""
+"""Fractions may exceed 0 and 1 by this much; the geometry is clipped to the picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class Yolo:
-    """The pictures of one split, and what their rows mean.
+    """The pictures of one split, and the meaning of their rows.
 
     ``places`` are folders of pictures or lists of their names. ``joints`` are the names of the
     keypoints that every row has, each of ``dimensions`` numbers.
@@ -88,7 +88,7 @@ class Yolo:
         return (str(self.config), *map(str, self.places))
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield each picture's name with its rows; rows without a picture are a fault."""
+        """Yield one part per picture with its rows; rows without a picture are a problem."""
         for place in self.places:
             if place.is_dir():
                 yield from self._folder(place)
@@ -113,7 +113,7 @@ class Yolo:
         try:
             text = as_text(name, "name")
             if text.startswith("./"):
-                # such names start from the list
+                # such names are relative to the list
                 base = place.parent.relative_to(self.images).as_posix()
                 text = str(PurePosixPath(base) / text)
             return self._part(image_path(self.images, text))
@@ -133,11 +133,11 @@ class Yolo:
             rows = read_small_text(label, "bad_record") if os.path.lexists(label) else ""
         except BadRecord as error:
             return error.problem(key)
-        # escaped, so that bytes that are no text can travel
+        # escaped, since bytes that are not UTF-8 have to fit into JSON
         return Part(key, "image", "", label.name, json.dumps({"image": key, "rows": rows}))
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from a picture and its rows."""
+        """Return the sample of a picture with its rows."""
         place = parts[0].place
         found = Inventory(claimed=self.exhaustive)
         try:
@@ -196,12 +196,12 @@ class Yolo:
             found = Keypoints.from_annotation(flat, names=self.joints).clip(size)
         except GeometryError as error:
             raise BadRecord("keypoints_damaged", str(error)) from None
-        # an object without keypoints still has their columns
+        # an instance without keypoints still has their columns
         return found if found.num_labeled else None
 
 
 NOT_ROWS = frozenset({"classes.txt", "notes.txt", "train.txt", "val.txt", "valid.txt", "test.txt"})
-"""Text files that hold no rows."""
+"""Text files that are not rows."""
 _SUFFIXES = (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES))
 
 
@@ -214,7 +214,7 @@ def _walk(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
 
 
 def _beside(image: Path) -> Path:
-    """Return the file of a picture's rows."""
+    """Return the path of a picture's rows in ``labels``."""
     pieces = list(image.parts)
     if "images" in pieces[:-1]:
         last = len(pieces) - 2 - pieces[-2::-1].index("images")
@@ -223,7 +223,7 @@ def _beside(image: Path) -> Path:
 
 
 def _rows_of(image: Path) -> Path:
-    """Return the existing file of a picture's rows, in ``labels`` or else beside the picture."""
+    """Return the path of a picture's rows; beside the picture if ``labels`` has none."""
     label, beside = _beside(image), image.with_suffix(".txt")
     if label != beside and not os.path.lexists(label) and beside.name not in NOT_ROWS:
         return beside if os.path.lexists(beside) else label
@@ -295,17 +295,16 @@ def open_yolo(
     """Read ``data.yaml``, and find the pictures of a split.
 
     Args:
-        path: ``data.yaml``, ``obj.data``, ``classes.txt`` or ``obj.names``, or the folder that holds
-            one of them.
-        name: Name of the source; sample ids begin with it.
-        split: A split of the file; required if the file has several.
-        exhaustive: All instances of the classes are annotated, as in training data.
-        rows: ``obb`` for rows of turned boxes; ``auto`` goes by ``task`` in the file.
+        path: ``data.yaml``, ``obj.data``, ``classes.txt`` or ``obj.names``, or the folder of one of
+            them.
+        name: Prefix of the sample names.
+        split: A split of the file; required if there are several.
+        exhaustive: Every instance of the classes is annotated, as in training data.
+        rows: ``obb`` for rows of turned boxes; ``auto`` uses ``task`` of the file.
 
     Raises:
-        AnnotationError: The file does not exist, it does not say what it has to, or the pictures
-            are not in its folder.
-        RecipeError: ``rows`` is neither.
+        AnnotationError: The file is missing or lacks a field, or the pictures are not in its folder.
+        RecipeError: ``rows`` has another value.
     """
     if rows not in {"auto", "obb"}:
         raise RecipeError(f"rows {rows!r}: expected auto or obb")
@@ -325,7 +324,7 @@ def open_yolo(
         found[split] = _places(root, fields, fields[split])
     known = {key: places for key, places in found.items() if places}
     if split not in known:
-        # one folder under several names, as trainers want it, is one split
+        # one folder under several names, as some trainers need it, is one split
         if split or len(set(known.values())) != 1:
             names = [name for name in fields if name in known]
             hint = say_which("yolo", names) if names else ""
@@ -347,7 +346,7 @@ def open_yolo(
 
 
 def _config(folder: Path) -> Path:
-    """Return the file of a folder that says the classes."""
+    """Return the file of a folder with the classes."""
     if (folder / "data.yaml").is_file():
         return folder / "data.yaml"
     found = sorted(file for file in folder.glob("*.y*ml") if file.suffix in YAML)
@@ -363,7 +362,7 @@ def _config(folder: Path) -> Path:
 
 
 def _without_yaml(config: Path, text: str) -> dict[str, Any]:
-    """What ``data.yaml`` would say, of a list of classes or of darknet's ``obj.data``."""
+    """Return the fields of ``data.yaml`` from a list of classes or darknet's ``obj.data``."""
     root = config.parent
     if config.suffix != ".data":
         return {"names": _lines(text), **_pictures_in(root)}
@@ -376,7 +375,7 @@ def _without_yaml(config: Path, text: str) -> dict[str, Any]:
     named = fields.get("names")
     if not isinstance(named, str) or not named:
         raise BadRecord("bad_record", "names: expected a file of class names")
-    # darknet's file names are relative to its working directory, usually a parent of this folder
+    # darknet's paths are relative to its working directory, usually a parent of this folder
     places = [image_path(root, named), image_path(root, PurePosixPath(named).name)]
     path = next((one for one in places if one.is_file()), places[0])
     fields["names"] = _lines(read_small_text(path, "bad_record"))
@@ -392,7 +391,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _pictures_in(root: Path) -> dict[str, str]:
-    """Where the pictures of each split are, in a folder that has no file to say it."""
+    """Return the lists or folders of each split of a folder without a configuration."""
     found: dict[str, str] = {}
     for split in (*SPLITS, "valid"):
         for name in (f"{split}.txt", f"images/{split}", f"{split}/images", split):
@@ -443,13 +442,13 @@ def _joints(fields: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
 
 
 def _places(root: Path, fields: Mapping[str, Any], value: object) -> tuple[Path, ...]:
-    """Folders and lists of a split that are there, inside the data set."""
+    """Return the existing folders and lists of a split inside the data set."""
     places = []
     base = fields.get("path")
     for one in value if isinstance(value, list) else [value]:
         if not isinstance(one, str):
             raise AnnotationError(f"{root / 'data.yaml'}: a split that is no path: {shown(one)}")
-        # some tools write a folder of the data set as if it were beside it
+        # some tools write a folder of the data set as a sibling of it
         names = [one.removeprefix("../"), one]
         if isinstance(base, str) and base:
             names.insert(0, f"{base}/{one}")

@@ -1,1 +1,1 @@
-"""Shared code of readers: files, fields, geometry, questions and categories."""
+"""Code shared by the readers of several formats: files, fields, geometry, questions and categories."""

@@ -1,4 +1,4 @@
-"""COCO's records for formats that refer to them: an image, its annotations, the names of categories."""
+"""COCO's images, annotations and categories, for formats that refer to them."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -49,11 +49,11 @@ COCO_CATEGORIES: Mapping[int, str] = MappingProxyType(
         if name != "-"
     }
 )
-"""COCO's 80 categories by number, for files that give only the number."""
+"""COCO's 80 categories by number, for files without category names."""
 
 
 def read_categories(path: Path) -> dict[int, str]:
-    """Return the names of a file's categories by number.
+    """Return the category names of a file by number.
 
     Raises:
         AnnotationError: The file has no categories, or they are damaged.
@@ -62,7 +62,7 @@ def read_categories(path: Path) -> dict[int, str]:
 
 
 def read_taxonomy(path: Path) -> Taxonomy:
-    """Return which of a file's categories are groups of others, by their supercategories.
+    """Return the taxonomy of a file's categories, from their supercategories.
 
     Raises:
         AnnotationError: As `read_categories`.
@@ -90,10 +90,10 @@ def _check_once(number: int, known: Collection[int]) -> None:
 
 
 def image_of(parts: Sequence[Part], folder: Path) -> tuple[Path, ImageSize]:
-    """Return path and size of the image from its only record.
+    """Return path and size of the image that the only record in ``parts`` describes.
 
     Raises:
-        BadRecord: The image has no record or several, or the record is invalid.
+        BadRecord: There are no records or several, or the record is invalid.
     """
     if not parts:
         raise BadRecord("unknown_image", "no record of it")
@@ -103,7 +103,7 @@ def image_of(parts: Sequence[Part], folder: Path) -> tuple[Path, ImageSize]:
 
 
 def image_in(fields: Mapping[str, Any], folder: Path) -> tuple[Path, ImageSize]:
-    """Return path and size of an image from its record.
+    """Return path and size of an image from the fields of its record.
 
     Raises:
         BadRecord: A field is missing or invalid.
@@ -113,7 +113,7 @@ def image_in(fields: Mapping[str, Any], folder: Path) -> tuple[Path, ImageSize]:
 
 
 def coco_parts(path: Path, wanted: set[str]) -> Iterator[Part | RecordProblem]:
-    """Yield images (of kind ``image``) and annotations (``annotation``) of some images.
+    """Yield the image records (kind ``image``) and annotations (``annotation``) of the wanted images.
 
     Raises:
         AnnotationError: As `list_elements`.
@@ -134,10 +134,10 @@ def coco_parts(path: Path, wanted: set[str]) -> Iterator[Part | RecordProblem]:
 
 
 def check_new(part: Part, seen: set[str]) -> None:
-    """Check that the previous part has another order.
+    """Add the part's order to ``seen``.
 
     Raises:
-        BadRecord: Two parts have the same order.
+        BadRecord: An earlier part had the same order.
     """
     if part.order in seen:
         raise BadRecord("duplicate_annotation", f"{part.kind} {part.order}")
@@ -145,10 +145,10 @@ def check_new(part: Part, seen: set[str]) -> None:
 
 
 class Annotated:
-    """Collects the instances of one image by annotation number, for records that refer to them.
+    """The instances of one image by annotation number, for records that refer to annotations.
 
-    Unusable records are left out and listed in ``faults``. Two numbers of the same box of a class
-    are one instance.
+    Invalid annotations are left out and listed in `problems`. Two annotations with the same box and
+    class are one instance.
     """
 
     def __init__(
@@ -167,31 +167,31 @@ class Annotated:
 
     @property
     def problems(self) -> list[RecordProblem]:
-        """What could not be used."""
+        """The problems of the annotations that were left out."""
         return self._found.problems
 
     @property
     def notes(self) -> dict[str, int]:
-        """Counts of normalisations by rule."""
+        """Counts of normalisations by the name of their rule."""
         return self._found.notes
 
     def left_out(self, taxonomy: Taxonomy = NO_TAXONOMY) -> LeftOut:
-        """The missing annotations (`Inventory.left_out`)."""
+        """Return the instances that were left out (`Inventory.left_out`)."""
         return self._found.left_out(taxonomy)
 
     def problem(
         self, error: BadRecord, place: str, fields: Mapping[str, Any] | None = None
     ) -> None:
-        """List what cannot be used; ``fields`` say of which category it was."""
+        """List the problem of an annotation; its category is read from ``fields``."""
         category = None if fields is None else self.category_of(fields)
         self._found.problem(error, place, category=category)
 
     def remark(self, error: BadRecord, place: str) -> None:
-        """List an unusable record that is not an instance, such as a sentence."""
+        """List the problem of a record that is not an instance, such as a sentence."""
         self._found.remark(error, place)
 
     def add_parts(self, parts: Sequence[Part]) -> None:
-        """Add annotations whose order is their number; of two with one number the first is kept."""
+        """Add annotations whose order is their number; the first of a number is kept."""
         for part in parts:
             fields: Mapping[str, Any] = {}
             try:
@@ -203,10 +203,10 @@ class Annotated:
                 self.problem(error, part.place, fields)
 
     def add(self, number: str, fields: Mapping[str, Any], *, layout: BoxLayout = "xywh") -> int:
-        """Add an annotation and return its index.
+        """Add an annotation and return the index of its instance.
 
         Raises:
-            BadRecord: The value is invalid.
+            BadRecord: The annotation is invalid.
         """
         if number in self._at or number in self._unsound:
             raise BadRecord("duplicate_annotation", f"annotation {number}")
@@ -214,17 +214,17 @@ class Annotated:
         return self._at[number]
 
     def category_of(self, fields: Mapping[str, Any]) -> str | None:
-        """Return the category of a record; None if it is missing or unknown."""
+        """Return the category of a record, or None if it is missing or unknown."""
         try:
             return self._category(fields)
         except BadRecord:
             return None
 
     def index(self, number: object) -> int:
-        """Return the index of the annotation of a number.
+        """Return the index of the instance of an annotation number.
 
         Raises:
-            BadRecord: No annotation has this number, or it is unusable.
+            BadRecord: No annotation has this number, or it was invalid.
         """
         key = as_key(number, "annotation id")
         if sortable(key) not in self._at:
@@ -233,19 +233,19 @@ class Annotated:
         return self._at[sortable(key)]
 
     def knows(self, number: object) -> bool:
-        """Return whether an annotation of a number was added, or was lost."""
+        """Return whether an annotation has this number, valid or not."""
         key = sortable(as_key(number, "annotation id"))
         return key in self._at or key in self._unsound
 
     def instance(self, fields: Mapping[str, Any], *, layout: BoxLayout = "xywh") -> Instance:
-        """Read an annotation: its box, or the one around its mask.
+        """Return the instance of an annotation, with its box or the box around its mask.
 
         Raises:
-            BadRecord: The value is invalid.
+            BadRecord: The annotation is invalid.
         """
         category = self._category(fields)
         segmentation = fields.get("segmentation")
-        # some files write an empty list for a missing mask
+        # some files write an empty list for a missing value
         mask = read_mask(segmentation, self.size) if segmentation not in (None, []) else None
         values = fields.get("bbox")
         if values is not None:

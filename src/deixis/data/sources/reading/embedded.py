@@ -20,7 +20,7 @@ from deixis.structures import ImageArray
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedImage:
-    """The bytes of a picture, decoded when it is called; ``size`` is the upright one."""
+    """The bytes of a picture, decoded on call; ``size`` is the size of the upright picture."""
 
     data: bytes
     name: str
@@ -41,10 +41,10 @@ class EmbeddedImage:
 
 
 def embedded_image(value: object, name: str) -> EmbeddedImage:
-    """Decode a picture from base64 and check its header.
+    """Decode a picture from base64 and read its header.
 
     Raises:
-        BadRecord: The text is not base64, or the picture is empty, too large or in another format.
+        BadRecord: The value is not base64, is empty or too large, or its picture format is unknown.
     """
     data = decoded(value, name, "image_unreadable")
     if not data:
@@ -55,10 +55,10 @@ def embedded_image(value: object, name: str) -> EmbeddedImage:
 
 
 def decoded(value: object, name: str, code: str) -> bytes:
-    """Return the bytes that a text holds in base64.
+    """Return the bytes of a base64 text.
 
     Raises:
-        BadRecord: It is no such text (``code``).
+        BadRecord: The value is not base64; the error has the given ``code``.
     """
     if not isinstance(value, str):
         raise BadRecord(code, f"{name}: expected base64, got {shown(value)}")

@@ -1,4 +1,4 @@
-"""Reads fields of untrusted records; invalid values raise `BadRecord` and are never guessed."""
+"""Checked reading of record fields: an invalid value raises an error that names it."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -15,21 +15,20 @@ from deixis.geometry.boxes import BoxLayout
 from deixis.geometry.checks import shown
 
 OVERSHOOT_PIXELS, OVERSHOOT_SHARE = 1.0, 0.005
-"""A box that exceeds its image by at most one pixel or this share of the side, as a result of
-rounding, is clipped."""
+"""A box may exceed its image by one pixel or this share of the side (rounding); it is clipped."""
 
 TEXT_LIMIT = 65_536
 
 CROWDS = ("iscrowd", "isgroupof", "is_group_of", "IsGroupOf", "group_of", "is_crowd")
 DOUBTFUL = ("ignore", "difficult", "isdifficult", "is_difficult")
-"""Known spellings of annotation flags."""
+"""The accepted values of flags."""
 
 
 def record(part: Part) -> Mapping[str, Any]:
-    """Return the JSON object of a part.
+    """Return the JSON object in the payload of a part.
 
     Raises:
-        BadRecord: The payload is not JSON, or not a JSON object.
+        BadRecord: The payload is not JSON, or not an object.
     """
     return as_object(parse_json(part.payload), "record")
 
@@ -47,21 +46,21 @@ def single(parts: Sequence[Part]) -> Part:
 
 
 def as_object(value: object, name: str) -> Mapping[str, Any]:
-    """Return the value after a check that it is a JSON object."""
+    """Return the value, which has to be a JSON object."""
     if not isinstance(value, dict):
         raise BadRecord("bad_record", f"{name}: expected an object, got {shown(value)}")
     return value
 
 
 def as_list(value: object, name: str) -> Sequence[Any]:
-    """Return the value after a check that it is a list."""
+    """Return the value, which has to be a list."""
     if not isinstance(value, list):
         raise BadRecord("bad_record", f"{name}: expected a list, got {shown(value)}")
     return value
 
 
 def as_text(value: object, name: str, *, empty: bool = False) -> str:
-    """Return the value without surrounding blanks, after a check that it is a text."""
+    """Return the value, which has to be a text, without surrounding whitespace."""
     if not isinstance(value, str) or isinstance(value, Unparsed):
         raise BadRecord("bad_record", f"{name}: expected a text, got {shown(value)}")
     if not value.isascii():
@@ -82,19 +81,19 @@ def as_text(value: object, name: str, *, empty: bool = False) -> str:
 
 
 def text_field(fields: Mapping[str, Any], name: str, *, empty: bool = False) -> str:
-    """Return a required text field."""
+    """Return the text of a required field."""
     return as_text(required(fields, name), name, empty=empty)
 
 
 def required(fields: Mapping[str, Any], name: str) -> Any:
-    """Return a required field."""
+    """Return the value of a required field."""
     if name not in fields:
         raise BadRecord("bad_record", f"{name}: missing")
     return fields[name]
 
 
 def as_number(value: object, name: str) -> float:
-    """Return the value after a check that it is a finite number, not a bool or a quoted numeral."""
+    """Return the value, which has to be a finite number; bools and quoted numbers are refused."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadRecord("bad_number", f"{name}: expected a number, got {shown(value)}")
     # false for NaN too, and for integers that no float can hold
@@ -104,7 +103,7 @@ def as_number(value: object, name: str) -> float:
 
 
 def as_integer(value: object, name: str) -> int:
-    """Return the value after a check that it is an integer; ``3.0`` is valid."""
+    """Return the value, which has to be an integer; ``3.0`` is accepted."""
     number = as_number(value, name)
     if number != int(number):
         raise BadRecord("bad_number", f"{name}: expected an integer, got {shown(value)}")
@@ -112,7 +111,7 @@ def as_integer(value: object, name: str) -> int:
 
 
 def flagged(fields: Mapping[str, Any], names: Sequence[str]) -> bool:
-    """Return whether one of the flags is set (1 or true), not unset (missing, null, 0 or false).
+    """Return whether any of the flags is 1 or true; missing, null, 0 and false count as unset.
 
     Raises:
         BadRecord: A flag has another value.
@@ -129,19 +128,19 @@ def flagged(fields: Mapping[str, Any], names: Sequence[str]) -> bool:
 
 
 def as_key(value: object, name: str) -> str:
-    """Return an id as text; it has to be an integer or a non-empty text."""
+    """Return an image or annotation id, an integer or non-empty text, as text."""
     if isinstance(value, str):
         return as_text(value, name)
     return str(as_integer(value, name))
 
 
 def sortable(key: str) -> str:
-    """Return an id as a text; numeric ids sort by value."""
+    """Return an id as text; numeric ids are padded so that they sort as numbers."""
     return key.rjust(20, "0") if key.isascii() and key.isdigit() else key
 
 
 def image_size(width: object, height: object) -> ImageSize:
-    """Return the size from positive integer fields, or the size of the current reading frame."""
+    """Return the size from two positive integers, or the size of the current frame if it has one."""
     try:
         size = ImageSize(as_integer(height, "height"), as_integer(width, "width"))
         size.check_area()
@@ -153,10 +152,11 @@ def image_size(width: object, height: object) -> ImageSize:
 def read_box(
     values: object, size: ImageSize, notes: dict[str, int], *, layout: BoxLayout = "xywh"
 ) -> Box:
-    """Return a box in pixels, clipped to its image within the tolerance.
+    """Return a box in pixels; it may exceed the image by a tolerance and is clipped to it.
 
     Raises:
-        BadRecord: The box has no extent, lies outside, is not four numbers, or looks like fractions.
+        BadRecord: The box has no extent, lies outside the image, is not four numbers, or looks like
+            fractions.
     """
     numbers = [as_number(value, "box") for value in as_list(values, "box")]
     if len(numbers) != 4:
@@ -189,10 +189,10 @@ def read_box(
 
 
 def inside_box(edges: list[float], size: ImageSize, notes: dict[str, int]) -> Box:
-    """Return a box in pixels that was given as fractions of the sides, so it may be tiny.
+    """Return a box in pixels that the file gives as fractions of the sides; it may be tiny.
 
     Raises:
-        BadRecord: The box has no extent or lies outside.
+        BadRecord: The box has no extent, or lies outside the image.
     """
     x1, y1, x2, y2 = edges
     if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1:
@@ -201,10 +201,10 @@ def inside_box(edges: list[float], size: ImageSize, notes: dict[str, int]) -> Bo
 
 
 def read_mask(segmentation: object, size: ImageSize) -> Mask:
-    """Return the mask of a COCO ``segmentation``, checked now and decoded on first use.
+    """Return the mask of a COCO ``segmentation``; it is checked now and rasterised on first use.
 
     Raises:
-        BadRecord: The segmentation is invalid or has another size.
+        BadRecord: The segmentation is damaged, or of another size.
     """
     try:
         return CodedMask(segmentation, size)
@@ -213,7 +213,7 @@ def read_mask(segmentation: object, size: ImageSize) -> Mask:
 
 
 def mask_box(mask: Mask) -> Box:
-    """Return the box around a mask, for sources without boxes.
+    """Return the bounding box of a mask, for sources without boxes.
 
     Raises:
         BadRecord: The mask is empty.
@@ -225,14 +225,14 @@ def mask_box(mask: Mask) -> Box:
 
 
 def image_path(folder: Path, name: object, notes: dict[str, int] | None = None) -> Path:
-    """Return the path of an image from the name in its annotation; it stays inside the folder.
+    """Return the path of an image from its annotated name; the path stays inside the folder.
 
-    Backslashes of Windows paths are read as slashes, unless a file has them in its name; ``notes``
-    counts them as ``backslashes``. The file may be missing.
+    Backslashes between folders, as on Windows, are read as slashes unless a file name has them;
+    ``notes`` counts them as ``backslashes``. The file need not exist.
 
     Raises:
-        BadRecord: The name is absolute, leads out of the folder (also by a link), is empty or is not
-            a valid file name.
+        BadRecord: The name is empty or not a valid file name, is absolute, or leads out of the
+            folder directly or by a link.
     """
     text = as_text(name, "file name")
     pieces = text.replace("\\", "/").split("/")

@@ -1,4 +1,4 @@
-"""Data sets with one file per record: names in folders and lists, and matching files."""
+"""Data sets whose records are files: listing file names and matching files that belong together."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -15,9 +15,9 @@ _LINE_LIMIT = 4096
 
 
 def listed(listing: Path | None, folder: Path, suffix: str) -> Iterator[tuple[str, str]]:
-    """Yield place and name of each line of a list; or of each file of a folder, in order.
+    """Yield place and name of each line of a list, or of each file of a folder in order.
 
-    A line is a name to its end: names may have blanks.
+    A name is the whole line and may contain blanks.
 
     Raises:
         AnnotationError: The list or folder is missing, or a line is longer than any name.
@@ -42,7 +42,7 @@ def listed(listing: Path | None, folder: Path, suffix: str) -> Iterator[tuple[st
 def named_files(
     folder: Path, suffixes: tuple[str, ...], kind: str
 ) -> Iterator[Part | RecordProblem]:
-    """Yield the names of a folder's files of some kinds, each under its name without the suffix."""
+    """Yield the file names of a folder with the given suffixes, each with its name without suffix."""
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in suffixes:
             place = printable_name(path)
@@ -53,12 +53,12 @@ def named_files(
 
 
 def first_folder(*places: Path) -> Path:
-    """Return the first existing folder, or the last one if none exists."""
+    """Return the first folder that exists, or the last one if none does."""
     return next((place for place in places if place.is_dir()), places[-1])
 
 
 def image_named(folder: Path, stem: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> Path:
-    """Return the existing image of a name without suffix, or else the name with the first suffix.
+    """Return the existing image of a name without suffix, else the path with the first suffix.
 
     Raises:
         BadRecord: The name leads out of the folder.
@@ -68,20 +68,20 @@ def image_named(folder: Path, stem: str, suffixes: Sequence[str] = IMAGE_SUFFIXE
 
 
 def say_which(form: str, splits: Sequence[str]) -> str:
-    """Return the end of a message about splits: how to select one of the existing splits."""
+    """Return the end of a message about splits: how to select one of the given splits."""
     return f"; say which, as in {form}:PATH,split={splits[0]}" if splits else "; leave split out"
 
 
 def printable_name(path: Path) -> str:
-    """Return a printable file name; bytes that are not UTF-8 become question marks."""
+    """Return a file's name with question marks for bytes that are not UTF-8."""
     return path.name.encode("utf-8", "replace").decode("utf-8")
 
 
 def one_name(parts: Sequence[Part], kind: str) -> str:
-    """Return the name of an image's only file of a kind.
+    """Return the name of the only file of a kind among the parts of an image.
 
     Raises:
-        BadRecord: The image has no such file, or several.
+        BadRecord: There is no such file, or several.
     """
     found = [part for part in parts if part.kind == kind]
     if not found:

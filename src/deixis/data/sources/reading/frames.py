@@ -1,8 +1,8 @@
-"""The frame in which annotations are read: a size and an orientation that override the record's.
+"""The frame in which annotations are read: the size and orientation of their coordinates.
 
-A record states the size of its image, and its geometry is in some frame. Usually the size is that of
-the frame, but some tools write the size of the stored picture with the boxes of the upright one, or
-a resized copy was annotated. The engine reads the picture's header and sets the frame here.
+The size in a record may differ from the frame of its geometry: some tools write the size of the
+stored picture with boxes of the upright one, or a resized copy was annotated. The engine reads the
+header of the picture and sets the frame here.
 """
 
 from collections.abc import Iterator
@@ -15,10 +15,11 @@ from deixis.geometry import ImageSize
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The known size and orientation of the frame of the next image.
+    """The frame of the image that is read next.
 
-    ``size`` replaces the size in the record; None uses the record's. ``orientation`` is ``raw`` or
-    ``upright`` if the source declares the frame, else ``auto``; it decides if a record has no size.
+    ``size`` replaces the size in the record; None keeps it. ``orientation`` is the orientation of the
+    frame (``raw`` or ``upright``) if the source declares it, else ``auto``; it applies to records
+    without a size.
     """
 
     size: ImageSize | None = None
@@ -29,13 +30,13 @@ _current: ContextVar[Frame] = ContextVar("frame", default=Frame())  # noqa: B039
 
 
 def current_frame() -> Frame:
-    """Return the current frame."""
+    """Return the frame in which records are currently read."""
     return _current.get()
 
 
 @contextmanager
 def reading_frame(frame: Frame) -> Iterator[None]:
-    """Read records in a frame inside the ``with`` block."""
+    """Set the frame of records within the ``with`` block."""
     token = _current.set(frame)
     try:
         yield

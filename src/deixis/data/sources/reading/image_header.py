@@ -1,4 +1,4 @@
-"""Reads size and orientation from the header of a picture, without decoding pixels."""
+"""Size and orientation of a picture from its file header; no pixel is decoded."""
 
 import stat
 import struct
@@ -35,7 +35,7 @@ _PARSER_ERRORS = (
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """Stored size of the picture, and its EXIF orientation (1 if it has none)."""
+    """Size of the picture as stored, and its EXIF orientation (1 if missing)."""
 
     stored: ImageSize
     orientation: int
@@ -47,11 +47,11 @@ class ImageHeader:
 
 
 def read_header(path: Path) -> ImageHeader:
-    """Read the header of an untrusted image file.
+    """Read and check the header of an image file.
 
     Raises:
-        BadRecord: The file is missing, not a regular file, empty, too large, has several pages, or
-            is not in a supported format (`deixis.media.picture_files`).
+        BadRecord: The file is missing, not a regular file, empty, too large, of several pages, or of
+            an unsupported format (`deixis.media.picture_files`).
     """
     try:
         status = path.stat()
@@ -76,7 +76,7 @@ def read_header_of(file: BufferedReader | BytesIO, name: str) -> ImageHeader:
     """Read the header of a picture in an open file.
 
     Raises:
-        BadRecord: The picture is too large, has several pages, or is not in a supported format.
+        BadRecord: The picture is too large, of several pages, or of an unsupported format.
     """
     kind = picture_kind(file.read(HEAD))
     if kind.refused:
@@ -84,7 +84,7 @@ def read_header_of(file: BufferedReader | BytesIO, name: str) -> ImageHeader:
     file.seek(0)
     try:
         with (
-            # the size check below finds bombs; warnings about bad EXIF do not matter
+            # the size check below finds bombs; invalid EXIF shows in its value
             warnings.catch_warnings(action="ignore", category=Warning),
             Image.open(file, formats=kind.formats) as image,
         ):
@@ -92,7 +92,7 @@ def read_header_of(file: BufferedReader | BytesIO, name: str) -> ImageHeader:
             orientation = _orientation(image)
             if is_turned_by_reader(image):
                 pages = num_pictures(image)
-                # its extent is that of the picture as it will be turned
+                # image.size is already that of the upright picture
                 if orientation >= 5:
                     width, height = height, width
             else:
@@ -111,10 +111,10 @@ def read_header_of(file: BufferedReader | BytesIO, name: str) -> ImageHeader:
 
 
 def header_size(path: Path) -> ImageSize:
-    """Return the upright size of an image, for annotations without a size.
+    """Return the size of the upright image, for annotations without a size.
 
-    If the source declares the frame of its annotations, or another frame is set, it is the size of
-    that frame.
+    If the source declares the frame of its annotations, or they are read in another frame, the size
+    is that of the frame.
 
     Raises:
         BadRecord: As `read_header`.

@@ -1,9 +1,9 @@
-"""Checks that files are inside their folder after all links are resolved.
+"""The check that a file lies inside its folder after all links are followed.
 
-Pictures, videos, masks and depth maps of a data set are in its folder. A link in the folder may lead
-to another place in the folder, but not out of it; otherwise the author of a data set could choose
-which files of the user's machine are read. The folder itself may be a link, and the option ``images``
-of a source names a separate folder of pictures.
+Pictures, videos, masks and depth maps of a data set lie in its folder. The file or a folder on the
+way to it may be a link to another place in the folder, but not out of it: otherwise the author of a
+data set could choose which files of a user's machine are read. The folder itself may be a link. For
+pictures in another folder, the option ``images`` of a source names it.
 """
 
 from functools import lru_cache
@@ -17,10 +17,10 @@ _FOLDERS_KEPT = 2**14
 
 
 def check_inside(path: Path, folder: Path) -> None:
-    """Check that a path is inside a folder after all links are resolved.
+    """Check that a path lies in a folder after all links are followed.
 
-    The file may be missing. Resolved folders are cached, so a file takes one system call; a folder
-    that is replaced by a link while the process runs is not noticed.
+    The file need not exist. Results for folders are cached, so a file costs one system call; a
+    folder that a link replaces while the process runs is not noticed.
 
     Raises:
         BadRecord: A link leads out of the folder, or in a circle.
@@ -46,7 +46,7 @@ def stored_path(name: str, folder: Path) -> Path:
     """Return the path of a picture or video from its name in a shard.
 
     Raises:
-        AnnotationError: The name is absolute or leads out of the folder, itself or by a link.
+        AnnotationError: The name is absolute, or leads out of the folder directly or by a link.
     """
     pieces = PurePosixPath(name).parts
     if not pieces or name.startswith("/") or ".." in pieces or "\x00" in name:

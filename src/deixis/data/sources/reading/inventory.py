@@ -1,8 +1,8 @@
-"""Collects the instances of one image, and the annotations that were left out.
+"""The instances of one image during reading, and those that were left out.
 
-Every reader with exhaustive samples fills an `Inventory`. It keeps the instances, finds duplicate
-boxes, and records whether each lost annotation was of a known class: `Inventory.left_out` alone
-decides whether tasks may count, deny or find all instances of a class.
+Every reader whose samples may be exhaustive fills an `Inventory`. It keeps the instances, merges
+duplicate boxes, and records the class of each instance that was lost. `Inventory.left_out` alone
+decides which classes tasks may count, deny or search for all instances of.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -16,12 +16,12 @@ from deixis.language import is_plural, plural
 from deixis.structures import ANYTHING, ImageSource, Instance, LeftOut, Sample, Video
 
 SAME_EDGE = 0.05
-"""Largest difference in pixels of equal edges, which may be written with different digits."""
+"""Tolerance in pixels: edges that differ by less are equal up to rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Taxonomy:
-    """Class names that may mean the same instances: ``related`` by name, without the name itself.
+    """Class names that may apply to the same instance: ``related`` maps a name to the others.
 
     A name is related to all names above and below it, and to its other spellings.
     """
@@ -30,7 +30,7 @@ class Taxonomy:
 
     @classmethod
     def of(cls, parents: Iterable[tuple[str, str]]) -> "Taxonomy":
-        """Make a taxonomy from pairs of a class and its group, which may be a class, too.
+        """Return the taxonomy of pairs of a class and its group; a group need not be a class.
 
         >>> Taxonomy.of([("fruit", "none"), ("apple", "fruit")]).related["apple"]
         frozenset({'fruit'})
@@ -57,7 +57,7 @@ class Taxonomy:
         return cls(made)
 
     def broader(self, present: Collection[str]) -> frozenset[str]:
-        """Return the names that may also apply to instances of the present names."""
+        """Return other names that instances of the present classes may have."""
         found: set[str] = set()
         for name in present if self.related else ():
             found.update(self.related.get(name, ()))
@@ -68,7 +68,7 @@ NO_TAXONOMY = Taxonomy()
 
 
 def _reached(start: str, above: Mapping[str, set[str]]) -> set[str]:
-    """Return all groups above a name; a cycle of groups ends at its start."""
+    """Return all names above a name; a cycle of groups is followed once."""
     found: set[str] = set()
     waiting = [start]
     while waiting:
@@ -81,16 +81,17 @@ def _reached(start: str, above: Mapping[str, set[str]]) -> set[str]:
 
 @lru_cache(maxsize=4096)
 def one_spelling(name: str) -> str:
-    """Return a class name without differences of spelling: case, blanks and number."""
+    """Return a class name normalised for case, blanks and plural."""
     words = " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
     return words if not words or is_plural(f"the {words}") else plural(words)
 
 
 class Inventory:
-    """The instances of one image, its faults and notes, and what was left out of it.
+    """The instances of one image, its problems and notes, and the classes with lost instances.
 
     Args:
-        claimed: The source annotates all instances of its classes. Otherwise no class is exhaustive.
+        claimed: The source claims to annotate every instance of its classes. Otherwise instances of
+            any class may be missing.
     """
 
     def __init__(self, *, claimed: bool = True) -> None:
@@ -105,10 +106,10 @@ class Inventory:
     def add(self, instance: Instance) -> int:
         """Add an instance and return its index.
 
-        An instance with the class and box of an earlier one is a duplicate: its fields complete the
-        earlier one, and the notes count ``box_twice``. If their masks or keypoints differ, or one is a
-        crowd, the number of instances is unknown: both stay, the
-        class is not complete, and the notes count ``box_shared``.
+        An instance with the class and box of an earlier one is a duplicate: the earlier one takes
+        over the fields that it lacks, and the notes count ``box_twice``. If their masks or keypoints
+        differ, or one of them is a crowd, the number of instances is unknown: both stay, the class
+        counts as incomplete, and the notes count ``box_shared``.
         """
         index = self._twin(instance)
         if index is not None:
@@ -124,22 +125,22 @@ class Inventory:
         return index
 
     def note(self, rule: str, count: int = 1) -> None:
-        """Count a normalisation by a rule."""
+        """Count a normalisation under the name of its rule."""
         self.notes[rule] = self.notes.get(rule, 0) + count
 
     def problem(self, error: BadRecord, place: str, *, category: str | None = None) -> None:
-        """List something that cannot be used, which may have been a thing of a class."""
+        """List the problem of a lost instance of ``category``, or of an unknown class."""
         self.remark(error, place)
         self.lose(category)
 
     def remark(self, error: BadRecord, place: str) -> None:
-        """List something that cannot be used and was no thing, such as a caption."""
+        """List the problem of a record that is not an instance, such as a caption."""
         self.problems.append(error.problem(place))
 
     def lose(self, category: str | None, rule: str = "") -> None:
-        """Record that an instance of a class, or of an unknown class, was left out.
+        """Record that an instance of ``category``, or of an unknown class (None), was left out.
 
-        With ``rule`` it is counted in the notes.
+        With ``rule`` it is also counted in the notes.
         """
         if category is None:
             self._unknown = True
@@ -149,7 +150,7 @@ class Inventory:
             self.note(rule)
 
     def left_out(self, taxonomy: Taxonomy = NO_TAXONOMY) -> LeftOut:
-        """The missing annotations, and the names that may apply to instances of other names."""
+        """Return the classes with lost instances, and the names that other classes share."""
         if not self.claimed or self._unknown:
             return ANYTHING
         present = {one.category for one in self.instances}
@@ -168,10 +169,10 @@ class Inventory:
         classes: Iterable[str] = (),
         taxonomy: Taxonomy = NO_TAXONOMY,
     ) -> Reading:
-        """Return the sample with the id ``SOURCE/key``, with problems and notes.
+        """Return the sample of an image with problems and notes; its id is the source's name and ``key``.
 
-        ``classes`` are all classes that the source annotates: a class without an instance is absent,
-        unless annotations of it were left out.
+        ``classes`` are all classes that the source annotates: those without an instance are absent
+        from the image, unless an instance was left out.
         """
         left_out = self.left_out(taxonomy)
         present = {one.category for one in self.instances}
@@ -189,7 +190,7 @@ class Inventory:
         return Reading(sample, tuple(self.problems), self.counts())
 
     def counts(self) -> tuple[tuple[str, int], ...]:
-        """Return the notes as pairs of rule and count."""
+        """Return the notes in the form of `Reading`."""
         return tuple(sorted(self.notes.items()))
 
     def _twin(self, instance: Instance) -> int | None:
@@ -211,7 +212,7 @@ def _same(one: Box, other: Box) -> bool:
 
 
 def _joined(first: Instance, second: Instance) -> Instance | None:
-    """Merge two annotations with the same box; None if they are different instances."""
+    """Merge two instances with the same box; None if they may be different instances."""
     if first.crowd != second.crowd:
         return None
     for one, other in ((first.mask, second.mask), (first.keypoints, second.keypoints)):
@@ -228,7 +229,7 @@ def _joined(first: Instance, second: Instance) -> Instance | None:
 
 
 def _ambiguous(present: Collection[str]) -> frozenset[str]:
-    """Return names that are present in several spellings."""
+    """Return the names that are present in several spellings."""
     if len(present) < 2:
         return frozenset()
     spelled: dict[str, list[str]] = {}

@@ -1,8 +1,8 @@
-"""Reads pickles as plain data, without calling anything that a file names.
+"""A reader of pickles with plain data, which never imports or calls anything that a file names.
 
-Python's unpickler imports and calls whatever a file names. This reader builds lists, tuples, dicts,
-texts, bytes, numbers, None and NumPy scalars, and refuses a file with anything else. It reads all
-protocols; texts of Python 2 are decoded as UTF-8.
+Python's own unpickler imports and calls the functions that a file names. This reader supports lists,
+tuples, dicts, texts, bytes, numbers, None and NumPy's scalars, and refuses all other files. It reads
+every protocol; texts of Python 2 are read as UTF-8.
 """
 
 import re
@@ -18,27 +18,28 @@ from deixis.data.sources.reading.streaming import opened
 from deixis.errors import AnnotationError
 
 FILE_LIMIT = 2**28
-"""Most bytes of a pickle, which is held in memory; the largest known files have about 40 MB."""
+"""The most bytes of a pickle, which is read into memory; the largest in use have about 40 MB."""
 
 STEP_LIMIT = 2**24
 """Most instructions of a pickle."""
 
 DEPTH_LIMIT = 64
-"""Largest nesting depth of containers."""
+"""The deepest nesting of containers."""
 
 COST_RATE, COST_SLACK = 40, 2**20
-"""Memory that a file may request: bytes per byte read so far, and the slack.
+"""The memory limit of a file in bytes: this many for each byte read so far, plus the slack.
 
-One byte can request an empty dict of 64 bytes. RefCOCO's files request 9 to 21 bytes per byte.
+One byte of a file can create an empty dict of 64 bytes. The files of RefCOCO need 9 to 21 bytes of
+memory per byte.
 """
 
 _LONG_LIMIT = 32
-"""Most bytes of an integer; coordinates and ids are shorter."""
+"""The most bytes of an integer; coordinates and ids are shorter."""
 _SCALAR_LIMIT = 8
-"""Most bytes of a NumPy number."""
+"""The most bytes of a NumPy number."""
 _NUMBER_LIMIT = 400
-"""Most characters of a number in text form; Python writes at most 320."""
-# What objects take, roughly, with their places on the stack or in their container.
+"""The most characters of a number in decimal; Python writes at most 320."""
+# Approximate bytes of objects, with their places on the stack or in their container.
 _STEP, _PLACE, _VALUE, _CONTAINER = 8, 8, 48, 72
 _ENTRY, _FIRST_ENTRY, _REMEMBERED = 48, 128, 80
 _DTYPE = re.compile(r"[iuf][248]|[iu]1|b1")
@@ -56,12 +57,12 @@ _TOO_COSTLY = f"asks for over {COST_RATE} bytes of memory with each of its own"
 
 
 class _Refused(Exception):  # noqa: N818
-    """A pickle is refused, for this reason."""
+    """The reason why a pickle is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Name:
-    """Placeholder of one of the four names with which NumPy scalars are written; not callable."""
+    """One of the four names used in pickled scalars; it is never resolved to a callable."""
 
     name: str
 
@@ -73,7 +74,7 @@ class _Dtype:
 
 
 class _Mark:
-    """Where a container's items begin on the stack."""
+    """The start of a container's items on the stack."""
 
 
 _MARK: Final = _Mark()
@@ -82,13 +83,13 @@ _MARK: Final = _Mark()
 def read_pickle(path: Path) -> object:
     """Return the plain data of a pickle; ``.gz`` is unpacked.
 
-    The memory of every instruction is charged before it is executed, so time and memory are at most
-    linear in the size of the file. Containers may be shared or contain themselves, so code that walks
-    them needs a limit.
+    The memory of every instruction is counted before it runs, so time and memory are at most
+    proportional to the size of the file. Containers may be shared or contain themselves: code that
+    traverses them needs a limit.
 
     Raises:
-        AnnotationError: The file is missing, damaged, too large, nested too deeply, asks for more
-            memory than its size allows, or refers to anything but plain data.
+        AnnotationError: The file is missing, damaged, too large, nested too deeply, needs more memory
+            than its size allows, or contains anything but plain data.
     """
     with opened(path) as file:
         data = file.read(FILE_LIMIT + 1)
@@ -107,9 +108,9 @@ def read_pickle(path: Path) -> object:
 
 
 class _Machine:
-    """The stack that a pickle's instructions build its value on.
+    """The stack machine that runs a pickle's instructions.
 
-    Beside each value stands how deep it is; one that was remembered and comes again counts as flat.
+    Each value on the stack has its depth; a value that is recalled from the memo has depth 0.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -132,7 +133,7 @@ class _Machine:
                 return value
             act, price = known[instruction]
             if act is None:
-                raise _Refused(f"instruction {bytes([instruction])!r} is none of plain data")
+                raise _Refused(f"instruction {bytes([instruction])!r} is not part of plain data")
             self.cost += price
             if self.cost > COST_RATE * self.at + COST_SLACK:
                 raise _Refused(_TOO_COSTLY)
@@ -168,26 +169,26 @@ class _Machine:
         self.depths.append(0)
 
     def push_filled(self, value: object, depth: int) -> None:
-        """Push a container and the depth of its contents."""
+        """Push a container whose items have the given depth."""
         self.push(value)
         self.deepen(depth)
 
     def deepen(self, depth: int) -> None:
-        """Put something of a depth into the container at the top."""
+        """Update the depth of the container at the top for a new item."""
         if depth >= self.depths[-1]:
             if depth >= DEPTH_LIMIT:
                 raise _Refused(f"nested over {DEPTH_LIMIT} deep")
             self.depths[-1] = depth + 1
 
     def pop(self) -> tuple[object, int]:
-        """Return the value at the top and its depth."""
+        """Remove and return the value at the top and its depth."""
         value = self.stack.pop()
         if value is _MARK:
             raise _Refused("a container ends that never began")
         return value, self.depths.pop()
 
     def items(self) -> tuple[list[object], int]:
-        """Return everything above the last mark, which goes with it, and the greatest depth of it."""
+        """Remove the last mark; return the values above it and their greatest depth."""
         for position in range(len(self.stack) - 1, -1, -1):
             if self.stack[position] is _MARK:
                 found = self.stack[position + 1 :]
@@ -216,7 +217,7 @@ class _Machine:
             top[key] = value
 
     def named(self, module: object, name: object) -> None:
-        # anything but texts may be nested, and takes long to be told or compared
+        # values other than texts may be nested, and slow to compare and to print
         known = (
             _NUMPY.get((module, name))
             if isinstance(module, str) and isinstance(name, str)
@@ -230,7 +231,7 @@ class _Machine:
         arguments, _ = self.pop()
         name, _ = self.pop()
         if not isinstance(name, _Name) or not isinstance(arguments, tuple) or not arguments:
-            raise _Refused("calls what is none of plain data")
+            raise _Refused("calls a function that is not part of plain data")
         first = arguments[0]
         if name.name == "dtype" and isinstance(first, str) and _DTYPE.fullmatch(first):
             self.push(_Dtype(first))
@@ -241,15 +242,15 @@ class _Machine:
         elif name.name == "scalar" and isinstance(first, _Dtype) and len(arguments) == 2:
             self.push(_scalar(first, arguments[1]))
         else:
-            raise _Refused("a NumPy scalar is of no plain number")
+            raise _Refused("a NumPy scalar has an unsupported type")
 
     def build(self) -> None:
         state, _ = self.pop()
         top = self.stack[-1]
         if not isinstance(top, _Dtype) or not isinstance(state, tuple) or len(state) < 2:
-            raise _Refused("sets the state of what is none of plain data")
+            raise _Refused("sets the state of an object that is not plain data")
         if state[1] not in ("<", ">", "|", "="):
-            raise _Refused("a NumPy scalar is of no plain number")
+            raise _Refused("a NumPy scalar has an unsupported type")
         top.order = str(state[1])
 
     def remember(self, number: int) -> None:
@@ -262,7 +263,7 @@ class _Machine:
 
 
 def _told(name: object) -> str:
-    """Return the name that a pickle refers to, for the message."""
+    """Return a name in a pickle as text for a message."""
     if not isinstance(name, str):
         return f"a {type(name).__name__}"
     return name if len(name) <= 80 else f"{name[:77]}..."
@@ -392,7 +393,7 @@ def _drop(machine: _Machine) -> None:
 
 
 def _skip(length: int) -> Callable[[_Machine], None]:
-    """Skip bytes that do not affect the value."""
+    """Skip an argument that does not affect the value."""
 
     def act(machine: _Machine) -> None:
         machine.take(length)

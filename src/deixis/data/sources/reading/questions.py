@@ -1,22 +1,22 @@
-"""Reads data sets of questions about images.
+"""A reader of questions about whole images, for data sets with different record layouts.
 
-Each data set has three functions of a record: its image, its order among the questions of the image,
-and its question with the answer. This module has the rest. The image size is read from the image.
+A `Form` describes a layout by three functions of a record: the key of its image, the key of its
+question, and the question with its answer. The size of an image is read from its file.
 
-Kinds of questions that the readers of this package give:
+Kinds of questions:
 
 - ``vqa``: an open question with a short answer;
 - ``choice``: one answer of several, which ``options`` lists;
-- ``presence``: whether an instance of a class is present, yes or no;
+- ``presence``: whether the image shows an instance of a class, yes or no;
 - ``statement``: whether a sentence about the image is true, yes or no;
-- ``dialogue``: turns of one conversation, in their order; a sample has one conversation;
+- ``dialogue``: the turns of one conversation in order; a sample has one conversation;
 - ``region``: about the instance at ``region``;
 - ``detail``: a long description of the instance at ``region``;
-- ``reason``: about the instance at ``region``, with an answer that needs more than the image;
-- ``which``: the answer is ``instance``, chosen from the instances in ``options``;
-- ``regions``: with several regions in the text (`deixis.data.sources.reading.slots`);
-- ``prompt_point``, ``prompt_scribble``, ``prompt_box``, ``prompt_mask``: ``region`` is a person's mark
-  of ``instance``.
+- ``reason``: about the instance at ``region``; the answer needs knowledge beyond the image;
+- ``which``: the answer is ``instance``, one of the instances in ``options``;
+- ``regions``: the text contains several regions (`deixis.data.sources.reading.slots`);
+- ``prompt_point``, ``prompt_scribble``, ``prompt_box``, ``prompt_mask``: ``region`` is a prompt that
+  a person drew for ``instance``.
 """
 
 from collections import Counter
@@ -47,11 +47,12 @@ _ASKED = "question"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The layout of one data set's questions.
+    """The layout of the question files of one data set.
 
-    ``image`` returns the image of a record, ``order`` its order among the questions of the image, and
-    ``read`` the question with its answer. ``member`` names the list of records inside a JSON object.
-    With ``keyed`` the file is a JSON object of records by id, and ``order`` gets only the ``id``.
+    ``image`` returns the key of a record's image, ``order`` the key of the question within its
+    image, and ``read`` the question with its answer. ``member`` names the list of records if the
+    file is an object. If ``keyed``, the file is an object of records by id, and ``order`` receives
+    only ``id``.
     """
 
     image: Callable[[Fields], str | int]
@@ -65,7 +66,7 @@ class Form:
 class Questions:
     """Files of questions about the images of one folder.
 
-    ``image_name`` is a template of file names from image numbers or names: ``{:012d}.jpg``.
+    ``image_name`` is the template of file names, filled with the image key: ``{:012d}.jpg``.
     """
 
     name: str
@@ -81,7 +82,7 @@ class Questions:
         return tuple(map(str, self.paths))
 
     def parts(self) -> Iterator[Part | RecordProblem]:
-        """Yield one part a question."""
+        """Yield one part per question."""
         for path in self.paths:
             found: Iterator[Record | RecordProblem] = (
                 named_records(path) if self.form.keyed else records(path, self.form.member)
@@ -95,7 +96,7 @@ class Questions:
         return Part(key, _ASKED, order, one.place, one.text)
 
     def sample(self, key: str, parts: Sequence[Part]) -> Reading:
-        """Make a sample from an image and the questions about it."""
+        """Return the sample of one image with its questions."""
         asked: list[QuestionAnswer] = []
         problems: list[RecordProblem] = []
         for part in once_each(parts, problems):
@@ -109,7 +110,7 @@ class Questions:
 
 
 def once_each(parts: Sequence[Part], problems: list[RecordProblem]) -> Iterator[Part]:
-    """Yield parts, and of those that have one kind and order only the first."""
+    """Yield the first part of each kind and order; list the others as problems."""
     seen: set[tuple[str, str]] = set()
     for part in parts:
         name = (part.kind, part.order)
@@ -132,7 +133,7 @@ def asked_sample(
     split: str,
     place: str,
 ) -> Reading:
-    """Return a sample of an image and questions; its size is the file's."""
+    """Return the sample of an image with questions; its size is read from the image file."""
     try:
         path = image_path(images, key)
         size = header_size(path)
@@ -154,7 +155,7 @@ def named_image(template: str, value: str | int) -> str:
     """Return the file name from a template and an image's number or name.
 
     Raises:
-        BadRecord: The template needs a number, but the value is not a number.
+        BadRecord: The template needs a number and the value is not a number.
     """
     try:
         return as_text(template.format(value), "image")
@@ -163,10 +164,10 @@ def named_image(template: str, value: str | int) -> str:
 
 
 def majority(answers: Sequence[str], preferred: str = "") -> str:
-    """Return the answer that most people gave; of several, the preferred or the first.
+    """Return the most frequent answer; ties go to the preferred or the first one.
 
     Raises:
-        BadRecord: There is no answer, or all are empty.
+        BadRecord: All answers are empty, or the list is.
     """
     counts = Counter(answer for answer in answers if answer)
     if not counts:
@@ -180,7 +181,7 @@ def majority(answers: Sequence[str], preferred: str = "") -> str:
 def choice(
     question: str, options: Sequence[str], number: int, *, rationale: str = ""
 ) -> QuestionAnswer:
-    """Return a multiple-choice question; the answer is the index of an option, from 0.
+    """Return a multiple choice question; ``number`` is the index of the answer, from 0.
 
     Raises:
         BadRecord: No option has this index.
@@ -193,23 +194,23 @@ def choice(
 
 
 def texts(fields: Fields, name: str, *, empty: bool = False) -> list[str]:
-    """Return a required field, a list of texts."""
+    """Return a field that has to be a list of texts."""
     return [as_text(value, name, empty=empty) for value in as_list(required(fields, name), name)]
 
 
 def number_field(fields: Fields, name: str) -> int:
-    """Return a required integer field."""
+    """Return a field that has to be an integer."""
     return as_integer(required(fields, name), name)
 
 
 def text_field_or(fields: Fields, name: str, default: str) -> str:
-    """Return an optional text field."""
+    """Return a text field, or the default if it is missing."""
     value = fields.get(name)
     return default if value is None else as_text(value, name, empty=True)
 
 
 def yes_or_no(fields: Fields, name: str) -> str:
-    """Return a required field, yes or no, in lower case.
+    """Return a field that has to be yes or no, in lower case.
 
     Raises:
         BadRecord: The field has another value.
@@ -221,10 +222,10 @@ def yes_or_no(fields: Fields, name: str) -> str:
 
 
 def the_file(path: Path, *names: str) -> Path:
-    """Return the path if it is a file, or the first of some names in the folder.
+    """Return ``path`` if it is a file, else the first existing file of the names in the folder.
 
     Raises:
-        AnnotationError: No such file exists.
+        AnnotationError: The file does not exist.
     """
     for candidate in [path / name for name in names] if path.is_dir() else [path]:
         if candidate.is_file():

@@ -1,7 +1,7 @@
-"""Reads the records of a JSON list, of a JSON object with a list, or of JSON lines.
+"""Reading of records from a JSON list, a list inside a JSON object, or JSON lines.
 
-Published files and their copies use all of these forms. Some files have lines in the syntax of Python
-dictionaries with single quotes: they are parsed as literals and never executed.
+Copies of a published file may use another of these layouts. Lines that are printed Python
+dictionaries, with single quotes, are parsed as literals and never executed.
 """
 
 import ast
@@ -26,14 +26,14 @@ from deixis.errors import AnnotationError
 Made = TypeVar("Made")
 
 LITERAL_LIMIT = 8192
-"""Most characters of a line that is parsed as a Python literal."""
+"""The most characters of a line that is parsed as a Python literal."""
 
 FILE_LIMIT = 2**27
-"""Most bytes of a file that holds one record, and perhaps a picture of the largest size in base64."""
+"""The most bytes of a file with one record: enough for a picture of the largest size in base64."""
 
 
 class Record(NamedTuple):
-    """A record with its place, JSON text and value, and its name if the file has names."""
+    """A record: its place, JSON text and value, and its name if the file is an object of records."""
 
     place: str
     text: str
@@ -45,11 +45,11 @@ def records(path: Path, member: str = "") -> Iterator[Record | RecordProblem]:
     """Yield the records of a file in their order, in constant memory.
 
     Args:
-        path: A JSON list, JSON lines, or with ``member`` an object that has a list of that name.
-        member: The list's name.
+        path: A JSON list or JSON lines; with ``member`` also an object that has a list of that name.
+        member: The name of the list.
 
     Raises:
-        AnnotationError: The file is missing, or damaged in a way that hides where records end.
+        AnnotationError: The file is missing, or so damaged that its records cannot be separated.
     """
     if member or _first_character(path) == "[":
         for element in list_elements(path, (member,) if member else None):
@@ -78,7 +78,7 @@ def named_records(path: Path) -> Iterator[Record]:
 def parts_of(
     found: Iterable[Record | RecordProblem], part: Callable[[Record], Made | None]
 ) -> Iterator[Made | RecordProblem]:
-    """Yield what ``part`` makes of each record; a record that it refuses is a fault.
+    """Yield ``part(record)`` for each record, or a problem if it raises `BadRecord`.
 
     Records for which it returns None are skipped.
     """
@@ -116,7 +116,7 @@ def file_record(path: Path, place: str) -> Record:
 
 
 def json_files(folder: Path) -> Iterator[Path]:
-    """Yield the JSON files of a folder and the folders in it, in no order, without listing them all.
+    """Yield the JSON files of a folder and its subfolders in arbitrary order, in constant memory.
 
     Raises:
         AnnotationError: A folder cannot be read.
@@ -135,13 +135,13 @@ def json_files(folder: Path) -> Iterator[Path]:
 
 
 def place_in(path: Path, root: Path) -> str:
-    """Return the printable path of a file relative to a folder."""
+    """Return the printable path of a file relative to a folder, for messages."""
     name = path.name if path == root else str(path.relative_to(root))
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def digest(text: str) -> str:
-    """Return a short name for a record without one; it depends only on the text."""
+    """Return a short name for a record without a name; it depends only on the text."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
@@ -169,10 +169,10 @@ def _literal(line: str, place: str) -> Record:
     if len(line) > LITERAL_LIMIT:
         raise BadRecord("bad_json", f"a literal of {len(line)} characters")
     try:
-        # a stray backslash in a text is only warned of
+        # Python only warns of an invalid escape
         with warnings.catch_warnings(action="ignore", category=Warning):
             value = ast.literal_eval(line)
-        # a text that JSON cannot hold would come back as something else
+        # JSON has no such value; writing it would change it
         text = json.dumps(value, allow_nan=False)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise BadRecord("bad_json", "neither JSON nor a Python literal") from None

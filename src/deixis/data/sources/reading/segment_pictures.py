@@ -1,4 +1,4 @@
-"""Reads PNG files in which each pixel is the number of its segment."""
+"""PNG files whose pixel values are segment numbers."""
 
 import io
 import struct
@@ -26,15 +26,15 @@ DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError),
     *(ArithmeticError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError),
 )
-"""Errors of Pillow for damaged or hostile files."""
+"""Errors that Pillow raises for damaged or hostile files."""
 
 
 def read_numbers(folder: Path, name: object) -> Integer[np.ndarray, "height width"]:
-    """Return the numbers of a grey picture, or indices into the palette of one that has a palette.
+    """Return the pixel values of a grey picture, or the palette indices of one with a palette.
 
     Raises:
-        BadRecord: The name leads out of the folder; or the file is missing, no PNG of that kind,
-            damaged or too large.
+        BadRecord: The name leads out of the folder, or the file is missing, damaged, too large, or
+            not a PNG of this kind.
     """
     return np.asarray(_open_png(folder, name, _NUMBERED)).astype(np.uint16)
 
@@ -49,10 +49,10 @@ def read_colours(folder: Path, name: object) -> UInt8[np.ndarray, "height width 
 
 
 def read_grey(folder: Path, name: object) -> UInt8[np.ndarray, "height width"]:
-    """Return the brightness, 0 to 255, of a picture in black and white or grey, however it is stored.
+    """Return the brightness, 0 to 255, of a black-and-white or grey picture in any PNG mode.
 
     Raises:
-        BadRecord: As `read_numbers`; or it has colours or is transparent.
+        BadRecord: As `read_numbers`, or the picture has colours or transparency.
     """
     image = _open_png(folder, name, ("1", "L", "P", "LA", "RGB", "RGBA"))
     colours = np.asarray(image.convert("RGBA"))
@@ -65,10 +65,10 @@ def read_grey(folder: Path, name: object) -> UInt8[np.ndarray, "height width"]:
 
 
 def png_pixels(data: bytes, name: str) -> Integer[np.ndarray, "height width"]:
-    """Return the numbers of a grey PNG, or indices into its palette, of its bytes.
+    """Return the pixel values or palette indices of a PNG from its bytes.
 
     Raises:
-        BadRecord: It is no PNG of that kind, is damaged or too large.
+        BadRecord: The bytes are not a PNG of this kind, or are damaged or too large.
     """
     _check_png(data, name)
     return np.asarray(_decoded(data, name, _NUMBERED)).astype(np.uint16)
@@ -81,7 +81,7 @@ def _open_png(folder: Path, name: object, modes: tuple[str, ...]) -> Image.Image
 
 def _decoded(data: bytes, name: str, modes: tuple[str, ...]) -> Image.Image:
     try:
-        # the checks below replace Pillow's warnings: size finds bombs, modes find junk
+        # Pillow's warnings are covered by the checks of size and mode
         with warnings.catch_warnings(action="ignore", category=Warning):
             image = Image.open(io.BytesIO(data), formats=("PNG",))
             _check_kind(image, name, modes)
@@ -121,7 +121,7 @@ def _check_png(data: bytes, name: str) -> None:
 
 
 def _check_chunks(data: bytes, name: str) -> None:
-    # Pillow ignores wrong checksums and a missing end, so numbers could change unnoticed
+    # Pillow ignores wrong checksums and a missing end, which would change numbers silently
     at = len(_SIGNATURE)
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
@@ -138,9 +138,9 @@ def _check_chunks(data: bytes, name: str) -> None:
 
 
 class SegmentMask(Mask):
-    """The pixels of one segment, taken out of the picture of all when they are asked for.
+    """The mask of one segment, computed on access from the picture of all segments.
 
-    A picture of a hundred segments would otherwise be held a hundred times.
+    The picture is shared, so a hundred segments need no hundred masks in memory.
     """
 
     __slots__ = ("_label", "_labels")
@@ -160,7 +160,7 @@ class SegmentMask(Mask):
 
     @property
     def size(self) -> ImageSize:
-        """Extent of the image that the mask lies on."""
+        """Size of the image."""
         return ImageSize(*self._labels.shape)
 
     def __reduce__(self) -> tuple[type[Mask], tuple[Bool[np.ndarray, "height width"]]]:
@@ -169,17 +169,17 @@ class SegmentMask(Mask):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segments:
-    """A picture cut into numbered segments; a segment is its number's place in ``numbers``."""
+    """A picture of numbered segments; a pixel's label is the index of its number in ``numbers``."""
 
     labels: Integer[np.ndarray, "height width"]
     numbers: tuple[int, ...]
 
     @classmethod
     def from_numbers(cls, numbers: Shaped[np.ndarray, "height width"]) -> "Segments":
-        """Cut a picture by the numbers of its pixels.
+        """Return the segments of a picture from its pixel values.
 
         Raises:
-            BadRecord: There are more than 65,536 segments.
+            BadRecord: The picture has more than 65,536 segments.
         """
         if numbers.dtype.itemsize <= 2:
             # counting is several times as fast as sorting
@@ -197,11 +197,11 @@ class Segments:
 
     @property
     def size(self) -> ImageSize:
-        """Extent of the picture."""
+        """Size of the picture."""
         return ImageSize(*self.labels.shape)
 
     def masks(self) -> dict[int, tuple[Mask, Box]]:
-        """Return the pixels of each number, and the smallest box around them."""
+        """Return the mask of each number and its bounding box."""
         made: dict[int, tuple[Mask, Box]] = {}
         places = ndimage.find_objects(self.labels + 1, max_label=len(self.numbers))
         for label, (number, (rows, columns)) in enumerate(zip(self.numbers, places, strict=True)):

@@ -1,7 +1,7 @@
-"""Shapes that annotation tools draw (polygons, ellipses, turned boxes) as instances and their parts.
+"""Geometry from the shapes of annotation tools: polygons, ellipses and turned boxes.
 
-Coordinates are pixels of the picture. A shape may leave it by as much as a box may
-(`deixis.data.sources.reading.fields.read_box`); what is outside is cut off.
+Coordinates are pixels of the picture. A shape may exceed the picture by the tolerance of boxes
+(`deixis.data.sources.reading.fields.read_box`) and is clipped.
 """
 
 from collections.abc import Sequence
@@ -17,16 +17,16 @@ from deixis.geometry import Box, CodedMask, ImageSize, Mask, OrientedBox
 from deixis.geometry.checks import VERTEX_LIMIT, shown
 
 LEAST_TURN = 1e-4
-"""Degrees; a box that is turned by less, of a full turn too, is upright: tools write 1e-7 and 360."""
+"""Tolerance in degrees: a box turned by less, modulo 360, is upright; tools write 1e-7 and 360."""
 
 
 def count(notes: dict[str, int], note: str) -> None:
-    """Count a note."""
+    """Count a note, which is not a problem."""
     notes[note] = notes.get(note, 0) + 1
 
 
 def category_name(label: str) -> str:
-    """Return a label as words, with blanks instead of underscores."""
+    """Return a label as words, with blanks for underscores."""
     return label.replace("_", " ")
 
 
@@ -34,8 +34,7 @@ def point_list(value: object, name: str = "points") -> list[float]:
     """Return points ``[[x, y], …]`` as ``[x, y, x, y, …]``.
 
     Raises:
-        BadRecord: The value is not a list of pairs of numbers, is empty, or has more than 10,000
-            points.
+        BadRecord: The value is not a list of number pairs, is empty, or has more than 10,000 points.
     """
     pairs = as_list(value, name)
     if not 1 <= len(pairs) <= VERTEX_LIMIT:
@@ -55,7 +54,7 @@ def around(flat: Sequence[float], size: ImageSize, notes: dict[str, int]) -> Box
     """Return the box around points ``[x, y, x, y, …]``.
 
     Raises:
-        BadRecord: The shape has no extent or leaves the picture.
+        BadRecord: The box has no extent, or leaves the picture.
     """
     xs, ys = flat[0::2], flat[1::2]
     return read_box([min(xs), min(ys), max(xs), max(ys)], size, notes, layout="xyxy")
@@ -67,7 +66,8 @@ def outlined(
     """Return the union of polygons ``[x, y, x, y, …]``, and the box around them.
 
     Raises:
-        BadRecord: One has fewer than three points, or they leave the picture or enclose no pixel.
+        BadRecord: A polygon has fewer than three points, or the polygons leave the picture or cover
+            no pixel.
     """
     try:
         mask = CodedMask(list(polygons), size)
@@ -86,11 +86,13 @@ def elliptic(
     size: ImageSize,
     notes: dict[str, int],
 ) -> tuple[Mask, Box]:
-    """Return the pixels whose centres lie in an ellipse, turned clockwise about its middle, and its box.
+    """Return the mask and box of an ellipse that is turned clockwise about its centre.
+
+    The mask has the pixels whose centres lie in the ellipse.
 
     Raises:
-        BadRecord: A radius is not positive, the ellipse leaves the picture, or no pixel's centre
-            lies in it.
+        BadRecord: A radius is not positive, the ellipse leaves the picture, or no pixel centre lies
+            in it.
     """
     (cx, cy), (rx, ry) = centre, radii
     if not (rx > 0 and ry > 0):
@@ -109,10 +111,10 @@ def elliptic(
 
 
 def nonempty(array: Bool[np.ndarray, "height width"], name: str) -> Mask:
-    """Return the mask after a check that it has a pixel.
+    """Return the mask of an array.
 
     Raises:
-        BadRecord: The mask is empty.
+        BadRecord: The array has no pixel set.
     """
     if not array.any():
         raise BadRecord("mask_empty", f"{name} covers no pixel")
@@ -122,10 +124,10 @@ def nonempty(array: Bool[np.ndarray, "height width"], name: str) -> Mask:
 def pasted(
     patch: Bool[np.ndarray, "h w"], left: int, top: int, size: ImageSize
 ) -> Bool[np.ndarray, "height width"]:
-    """Return the pixels of a picture where a smaller one lies on it.
+    """Return the pixels of a smaller mask, placed in a picture.
 
     Raises:
-        BadRecord: It leaves the picture by more than a pixel.
+        BadRecord: The mask leaves the picture by more than a pixel.
     """
     height, width = patch.shape
     if left < -1 or top < -1 or left + width > size.width + 1 or top + height > size.height + 1:
@@ -142,10 +144,10 @@ def pasted(
 
 
 def oriented_box(values: object) -> OrientedBox:
-    """Return a turned box of ``[x1, y1, …, x4, y4]``.
+    """Return the oriented box of four corners ``[x1, y1, …, x4, y4]``.
 
     Raises:
-        BadRecord: It is not eight numbers, or encloses nothing.
+        BadRecord: The value is not eight numbers, or the box has no area.
     """
     numbers = [float(as_number(value, "corner")) for value in as_list(values, "corners")]
     try:
@@ -155,10 +157,10 @@ def oriented_box(values: object) -> OrientedBox:
 
 
 def box_around(oriented: OrientedBox, size: ImageSize, notes: dict[str, int]) -> Box:
-    """Return the upright box around a turned one, cut at the picture's edges, which its corners may leave.
+    """Return the upright box around an oriented box, clipped to the picture.
 
     Raises:
-        BadRecord: The middle of the turned box lies outside the picture, or nothing of it is inside.
+        BadRecord: The centre of the oriented box lies outside the picture, or the whole box does.
     """
     x, y = oriented.as_array().mean(axis=0).tolist()
     if not (0 <= x <= size.width and 0 <= y <= size.height):
@@ -176,10 +178,12 @@ def box_around(oriented: OrientedBox, size: ImageSize, notes: dict[str, int]) ->
 def turned_box(
     edges: Sequence[float], degrees: float, size: ImageSize, notes: dict[str, int]
 ) -> tuple[Box, OrientedBox | None]:
-    """Return a box ``x1 y1 x2 y2`` that is turned clockwise about its middle; upright ones have no other form.
+    """Return the box and oriented box of ``x1 y1 x2 y2``, turned clockwise about its centre.
+
+    The oriented box is None if the box is upright.
 
     Raises:
-        BadRecord: The shape has no extent or leaves the picture.
+        BadRecord: The box has no extent, or leaves the picture.
     """
     turn = degrees % 360
     if min(turn, 360 - turn) < LEAST_TURN:

@@ -1,9 +1,9 @@
-"""Regions that stand in the text of a question about several of them.
+"""Slots for regions in the texts of questions about several regions.
 
-A question about one region has `deixis.data.wording.REGION_SLOT` in its text. Where there are
-several, each place says which: ``<region 3>`` is the instance 3 of the sample. The question, the
-answer, the options and the rationale of questions of kind ``regions`` may all hold such places, and
-the options of kind ``which`` are nothing else.
+A question about one region has `deixis.data.wording.REGION_SLOT` in its text. In questions about
+several, the slot ``<region 3>`` stands for instance 3 of the sample. In questions of kind
+``regions``, the question, the answer, the options and the rationale may have slots; each option of
+kind ``which`` is a slot.
 """
 
 import re
@@ -17,32 +17,32 @@ _PLACE = re.compile(r"<region (\d{1,9})>")
 
 
 def place_of(instance: int) -> str:
-    """Return the text that stands for an instance."""
+    """Return the slot of an instance."""
     return f"<region {instance}>"
 
 
 def places_in(text: str) -> tuple[int, ...]:
-    """Return the instances that stand in a text, in order, each as often as it does."""
+    """Return the instances of all slots in a text, in order, with repetitions."""
     return tuple(int(number) for number in _PLACE.findall(text))
 
 
 def fill(pattern: re.Pattern[str], text: str, found: Callable[[int], int]) -> str:
-    """Put places into a text, where a pattern's first group numbers a region of the source.
+    """Replace the regions in a source's text by slots.
 
     Args:
-        pattern: What the source writes; its first group is a number.
+        pattern: The form of a region in the source; its first group is a number.
         text: The text.
-        found: Gives the instance of a number, or raises `BadRecord`.
+        found: Returns the instance of a number, or raises `BadRecord`.
 
     Raises:
-        BadRecord: A number means no instance, or the text holds a place already.
+        BadRecord: A number has no instance, or the text already contains a slot.
     """
     check_no_places(text)
     return pattern.sub(lambda match: place_of(found(int(match[1]))), text)
 
 
 def check_no_places(text: str) -> None:
-    """Check that a text of a source contains no slot for a region.
+    """Check that a text of a source contains no slots.
 
     Raises:
         BadRecord: The text contains a slot.
@@ -59,12 +59,11 @@ def about_regions(
     options: Sequence[str] = (),
     rationale: str = "",
 ) -> QuestionAnswer:
-    """Return a question whose texts hold places.
+    """Return a question from texts with slots.
 
-    With one instance, which stands nowhere but in the question, it is a question about that
-    instance, of kind ``region``. With none, it is one about the image, of kind ``vqa``. A ``kind``
-    replaces these two. Else it is of kind ``regions``, and its ``instance`` is the first that stands
-    anywhere.
+    If the only slot is in the question, the kind is ``region``; without slots it is ``vqa``. A given
+    ``kind`` replaces these two. Otherwise the kind is ``regions``, and ``instance`` is the instance
+    of the first slot.
     """
     others = [answer, *options, rationale]
     asked = places_in(question)

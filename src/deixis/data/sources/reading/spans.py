@@ -1,4 +1,4 @@
-"""Grounded phrases of a text, from sources that give them as offsets or as words."""
+"""Phrases of a text that refer to instances, given as offsets or as words."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -22,7 +22,7 @@ from deixis.structures import GroundedPhrase, GroundedText, Instance, Reference,
 
 
 class Span(NamedTuple):
-    """Characters of a text, the end exclusive, and the instances that they mean."""
+    """A range of characters, the end exclusive, and the instances that it refers to."""
 
     start: int
     end: int
@@ -38,11 +38,11 @@ def ground(
     problems: list[RecordProblem],
     place: str,
 ) -> GroundedText:
-    """Put phrases into a text: those of the same characters become one, and all are ordered.
+    """Return a grounded text with phrases in order; spans with the same characters are merged.
 
-    A phrase outside the text or without words is a problem. Of two overlapping phrases, the later one
-    is left out and counted in `notes` as ``phrase_crossing``. Blanks around the text and phrases are
-    removed.
+    A phrase outside the text or without words is a problem. If two phrases overlap partly, the later
+    one is left out and ``notes`` counts it as ``phrase_crossing``. Blanks at the ends of the text and
+    of phrases are removed.
 
     Raises:
         BadRecord: The value is not a text.
@@ -77,7 +77,7 @@ def ground(
 
 
 def unit_groups(instances: Sequence[Instance]) -> tuple[UnitGroup, ...]:
-    """What a phrase owns: boxes, with masks where all have them; nothing of nothing."""
+    """Return the unit groups of a phrase: boxes, with masks if all instances have one; or ()."""
     if not instances:
         return ()
     masked = all(instance.mask is not None for instance in instances)
@@ -91,7 +91,7 @@ def unit_groups(instances: Sequence[Instance]) -> tuple[UnitGroup, ...]:
 def find_phrase(
     text: str, phrase: str, taken: Collection[tuple[int, int]] = ()
 ) -> tuple[int, int] | None:
-    """Where a phrase first stands in a text as whole words, of any case, and is not taken."""
+    """Return the first free position of a phrase in a text, as whole words in any case."""
     words = phrase.strip()
     pattern = re.compile(rf"(?<!\w){re.escape(words)}(?!\w)", re.IGNORECASE)
     for match in pattern.finditer(text) if words else ():
@@ -101,11 +101,11 @@ def find_phrase(
 
 
 def located_size(path: Path) -> ImageSize:
-    """Return the size of an image on which annotations lie that do not say it.
+    """Return the size of an image, for annotations without a size.
 
     Raises:
-        BadRecord: As `deixis.data.sources.reading.image_header.read_header`, and where the image is stored
-            turned and its source does not declare the frame: the annotations may be of either.
+        BadRecord: As `deixis.data.sources.reading.image_header.read_header`, or the image has an EXIF
+            rotation and its source does not declare the frame of the annotations.
     """
     header = read_header(path)
     if header.orientation != 1 and current_frame() == Frame():
@@ -117,10 +117,11 @@ def located_size(path: Path) -> ImageSize:
 
 
 def fraction_box(values: object, size: ImageSize, notes: dict[str, int]) -> Box:
-    """Return a box ``[x1, y1, x2, y2]`` in fractions of its image, clipped within the tolerance.
+    """Return the box in pixels of ``[x1, y1, x2, y2]`` in fractions of the sides, clipped.
 
     Raises:
-        BadRecord: The box has no extent, lies outside, is not four numbers, or is in pixels.
+        BadRecord: The box has no extent, lies outside the image, is not four numbers, or is in
+            pixels.
     """
     numbers = [as_number(value, "box") for value in as_list(values, "box")]
     if len(numbers) != 4:
@@ -144,10 +145,10 @@ def fraction_box(values: object, size: ImageSize, notes: dict[str, int]) -> Box:
 
 
 def known_index(indices: Mapping[str, int], number: str) -> int:
-    """Return the instance of an object's id.
+    """Return the index of the instance of an object's id.
 
     Raises:
-        BadRecord: No sound object has it.
+        BadRecord: No valid object has this id.
     """
     if number not in indices:
         raise BadRecord("unknown_annotation", f"object {number[:40]} is not there, or not sound")

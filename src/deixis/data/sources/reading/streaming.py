@@ -1,8 +1,8 @@
 """JSON files of any size, read in constant memory."""
 
-# ijson (3.6, its C backend) took twice the time on 300 MB of COCO annotations. It gives no text of a
-# record, keeps the last of two fields of one name, and ends the file at a NaN, which here is a problem of
-# one record.
+# ijson (3.6, its C backend) took twice the time on 300 MB of COCO annotations. It does not return the
+# text of a record, keeps the last of duplicate fields, and stops at a NaN, which here is a problem of
+# one record only.
 
 import codecs
 import gzip
@@ -21,30 +21,30 @@ from deixis.errors import AnnotationError
 
 CHUNK = 2**20
 ELEMENT_LIMIT = 2**26
-"""Most characters of one record; the structure around records has no limit."""
+"""The most characters of one record; the size of the file is not limited."""
 LINE_LIMIT = 2**26
 
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-"""How files begin that some editors write as Unicode."""
+"""Byte order marks of UTF-16."""
 
 _BLANK = re.compile(r"[ \t\n\r]*")
 _BIG = 400
-"""Most digits of an integer; coordinates and ids are shorter."""
+"""The most digits of an integer; coordinates and ids are shorter."""
 
 
 @runtime_checkable
 class Readable(Protocol):
-    """A file of bytes, plain or unpacked on the way."""
+    """A file of bytes, plain or decompressed while it is read."""
 
     def read(self, size: int, /) -> bytes:
-        """Return up to ``size`` bytes; none at the end."""
+        """Return up to ``size`` bytes; empty at the end of the file."""
 
     def readline(self, size: int, /) -> bytes:
-        """Return a line, or ``size`` bytes of it."""
+        """Return the next line, or its first ``size`` bytes."""
 
 
 class Element(NamedTuple):
-    """An element of a list in a file: the list's name, its number from 0, value and text."""
+    """An element of a list in a file: the name of the list, its index from 0, value and text."""
 
     member: str
     number: int
@@ -53,7 +53,7 @@ class Element(NamedTuple):
 
 
 class Unparsed(str):
-    """Placeholder of an invalid number (NaN, Infinity, thousands of digits)."""
+    """A value that JSON readers must not accept: NaN, Infinity, integers of thousands of digits."""
 
     __slots__ = ()
 
@@ -75,12 +75,12 @@ _CAREFUL = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=Unparsed, p
 
 
 def parse_json(text: str) -> Any:
-    """Parse one JSON document; invalid numbers become `Unparsed`.
+    """Parse one JSON document; NaN, Infinity and very long integers become `Unparsed`.
 
-    A duplicate field becomes `Unparsed`, too, so that reading the field finds the problem.
+    A duplicate field becomes `Unparsed` too, so that reading it raises an error.
 
     Raises:
-        BadRecord: The text is not JSON or is nested too deeply.
+        BadRecord: The text is not JSON, or nested too deeply.
     """
     try:
         value, end = _decode(text, _past_blanks(text, 0))
@@ -115,13 +115,13 @@ def list_elements(
 
     Args:
         path: The file; ``.gz`` is unpacked on the way.
-        members: Names of the lists that are wanted; the rest of the object is passed over. None for
-            a file that is one list, whose elements have an empty member.
-        objects: A wanted member may also be an object; its values are the elements then.
+        members: Names of the wanted lists; other members of the object are skipped. None for a file
+            that is one list, whose elements have an empty member name.
+        objects: A wanted member may also be an object, whose values are then the elements.
 
     Raises:
-        AnnotationError: The file is missing, not of that shape, or cut off; the message says at
-            which character.
+        AnnotationError: The file is missing, has another structure, or is cut off; the message has
+            the position as a character index.
     """
     with opened(path) as file:
         reader = _Reader(file, path)
@@ -133,9 +133,9 @@ def list_elements(
 
 
 def named_elements(path: Path) -> Iterator[Element]:
-    """Yield the members of a file's top-level object, whatever their names; each is an element.
+    """Yield all members of a file's top-level object as elements.
 
-    For files that are one object of records by their ids. A name that comes twice is yielded twice.
+    For files that are one object of records by id. A duplicate name is yielded twice.
 
     Raises:
         AnnotationError: The file is missing, not an object, or cut off.
@@ -146,7 +146,7 @@ def named_elements(path: Path) -> Iterator[Element]:
 
 
 def member_value(path: Path, member: str) -> Any:
-    """Return one member of a file's top-level object, which has to fit into memory.
+    """Return one member of a file's top-level object; the member has to fit into memory.
 
     Raises:
         AnnotationError: The file has no such member, or is damaged before its end.
@@ -162,7 +162,7 @@ def member_value(path: Path, member: str) -> Any:
 def json_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines of a JSON-lines file with their numbers from 1; empty lines are skipped.
 
-    Bytes that are not UTF-8 become U+FFFD; `parse_json` finds and refuses them.
+    Bytes that are not UTF-8 are replaced by U+FFFD; `parse_json` decides whether the line is valid.
 
     Raises:
         AnnotationError: The file is missing, cannot be unpacked, or has a line beyond the limit.
@@ -180,7 +180,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Readable]:
-    """Open a file for reading, unpacking gzip.
+    """Open a file for reading; gzip is decompressed.
 
     Raises:
         AnnotationError: The file is missing, not a regular file, or damaged.
@@ -193,7 +193,7 @@ def opened(path: Path) -> Iterator[Readable]:
             start = raw.read(2)
             zipped = start == b"\x1f\x8b"
             if start in UTF_16:
-                raise AnnotationError(f"{path}: is UTF-16, expected UTF-8: save it as that")
+                raise AnnotationError(f"{path}: is UTF-16, expected UTF-8")
             raw.seek(0)
             if zipped:
                 with gzip.open(raw, "rb") as file:
@@ -205,7 +205,7 @@ def opened(path: Path) -> Iterator[Readable]:
 
 
 class _Reader:
-    """A window over a file's text that moves forward only."""
+    """A JSON parser over a window of the file's text that only moves forward."""
 
     def __init__(self, file: Readable, path: Path) -> None:
         self.file = file
@@ -219,7 +219,7 @@ class _Reader:
     def document(
         self, opening: str, what: str, inner: Callable[[], Iterator[Element]]
     ) -> Iterator[Element]:
-        """Yield the whole file; ``inner`` reads the list or the object that it is, once it is open."""
+        """Read the whole file; ``inner`` reads the top-level list or object after its bracket."""
         self.fill()
         self.at = int(self.text.startswith("\ufeff"))
         self.expect(opening, what)
@@ -230,7 +230,7 @@ class _Reader:
     def members(
         self, members: Collection[str], *, whole: bool = False, objects: bool = False
     ) -> Iterator[Element]:
-        """Yield the elements of the wanted lists of an open object, or its wanted members as a whole."""
+        """Yield the elements of the wanted lists of an open object, or its wanted members whole."""
         seen: set[str] = set()
         for name in self.names():
             if name in seen:
@@ -248,7 +248,7 @@ class _Reader:
                 yield from self.items(name)
 
     def skip(self) -> None:
-        """Pass over a value; a list or an object in pieces, since it may be most of the file."""
+        """Skip a value; lists and objects are skipped piece by piece, since they may be large."""
         opening = self.peek()
         if opening not in {"[", "{"}:
             self.value()
@@ -258,7 +258,7 @@ class _Reader:
             pass
 
     def names(self) -> Iterator[str]:
-        """Yield the names of an open object's members; who takes one reads its value before the next."""
+        """Yield the member names of an open object; the caller reads each value before the next."""
         done = self.peek() == "}"
         self.at += done
         while not done:
@@ -270,7 +270,7 @@ class _Reader:
             done = self.ends("}")
 
     def pairs(self) -> Iterator[Element]:
-        """Yield the members of an open object, whatever their names."""
+        """Yield all members of an open object."""
         for number, name in enumerate(self.names()):
             yield Element(name, number, *self.value())
 
@@ -283,7 +283,7 @@ class _Reader:
             number, done = number + 1, self.ends("]")
 
     def ends(self, closing: str) -> bool:
-        """Pass a comma, or the end of a list or object."""
+        """Consume a comma or the closing bracket; return whether it was the bracket."""
         found = self.peek()
         if found not in {",", closing} or found == "":
             raise self.problem(f"expected ',' or {closing!r}, got {found!r}")
@@ -297,7 +297,7 @@ class _Reader:
         self.at += 1
 
     def peek(self) -> str:
-        """Return the next non-blank character; empty at the end of the file."""
+        """Return the next character that is not blank, or an empty text at the end of the file."""
         while True:
             self.at = _past_blanks(self.text, self.at)
             if self.at < len(self.text) or self.ended:
@@ -317,7 +317,7 @@ class _Reader:
                     reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
                     raise self.problem(f"{reason}: damaged or cut off") from None
             else:
-                # a number at the end of the window may go on
+                # a number at the end of the window may continue
                 if end < len(self.text) or self.ended:
                     text = self.text[self.at : end]
                     self.at = end

@@ -1,4 +1,4 @@
-"""Reads untrusted CSV tables row by row."""
+"""Checked reading of CSV tables, row by row."""
 
 import csv
 from collections.abc import Collection, Iterator
@@ -14,16 +14,16 @@ ROW_LIMIT = 2**24
 def table_rows(
     path: Path, expected: Collection[str] = (), *, titles: list[str] | None = None
 ) -> Iterator[tuple[int, dict[str, str] | BadRecord]]:
-    """Yield each row, or its problem, with its number; the title row has number 1.
+    """Yield the number and the cells or the error of each row; the header is row 1.
 
     Args:
-        path: The file; ``.gz`` is unpacked on the way. A byte order mark is taken off.
-        expected: Columns that the title has to name.
-        titles: The columns of a file without a title; its first row is one of the data then.
+        path: The file; ``.gz`` is decompressed. A byte order mark is removed.
+        expected: Columns that the header has to name.
+        titles: The columns of a file without a header.
 
     Raises:
-        AnnotationError: The file is missing, has no title or not the columns, or has a row of more
-            than 16 MiB. A row does not go over several lines.
+        AnnotationError: The file is missing, lacks the header or an expected column, or has a row of
+            more than 16 MiB. A row cannot span several lines.
     """
     with opened(path) as file:
         number = 0
@@ -43,7 +43,7 @@ def table_rows(
             if not any(cell.strip() for cell in cells):
                 continue
             if titles is None:
-                # older tools mark the title as a remark
+                # older tools write the header as a comment
                 titles = [cell.strip().removeprefix("#") for cell in cells]
                 missing = sorted(set(expected) - set(titles))
                 if missing or len(set(titles)) < len(titles):

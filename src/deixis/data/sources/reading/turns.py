@@ -1,4 +1,4 @@
-"""Conversations as LLaVA writes them: turns ``from`` a human and from a model, each with a ``value``."""
+"""LLaVA's conversations: turns ``from`` a human and a model, each with a ``value``."""
 
 import re
 
@@ -8,19 +8,19 @@ from deixis.geometry.checks import shown
 
 _ASKING, _ANSWERING = frozenset({"human", "user"}), frozenset({"gpt", "assistant"})
 _FIRST = re.compile(r"\A\s*<image>[ \t]*\n?")
-# a run of blanks is tried from its beginning alone
+# matches a run of blanks only from its start, for linear time
 _LAST = re.compile(r"\n?(?:(?<![ \t])[ \t]++)?<image>\s*+\Z")
 
 
 def exchanges(conversations: object, *, captions: bool = False) -> list[tuple[str, str]]:
-    """Return the questions of a conversation, each with its answer, in order.
+    """Return the pairs of question and answer of a conversation, in order.
 
-    ``<image>`` at the beginning or the end of the first question stands for the image and is taken
-    off, once. Anywhere else it is words, and stays. Where the answers are ``captions``, a question may
-    be nothing else.
+    ``<image>`` at the start or the end of the first question stands for the image and is removed
+    once; elsewhere it is part of the text. With ``captions`` a question may consist of ``<image>``
+    alone.
 
     Raises:
-        BadRecord: Turns of human and model do not alternate, or a value is not a text.
+        BadRecord: Turns of a human and a model do not alternate, or a value is not a text.
     """
     turns = [as_object(value, "turn") for value in as_list(conversations, "conversations")]
     if not turns or len(turns) % 2:
@@ -38,7 +38,7 @@ def exchanges(conversations: object, *, captions: bool = False) -> list[tuple[st
 
 
 def without_placeholder(text: str) -> str:
-    """Return the first question without the placeholder of the image."""
+    """Return the first question without its image placeholder."""
     once, count = _FIRST.subn("", text, count=1)
     if not count:
         once = _LAST.sub("", text, count=1)

@@ -1,4 +1,4 @@
-"""Reads the header of a video, for samples and for the checks of a build."""
+"""Video metadata from file headers, for samples and for the check of a build."""
 
 from pathlib import Path
 
@@ -11,16 +11,16 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".gif")
 
 
 def video_of(content: Path | bytes) -> tuple[Video, ImageSize]:
-    """Return a video with its number of frames and duration, and the size of its upright frames.
+    """Return a video with the metadata of its header, and the size of its upright frames.
 
     Raises:
-        BadRecord: The file is missing, damaged, in another format or beyond the limits.
-        RecipeError: The file is not a GIF, and the extra ``video`` is not installed.
+        BadRecord: The video is missing, damaged, of an unsupported format or beyond the limits.
+        RecipeError: The file is not a GIF and the extra ``video`` is not installed.
     """
     try:
         header = read_video_header(content)
     except VideoError as error:
-        # places are told by the names of files, not by those of folders
+        # messages name the file, not its folders
         name = content.name if isinstance(content, Path) else "embedded"
         raise BadRecord(error.code, f"{shown_name(name)}: {error.what}") from None
     return Video(content, header.num_frames, header.seconds), header.size

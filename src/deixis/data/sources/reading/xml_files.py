@@ -1,4 +1,4 @@
-"""XML files, read with defusedxml: no document types, so no entities; nothing is fetched."""
+"""XML files, read with defusedxml: without document types, entities or external resources."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -16,22 +16,22 @@ from deixis.errors import AnnotationError
 from deixis.geometry.checks import shown
 
 FILE_LIMIT = 2**23
-"""Bytes of an annotation file; those in use have some kilobytes."""
+"""The most bytes of a small annotation file; those in use have some kilobytes."""
 DEPTH_LIMIT = 64
 NODE_LIMIT = 500_000
-"""Elements in one of the elements that `xml_children` yields."""
+"""The most elements within an element of `xml_children`."""
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 def read_small_text(path: Path, code: str) -> str:
-    """Return the text of a small file; bytes that are not UTF-8 stay as surrogates, for `as_text` to find.
+    """Return the text of a small file without its byte order mark.
 
-    A byte order mark is removed.
+    Bytes that are not UTF-8 become surrogates, which `as_text` refuses.
 
     Raises:
-        BadRecord: The file is missing or not a regular file (``unknown_annotation``), or it is too
-            large or cannot be read (``code``).
+        BadRecord: The regular file does not exist (``unknown_annotation``), is too large, or cannot
+            be read (both ``code``).
     """
     try:
         if not path.is_file():
@@ -46,7 +46,7 @@ def read_small_text(path: Path, code: str) -> str:
 
 
 class _Builder(ET.TreeBuilder):
-    """Builds elements within bounds; ``ready`` are the children of the root that are whole.
+    """Builds elements within bounds; ``ready`` has the complete children of the root.
 
     Text is kept from ``text_depth`` on, where 1 is the root.
     """
@@ -66,7 +66,7 @@ class _Builder(ET.TreeBuilder):
                 "bad_xml",
                 f"XML: nested more than {DEPTH_LIMIT} deep, or more than {NODE_LIMIT} elements in one",
             )
-        # annotation files have one vocabulary, with or without a namespace
+        # namespaces are ignored
         element = super().start(tag.rpartition("}")[2], attrs)
         if self.depth == 1:
             self.root = element
@@ -88,7 +88,7 @@ def _parsed(chunks: Iterable[bytes], *, text_depth: int) -> Iterator[_Builder]:
     """Yield the builder after each chunk, and at the end of the document.
 
     Raises:
-        BadRecord: It is not XML in UTF-8, declares a document type, or is beyond the limits.
+        BadRecord: The text is not XML in UTF-8, declares a document type, or is beyond the limits.
     """
     builder = _Builder(text_depth)
     parser = DefusedXMLParser(target=builder, encoding="utf-8", forbid_dtd=True)
@@ -105,10 +105,10 @@ def _parsed(chunks: Iterable[bytes], *, text_depth: int) -> Iterator[_Builder]:
 
 
 def parse_xml(text: str) -> ET.Element:
-    """Parse a document, as UTF-8 whatever it declares.
+    """Parse a document as UTF-8, regardless of the encoding that it declares.
 
     Raises:
-        BadRecord: It is not XML, not UTF-8, nested too deeply, or declares a document type.
+        BadRecord: The text is not XML, not UTF-8, nested too deeply, or declares a document type.
     """
     try:
         data = text.encode("utf-8")
@@ -119,11 +119,11 @@ def parse_xml(text: str) -> ET.Element:
 
 
 def xml_children(path: Path, root: str) -> Iterator[ET.Element]:
-    """Yield the children of a document's root, one at a time: the file may be of any size.
+    """Yield the children of a document's root in constant memory.
 
     Args:
-        path: The file; ``.gz`` is unpacked on the way.
-        root: What the root has to be called.
+        path: The file; ``.gz`` is decompressed.
+        root: The expected tag of the root.
 
     Raises:
         AnnotationError: The file is missing, not XML in UTF-8, cut off, nested too deeply, declares a
@@ -143,7 +143,7 @@ def xml_children(path: Path, root: str) -> Iterator[ET.Element]:
 
 
 def attribute_text(element: ET.Element, name: str) -> str:
-    """Return the text of an attribute, which is not empty.
+    """Return the text of a required attribute.
 
     Raises:
         BadRecord: The attribute is missing or empty.
@@ -154,10 +154,10 @@ def attribute_text(element: ET.Element, name: str) -> str:
 
 
 def attribute_number(element: ET.Element, name: str, default: float | None = None) -> float:
-    """Return the number that an attribute holds.
+    """Return the number of an attribute, or the default if it is missing.
 
     Raises:
-        BadRecord: The attribute is not a finite number, or is missing without a default.
+        BadRecord: The value is not a finite number, or it is missing and has no default.
     """
     if default is not None and name not in element.attrib:
         return default
@@ -165,7 +165,7 @@ def attribute_number(element: ET.Element, name: str, default: float | None = Non
 
 
 def text_number(text: str, name: str) -> float:
-    """Parse a finite number such as ``12``, ``12.5`` or ``1e-3``.
+    """Return the finite number in a text, such as ``12``, ``12.5`` or ``1e-3``.
 
     Raises:
         BadRecord: The text is not a finite number.
@@ -176,10 +176,10 @@ def text_number(text: str, name: str) -> float:
 
 
 def child(element: ET.Element, tag: str) -> ET.Element:
-    """Return the only child of a name.
+    """Return the only child with a tag.
 
     Raises:
-        BadRecord: No element matches, or several match.
+        BadRecord: The element has no such child, or several.
     """
     found = element.findall(tag)
     if len(found) != 1:
@@ -188,27 +188,27 @@ def child(element: ET.Element, tag: str) -> ET.Element:
 
 
 def child_text(element: ET.Element, tag: str) -> str:
-    """Return the text of the only child of a name, which is not empty.
+    """Return the text of the only child with a tag.
 
     Raises:
-        BadRecord: The child is missing or not unique, or has no text.
+        BadRecord: The element has not exactly one such child, or the child has no text.
     """
     return as_text(child(element, tag).text or "", tag)
 
 
 def child_number(element: ET.Element, tag: str) -> float:
-    """Return the number that the only child of a name holds; ``12`` and ``12.5`` are numbers.
+    """Return the number in the only child with a tag, such as ``12`` or ``12.5``.
 
     Raises:
-        BadRecord: The child is missing or not unique, or holds no finite number.
+        BadRecord: The element has not exactly one such child, or its text is not a finite number.
     """
     return text_number(child_text(element, tag), tag)
 
 
 def child_flag(element: ET.Element, tag: str) -> bool:
-    """Return whether the child of a name holds a number other than 0; False without the child.
+    """Return whether the child with a tag has a number other than 0; false if it is missing.
 
     Raises:
-        BadRecord: It holds no number, or is there several times.
+        BadRecord: The child's text is not a number, or the element has several such children.
     """
     return element.find(tag) is not None and child_number(element, tag) != 0

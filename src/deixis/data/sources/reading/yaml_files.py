@@ -1,4 +1,4 @@
-"""YAML, read by PyYAML's safe loader with bounds on size, depth and aliases; every value is a text."""
+"""YAML by PyYAML's safe loader, with bounds on size, depth and aliases; scalars stay texts."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ from deixis.data.sources.base import BadRecord
 from deixis.geometry.checks import shown
 
 TEXT_LIMIT = 2**20
-"""Characters of a document."""
+"""The most characters of a document."""
 DEPTH_LIMIT = 32
 NODE_LIMIT = 500_000
-"""Values, lists and mappings of a document whose aliases are written out."""
+"""The most scalars, lists and mappings of a document, with aliases expanded."""
 
 _KNOWN = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("map", "merge", "null", "seq", "str"))
 
 
 class _TextLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, in Python so that it counts while it reads, before it builds anything."""
+    """PyYAML's safe loader in Python, with checks during parsing, before values are built."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -56,7 +56,7 @@ class _TextLoader(yaml.SafeLoader):
         return node
 
 
-# Numbers, dates and words such as `no`, which may be a class, stay the texts that they are.
+# Numbers, dates and words such as `no`, which may be class names, stay texts.
 _TextLoader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag in _KNOWN]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -64,13 +64,13 @@ _TextLoader.yaml_implicit_resolvers = {
 
 
 def read_yaml(text: str) -> dict[str, Any]:
-    """Read a document that is names with values: texts, None, and lists and mappings of them.
+    """Return a document that is a mapping; its values are texts, None, lists and mappings.
 
-    Anchors, aliases and merged mappings are read as PyYAML reads them; an empty document has no names.
+    Anchors, aliases and merged mappings work as in PyYAML; an empty document is an empty mapping.
 
     Raises:
-        BadRecord: It is not YAML, has more than one document, is not names with values, has a name
-            twice, a tag, an alias inside its own value, or is beyond the limits.
+        BadRecord: The text is not YAML, has more than one document, is not a mapping, has a duplicate
+            name, a tag or an alias inside its own value, or is beyond the limits.
     """
     if len(text) > TEXT_LIMIT:
         raise BadRecord("bad_record", f"{len(text)} characters, at most {TEXT_LIMIT} expected")
