@@ -411,7 +411,7 @@ def test_folders_without_weights_are_refused_with_the_reason(tmp_path: Path) -> 
         ("added_tokens.json", '["[SEG]"]', "expected a JSON object"),
         ("added_tokens.json", '{"[SEG]": "last"}', "expected added tokens with indices"),
         ("tokenizer.json", '{"added_tokens": [{"id": 3}]}', "expected added tokens with indices"),
-        ("tokenizer_config.json", '{"added_tokens_decoder": []}', "expected added tokens with num"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": []}', "expected added tokens with ind"),
         ("config.json", "{", "config.json: Expecting"),
     ],
 )
