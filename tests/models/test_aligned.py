@@ -394,7 +394,7 @@ def test_generation_with_a_cache_gives_what_it_gives_without(kind: str, tmp_path
     assert any(len(each.ids) == 6 for each in one)
 
 
-def test_a_language_model_that_adds_features_has_to_be_given_them(tmp_path: Path) -> None:
+def test_a_language_model_that_adds_features_needs_seen_and_image(tmp_path: Path) -> None:
     release("qwen3_vl", tmp_path)
     model, tokenizer = attach("qwen3_vl", tmp_path)
     batch = question_batch(build_processor(model.config, tokenizer))
@@ -414,6 +414,6 @@ def test_a_language_model_that_adds_features_has_to_be_given_them(tmp_path: Path
     [{"projector": {"bias": False}}, {"projector": {"depth": 3}, "tokens_from": "encoder"}],
     ids=["no projector", "unknown field"],
 )
-def test_a_projector_that_cannot_be_is_refused(changes: dict[str, Any]) -> None:
+def test_invalid_projectors_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="projector"):
         tiny_model(**{"tokens_from": "cells", **changes})

@@ -292,7 +292,7 @@ def test_a_pyramid_of_two_encoders_is_read_from_where_they_lie(tmp_path: Path) -
         assert torch.equal(own[name], tensor)
 
 
-def test_names_that_lead_to_no_language_model_are_refused(
+def test_folders_without_a_usable_language_model_are_refused(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     recipe = tiny_recipe()

@@ -96,7 +96,7 @@ def test_pieces_of_an_alignment_have_the_gradient_of_the_whole(target: str) -> N
     assert not moved & {"language_model", "projector"}
 
 
-def test_a_model_that_is_not_made_for_it_is_not_aligned() -> None:
+def test_aligning_needs_a_model_with_alignment() -> None:
     torch.manual_seed(0)
     model, processor = build_model(tiny_recipe())
     stage = Stage(name="align", steps=1, objective="alignment", batch_size=2)
