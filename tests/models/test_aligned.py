@@ -392,7 +392,7 @@ def test_generation_is_equal_with_and_without_a_cache(kind: str, tmp_path: Path)
     assert any(len(each.ids) == 6 for each in one)
 
 
-def test_a_language_model_that_adds_features_requires_them(tmp_path: Path) -> None:
+def test_a_language_model_that_adds_features_needs_seen_and_image(tmp_path: Path) -> None:
     release("qwen3_vl", tmp_path)
     model, tokenizer = attach("qwen3_vl", tmp_path)
     batch = question_batch(build_processor(model.config, tokenizer))
@@ -412,6 +412,6 @@ def test_a_language_model_that_adds_features_requires_them(tmp_path: Path) -> No
     [{"projector": {"bias": False}}, {"projector": {"depth": 3}, "tokens_from": "encoder"}],
     ids=["no projector", "unknown field"],
 )
-def test_an_unsupported_projector_is_refused(changes: dict[str, Any]) -> None:
+def test_invalid_projectors_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="projector"):
         tiny_model(**{"tokens_from": "cells", **changes})

@@ -430,6 +430,6 @@ def test_a_processor_fits_every_configuration() -> None:
         ({"regions": {"encoders": {"a": {"kind": "nose"}}}}, "kind 'nose'"),
     ],
 )
-def test_configurations_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
+def test_invalid_configurations_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         tiny_model(**changes)

@@ -41,7 +41,7 @@ def segmenter() -> dict[str, Any]:
 
 
 def people(count: int) -> list[Sample]:
-    """Drawn scenes in which keypoints and depth can be asked for."""
+    """Return drawn scenes with keypoints and depth."""
     found = []
     for index in range(200):
         sample = scene_sample(draw_scene(3, index, level="plain", split="train", long_side=64))
@@ -122,7 +122,7 @@ def test_truth_of_bodies_and_depth_lies_on_the_canvas() -> None:
     values = depths.values[0].numpy()
     inside = values > 0
     assert set(values[inside].tolist()) <= set(sample.depth.values.flatten().tolist())
-    # the image fills the share of the canvas that its shape says
+    # the image fills the share of the canvas that follows from its aspect ratio
     expected = min(sample.size) / max(sample.size)
     assert inside.mean() == pytest.approx(expected, abs=0.05)
 
@@ -218,7 +218,7 @@ def test_more_references_than_queries_can_be_about_other_units() -> None:
 
 @pytest.mark.slow
 def test_a_model_learns_bodies_and_depth_and_answers_with_them() -> None:
-    """A drawn scene by heart: losses fall, and answers hold units of its frame."""
+    """Overfit one drawn scene: losses fall, and answers have units in its frame."""
     model, processor = tiny_model(more=BODIES)
     samples = people(1)
     batch = batch_of(processor, [row_of(processor, one, asked(one)) for one in samples])
@@ -266,13 +266,13 @@ def test_a_model_learns_bodies_and_depth_and_answers_with_them() -> None:
 
 
 def distance(found: Keypoints, true: Any) -> float:
-    """Mean distance of the joints that both have."""
+    """Return the mean distance of the joints that both bodies have."""
     both = (found.visibility > 0) & (true.visibility > 0)
     return float(np.linalg.norm(found.positions[both] - true.positions[both], axis=1).mean())
 
 
 def answer_with(model: PointingVLM, processor: Processor, units: str) -> Any:
-    """Whatever a random model says, with a reference of the unit types put into its mouth."""
+    """Answer with a random model that is forced to write a reference of the unit types."""
     predictor = Predictor(model, processor.tokenizer)
     image = np.zeros((40, 60, 3), np.uint8)
     question = predictor._question(image, "Where?")
@@ -327,7 +327,7 @@ def test_other_decoders_of_boxes_and_masks_answer_with_them() -> None:
         tokens_from="encoder",
     )
     with torch.no_grad():
-        # corners of a box inside the image, whatever the state
+        # corners of a box inside the image for every state
         model.get_parameter("box_decoder.last.weight").zero_()
         model.get_parameter("box_decoder.last.bias").copy_(torch.tensor([0.3, 0.4, 0.6, 0.7]))
     answer = answer_with(model, processor, "box,mask")
@@ -350,7 +350,7 @@ def test_other_units_can_be_asked_for_where_the_model_decodes_them() -> None:
         Predictor(plain, processor.tokenizer).ask(image, "it", units="keypoint")
 
 
-def test_a_segmenter_keeps_frozen_what_nothing_trains() -> None:
+def test_a_segmenter_keeps_untrained_layers_frozen() -> None:
     model, _ = tiny_model(decoders={**tiny_decoders("box"), **segmenter()})
     set_trainable(model, Stage(name="all", steps=1))
     encoder = model.get_submodule("mask_decoder.segmenter.vision_encoder")
@@ -370,7 +370,7 @@ def test_a_saved_model_keeps_its_decoders(tmp_path: Path) -> None:
             assert torch.equal(tensor, loaded.state_dict()[name]), name
         for unit, decoder in loaded.decoders.items():
             assert decoder.unit == unit
-        # what is no weight must come back too
+        # fields that are not weights must be restored too
         others = dict(loaded.named_buffers())
         assert others.keys() == dict(model.named_buffers()).keys()
         for name, buffer in model.named_buffers():
@@ -393,7 +393,7 @@ def test_decoders_that_do_not_fit_are_refused(changes: dict[str, Any], message: 
 
 
 def test_configurations_of_earlier_versions_are_read(tmp_path: Path) -> None:
-    """They kept the decoders of boxes and masks apart, as the shipped weights still do."""
+    """Earlier versions saved box and mask decoders separately, like the shipped weights."""
     model, _ = tiny_model(more=BODIES)
     model.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "config.json").read_text())
@@ -453,7 +453,7 @@ def test_a_decoder_is_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
         tiny_model(more=BODIES)
 
 
-def test_aligning_takes_a_batch_that_knows_its_regions() -> None:
+def test_aligning_needs_region_truth_in_the_batch() -> None:
     model, processor = tiny_model()
     batch = batch_of(processor, [row_of(processor, people(1)[0], asked(people(1)[0]))])
     with pytest.raises(ModelError, match="aligning: expected region_truth in the batch, got None"):

@@ -143,7 +143,7 @@ def test_saved_model_equals_loaded_model(tmp_path: Path) -> None:
     assert_same_outputs(run(model, batch).loss, run(loaded, batch).loss)
 
 
-def test_image_tokens_and_places_must_agree() -> None:
+def test_image_tokens_and_placeholders_must_agree() -> None:
     model, processor = tiny_model()
     batch = collate(scene_rows(processor, 1), pad_id=processor.tokenizer.pad_id)
     short = batch.input_ids.clone()

@@ -1,4 +1,4 @@
-"""Pictures come in as upright RGB, or are refused in one clear line."""
+"""Images are read as upright RGB, or refused with a one-line error."""
 
 import io
 import os
@@ -43,7 +43,7 @@ def _bytes(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
 
 
 def _refusal(data: bytes) -> str:
-    """Return why the bytes are refused; nothing where they are read."""
+    """Return why the bytes are refused; empty if they are read."""
     try:
         read_image(data)
     except ImageError as error:
@@ -116,13 +116,13 @@ def test_exif_orientation_is_obeyed_as_geometry_says(orientation: int, form: str
 
 
 @pytest.mark.parametrize("value", [0, 9, 700])
-def test_an_orientation_that_does_not_exist_is_none(value: int) -> None:
+def test_invalid_orientations_are_ignored(value: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = value
     assert read_image(_bytes(Image.fromarray(_picture()), exif=exif)).size == ImageSize(20, 30)
 
 
-def test_junk_exif_does_not_spoil_the_pixels() -> None:
+def test_invalid_exif_is_ignored() -> None:
     junk = b"Exif\0\0II*\0\xff\xff\xff\xff" + bytes(range(256))
     data = _bytes(Image.fromarray(_picture()), "JPEG", exif=junk)
     assert read_image(data).orientation == 1
@@ -175,7 +175,7 @@ def test_hidden_colours_of_transparent_pixels_become_white() -> None:
         assert "transparency laid on white" in loaded.changes
 
 
-def test_transparency_of_palettes_and_grey_is_laid_on_white() -> None:
+def test_transparent_palettes_and_grey_are_blended_with_white() -> None:
     palette = Image.new("P", (2, 1))
     palette.putpalette([200, 0, 0, 0, 0, 200] + [0] * 762)
     palette.putpixel((1, 0), 1)
@@ -199,7 +199,7 @@ def test_the_first_of_a_phones_several_pictures_is_read() -> None:
     assert loaded.size == ImageSize(20, 30)
 
 
-def test_what_follows_a_whole_image_is_ignored() -> None:
+def test_bytes_after_the_image_are_ignored() -> None:
     data = _bytes(Image.fromarray(_picture()), "JPEG") + b"PK\x03\x04 an archive"
     assert read_image(data).size == ImageSize(20, 30)
 
@@ -234,7 +234,7 @@ def test_what_follows_a_whole_image_is_ignored() -> None:
         (_png(64, 64, depth=8, color=5, pixels=bytes(10)), "expected"),
     ],
 )
-def test_what_is_no_sound_image_is_refused_in_one_line(data: bytes, words: str) -> None:
+def test_invalid_images_are_refused_in_one_line(data: bytes, words: str) -> None:
     with pytest.raises(ImageError, match=words) as caught:
         read_image(data)
     assert "\n" not in str(caught.value)
@@ -273,7 +273,7 @@ def test_a_colour_profile_that_inflates_without_end_is_harmless() -> None:
 
 
 @pytest.mark.parametrize("value", range(8))
-def test_flipped_bytes_never_raise_anything_else(value: int) -> None:
+def test_flipped_bytes_only_raise_image_errors(value: int) -> None:
     random = np.random.default_rng(value)
     for form in ("JPEG", "PNG", "WEBP", "BMP"):
         data = bytearray(_bytes(Image.fromarray(_picture()), form))
@@ -298,7 +298,7 @@ def _leave_out(path: Path) -> None:
         ("line\nbreak.png", _leave_out, "line.break.png: no such file"),
     ],
 )
-def test_what_is_no_file_is_refused(
+def test_paths_without_a_regular_file_are_refused(
     tmp_path: Path, name: str, make: Callable[[Path], object], words: str
 ) -> None:
     path = tmp_path / name
@@ -361,7 +361,7 @@ def test_an_array_without_pixels_is_refused() -> None:
         read_image(np.zeros((0, 5, 3), np.uint8))
 
 
-def test_letters_of_another_type_are_refused() -> None:
+def test_sources_of_another_type_are_refused() -> None:
     program = "from deixis.processing.images import read_image\ntry: read_image(5)\n"
     program += "except Exception as error: print(type(error).__name__, error)"
     # Outside the test run: its type checks would refuse the call before the function could.

@@ -1,4 +1,4 @@
-"""TIFF, AVIF and HEIC: what is read of them, turned how, and what is refused."""
+"""TIFF, AVIF and HEIC: pixels, orientation and refused files."""
 
 import io
 import struct
@@ -41,7 +41,7 @@ def _turned(form: str, orientation: int, **options: Any) -> bytes:
 
 
 def _refusal(data: bytes) -> str:
-    """Why the bytes are refused; nothing where they are read."""
+    """Return why the bytes are refused; empty if they are read."""
     try:
         read_image(data)
     except ImageError as error:
@@ -50,7 +50,7 @@ def _refusal(data: bytes) -> str:
 
 
 def _code(data: bytes) -> str:
-    """The reason why the header cannot be used; nothing where it can."""
+    """Return why the header is refused; empty if it is accepted."""
     try:
         read_header_of(io.BytesIO(data), "x")
     except BadRecord as error:
@@ -126,7 +126,7 @@ def test_cmyk_and_transparency_become_rgb() -> None:
 
 
 def _pages(*kinds: int) -> bytes:
-    """A TIFF of pages of some subfile types."""
+    """Return a TIFF with pages of the given subfile types."""
     buffer = io.BytesIO()
     with TiffImagePlugin.AppendingTiffWriter(buffer, True) as writer:
         for kind in kinds:
@@ -154,7 +154,7 @@ def test_a_tiff_of_several_pages_is_refused(kinds: tuple[int, ...]) -> None:
 
 
 def _tiff(width: int, height: int, *, next_page: int = 0, strips: int = 8) -> bytes:
-    """A TIFF of one directory and almost no pixels."""
+    """Return a TIFF with one directory and few pixels."""
     tags = (
         *((256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, 1)),
         *((262, 3, 1, 1), (273, 4, 1, strips), (277, 3, 1, 1), (278, 4, 1, height)),
@@ -172,7 +172,7 @@ def _tiff(width: int, height: int, *, next_page: int = 0, strips: int = 8) -> by
         (_tiff(0, 5), "expected"),
         (_tiff(64, 64), "damaged"),
         (_tiff(64, 64, strips=2**31), "damaged"),
-        # a directory that is its own next one
+        # a directory whose next directory is itself
         (_tiff(64, 64, next_page=8), "damaged"),
         (_tiff(64, 64, next_page=2**31), "expected"),
         (b"II*\0", "expected"),
@@ -212,7 +212,7 @@ def test_flipped_bytes_give_pixels_or_one_error(form: str, data: st.DataObject) 
         (b"GIF89a", "is GIF"),
     ],
 )
-def test_what_is_not_read_is_named(head: bytes, refused: str) -> None:
+def test_unsupported_formats_are_named(head: bytes, refused: str) -> None:
     assert picture_kind(head).refused == refused
     with pytest.raises(BadRecord, match=f"image_unreadable: x: {refused}, expected JPEG"):
         read_header_of(io.BytesIO(head), "x")
@@ -221,6 +221,6 @@ def test_what_is_not_read_is_named(head: bytes, refused: str) -> None:
 def test_each_format_has_one_reader_and_brands_decide() -> None:
     assert picture_kind(b"II*\0").formats == picture_kind(b"MM\0*").formats == ("TIFF",)
     assert picture_kind(b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif").formats == ("AVIF",)
-    # a brand beyond the box is no brand
+    # a brand outside the box is ignored
     assert picture_kind(b"\0\0\0\x10ftypabcd\0\0\0\0avif").formats == picture_kind(b"").formats
     assert "TIFF" not in picture_kind(b"\x89PNG").formats

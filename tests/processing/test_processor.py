@@ -34,7 +34,7 @@ def ask(*parts: QuestionPart, answer: GroundedText | None = None) -> Conversatio
     return Conversation("test", IMAGE, ImageSize(40, 80), (Turn(parts, answer),))
 
 
-def test_loss_lies_on_answers_and_their_end_only() -> None:
+def test_only_answers_and_their_end_tokens_have_a_loss() -> None:
     _, processor = tiny_model()
     row = processor.row(ask("Where is it?", answer=GroundedText("There.")))
     labelled = row.labels != IGNORE_INDEX
@@ -44,7 +44,7 @@ def test_loss_lies_on_answers_and_their_end_only() -> None:
     assert row.input_ids[labelled].tolist() == expected
 
 
-def test_boxes_and_masks_lie_where_they_lie_on_the_canvas() -> None:
+def test_boxes_and_masks_are_placed_on_the_canvas() -> None:
     _, processor = tiny_model()
     box = Box(20, 10, 40, 20)
     mask = Mask.from_box(box, ImageSize(40, 80))
@@ -76,7 +76,7 @@ def test_sampled_masks_keep_their_area(height: int, width: int, seed: int, grid:
     assert share.max() <= 1 + 1e-5
 
 
-def test_the_mask_of_a_thin_thing_is_a_thin_mask_and_not_an_empty_one() -> None:
+def test_the_mask_of_a_thin_instance_is_not_empty() -> None:
     _, processor = tiny_model()
     array = np.zeros((40, 80), bool)
     array[20, 10:70] = True
@@ -109,7 +109,7 @@ def test_a_thin_region_covers_every_cell_that_it_crosses() -> None:
         Mask.from_box(Box(3, 3, 4, 4), ImageSize(40, 80)),
     ],
 )
-def test_no_region_however_small_vanishes(region: Box | Point | Scribble | Mask) -> None:
+def test_small_regions_cover_at_least_one_cell(region: Box | Point | Scribble | Mask) -> None:
     _, processor = tiny_model()
     row = processor.row(ask("What is ", region, "?"))
     assert row.regions.shape == (1, 32, 32)
@@ -157,13 +157,13 @@ def test_independent_turns_start_at_the_same_position_and_a_limit_leaves_turns_o
     assert 0 < short.num_turns < 8
     assert short.num_turns + short.left_out == 8
     assert len(short.input_ids) - processor.image_tokens <= text // 2
-    # a limit that all turns reach leaves none out, one token less does
+    # a limit equal to the length keeps all turns; one token less omits one
     assert processor.row(conversation, row_tokens=text).left_out == 0
     assert processor.row(conversation, row_tokens=text - 1).left_out > 0
 
 
 @pytest.mark.parametrize("image_tokens", [1, 576])
-def test_a_limit_counts_text_however_many_tokens_an_image_has(image_tokens: int) -> None:
+def test_a_limit_counts_text_tokens_only(image_tokens: int) -> None:
     _, processor = tiny_model()
     few = processor.row(eight_turns(), row_tokens=60)
     processor.image_tokens = image_tokens
@@ -196,11 +196,11 @@ def test_left_padding_keeps_rows_whole() -> None:
         assert batch.turns[index][-1] == 1
 
 
-def test_conversation_without_an_image_to_point_into_is_refused() -> None:
+def test_a_question_with_regions_needs_an_image() -> None:
     _, processor = tiny_model()
     with pytest.raises(PromptError, match="has no image"):
         processor.row(Conversation("x", None, None, (Turn(("a", Box(0, 0, 1, 1))),)))
-    # words alone need none
+    # text without regions needs no image
     row = processor.row(Conversation("x", None, None, (Turn(("a",)),)))
     assert processor.tokenizer.marker_ids[Marker.IMAGE] not in row.input_ids
 
@@ -214,7 +214,7 @@ def test_a_conversation_about_a_video_is_refused() -> None:
         processor.row(Conversation("c", video, ImageSize(4, 6), ()))
 
 
-def test_cells_show_the_things_at_their_centres_and_none_is_lost() -> None:
+def test_cells_show_the_instances_at_their_centres_and_no_instance_is_lost() -> None:
     _, processor = tiny_model()
     sample = scene_sample(draw_scene(3, 1, level="standard", split="train", long_side=256))
     assert sample.size is not None

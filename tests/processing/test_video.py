@@ -52,7 +52,7 @@ def test_frames_come_back_as_they_were_written(suffix: str, tmp_path: Path) -> N
 
 @each_format
 def test_a_path_its_name_its_bytes_and_a_video_are_the_same(suffix: str, tmp_path: Path) -> None:
-    # told by its content, not by its name
+    # detected by content, not by name
     path = write(tmp_path / f"a{suffix}", 9).rename(tmp_path / "a.jpg")
     first = read_video(path, num_frames=3)
     for other in (str(path), path.read_bytes(), Video(path), Video(path.read_bytes())):
@@ -70,7 +70,7 @@ def test_one_frame_is_in_the_middle_and_few_are_repeated(suffix: str, tmp_path: 
 
 
 @given(st.integers(-50, 50), st.integers(0, 300), st.integers(1, 40))
-def test_numbers_are_spread_from_end_to_end(first: int, length: int, count: int) -> None:
+def test_spread_includes_both_ends(first: int, length: int, count: int) -> None:
     chosen = spread(first, first + length, count)
     assert len(chosen) == count
     assert chosen == sorted(chosen)
@@ -87,9 +87,7 @@ def test_the_same_file_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keyframes", ["1", "4", "250"])
-def test_frames_that_are_jumped_to_are_those_that_are_walked_to(
-    keyframes: str, tmp_path: Path
-) -> None:
+def test_seeking_reads_the_same_frames_as_decoding_all(keyframes: str, tmp_path: Path) -> None:
     frames = np.repeat(numbered(20), 4, axis=0)
     path = write_video(tmp_path / "a.mp4", frames, options={"g": keyframes, "bf": "2"})
     with av.open(str(path)) as container:
@@ -131,7 +129,7 @@ def test_a_delay_that_viewers_do_not_take_is_a_tenth_of_a_second(tmp_path: Path)
     assert read_video_header(gif).seconds == pytest.approx(1.3)
 
 
-def test_transparency_is_laid_on_white_and_earlier_frames_stay(tmp_path: Path) -> None:
+def test_transparency_is_blended_with_white_and_earlier_frames_stay(tmp_path: Path) -> None:
     pictures = []
     for column in range(4):
         picture = Image.new("RGBA", (40, 20), (0, 0, 0, 0))
@@ -245,7 +243,7 @@ def test_a_hostile_file_is_refused_in_one_line(
 @pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_flipped_bytes_never_end_in_anything_but_frames_or_an_error(
+def test_flipped_bytes_return_frames_or_raise_image_errors(
     cases: dict[str, tuple[bytes, str]], data: st.DataObject
 ) -> None:
     known = (cases["mp4 most"][0], cases["webm half"][0], cases["gif end"][0] + b";")
@@ -266,7 +264,7 @@ def _outcome(data: bytes) -> str:
     return "frames"
 
 
-def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+def test_paths_that_are_not_regular_files_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.mp4")
     (tmp_path / "loop.mp4").symlink_to(tmp_path / "loop.mp4")
     for path, code in (
@@ -301,7 +299,7 @@ def test_limits_hold(suffix: str, limits: VideoLimits, reason: str, tmp_path: Pa
     assert caught.value.code == "video_too_large"
 
 
-def test_too_many_frames_are_not_given(tmp_path: Path) -> None:
+def test_too_many_frames_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.gif", 3)
     for count in (0, 1025):
         with pytest.raises(ImageError, match="expected 1 to 1024"):
@@ -311,7 +309,7 @@ def test_too_many_frames_are_not_given(tmp_path: Path) -> None:
         read_video(wide, num_frames=1000)
 
 
-def test_without_the_extra_its_name_is_told_and_gifs_are_read(
+def test_without_the_extra_gifs_are_read_and_the_error_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video, gif = write(tmp_path / "a.mp4", 4), write(tmp_path / "a.gif", 4)
@@ -321,7 +319,7 @@ def test_without_the_extra_its_name_is_told_and_gifs_are_read(
         read_video(video)
 
 
-def test_a_file_of_sound_holds_no_video(tmp_path: Path) -> None:
+def test_an_audio_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("aac", rate=16_000)

@@ -1,4 +1,4 @@
-"""The rule of `deixis.storage`, for every kind of write: kills, full disks, and what is on the disk."""
+"""The durability rule of `deixis.storage` for every kind of write: kills, full disks and fsync."""
 
 import json
 import os
@@ -31,7 +31,7 @@ OLD, NEW = "old " * 100, "new " * 100
 
 @dataclass(frozen=True)
 class Write:
-    """A kind of write: how the folder is before, what is done, and what a reader sees."""
+    """A kind of write: the initial folder, the write, and the content that a reader sees."""
 
     before: Callable[[Path], object]
     do: Callable[[Path], object]
@@ -110,7 +110,7 @@ WRITES = {
 
 
 NOT_GROWING = {"fewer lines", "another name", "nothing"}
-"""Writes that grow no file."""
+"""Writes that do not grow a file."""
 
 
 def _names(folder: Path) -> set[str]:
@@ -140,7 +140,7 @@ def test_a_kill_before_any_step_leaves_the_old_or_the_new_content(
     between = [None] if name == "folder in the place of another" else []
     assert all(one in [seen[0], seen[-1], *between] for one in seen)
     assert seen[0] == old != seen[-1]
-    # every write is more than one step
+    # every write has several steps
     assert len(seen) > 2
 
 
@@ -188,7 +188,7 @@ def test_a_disk_that_is_full_when_it_has_to_keep_the_content_leaves_the_old_or_t
 
 
 def _refused(write: Write, folder: Path, calls: int, name: str) -> bool:
-    """Write with a disk that is full after some calls; return whether that was an error."""
+    """Write to a disk that is full after some calls; return whether the write failed."""
     folder.mkdir()
     write.before(folder)
     old = write.see(folder)
@@ -206,7 +206,7 @@ def _refused(write: Write, folder: Path, calls: int, name: str) -> bool:
 
 
 def _order(folder: Path, work: Callable[[], object]) -> list[list[str]]:
-    """Return what is forced to the disk and renamed, in order; each draft is called ``draft``."""
+    """Return the fsync and rename calls in order; each draft is called ``draft``."""
     events: list[list[str]] = []
 
     def called(path: object) -> str:
@@ -281,7 +281,7 @@ def test_a_writer_killed_at_any_time_leaves_whole_content(tmp_path: Path) -> Non
     assert _names(tmp_path) == {"a"}
 
 
-def test_lines_that_a_killed_writer_was_told_of_are_there(tmp_path: Path) -> None:
+def test_lines_reported_as_written_survive_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "log"
     told, telling = os.pipe()
 

@@ -27,10 +27,10 @@ from deixis.storage import (
 
 
 class Unlucky(Exception):  # noqa: N818
-    """An error of a library that writes."""
+    """An error of a library that writes files."""
 
 
-def test_what_is_refused_is_named_with_the_reason() -> None:
+def test_errors_name_the_path_and_the_reason() -> None:
     with (
         pytest.raises(StorageError, match=r"^out/a: cannot write: no space left on device$"),
         storing(Path("out/a")),
@@ -109,7 +109,7 @@ def test_names_that_are_taken_or_missing_are_storage_errors(tmp_path: Path) -> N
     assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "full"]
 
 
-def test_a_folder_gives_way_when_it_is_empty_or_replaced(tmp_path: Path) -> None:
+def test_only_empty_folders_are_replaced_by_default(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "a"
     for name in ("x", "y"):
         with whole_folder(path, replace=name == "y") as draft:
@@ -136,7 +136,7 @@ def test_a_folder_that_cannot_get_its_name_leaves_the_old_one(tmp_path: Path) ->
         publish(tmp_path / "absent", path)
 
 
-def test_drafts_are_found_whatever_they_are_of(tmp_path: Path) -> None:
+def test_drafts_of_files_and_folders_are_removed(tmp_path: Path) -> None:
     long = draft_of(tmp_path / ("é" * 120))
     long.touch()
     draft_of(tmp_path / "a.parquet").mkdir()
@@ -149,7 +149,7 @@ def test_drafts_are_found_whatever_they_are_of(tmp_path: Path) -> None:
     clear_drafts(tmp_path / "absent")
 
 
-def test_discarding_takes_files_folders_and_links_but_not_what_they_lead_to(
+def test_discarding_removes_files_folders_and_links_but_not_their_targets(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "kept" / "x").mkdir(parents=True)
@@ -200,7 +200,7 @@ def test_digests_are_those_of_the_bytes(tmp_path: Path) -> None:
         sha256_of(tmp_path / "absent")
 
 
-def test_a_manifest_knows_whether_it_was_changed() -> None:
+def test_a_changed_manifest_is_detected() -> None:
     manifest = seal({"step": 3, "files": {"b": "2", "a": "1"}, "name": "é"})
     assert is_sealed(manifest)
     assert is_sealed(dict(reversed(manifest.items())))

@@ -1,4 +1,4 @@
-"""Locks between processes: real ones, that are killed."""
+"""Locks between real processes, which are killed."""
 
 import os
 import signal
@@ -44,7 +44,7 @@ def test_a_lock_keeps_others_out_and_ends_with_its_process(tmp_path: Path, how: 
         finally:
             holder.send_signal(signal.SIGKILL)
         holder.wait()
-        # the file of the dead is there, and a worker that it left behind holds nothing
+        # the killed process left its file; a worker that survives it holds no lock
         assert (tmp_path / ".lock").read_text() == f"process {holder.pid}"
         with locked_folder(tmp_path, "painting there"):
             assert (tmp_path / ".lock").read_text() == f"process {os.getpid()}"
@@ -53,7 +53,7 @@ def test_a_lock_keeps_others_out_and_ends_with_its_process(tmp_path: Path, how: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_process_keeps_itself_out(tmp_path: Path) -> None:
+def test_a_process_cannot_lock_a_folder_twice(tmp_path: Path) -> None:
     with locked_folder(tmp_path, "reading", name=".a"):
         with pytest.raises(LockedError), locked_folder(tmp_path, "reading", name=".a"):
             pytest.fail("the lock is held")
@@ -96,7 +96,7 @@ def test_a_folder_is_made_or_refused(tmp_path: Path) -> None:
             pass
 
 
-def test_many_that_come_and_go_are_never_two_at_once(tmp_path: Path) -> None:
+def test_many_processes_never_hold_the_lock_at_the_same_time(tmp_path: Path) -> None:
     inside = tmp_path / "inside"
 
     def work() -> None:
@@ -114,7 +114,7 @@ def test_many_that_come_and_go_are_never_two_at_once(tmp_path: Path) -> None:
     assert [ended(child) for child in children] == [0, 0, 0, 0]
 
 
-def test_who_waits_comes_in_turn(tmp_path: Path) -> None:
+def test_waiting_processes_and_threads_take_turns(tmp_path: Path) -> None:
     count = tmp_path / "count"
     count.write_text("0")
 

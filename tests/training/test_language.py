@@ -292,7 +292,7 @@ def test_a_pyramid_reads_its_two_encoders_from_their_folders(tmp_path: Path) -> 
         assert torch.equal(own[name], tensor)
 
 
-def test_names_without_a_language_model_are_refused(
+def test_folders_without_a_usable_language_model_are_refused(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     recipe = tiny_recipe()

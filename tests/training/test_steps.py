@@ -96,7 +96,7 @@ def test_alignment_in_pieces_has_the_gradient_of_the_whole_batch(target: str) ->
     assert not moved & {"language_model", "projector"}
 
 
-def test_a_model_without_an_alignment_configuration_is_refused() -> None:
+def test_aligning_needs_a_model_with_alignment() -> None:
     torch.manual_seed(0)
     model, processor = build_model(tiny_recipe())
     stage = Stage(name="align", steps=1, objective="alignment", batch_size=2)

@@ -1,4 +1,4 @@
-"""Every unit decoder with random truth for it, so that one test can go over all of them."""
+"""Every unit decoder with random truth, for tests of all decoders."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -100,7 +100,7 @@ def placed_truth(count: int) -> PlacedTruth:
 
 
 def placed(build: Callable[[DecoderConfig], Any], output: str, **changes: Any) -> Case:
-    """A decoder of boxes or masks; ``proposals`` among the changes are of the features."""
+    """Return a case of boxes or masks; ``proposals`` among the changes adds them to the features."""
     proposals = changes.pop("proposals", False)
     config = DecoderConfig(**{**SHAPE, **changes})
     return Case(

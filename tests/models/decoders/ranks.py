@@ -22,7 +22,7 @@ SHAPE: dict[str, Any] = {"width": WIDTH, "heads": 2, "hidden": 8, "layers": 1, "
 
 
 class Shared(nn.Module):
-    """Two decoders over one encoder; the second has something to learn from on rank 0 alone."""
+    """Two decoders over one encoder; only rank 0 has truth for the second."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Shared(nn.Module):
             torch.ones(len(values)),
         )
         loss = loss + self.depth.losses(self.depth(routed, given), maps, wanted).loss
-        # what only that decoder reads is without gradient where it has nothing to learn from
+        # inputs of that decoder alone have no gradient if it has no truth
         return loss + tied_zero(self.pixels)
 
 
@@ -80,6 +80,6 @@ def main(rank: int, folder: Path) -> None:
     wrapped(*batch_of(rank)).backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     save_file(gradients, folder / f"{rank}.safetensors")
-    # or one leaves while the other still listens
+    # otherwise one rank ends while the other still waits for it
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()

@@ -55,7 +55,7 @@ def test_silog_equals_a_loop(variance: float) -> None:
         assert found[index].item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_silog_of_full_variance_is_blind_to_scale() -> None:
+def test_silog_of_full_variance_is_scale_invariant() -> None:
     predicted, target = some_depths(2, 6, 2).flatten(1), some_depths(2, 6, 3).flatten(1)
     valid = torch.ones_like(target, dtype=torch.bool)
     once = scale_invariant_log_loss(predicted.log(), target, valid, variance=1.0)
@@ -63,7 +63,7 @@ def test_silog_of_full_variance_is_blind_to_scale() -> None:
     assert torch.allclose(once, thrice, atol=1e-6)
 
 
-def test_silog_has_finite_gradients_where_all_is_right_and_where_nothing_is_known() -> None:
+def test_silog_has_finite_gradients_for_exact_and_for_unknown_depth() -> None:
     target = some_depths(3, 4, 4).flatten(1)
     target[1] = 0
     valid = target > 0
@@ -107,7 +107,7 @@ def test_affine_invariant_loss_equals_a_loop(gradient: float) -> None:
         assert found[index].item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_affine_invariant_loss_is_blind_to_scale_and_shift_of_both() -> None:
+def test_affine_invariant_loss_ignores_scale_and_shift_of_both_maps() -> None:
     predicted, target, valid = some_depths(2, 9, 7), some_depths(2, 9, 8), some_valid(2, 9)
     once = affine_invariant_loss(predicted, target, valid)
     moved = affine_invariant_loss(5 * predicted - 3, 0.2 * target + 40, valid)
@@ -174,7 +174,7 @@ def test_pixels_without_truth_and_truth_out_of_range_take_no_part() -> None:
     assert decoder.losses(decoded, replace(truth, values=one), asked.filled).loss.item() == 0
 
 
-def test_relative_truth_is_blind_to_the_scale_of_disparity_and_metric_truth_is_not() -> None:
+def test_only_the_loss_of_relative_truth_ignores_the_scale_of_disparity() -> None:
     decoder, asked, given = decoder_of(), references([1]), features(1)
     decoded = decoder(asked, given)
     disparity = (-decoded.logs.detach()).exp()
@@ -226,7 +226,7 @@ def test_a_map_at_source_size_is_the_letterboxs(size: tuple[int, int]) -> None:
     extent = ImageSize(*size)
     rows, columns = np.mgrid[0 : size[0], 0 : size[1]]
     values = (1 + rows / 64 + columns / 64).astype(np.float32)
-    # a canvas of the longer side moves no pixel by a fraction where the padding is even
+    # a canvas of the longer side's length with even padding moves pixels by whole numbers
     canvas = Letterbox(extent, max(size)).apply(DepthMap(values, "metric"))
     logs = torch.from_numpy(canvas.values.copy()).clamp(min=0.1).log()
     found = depth_at_source(logs, Letterbox(extent, max(size)), kind="metric")

@@ -1,4 +1,4 @@
-"""Decoders by the layers of REF-VLM's public code, against Hugging Face's modules."""
+"""Decoders with the layers of REF-VLM's public code, against Hugging Face's modules."""
 
 from dataclasses import replace
 from typing import Any
@@ -58,7 +58,7 @@ def asked(states: Tensor, turns: Tensor | None = None) -> LatentReferences:
 
 
 def with_published(module: nn.Module, published: dict[str, Tensor], part: str) -> nn.Module:
-    """A module with the weights that an import gives its part; only estimates of quality are ours."""
+    """Return a module with imported weights; only the quality estimates are added by deixis."""
     shapes = {key: tuple(value.shape) for key, value in published.items()}
     report = match_keys(REFVLM, shapes)
     assert report.complete
@@ -109,7 +109,7 @@ def test_boxes_are_those_of_the_public_code(published: dict[str, Tensor]) -> Non
     state = official.below(published, "visual_decoder.box.")
     _, expected = official.boxes(state, states, pyramid_of(2))
     official.close(found.boxes, expected[:, :3])
-    # what is compared depends on the image
+    # the compared outputs depend on the image
     _, blind = official.boxes(state, states, [level * 0 for level in pyramid_of(2)])
     assert (expected - blind).abs().max() > 0.01
 
@@ -162,12 +162,12 @@ def test_losses_of_bodies_are_those_of_the_public_code(published: dict[str, Tens
         + 0.5 * box_loss(found.boxes[0][0])
         + 2 * (predicted - joints).abs()[visible > 0].sum() / count
         + 2 * nn.PairwiseDistance(p=2)(predicted, joints).mean()
-        # its focal loss is a sum over joints, a mean over the two levels
+        # the focal loss of the public code is a sum over joints, a mean over the two levels
         + sigmoid_focal_loss(logits, seen, count)
     )
     quality = decoder.config.quality * scored.parts["quality"]
     assert scored.loss.item() - quality.item() == pytest.approx(expected.item(), rel=1e-5)
-    # references of a group are told apart by their boxes alone
+    # references of a group are matched by their boxes only
     members = torch.tensor([[0, 1, 2]])
     cost = decoder.costs(found, truth, known[None], members)[0]
     boxes = found.boxes[1][0]
@@ -177,7 +177,7 @@ def test_losses_of_bodies_are_those_of_the_public_code(published: dict[str, Tens
 
 
 @torch.no_grad()
-def test_turns_of_a_row_are_what_they_are_alone(published: dict[str, Tensor]) -> None:
+def test_turns_of_a_row_equal_turns_asked_alone(published: dict[str, Tensor]) -> None:
     decoder, states = box_decoder(published), states_of(1, 5)
     turns = torch.tensor([[1, 1, 3, 3, 3]])
     together = decoder(asked(states, turns), features_of(1)).boxes
@@ -198,7 +198,7 @@ def test_padding_and_neighbours_change_nothing(published: dict[str, Tensor]) -> 
 
 
 @torch.no_grad()
-def test_nobody_is_decoded_to_nothing(published: dict[str, Tensor]) -> None:
+def test_predictions_without_references_keep_their_shapes(published: dict[str, Tensor]) -> None:
     nobody = replace(asked(states_of(2, 3)), filled=torch.zeros(2, 3, dtype=torch.bool))
     boxes = box_decoder(published)(nobody, features_of(2))
     assert boxes.boxes.shape == (2, 3, 4)
@@ -216,7 +216,7 @@ def test_more_references_than_queries_are_refused(published: dict[str, Tensor]) 
     message = "asks for 5 units of type keypoint, their decoder has 4 queries"
     with pytest.raises(ModelError, match=message):
         keypoint_decoder(published)(asked(states_of(1, 5)), features_of(1))
-    # three in each of two turns are no more than five
+    # each turn has three references, fewer than the five queries
     turns = torch.tensor([[1, 1, 1, 2, 2, 2]])
     found = box_decoder(published)(asked(states_of(1, 6), turns), features_of(1))
     assert found.boxes.shape == (1, 6, 4)
@@ -226,7 +226,7 @@ def test_gradients_reach_every_parameter_that_decodes(published: dict[str, Tenso
     decoder = box_decoder(published).train()
     found = decoder(asked(states_of(2, 3)), features_of(2))
     (found.boxes.sum() + found.quality.sum()).backward()
-    # nothing votes for a cell here
+    # these decoders have no votes
     decoder.get_submodule("quality.sureness").requires_grad_(False)
     assert gradients_are_finite(decoder)
 
@@ -257,7 +257,7 @@ def test_positions_are_those_of_detr(grid: int, width: int) -> None:
     official.close(detr_positions(grid, width), expected)
 
 
-def test_published_weights_have_a_place_at_their_own_size() -> None:
+def test_published_weights_load_at_their_size() -> None:
     levels = (192, 384, 768, 1024)
     with torch.device("meta"):
         boxes = DetrBoxDecoder(DecoderConfig.refvlm("box", "code"), 4096, levels)
@@ -277,7 +277,7 @@ def test_published_weights_have_a_place_at_their_own_size() -> None:
         for part, module in parts.items()
     }
     rows = [row for group in REFVLM.groups.values() for row in group if row.part in parts]
-    # layers and levels are counted by what is there
+    # the numbers of layers and levels are read from the weights
     published = {}
     for row in rows:
         numbers = range(6) if "layers.*" in row.key else [0]

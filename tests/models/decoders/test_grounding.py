@@ -1,4 +1,4 @@
-"""GroundingDINO and ViTPose as plugs: the classes of transformers with random weights."""
+"""GroundingDINO and ViTPose: the classes of transformers with random weights."""
 
 import ast
 from pathlib import Path
@@ -56,7 +56,9 @@ def test_boxes_are_those_of_transformers_own_post_processing(detector_folder: Pa
     assert placed == pytest.approx(boxes[order], abs=1e-3)
 
 
-def test_an_answer_is_the_same_however_it_is_asked(detector_folder: Path) -> None:
+def test_an_answer_does_not_depend_on_case_blanks_or_earlier_questions(
+    detector_folder: Path,
+) -> None:
     detector = GroundingDetector(detector_folder, threshold=0.0)
     first = detector.detect(image(), "a red dog")
     detector.detect(image()[:, ::-1].copy(), "dogs")
@@ -65,7 +67,7 @@ def test_an_answer_is_the_same_however_it_is_asked(detector_folder: Path) -> Non
 
 
 @pytest.mark.parametrize("phrase", ["", " . ", "a dog. a cat"])
-def test_what_is_not_one_phrase_is_refused(detector_folder: Path, phrase: str) -> None:
+def test_inputs_other_than_one_phrase_are_refused(detector_folder: Path, phrase: str) -> None:
     with pytest.raises(PromptError, match="expected one phrase, without full stops"):
         GroundingDetector(detector_folder).detect(image(), phrase)
 

@@ -1,4 +1,4 @@
-"""What holds for every unit decoder."""
+"""Properties of every unit decoder."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_gradients_are_finite_and_reach_every_parameter(case: Case, counts: list
 @every_decoder
 def test_truth_that_is_not_known_takes_no_part(case: Case) -> None:
     decoder, given, truth = case.build(), case.features(2), case.truth(3)
-    # each reference has a turn of its own, so that none sees another
+    # each reference has its own turn, so that references do not see one another
     asked = replace(references([2, 1]), turns=torch.arange(4).reshape(2, 2))
     known = torch.tensor([True, False, True])
     partly = replace(truth, **{name: known for name in ("known", "placed") if hasattr(truth, name)})
@@ -54,9 +54,9 @@ def test_truth_that_is_not_known_takes_no_part(case: Case) -> None:
 
 
 def selected(truth: Any, order: list[int]) -> Any:
-    """Truth of some references, weights and all."""
+    """Return the truth of some references, with their weights."""
     values = {field.name: getattr(truth, field.name) for field in fields(truth)}
-    # where references hold numbers of masks, the masks are shared
+    # masks that references index are shared
     shared = {"masks"} if "slots" in values else set()
     return type(truth)(
         **{name: value if name in shared else value[order] for name, value in values.items()}
@@ -116,7 +116,7 @@ def test_neighbours_and_padding_change_nothing(case: Case) -> None:
 
 
 @every_decoder
-def test_what_is_saved_is_what_is_loaded(case: Case, tmp_path: Path) -> None:
+def test_loading_restores_a_saved_decoder(case: Case, tmp_path: Path) -> None:
     decoder, other = case.build(), case.build()
     asked, given = references([2]), case.features(1)
     with torch.no_grad():
@@ -150,7 +150,7 @@ def test_it_runs_in_bfloat16(case: Case) -> None:
 
 
 @every_decoder
-def test_costs_are_small_where_the_truth_is_what_was_decoded(case: Case) -> None:
+def test_costs_are_small_if_the_truth_equals_the_prediction(case: Case) -> None:
     decoder, asked, given = case.build(), references([3]), case.features(1)
     truth, members = case.truth(3), torch.tensor([[0, 1, 2], [2, 0, -1]])
     with torch.no_grad():
@@ -158,7 +158,7 @@ def test_costs_are_small_where_the_truth_is_what_was_decoded(case: Case) -> None
         cost = decoder.costs(decoded, truth, asked.filled, members)
         assert cost.shape == (2, 3, 3)
         assert bool(torch.isfinite(cost).all())
-        # the padded table holds the same pairs in another order
+        # the padded costs have the same pairs in another order
         assert torch.allclose(cost[1, :2, :2], cost[0][[2, 0]][:, [2, 0]], atol=1e-5)
         none = torch.zeros(3, dtype=torch.bool)
         fields_ = {name: none for name in ("known", "placed") if hasattr(truth, name)}
@@ -167,7 +167,7 @@ def test_costs_are_small_where_the_truth_is_what_was_decoded(case: Case) -> None
 
 
 @every_decoder
-def test_a_decoder_that_nobody_wants_is_given_nothing_and_costs_nothing(case: Case) -> None:
+def test_a_decoder_without_references_has_zero_loss_and_gradients(case: Case) -> None:
     decoder, asked, given = case.build(), references([2, 1]), case.features(2)
     nobody = replace(asked, filled=torch.zeros_like(asked.filled))
     decoded = decoder(nobody, given)

@@ -1,4 +1,4 @@
-"""Keypoints: OKS against COCO's own code, losses against loops, places against the letterbox."""
+"""Keypoints: OKS against pycocotools, losses against loops, positions against the letterbox."""
 
 import copy
 from dataclasses import replace
@@ -55,7 +55,7 @@ def test_similarity_equals_pycocotools(skeleton: str) -> None:
     ours = object_keypoint_similarity(
         predicted, target, visibility > 0, areas, torch.tensor(sigmas)
     )
-    # on a canvas of side 512 the numbers are others and the similarity is the same
+    # positions on a canvas of side 512 have the same similarity
     shares = object_keypoint_similarity(
         predicted / 512, target / 512, visibility > 0, areas / 512**2, torch.tensor(sigmas)
     )
@@ -191,7 +191,7 @@ def test_places_are_the_letterboxs(size: tuple[int, int]) -> None:
     assert body.positions[seen] == pytest.approx(source[seen], abs=2e-3)
 
 
-def test_joints_off_the_image_are_absent_and_what_is_not_finite_is_refused() -> None:
+def test_joints_outside_the_image_are_absent_and_infinite_ones_are_refused() -> None:
     config = KeypointConfig(**{**SHAPE, "anchored": False}, levels=2, skeleton="crowdpose")
     decoder = KeypointDecoder(config, LANGUAGE)
     decoded = predictions(14, 2)
@@ -216,7 +216,7 @@ def test_two_bodies_are_learned() -> None:
     config = KeypointConfig(**SHAPE, joint_layers=1)
     decoder = KeypointDecoder(config, LANGUAGE)
     asked, given, truth = references([2]), features(1), keypoint_truth(2, 17)
-    # joints that lie in their boxes
+    # joints inside their boxes
     low = truth.boxes[:, None, :2] - truth.boxes[:, None, 2:] / 2
     truth = replace(
         truth,
@@ -242,7 +242,7 @@ def test_presets_of_refvlm_differ_in_the_layers_and_the_loss() -> None:
     assert (paper.width, paper.layers, paper.heads, paper.hidden) == (256, 6, 8, 2048)
 
 
-def test_proposals_are_started_from() -> None:
+def test_a_new_decoder_returns_the_boxes_of_proposals() -> None:
     torch.manual_seed(0)
     decoder = KeypointDecoder(KeypointConfig(**SHAPE), LANGUAGE)
     asked, given = references([2, 1]), features(2, proposals=True)

@@ -39,7 +39,7 @@ def test_losses_equal_a_loop(loss: Literal["paper", "code"]) -> None:
     decoder = LocationDecoder(LocationConfig(width=16, loss=loss), LANGUAGE)
     truth = location_truth(4)
     corners = truth.corners + torch.randn(4, 4, generator=torch.Generator().manual_seed(0)) * 0.1
-    # the last one has its corners out of order
+    # the corners of the last box are swapped
     corners[3] = truth.corners[3][[2, 3, 0, 1]]
     decoded = LocationPredictions(corners[None], torch.zeros(1, 4))
     parts = decoder.losses(decoded, truth, torch.ones(1, 4, dtype=torch.bool)).parts
@@ -48,7 +48,7 @@ def test_losses_equal_a_loop(loss: Literal["paper", "code"]) -> None:
         weight = float(truth.weights[index])
         distance += weight * float((corners[index] - truth.corners[index]).abs().sum())
         if index == 3:
-            # no area and no overlap: of the hull, which is the target, nothing is covered twice
+            # no area and no overlap: the hull is the target
             target = truth.corners[3]
             area = float((target[2:] - target[:2]).prod())
             giou = 0 - (area - area) / area
@@ -57,7 +57,7 @@ def test_losses_equal_a_loop(loss: Literal["paper", "code"]) -> None:
         pair = (corners[index].double().numpy()[None], truth.corners[index].double().numpy()[None])
         overlap += weight * (1 - float(generalized_box_iou(*pair)[0, 0]))
     total = float(truth.weights.sum())
-    # the public code divides the mean of an image by the number of all boxes once more
+    # the public code divides the mean of each image again, by the number of all boxes
     total *= 1 if loss == "paper" else 4
     assert parts["l1"].item() == pytest.approx(distance / total, rel=1e-5)
     assert parts["giou"].item() == pytest.approx(overlap / total, rel=1e-5)
@@ -72,10 +72,10 @@ def test_the_loss_of_the_public_code_is_the_sum_of_images_means_over_all_boxes()
     corners[filled] = truth.corners + away[:, None]
     decoded = LocationPredictions(corners, torch.zeros(2, 3))
     found = decoder.losses(decoded, truth, filled).parts["l1"].item()
-    # four numbers are away by as much; the first image has one box, the second three
+    # all four coordinates have the same error; the first image has one box, the second three
     means = 4 * 0.1, 4 * (0.2 + 0.0 + 0.3) / 3
     assert found == pytest.approx(sum(means) / 4, rel=1e-5)
-    # a box that is not known counts nowhere
+    # an unknown box does not count
     some = replace(truth, known=torch.tensor([False, True, True, True]))
     found = decoder.losses(decoded, some, filled).parts["l1"].item()
     assert found == pytest.approx(means[1] / 3, rel=1e-5)

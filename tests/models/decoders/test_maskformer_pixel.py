@@ -48,7 +48,7 @@ def test_it_equals_that_of_transformers_with_the_same_names() -> None:
         expected = theirs(pyramid(), output_hidden_states=True)
         found = decoder(pyramid())
     assert torch.allclose(found.pixels, expected.last_hidden_state, atol=1e-6)
-    # references attend to the backbone's own map, which has the width already
+    # references attend to the backbone's map, which already has the width
     assert torch.equal(found.cells, pyramid()[3])
     merged = MaskFormerPixelDecoder(
         WIDTHS, cell_level=2, pixel_level=0, cell_width=32, pixel_width=6, width=32,
@@ -89,7 +89,7 @@ def test_gradients_are_finite_in_bfloat16_too() -> None:
     assert gradients_are_finite(decoder)
 
 
-def test_levels_and_groups_that_cannot_be_are_refused() -> None:
+def test_invalid_levels_and_groups_are_refused() -> None:
     with pytest.raises(ModelError, match="pixel level <= cell level < 4, got 2 and 1"):
         ours(1, 2)
     with pytest.raises(ModelError, match="5 groups do not divide a width of 32"):

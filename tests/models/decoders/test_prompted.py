@@ -54,7 +54,7 @@ def test_masks_are_those_of_the_segmenters_own_forward(build: Build) -> None:
         segmenter = decoder.segmenter
         no_mask = segmenter.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         dense = no_mask.expand(2, -1, SIDE // 16, SIDE // 16)
-        # the segmenter's own forward, with our prompts where it would encode points
+        # the segmenter's forward, with our prompts in place of encoded points
         segmenter.prompt_encoder.forward = lambda **_: (prompts, dense)
         own = segmenter(pixel_values=images(2), multimask_output=False)
     expected = own.pred_masks[:, :, 0].flatten(0, 1)
@@ -64,7 +64,7 @@ def test_masks_are_those_of_the_segmenters_own_forward(build: Build) -> None:
 
 
 @both
-def test_images_are_encoded_once_however_many_references_follow(build: Build) -> None:
+def test_images_are_encoded_once_for_all_references(build: Build) -> None:
     decoder = decoder_of(build, at_once=2)
     calls = []
     hook = decoder.segmenter.vision_encoder.register_forward_hook(lambda *_: calls.append(1))
@@ -95,7 +95,7 @@ def test_images_are_encoded_some_at_a_time_with_equal_results(build: Build) -> N
 
 
 @both
-def test_only_what_learns_is_trained(build: Build) -> None:
+def test_only_layers_with_gradients_are_trained(build: Build) -> None:
     decoder = decoder_of(build)
     trained = {name for name, p in decoder.named_parameters() if p.requires_grad}
     parts = {name.split(".")[0] for name in trained}
@@ -144,7 +144,7 @@ def test_losses_equal_loops_and_the_public_codes() -> None:
             p, t = logits[index][kept].sigmoid().double(), target[index][kept].double()
             loss = -(t * p.log() + (1 - t) * (1 - p).log()).mean()
             assert entropy[index].item() == pytest.approx(float(loss), rel=1e-5)
-            # what u-LLaVA runs: sums divided by 1000 and smoothed by 1e-6
+            # u-LLaVA's public code: sums divided by 1000 and smoothed by 1e-6
             shared, whole = 2 * (p / 1000 * t).sum(), (p / 1000).sum() + (t / 1000).sum()
             extra = smoothing / 1000
             expected = 1 - (shared + extra) / (whole + extra)
@@ -178,7 +178,7 @@ def test_preparation_equals_sams_image_processor(size: tuple[int, int]) -> None:
     expected = processor(image, return_tensors="pt")["pixel_values"][0]
     found = ImageFrame(SIDE, "corner").prepare(torch.from_numpy(image))
     assert found.shape == expected.shape == (3, SIDE, SIDE)
-    # a level is 1/58; resizing rounds differently by one at most
+    # one level is about 1/58; rounding after resizing differs by at most one level
     assert (found - expected).abs().max() < 1.5 / 57
 
 
@@ -221,7 +221,7 @@ def test_weights_come_from_a_folder_of_safetensors(build: Build, tmp_path: Path)
         given = Features(features(1).maps, images=decoder.see(images(1)))
         masks.append(decoder(asked, given).logits)
     assert_same_outputs(*masks)
-    # a folder or a configuration is enough to build one; weights then come with the whole
+    # a folder or a configuration is enough to build a decoder; a checkpoint then has all weights
     from_folder = build_prompted(PromptedConfig(segmenter=str(tmp_path), at_once=3), LANGUAGE)
     assert from_folder.config.at_once == 3
     plain = json.loads(json.dumps(loaded.config.to_dict(), default=str))

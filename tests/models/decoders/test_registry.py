@@ -34,7 +34,7 @@ def test_every_decoder_is_built_from_plain_data_and_is_a_unit_decoder(name: str)
     assert (named.reader(TruthGrids(16, 32)) is None) == (name in {"box", "mask", "location"})
 
 
-def test_what_cannot_be_built_is_refused() -> None:
+def test_invalid_decoder_configurations_are_refused() -> None:
     with pytest.raises(ModelError, match="unit decoder 'cuboid': expected one of"):
         NamedDecoder.read("cuboid", {})
     with pytest.raises(ModelError, match=r"unit decoder 'depth': .*unexpected keyword.*'colour'"):
@@ -42,7 +42,7 @@ def test_what_cannot_be_built_is_refused() -> None:
 
 
 def test_a_decoder_of_points_without_a_reader_of_their_truth_is_refused() -> None:
-    """It would train and learn nothing."""
+    """Such a decoder would train without learning."""
     message = "DecoderConfig, a decoder of units of type 'point': expected a reader"
     with pytest.raises(ModelError, match=message):
         DecoderKind("point", DecoderConfig, lambda *_: LocationDecoder(LocationConfig(), 4))

@@ -1,4 +1,4 @@
-"""What losses are made of, and decoders without targets: alone and on one of two ranks."""
+"""Functions that losses share, and decoders without targets, on one and on two ranks."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from deixis.models.losses.scoring import quality_loss, tied_zero, weighted_mean
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e38])
-def test_a_tied_zero_is_zero_whatever_the_parameters_are(value: float) -> None:
+def test_a_tied_zero_is_zero_for_any_parameters(value: float) -> None:
     module = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2))
     module.register_parameter("single", nn.Parameter(torch.tensor(value)))
     module[0].weight.requires_grad_(False)
@@ -24,7 +24,7 @@ def test_a_tied_zero_is_zero_whatever_the_parameters_are(value: float) -> None:
         for parameter in module.parameters():
             parameter.fill_(value)
     zero = tied_zero(module)
-    # not even a gradient that is not finite gets through
+    # a gradient that is not finite is not passed on either
     (zero * torch.tensor(torch.nan)).backward()
     assert zero.item() == 0
     assert module[0].weight.grad is None
@@ -32,7 +32,7 @@ def test_a_tied_zero_is_zero_whatever_the_parameters_are(value: float) -> None:
         if parameter.requires_grad:
             assert parameter.grad is not None, name
             assert not parameter.grad.any(), name
-    # the product that is often used instead is no zero: even large numbers add up to infinity
+    # the usual product with zero is not safe: the sum of large numbers is already infinite
     product = sum((p.sum() * 0 for p in module.parameters()), start=torch.zeros(()))
     assert bool(product.isnan())
 
@@ -44,7 +44,7 @@ def test_a_module_without_trainable_parameters_has_a_zero_too() -> None:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_broken_decoder_without_targets_breaks_nothing_else(case: Case) -> None:
+def test_a_decoder_that_is_not_finite_and_has_no_targets_does_not_affect_others(case: Case) -> None:
     decoder, asked, given = case.build(), references([2, 1]), case.features(2)
     with torch.no_grad():
         for parameter in module_of(decoder).parameters():
@@ -95,7 +95,7 @@ def test_coverage_sums_to_one_on_the_canvas_and_to_nothing_beside_it() -> None:
         assert torch.allclose(found, counted.flatten() / counted.sum(), atol=0.02)
 
 
-def test_weighted_means_and_qualities_of_nothing_are_zero() -> None:
+def test_empty_weighted_means_and_quality_losses_are_zero() -> None:
     nothing = torch.zeros(0)
     assert weighted_mean(nothing, nothing).item() == 0
     assert quality_loss(nothing, nothing, nothing).item() == 0

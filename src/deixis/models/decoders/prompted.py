@@ -191,8 +191,8 @@ class PromptedTruth:
 class PromptedMaskDecoder(nn.Module):
     """Decode one mask and one quality for each reference with ``SamModel`` or ``Sam2Model``.
 
-    Only the segmenter's mask decoder is trained, without the parts that receive no gradient here:
-    its IoU head, and the layers that SAM 2 runs once per image.
+    Only the segmenter's mask decoder is trained, without the layers that receive no gradient here:
+    its IoU head and, in SAM 2, the convolutions of detail maps and the object score head.
 
     Raises:
         ModelError: The segmenter is neither a ``SamModel`` nor a ``Sam2Model``.
