@@ -85,7 +85,9 @@ def test_lists_of_voc_have_names_with_blanks(tmp_path: Path) -> None:
     (lists / "train.txt").write_text(f"{MARK}IMG (1) 1\r\n")
     assert _found(f"voc:{tmp_path},split=train") == {"IMG (1) 1": 0}
     (lists / "train.txt").write_text("2008_000001  1\n")
-    with pytest.raises(AnnotationError, match="expected one name per line, got a list of the pictures"):
+    with pytest.raises(
+        AnnotationError, match="expected one name per line, got a list of the pictures"
+    ):
         collect(open_source(f"voc:{tmp_path},split=train").source)
 
 

@@ -6,7 +6,8 @@ record is one sample, whose questions are the turns of one conversation in order
 ``dialogue``. For files of captions (CC3M, ALLaVA's captions), ``captions`` makes the first answer a
 caption and ignores its question.
 
-Records without ``image`` are skipped and counted. Records have no geometry; sizes are read from the images. Tested on files written by hand to the published format.
+Records without ``image`` are skipped and counted. Records have no geometry; sizes are read from the images.
+Tested on files written by hand to the published format.
 """
 
 from collections.abc import Iterator, Sequence
