@@ -62,5 +62,5 @@ def test_a_missing_box_is_that_of_the_mask() -> None:
         annotated.add("1", square)
     with pytest.raises(BadRecord, match="mask_empty"):
         annotated.add("2", {**square, "segmentation": {"size": [4, 6], "counts": [24]}})
-    with pytest.raises(BadRecord, match="annotation 7 is not there"):
+    with pytest.raises(BadRecord, match="annotation 7 is missing"):
         annotated.index(7)

@@ -130,7 +130,7 @@ def test_places_are_filled_and_never_forged() -> None:
     assert text == f"Why is {place_of(6)} with {place_of(5)}?"
     assert places_in(text) == (6, 5)
     for forged in ("<region 2> and [0]", "<region> and [0]"):
-        with pytest.raises(BadRecord, match="stands for a region"):
+        with pytest.raises(BadRecord, match="slot of a region"):
             fill(pattern, forged, lambda number: number)
 
 

@@ -269,8 +269,8 @@ def open_coco(
 
     A folder has ``annotations/{instances,person_keypoints,captions}_SPLIT.json`` and the images in
     ``images/SPLIT``, ``SPLIT`` or ``images``; or, from Roboflow, ``SPLIT/_annotations.coco.json``
-    with the images beside it. The images of a file are in the given folder ``images``, else in the file's folder or
-    its parent.
+    with the images beside it. The images of a file are in the given folder ``images``, else in the
+    file's folder or its parent.
 
     Raises:
         AnnotationError: The files are missing, or ``split`` is needed to choose among several.

@@ -8,8 +8,8 @@ Of ``image`` these are used: ``name``, ``width``, ``height`` and ``subset`` (as 
 ``polygon``    a mask, and the box around it
 ``ellipse``    ``cx cy rx ry`` and ``rotation``: a mask, and the box around it
 ``mask``       run lengths along the rows of a rectangle ``left top width height``, clear pixels first
-``skeleton``   keypoints named by their labels; of the box with the same ``group_id`` where there is
-               one, else with the box around those that are labelled (``box_around_keypoints``)
+``skeleton``   keypoints named by their labels, of the box with the same ``group_id`` if there is one,
+               else with the box around the labelled ones (``box_around_keypoints``)
 ``polyline``, ``points``, ``cuboid``, ``tag``: counted and left out
 =============  ====================================================================================
 

@@ -117,7 +117,7 @@ class DepthPairs:
         else:
             valid = read_grey(self.depths, name.replace("gts/", "valid_masks/", 1)) > 0
             if valid.shape != levels.shape:
-                raise BadRecord("size_mismatch", "the mask of what is valid is of another size")
+                raise BadRecord("size_mismatch", "the mask of valid pixels has another size")
             farthest = float(levels.max()) + 1
             values = np.where(valid, (farthest - levels) / farthest, 0).astype(np.float32)
         try:
@@ -161,7 +161,7 @@ def open_kitti(
 ) -> DepthPairs:
     """Open a list of pairs, or the folder of the selection for validation.
 
-    Images and depth maps of a list are named from the folders that are given, else from the list's.
+    The names in a list are relative to the given folders, else to the folder of the list.
 
     Raises:
         AnnotationError: Both are missing.
@@ -177,7 +177,7 @@ def open_nyu(
     depths: Path | None = None,
     split: str = "",
 ) -> DepthPairs:
-    """Open a list of pairs, named from the folder that is given, else from the list's.
+    """Open a list of pairs; names are relative to the given folders, else to the list's folder.
 
     Raises:
         AnnotationError: The list is missing.

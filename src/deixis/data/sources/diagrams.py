@@ -1,20 +1,19 @@
 """Questions about diagrams, charts and documents: IconQA, DVQA, DocVQA, AI2D and ScienceQA.
 
-Fields used, and the treatment of irregularities:
+Fields used, and irregularities:
 
 - IconQA is folders ``SPLIT/TASK/ID`` with ``data.json`` and ``image.png``. ``choose_txt`` gives
-  choices, ``fill_in_blank`` open questions; ``choose_img``, with images as choices, is
-  not read.
+  choices, ``fill_in_blank`` open questions; ``choose_img``, whose choices are images, is not read.
 - DVQA is one list: ``image``, ``question``, ``answer``. Boxes of answers are not used.
 - DocVQA has its records in ``data``: ``image``, ``question``, ``answers``, of which the first counts.
-- AI2D is a file for each image, ``questions/NAME.json``: questions by their text, with
+- AI2D has one file per image, ``questions/NAME.json``: questions by their text, with
   ``answerTexts`` and ``correctAnswer``.
 - ScienceQA is an object by problem ids: ``question``, ``choices``, ``answer``, ``image``, ``split``,
-  a ``hint`` that is set before the question, and a ``solution``, the rationale. Problems whose
+  a ``hint``, which is put before the question, and a ``solution``, the rationale. Exercises whose
   ``image`` is null are skipped and counted.
 
-No form has geometry or the image's size, which is read from the image. All were tried on
-files written in the published format.
+These formats have no geometry; sizes are read from the images. All were tested on files written by hand to
+the published format.
 """
 
 from collections.abc import Iterator, Sequence

@@ -193,7 +193,7 @@ class _Line:
     def index(self, value: object) -> int:
         number = as_integer(value, "object number")
         if number not in self.at:
-            raise BadRecord("unknown_annotation", f"object {number} is not there, or not sound")
+            raise BadRecord("unknown_annotation", f"object {number} is missing or invalid")
         return self.at[number]
 
     def instance(self, value: object) -> Instance:

@@ -1,13 +1,13 @@
 """Conversations about images: LLaVA's CC3M and Instruct, ALLaVA, and other files in their format.
 
 A list or JSON lines of records with ``image`` and ``conversations``, turns ``from`` a human and from a
-model with a ``value`` (`deixis.data.sources.reading.turns` says where ``<image>`` is taken off). Every record
-is a separate sample: its questions are the turns of one conversation, in their order, all of kind
-``dialogue``. Of files that hold captions (CC3M, ALLaVA's captions), ``captions`` makes the first
-answer a caption, and its question is not used.
+model with a ``value`` (`deixis.data.sources.reading.turns` describes the removal of ``<image>``). Every
+record is one sample, whose questions are the turns of one conversation in order, all of kind
+``dialogue``. For files of captions (CC3M, ALLaVA's captions), ``captions`` makes the first answer a
+caption and ignores its question.
 
-Records without ``image`` are about no image: they are passed over, and counted. Nothing has geometry, and the size is read
-from the image. Tested on files written by hand to the published format.
+Records without ``image`` are skipped and counted. Records have no geometry; sizes are read from the images.
+Tested on files written by hand to the published format.
 """
 
 from collections.abc import Iterator, Sequence

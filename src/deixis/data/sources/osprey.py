@@ -221,7 +221,8 @@ def open_osprey(
     """Open a file of Osprey-724K, or a file of questions with a file of answers.
 
     In a folder, ``questions.json`` and ``answers.json`` are read. For a file of questions, the answers
-    are ``answers``, else ``answers.json`` beside it. Images are in the given folder ``images``, else beside the file.
+    are ``answers``, else ``answers.json`` beside it. Images are in the given folder ``images``, else
+    beside the file.
 
     Raises:
         AnnotationError: A file is missing, or questions have no answers.

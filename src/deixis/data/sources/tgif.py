@@ -2,16 +2,14 @@
 
 ``data/tgif-v1.0.tsv`` has a line for each caption: the address of a GIF, a tab, and what it shows.
 ``data/splits/train.txt``, ``val.txt`` and ``test.txt`` list the addresses of each split. GIFs are
-files of one folder, named by the last part of the address; ``suffix`` is the suffix of copies in
-another format (``.mp4``). A GIF may have several captions; those of one GIF are the
-captions of one sample.
+files of one folder, named by the last part of their address; ``suffix`` is the suffix of copies in another
+format (``.mp4``). All captions of a GIF are captions of one sample.
 
-The reader keeps only 16 bytes for each address of a selected split.
+With ``split``, memory holds 16 bytes for each address of its list.
 
-Irregularities: a repeated caption of a GIF, which is counted (``caption_repeated``); a
-listed GIF without a caption (``unknown_annotation``); two addresses whose last part is the same, so
-that the file is ambiguous (``duplicate_image``); a GIF in two lists
-(``duplicate_annotation``).
+Irregularities: a duplicate caption of a GIF, which is counted (``caption_repeated``); a listed GIF without
+a caption (``unknown_annotation``); two addresses with the same last part, so that the file is ambiguous
+(``duplicate_image``); a GIF in two lists (``duplicate_annotation``).
 
 Tested on files written by hand to the published format.
 """

@@ -128,7 +128,7 @@ class Via:
                 yield error.problem(place)
                 continue
             shape = row["region_shape_attributes"]
-            # a picture without regions has a separate row
+            # a picture without regions has one row
             if shape in {"", "{}"}:
                 shape = ""
             values = {"shape": shape, "attributes": row["region_attributes"]}

@@ -194,7 +194,7 @@ class _Graph:
         subject, target = (self._index(thing) for thing in things)
         relation = Relation(subject, predicate, target)
         if subject == target and _number(things[0]) == _number(things[1]):
-            raise BadRecord("bad_record", f"a thing {shown(predicate)} itself")
+            raise BadRecord("bad_record", f"relation {shown(predicate)} of an object with itself")
         if subject == target:
             self._note("relation_merged")
         elif relation in self.relations:
@@ -222,7 +222,7 @@ class _Graph:
         merged = fields.get("merged_object_ids")
         others = [as_key(one, "merged_object_ids") for one in as_list(merged or [], "merged")]
         if number in self._lost:
-            raise BadRecord("unknown_annotation", f"object {number} is not sound")
+            raise BadRecord("unknown_annotation", f"object {number} is invalid")
         known = [self._at[one] for one in (number, *others) if one in self._at]
         if known:
             index = known[0]
@@ -268,7 +268,7 @@ def open_visual_genome(
     Args:
         path: The folder of ``image_data.json`` and the other files.
         name: Prefix of the sample names.
-        split: The name of the split; Visual Genome has none of its own.
+        split: The name of the split; Visual Genome does not define splits.
         images: The folder that holds ``VG_100K`` and ``VG_100K_2``, if it is not the same.
         exhaustive: Treat the objects of an image as complete (Pink, section 3.2). This allows
             questions about counts, quadrants and all instances of a class, some with wrong answers.

@@ -1,23 +1,22 @@
 """Questions about photographs: VQAv2, OK-VQA, A-OKVQA, GQA, VSR and POPE.
 
-Fields used, and the treatment of irregularities:
+Fields used, and irregularities:
 
 - VQAv2 and OK-VQA are two files, joined by ``question_id``: ``questions`` with ``image_id`` and
-  ``question``, ``annotations`` with ten ``answers``. The answer is the one that most people gave; of
-  several, ``multiple_choice_answer`` or the first. A question without annotation, and the other way
-  round, is a problem.
+  ``question``, ``annotations`` with ten ``answers``. The answer is the most frequent one; ties go to
+  ``multiple_choice_answer`` or the first. A question without annotation, or an annotation without
+  question, is a problem.
 - A-OKVQA is one list: ``choices`` with ``correct_choice_idx`` give a question of kind ``choice``
   whose rationale is the first of ``rationales``; ``direct_answers`` give an open one, unless
-  ``difficult_direct_answer`` says that it has none.
+  ``difficult_direct_answer`` is set.
 - GQA's questions are an object by question ids, in one file or a folder of files: ``imageId``,
   ``question``, ``answer``. The scene graphs have their own reader (`deixis.data.sources.gqa`).
-- VSR is JSON lines: ``caption`` is true of ``image`` where ``label`` is 1.
+- VSR is JSON lines: ``caption`` is true of ``image`` if ``label`` is 1.
 - POPE is JSON lines or a list: ``text`` is asked of ``image``, ``label`` is yes or no. Lines that are
   Python dictionaries in single quotes are read as literals. The three settings are three files.
 
-No form has geometry or the image's size, which is read from the image. VSR and POPE were
-tried on true files, VQAv2 and POPE on files that deixis exports, the others on files written to the
-published format.
+These formats have no geometry; sizes are read from the images. VSR and POPE were tested on original files,
+VQAv2 and POPE on exports of deixis, the others on files written by hand to the published format.
 """
 
 from collections.abc import Iterator, Sequence

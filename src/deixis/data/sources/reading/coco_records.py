@@ -228,7 +228,7 @@ class Annotated:
         """
         key = as_key(number, "annotation id")
         if sortable(key) not in self._at:
-            state = "is not sound" if sortable(key) in self._unsound else "is not there"
+            state = "is invalid" if sortable(key) in self._unsound else "is missing"
             raise BadRecord("unknown_annotation", f"annotation {key} {state}")
         return self._at[sortable(key)]
 

@@ -245,7 +245,7 @@ def image_path(folder: Path, name: object, notes: dict[str, int] | None = None) 
         or any(ord(character) < 32 for character in text)
         or max(len(piece.encode()) for piece in pieces) > 255
     ):
-        raise BadRecord("path_escape", f"file name {shown(text)} is none inside the image folder")
+        raise BadRecord("path_escape", f"file name {shown(text)} is not inside the image folder")
     if "\\" in text and not os.path.lexists(folder / text):
         text = text.replace("\\", "/")
         if notes is not None:

@@ -53,7 +53,7 @@ _NUMPY = {
 }
 
 
-_TOO_COSTLY = f"asks for over {COST_RATE} bytes of memory with each of its own"
+_TOO_COSTLY = f"asks for over {COST_RATE} bytes of memory per byte of the file"
 
 
 class _Refused(Exception):  # noqa: N818
@@ -430,7 +430,7 @@ def _get(length: int) -> Callable[[_Machine], None]:
 
 
 _STOP = ord(".")
-# names of Python's pickletools by protocol; missing instructions call, import or extend
+# Instructions by protocol; those that call, import or extend are missing.
 _INSTRUCTIONS: Mapping[int, Callable[[_Machine], None]] = {
     ord("("): _constant(_MARK),
     ord("0"): _drop,
@@ -491,10 +491,10 @@ _PRICES: Mapping[int, int] = {
     **dict.fromkeys((ord("t"), 0x85, 0x86, 0x87), _CONTAINER),
     **dict.fromkeys(map(ord, "ILFSVcRJMGTUXBC"), _VALUE),
     **dict.fromkeys((0x8A, 0x8B, 0x8C, 0x8D, 0x8E, 0x93), _VALUE),
-    # what they put down is there already: a constant, a small number, something remembered
+    # these push existing objects: constants, small numbers, values of the memo
     **dict.fromkeys(map(ord, "(NK)ghj"), _PLACE),
     **dict.fromkeys((0x88, 0x89), _PLACE),
-    # places in a list, which grows by more than it needs
+    # a list over-allocates when it grows
     **dict.fromkeys(map(ord, "ae"), _PLACE),
 }
 _PRICED = [(_INSTRUCTIONS.get(code), _STEP + _PRICES.get(code, 0)) for code in range(256)]

@@ -48,7 +48,7 @@ def check_no_places(text: str) -> None:
         BadRecord: The text contains a slot.
     """
     if _PLACE.search(text) or REGION_SLOT in text:
-        raise BadRecord("bad_text", "the text holds what stands for a region")
+        raise BadRecord("bad_text", "the text contains the slot of a region")
 
 
 def about_regions(

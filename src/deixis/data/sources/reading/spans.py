@@ -151,5 +151,5 @@ def known_index(indices: Mapping[str, int], number: str) -> int:
         BadRecord: No valid object has this id.
     """
     if number not in indices:
-        raise BadRecord("unknown_annotation", f"object {number[:40]} is not there, or not sound")
+        raise BadRecord("unknown_annotation", f"object {number[:40]} is missing or invalid")
     return indices[number]
