@@ -24,6 +24,9 @@ def data(*names: str) -> tuple[str, ...]:
     return tuple(f"data/{name}" for name in names)
 
 
+WHOLE = ("",)
+"""The whole package."""
+
 DATA = data("bootstrap", "build", "export", "salient", "scenes", "tasks", "wording")
 
 
@@ -46,18 +49,15 @@ GLOSSARY: Mapping[str, Rule] = {
         (*EVERYWHERE, *data("build", "salient", "wording")),
         allowed=r"JSON object|objects? (?:of|with)|predicate object|Object\.",
     ),
-    "fault": Rule("problem", (*EVERYWHERE, *data("scenes", "tasks", "wording"))),
-    "faulty": Rule(
-        "problem",
-        (*EVERYWHERE, *data("bootstrap", "build", "export", "scenes", "tasks", "wording")),
-    ),
-    "defect": Rule("problem", (*EVERYWHERE, *DATA)),
-    "defective": Rule("problem", (*EVERYWHERE, *DATA)),
+    "fault": Rule("problem", WHOLE),
+    "faulty": Rule("problem", WHOLE),
+    "defect": Rule("problem", WHOLE),
+    "defective": Rule("problem", WHOLE),
 }
 """Rules by word, in the singular."""
 
-FOREIGN = {"object", "object_pairs_hook", "max_objects", "faults"}
-"""Names of Python, of command line options, and of packages in which a rule does not hold yet."""
+FOREIGN = {"object", "object_pairs_hook", "max_objects"}
+"""Names of Python and of command line options."""
 
 
 def texts(source: str) -> Iterator[tuple[int, str]]:

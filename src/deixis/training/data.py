@@ -260,7 +260,7 @@ class Loaded:
     Args:
         pieces: The rows of the rank, split into pieces.
         turns: Counts of their turns.
-        faults: Rows with damaged samples, which were replaced.
+        problems: Rows with damaged samples, which were replaced.
         error: The error that ends the run, or None.
     """
 

@@ -50,14 +50,14 @@ class BlockContent:
     """The conversations of a block, its quarantined records and its counts.
 
     ``images`` counts the images of each source by outcome (``used``, ``quarantined``, ``partly``,
-    or the name of the rule that left them out). ``at_fault`` counts images with at least one
+    or the name of the rule that left them out). ``with_problems`` counts images with at least one
     quarantined record, ``tasks`` the conversations of each task, ``notes`` normalisations.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     quarantine: list[Quarantined] = field(default_factory=list)
     images: Counter[tuple[str, str]] = field(default_factory=Counter)
-    at_fault: Counter[str] = field(default_factory=Counter)
+    with_problems: Counter[str] = field(default_factory=Counter)
     tasks: Counter[str] = field(default_factory=Counter)
     notes: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -106,7 +106,9 @@ def make_parts(
             if watch is not None:
                 watch((number, key))
             maker.image(plan.sources[number], key, parts, lost.get((number, key)))
-            content.at_fault[plan.sources[number].source.name] += len(content.quarantine) > before
+            content.with_problems[plan.sources[number].source.name] += (
+                len(content.quarantine) > before
+            )
     finally:
         if collecting:
             gc.enable()

@@ -48,7 +48,7 @@ def run_block(
         "bytes": size,
         "sha256": sha256_of(shard),
         "images": [[source, fate, n] for (source, fate), n in sorted(content.images.items())],
-        "at_fault": dict(sorted(content.at_fault.items())),
+        "at_fault": dict(sorted(content.with_problems.items())),
         "tasks": dict(sorted(content.tasks.items())),
         "notes": [[source, note, n] for (source, note), n in sorted(content.notes.items())],
         "faults": sorted(
@@ -73,14 +73,14 @@ def run_watched(plan: BuildPlan, index: Index, number: int, out: Path) -> dict[s
 
 
 @dataclass(frozen=True, slots=True)
-class _FaultKind:
+class _ProblemKind:
     source: str
     code: str
     scope: str
 
 
-def _counted(rows: list[Quarantined]) -> Counter[_FaultKind]:
-    return Counter(_FaultKind(row.source, row.code, row.scope) for row in rows)
+def _counted(rows: list[Quarantined]) -> Counter[_ProblemKind]:
+    return Counter(_ProblemKind(row.source, row.code, row.scope) for row in rows)
 
 
 def quarantine_path(out: Path, number: int) -> Path:

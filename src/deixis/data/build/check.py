@@ -153,6 +153,6 @@ def _check_size(size: ImageSize, row: Mapping[str, Any]) -> None:
 def _add(findings: Findings, content: BlockContent) -> None:
     for row in content.quarantine:
         findings.problem(row.code, row.place, row.detail)
-    findings.sound += sum(content.images.values()) - sum(content.at_fault.values())
+    findings.sound += sum(content.images.values()) - sum(content.with_problems.values())
     for (_, note), count in content.notes.items():
         findings.normalised[note] += count

@@ -28,7 +28,7 @@ from deixis.structures import ImageArray, Sample
 DOMINANCE = 1.5
 """Least ratio of the subject's mask area to the next, if a source does not name the subject."""
 TAGGED_BY = "rule: head of the first noun phrase"
-NO_SUBJECT, NO_MASK, NO_WORDS, FAULTY, ASKED = (
+NO_SUBJECT, NO_MASK, NO_WORDS, QUARANTINED, ASKED = (
     *("no_subject", "no_mask", "no_description", "quarantined"),
     "described",
 )
@@ -156,7 +156,7 @@ def _groups(plan: SalientPlan, index: Index, total: int) -> Iterator[list[_Image
                 break
             source = plan.sources[at]
             reading = read_sample(source, key, parts)
-            image = _Image(number, source, parts[0].place, FAULTY, list(reading.problems))
+            image = _Image(number, source, parts[0].place, QUARANTINED, list(reading.problems))
             if reading.sample is not None:
                 image.sample = reading.sample
                 image.subject, image.fate = subject_of(reading.sample)
@@ -203,10 +203,10 @@ def _describe(
                 cutouts[image.number] = cut_out(pixels_of(image.sample, read), mask)
         except ImageError as error:
             image.problems.append(RecordProblem("image_unreadable", str(error), image.place))
-            image.fate = FAULTY
+            image.fate = QUARANTINED
         except GeometryError as error:
             image.problems.append(RecordProblem("mask_damaged", str(error), image.place))
-            image.fate = FAULTY
+            image.fate = QUARANTINED
     words = captioner.describe(list(cutouts.values())) if cutouts else []
     said = dict(zip(cutouts, words, strict=True))
     return [_entry(image, said.get(image.number, ""), captioner.record) for image in group]
@@ -261,9 +261,9 @@ def _finish(
     fates: dict[str, Counter[str]] = {one.source.name: Counter() for one in plan.sources}
     with ExitStack() as stack:
         kept = {name: stack.enter_context(lines_file(out, f"data/{name}.jsonl")) for name in fates}
-        faulty = stack.enter_context(lines_file(out, "quarantine.jsonl"))
+        quarantine = stack.enter_context(lines_file(out, "quarantine.jsonl"))
         for name, problem in index.problems:
-            faulty.write(
+            quarantine.write(
                 {
                     "source": name,
                     "place": problem.place,
@@ -277,7 +277,7 @@ def _finish(
             if entry["kept"] is not None:
                 kept[entry["source"]].write(entry["kept"])
             for one in entry["faults"]:
-                faulty.write(one)
+                quarantine.write(one)
     manifest = {
         "digest": plan.digest,
         "plan": plan.to_dict(),
@@ -290,7 +290,7 @@ def _finish(
             }
             for one in plan.sources
         },
-        "files": [file.describe() for file in (*kept.values(), faulty)],
+        "files": [file.describe() for file in (*kept.values(), quarantine)],
     }
     write_json(out / "manifest.json", manifest)
     return manifest

@@ -22,7 +22,7 @@ from deixis.models.weight_files import check_folder
 
 _U = TypeVar("_U", Box, Keypoints)
 _NAMES = {17: COCO_KEYPOINTS, 14: CROWDPOSE_KEYPOINTS}
-_FAULTS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
+_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class GroundingDetector:
                 )
                 tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
                 model = _model(GroundingDinoForObjectDetection, self.folder)
-            except _FAULTS as error:
+            except _ERRORS as error:
                 raise CheckpointError(
                     f"detector {self.folder}: {str(error).splitlines()[0]}"
                 ) from error
@@ -196,7 +196,7 @@ class PoseEstimator:
                     self.folder, local_files_only=True
                 )
                 model = _model(VitPoseForPoseEstimation, self.folder)
-            except _FAULTS as error:
+            except _ERRORS as error:
                 raise CheckpointError(
                     f"pose model {self.folder}: {str(error).splitlines()[0]}"
                 ) from error
