@@ -30,7 +30,6 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 from jaxtyping import Integer
-from scipy import ndimage
 
 from deixis.data.sources.base import BadRecord, Part, Reading, RecordProblem
 from deixis.data.sources.reading.fields import (
@@ -206,6 +205,8 @@ def _flags(thing: ET.Element) -> tuple[str, ...]:
 
 
 def _has_void_region(numbers: Integer[np.ndarray, "height width"]) -> bool:
+    from scipy import ndimage  # noqa: PLC0415  # takes half a second
+
     void = numbers == VOID
     if not void.any():
         return False

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Integer, Shaped, UInt8
 from PIL import Image
-from scipy import ndimage
 
 from deixis.data.sources.base import BadRecord
 from deixis.data.sources.reading.fields import image_path
@@ -202,6 +201,8 @@ class Segments:
 
     def masks(self) -> dict[int, tuple[Mask, Box]]:
         """Return the mask of each number and its bounding box."""
+        from scipy import ndimage  # noqa: PLC0415  # takes half a second
+
         made: dict[int, tuple[Mask, Box]] = {}
         places = ndimage.find_objects(self.labels + 1, max_label=len(self.numbers))
         for label, (number, (rows, columns)) in enumerate(zip(self.numbers, places, strict=True)):
