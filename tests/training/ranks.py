@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from tiny import tiny_recipe
 from torch import distributed
-from training.test_steps import aligned_model, gradients, pieces_of, rows
+from training.stepping import aligned_model, gradients, pieces_of, rows
 
 from deixis.models.pointing import PointingVLM
 from deixis.processing.processor import Processor

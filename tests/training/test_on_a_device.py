@@ -13,7 +13,7 @@ from accelerate.state import AcceleratorState
 from pretend_device import DEVICE, PretendDevice, on_device, values
 from safetensors.torch import load_file
 from tiny import tiny_recipe
-from training.test_steps import aligned_model, pieces_of, rows
+from training.stepping import aligned_model, pieces_of, rows
 
 from deixis.training import Optimizer, SceneData, Stage, train
 from deixis.training.checkpoints import latest_checkpoint

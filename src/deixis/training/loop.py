@@ -223,7 +223,9 @@ class _Run:
                 finite = self._step(stage, step - first, loaded, wrapped, optimizer)
                 bad_steps = 0 if finite else bad_steps + 1
                 if bad_steps > MAX_BAD_STEPS:
-                    raise NumericError(f"step {step}: {bad_steps} steps in a row were not finite")
+                    raise NumericError(
+                        f"step {step}: {bad_steps} consecutive steps were not finite"
+                    )
                 done = step + 1 == last
                 self.state = replace(
                     self.state, step=step + 1, stage=number + done, data="" if done else digest

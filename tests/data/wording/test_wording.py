@@ -164,7 +164,7 @@ def test_wordings_pass_the_rules_of_english(task: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"),
+    ("text", "problem"),
     [
         ("Find  {x}.", "spaces"),
         ("Find {x}", "end"),
