@@ -15,6 +15,7 @@ from annotated import bytes_of, line, write_lines
 from command import Run
 from PIL import Image
 
+from deixis.cli.asking import OpenModel, read_pixels
 from deixis.data.bootstrap import BootstrapPlan, Prompts, bootstrap, judge
 from deixis.data.bootstrap.grounded_captions import remapped
 from deixis.data.bootstrap.round_trip import Question, round_trips, to_expression
@@ -513,14 +514,12 @@ def test_a_build_reads_the_output_of_a_real_model(deixis: Run, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_a_real_model_gives_the_same_bytes_on_two_processes(deixis: Run, tmp_path: Path) -> None:
-    spec = "scenes:train,count=33,seed=31337,level=plain"
+def test_a_real_model_gives_the_same_bytes_on_two_processes(tmp_path: Path) -> None:
+    plan = plan_of("scenes:train,count=4,seed=31337,level=plain", min_area=4000.0)
+    opener = OpenModel("scenes-tiny")
     for workers in (1, 2):
-        ended = deixis(
-            *("data", "bootstrap", "scenes-tiny", "--source", spec, "--workers", workers),
-            *("--min-area", 4000, "--out", tmp_path / str(workers)),
-        )
-        assert ended.code == 0
+        out = tmp_path / str(workers)
+        bootstrap(plan, out, open_model=opener, read=read_pixels, workers=workers)
     assert bytes_of(tmp_path / "1") == bytes_of(tmp_path / "2")
 
 
