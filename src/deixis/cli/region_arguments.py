@@ -101,6 +101,14 @@ def _numbers(text: str, option: str, form: str) -> list[float]:
     return numbers
 
 
+def _coordinates(text: str, option: str, form: str) -> list[float]:
+    """Return as many numbers as ``form`` has names."""
+    numbers = _numbers(text, option, form)
+    if len(numbers) != len(form.split(",")):
+        raise GeometryError(f"{option} {text!r}: expected {form}, got {len(numbers)} numbers")
+    return numbers
+
+
 def _checked(region: Box | Point | Scribble, size: ImageSize) -> None:
     try:
         check_pixels(region, size)
@@ -109,10 +117,7 @@ def _checked(region: Box | Point | Scribble, size: ImageSize) -> None:
 
 
 def _box(text: str, size: ImageSize, *, normalized: bool) -> Region:
-    numbers = _numbers(text, "--box", "x1,y1,x2,y2")
-    if len(numbers) != 4:
-        raise GeometryError(f"--box {text!r}: expected x1,y1,x2,y2, got {len(numbers)} numbers")
-    box = Box(*numbers)
+    box = Box(*_coordinates(text, "--box", "x1,y1,x2,y2"))
     if normalized:
         return from_fractions(box, size)
     _checked(box, size)
@@ -129,10 +134,7 @@ def _box(text: str, size: ImageSize, *, normalized: bool) -> Region:
 
 
 def _point(text: str, size: ImageSize, *, normalized: bool) -> Region:
-    numbers = _numbers(text, "--point", "x,y")
-    if len(numbers) != 2:
-        raise GeometryError(f"--point {text!r}: expected x,y, got {len(numbers)} numbers")
-    point = Point(*numbers)
+    point = Point(*_coordinates(text, "--point", "x,y"))
     if normalized:
         return from_fractions(point, size)
     _checked(point, size)

@@ -246,7 +246,7 @@ ROWS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "no turns": (lambda row: row.update(turns=None), "a row without 'turns'"),
     "no task": (lambda row: row.update(task=None), "a row without 'task'"),
-    "a task that is none": (lambda row: row.update(tasks=[None]), "a row without 'tasks'"),
+    "null among the tasks": (lambda row: row.update(tasks=[None]), "a row without 'tasks'"),
     "a negative height": (lambda row: row.update(height=-5), "a row of height -5"),
     "no width": (lambda row: row.update(width=0), "a row of width 0"),
     "an endless width": (lambda row: row.update(width=2**31 - 1), "width"),

@@ -139,7 +139,7 @@ def visible_box(thing: Thing) -> Corners:
 
 
 def salient_subject(scene: Scene) -> int | None:
-    """Return the main subject, the clearly largest visible instance; None if there is none."""
+    """Return the index of the clearly largest visible instance; None if two are similarly large."""
     areas = np.bincount(scene.labels.ravel().astype(np.int64) + 1, minlength=len(scene.things) + 1)
     order = sorted(range(len(scene.things)), key=lambda index: (-int(areas[index + 1]), index))
     if len(order) > 1 and areas[order[0] + 1] < SALIENT_RATIO * areas[order[1] + 1]:
