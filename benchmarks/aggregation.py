@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deixis.models.regions import MaskGuidedAggregation
+from deixis.models.regions.aggregation import PRESETS
 
 Way = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -92,7 +93,7 @@ def main() -> None:
         mask[top : top + options.mask // 3, left : left + options.mask // 2] = 1
     rows = torch.arange(options.images).repeat(options.regions)
 
-    module = MaskGuidedAggregation(options.tokens)
+    module = MaskGuidedAggregation(options.tokens, variant=PRESETS["deixis"])
     positions = module._positions(options.channels, features.device)  # noqa: SLF001
     ways: dict[str, Way] = {
         "at once": module,
